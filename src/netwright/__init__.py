@@ -1,0 +1,33 @@
+"""netwright: from a data file to a trained, tested and usable neural network, in PyTorch's own words.
+
+Importing does nothing: the verbs are looked up when they are first used, and only then is torch imported.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netwright.errors import NetwrightError as NetwrightError
+    from netwright.pipeline.run import Run as Run
+    from netwright.pipeline.verbs import load as load
+    from netwright.pipeline.verbs import runs as runs
+    from netwright.pipeline.verbs import show as show
+    from netwright.pipeline.verbs import train as train
+
+_WHERE = {
+    "NetwrightError": "netwright.errors",
+    "Run": "netwright.pipeline.run",
+    "load": "netwright.pipeline.verbs",
+    "runs": "netwright.pipeline.verbs",
+    "show": "netwright.pipeline.verbs",
+    "train": "netwright.pipeline.verbs",
+}
+__all__ = ["NetwrightError", "Run", "load", "runs", "show", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'netwright' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_WHERE[name]), name)

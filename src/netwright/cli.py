@@ -1,0 +1,391 @@
+"""The command line: parses, prints, exit codes. It imports the pipeline, and so torch, only inside a command.
+
+Floor 11.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from netwright.errors import NetwrightError, ResourceError, did_you_mean
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+INTERRUPTED = 130
+BUG = 70
+
+code_option = click.option("--code", multiple=True, metavar="FILE", help="A Python file that may run (own layers); repeatable.")
+set_option = click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Change one setting; repeatable.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+
+
+class Commands(click.Group):
+    """A group that names the nearest command when one is misspelled."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command of the arguments."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise click.UsageError(f"{args[0]!r} is no command; {did_you_mean(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="netwright", prog_name="netwright")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+def cli(debug: bool) -> None:
+    """From a data file to a trained, tested and usable neural network, in PyTorch's own words.
+
+    \b
+      netwright train sklearn:digits
+      netwright train housing.csv --target median_house_value
+      netwright train digits.toml --set training.epochs=50
+    """
+
+
+@cli.command()
+@click.argument("source", metavar="CONFIG|DATA")
+@click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
+@set_option
+@click.option("--run-dir", metavar="DIR", help="The run folder; default runs/<name>-<time>-<4 hex>.")
+@code_option
+@click.option("--no-test", is_flag=True, help="Leave the test set for later.")
+@json_option
+def train(
+    source: str,
+    target: Sequence[str],
+    settings: Sequence[str],
+    run_dir: str | None,
+    code: Sequence[str],
+    no_test: bool,
+    as_json: bool,
+) -> None:
+    """Train a network on a data file, or as a config describes.
+
+    Prints the run folder as the last line.
+    """
+    _check_config_first(source, settings, target)
+    from netwright.pipeline.verbs import train as run_training
+
+    screen = _Screen(quiet=as_json)
+    keywords: dict[str, Any] = {"target": list(target) if len(target) > 1 else target[0]} if target else {}
+    with screen:
+        run = run_training(
+            source, run_dir=run_dir, code=code, settings=settings, observers=[screen], test=not no_test, **keywords
+        )
+    test = _read_test(run.folder)
+    if as_json:
+        keys = ("status", "epochs", "steps", "best", "why")
+        click.echo(json.dumps({"run": str(run.folder), **{key: run.record.get(key) for key in keys}, "test": test}))
+    else:
+        if test:
+            _print_test(test)
+        click.echo(f"report: {run.folder / 'report.html'}")
+        click.echo(str(run.folder))
+    if run.record.get("signal"):
+        sys.exit(128 + int(run.record["signal"]))
+
+
+def _check_config_first(source: str, settings: Sequence[str], target: Sequence[str]) -> None:
+    """Read the settings before torch is imported, so that a mistake is answered at once."""
+    from netwright.config.read import apply_setting, build_config, read_file
+
+    tree = read_file(Path(source)) if source.endswith(".toml") else {"data": {"source": source}}
+    if target:
+        tree.setdefault("data", {})["target"] = list(target)
+    for setting in settings:
+        apply_setting(tree, setting)
+    build_config(tree)
+
+
+def _read_test(folder: Path) -> dict[str, Any] | None:
+    path = folder / "test.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+class _Screen:
+    """Shows remarks and epochs: a table with a bar and the time left on a terminal, plain lines elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Progress | None = None
+        self._columns: list[str] = []
+
+    def __enter__(self) -> _Screen:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, record: Any) -> None:
+        if self._quiet:
+            return
+        if not hasattr(record, "epoch") or not sys.stdout.isatty():
+            if self._bar is not None:
+                self._bar.stop()
+                self._bar = None
+            click.echo(click.style(str(record), fg="yellow") if getattr(record, "kind", "") == "note" else str(record))
+            return
+        self._show_epoch(record)
+
+    def _show_epoch(self, record: Any) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        figures = record.columns()
+        names = [name for name in figures if name not in ("epoch", "step", "learning_rate", "train_seconds", "valid_seconds")]
+        if self._bar is None:
+            self._bar = Progress(
+                TextColumn("epoch"), BarColumn(), MofNCompleteColumn(), TextColumn("time left"), TimeRemainingColumn()
+            )
+            self._bar.add_task("epoch", total=record.of_epochs)
+            self._bar.start()
+            heading = "  ".join(f"{name:>14}" for name in names)
+            self._bar.console.print(f"[bold]{'epoch':>6}  {heading}  {'seconds':>8}[/bold]", highlight=False)
+        values = "  ".join(f"{figures[name]:>14.5g}" for name in names)
+        seconds = record.train_seconds + record.valid_seconds
+        line = f"{record.epoch:>6}  {values}  {seconds:>8.2f}"
+        self._bar.console.print(f"[green]{line}  best[/green]" if record.best else line, highlight=False)
+        self._bar.update(self._bar.task_ids[0], completed=record.epoch)
+
+
+def _print_test(test: dict[str, Any]) -> None:
+    looks = "1 look" if test["looks"] == 1 else f"{test['looks']} looks"
+    click.echo(f"test: {test['n']} rows, weights {test['weights']}, {looks} at these rows so far")
+    for name, entry in test["metrics"].items():
+        between = f"   95 % interval {entry['low']:.4g} to {entry['high']:.4g}" if "low" in entry else ""
+        click.echo(f"  {name:<18} {entry['value']:.4g}{between}")
+
+
+@cli.command()
+@click.argument("run")
+@click.argument("data", required=False)
+@code_option
+@json_option
+def test(run: str, data: str | None, code: Sequence[str], as_json: bool) -> None:
+    """Test a run on its test rows, or on a file of labelled rows. Each look is counted."""
+    from netwright.pipeline.verbs import load
+
+    found = load(run, code=code).test(data)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        _print_test(found)
+
+
+@cli.command()
+@click.argument("run")
+@click.argument("data")
+@click.option("-o", "--output", metavar="FILE", help="A .csv or .parquet file; default: CSV on the screen.")
+@code_option
+@json_option
+def predict(run: str, data: str, output: str | None, code: Sequence[str], as_json: bool) -> None:
+    """Predict the rows of a file, in their order, in the labels and units of the data."""
+    from netwright import files
+    from netwright.evaluation.prediction import check_suffix, table_bytes
+    from netwright.pipeline.verbs import load
+
+    suffix = check_suffix(output)
+    loaded = load(run, code=code)
+    rows = loaded.read_rows(data)
+    columns = loaded.prediction_table(rows)
+    for remark in loaded.remarks(rows):
+        click.echo(f"note: {remark}", err=True)
+    content = table_bytes(columns, suffix)
+    if output is None and not as_json:
+        click.get_binary_stream("stdout").write(content)
+        return
+    if output is not None:
+        files.write_bytes(Path(output), content)
+    if as_json:
+        values = {name: [_plain(value) for value in column] for name, column in columns.items()} if output is None else {}
+        click.echo(json.dumps({"rows": rows.rows, "output": output, **({"predictions": values} if values else {})}))
+    else:
+        click.echo(output)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+@cli.command()
+@click.argument("source", metavar="CONFIG|DATA|RUN")
+@click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
+@set_option
+@code_option
+@click.option("--svg", metavar="FILE", help="Draw the network into this file.")
+@json_option
+def show(
+    source: str, target: Sequence[str], settings: Sequence[str], code: Sequence[str], svg: str | None, as_json: bool
+) -> None:
+    """Show every layer of a network: output shape, parameters, multiply-adds, memory. Nothing is trained."""
+    if (Path(source) / "config.toml").is_file():
+        source = str(Path(source) / "config.toml")
+    _check_config_first(source, settings, target)
+    from netwright import files
+    from netwright.pipeline.verbs import show as work_out
+    from netwright.reporting.diagram import diagram_svg
+
+    keywords: dict[str, Any] = {"target": list(target) if len(target) > 1 else target[0]} if target else {}
+    summary, shape = work_out(source, code=code, settings=settings, **keywords)
+    described = summary.to_json()
+    if svg is not None:
+        files.write_text(Path(svg), diagram_svg(described["layers"], shape, Path(source).stem))
+    if as_json:
+        click.echo(json.dumps({"input": list(shape), **described}))
+        return
+    _print_layers(described, shape)
+    if svg is not None:
+        click.echo(svg)
+
+
+def _print_layers(described: dict[str, Any], shape: Sequence[int]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, show_footer=True, header_style="bold", footer_style="bold")
+    table.add_column("", "")
+    table.add_column("layer", "total", overflow="fold")
+    table.add_column("output", "", no_wrap=True)
+    for name, total in (("parameters", "parameters"), ("multiply-adds", "multiply_adds"), ("memory", "memory_bytes")):
+        value = _bytes(described[total]) if total == "memory_bytes" else f"{described[total]:,}"
+        table.add_column(name, value, justify="right", no_wrap=True)
+    table.add_row("", "input", _shape(shape), "", "", "")
+    for layer in described["layers"]:
+        table.add_row(
+            layer["path"],
+            layer["text"],
+            _shape(layer["output"]),
+            f"{layer['parameters']:,}",
+            f"{layer['multiply_adds']:,}",
+            _bytes(layer["memory_bytes"]),
+        )
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    console.print(table, highlight=False, markup=False)
+    frozen = described["parameters"] - described["trainable"]
+    click.echo(
+        f"{described['trainable']:,} parameters are trained"
+        + (f", {frozen:,} are frozen" if frozen else "")
+        + "; multiply-adds and memory are of one row (memory: float32 outputs, the total with the parameters)"
+    )
+
+
+def _shape(sizes: Sequence[int]) -> str:
+    return "(" + ", ".join(["N", *map(str, sizes)]) + ")"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+@cli.command()
+@click.argument("run")
+@json_option
+def report(run: str, as_json: bool) -> None:
+    """Draw the report of a run anew and print where it is."""
+    from netwright import files
+    from netwright.reporting.report import render_report
+
+    path = Path(run) / "report.html"
+    files.write_text(path, render_report(Path(run)))
+    click.echo(json.dumps({"report": str(path)}) if as_json else str(path))
+
+
+@cli.command()
+@click.argument("folder", default="runs")
+@json_option
+def runs(folder: str, as_json: bool) -> None:
+    """List the runs of a folder with their figures, oldest first."""
+    from netwright.pipeline.verbs import runs as list_runs
+
+    found = list_runs(folder)
+    if as_json:
+        click.echo(json.dumps({"runs": found}))
+        return
+    if not found:
+        click.echo(f"{folder}: no runs yet")
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, header_style="bold")
+    for name in ("run", "status", "task", "epochs", "best epoch", "valid", "test"):
+        table.add_column(name, no_wrap=name == "run")
+    for entry in found:
+        best, test = entry["best"] or {}, entry["test"]
+        main = next((name for name in ("accuracy", "rmse", "loss") if name in test), None)
+        table.add_row(
+            Path(entry["run"]).name,
+            entry["status"],
+            entry["task"] or "",
+            str(entry["epochs"] or 0),
+            str(best.get("epoch", "")),
+            f"{best['monitor']} {best['value']:.4g}" if best else "",
+            f"{main} {test[main]:.4g}" if main else "",
+        )
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    console.print(table, highlight=False, markup=False)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of the settings, for editors."""
+    from netwright.config.read import json_schema
+
+    click.echo(json_schema())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with the code of the design: every error is one line on stderr."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    sys.exit(_guarded(lambda: cli.main(args=words, prog_name="netwright", standalone_mode=False), debug))
+
+
+def _guarded(action: Callable[[], Any], debug: bool) -> int:
+    """Run an action and return the exit code, telling any error in one line."""
+    try:
+        action()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        return _fail(error.format_message().rstrip("."), error.exit_code, debug)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("stopped by Ctrl-C", INTERRUPTED, debug)
+    except NetwrightError as error:
+        return _fail(str(error), error.exit_code, debug)
+    except BrokenPipeError:
+        return 0
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "out of memory" in str(error):
+            return _fail(f"out of memory; set a smaller data.batch_size ({error})", ResourceError.exit_code, debug)
+        return _bug(error, debug)
+    except Exception as error:  # the last net: a bug of ours is told in one line too
+        return _bug(error, debug)
+    return 0
+
+
+def _bug(error: BaseException, debug: bool) -> int:
+    return _fail(f"a bug of netwright: {type(error).__name__}: {error}; run again with --debug and report it", BUG, debug)
+
+
+def _fail(message: str, exit_code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"netwright: error: {' '.join(message.split())}", err=True)
+    return exit_code

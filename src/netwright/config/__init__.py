@@ -1,0 +1,1 @@
+"""Settings: the frozen tree, its readers, and the grammar of call texts. Imports no torch."""

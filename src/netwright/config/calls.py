@@ -1,0 +1,173 @@
+"""Reads texts like ``Conv2d(32, kernel_size=3)`` into plain values; nothing is ever evaluated.
+
+Text in, `Call` out. Only literals and, in Sequential, Residual and Parallel, further calls are allowed. What looks
+like code is refused with exit code 8, what is merely misspelled with exit code 2. Floor 1.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from netwright.errors import ConfigError, SafetyError
+
+PREFIXES = ("nn", "torch.nn", "optim", "torch.optim")
+CONTAINERS = ("Sequential", "Residual", "Parallel")
+LONGEST_TEXT = 20_000
+DEEPEST_NESTING = 20
+
+
+@dataclass(frozen=True)
+class Call:
+    """A constructor call as data: a name, positional and keyword arguments.
+
+    Arguments are literals (numbers, strings, booleans, None, tuples, lists) or, in containers, lists of `Call`.
+    """
+
+    name: str
+    args: tuple[Any, ...] = ()
+    kwargs: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The keyword arguments as a dictionary."""
+        return dict(self.kwargs)
+
+    def __str__(self) -> str:
+        parts = [_render(value) for value in self.args]
+        parts += [f"{name}={_render(value)}" for name, value in self.kwargs]
+        return f"{self.name}({', '.join(parts)})"
+
+    def with_keyword(self, name: str, value: Any) -> Call:
+        """Return the same call with one keyword argument set."""
+        keywords = self.keywords
+        keywords[name] = value
+        return replace(self, kwargs=tuple(keywords.items()))
+
+    def children(self) -> list[Call]:
+        """Return the calls inside a container, in order; an ordinary layer has none."""
+        return list(_calls_in(self.args))
+
+
+def _calls_in(values: Any) -> Iterator[Call]:
+    for value in values:
+        if isinstance(value, Call):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _calls_in(value)
+
+
+def _render(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_render(item) for item in value) + "]"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(_render(item) for item in value) + ("," if len(value) == 1 else "") + ")"
+    if isinstance(value, Call):
+        return str(value)
+    return repr(value)
+
+
+def parse_call(text: str, where: str) -> Call:
+    """Read one constructor text.
+
+    Args:
+        text: For instance ``Conv2d(32, kernel_size=3)`` or ``nn.ReLU()``.
+        where: The setting it stands in, for messages, such as ``model.layers.0``.
+
+    Returns:
+        The call, without the ``nn.`` prefix.
+
+    Raises:
+        ConfigError: The text is no call, or an argument is no literal.
+        SafetyError: The text hides code.
+
+    Example:
+        >>> str(parse_call("nn.Conv2d(32, kernel_size=3)", "model.layers.0"))
+        'Conv2d(32, kernel_size=3)'
+    """
+    if len(text) > LONGEST_TEXT:
+        raise SafetyError(f"{where}: a text of {len(text)} characters came; at most {LONGEST_TEXT} are read; shorten it")
+    shown = text if len(text) <= 80 else text[:77] + "..."
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", text.strip()) and "__" not in text:
+        name = text.strip().rpartition(".")[2]
+        raise ConfigError(f"{where}: {shown!r} came; expected a call with brackets; write {name}()")
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else "it cannot be read"
+        raise ConfigError(
+            f"{where}: {shown!r} came ({reason}); expected a call such as Linear(64); check the brackets and quotes"
+        ) from None
+    if not isinstance(tree, ast.Call):
+        _refuse_code(tree, where, shown)
+        raise ConfigError(f"{where}: {shown!r} came; expected a call such as Linear(64); write the name with brackets")
+    return _call(tree, where, shown, 0)
+
+
+def _call(tree: ast.Call, where: str, shown: str, depth: int) -> Call:
+    if depth > DEEPEST_NESTING:
+        raise SafetyError(f"{where}: calls nested deeper than {DEEPEST_NESTING} came; they are refused; flatten them")
+    name = _name(tree.func, where, shown)
+    nested = name in CONTAINERS
+    args = []
+    for position, argument in enumerate(tree.args):
+        if isinstance(argument, ast.Name) and not nested and "__" not in argument.id:
+            raise ConfigError(
+                f"{where}: {shown!r} came; {argument.id!r} is no literal, and a layer is not applied to its input "
+                f"here (the network does that); write {name}() or give a number"
+            )
+        args.append(_value(argument, f"{where}: argument {position + 1}", shown, nested, depth))
+    kwargs = []
+    for keyword in tree.keywords:
+        if keyword.arg is None:
+            raise SafetyError(f"{where}: {shown!r} came; ** is refused; write each argument by keyword")
+        kwargs.append((keyword.arg, _value(keyword.value, f"{where}: {keyword.arg}", shown, False, depth)))
+    return Call(name, tuple(args), tuple(kwargs))
+
+
+def _name(tree: ast.expr, where: str, shown: str) -> str:
+    dotted = ast.unparse(tree) if isinstance(tree, ast.Name | ast.Attribute) else ""
+    prefix, _, name = dotted.rpartition(".")
+    if not dotted or "__" in dotted or (prefix and prefix not in PREFIXES):
+        raise SafetyError(
+            f"{where}: {shown!r} came; only the name of a torch.nn or torch.optim class may be called; "
+            "name the class alone, such as Linear(64); own code comes by model.module and --code FILE"
+        )
+    return name
+
+
+def _value(tree: ast.expr, where: str, shown: str, nested: bool, depth: int) -> Any:
+    if depth > DEEPEST_NESTING:
+        raise SafetyError(f"{where}: values nested deeper than {DEEPEST_NESTING} came; they are refused; flatten them")
+    if isinstance(tree, ast.Call):
+        if not nested:
+            raise SafetyError(
+                f"{where}: {shown!r} came; an argument may not be a call (only {', '.join(CONTAINERS)} hold "
+                "layers); write a literal"
+            )
+        return _call(tree, where, shown, depth + 1)
+    if isinstance(tree, ast.List | ast.Tuple):
+        items = [_value(item, where, shown, nested, depth + 1) for item in tree.elts]
+        return items if isinstance(tree, ast.List) else tuple(items)
+    if isinstance(tree, ast.Constant) and isinstance(tree.value, bool | int | float | str | None):
+        return tree.value
+    if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub | ast.UAdd):
+        value = _value(tree.operand, where, shown, False, depth + 1)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return -value if isinstance(tree.op, ast.USub) else value
+    _refuse_code(tree, where, shown)
+    raise ConfigError(
+        f"{where}: {shown!r} came; {ast.unparse(tree)!r} is no literal; write a number, text, True, False, None, "
+        "tuple or list"
+    )
+
+
+def _refuse_code(tree: ast.expr, where: str, shown: str) -> None:
+    """Raise `SafetyError` where an expression could do something if it were evaluated."""
+    plain = (ast.Constant, ast.Name, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Load, ast.Tuple, ast.List)
+    for node in ast.walk(tree):
+        if not isinstance(node, plain) or (isinstance(node, ast.Name) and "__" in node.id):
+            raise SafetyError(f"{where}: {shown!r} came; code is never run from a setting; write a literal")

@@ -1,0 +1,245 @@
+"""Reads TOML, a dictionary or keywords into `RunConfig`, and writes it back as text.
+
+All problems come at once, each with its path and the nearest known key. ``--set a.b=c`` reaches into call texts,
+such as ``training.optimizer.lr`` and ``model.layers.6.p``. Floor 1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from netwright.config import signatures
+from netwright.config.calls import CONTAINERS, Call, parse_call
+from netwright.config.schema import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from netwright.errors import ConfigError, did_you_mean
+
+LARGEST_FILE = 1_000_000  # bytes; a config is written by hand
+SECTIONS: dict[str, type[BaseModel]] = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}
+PATH_KEYS = (("data", "source"), ("data", "train"), ("data", "valid"), ("data", "test"), ("model", "module"))
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Read a TOML file into a dictionary whose file names are absolute.
+
+    Raises:
+        ConfigError: The file is missing, too large or no TOML.
+    """
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise ConfigError(f"{path}: {path.stat().st_size} bytes came; a config has at most {LARGEST_FILE}; shorten it")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; expected a readable TOML file; check the path") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is no UTF-8; expected a UTF-8 text; save it as UTF-8") from error
+    try:
+        tree = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: no TOML ({error}); expected lines such as epochs = 20; mend that line") from None
+    return absolute_paths(tree, path.parent)
+
+
+def absolute_paths(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the tree with relative file names taken from ``folder``; other values are untouched."""
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    for section, key in PATH_KEYS:
+        inner = result.get(section)
+        if isinstance(inner, dict) and isinstance(inner.get(key), str) and not inner[key].startswith("sklearn:"):
+            inner[key] = os.path.abspath(folder / os.path.expanduser(inner[key]))
+    data = result.get("data")
+    split = data.get("split") if isinstance(data, dict) else None
+    if isinstance(data, dict) and isinstance(split, dict) and isinstance(split.get("file"), str):
+        data["split"] = {**split, "file": os.path.abspath(folder / os.path.expanduser(split["file"]))}
+    return result
+
+
+def from_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort keywords such as ``epochs=20`` and ``target="price"`` into their sections.
+
+    A keyword that names a section (``data={...}``) is that section.
+
+    Raises:
+        ConfigError: A keyword is no setting.
+    """
+    tree: dict[str, Any] = {}
+    for name, value in keywords.items():
+        owner = [section for section, model in SECTIONS.items() if name in model.model_fields]
+        if name in SECTIONS:
+            merge(tree, {name: value})
+        elif owner:
+            merge(tree, {owner[0]: {name: value}})
+        else:
+            known = [field for model in SECTIONS.values() for field in model.model_fields]
+            raise ConfigError(f"{name}={value!r}: no known setting; {did_you_mean(name, [*known, *SECTIONS])}")
+    return tree
+
+
+def merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Write ``changes`` over ``tree`` in place, section by section."""
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
+            merge(tree[key], value)
+        else:
+            tree[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def apply_setting(tree: dict[str, Any], text: str) -> None:
+    """Apply one ``a.b=c`` in place; ``c`` is read as TOML, else as a plain text.
+
+    Raises:
+        ConfigError: The text has no ``=`` or its path leads nowhere.
+    """
+    path, equals, raw = text.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {text}: no setting; expected PATH=VALUE; write for instance training.epochs=50")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()
+    where: Any = tree
+    for depth, key in enumerate(keys[:-1]):
+        if depth == 1 and key == "optimizer" and keys[0] == "training":
+            where.setdefault("optimizer", TrainingConfig.model_fields["optimizer"].default)
+        if depth == 1 and key == "layers" and "layers" not in where:
+            raise ConfigError(f"--set {text}: the config has no model.layers; expected a list to change; write it first")
+        if depth == 1 and key in ("optimizer", "loss", "layers"):
+            where[key] = _set_in_call(where.get(key), keys[2:], value, ".".join(keys[:2]), text)
+            return
+        if not isinstance(where.get(key, {}), dict):
+            raise ConfigError(f"--set {text}: {'.'.join(keys[: depth + 1])} is no section; check the path")
+        where = where.setdefault(key, {})
+    where[keys[-1]] = value
+
+
+def _set_in_call(text: Any, keys: list[str], value: Any, where: str, setting: str) -> Any:
+    """Return a call text, or a list of them, with one argument changed."""
+    if isinstance(text, list):
+        if not keys[0].isdigit() or int(keys[0]) >= len(text):
+            raise ConfigError(f"--set {setting}: {where} has layers 0 to {len(text) - 1}; {keys[0]!r} is none; check it")
+        place = int(keys[0])
+        changed: Any = value
+        if len(keys) > 1:
+            changed = _set_in_call(text[place], keys[1:], value, f"{where}.{place}", setting)
+        return [*text[:place], changed, *text[place + 1 :]]
+    if not isinstance(text, str):
+        raise ConfigError(f"--set {setting}: {where} is not written in the config; write it first")
+    call = parse_call(text, where)
+    return str(_set_argument(call, keys, value, where, setting))
+
+
+def _set_argument(call: Call, keys: list[str], value: Any, where: str, setting: str) -> Call:
+    if call.name in CONTAINERS:
+        children = call.children()
+        if not keys[0].isdigit() or int(keys[0]) >= len(children) or len(keys) < 2:
+            raise ConfigError(f"--set {setting}: {where} holds layers 0 to {len(children) - 1}; check the path")
+        place = int(keys[0])
+        children[place] = _set_argument(children[place], keys[1:], value, f"{where}.{place}", setting)
+        return Call(call.name, (children,))
+    registry = next(
+        (found for found in (signatures.layers(), signatures.optimizers(), signatures.losses()) if call.name in found.known),
+        None,
+    )
+    if registry is None or len(keys) != 1:
+        raise ConfigError(f"--set {setting}: {where} is {call}; expected one of its arguments; check the path")
+    changed = signatures.named(call, registry, where).with_keyword(keys[0], value)
+    problem = registry.problem(changed, where)
+    if problem:
+        raise ConfigError(f"--set {setting}: {problem}")
+    return changed
+
+
+def build_config(tree: Mapping[str, Any]) -> RunConfig:
+    """Check a dictionary of settings and freeze it.
+
+    Args:
+        tree: Sections with their settings; None means "none" where a setting may be off.
+
+    Raises:
+        ConfigError: All problems in one line, each with its path.
+    """
+    plain = _plain(tree)
+    try:
+        config = RunConfig.model_validate(plain)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_problems(error, plain))) from None
+    found = config.call_problems()
+    if found:
+        raise ConfigError("; ".join(found))
+    return config
+
+
+def _plain(value: Any) -> Any:
+    """Return Python values as TOML would hold them: tuples as lists, paths and NumPy numbers as plain ones."""
+    if isinstance(value, Mapping):
+        result = {str(key): _plain(item) for key, item in value.items()}
+        return {key: item for key, item in result.items() if item is not None or key in ("preparation", "early_stopping")} | {
+            key: "none" for key in ("preparation", "early_stopping") if key in result and result[key] is None
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+def _problems(error: ValidationError, tree: Any) -> list[str]:
+    """Return one text per problem: path, what came, what was expected."""
+    found: dict[str, list[str]] = {}
+    for problem in error.errors(include_url=False):
+        path = _path(problem["loc"], tree)
+        where = ".".join(path) or "config"
+        if problem["type"] == "extra_forbidden":
+            message = f"unknown key; {did_you_mean(path[-1], _known_keys(path[:-1]))}"
+        elif problem["type"] == "value_error":
+            message = str(problem["ctx"]["error"])
+        else:
+            message = f"{problem['input']!r} came; {problem['msg'][0].lower()}{problem['msg'][1:]}"
+        if message not in found.setdefault(where, []):
+            found[where].append(message)
+    return [f"{where}: {' or '.join(messages)}" for where, messages in found.items()]
+
+
+def _path(location: Sequence[Any], tree: Any) -> list[str]:
+    """Return the keys of a problem without the names pydantic adds for the arms of a union."""
+    path: list[str] = []
+    for part in location:
+        if isinstance(tree, dict):
+            if part not in tree:
+                continue
+            tree = tree[part]
+        elif isinstance(tree, list) and isinstance(part, int):
+            tree = tree[part]
+        else:
+            continue
+        path.append(str(part))
+    return path
+
+
+def _known_keys(path: Sequence[str]) -> list[str]:
+    model: Any = RunConfig
+    for key in path:
+        annotation = model.model_fields[key].annotation
+        arms = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(arm for arm in arms if isinstance(arm, type) and issubclass(arm, BaseModel))
+    return list(model.model_fields)
+
+
+def to_toml(config: RunConfig) -> str:
+    """Return the settings as TOML; reading the text gives an equal config."""
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True), multiline_strings=False)
+
+
+def json_schema() -> str:
+    """Return the JSON Schema of the settings, for editors."""
+    return json.dumps(RunConfig.model_json_schema(), indent=1)

@@ -1,0 +1,195 @@
+"""The settings of a run as one frozen tree; every field says what it means, its unit and what is automatic.
+
+Absent (None) means automatic, the text "none" means off. Leaf names are unique across the sections, so keywords of
+`netwright.train` are unambiguous. Floor 1.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from netwright.config import signatures
+from netwright.config.calls import Call, parse_call
+
+Kind = Literal["number", "category", "boolean", "date", "identifier", "ignore"]
+Layout = Literal["NC", "NT", "NTC", "NCT", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC"]
+Share = Annotated[float | int, Field(ge=0)]
+Names = str | list[str]
+
+
+class Section(BaseModel):
+    """The base of all sections: frozen, and unknown keys are problems."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SplitConfig(Section):
+    """Who goes where: by default 60 % train, 20 % valid, 20 % test, stratified for classes."""
+
+    test: Share | str | list[int] | None = Field(
+        None,
+        description="Share (below 1) or number of the rows for the test set; or an array's name in `file`; or row "
+        "numbers. Default 0.2, and 0 where data.test names a file.",
+    )
+    valid: Share | str | list[int] | None = Field(
+        None, description="Likewise for the validation set. With data.train or `train` given: a share of those rows."
+    )
+    train: str | list[int] | None = Field(None, description="Row numbers (from 0) or an array's name in `file`.")
+    file: str | None = Field(None, description="An .npz file that holds row numbers.")
+    stratify: bool | None = Field(None, description="Keep the shares of the classes; default true for classes.")
+    group: str | None = Field(None, description="Column whose equal values never part (patient, site, ...).")
+    time: str | None = Field(None, description="Column to sort by: the oldest rows train, the newest test.")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of the split alone.")
+
+
+class PreparationConfig(Section):
+    """How raw columns become numbers; everything is fitted on the train rows only."""
+
+    numbers: Literal["standardize", "quantile", "none"] = Field(
+        "standardize",
+        description="Scale numbers to mean 0 and deviation 1, or by rank to a normal distribution, or leave them.",
+    )
+    rare: Annotated[int, Field(ge=1)] = Field(
+        1, description="A category seen fewer times than this in train counts as unknown."
+    )
+    target_scaling: Literal["standardize", "none"] | None = Field(
+        None, description="Regression: train on a target of mean 0 and deviation 1; metrics stay in the user's units."
+    )
+
+
+class DataConfig(Section):
+    """Where the rows come from and how they are read."""
+
+    source: str | None = Field(None, description="A file (csv, tsv, txt, jsonl, parquet, npz, npy, idx) or sklearn:NAME.")
+    train: str | None = Field(None, description="A file of train rows, instead of `source`.")
+    valid: str | None = Field(None, description="A file of validation rows.")
+    test: str | None = Field(None, description="A file of test rows.")
+    target: Names | None = Field(None, description="Column (or array) to predict; several for several outputs.")
+    inputs: Names | None = Field(None, description="Columns (or arrays) to learn from; default all others.")
+    ignore: list[str] = Field(default_factory=list, description="Columns to leave out.")
+    columns: list[str] | None = Field(None, description="Column names of a file without a header line.")
+    header: bool | None = Field(None, description="Whether the first line holds names; false where columns are given.")
+    kinds: dict[str, Kind] = Field(default_factory=dict, description="Column kinds that the inference gets wrong.")
+    labels: dict[str, str] = Field(default_factory=dict, description='Target values to rename, {">50K." = ">50K"}.')
+    missing_values: list[str] | None = Field(None, description='Texts that mean missing; default "", "?", "NA", ...')
+    missing: Literal["fill", "error"] = Field("fill", description="What a missing cell does: filled and flagged, or exit 3.")
+    delimiter: str | None = Field(None, description='Between fields: one character, or "whitespace".')
+    decimal: Literal[".", ","] = Field(".", description="The decimal mark of numbers in text files.")
+    encoding: str = Field("utf-8", description="Of text files.")
+    task: Literal["binary", "multiclass", "regression"] | None = Field(
+        None, description="Default: texts, booleans and whole numbers with up to 20 values are classes."
+    )
+    layout: Layout | None = Field(None, description="What the axes of arrays mean; NHW and NDHW get a channel.")
+    split: SplitConfig = SplitConfig()
+    preparation: PreparationConfig | Literal["none"] = PreparationConfig()
+    batch_size: Annotated[int, Field(ge=1)] = Field(64, description="Rows per step, over all processes.")
+    last_batch: Literal["keep", "drop"] | None = Field(
+        None, description="The smaller last batch of an epoch; kept, unless it is one row and a layer is BatchNorm."
+    )
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        if value is not None and len(value) != 1 and value != "whitespace":
+            raise ValueError(f"{value!r} came; expected one character or 'whitespace'")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> DataConfig:
+        if self.source is not None and self.train is not None:
+            raise ValueError("source and train came together; name one file in source, or train and test files apart")
+        if self.train is None and (self.valid is not None or self.test is not None):
+            raise ValueError("valid or test came without train; name the file of train rows in data.train")
+        return self
+
+
+class ModelConfig(Section):
+    """The network: a list of layer texts, or an own class; left out, one that fits the data's shape."""
+
+    layers: list[str] | None = Field(None, description='Texts as in nn.Sequential, ["Linear(64)", "ReLU()", "Linear()"].')
+    module: str | None = Field(None, description='An own class, "my_net.py:SimpleModel"; runs only with --code my_net.py.')
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the own class.")
+    object: str | None = Field(None, description="Written by netwright for a module handed over in Python.")
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _one_text(cls, value: Any) -> Any:
+        """Read one text ``nn.Sequential(...)`` as the list of its layers."""
+        if not isinstance(value, str):
+            return value
+        call = parse_call(value, "model.layers")
+        return [str(child) for child in call.children()] if call.name == "Sequential" else [value]
+
+    @model_validator(mode="after")
+    def _one_network(self) -> ModelConfig:
+        named = [name for name in ("layers", "module", "object") if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} came together; describe the network in one of them")
+        if self.arguments and self.module is None:
+            raise ValueError("arguments came without module; they belong to an own class")
+        if self.layers is not None and not self.layers:
+            raise ValueError("an empty list came; expected at least one layer, such as Linear()")
+        if self.module is not None and not self.module.rpartition(":")[0].endswith(".py"):
+            raise ValueError(f"module {self.module!r} came; expected FILE.py:ClassName")
+        return self
+
+
+class EarlyStoppingConfig(Section):
+    """Stop when the monitored figure has not improved for `patience` epochs."""
+
+    monitor: str = Field("valid_loss", description="A column of history.csv.")
+    mode: Literal["min", "max"] | None = Field(None, description="Default: max for accuracy, else min.")
+    patience: Annotated[int, Field(ge=1)] = Field(20, description="Epochs without improvement.")
+
+
+class TrainingConfig(Section):
+    """How the network learns."""
+
+    epochs: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Exactly so many; left out: at most 200, stopped early with patience 20."
+    )
+    steps: Annotated[int, Field(ge=1)] | None = Field(None, description="Stop after so many steps, even inside an epoch.")
+    optimizer: str = Field("Adam(lr=0.001)", description="torch.optim's own spelling.")
+    loss: str | None = Field(None, description="torch.nn's own spelling; left out, the task decides.")
+    early_stopping: EarlyStoppingConfig | Literal["none"] | None = Field(None)
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Of initialisation, order and dropout.")
+    device: str | None = Field(None, description="auto, cpu, cuda, cuda:1 or mps.")
+    threads: Annotated[int, Field(ge=1)] | None = Field(None, description="CPU threads; default by a rule on the work per step.")
+    engine: Literal["auto", "eager"] = Field("auto", description="How a step is executed.")
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str | None) -> str | None:
+        kind = (value or "auto").partition(":")
+        if kind[0] not in ("auto", "cpu", "cuda", "mps") or (kind[1] and not kind[2].isdigit()):
+            raise ValueError(f"{value!r} came; expected auto, cpu, cuda, cuda:N or mps")
+        return value
+
+
+class RunConfig(Section):
+    """Everything a run can be told."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def layer_calls(self) -> list[Call] | None:
+        """Return the layer texts as calls, or None without a list."""
+        if self.model.layers is None:
+            return None
+        return [parse_call(text, f"model.layers.{place}") for place, text in enumerate(self.model.layers)]
+
+    def call_problems(self) -> list[str]:
+        """Return what is wrong with the names in call texts, all of it."""
+        found: list[str] = []
+        for place, call in enumerate(self.layer_calls() or []):
+            found += signatures.layer_problems(call, f"model.layers.{place}")
+        for where, registry in (("optimizer", signatures.optimizers()), ("loss", signatures.losses())):
+            text = getattr(self.training, where)
+            if text is not None and not text.startswith("object:"):
+                call = parse_call(text, f"training.{where}")
+                problem = registry.problem(call, f"training.{where}")
+                found += [problem] if problem else []
+        return found

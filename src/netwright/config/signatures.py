@@ -1,0 +1,185 @@
+"""The closed registries: which layers, losses and optimizers a setting may name, and their parameters.
+
+Reads the shipped table signatures.json (made from torch by tools/signatures.py), so that a misspelled name is answered
+without importing torch. Floor 1.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from netwright.config.calls import CONTAINERS, Call
+from netwright.errors import ConfigError, did_you_mean
+
+# The layers torch.nn does not have; their classes stand in model/modules.py.
+OWN_LAYERS: dict[str, tuple[tuple[str, bool], ...]] = {
+    "EmbedColumns": (("levels", False), ("dimensions", False)),
+    "LastStep": (),
+    "MeanOverTime": (),
+    "Parallel": (("layers", True), ("dim", False)),
+    "Residual": (("layers", True),),
+    "Transpose": (),
+}
+
+# The argument that may be left out, because the layer before or the data decide it.
+INFERRED: dict[str, str] = {
+    "Linear": "in_features",
+    "Embedding": "num_embeddings",
+    "EmbeddingBag": "num_embeddings",
+    "GroupNorm": "num_channels",
+    "LayerNorm": "normalized_shape",
+    "RMSNorm": "normalized_shape",
+    "MultiheadAttention": "embed_dim",
+    "TransformerEncoderLayer": "d_model",
+    **{f"{kind}{n}d": "in_channels" for kind in ("Conv", "ConvTranspose") for n in (1, 2, 3)},
+    **{f"{kind}{n}d": "num_features" for kind in ("BatchNorm", "InstanceNorm") for n in (1, 2, 3)},
+    **{kind: "input_size" for kind in ("RNN", "LSTM", "GRU")},
+}
+
+# Arguments torch has and a setting may not give, with the reason.
+UNWANTED = {
+    "reduction": "the mean is taken exactly over all rows",
+    "reduce": "the mean is taken exactly over all rows",
+    "size_average": "the mean is taken exactly over all rows",
+    "return_indices": "a layer gives one tensor",
+    "device": "training.device decides",
+    "dtype": "training runs in float32",
+    "params": "all parameters of the network are trained",
+}
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The names of one kind, with ``(parameter, required)`` for each, and the names refused with the reason."""
+
+    kind: str
+    known: dict[str, tuple[tuple[str, bool], ...]]
+    refused: dict[str, str]
+
+    def problem(self, call: Call, where: str) -> str | None:
+        """Return what is wrong with the name or the argument names of a call, or None."""
+        if call.name in self.refused:
+            return f"{where}: {call.name} came; {self.refused[call.name]}"
+        if call.name not in self.known:
+            return f"{where}: {call.name!r} is no known {self.kind}; {did_you_mean(call.name, self.known)}"
+        names = [name for name, _ in self.known[call.name]]
+        for keyword in call.keywords:
+            if keyword in UNWANTED:
+                return f"{where}: {call.name} came with {keyword}; {UNWANTED[keyword]}; leave it out"
+            if keyword not in names:
+                return f"{where}: {call.name} has no argument {keyword!r}; {did_you_mean(keyword, names)}"
+        if call.name not in CONTAINERS and len(call.args) > len(names):
+            return (
+                f"{where}: {call} came with {len(call.args)} values; {call.name} has {len(names)} arguments "
+                f"({', '.join(names)}); write them by keyword"
+            )
+        return None
+
+
+@functools.cache
+def _table() -> dict[str, dict[str, list[tuple[str, bool]]]]:
+    text = resources.files("netwright.config").joinpath("signatures.json").read_text(encoding="utf-8")
+    table: dict[str, dict[str, list[tuple[str, bool]]]] = json.loads(text)
+    return table
+
+
+def _registry(kind: str, section: str, refused: str | None) -> Registry:
+    known = {
+        name: tuple((str(parameter), bool(required)) for parameter, required in parameters)
+        for name, parameters in _table()[section].items()
+    }
+    reasons = {name: str(reason) for name, reason in _table()[refused].items()} if refused else {}
+    return Registry(kind, known, reasons)
+
+
+@functools.cache
+def layers() -> Registry:
+    """Return the layers: torch.nn's with one tensor in and one out, and those of `OWN_LAYERS`."""
+    found = _registry("layer", "layers", "refused_layers")
+    return Registry("layer", {**found.known, **OWN_LAYERS}, found.refused)
+
+
+@functools.cache
+def losses() -> Registry:
+    """Return the losses of torch.nn that compare one output with one target."""
+    return _registry("loss", "losses", "refused_losses")
+
+
+@functools.cache
+def optimizers() -> Registry:
+    """Return the optimizers of torch.optim."""
+    return _registry("optimizer", "optimizers", None)
+
+
+def layer_problems(call: Call, where: str) -> list[str]:
+    """Return the problems of a layer and of the layers inside it, each with its path."""
+    problem = layers().problem(call, where)
+    found = [problem] if problem else []
+    for position, child in enumerate(call.children()):
+        found += layer_problems(child, f"{where}.{position}")
+    return found
+
+
+def bind(call: Call, registry: Registry, where: str) -> dict[str, Any]:
+    """Name every positional argument of a call.
+
+    If the values bind to torch's own signature, torch's meaning holds: ``Linear(784, 128)`` is in, out. Else the
+    inferred argument is the one left out: ``Conv2d(32, 3)`` is out, kernel.
+
+    Args:
+        call: A call whose name is known.
+        registry: `layers`, `losses` or `optimizers`.
+        where: The setting, for messages.
+
+    Returns:
+        The arguments by name in the order of the signature; inferred ones may be missing.
+
+    Raises:
+        ConfigError: An argument is missing or given twice.
+    """
+    parameters = registry.known[call.name]
+    inferred = INFERRED.get(call.name)
+    whole = _bound(call, parameters)
+    if not isinstance(whole, str):
+        return whole
+    if inferred is not None and inferred not in call.keywords:
+        rest = tuple((name, required) for name, required in parameters if name != inferred)
+        if call.name == "Linear":  # Linear() is the output layer: the task gives its size
+            rest = tuple((name, False) for name, _ in rest)
+        part = _bound(call, rest)
+        if not isinstance(part, str):
+            return part
+        whole = part
+    elif call.name == "Linear" and inferred in call.keywords:
+        part = _bound(call, tuple((name, False) for name, _ in parameters))
+        if not isinstance(part, str):
+            return part
+    needed = ", ".join(name for name, required in parameters if required and name != inferred)
+    raise ConfigError(f"{where}: {call} came; {whole}; expected at least {needed or 'no argument'}")
+
+
+def _bound(call: Call, parameters: tuple[tuple[str, bool], ...]) -> dict[str, Any] | str:
+    """Return the arguments by name, or what hinders the binding."""
+    names = [name for name, _ in parameters]
+    if len(call.args) > len(names):
+        return f"{len(call.args)} values are too many"
+    given = dict(zip(names, call.args, strict=False))
+    for name, value in call.kwargs:
+        if name in given:
+            return f"{name} is given twice"
+        given[name] = value
+    for name, required in parameters:
+        if required and name not in given:
+            return f"{name} is missing"
+    return {name: given[name] for name in names if name in given}
+
+
+def named(call: Call, registry: Registry, where: str) -> Call:
+    """Return the call with every argument by keyword; containers keep their list."""
+    if call.name in CONTAINERS:
+        return call
+    return Call(call.name, (), tuple(bind(call, registry, where).items()))

@@ -1,0 +1,230 @@
+"""Reads arrays (npz, npy, idx, scikit-learn's bundled sets, arrays in memory) into `Arrays`; never unpickles.
+
+Headers are checked against the size of the file before memory is taken. Floor 2.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from netwright.data.tables import Origin, Table
+from netwright.errors import ConfigError, DataError, SafetyError, did_you_mean
+
+Array = npt.NDArray[Any]
+
+IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
+TARGET_NAMES = ("target", "y", "label", "labels")
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Named arrays whose first axis is the row, and what their axes mean.
+
+    ``inputs`` hold numbers of any dtype; ``target`` is one array or None; ``layout`` is None where arrays are taken
+    as given; ``others`` are further arrays with a row each (a group, a time).
+    """
+
+    inputs: dict[str, Array]
+    target: Array | None
+    origins: tuple[Origin, ...]
+    layout: str | None = None
+    others: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(next(iter(self.inputs.values())))
+
+    def place(self, row: int) -> str:
+        """Return where a row came from, for messages."""
+        for origin in self.origins:
+            if row < origin.rows:
+                return origin.place(row)
+            row -= origin.rows
+        return f"row {row + 1}"
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """Read all arrays of an .npz file.
+
+    Raises:
+        DataError: The file is no zip of arrays.
+        SafetyError: An array is pickled, or declares more than the file holds.
+    """
+    found: dict[str, Array] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                name = entry.filename
+                if not name.endswith(".npy") or "/" in name or "\\" in name or name[:-4] in found:
+                    raise SafetyError(f"{path}: member {name!r} came; expected one .npy per name, no folders; rewrite it")
+                with archive.open(entry) as stream:
+                    found[name[:-4]] = _read_array(stream, entry.file_size, f"{path}: array {name[:-4]!r}")
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); expected an .npz file; check the file") from None
+    if not found:
+        raise DataError(f"{path}: no arrays; expected at least one; check the file")
+    return found
+
+
+def read_npy(path: Path) -> Array:
+    """Read one .npy file; see `read_npz` for the errors."""
+    with path.open("rb") as stream:
+        return _read_array(stream, path.stat().st_size, str(path))
+
+
+def _read_array(stream: IO[bytes], size: int, where: str) -> Array:
+    try:
+        version = np.lib.format.read_magic(stream)
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = reader(stream)
+    except (ValueError, EOFError, SyntaxError) as error:
+        raise DataError(f"{where}: cannot be read ({str(error).splitlines()[0]}); expected NumPy's format") from None
+    if dtype.hasobject:
+        raise SafetyError(f"{where}: pickled objects came; they could run code; save it with a plain dtype")
+    if dtype.kind not in "biufUS":
+        raise DataError(f"{where}: dtype {dtype} came; expected numbers, booleans or texts; convert it")
+    declared = int(np.prod([int(length) for length in shape], dtype=object)) * dtype.itemsize
+    if declared > size:
+        raise SafetyError(f"{where}: {declared} bytes are declared; the file holds {size}; it is damaged or hostile")
+    data = stream.read(declared)
+    if len(data) != declared:
+        raise DataError(f"{where}: the file ends early; expected {declared} bytes; copy it again")
+    array = np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+    return array
+
+
+def read_idx(path: Path) -> Array:
+    """Read an idx file (the format of MNIST), gzipped or not.
+
+    Raises:
+        DataError: The file is no idx file or ends early.
+    """
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+            head = stream.read(4)
+            if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX_TYPES:
+                raise DataError(f"{path}: the first bytes are {head.hex()}; expected an idx file; check the file")
+            lengths = [int.from_bytes(stream.read(4), "big") for _ in range(head[3])]
+            dtype = np.dtype(IDX_TYPES[head[2]])
+            declared = int(np.prod([int(length) for length in lengths], dtype=object)) * dtype.itemsize
+            if declared > 64 * 2**30:
+                raise SafetyError(f"{path}: {declared} bytes are declared; at most 64 GiB are read; it may be hostile")
+            data = bytearray()
+            while len(data) < declared and (part := stream.read(min(2**24, declared - len(data)))):
+                data += part
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); expected an idx file; check the file") from None
+    if len(data) != declared:
+        raise DataError(f"{path}: {len(data)} bytes came; the header says {declared}; copy the file again")
+    array = np.frombuffer(bytes(data), dtype=dtype).reshape(lengths)
+    return array.astype(dtype.newbyteorder("="))
+
+
+def idx_labels(path: Path) -> Path | None:
+    """Return the label file that lies beside an idx image file, by MNIST's names, or None."""
+    name = path.name
+    for images, labels in (("images-idx3", "labels-idx1"), ("images.idx3", "labels.idx1")):
+        candidate = path.with_name(name.replace(images, labels))
+        if images in name and candidate.exists():
+            return candidate
+    return None
+
+
+def choose_arrays(
+    found: Mapping[str, Array], inputs: Sequence[str] | None, target: Sequence[str] | None, name: str, needed: bool
+) -> Arrays:
+    """Sort the arrays of a file into inputs and target.
+
+    Args:
+        found: Arrays by name.
+        inputs: Names of the inputs; default ``X``, ``x``, ``inputs``, ``data``, or the only other array.
+        target: Name of the target; default ``y``, ``target``, ``label`` or ``labels``.
+        name: The file, for messages.
+        needed: Whether a missing target is an error.
+
+    Raises:
+        DataError: A name is unknown, or the arrays differ in length.
+    """
+    for wanted in [*(inputs or []), *(target or [] if needed else [])]:
+        if wanted not in found:
+            raise DataError(f"{name}: array {wanted!r} is missing; {did_you_mean(wanted, found)}")
+    chosen = target[0] if target else next((known for known in TARGET_NAMES if known in found), None)
+    if chosen is None and needed:
+        raise DataError(f"{name}: no target; the arrays are {', '.join(found)}; set data.target")
+    if chosen not in found:
+        chosen = None
+    rest = [key for key in found if key != chosen]
+    if inputs is None:
+        usual = [key for key in ("X", "x", "inputs", "data", "images") if key in rest]
+        inputs = usual[:1] if usual else rest
+        if len(inputs) != 1:
+            raise DataError(f"{name}: arrays {', '.join(rest)} came; expected one input; set data.inputs")
+    rows = len(found[inputs[0]]) if found[inputs[0]].ndim else 0
+    for key in [*inputs, *([chosen] if chosen else [])]:
+        if found[key].ndim == 0 or len(found[key]) != rows or rows == 0:
+            raise DataError(
+                f"{name}: array {key!r} has shape {found[key].shape}, {inputs[0]!r} {found[inputs[0]].shape}; "
+                "expected one row each; check the arrays"
+            )
+        if key != chosen and found[key].dtype.kind not in "biuf":
+            raise DataError(f"{name}: array {key!r} holds {found[key].dtype}; expected numbers; convert it")
+    used = {*inputs, chosen}
+    others = {key: value for key, value in found.items() if key not in used and value.ndim and len(value) == rows}
+    target_array = found[chosen] if chosen else None
+    return Arrays({key: found[key] for key in inputs}, target_array, (Origin(name, rows),), others=others)
+
+
+def concatenate_arrays(parts: Sequence[Arrays]) -> Arrays:
+    """Put arrays with the same names and row shapes one below the other."""
+    first = parts[0]
+    for part in parts[1:]:
+        for key, value in first.inputs.items():
+            if key not in part.inputs or part.inputs[key].shape[1:] != value.shape[1:]:
+                got = part.inputs[key].shape[1:] if key in part.inputs else "nothing"
+                raise DataError(
+                    f"{part.origins[0].name}: array {key!r} has rows of shape {got}; "
+                    f"{first.origins[0].name} has {value.shape[1:]}; make them equal"
+                )
+    inputs = {key: np.concatenate([part.inputs[key] for part in parts]) for key in first.inputs}
+    targets = [part.target for part in parts if part.target is not None]
+    target = np.concatenate(targets) if len(targets) == len(parts) else None
+    return Arrays(inputs, target, tuple(origin for part in parts for origin in part.origins), first.layout)
+
+
+def bundled(name: str) -> Table | Arrays:
+    """Return one of scikit-learn's bundled sets; digits as images, the others as tables.
+
+    Raises:
+        ConfigError: The set is not bundled.
+    """
+    if name not in BUNDLED:
+        raise ConfigError(f"data.source: sklearn:{name} is not bundled with scikit-learn; {did_you_mean(name, BUNDLED)}")
+    from sklearn import datasets
+
+    origin = f"sklearn:{name}"
+    if name == "digits":
+        digits = datasets.load_digits()
+        rows = len(digits.images)
+        return Arrays({"images": digits.images.astype(np.uint8)}, digits.target, (Origin(origin, rows),), "NHW")
+    loaded = datasets.load_diabetes(scaled=False) if name == "diabetes" else getattr(datasets, f"load_{name}")()
+    columns = {str(column): pa.array(values) for column, values in zip(loaded.feature_names, loaded.data.T, strict=True)}
+    if loaded.target.ndim == 2:
+        names = loaded.target_names
+        columns |= {str(column): pa.array(values) for column, values in zip(names, loaded.target.T, strict=True)}
+    elif "target_names" in loaded:
+        columns["target"] = pa.array([str(loaded.target_names[value]) for value in loaded.target])
+    else:
+        columns["target"] = pa.array(loaded.target)
+    return Table(pa.table(columns), (Origin(origin, len(loaded.target)),))
+

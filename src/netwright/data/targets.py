@@ -1,0 +1,201 @@
+"""What is predicted: raw target cells in, class numbers or float values and the names of the classes out. Floor 2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from netwright.data.arrays import Arrays
+from netwright.data.columns import LARGEST, Markers, clean, is_text
+from netwright.data.tables import Table
+from netwright.errors import DataError, did_you_mean
+
+MOST_INTEGER_CLASSES = 20
+Label = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Target:
+    """The target of all rows.
+
+    ``task`` is binary, multiclass or regression; ``values`` is int64 ``(rows,)`` of class numbers, or float64
+    ``(rows, outputs)`` in the user's units; ``classes`` are the user's labels in order; ``names`` the columns.
+    """
+
+    task: str
+    values: npt.NDArray[Any]
+    names: tuple[str, ...]
+    classes: tuple[Label, ...] = ()
+
+
+def read_target(
+    raw: Table | Arrays,
+    names: Sequence[str],
+    task: str | None,
+    labels: Mapping[str, str],
+    markers: Markers,
+    classes: Sequence[Label] | None = None,
+) -> Target:
+    """Read the target of all rows and decide the task.
+
+    Args:
+        raw: The rows.
+        names: Target columns of a table; a name for messages with arrays.
+        task: What the user wrote, or None.
+        labels: Values to rename, ``{">50K.": ">50K"}``.
+        markers: Missing markers of text columns.
+        classes: The known classes when a trained network is tested; else they are learned.
+
+    Raises:
+        DataError: A column or a cell is missing, one class only, a class unknown, a value not finite.
+    """
+    columns = [_cells(raw, name, labels, markers) for name in names] if isinstance(raw, Table) else _array_cells(raw, names)
+    for name, values in zip(names, columns, strict=False):
+        _refuse_missing(raw, name, values)
+    if task is None:
+        task = _infer_task(columns)
+    if task == "regression":
+        return Target(task, _floats(raw, names, columns), tuple(names))
+    if len(columns) != 1:
+        raise DataError(f"data.target: {len(columns)} columns of classes came; expected one; choose a column")
+    return _classes(raw, names[0], columns[0], task, classes)
+
+
+def _cells(raw: Table, name: str, labels: Mapping[str, str], markers: Markers) -> npt.NDArray[Any]:
+    if name not in raw.names:
+        raise DataError(f"{raw.origins[0].name}: target column {name!r} is missing; {did_you_mean(name, raw.names)}")
+    column = clean(raw.columns[name], markers)
+    if is_text(column.type):
+        if labels:
+            texts = [None if value is None else labels.get(value, value) for value in column.to_pylist()]
+            column = pa.chunked_array([pa.array(texts, pa.string())])
+        return _typed(column, markers)
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    if column.null_count:
+        return np.asarray(column.to_pylist(), dtype=object)
+    return np.asarray(column)
+
+
+def _typed(column: pa.ChunkedArray, markers: Markers) -> npt.NDArray[Any]:
+    """Return texts as whole numbers or floats where all of them are, else as texts; nulls as None."""
+    if column.null_count:
+        return np.asarray(column.to_pylist(), dtype=object)
+    pointed = pc.replace_substring(column, ",", ".") if markers.decimal == "," else column
+    if pc.all(pc.match_substring_regex(pointed, r"^[+-]?\d{1,15}$")).as_py():
+        return np.asarray(pointed.cast(pa.int64()))
+    try:
+        return np.asarray(pointed.cast(pa.float64()))
+    except pa.ArrowInvalid:
+        return np.asarray(column.to_pylist(), dtype=str)
+
+
+def _array_cells(raw: Arrays, names: Sequence[str]) -> list[npt.NDArray[Any]]:
+    if raw.target is None:
+        raise DataError(f"{raw.origins[0].name}: no target came; expected one value per row; give y or set data.target")
+    target = raw.target
+    if target.ndim > 2:
+        raise DataError(f"{raw.origins[0].name}: target of shape {target.shape} came; expected (rows,) or (rows, outputs)")
+    return [target] if target.ndim == 1 else list(target.T)
+
+
+def _refuse_missing(raw: Table | Arrays, name: str, values: npt.NDArray[Any]) -> None:
+    if values.dtype == object:
+        missing = np.asarray([value is None for value in values])
+    elif values.dtype.kind == "f":
+        missing = np.isnan(values)
+    else:
+        return
+    if missing.any():
+        row = int(np.flatnonzero(missing)[0])
+        raise DataError(
+            f"{raw.place(row)}: target {name!r} is missing ({int(missing.sum())} such rows); expected a value in each row; "
+            "leave these rows out"
+        )
+
+
+def _infer_task(columns: Sequence[npt.NDArray[Any]]) -> str:
+    first = columns[0]
+    if len(columns) > 1 or first.dtype.kind == "f":
+        return "regression"
+    count = len(np.unique(first))
+    if first.dtype.kind in "iu" and count > MOST_INTEGER_CLASSES:
+        return "regression"
+    return "binary" if count == 2 else "multiclass"
+
+
+def _floats(raw: Table | Arrays, names: Sequence[str], columns: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+    result = []
+    for name, values in zip([*names, *names * len(columns)], columns, strict=False):
+        try:
+            numbers = values.astype(np.float64)
+        except ValueError:
+            bad = next(place for place, value in enumerate(values) if not _is_float(value))
+            raise DataError(
+                f"{raw.place(bad)}: target {name!r}: {str(values[bad])!r} is no number; a regression needs numbers; "
+                'mend the cell or set data.task = "multiclass"'
+            ) from None
+        wrong = ~np.isfinite(numbers) | (np.abs(numbers) > LARGEST)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise DataError(f"{raw.place(row)}: target {name!r}: {numbers[row]} is infinite or beyond float32; mend the cell")
+        result.append(numbers)
+    return np.stack(result, axis=1)
+
+
+def _is_float(value: Any) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _classes(
+    raw: Table | Arrays, name: str, values: npt.NDArray[Any], task: str, classes: Sequence[Label] | None
+) -> Target:
+    found = np.unique(values)
+    if classes is None:
+        if len(found) < 2:
+            raise DataError(
+                f"{raw.origins[0].name}: target {name!r} holds one class only ({found[0].item()!r}, {len(values)} rows); "
+                "expected two or more; choose another target"
+            )
+        if found.dtype.kind == "U" and len(found) > max(20, len(values) // 2):
+            raise DataError(
+                f"{raw.origins[0].name}: target {name!r} holds {len(found)} different texts in {len(values)} rows; "
+                "expected classes; choose another target"
+            )
+        if task == "binary" and len(found) != 2:
+            raise DataError(
+                f"{raw.origins[0].name}: target {name!r} holds {len(found)} classes; binary needs 2; "
+                'set data.task = "multiclass" or data.labels'
+            )
+        labels = [value.item() for value in found]
+    else:
+        labels = list(classes)
+        if labels and not isinstance(labels[0], str) and values.dtype.kind == "U":
+            labels_as_text = {str(label): place for place, label in enumerate(labels)}
+            return Target(task, _numbered(raw, name, values, labels_as_text), (name,), tuple(labels))
+    places = {label: place for place, label in enumerate(labels)}
+    return Target(task, _numbered(raw, name, values, places), (name,), tuple(labels))
+
+
+def _numbered(
+    raw: Table | Arrays, name: str, values: npt.NDArray[Any], places: Mapping[Any, int]
+) -> npt.NDArray[np.int64]:
+    found, inverse = np.unique(values, return_inverse=True)
+    numbers = np.asarray([places.get(value.item(), -1) for value in found], dtype=np.int64)[inverse]
+    if (numbers < 0).any():
+        row = int(np.flatnonzero(numbers < 0)[0])
+        raise DataError(
+            f"{raw.place(row)}: target {name!r}: class {values[row].item()!r} was not seen in training; expected one of "
+            f"{', '.join(str(place) for place in list(places)[:10])}; mend the cell or set data.labels"
+        )
+    return numbers

@@ -1,0 +1,1 @@
+"""How a training step is executed: the one step, and what may wrap it."""

@@ -1,0 +1,84 @@
+"""Every error a user can meet: one class per stage, each with the exit code of the command line.
+
+An error carries one string, so it survives pickling, and the string says what came, what was expected and
+what to do. Floor 0: imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NetwrightError(Exception):
+    """An error that is explained to the user in one line.
+
+    Args:
+        message: ``place: what came; what was expected; what to do``.
+    """
+
+    exit_code = 70
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class ConfigError(NetwrightError):
+    """A setting, a command or a network description that cannot be used (exit 2)."""
+
+    exit_code = 2
+
+
+class DataError(NetwrightError):
+    """Data that cannot be read or cannot be learned from (exit 3)."""
+
+    exit_code = 3
+
+
+class CheckpointError(NetwrightError):
+    """A run folder or a saved state that is unreadable or does not match (exit 4)."""
+
+    exit_code = 4
+
+
+class DivergedError(NetwrightError):
+    """A training step whose loss is not a finite number (exit 5)."""
+
+    exit_code = 5
+
+
+class ResourceError(NetwrightError):
+    """No room left: disk or memory (exit 6)."""
+
+    exit_code = 6
+
+
+class FolderInUseError(NetwrightError):
+    """A run folder that already exists or is being written by someone else (exit 7)."""
+
+    exit_code = 7
+
+
+class SafetyError(NetwrightError):
+    """Something refused because it could run code or reach outside the named folders (exit 8)."""
+
+    exit_code = 8
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """Return up to ``count`` known names that resemble ``name``, best first; upper and lower case count little."""
+    lowered: dict[str, str] = {}
+    for candidate in known:
+        lowered.setdefault(candidate.lower(), candidate)
+    matches = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.6)
+    return [lowered[match] for match in matches]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``did you mean A or B?`` for the nearest known names, or the list of known names where none is near."""
+    candidates = sorted(set(known))
+    close = nearest(name, candidates)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    shown = ", ".join(candidates[:12])
+    return f"known: {shown}" + (", ..." if len(candidates) > 12 else "")

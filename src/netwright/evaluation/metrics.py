@@ -1,0 +1,96 @@
+"""Figures of gathered predictions: scikit-learn's metrics by scikit-learn's names, in the user's units. Floor 6."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+
+
+def epoch_figures(kind: str, true: npt.NDArray[Any], decoded: Floats) -> dict[str, float]:
+    """Return the figures of every epoch's validation: accuracy, or RMSE and MAE over all rows and outputs.
+
+    Args:
+        kind: The task.
+        true: Class numbers ``(rows,)`` or values ``(rows, outputs)``.
+        decoded: Probabilities ``(rows, classes)`` or values ``(rows, outputs)``.
+    """
+    if kind == "regression":
+        error = decoded - true
+        return {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.mean(np.abs(error)))}
+    return {"accuracy": float(np.mean(decoded.argmax(axis=1) == true))}
+
+
+def class_figures(true: Numbers, decoded: Floats, probabilities: bool) -> dict[str, float]:
+    """Return accuracy, balanced accuracy, F1 and ROC-AUC.
+
+    Args:
+        true: Class numbers ``(rows,)``.
+        decoded: Probabilities or scores ``(rows, classes)``.
+        probabilities: Whether ``decoded`` are probabilities; ROC-AUC of several classes needs them.
+
+    Returns:
+        Figures by scikit-learn's names. ``f1`` and ``roc_auc`` of the second class for two classes, else macro means
+        over the classes present (one against the rest); a figure that the rows do not define is left out.
+    """
+    from sklearn import metrics
+
+    guess = decoded.argmax(axis=1)
+    classes = decoded.shape[1]
+    figures = {"accuracy": float(metrics.accuracy_score(true, guess))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # classes that are predicted but absent
+        figures["balanced_accuracy"] = float(metrics.balanced_accuracy_score(true, guess))
+    figures["f1_macro"] = float(metrics.f1_score(true, guess, average="macro", zero_division=0.0))
+    if classes == 2:
+        figures["f1"] = float(metrics.f1_score(true, guess, zero_division=0.0))
+    area = roc_auc(true, decoded, probabilities)
+    if area is not None:
+        figures["roc_auc"] = area
+    return figures
+
+
+def roc_auc(true: Numbers, decoded: Floats, probabilities: bool) -> float | None:
+    """Return the area under the ROC curve, for several classes the mean of one against the rest; None if undefined."""
+    from sklearn import metrics
+
+    present = np.unique(true)
+    if len(present) < 2:
+        return None
+    if decoded.shape[1] == 2:
+        return float(metrics.roc_auc_score(true, decoded[:, 1]))
+    if not probabilities:
+        return None
+    areas = [metrics.roc_auc_score(true == label, decoded[:, label]) for label in present]
+    return float(np.mean(areas))
+
+
+def confusion(true: Numbers, decoded: Floats) -> list[list[int]]:
+    """Return the confusion matrix: rows are true classes, columns predicted ones."""
+    classes = decoded.shape[1]
+    counts = np.bincount(true * classes + decoded.argmax(axis=1), minlength=classes * classes)
+    matrix: list[list[int]] = counts.reshape(classes, classes).tolist()
+    return matrix
+
+
+def value_figures(true: Floats, predicted: Floats) -> dict[str, float]:
+    """Return RMSE, MAE and R2 over all rows, the mean over the outputs where there are several.
+
+    Args:
+        true: Values ``(rows, outputs)`` in the user's units.
+        predicted: Likewise.
+    """
+    from sklearn import metrics
+
+    figures = {
+        "rmse": float(np.sqrt(metrics.mean_squared_error(true, predicted))),
+        "mae": float(metrics.mean_absolute_error(true, predicted)),
+    }
+    if len(true) > 1:
+        figures["r2"] = float(metrics.r2_score(true, predicted))
+    return figures

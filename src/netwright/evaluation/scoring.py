@@ -1,0 +1,111 @@
+"""A network and rows in, outputs and the exact mean loss out; under eval() and inference_mode. Floor 6."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from netwright.data.batches import Examples, Rows, batches
+from netwright.errors import ConfigError
+from netwright.model.summary import call_model
+from netwright.model.task import loss_weight
+from netwright.seeding import forked
+
+SMALLEST_BATCH = 128  # scoring needs no gradients, so small training batches are widened
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Outputs ``(rows, ...)`` on the CPU in the order of the rows, and the loss as (weighted sum, weight)."""
+
+    outputs: Tensor
+    loss_sum: float
+    weight: float
+
+    @property
+    def loss(self) -> float:
+        """The mean loss over all rows."""
+        return self.loss_sum / self.weight if self.weight else float("nan")
+
+
+@contextmanager
+def evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Put a network into eval mode without gradients, and back; no generator of training is moved."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.inference_mode(), forked(device):
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def score(
+    model: nn.Module,
+    loss_function: Callable[[Tensor, Tensor], Tensor],
+    examples: Examples,
+    rows: Rows,
+    batch_size: int,
+) -> Scores:
+    """Run rows through a network without training it.
+
+    Args:
+        model: Its mode is put back afterwards.
+        loss_function: Of output and target, the mean of a batch.
+        examples: All prepared rows, on the model's device.
+        rows: The row numbers, in order.
+        batch_size: Rows at a time (at least 128 are taken).
+
+    Returns:
+        Outputs and loss; no generator of training is moved.
+    """
+    outputs: list[Tensor] = []
+    loss_sum = weight = 0.0
+    with evaluating(model, examples.target.device):
+        for batch in batches(examples, rows, max(batch_size, SMALLEST_BATCH)):
+            output = call_model(model, batch.inputs)
+            batch_weight = float(loss_weight(loss_function, batch.target))
+            loss_sum += float(loss_function(output, batch.target)) * batch_weight
+            weight += batch_weight
+            outputs.append(output.cpu())
+    return Scores(torch.cat(outputs), loss_sum, weight)
+
+
+def outputs_of(model: nn.Module, inputs: dict[str, Tensor], batch_size: int, device: torch.device) -> Tensor:
+    """Return the outputs ``(rows, ...)`` of prepared inputs, on the CPU."""
+    count = len(next(iter(inputs.values())))
+    size = max(batch_size, SMALLEST_BATCH)
+    parts = []
+    with evaluating(model, device):
+        for start in range(0, count, size):
+            part = {name: value[start : start + size].to(device) for name, value in inputs.items()}
+            parts.append(call_model(model, part).cpu())
+    return torch.cat(parts)
+
+
+def check_loss(
+    model: nn.Module, loss_function: Callable[[Tensor, Tensor], Tensor], examples: Examples, rows: Rows
+) -> None:
+    """Try the loss on two rows before anything is written.
+
+    Raises:
+        ConfigError: The loss cannot compare output and target, or gives no single number.
+    """
+    batch = next(iter(batches(examples, rows[:2], 2)))
+    with evaluating(model, examples.target.device):
+        output = call_model(model, batch.inputs)
+        try:
+            loss = loss_function(output, batch.target)
+        except Exception as error:  # an own loss may raise anything
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ConfigError(
+                f"training.loss: it fails on output {tuple(output.shape)} and target {tuple(batch.target.shape)} "
+                f"{str(batch.target.dtype).removeprefix('torch.')}: {reason}; change the loss or the network's end"
+            ) from error
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        raise ConfigError(f"training.loss: {type(loss).__name__} came; expected one number as a tensor; take the mean")

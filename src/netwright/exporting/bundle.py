@@ -1,0 +1,144 @@
+"""The program of a run: preparation -> model -> decoding, as files that hold no code.
+
+preparation.json and preparation.safetensors say how raw rows become inputs and outputs become predictions; the weights
+are in model/best.safetensors and model/last.safetensors. Floor 8.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from netwright import files
+from netwright.data.arrays import Arrays
+from netwright.data.preparation import Preparation
+from netwright.data.tables import Table
+from netwright.data.targets import Label
+from netwright.errors import CheckpointError
+from netwright.evaluation.scoring import outputs_of
+from netwright.model.task import Decoding
+
+PREPARATION = "preparation.json"
+PREPARATION_TENSORS = "preparation.safetensors"
+BEST = "model/best.safetensors"
+LAST = "model/last.safetensors"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the outputs mean: task, target columns, class labels, decoding."""
+
+    task: str
+    names: tuple[str, ...]
+    classes: tuple[Label, ...]
+    decoding: Decoding
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether the decoding gives probabilities."""
+        return self.decoding.form in ("softmax", "exp", "sigmoid", "probability")
+
+
+@dataclass(frozen=True)
+class Program:
+    """Preparation, network and decoding: all it takes from raw rows to predictions."""
+
+    preparation: Preparation
+    model: nn.Module
+    outcome: Outcome
+    batch_size: int
+    device: torch.device
+
+    def decoded(self, raw: Table | Arrays) -> Tensor:
+        """Return probabilities ``(rows, classes)`` or values ``(rows, outputs)`` in the user's units, float64."""
+        inputs = self.preparation.prepare(raw)
+        return self.outcome.decoding(outputs_of(self.model, inputs, self.batch_size, self.device))
+
+
+def save_preparation(folder: Path, preparation: Preparation, outcome: Outcome) -> None:
+    """Write how rows are prepared and outputs decoded."""
+    described = {
+        "preparation": preparation.to_json(),
+        "outcome": {
+            "task": outcome.task,
+            "names": list(outcome.names),
+            "classes": list(outcome.classes),
+            "form": outcome.decoding.form,
+            "outputs": outcome.decoding.outputs,
+        },
+    }
+    files.write_json(folder / PREPARATION, described)
+    tensors = {f"preparation.{name}": value for name, value in preparation.modules.state_dict().items()}
+    tensors |= {f"decoding.{name}": value for name, value in outcome.decoding.state_dict().items()}
+    files.write_bytes(folder / PREPARATION_TENSORS, safetensors.torch.save(tensors))
+
+
+def load_preparation(folder: Path) -> tuple[Preparation, Outcome]:
+    """Read what `save_preparation` wrote.
+
+    Raises:
+        CheckpointError: A file is missing or damaged.
+    """
+    try:
+        described = json.loads((folder / PREPARATION).read_text(encoding="utf-8"))
+        tensors = _load(folder / PREPARATION_TENSORS)
+        preparation = Preparation.from_json(described["preparation"], _below(tensors, "preparation."))
+        told = described["outcome"]
+        decoding = Decoding(told["form"], told["outputs"])
+        decoding.load_state_dict(_below(tensors, "decoding."))
+        return preparation, Outcome(told["task"], tuple(told["names"]), tuple(told["classes"]), decoding)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{folder / PREPARATION}: cannot be read ({reason}); expected the files of a run; train again or name another run"
+        ) from error
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def weights_bytes(weights: Mapping[str, Tensor]) -> bytes:
+    """Return weights as a safetensors file; tensors that share memory are written once each."""
+    return safetensors.torch.save(
+        {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}, {"format": "pt"}
+    )
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write parameters and buffers by name."""
+    files.write_bytes(path, weights_bytes(weights))
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Read parameters and buffers into a model.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, or a name or shape differs; the first difference is named.
+    """
+    tensors = _load(path)
+    own = model.state_dict()
+    for name in sorted({*own, *tensors}):
+        if name not in tensors or name not in own:
+            where = "the file" if name not in tensors else "the network"
+            raise CheckpointError(f"{path}: {name} is missing in {where}; expected the same network; check the run")
+        if own[name].shape != tensors[name].shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {tuple(tensors[name].shape)}; the network has {tuple(own[name].shape)}; check the run"
+            )
+    model.load_state_dict(tensors)
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(path.read_bytes())
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); expected a safetensors file; check the run") from error
+

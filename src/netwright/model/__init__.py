@@ -1,0 +1,1 @@
+"""From layer texts to a plain torch module: grammar, shapes, tasks, summary."""

@@ -1,0 +1,343 @@
+"""Layer calls in, a plain ``nn.Sequential`` out: sizes worked out on the meta device, then built for real.
+
+`resolve` fills in what was left out and names both layers and both shapes where they do not meet; `construct` makes the
+modules from the resolved calls, in order, so that the same seed gives the weights of the hand-written
+``nn.Sequential``. Floor 3.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from netwright.config import signatures
+from netwright.config.calls import CONTAINERS, Call
+from netwright.errors import ConfigError, SafetyError, did_you_mean
+from netwright.model import modules
+from netwright.model.layers import (
+    AXES,
+    CODE_LAYERS,
+    Form,
+    follow,
+    layouts_read,
+    mismatch_advice,
+    wanted_size,
+)
+
+OWN = {name: getattr(modules, name) for name in (*signatures.OWN_LAYERS, "RNN", "LSTM", "GRU", "MultiheadAttention")}
+BATCH_FIRST = ("RNN", "LSTM", "GRU", "MultiheadAttention", "TransformerEncoderLayer")
+NEEDS_DIM = ("Softmax", "LogSoftmax", "Softmin")
+SIZE_WORD = {"in_features": "features", "input_size": "features", "embed_dim": "features", "d_model": "features"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One resolved layer: its path such as ``2.0``, its call with every argument, and the form it gives."""
+
+    path: str
+    call: Call
+    form: Form
+
+
+@dataclass
+class Resolved:
+    """A resolved list: the calls as they build, every layer in order of execution, and torch's own warnings."""
+
+    calls: list[Call] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes that do not come from the layer before.
+
+    ``outputs`` of the task, codes of the first Embedding, codes of each column for EmbedColumns.
+    """
+
+    outputs: int
+    codes: int | None = None
+    code_levels: tuple[int, ...] = ()
+
+
+def resolve(calls: Sequence[Call], form: Form, sizes: Sizes) -> Resolved:
+    """Work out every size of a list of layers without making a weight.
+
+    Args:
+        calls: The layers as written.
+        form: The shape of one row that comes in.
+        sizes: Sizes from task and data.
+
+    Returns:
+        The resolved calls and the form after each layer.
+
+    Raises:
+        ConfigError: Two layers do not meet, or an argument is missing.
+
+    Example:
+        >>> from netwright.config.calls import parse_call
+        >>> resolved = resolve([parse_call("Linear(8)", "0"), parse_call("Linear()", "1")], Form((4,), "NC"), Sizes(3))
+        >>> [str(call) for call in resolved.calls]
+        ['Linear(in_features=4, out_features=8)', 'Linear(in_features=8, out_features=3)']
+    """
+    resolved = Resolved()
+    last = len(calls) - 1 - next((n for n, call in enumerate(reversed(calls)) if call.name == "Linear"), len(calls))
+    before = "the data give"
+    for place, call in enumerate(calls):
+        whole = sizes if place == last or call.name in CONTAINERS else Sizes(0, sizes.codes, sizes.code_levels)
+        made, form = _resolve(call, str(place), form, before, whole, resolved)
+        resolved.calls.append(made)
+        before = f"layer {place} {call} gives"
+    return resolved
+
+
+def _resolve(call: Call, path: str, form: Form, before: str, sizes: Sizes, resolved: Resolved) -> tuple[Call, Form]:
+    where = f"model.layers.{path}"
+    problem = signatures.layers().problem(call, where)
+    if problem:
+        raise ConfigError(problem)
+    if call.name in CONTAINERS:
+        return _resolve_container(call, path, form, before, sizes, resolved)
+    shown = f"layer {path} {call}"
+    named = signatures.named(call, signatures.layers(), where)
+    _refuse_misreading(named, form, f"{where}: {shown}", before)
+    named = _filled(named, form, sizes, f"{where}: {shown}")
+    _refuse_size(named, form, f"{where}: {shown}", before)
+    result = _measure(named, form, f"{where}: {shown}", before, resolved)
+    resolved.layers.append(Layer(path, named, result))
+    return named, result
+
+
+def _resolve_container(
+    call: Call, path: str, form: Form, before: str, sizes: Sizes, resolved: Resolved
+) -> tuple[Call, Form]:
+    where = f"model.layers.{path}"
+    children = call.children()
+    if not children or not all(isinstance(value, Call | list | tuple) for value in call.args):
+        raise ConfigError(f"{where}: {call} came; expected layers in a list; write {call.name}([Linear(64), ReLU()])")
+    made: list[Call] = []
+    forms: list[Form] = []
+    current = form
+    for place, child in enumerate(children):
+        new, after = _resolve(child, f"{path}.{place}", current, before, sizes, resolved)
+        made.append(new)
+        forms.append(after)
+        if call.name != "Parallel":
+            current, before = after, f"layer {path}.{place} {child} gives"
+    if call.name == "Residual" and current.shape != form.shape:
+        raise ConfigError(
+            f"{where}: Residual adds its input {form} to {current} of its last layer; expected equal shapes; "
+            "make the last layer give the input's size"
+        )
+    if call.name != "Parallel":
+        return Call(call.name, (made,)), current
+    dim = call.keywords.get("dim", 2 if form.layout == "NTC" else 1)
+    try:
+        joined = torch.cat([torch.empty(1, *after.shape, device="meta") for after in forms], dim=dim)
+    except (RuntimeError, IndexError):
+        shapes = " and ".join(str(after) for after in forms)
+        raise ConfigError(f"{where}: branches give {shapes}; Parallel joins axis {dim}; make the other axes equal") from None
+    result = Form(tuple(joined.shape[1:]), forms[0].layout)
+    return Call("Parallel", (made,), (("dim", dim),) if dim != 1 else ()), result
+
+
+def _refuse_misreading(call: Call, form: Form, shown: str, before: str) -> None:
+    """Refuse a layer that would read the axes as something else, which torch may do silently."""
+    if form.codes and call.name not in CODE_LAYERS and call.name not in ("Flatten", "Identity"):
+        raise ConfigError(f"{shown} reads numbers but {before} whole codes {form}; put Embedding(...) first")
+    if call.name in CODE_LAYERS and not form.codes:
+        raise ConfigError(
+            f"{shown} reads whole codes but {before} numbers {form}; put it first and give whole numbers, "
+            "or use EmbedColumns() for the categories of a table"
+        )
+    wanted = layouts_read(call)
+    ranks = {len(layout) for layout in wanted}
+    rank = len(form.shape) + 1
+    fits = not wanted or form.layout in wanted or (form.layout is None and rank in ranks)
+    if not fits:
+        axes = " or ".join(AXES[layout] for layout in wanted)
+        raise ConfigError(f"{shown} reads {axes} but {before} {form}{_meaning(form)}; {mismatch_advice(call, form)}")
+
+
+def _meaning(form: Form) -> str:
+    return f" = {AXES[form.layout]}" if form.layout in ("NTC", "NCT") else ""
+
+
+def _filled(call: Call, form: Form, sizes: Sizes, shown: str) -> Call:
+    """Write the arguments that were left out: inferred sizes, batch_first, dim."""
+    given = call.keywords
+    name = call.name
+    if name in BATCH_FIRST:
+        if given.get("batch_first", True) is not True:
+            raise ConfigError(f"{shown} came with batch_first=False; rows are the first axis here; leave it out")
+        given["batch_first"] = True
+    wanted = wanted_size(call, form)
+    if wanted is not None:
+        given.setdefault(wanted[0], wanted[1])
+    if name in ("LayerNorm", "RMSNorm"):
+        given.setdefault("normalized_shape", form.shape[-1] if form.layout in ("NC", "NTC", None) else list(form.shape))
+    if name == "Linear" and "out_features" not in given:
+        if not sizes.outputs:
+            raise ConfigError(f"{shown} has no size; only the last Linear() takes its size from the task; write its size")
+        given["out_features"] = sizes.outputs
+    if name in CODE_LAYERS:
+        given.setdefault("num_embeddings", sizes.codes)
+    if name == "EmbedColumns":
+        if not sizes.code_levels:
+            raise ConfigError(f"{shown} came but the data have no category columns; leave it out")
+        given.setdefault("levels", list(sizes.code_levels))
+        given.setdefault("dimensions", [embedding_size(levels) for levels in given["levels"]])
+        if len(given["levels"]) != len(given["dimensions"]) or given["levels"] != list(sizes.code_levels):
+            raise ConfigError(f"{shown}: the data have categories of {list(sizes.code_levels)} codes; leave levels out")
+    if name in NEEDS_DIM and given.get("dim") is None:
+        given["dim"] = -1 if form.layout == "NTC" else 1
+    order = [parameter for parameter, _ in signatures.layers().known[name]]
+    return Call(name, (), tuple((parameter, given[parameter]) for parameter in order if parameter in given))
+
+
+def embedding_size(levels: int) -> int:
+    """Return a usual vector length for a category of so many codes: half of them, at most 16."""
+    return max(2, min(16, (levels + 1) // 2))
+
+
+def _refuse_size(call: Call, form: Form, shown: str, before: str) -> None:
+    wanted = wanted_size(call, form)
+    if wanted is None or wanted[1] == wanted[2]:
+        return
+    argument, size, expected = wanted
+    word = SIZE_WORD.get(argument, "channels")
+    advice = f"write {size} or leave {argument} out"
+    if call.name == "Linear" and form.layout not in ("NC", None) and len(form.shape) > 1:
+        advice = mismatch_advice(Call("Linear"), form)
+    raise ConfigError(f"{shown} expects {expected} {word} but {before} {form}; {advice}")
+
+
+def _measure(call: Call, form: Form, shown: str, before: str, resolved: Resolved) -> Form:
+    """Run the layer on the meta device and return the form it gives."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            with torch.device("meta"):
+                module = _make(call)
+        except (TypeError, ValueError, RuntimeError, AssertionError, ZeroDivisionError) as error:
+            raise ConfigError(f"{shown} cannot be built: {_first_line(error)}; mend its arguments") from None
+        try:
+            kind = torch.long if form.codes else torch.float32
+            output = module(torch.empty(2, *form.shape, device="meta", dtype=kind))
+        except (TypeError, ValueError, RuntimeError, IndexError, AssertionError, NotImplementedError) as error:
+            raise ConfigError(
+                f"{shown} cannot read {form}, which {before}: {_first_line(error)}; {mismatch_advice(call, form)}"
+            ) from None
+    if not isinstance(output, torch.Tensor) or output.shape[:1] != (2,):
+        got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise ConfigError(f"{shown} mixes the rows of a batch ({got} from 2 rows); a layer keeps the first axis; change it")
+    resolved.notes += [f"{shown}: {warning.message}" for warning in caught if warning.category is UserWarning]
+    codes = form.codes and not output.is_floating_point()
+    return Form(tuple(output.shape[1:]), follow(call, form, output.dim()), codes)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def construct(calls: Sequence[Call]) -> nn.Sequential:
+    """Build resolved calls, in order, from torch's global generator."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # told once by resolve
+        return nn.Sequential(*(_make(call) for call in calls))
+
+
+def _make(call: Call) -> nn.Module:
+    if call.name in CONTAINERS:
+        children = [_make(child) for child in call.children()]
+        kind = nn.Sequential if call.name == "Sequential" else OWN[call.name]
+        made: nn.Module = kind(*children, **call.keywords)
+        return made
+    layer = OWN.get(call.name) or getattr(nn, call.name)
+    built: nn.Module = layer(**{name: _argument(value) for name, value in call.kwargs})
+    return built
+
+
+def _argument(value: Any) -> Any:
+    """Return a list of numbers as the tuple torch expects."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def check_output(form: Form, outputs: int, need: str) -> None:
+    """Raise `ConfigError` where the network does not end with ``(N, outputs)``."""
+    if form.shape != (outputs,):
+        advice = "end with Linear()" if len(form.shape) == 1 else "end with Flatten(), Linear()"
+        if form.layout == "NTC":
+            advice = "end with LastStep(), Linear()"
+        raise ConfigError(f"model: the network gives {form}; {need} needs (N, {outputs}); {advice}")
+
+
+def load_class(file: Path, name: str) -> type[nn.Module]:
+    """Run a file the user named on the command line and return one of its classes.
+
+    Args:
+        file: The Python file.
+        name: A subclass of ``torch.nn.Module`` in it.
+
+    Raises:
+        ConfigError: No such file or class, or the file fails.
+    """
+    if not file.is_file():
+        raise ConfigError(f"model.module: {file}: no such file; expected FILE.py:ClassName; check the path")
+    spec = importlib.util.spec_from_file_location(f"netwright_code_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"model.module: {file}: no Python file; expected FILE.py:ClassName; check the path")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's own code may raise anything
+        raise ConfigError(f"model.module: {file}: {type(error).__name__}: {error}; mend the file") from error
+    finally:
+        sys.path.remove(str(file.parent))
+    found = getattr(module, name, None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, nn.Module)]
+        raise ConfigError(f"model.module: {file} has no torch.nn.Module {name!r}; {did_you_mean(name, classes)}")
+    return found
+
+
+def make_own(kind: type[nn.Module], arguments: Mapping[str, Any], name: str) -> nn.Module:
+    """Build the user's own class.
+
+    Raises:
+        ConfigError: The arguments do not fit its constructor, or the constructor fails.
+    """
+    try:
+        inspect.signature(kind).bind(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"model.arguments: {name}{inspect.signature(kind)}: {error}; mend model.arguments") from None
+    try:
+        return kind(**arguments)
+    except Exception as error:  # the user's own code may raise anything
+        raise ConfigError(f"model.module: {name} cannot be built: {type(error).__name__}: {error}; mend it") from error
+
+
+def refuse_unnamed(module: str, code: Sequence[Path], command: str) -> Path:
+    """Return the file of ``FILE.py:Class`` if the command line named it.
+
+    Raises:
+        SafetyError: It did not; a config alone never runs code.
+    """
+    file = Path(module.rpartition(":")[0])
+    if not any(named.resolve() == file.resolve() for named in code):
+        raise SafetyError(
+            f"model.module: {module} is Python code, and a config alone never runs code; if you trust it, type: "
+            f"{command} --code {file}"
+        )
+    return file

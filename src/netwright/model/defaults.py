@@ -1,0 +1,55 @@
+"""The network a run gets when the config describes none: one per shape of data, as the texts a user would write.
+
+Floor 3.
+"""
+
+from __future__ import annotations
+
+from netwright.model.layers import Form
+
+
+def default_layers(form: Form, categories: bool) -> list[str]:
+    """Return layer texts for a form of data.
+
+    Args:
+        form: The shape of one prepared row.
+        categories: Whether category columns stay codes for `EmbedColumns`.
+
+    Returns:
+        A multilayer perceptron for tables, a small convolutional network for images, volumes and channel-first
+        sequences, a GRU for time-first sequences.
+
+    Example:
+        >>> default_layers(Form((10,), "NC"), categories=False)[0]
+        'Linear(128)'
+    """
+    if form.layout == "NTC":
+        return ["GRU(64)", "LastStep()", "Linear()"]
+    if form.layout == "NC" and not form.codes:
+        first = ["EmbedColumns()"] if categories else []
+        hidden = ["Linear(128)", "ReLU()", "Dropout(0.1)"]
+        return [*first, *hidden, *hidden, "Linear()"]
+    dimensions = {"NCT": 1, "NCHW": 2, "NCDHW": 3}.get(form.layout or "")
+    if dimensions is None:
+        return ["Flatten()", "Linear(128)", "ReLU()", "Linear()"]
+    return _convolutions(form, dimensions)
+
+
+def _convolutions(form: Form, dimensions: int) -> list[str]:
+    """Return blocks of convolution, normalisation and pooling until the smallest side is below 8, then a mean."""
+    layers: list[str] = []
+    channels = {1: 64, 2: 32, 3: 16}[dimensions]
+    kernel = 5 if dimensions == 1 else 3
+    sides = list(form.shape[1:])
+    for block in range(3):
+        layers += [
+            f"Conv{dimensions}d({channels}, kernel_size={kernel}, padding={kernel // 2})",
+            f"BatchNorm{dimensions}d()",
+            "ReLU()",
+        ]
+        if min(sides) < 4:
+            break
+        layers.append(f"MaxPool{dimensions}d(2)")
+        sides = [side // 2 for side in sides]
+        channels = min(channels * 2, 128) if block < 2 else channels
+    return [*layers, f"AdaptiveAvgPool{dimensions}d(1)", "Flatten()", "Dropout(0.2)", "Linear()"]

@@ -1,0 +1,122 @@
+"""The layers torch.nn does not have as such; they import only torch, so an ejected script can carry them.
+
+The recurrent layers and attention are torch's own, with the same parameters and state_dict keys, returning the sequence
+alone so that they fit into ``nn.Sequential``. Floor 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class RNN(nn.RNN):
+    """torch.nn.RNN that returns the sequence only: ``(batch, time, features)`` to ``(batch, time, hidden)``."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the output of every step."""
+        sequence: Tensor = super().forward(x)[0]
+        return sequence
+
+
+class LSTM(nn.LSTM):
+    """torch.nn.LSTM that returns the sequence only: ``(batch, time, features)`` to ``(batch, time, hidden)``."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the output of every step."""
+        sequence: Tensor = super().forward(x)[0]
+        return sequence
+
+
+class GRU(nn.GRU):
+    """torch.nn.GRU that returns the sequence only: ``(batch, time, features)`` to ``(batch, time, hidden)``."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the output of every step."""
+        sequence: Tensor = super().forward(x)[0]
+        return sequence
+
+
+class MultiheadAttention(nn.MultiheadAttention):
+    """torch.nn.MultiheadAttention of a sequence with itself: ``(batch, time, features)`` in and out."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the attended sequence."""
+        return super().forward(x, x, x, need_weights=False)[0]
+
+
+class LastStep(nn.Module):
+    """The last step of a sequence: ``(batch, time, features)`` to ``(batch, features)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the last step."""
+        return x[:, -1]
+
+
+class MeanOverTime(nn.Module):
+    """The mean over the steps of a sequence: ``(batch, time, features)`` to ``(batch, features)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the mean."""
+        return x.mean(dim=1)
+
+
+class Transpose(nn.Module):
+    """Swaps time and channels: ``(batch, time, channels)`` to ``(batch, channels, time)`` and back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the transposed batch."""
+        return x.transpose(1, 2)
+
+
+class Residual(nn.Sequential):
+    """Layers with a shortcut around them: ``x + layers(x)``; both shapes are equal.
+
+    Source: He et al., Deep Residual Learning for Image Recognition, 2016.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the input plus what the layers make of it."""
+        return x + super().forward(x)
+
+
+class Parallel(nn.Sequential):
+    """Branches that read the same input; their outputs are joined along the channels or features.
+
+    Args:
+        branches: One module per branch.
+        dim: The axis of the join.
+    """
+
+    def __init__(self, *branches: nn.Module, dim: int = 1) -> None:
+        super().__init__(*branches)
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the joined outputs."""
+        return torch.cat([branch(x) for branch in self], dim=self.dim)
+
+
+class EmbedColumns(nn.Module):
+    """Turns the last columns of a table, whole codes, into vectors; the numbers before them pass.
+
+    Args:
+        levels: Number of codes of each category column, in order; these columns come last.
+        dimensions: Length of the vector of each category column.
+
+    Shape: ``(batch, numbers + categories)`` to ``(batch, numbers + sum(dimensions))``.
+    Source: Guo and Berkhahn, Entity Embeddings of Categorical Variables, 2016.
+    """
+
+    def __init__(self, levels: Sequence[int], dimensions: Sequence[int]) -> None:
+        super().__init__()
+        self.embeddings = nn.ModuleList(nn.Embedding(*sizes) for sizes in zip(levels, dimensions, strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return numbers and vectors side by side."""
+        first = x.shape[1] - len(self.embeddings)
+        codes = x[:, first:].long()
+        vectors = [embedding(codes[:, place]) for place, embedding in enumerate(self.embeddings)]
+        return torch.cat([x[:, :first], *vectors], dim=1)

@@ -1,0 +1,180 @@
+"""Per layer: output shape, parameters, multiply-adds and memory, measured on two rows of the real network. Floor 3."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netwright.errors import ConfigError
+from netwright.seeding import forked
+
+Hook = Callable[[nn.Module, Any, Any], None]
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One layer in order of execution, per row of data.
+
+    ``output`` is the shape without the batch axis, ``multiply_adds`` counts products of matrices and convolutions,
+    ``memory_bytes`` holds the output of one row.
+    """
+
+    path: str
+    text: str
+    output: list[int]
+    parameters: int
+    multiply_adds: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All layers and the totals; ``memory_bytes`` is parameters plus the outputs of one row."""
+
+    layers: tuple[LayerSummary, ...]
+    parameters: int
+    trainable: int
+    multiply_adds: int
+    memory_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for run.json."""
+        return asdict(self)
+
+
+def call_model(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
+    """Call a module with its inputs: one by position, several by the names of its forward."""
+    if len(inputs) == 1:
+        return model(next(iter(inputs.values())))
+    return model(**inputs)
+
+
+def summarize(model: nn.Module, inputs: Mapping[str, Tensor], texts: Mapping[str, str] | None = None) -> Summary:
+    """Run two rows through a copy of the network and count.
+
+    Args:
+        model: Any module.
+        inputs: Some prepared rows by name; two are used.
+        texts: Path to layer text, for networks from a list; other networks list their leaf modules.
+
+    Returns:
+        The summary; the module itself is not touched.
+
+    Raises:
+        ConfigError: The module fails on the data.
+    """
+    model = copy.deepcopy(model).cpu().eval()
+    named = dict(model.named_modules())
+    units = [path for path in texts if path in named] if texts else _leaves(model)
+    owner = {path: next((unit for unit in units if path == unit or path.startswith(f"{unit}.")), None) for path in named}
+    rows: dict[str, list[int]] = {}
+    adds = dict.fromkeys(units, 0)
+    memory = dict.fromkeys(units, 0)
+
+    def watch(path: str) -> Hook:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            unit = owner[path]
+            tensor = _first_tensor(output)
+            if unit is None or tensor is None:
+                return
+            adds[unit] += multiply_adds(module, _first_tensor(arguments), tensor)
+            if path == unit:
+                rows.setdefault(unit, list(tensor.shape[1:]))
+                memory[unit] += tensor[0].numel() * tensor.element_size() if len(tensor) else 0
+
+        return hook
+
+    handles = [module.register_forward_hook(watch(path)) for path, module in named.items()]
+    try:
+        _trial(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    layers = tuple(
+        LayerSummary(
+            unit,
+            texts[unit] if texts else f"{type(named[unit]).__name__}({named[unit].extra_repr()})",
+            rows.get(unit, []),
+            sum(parameter.numel() for parameter in named[unit].parameters()),
+            adds[unit],
+            memory[unit],
+        )
+        for unit in (units if texts else [unit for unit in rows if unit in adds])
+    )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Summary(
+        layers,
+        parameters,
+        sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        sum(adds.values()),
+        sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) + sum(memory.values()),
+    )
+
+
+def output_shape(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Return the shape of what a module gives for two rows, the rows included.
+
+    Raises:
+        ConfigError: The module fails on the data or does not give one tensor.
+    """
+    with torch.inference_mode():
+        output = _trial(copy.deepcopy(model).cpu().eval(), inputs)
+    if not isinstance(output, Tensor):
+        raise ConfigError(f"model: the network gives {type(output).__name__}; expected one tensor; return it from forward")
+    return tuple(output.shape)
+
+
+def _trial(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
+    """Call a module with two rows; what its forward raises becomes one line."""
+    small = {name: value[:2].cpu() for name, value in inputs.items()}
+    try:
+        with forked(torch.device("cpu")):
+            return call_model(model, small)
+    except Exception as error:  # the user's own module may raise anything
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in small.items())
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"model: the network fails on the data ({shapes}): {reason}; mend its forward") from error
+
+
+def _leaves(model: nn.Module) -> list[str]:
+    """Return the paths of the modules without children, attention and such counted whole."""
+    whole = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+    found: list[str] = []
+    for path, module in model.named_modules():
+        inside = any(path.startswith(f"{other}.") for other in found)
+        if not inside and (isinstance(module, whole) or not list(module.children())):
+            found.append(path)
+    return found
+
+
+def _first_tensor(value: Any) -> Tensor | None:
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, Sequence) and value:
+        return _first_tensor(value[0])
+    return None
+
+
+def multiply_adds(module: nn.Module, given: Tensor | None, output: Tensor) -> int:
+    """Return the multiply-adds of one row through one leaf module; 0 for modules without products."""
+    rows = max(len(output), 1)
+    if isinstance(module, nn.Linear):
+        return output.numel() // rows * module.in_features
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        return output.numel() // rows * module.weight[0].numel()
+    if given is None:
+        return 0
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        return given.numel() // rows * module.weight[0].numel()
+    if isinstance(module, nn.RNNBase):
+        weights = sum(weight.numel() for name, weight in module.named_parameters() if name.startswith("weight"))
+        return given.shape[1] * weights
+    if isinstance(module, nn.MultiheadAttention):
+        steps, width = given.shape[-2], module.embed_dim
+        return int(4 * steps * width * width + 2 * steps * steps * width)
+    return 0

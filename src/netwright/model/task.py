@@ -1,0 +1,229 @@
+"""A task: which loss, how many outputs, how the target is spelled, and how outputs become predictions. Floor 3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from netwright.config import signatures
+from netwright.config.calls import Call, parse_call
+from netwright.errors import ConfigError, DataError
+
+DEFAULT_LOSS = {"binary": "BCEWithLogitsLoss()", "multiclass": "CrossEntropyLoss()", "regression": "MSELoss()"}
+CLASS_LOSSES = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
+BINARY_LOSSES = ("BCEWithLogitsLoss", "BCELoss")
+VALUE_LOSSES = ("L1Loss", "MSELoss", "SmoothL1Loss", "HuberLoss", "PoissonNLLLoss")
+
+
+@final
+class Decoding(nn.Module):
+    """Turns the network's outputs into probabilities ``(rows, classes)`` or values ``(rows, outputs)``.
+
+    Args:
+        form: ``softmax``, ``exp``, ``sigmoid``, ``probability``, ``score``, ``value`` or ``count``.
+        outputs: Number of outputs.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, form: str, outputs: int) -> None:
+        super().__init__()
+        self.form, self.outputs = form, outputs
+        self.register_buffer("mean", torch.zeros(outputs, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(outputs, dtype=torch.float64))
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Return probabilities, scores or values in the user's units, float64."""
+        values = outputs.double()
+        if self.form == "softmax":
+            return values.softmax(dim=1)
+        if self.form == "exp":
+            return values.exp()
+        if self.form in ("sigmoid", "probability"):
+            positive = values.sigmoid() if self.form == "sigmoid" else values
+            return torch.cat([1.0 - positive, positive], dim=1)
+        if self.form == "count":
+            return values.exp()
+        return values if self.form == "score" else values * self.scale + self.mean
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned: the kind, the loss as text and module, the number of outputs, the decoding."""
+
+    kind: str
+    loss: str
+    loss_function: Any
+    outputs: int
+    decoding: Decoding
+    class_target: bool
+
+    def spell_target(self, values: npt.NDArray[Any]) -> Tensor:
+        """Return the target as the loss reads it.
+
+        ``(rows,)`` int64 of class numbers, ``(rows, 1)`` float32 of 0 and 1, or ``(rows, outputs)`` float32 scaled.
+        """
+        if self.kind == "regression":
+            scaled = (torch.from_numpy(values) - self.decoding.mean) / self.decoding.scale
+            return scaled.float()
+        numbers = torch.from_numpy(values)
+        return numbers if self.class_target else numbers.float().unsqueeze(1)
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether the decoding gives probabilities."""
+        return self.decoding.form in ("softmax", "exp", "sigmoid", "probability")
+
+
+def make_task(
+    kind: str,
+    loss: str | None,
+    *,
+    classes: int,
+    columns: int,
+    train_values: npt.NDArray[Any],
+    scaling: str | None,
+    own_loss: Any = None,
+    found_outputs: int | None = None,
+) -> Task:
+    """Choose loss, outputs, target spelling and decoding.
+
+    Args:
+        kind: binary, multiclass or regression.
+        loss: torch's text, or None for the usual one.
+        classes: Number of classes, 0 for regression.
+        columns: Number of target columns of a regression.
+        train_values: The target of the train rows: class numbers ``(rows,)`` or values ``(rows, columns)``.
+        scaling: ``standardize``, ``none`` or None (standardised, but for counts).
+        own_loss: A callable ``(output, target) -> loss`` from Python instead of ``loss``.
+        found_outputs: Outputs an own module gives, to choose between one and two for binary.
+
+    Raises:
+        ConfigError: The loss does not fit the target.
+        DataError: A count below zero.
+    """
+    name = _loss_name(own_loss) if own_loss is not None else None
+    text = loss or (DEFAULT_LOSS[kind] if own_loss is None else f"object:{name}")
+    if loss is None and own_loss is None and kind == "binary" and found_outputs == 2:
+        text = "CrossEntropyLoss()"
+    call = parse_call(text, "training.loss") if own_loss is None else Call(name or "")
+    _refuse_mismatch(kind, call)
+    class_target = call.name in CLASS_LOSSES or (kind == "multiclass" and call.name not in VALUE_LOSSES)
+    outputs = columns if kind == "regression" else classes if class_target else 1
+    function = own_loss
+    if own_loss is None:
+        call = _balanced(signatures.named(call, signatures.losses(), "training.loss"), train_values, classes)
+        function = make_loss(call, outputs)
+        text = str(call)
+    decoding = Decoding(_form(kind, call, class_target), outputs)
+    if kind == "regression":
+        _scale(decoding, call, train_values, scaling)
+    return Task(kind, text, function, outputs, decoding, class_target)
+
+
+def _loss_name(loss: Any) -> str:
+    if getattr(loss, "reduction", "mean") != "mean":
+        raise ConfigError(
+            f"loss: {loss!r} came with reduction={loss.reduction!r}; expected the mean; leave reduction out"
+        )
+    kind = type(loss) if isinstance(loss, nn.Module) else loss
+    return str(getattr(kind, "__name__", type(loss).__name__))
+
+
+def _refuse_mismatch(kind: str, call: Call) -> None:
+    fitting = {"binary": (*BINARY_LOSSES, *CLASS_LOSSES), "multiclass": CLASS_LOSSES, "regression": VALUE_LOSSES}[kind]
+    if call.name in (*BINARY_LOSSES, *CLASS_LOSSES, *VALUE_LOSSES) and call.name not in fitting:
+        target = "class numbers (int64)" if kind != "regression" else "numbers (float32)"
+        raise ConfigError(
+            f"training.loss: {call.name} came; the task is {kind}, its target holds {target}; expected "
+            f"{' or '.join(fitting)}; change the loss or set data.task"
+        )
+
+
+def _form(kind: str, call: Call, class_target: bool) -> str:
+    if kind == "regression":
+        return "count" if call.name == "PoissonNLLLoss" and call.keywords.get("log_input", True) else "value"
+    if call.name == "BCELoss":
+        return "probability"
+    if call.name == "NLLLoss":
+        return "exp"
+    if call.name == "MultiMarginLoss":
+        return "score"
+    return "softmax" if class_target else "sigmoid"
+
+
+def _scale(decoding: Decoding, call: Call, values: npt.NDArray[Any], scaling: str | None) -> None:
+    counts = call.name == "PoissonNLLLoss"
+    if counts and (values < 0).any():
+        raise DataError(f"target: {values.min()} came; PoissonNLLLoss counts from 0; choose another loss")
+    if counts and scaling == "standardize":
+        raise ConfigError("data.preparation.target_scaling: PoissonNLLLoss reads plain counts; leave target_scaling out")
+    if scaling == "none" or counts:
+        return
+    deviation = values.std(axis=0)
+    decoding.mean.copy_(torch.from_numpy(values.mean(axis=0)))
+    decoding.scale.copy_(torch.from_numpy(np.where(deviation > 1e-12, deviation, 1.0)))
+
+
+def _balanced(call: Call, values: npt.NDArray[Any], classes: int) -> Call:
+    """Replace ``weight="balanced"`` by rows / (classes * rows of the class), from the train rows."""
+    for argument in ("weight", "pos_weight"):
+        if call.keywords.get(argument) != "balanced":
+            continue
+        counts = np.maximum(np.bincount(values, minlength=classes), 1)
+        weights = (len(values) / (classes * counts)).tolist()
+        if argument == "pos_weight":
+            weights = [float(counts[0] / counts[1])]
+        call = call.with_keyword(argument, weights)
+    return call
+
+
+def make_loss(call: Call, outputs: int) -> nn.Module:
+    """Build a loss of torch.nn; lists of weights become tensors.
+
+    Raises:
+        ConfigError: torch refuses an argument, or the number of weights is not the number of outputs.
+    """
+    arguments = {}
+    for name, value in call.kwargs:
+        if name in ("weight", "pos_weight"):
+            expected = outputs
+            if not isinstance(value, list) or not all(isinstance(item, int | float) for item in value):
+                raise ConfigError(f'training.loss: {name}={value!r} came; expected a list of numbers or "balanced"')
+            if len(value) != expected:
+                raise ConfigError(f"training.loss: {name} has {len(value)} numbers; the network has {expected} outputs")
+            arguments[name] = torch.tensor(value, dtype=torch.float32)
+        else:
+            arguments[name] = value
+    try:
+        made: nn.Module = getattr(nn, call.name)(**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"training.loss: {call} cannot be built: {error}; mend its arguments") from None
+    return made
+
+
+def loss_weight(loss_function: Any, target: Tensor) -> Tensor | int:
+    """Return the weight of a batch's mean loss, so that weighted means over ragged batches are exact.
+
+    For losses with class weights torch's mean divides by the sum of the weights of the rows' classes; for all others
+    the weight is the number of rows.
+    """
+    if isinstance(loss_function, nn.CrossEntropyLoss | nn.NLLLoss) and target.dtype == torch.long:
+        counted = target != loss_function.ignore_index
+        weight = loss_function.weight
+        if weight is not None:
+            return weight[target.clamp(min=0)][counted].sum()
+        return counted.sum()
+    return len(target)
+
+
+def decide(probabilities: npt.NDArray[np.float64], labels: Sequence[Any]) -> list[Any]:
+    """Return the label of the largest probability or score of each row."""
+    return [labels[place] for place in probabilities.argmax(axis=1)]

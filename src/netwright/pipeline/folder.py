@@ -1,0 +1,180 @@
+"""The run folder, the interface between the commands: its names, its birth, its record, the ledger of test looks.
+
+Floor 9.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import re
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from netwright import files
+from netwright.data.splits import Split
+from netwright.errors import CheckpointError, ConfigError
+
+CONFIG = "config.toml"
+RECORD = "run.json"
+SPLIT = "split.npz"
+TEST = "test.json"
+REPORT = "report.html"
+HISTORY = "history.csv"
+DIAGRAM = "network.svg"
+LOOKS = "looks.jsonl"
+
+
+def folder_for(run_dir: str | Path | None, name: str) -> Path:
+    """Return where a run shall live: the folder asked for, or ``runs/<name>-<time>-<4 hex>``.
+
+    Raises:
+        ConfigError: A name that no folder should have.
+    """
+    if run_dir is None:
+        safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
+        return Path("runs") / f"{safe[:60]}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    path = Path(run_dir)
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", path.name) or "\0" in str(run_dir):
+        raise ConfigError(
+            f"--run-dir {str(run_dir)!r}: no name for a run; expected letters, digits, '.', '_' and '-', at most 100; rename it"
+        )
+    return path
+
+
+def now() -> str:
+    """Return the present time, ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that figures depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+    }
+
+
+def command_line() -> list[str]:
+    """Return how this process was started, without the interpreter's path."""
+    return [Path(sys.argv[0]).name if sys.argv else "python", *sys.argv[1:]]
+
+
+def split_bytes(split: Split) -> bytes:
+    """Return the split as an .npz file."""
+    stream = io.BytesIO()
+    np.savez(stream, train=split.train, valid=split.valid, test=split.test)
+    return stream.getvalue()
+
+
+def read_split(folder: Path) -> Split:
+    """Read the split of a run.
+
+    Raises:
+        CheckpointError: Missing or damaged.
+    """
+    try:
+        with np.load(folder / SPLIT, allow_pickle=False) as found:
+            return Split(found["train"], found["valid"], found["test"], "as saved")
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder / SPLIT}: cannot be read ({error}); expected the split of a run; check it") from error
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read run.json.
+
+    Raises:
+        CheckpointError: The folder is no run, or the file is damaged.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0]
+        raise CheckpointError(
+            f"{folder}: no run ({RECORD}: {reason}); expected a run folder; netwright runs lists them"
+        ) from error
+    if not isinstance(record, dict) or "status" not in record:
+        raise CheckpointError(f"{folder / RECORD}: no record of a run; expected an object with a status; check the file")
+    return record
+
+
+def update_record(folder: Path, changes: Mapping[str, Any]) -> None:
+    """Write some entries of run.json anew."""
+    files.write_json(folder / RECORD, {**read_record(folder), **changes})
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """Read history.csv: one dictionary per epoch.
+
+    Raises:
+        CheckpointError: Missing or damaged.
+    """
+    try:
+        with (folder / HISTORY).open(encoding="utf-8", newline="") as stream:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder / HISTORY}: cannot be read ({error}); expected a history; check the run") from error
+
+
+def look(folder: Path, data_digest: str, rows_digest: str) -> int:
+    """Count one look at test rows in the ledger beside the runs, and return how many there were.
+
+    Args:
+        folder: The run that looks.
+        data_digest: Of the data.
+        rows_digest: Of the row numbers.
+    """
+    ledger = folder.parent / LOOKS
+    looks = 1
+    if ledger.exists():
+        for line in ledger.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # a line cut off by a crash is no look
+            looks += isinstance(entry, dict) and (entry.get("data"), entry.get("rows")) == (data_digest, rows_digest)
+    with files.LineFile(ledger) as stream:
+        stream.write(json.dumps({"time": now(), "run": folder.name, "data": data_digest, "rows": rows_digest}))
+    return looks
+
+
+def list_runs(folder: Path) -> list[dict[str, Any]]:
+    """Return name, status, start, best and test figures of every run in a folder, oldest first.
+
+    Raises:
+        ConfigError: No such folder.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; expected a folder of runs; train something first or name another")
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not (path / RECORD).is_file():
+            continue
+        record = read_record(path)
+        test: dict[str, Any] = {}
+        if (path / TEST).is_file():
+            test = json.loads((path / TEST).read_text(encoding="utf-8"))
+        found.append(
+            {
+                "run": str(path),
+                "status": record["status"],
+                "started": record.get("started"),
+                "task": record.get("task", {}).get("kind"),
+                "epochs": record.get("epochs"),
+                "best": record.get("best"),
+                "test": {name: entry["value"] for name, entry in test.get("metrics", {}).items()},
+            }
+        )
+    return sorted(found, key=lambda run: str(run["started"]))

@@ -1,0 +1,306 @@
+"""A run that exists: load it, test it, predict with it, report on it. Floor 9."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from netwright import files
+from netwright.config.calls import parse_call
+from netwright.config.read import build_config
+from netwright.config.schema import RunConfig
+from netwright.data import sources, targets
+from netwright.data.arrays import Arrays
+from netwright.data.batches import Examples
+from netwright.data.tables import Table
+from netwright.engine.choose import choose_device
+from netwright.errors import CheckpointError, ConfigError
+from netwright.evaluation import intervals, metrics
+from netwright.evaluation.prediction import prediction_columns, table_bytes
+from netwright.evaluation.scoring import score
+from netwright.exporting.bundle import BEST, LAST, Program, load_preparation, load_weights
+from netwright.model.build import construct, load_class, make_own, refuse_unnamed
+from netwright.model.task import Task
+from netwright.pipeline import folder as folders
+from netwright.pipeline.inputs import Inputs, load, markers_of, reading_of
+from netwright.pipeline.network import make_loss_again
+from netwright.reporting.report import render_report
+
+
+@final
+@dataclass
+class Run:
+    """A trained network with its folder.
+
+    ``model`` is a plain ``torch.nn.Module`` with the best weights (the last without validation rows); ``history`` has
+    one dictionary per epoch; ``record`` is run.json.
+    """
+
+    folder: Path
+    config: RunConfig
+    program: Program
+    record: dict[str, Any]
+    inputs: Inputs | None = field(default=None, repr=False)
+    loss: Any = field(default=None, repr=False)
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        return self.program.model
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One dictionary per epoch, the columns of history.csv."""
+        return folders.read_history(self.folder)
+
+    def predict(self, rows: Any) -> npt.NDArray[Any]:
+        """Predict raw rows: labels ``(rows,)``, or values ``(rows,)`` or ``(rows, outputs)`` in the user's units.
+
+        Args:
+            rows: A data frame, an array ``(rows, ...)``, a dictionary of arrays, or the path of a file.
+        """
+        decoded = self.predict_decoded(rows)
+        outcome = self.program.outcome
+        if outcome.classes:
+            return np.asarray([outcome.classes[place] for place in decoded.argmax(axis=1)])
+        return decoded[:, 0] if decoded.shape[1] == 1 else decoded
+
+    def predict_proba(self, rows: Any) -> npt.NDArray[np.float64]:
+        """Return probabilities ``(rows, classes)`` in the order of ``program.outcome.classes``.
+
+        Raises:
+            ConfigError: The network predicts numbers, or its loss gives no probabilities.
+        """
+        if not self.program.outcome.probabilities:
+            raise ConfigError(f"predict_proba: {self.folder} gives no probabilities; expected a classifier; call predict")
+        return self.predict_decoded(rows)
+
+    def predict_decoded(self, rows: Any) -> npt.NDArray[np.float64]:
+        """Return probabilities, scores or values ``(rows, ...)`` of raw rows."""
+        return np.asarray(self.program.decoded(self.read_rows(rows)))
+
+    def read_rows(self, rows: Any) -> Table | Arrays:
+        """Read rows to predict from a path or from Python objects; a target among them is not needed."""
+        if isinstance(rows, str | Path):
+            path = str(rows)
+            if Path(path).suffix.lower() in (".csv", ".tsv", ".txt", ".data", ".dat"):
+                return sources.read_source(path, self._text_reading(path), target_needed=False)
+            return sources.read_source(path, reading_of(self.config.data), target_needed=False)
+        return sources.from_objects((rows, None) if not isinstance(rows, tuple) else rows, None, self.config.data.layout)
+
+    def _text_reading(self, path: str) -> sources.Reading:
+        """Return how to read a text file: of one without a header line the target column may be left out."""
+        reading = reading_of(self.config.data)
+        names = reading.text.columns
+        if names is None:
+            return reading
+        count = sources.count_fields(Path(path), reading.text)
+        features = tuple(name for name in names if name not in self.program.outcome.names)
+        return sources.with_columns(reading, features if count == len(features) else names)
+
+    def prediction_table(self, rows: Any) -> dict[str, Any]:
+        """Return the columns of a prediction file for raw rows, in their order."""
+        outcome = self.program.outcome
+        return prediction_columns(self.predict_decoded(rows), outcome.names, outcome.classes, outcome.probabilities)
+
+    def remarks(self, rows: Table | Arrays) -> list[str]:
+        """Return what a user should know about rows to predict: unknown categories, columns not used."""
+        encoder = self.program.preparation.encoder
+        if encoder is None or not isinstance(rows, Table):
+            return []
+        notes = [
+            f"column {name!r}: {count} cell(s) hold categories not seen in training; they count as unknown"
+            for name, count in encoder.unknown(rows).items()
+        ]
+        known = {column.name for column in encoder.columns} | set(self.program.outcome.names)
+        extra = [name for name in rows.names if name not in known]
+        return notes + ([f"columns not used: {', '.join(map(repr, extra))}"] if extra else [])
+
+    def test(self, data: Any = None) -> dict[str, Any]:
+        """Test the network and count the look.
+
+        Args:
+            data: Labelled rows: a path, or Python objects ``(X, y)``; None for the run's own test rows.
+
+        Returns:
+            The content of test.json. With the run's own rows it is written, with predictions.csv and report.html.
+
+        Raises:
+            DataError: The rows do not fit.
+            CheckpointError: The data changed since training, or came from Python.
+        """
+        outcome = self.program.outcome
+        if data is not None:
+            raw, digest = self._labelled(data)
+            target = self._target(raw)
+            rows = np.arange(raw.rows)
+            looks = folders.look(self.folder, digest, "all")
+            return self._figures(raw, target, rows, looks)[0]
+        inputs = self.inputs or self._own_inputs()
+        rows = inputs.split.test
+        if not len(rows):
+            raise ConfigError(f"{self.folder}: the run has no test rows; expected some; give a file: netwright test RUN DATA")
+        looks = folders.look(self.folder, inputs.digest, files.digest_bytes(rows.astype("<i8").tobytes()))
+        found, decoded = self._figures(inputs.raw, inputs.target, rows, looks)
+        files.write_json(self.folder / folders.TEST, found)
+        columns = {"row": rows, **_true_columns(inputs.target, rows)}
+        columns |= prediction_columns(decoded, outcome.names, outcome.classes, outcome.probabilities)
+        files.write_bytes(self.folder / "predictions.csv", table_bytes(columns, ".csv"))
+        self.report()
+        return found
+
+    def _labelled(self, data: Any) -> tuple[Table | Arrays, str]:
+        if isinstance(data, str | Path):
+            return sources.read_source(str(data), reading_of(self.config.data)), sources.digest_source(str(data))
+        raw = sources.from_objects(data, list(self.program.outcome.names), self.config.data.layout)
+        return raw, sources.digest_raw(raw)
+
+    def _target(self, raw: Table | Arrays) -> targets.Target:
+        outcome, data = self.program.outcome, self.config.data
+        return targets.read_target(
+            raw, outcome.names, outcome.task, data.labels, markers_of(data), outcome.classes or None
+        )
+
+    def _own_inputs(self) -> Inputs:
+        """Read the run's own data again, and refuse other data than those it was trained on."""
+        if self.config.data.source is None and self.config.data.train is None:
+            raise CheckpointError(
+                f"{self.folder}: the run was trained on Python objects; test it from Python, run.test((X, y)), or give a file"
+            )
+        inputs = load(self.config)
+        if inputs.digest != self.record["data"]["digest"]:
+            raise CheckpointError(
+                f"{inputs.source}: the data changed since training ({self.record['data']['digest'][:19]} -> "
+                f"{inputs.digest[:19]}); expected the same file; put it back, or name the new file as DATA"
+            )
+        saved = folders.read_split(self.folder)
+        if saved.digest() != inputs.split.digest():
+            raise CheckpointError(f"{self.folder}: split.npz is not the split of its config; expected equal; check the run")
+        return inputs
+
+    def _figures(
+        self, raw: Table | Arrays, target: targets.Target, rows: npt.NDArray[np.int64], looks: int
+    ) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
+        """Return the content of test.json and the decoded outputs of the rows."""
+        task = self.task()
+        examples = Examples(self.program.preparation.prepare(raw), task.spell_target(target.values))
+        device = self.program.device
+        scores = score(self.model, task.loss_function, examples.to(device), rows, self.config.data.batch_size)
+        decoded = np.asarray(self.program.outcome.decoding(scores.outputs))
+        true = target.values[rows]
+        found: dict[str, Any] = {"n": len(rows), "looks": looks, "weights": self.weights_name(), "metrics": {}}
+        if target.task == "regression":
+            figures, bounds = metrics.value_figures(true, decoded), intervals.value_intervals(true, decoded)
+        else:
+            figures = metrics.class_figures(true, decoded, self.program.outcome.probabilities)
+            bounds = intervals.class_intervals(true, decoded, list(figures))
+            found["confusion"] = {"classes": list(target.classes), "matrix": metrics.confusion(true, decoded)}
+        for name, value in {"loss": scores.loss, **figures}.items():
+            low, high = bounds.get(name, (None, None))
+            entry = {"value": value, "low": low, "high": high}
+            found["metrics"][name] = {key: number for key, number in entry.items() if number is not None}
+        return found, decoded
+
+    def task(self) -> Task:
+        """Return the task with its loss."""
+        outcome = self.program.outcome
+        text = self.record["task"]["loss"]
+        function = self.loss if self.loss is not None else make_loss_again(text, outcome.decoding.outputs, self.folder)
+        class_target = outcome.decoding.form in ("softmax", "exp", "score") and bool(outcome.classes)
+        return Task(outcome.task, text, function, outcome.decoding.outputs, outcome.decoding, class_target)
+
+    def weights_name(self) -> str:
+        """Return which weights the model holds, in words."""
+        best = self.record.get("best")
+        return f"best (epoch {best['epoch']})" if best else f"last (epoch {self.record.get('epochs', 0)})"
+
+    def report(self) -> Path:
+        """Draw report.html from the run folder and return its path."""
+        path = self.folder / folders.REPORT
+        files.write_text(path, render_report(self.folder))
+        return path
+
+
+def _true_columns(target: targets.Target, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    values = target.values[rows]
+    if target.classes:
+        return {"target": [target.classes[place] for place in values]}
+    if len(target.names) == 1:
+        return {"target": values[:, 0]}
+    return {f"target_{name}": values[:, place] for place, name in enumerate(target.names)}
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Read the resolved config of a run.
+
+    Raises:
+        CheckpointError: Missing or damaged.
+    """
+    try:
+        tree = tomllib.loads((folder / folders.CONFIG).read_text(encoding="utf-8"))
+        return build_config(tree)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
+        raise CheckpointError(f"{folder / folders.CONFIG}: cannot be read ({error}); expected a run; check it") from error
+
+
+def load_run(
+    folder: str | Path, *, model: nn.Module | None = None, code: Sequence[str | Path] = (), device: str | None = None
+) -> Run:
+    """Load a run from its folder.
+
+    Args:
+        folder: The run folder.
+        model: The network again, for a run that was made from a module in Python.
+        code: Python files that may run, for a network of an own class.
+        device: Where to predict; default the device of the run if it is there, else the CPU.
+
+    Raises:
+        CheckpointError: A file is missing, damaged or of another network.
+        SafetyError: An own class whose file was not named.
+    """
+    path = Path(folder)
+    record = folders.read_record(path)
+    config = read_config(path)
+    preparation, outcome = load_preparation(path)
+    network = model if model is not None else _network_again(config, path, [Path(file) for file in code])
+    weights = path / (BEST if (path / BEST).exists() else LAST)
+    load_weights(weights, network)
+    place = choose_device(device) if device is not None else _device_again(config)
+    network.to(place).eval()
+    program = Program(preparation, network, outcome, config.data.batch_size, place)
+    return Run(path, config, program, record)
+
+
+def _device_again(config: RunConfig) -> torch.device:
+    try:
+        return choose_device(config.training.device)
+    except ConfigError:
+        return torch.device("cpu")
+
+
+def _network_again(config: RunConfig, folder: Path, code: Sequence[Path]) -> nn.Module:
+    """Build the network of a run without weights."""
+    with torch.random.fork_rng(devices=[]):
+        if config.model.layers is not None:
+            calls = [parse_call(text, f"model.layers.{place}") for place, text in enumerate(config.model.layers)]
+            return construct(calls)
+        if config.model.module is None:
+            raise CheckpointError(
+                f"{folder}: the network was a Python object ({config.model.object}); load the run from Python: "
+                "netwright.load(RUN, model=...)"
+            )
+        name = config.model.module.rpartition(":")
+        copy = folder / "model" / "source" / Path(name[0]).name
+        module = f"{copy}:{name[2]}" if copy.is_file() else config.model.module
+        same = [copy if file.resolve() in (Path(name[0]).resolve(), copy.resolve()) else file for file in code]
+        file = refuse_unnamed(module, same, f"netwright ... {folder}")
+        return make_own(load_class(file, name[2]), config.model.arguments, name[2])
+

@@ -1,0 +1,201 @@
+"""How numbers, sizes, shapes and times are worded, the same way in the page, the plots and the drawing.
+
+Every function takes whatever a run folder may hold, a missing or wrong value included, and returns plain text
+that is not escaped yet: the template and the drawings escape it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+
+NOT_RECORDED = "not recorded"
+
+
+def as_number(value: object) -> float | None:
+    """Return ``value`` as a finite number, or None where it is none.
+
+    Args:
+        value: Anything read from JSON or CSV.
+
+    Returns:
+        A finite float, or None for text, truth values, missing values, NaN and infinities.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def figure_text(value: object) -> str:
+    """Word a measured figure with four significant digits.
+
+    Args:
+        value: A number, or anything else read from a run folder.
+
+    Returns:
+        ``0.0712``, ``68,412`` or ``not a finite number``; ``not recorded`` where nothing was measured.
+    """
+    number = as_number(value)
+    if number is None:
+        measured = isinstance(value, int | float) and not isinstance(value, bool)
+        return "not a finite number" if measured else NOT_RECORDED
+    if number == 0:
+        return "0"
+    if 1000 <= abs(number) < 1e9:
+        return f"{number:,.0f}" if abs(number) >= 10000 else f"{number:,.1f}"
+    return f"{number:.4g}"
+
+
+def count_text(value: object) -> str:
+    """Word a count with separators between the thousands.
+
+    Args:
+        value: A whole number, or anything else read from a run folder.
+
+    Returns:
+        ``1,079``, or ``not recorded``.
+    """
+    number = as_number(value)
+    return NOT_RECORDED if number is None else f"{number:,.0f}"
+
+
+def plural(value: object, one: str, many: str | None = None) -> str:
+    """Word a count with its noun.
+
+    Args:
+        value: A whole number, or anything else read from a run folder.
+        one: The noun for one.
+        many: The noun for any other count; ``one`` with an s where left out.
+
+    Returns:
+        ``1 row`` or ``1,079 rows``.
+    """
+    return f"{count_text(value)} {one if as_number(value) == 1 else many or one + 's'}"
+
+
+def size_text(value: object) -> str:
+    """Word a size in bytes with binary units.
+
+    Args:
+        value: A number of bytes, or anything else read from a run folder.
+
+    Returns:
+        ``8.0 KiB``, or ``not recorded``.
+    """
+    number = as_number(value)
+    if number is None:
+        return NOT_RECORDED
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(number) < 1024:
+            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def large_text(value: object) -> str:
+    """Word a large count in thousands, millions or billions, for a narrow place.
+
+    Args:
+        value: A whole number, or anything else read from a run folder.
+
+    Returns:
+        ``18,432``, ``1.23 million`` or ``4.5 billion``.
+    """
+    number = as_number(value)
+    if number is None or abs(number) < 1e6:
+        return count_text(value)
+    for limit, name in ((1e9, "million"), (1e12, "billion"), (1e15, "trillion")):
+        if abs(number) < limit:
+            return f"{number / limit * 1000:.3g} {name}"
+    return f"{number:.3g}"
+
+
+def duration_text(value: object) -> str:
+    """Word a duration in the units a reader would choose.
+
+    Args:
+        value: Seconds, or anything else read from a run folder.
+
+    Returns:
+        ``0.42 s``, ``5.0 s``, ``3 min 20 s`` or ``2 h 05 min``.
+    """
+    seconds = as_number(value)
+    if seconds is None:
+        return NOT_RECORDED
+    if seconds < 1:
+        return f"{seconds:.2g} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def moment_text(value: object) -> str:
+    """Word an ISO 8601 moment.
+
+    Args:
+        value: Text such as ``2026-03-01T09:30:00+00:00``, or anything else read from a run folder.
+
+    Returns:
+        ``2026-03-01 09:30 UTC``; the text itself where it is no ISO moment; ``not recorded`` where it is no text.
+    """
+    if not isinstance(value, str) or not value:
+        return NOT_RECORDED
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return value
+    zone = moment.tzname()
+    return f"{moment:%Y-%m-%d %H:%M}" + (f" {zone}" if zone else "")
+
+
+def shape_text(value: object) -> str:
+    """Word the shape of a batch.
+
+    Args:
+        value: The sizes of one row, without the batch; a list of such lists for several outputs.
+
+    Returns:
+        ``(N, 32, 8, 8)``, ``(N)`` for single numbers, or ``shape not known``.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return "shape not known"
+    if value and all(isinstance(size, Sequence) and not isinstance(size, str) for size in value):
+        return " and ".join(shape_text(size) for size in value)
+    return "(" + ", ".join(["N", *("?" if size is None else str(size) for size in value)]) + ")"
+
+
+def shortened(text: str, limit: int) -> str:
+    """Cut a text to at most ``limit`` characters, the last an ellipsis where something was cut.
+
+    Args:
+        text: Any text.
+        limit: Characters, 1 or more.
+
+    Returns:
+        The text on one line.
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: max(limit - 1, 0)].rstrip() + "…"
+
+
+def shortened_inside(text: str, limit: int) -> str:
+    """Cut a name to at most ``limit`` characters by leaving out its middle, where names differ least.
+
+    Args:
+        text: Any text.
+        limit: Characters, 3 or more.
+
+    Returns:
+        The text on one line.
+    """
+    line = " ".join(text.split())
+    if len(line) <= limit:
+        return line
+    tail = (limit - 1) // 2
+    return f"{line[: limit - 1 - tail]}…{line[-tail:]}"
