@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 BUG = 70
 
-code_option = click.option("--code", multiple=True, metavar="FILE", help="A Python file that may run (own layers); repeatable.")
+code_option = click.option(
+    "--code", multiple=True, metavar="FILE", help="A Python file that may run (own layers); repeatable."
+)
 set_option = click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Change one setting; repeatable.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 
@@ -30,9 +32,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 class Commands(click.Group):
     """A group that names the nearest command when one is misspelled."""
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command of the arguments."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             raise click.UsageError(f"{args[0]!r} is no command; {did_you_mean(args[0], self.commands)}")
@@ -101,7 +101,7 @@ def _check_config_first(source: str, settings: Sequence[str], target: Sequence[s
 
     tree = read_file(Path(source)) if source.endswith(".toml") else {"data": {"source": source}}
     if target:
-        tree.setdefault("data", {})["target"] = list(target)
+        apply_setting(tree, f"data.target={json.dumps(list(target))}")
     for setting in settings:
         apply_setting(tree, setting)
     build_config(tree)
@@ -142,7 +142,9 @@ class _Screen:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         figures = record.columns()
-        names = [name for name in figures if name not in ("epoch", "step", "learning_rate", "train_seconds", "valid_seconds")]
+        names = [
+            name for name in figures if name not in ("epoch", "step", "learning_rate", "train_seconds", "valid_seconds")
+        ]
         if self._bar is None:
             self._bar = Progress(
                 TextColumn("epoch"), BarColumn(), MofNCompleteColumn(), TextColumn("time left"), TimeRemainingColumn()
@@ -202,7 +204,7 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
         click.echo(f"note: {remark}", err=True)
     content = table_bytes(columns, suffix)
     if output is None and not as_json:
-        click.get_binary_stream("stdout").write(content)
+        click.echo(content.decode("utf-8"), nl=False)
         return
     if output is not None:
         files.write_bytes(Path(output), content)
@@ -228,8 +230,8 @@ def show(
     source: str, target: Sequence[str], settings: Sequence[str], code: Sequence[str], svg: str | None, as_json: bool
 ) -> None:
     """Show every layer of a network: output shape, parameters, multiply-adds, memory. Nothing is trained."""
-    if (Path(source) / "config.toml").is_file():
-        source = str(Path(source) / "config.toml")
+    resolved = Path(source) / "config.toml"
+    source = str(resolved) if resolved.is_file() else source
     _check_config_first(source, settings, target)
     from netwright import files
     from netwright.pipeline.verbs import show as work_out

@@ -181,9 +181,9 @@ def _plain(value: Any) -> Any:
     """Return Python values as TOML would hold them: tuples as lists, paths and NumPy numbers as plain ones."""
     if isinstance(value, Mapping):
         result = {str(key): _plain(item) for key, item in value.items()}
-        return {key: item for key, item in result.items() if item is not None or key in ("preparation", "early_stopping")} | {
-            key: "none" for key in ("preparation", "early_stopping") if key in result and result[key] is None
-        }
+        return {
+            key: item for key, item in result.items() if item is not None or key in ("preparation", "early_stopping")
+        } | {key: "none" for key in ("preparation", "early_stopping") if key in result and result[key] is None}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, os.PathLike):

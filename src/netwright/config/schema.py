@@ -156,7 +156,9 @@ class TrainingConfig(Section):
     early_stopping: EarlyStoppingConfig | Literal["none"] | None = Field(None)
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Of initialisation, order and dropout.")
     device: str | None = Field(None, description="auto, cpu, cuda, cuda:1 or mps.")
-    threads: Annotated[int, Field(ge=1)] | None = Field(None, description="CPU threads; default by a rule on the work per step.")
+    threads: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="CPU threads; default by a rule on the work per step."
+    )
     engine: Literal["auto", "eager"] = Field("auto", description="How a step is executed.")
 
     @field_validator("device")

@@ -37,7 +37,7 @@ INFERRED: dict[str, str] = {
     "TransformerEncoderLayer": "d_model",
     **{f"{kind}{n}d": "in_channels" for kind in ("Conv", "ConvTranspose") for n in (1, 2, 3)},
     **{f"{kind}{n}d": "num_features" for kind in ("BatchNorm", "InstanceNorm") for n in (1, 2, 3)},
-    **{kind: "input_size" for kind in ("RNN", "LSTM", "GRU")},
+    **dict.fromkeys(("RNN", "LSTM", "GRU"), "input_size"),
 }
 
 # Arguments torch has and a setting may not give, with the reason.

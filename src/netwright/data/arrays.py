@@ -227,4 +227,3 @@ def bundled(name: str) -> Table | Arrays:
     else:
         columns["target"] = pa.array(loaded.target)
     return Table(pa.table(columns), (Origin(origin, len(loaded.target)),))
-

@@ -175,7 +175,9 @@ def learn_columns(
         found.append(Column(name, kind, int(column.null_count), levels))
     encoder = TableEncoder(tuple(found), markers)
     if not encoder.used:
-        raise DataError(f"{table.origins[0].name}: no column is left to learn from; expected at least one; check data.ignore")
+        raise DataError(
+            f"{table.origins[0].name}: no column is left to learn from; expected at least one; check data.ignore"
+        )
     return encoder, notes
 
 
@@ -288,8 +290,10 @@ def _bad_number_advice(name: str) -> str:
 
 def _booleans(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
     if not is_text(values.type):
-        return np.asarray(values.cast(pa.float64()) if not pa.types.is_boolean(values.type) else
-                          values.cast(pa.int8()).cast(pa.float64()), dtype=np.float64)
+        return np.asarray(
+            values.cast(pa.float64()) if not pa.types.is_boolean(values.type) else values.cast(pa.int8()).cast(pa.float64()),
+            dtype=np.float64,
+        )
     lower = pc.utf8_lower(values)
     true = pc.is_in(lower, value_set=pa.array([*TRUE_WORDS, "1"]))
     false = pc.is_in(lower, value_set=pa.array([*FALSE_WORDS, "0"]))
@@ -309,7 +313,9 @@ def _days(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
     try:
         stamps = values.cast(pa.timestamp("us"))
     except pa.ArrowInvalid as error:
-        raise DataError(f"{table.origins[0].name}: column {name!r}: no date ({str(error).splitlines()[0]}); mend it") from None
+        raise DataError(
+            f"{table.origins[0].name}: column {name!r}: no date ({str(error).splitlines()[0]}); mend it"
+        ) from None
     micros = np.asarray(pc.fill_null(stamps.cast(pa.int64()), 0), dtype=np.float64)
     return np.where(np.asarray(pc.is_null(stamps), dtype=bool), np.nan, micros / 86_400e6)
 

@@ -99,7 +99,8 @@ class TablePreparation(nn.Module):
         low, high = self.shares.gather(1, lower), self.shares.gather(1, upper)
         width = right - left
         part = torch.where(width > 0, (columns - left) / torch.where(width > 0, width, 1.0), 0.0).clamp(0.0, 1.0)
-        return torch.special.ndtri((low + part * (high - low)).clamp(0.001, 0.999)).T
+        quantiles: Tensor = torch.special.ndtri((low + part * (high - low)).clamp(0.001, 0.999)).T
+        return quantiles
 
     def fit(self, raw: Tensor) -> None:
         """Learn fills, means, deviations and quantiles from the raw train rows ``(rows, raw columns)``."""
@@ -293,10 +294,8 @@ class Preparation:
         """Return the settings as plain values; the tensors are in ``modules.state_dict()``."""
         modules: dict[str, Any] = {}
         for name, module in self.modules.items():
-            if isinstance(module, TablePreparation):
-                keys = ("kinds", "levels", "flagged", "numbers", "codes")
-            else:
-                keys = ("shape", "layout", "mode")
+            table = isinstance(module, TablePreparation)
+            keys = ("kinds", "levels", "flagged", "numbers", "codes") if table else ("shape", "layout", "mode")
             modules[name] = {key: getattr(module, key) for key in keys}
         return {"encoder": None if self.encoder is None else self.encoder.to_json(), "modules": modules}
 
@@ -328,7 +327,9 @@ def fit_table(table: Table, rows: Rows, encoder: TableEncoder, numbers: str, cod
         for place, column in enumerate(used)
         if column.kind in ("number", "boolean", "date") and bool(torch.isnan(raw[:, place]).any())
     ]
-    module = TablePreparation([column.kind for column in used], [len(column.levels) for column in used], flagged, numbers, codes)
+    module = TablePreparation(
+        [column.kind for column in used], [len(column.levels) for column in used], flagged, numbers, codes
+    )
     module.fit(raw)
     return Preparation(encoder, nn.ModuleDict({TABLE: module}))
 
@@ -372,4 +373,6 @@ def _refuse_infinite(raw: Arrays, name: str, values: Array) -> None:
     wrong = np.isinf(values)
     if wrong.any():
         where = [int(place) for place in np.argwhere(wrong)[0]]
-        raise DataError(f"{raw.place(where[0])}: array {name!r} is infinite at {where[1:]}; expected finite numbers; mend it")
+        raise DataError(
+            f"{raw.place(where[0])}: array {name!r} is infinite at {where[1:]}; expected finite numbers; mend it"
+        )

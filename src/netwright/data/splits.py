@@ -118,7 +118,7 @@ def _shares(counts: Rows, total: int, taken: Rows) -> Rows:
     if total >= len(counts):
         result = np.maximum(result, 1)
     room = counts - taken - 1
-    result = np.minimum(result, room)
+    result = np.asarray(np.minimum(result, room), dtype=np.int64)
     while result.sum() != total:
         step = 1 if result.sum() < total else -1
         remainder = np.where((result < room) if step > 0 else (result > 1), (exact - result) * step, -np.inf)
@@ -132,7 +132,9 @@ def _by_group(rows: Rows, valid_count: int, test_count: int, seed: int, groups: 
     found, inverse = np.unique(groups, return_inverse=True)
     needed = 1 + (valid_count > 0) + (test_count > 0)
     if len(found) < needed:
-        raise DataError(f"data.split.group: {len(found)} group(s) came; {needed} parts need {needed} or more; change the split")
+        raise DataError(
+            f"data.split.group: {len(found)} group(s) came; {needed} parts need {needed} or more; change the split"
+        )
     sizes = np.bincount(inverse)
     part = np.zeros(len(found), dtype=np.int64)  # 0 train, 1 valid, 2 test
     order = stream(seed, "split").permutation(len(found))
@@ -145,7 +147,8 @@ def _by_group(rows: Rows, valid_count: int, test_count: int, seed: int, groups: 
             filled += sizes[order[place]]
             place, left = place + 1, left - 1
     member = part[inverse]
-    return Split(*(np.sort(rows[member == number]) for number in (0, 1, 2)), f"by group ({len(found)} groups)")
+    train, valid, test = (np.sort(rows[member == number]) for number in (0, 1, 2))
+    return Split(train, valid, test, f"by group ({len(found)} groups)")
 
 
 def _by_time(rows: Rows, valid_count: int, test_count: int, times: npt.NDArray[Any]) -> Split:
@@ -176,7 +179,9 @@ def check_rows(name: str, rows: Any, count: int) -> Rows:
     """
     array = np.asarray(rows)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise DataError(f"data.split.{name}: {array.dtype} of shape {array.shape} came; expected a list of row numbers from 0")
+        raise DataError(
+            f"data.split.{name}: {array.dtype} of shape {array.shape} came; expected a list of row numbers from 0"
+        )
     array = np.sort(array.astype(np.int64))
     if len(array) and (array[0] < 0 or array[-1] >= count):
         raise DataError(f"data.split.{name}: rows {array[0]} to {array[-1]} came; the data have rows 0 to {count - 1}")

@@ -142,7 +142,9 @@ def concatenate(tables: Sequence[Table]) -> Table:
     try:
         columns = pa.concat_tables(parts, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"{first.origins[0].name}: column types differ between the files ({error}); make them equal") from None
+        raise DataError(
+            f"{first.origins[0].name}: column types differ between the files ({error}); make them equal"
+        ) from None
     return Table(columns, tuple(origin for table in tables for origin in table.origins))
 
 

@@ -56,7 +56,7 @@ def read_target(
         DataError: A column or a cell is missing, one class only, a class unknown, a value not finite.
     """
     columns = [_cells(raw, name, labels, markers) for name in names] if isinstance(raw, Table) else _array_cells(raw, names)
-    for name, values in zip(names, columns, strict=False):
+    for name, values in zip(_named(names, len(columns)), columns, strict=True):
         _refuse_missing(raw, name, values)
     if task is None:
         task = _infer_task(columns)
@@ -132,7 +132,7 @@ def _infer_task(columns: Sequence[npt.NDArray[Any]]) -> str:
 
 def _floats(raw: Table | Arrays, names: Sequence[str], columns: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
     result = []
-    for name, values in zip([*names, *names * len(columns)], columns, strict=False):
+    for name, values in zip(_named(names, len(columns)), columns, strict=True):
         try:
             numbers = values.astype(np.float64)
         except ValueError:
@@ -144,9 +144,16 @@ def _floats(raw: Table | Arrays, names: Sequence[str], columns: Sequence[npt.NDA
         wrong = ~np.isfinite(numbers) | (np.abs(numbers) > LARGEST)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            raise DataError(f"{raw.place(row)}: target {name!r}: {numbers[row]} is infinite or beyond float32; mend the cell")
+            raise DataError(
+                f"{raw.place(row)}: target {name!r}: {numbers[row]} is infinite or beyond float32; mend the cell"
+            )
         result.append(numbers)
     return np.stack(result, axis=1)
+
+
+def _named(names: Sequence[str], count: int) -> list[str]:
+    """Return one name per target column; the columns of an array share its name."""
+    return list(names) if len(names) == count else [names[0]] * count
 
 
 def _is_float(value: Any) -> bool:
@@ -157,9 +164,7 @@ def _is_float(value: Any) -> bool:
     return True
 
 
-def _classes(
-    raw: Table | Arrays, name: str, values: npt.NDArray[Any], task: str, classes: Sequence[Label] | None
-) -> Target:
+def _classes(raw: Table | Arrays, name: str, values: npt.NDArray[Any], task: str, classes: Sequence[Label] | None) -> Target:
     found = np.unique(values)
     if classes is None:
         if len(found) < 2:
@@ -187,9 +192,7 @@ def _classes(
     return Target(task, _numbered(raw, name, values, places), (name,), tuple(labels))
 
 
-def _numbered(
-    raw: Table | Arrays, name: str, values: npt.NDArray[Any], places: Mapping[Any, int]
-) -> npt.NDArray[np.int64]:
+def _numbered(raw: Table | Arrays, name: str, values: npt.NDArray[Any], places: Mapping[Any, int]) -> npt.NDArray[np.int64]:
     found, inverse = np.unique(values, return_inverse=True)
     numbers = np.asarray([places.get(value.item(), -1) for value in found], dtype=np.int64)[inverse]
     if (numbers < 0).any():

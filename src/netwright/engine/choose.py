@@ -45,9 +45,7 @@ def choose_threads(multiply_adds: int, batch_size: int) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def choose_engine(
-    name: str, model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer
-) -> tuple[Engine, str]:
+def choose_engine(name: str, model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer) -> tuple[Engine, str]:
     """Return the engine and why it was chosen.
 
     Args:

@@ -116,7 +116,5 @@ def value_intervals(true: Floats, predicted: Floats, seed: int = 0) -> dict[str,
         residual = weights @ error**2 / len(true)
         with np.errstate(invalid="ignore", divide="ignore"):
             r2 = (1 - residual / spread).mean(1)
-        parts.append(
-            {"rmse": np.sqrt(weights @ square / len(true)), "mae": weights @ absolute / len(true), "r2": r2}
-        )
+        parts.append({"rmse": np.sqrt(weights @ square / len(true)), "mae": weights @ absolute / len(true), "r2": r2})
     return _bounds(parts)

@@ -18,9 +18,7 @@ from netwright.model.task import decide
 Floats = npt.NDArray[np.float64]
 
 
-def prediction_columns(
-    decoded: Floats, names: Sequence[str], classes: Sequence[Any], probabilities: bool
-) -> dict[str, Any]:
+def prediction_columns(decoded: Floats, names: Sequence[str], classes: Sequence[Any], probabilities: bool) -> dict[str, Any]:
     """Return the columns of a prediction file.
 
     Args:

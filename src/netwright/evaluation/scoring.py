@@ -88,9 +88,7 @@ def outputs_of(model: nn.Module, inputs: dict[str, Tensor], batch_size: int, dev
     return torch.cat(parts)
 
 
-def check_loss(
-    model: nn.Module, loss_function: Callable[[Tensor, Tensor], Tensor], examples: Examples, rows: Rows
-) -> None:
+def check_loss(model: nn.Module, loss_function: Callable[[Tensor, Tensor], Tensor], examples: Examples, rows: Rows) -> None:
     """Try the loss on two rows before anything is written.
 
     Raises:

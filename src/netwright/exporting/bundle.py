@@ -59,7 +59,8 @@ class Program:
     def decoded(self, raw: Table | Arrays) -> Tensor:
         """Return probabilities ``(rows, classes)`` or values ``(rows, outputs)`` in the user's units, float64."""
         inputs = self.preparation.prepare(raw)
-        return self.outcome.decoding(outputs_of(self.model, inputs, self.batch_size, self.device))
+        decoded: Tensor = self.outcome.decoding(outputs_of(self.model, inputs, self.batch_size, self.device))
+        return decoded
 
 
 def save_preparation(folder: Path, preparation: Preparation, outcome: Outcome) -> None:
@@ -141,4 +142,3 @@ def _load(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load(path.read_bytes())
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); expected a safetensors file; check the run") from error
-

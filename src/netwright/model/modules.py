@@ -44,7 +44,8 @@ class MultiheadAttention(nn.MultiheadAttention):
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Return the attended sequence."""
-        return super().forward(x, x, x, need_weights=False)[0]
+        attended: Tensor = super().forward(x, x, x, need_weights=False)[0]
+        return attended
 
 
 class LastStep(nn.Module):
@@ -79,7 +80,8 @@ class Residual(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the input plus what the layers make of it."""
-        return x + super().forward(x)
+        changed: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return x + changed
 
 
 class Parallel(nn.Sequential):

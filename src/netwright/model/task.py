@@ -130,9 +130,7 @@ def make_task(
 
 def _loss_name(loss: Any) -> str:
     if getattr(loss, "reduction", "mean") != "mean":
-        raise ConfigError(
-            f"loss: {loss!r} came with reduction={loss.reduction!r}; expected the mean; leave reduction out"
-        )
+        raise ConfigError(f"loss: {loss!r} came with reduction={loss.reduction!r}; expected the mean; leave reduction out")
     kind = type(loss) if isinstance(loss, nn.Module) else loss
     return str(getattr(kind, "__name__", type(loss).__name__))
 

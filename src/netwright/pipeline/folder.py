@@ -89,7 +89,9 @@ def read_split(folder: Path) -> Split:
         with np.load(folder / SPLIT, allow_pickle=False) as found:
             return Split(found["train"], found["valid"], found["test"], "as saved")
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder / SPLIT}: cannot be read ({error}); expected the split of a run; check it") from error
+        raise CheckpointError(
+            f"{folder / SPLIT}: cannot be read ({error}); expected the split of a run; check it"
+        ) from error
 
 
 def read_record(folder: Path) -> dict[str, Any]:

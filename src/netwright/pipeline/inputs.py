@@ -129,8 +129,10 @@ def target_names(data: DataConfig, raw: Table | Arrays) -> list[str]:
     names = _tuple(data.target)
     if isinstance(raw, Arrays):
         count = 1 if raw.target is None or raw.target.ndim == 1 else raw.target.shape[1]
-        return list(names) if names and len(names) == count else (
-            ["target"] if count == 1 else [f"target_{place + 1}" for place in range(count)]
+        return (
+            list(names)
+            if names and len(names) == count
+            else (["target"] if count == 1 else [f"target_{place + 1}" for place in range(count)])
         )
     if names is not None:
         return list(names)
@@ -155,7 +157,9 @@ def make_split(
     _given_rows(data, raw.rows, given)
     for name in ("valid", "test"):
         if name in (parts or {}) and getattr(data.split, name) is not None:
-            raise ConfigError(f"data.split.{name}: {getattr(data.split, name)!r} came beside a file of {name} rows; leave one")
+            raise ConfigError(
+                f"data.split.{name}: {getattr(data.split, name)!r} came beside a file of {name} rows; leave one"
+            )
     taken = np.concatenate([given[name] for name in ("valid", "test") if name in given] or [np.empty(0, np.int64)])
     pool = given.get("train", np.setdiff1d(np.arange(raw.rows), taken))
     sizes = (_size(data, "valid", given), _size(data, "test", given))
@@ -166,9 +170,7 @@ def make_split(
     classes = _strata(data, target, pool, sizes, groups is None and times is None, notes)
     divided = splits.divide(pool, sizes, settings.seed, classes=classes, groups=groups, times=times)
     how = f"given, {divided.how}" if given and any(sizes) else "given" if given else divided.how
-    split = Split(
-        divided.train, np.sort(given.get("valid", divided.valid)), np.sort(given.get("test", divided.test)), how
-    )
+    split = Split(divided.train, np.sort(given.get("valid", divided.valid)), np.sort(given.get("test", divided.test)), how)
     splits.check_disjoint(split)
     return split, notes
 
@@ -180,7 +182,9 @@ def _given_rows(data: DataConfig, rows: int, given: dict[str, Rows]) -> None:
         value = getattr(data.split, name)
         if isinstance(value, str):
             if value not in found:
-                raise ConfigError(f"data.split.{name}: array {value!r} is not in data.split.file; {did_you_mean(value, found)}")
+                raise ConfigError(
+                    f"data.split.{name}: array {value!r} is not in data.split.file; {did_you_mean(value, found)}"
+                )
             given[name] = splits.check_rows(name, found[value], rows)
         elif isinstance(value, list):
             given[name] = splits.check_rows(name, value, rows)
@@ -267,10 +271,9 @@ def _fit(config: RunConfig, raw: Table | Arrays, target: Sequence[str], split: S
     _refuse_missing(data, raw, encoder)
     numbers = settings.numbers if isinstance(settings, PreparationConfig) else "none"
     fitted = preparation.fit_table(raw, split.train, encoder, numbers, _codes_wanted(config, encoder))
-    unknown = {name: count for name, count in encoder.unknown(raw).items()}
     notes += [
         f"column {name!r}: {count} cell(s) hold categories not seen in train; they count as unknown"
-        for name, count in unknown.items()
+        for name, count in encoder.unknown(raw).items()
     ]
     return fitted, notes
 

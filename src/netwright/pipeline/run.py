@@ -147,7 +147,9 @@ class Run:
         inputs = self.inputs or self._own_inputs()
         rows = inputs.split.test
         if not len(rows):
-            raise ConfigError(f"{self.folder}: the run has no test rows; expected some; give a file: netwright test RUN DATA")
+            raise ConfigError(
+                f"{self.folder}: the run has no test rows; expected some; give a file: netwright test RUN DATA"
+            )
         looks = folders.look(self.folder, inputs.digest, files.digest_bytes(rows.astype("<i8").tobytes()))
         found, decoded = self._figures(inputs.raw, inputs.target, rows, looks)
         files.write_json(self.folder / folders.TEST, found)
@@ -165,9 +167,7 @@ class Run:
 
     def _target(self, raw: Table | Arrays) -> targets.Target:
         outcome, data = self.program.outcome, self.config.data
-        return targets.read_target(
-            raw, outcome.names, outcome.task, data.labels, markers_of(data), outcome.classes or None
-        )
+        return targets.read_target(raw, outcome.names, outcome.task, data.labels, markers_of(data), outcome.classes or None)
 
     def _own_inputs(self) -> Inputs:
         """Read the run's own data again, and refuse other data than those it was trained on."""
@@ -303,4 +303,3 @@ def _network_again(config: RunConfig, folder: Path, code: Sequence[Path]) -> nn.
         same = [copy if file.resolve() in (Path(name[0]).resolve(), copy.resolve()) else file for file in code]
         file = refuse_unnamed(module, same, f"netwright ... {folder}")
         return make_own(load_class(file, name[2]), config.model.arguments, name[2])
-

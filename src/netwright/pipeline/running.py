@@ -156,7 +156,7 @@ def resolve(config: RunConfig, inputs: Inputs, network: Network, device: torch.d
     if lonely and last_batch == "keep" and batch_size > 1:
         raise ConfigError(
             f"data.last_batch: {rows} train rows in batches of {batch_size} leave one row, which BatchNorm cannot train on; "
-            'expected two or more; leave last_batch out (the row is dropped) or change data.batch_size'
+            "expected two or more; leave last_batch out (the row is dropped) or change data.batch_size"
         )
     if batch_size == 1 and normalised:
         raise ConfigError("data.batch_size: 1 came; BatchNorm needs two rows or more in a step; make it larger")
@@ -170,7 +170,9 @@ def resolve(config: RunConfig, inputs: Inputs, network: Network, device: torch.d
             stopping = EarlyStoppingConfig(patience=PATIENCE)
     if isinstance(stopping, EarlyStoppingConfig):
         if not len(inputs.split.valid):
-            raise ConfigError("training.early_stopping: there are no valid rows to watch; set data.split.valid or leave it out")
+            raise ConfigError(
+                "training.early_stopping: there are no valid rows to watch; set data.split.valid or leave it out"
+            )
         rising = ("accuracy", "f1", "auc", "r2")
         mode = stopping.mode or ("max" if any(word in stopping.monitor for word in rising) else "min")
         stopping = stopping.model_copy(update={"mode": mode})
@@ -413,9 +415,7 @@ def describe(bench: Bench) -> list[Told]:
     else:
         shapes = ", ".join(f"{name} {tuple(value.shape[1:])}" for name, value in bench.examples.inputs.items())
         lines.append(Told(f"  each row: {shapes}"))
-    lines.append(
-        Told(f"split: {len(split.train)} train, {len(split.valid)} valid, {len(split.test)} test ({split.how})")
-    )
+    lines.append(Told(f"split: {len(split.train)} train, {len(split.valid)} valid, {len(split.test)} test ({split.how})"))
     classes = f", {len(inputs.target.classes)} classes" if inputs.target.classes else ""
     lines.append(Told(f"task: {network.task.kind}{classes}; target {', '.join(inputs.target.names)}; {network.task.loss}"))
     lines.append(

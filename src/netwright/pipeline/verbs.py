@@ -104,9 +104,7 @@ def make_bench(
         raise ConfigError("model and layers came together; describe the network in one of them")
     folder = folders.folder_for(run_dir, name)
     command = f"netwright train {config}" if isinstance(config, str | Path) else "netwright train CONFIG"
-    bench = prepare(
-        read, name, data=data, module=module, loss=own_loss, code=[Path(file) for file in code], command=command
-    )
+    bench = prepare(read, name, data=data, module=module, loss=own_loss, code=[Path(file) for file in code], command=command)
     return bench, folder
 
 

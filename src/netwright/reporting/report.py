@@ -196,9 +196,7 @@ def _test(contents: RunContents) -> dict[str, object] | None:
 def _confusion(record: Mapping[str, object]) -> dict[str, object] | None:
     """Return the drawing of a confusion matrix and the most frequent confusions; None where there is none."""
     classes = [str(name) for name in entries(record, "classes")]
-    matrix = [
-        [wording.as_number(cell) or 0.0 for cell in row] for row in entries(record, "matrix") if isinstance(row, list)
-    ]
+    matrix = [[wording.as_number(cell) or 0.0 for cell in row] for row in entries(record, "matrix") if isinstance(row, list)]
     if len(classes) < 2 or len(matrix) != len(classes) or any(len(row) != len(classes) for row in matrix):
         return None
     size = len(classes)

@@ -152,9 +152,7 @@ def warnings_of(contents: RunContents) -> list[str]:
         )
     split = section(contents.run, "split")
     if not as_number(split.get("valid")) and as_number(split.get("train")):
-        found.append(
-            "There is no validation set: nothing says when to stop, and overfitting does not show in the curves."
-        )
+        found.append("There is no validation set: nothing says when to stop, and overfitting does not show in the curves.")
     found.extend(_unmeasured(contents.history))
     found.extend(contents.problems)
     return found
@@ -167,8 +165,7 @@ def _unmeasured(history: Mapping[str, Sequence[float]]) -> list[str]:
         missing = sum(not math.isfinite(value) for value in values)
         if missing and (missing < len(values) or name == "train_loss"):
             found.append(
-                f"{name} is not a finite number in {missing:,} of {plural(len(values), 'epoch')}; "
-                "its curve has gaps there."
+                f"{name} is not a finite number in {missing:,} of {plural(len(values), 'epoch')}; its curve has gaps there."
             )
     return found
 

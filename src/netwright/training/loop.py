@@ -151,4 +151,3 @@ def _diverged(error: DivergedError, epoch: int, progress: Progress) -> str:
         f"training: {error} at step {progress.step + 1} (epoch {epoch}); expected a finite loss; lower the learning rate "
         f"(--set training.optimizer.lr=...) or check the data; {best}; the bad update was not applied"
     )
-
