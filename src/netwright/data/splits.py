@@ -177,7 +177,7 @@ def check_rows(name: str, rows: Any, count: int) -> Rows:
     Raises:
         DataError: They are no whole numbers from 0 to ``count - 1``, or one comes twice.
     """
-    array = np.asarray(rows)
+    array = np.asarray(rows) if len(rows) else np.empty(0, np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise DataError(
             f"data.split.{name}: {array.dtype} of shape {array.shape} came; expected a list of row numbers from 0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -64,5 +65,8 @@ def table_bytes(columns: dict[str, Any], suffix: str) -> bytes:
     if suffix == ".parquet":
         pa.parquet.write_table(table, sink)
     else:
-        pa.csv.write_csv(table, sink, pa.csv.WriteOptions(quoting_style="needed"))
+        header = io.StringIO()
+        csv.writer(header, lineterminator="\n").writerow(columns)
+        sink.write(header.getvalue().encode())
+        pa.csv.write_csv(table, sink, pa.csv.WriteOptions(include_header=False))
     return sink.getvalue()

@@ -35,21 +35,26 @@ def default_layers(form: Form, categories: bool) -> list[str]:
     return _convolutions(form, dimensions)
 
 
+# A side from which the first convolution takes every second place: it would cost most of the time.
+LARGE_SIDE = {1: 512, 2: 64, 3: 24}
+
+
 def _convolutions(form: Form, dimensions: int) -> list[str]:
-    """Return blocks of convolution, normalisation and pooling until the smallest side is below 8, then a mean."""
+    """Return blocks of convolution, normalisation and pooling until the smallest side is below 4, then a mean."""
     layers: list[str] = []
     channels = {1: 64, 2: 32, 3: 16}[dimensions]
     kernel = 5 if dimensions == 1 else 3
-    sides = list(form.shape[1:])
+    side = min(form.shape[1:])
     for block in range(3):
-        layers += [
-            f"Conv{dimensions}d({channels}, kernel_size={kernel}, padding={kernel // 2})",
-            f"BatchNorm{dimensions}d()",
-            "ReLU()",
-        ]
-        if min(sides) < 4:
+        large = block == 0 and side >= LARGE_SIDE[dimensions]
+        convolution = f"Conv{dimensions}d({channels}, kernel_size={kernel}, padding={kernel // 2})"
+        if large:
+            convolution = f"Conv{dimensions}d({channels}, kernel_size=5, stride=2, padding=2)"
+            side = (side + 1) // 2
+        layers += [convolution, f"BatchNorm{dimensions}d()", "ReLU()"]
+        if side < 4:
             break
         layers.append(f"MaxPool{dimensions}d(2)")
-        sides = [side // 2 for side in sides]
-        channels = min(channels * 2, 128) if block < 2 else channels
+        side //= 2
+        channels = min(channels * 2, 128)
     return [*layers, f"AdaptiveAvgPool{dimensions}d(1)", "Flatten()", "Dropout(0.2)", "Linear()"]

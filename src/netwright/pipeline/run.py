@@ -89,6 +89,8 @@ class Run:
 
     def read_rows(self, rows: Any) -> Table | Arrays:
         """Read rows to predict from a path or from Python objects; a target among them is not needed."""
+        if isinstance(rows, Table | Arrays):
+            return rows
         if isinstance(rows, str | Path):
             path = str(rows)
             if Path(path).suffix.lower() in (".csv", ".tsv", ".txt", ".data", ".dat"):

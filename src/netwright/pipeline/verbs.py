@@ -11,8 +11,9 @@ from torch import nn
 from netwright.errors import ConfigError
 from netwright.model.summary import Summary
 from netwright.pipeline import folder as folders
+from netwright.pipeline.bench import Bench, gather, prepare
 from netwright.pipeline.run import Run, load_run
-from netwright.pipeline.running import Bench, Observer, gather, prepare, start
+from netwright.pipeline.running import Observer, start
 
 
 def train(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Examples, Rows, batches, epoch_order
 from netwright.engine.base import Engine
-from netwright.errors import ConfigError, DivergedError, did_you_mean
+from netwright.errors import DivergedError
 from netwright.model.task import loss_weight
 from netwright.training.journal import EpochLosses, EpochRecord, Journal
 from netwright.training.signals import StopRequest
@@ -114,17 +114,10 @@ def train(
 
 
 def judged(progress: Progress, record: EpochRecord, plan: Plan, model: nn.Module, stop: StopRequest) -> Progress:
-    """Return the progress after an epoch: a better best, and the reason to end if there is one.
-
-    Raises:
-        ConfigError: The monitored figure is not among the columns of the history.
-    """
+    """Return the progress after an epoch: a better best, and the reason to end if there is one."""
     best = progress.best
     if record.valid:
-        columns = record.columns()
-        if plan.monitor not in columns:
-            raise ConfigError(f"training.early_stopping.monitor: {plan.monitor!r}; {did_you_mean(plan.monitor, columns)}")
-        value = columns[plan.monitor]
+        value = record.columns()[plan.monitor]
         better = best is None or (value < best.value if plan.mode == "min" else value > best.value)
         if better and value == value:  # a figure that is not a number is never better
             best = Best(record.epoch, record.step, value, copied_weights(model))

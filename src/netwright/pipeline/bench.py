@@ -1,0 +1,214 @@
+"""Everything before training, with nothing written: settings gathered, rows prepared, network built, all resolved.
+
+Floor 9.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from netwright.config.read import absolute_paths, apply_setting, build_config, from_keywords, merge, read_file
+from netwright.config.schema import EarlyStoppingConfig, RunConfig
+from netwright.data.batches import Examples, steps_per_epoch
+from netwright.engine.choose import choose_device, choose_threads
+from netwright.errors import ConfigError, did_you_mean
+from netwright.evaluation.scoring import check_loss
+from netwright.pipeline import folder as folders
+from netwright.pipeline.inputs import Inputs, load
+from netwright.pipeline.network import Network, build_network
+from netwright.seeding import forked, torch_seed
+from netwright.training.loop import Plan
+from netwright.training.optimizer import make_optimizer, resolve_optimizer
+
+LONGEST = 200  # epochs, where neither epochs nor steps are written
+PATIENCE = 20
+RISING = ("accuracy",)  # figures of which more is better
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A run ready to start: settings resolved, rows prepared, network built; nothing is written yet."""
+
+    config: RunConfig
+    inputs: Inputs
+    examples: Examples
+    network: Network
+    device: torch.device
+    name: str
+
+
+def gather(
+    config: str | Path | Mapping[str, Any] | None, settings: Sequence[str], keywords: Mapping[str, Any]
+) -> tuple[RunConfig, str]:
+    """Read settings from a file, a dictionary and keywords, in this order, then ``a.b=c`` texts.
+
+    Args:
+        config: A TOML file, a data file, a dictionary of sections, or None.
+        settings: Texts such as ``training.epochs=50``.
+        keywords: Settings by their own names.
+
+    Returns:
+        The settings and a name for the run.
+    """
+    tree: dict[str, Any] = {}
+    name = "run"
+    if isinstance(config, Mapping):
+        merge(tree, config)
+    elif config is not None and Path(config).suffix.lower() == ".toml":
+        tree = read_file(Path(config))
+        name = Path(config).stem
+        if name == "config" and (Path(config).parent / folders.RECORD).exists():
+            name = Path(config).parent.name.split("-20")[0]
+    elif config is not None:
+        text = str(config)
+        tree = absolute_paths({"data": {"source": text}}, Path())
+        name = text.removeprefix("sklearn:") if text.startswith("sklearn:") else Path(text).stem.split(".")[0]
+    merge(tree, absolute_paths(from_keywords(keywords), Path()))
+    for setting in settings:
+        apply_setting(tree, setting)
+    return build_config(absolute_paths(tree, Path())), name
+
+
+@contextmanager
+def executing(config: RunConfig, device: torch.device) -> Iterator[None]:
+    """Run a block with the run's threads and generators, and put the caller's back."""
+    before = torch.get_num_threads()
+    try:
+        if config.training.threads is not None:
+            torch.set_num_threads(config.training.threads)
+        with forked(device):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def prepare(
+    config: RunConfig,
+    name: str,
+    *,
+    data: Any = None,
+    module: nn.Module | None = None,
+    loss: Any = None,
+    code: Sequence[Path] = (),
+    command: str = "netwright train CONFIG",
+) -> Bench:
+    """Do everything that comes before training and writes nothing.
+
+    Args:
+        config: The settings.
+        name: Of the run.
+        data: Rows from Python.
+        module: A network from Python; it is trained in place.
+        loss: A loss from Python.
+        code: Files that may run.
+        command: To repeat in a refusal.
+    """
+    device = choose_device(config.training.device)
+    optimizer = resolve_optimizer(config.training.optimizer, device)
+    inputs = load(config, data)
+    prepared = inputs.preparation.prepare(inputs.raw)
+    with executing(config, device):
+        torch.manual_seed(torch_seed(config.training.seed, "initialisation"))
+        network = build_network(config, inputs, prepared, module=module, loss=loss, code=code, command=command)
+    examples = Examples(prepared, network.task.spell_target(inputs.target.values))
+    check_loss(network.module, network.task.loss_function, examples, inputs.split.train)
+    resolved = resolve(config, inputs, network, device, str(optimizer))
+    make_optimizer(optimizer, network.module.parameters())
+    return Bench(resolved, inputs, examples, network, device, name)
+
+
+def resolve(config: RunConfig, inputs: Inputs, network: Network, device: torch.device, optimizer: str) -> RunConfig:
+    """Return the settings with everything automatic written out; a run from them gives the same bits."""
+    training, data = config.training, config.data
+    rows = len(inputs.split.train)
+    batch_size = min(data.batch_size, rows)
+    last_batch = _last_batch(config, network, rows, batch_size)
+    epochs, stopping = _duration(config, inputs, steps_per_epoch(rows, batch_size, last_batch))
+    threads = training.threads or choose_threads(network.summary.multiply_adds, batch_size)
+    written = {
+        "epochs": epochs,
+        "early_stopping": stopping,
+        "optimizer": optimizer,
+        "loss": network.task.loss,
+        "device": str(device),
+        "threads": threads,
+        "engine": "eager",
+    }
+    return config.model_copy(
+        update={
+            "data": data.model_copy(update={"last_batch": last_batch, "task": inputs.target.task}),
+            "model": config.model.model_copy(update=network.described),
+            "training": training.model_copy(update=written),
+        }
+    )
+
+
+def _last_batch(config: RunConfig, network: Network, rows: int, batch_size: int) -> str:
+    """Return what happens to a smaller last batch; one row is dropped where BatchNorm could not train on it."""
+    normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.module.modules())
+    if normalised and batch_size == 1:
+        raise ConfigError("data.batch_size: 1 came; BatchNorm needs two rows or more in a step; make it larger")
+    lonely = normalised and rows % batch_size == 1
+    if lonely and config.data.last_batch == "keep":
+        raise ConfigError(
+            f"data.last_batch: {rows} train rows in batches of {batch_size} leave one row, which BatchNorm cannot train on; "
+            "expected two or more; leave last_batch out (the row is dropped) or change data.batch_size"
+        )
+    return config.data.last_batch or ("drop" if lonely else "keep")
+
+
+def _duration(config: RunConfig, inputs: Inputs, steps: int) -> tuple[int, EarlyStoppingConfig | str]:
+    """Return the epochs and the stopping rule: 200 with patience 20 where neither epochs nor steps are written."""
+    training = config.training
+    epochs, stopping = training.epochs, training.early_stopping
+    if epochs is None and training.steps is not None:
+        epochs = math.ceil(training.steps / steps)
+    elif epochs is None:
+        epochs = LONGEST
+        if stopping is None and len(inputs.split.valid):
+            stopping = EarlyStoppingConfig(patience=PATIENCE)
+    if not isinstance(stopping, EarlyStoppingConfig):
+        return epochs, "none"
+    if not len(inputs.split.valid):
+        raise ConfigError("training.early_stopping: there are no valid rows to watch; set data.split.valid or leave it out")
+    known = ["train_loss", "valid_loss"]
+    known += ["valid_rmse", "valid_mae"] if inputs.target.task == "regression" else ["valid_accuracy"]
+    if stopping.monitor not in known:
+        raise ConfigError(
+            f"training.early_stopping.monitor: {stopping.monitor!r} came; {did_you_mean(stopping.monitor, known)}"
+        )
+    mode = stopping.mode or ("max" if any(word in stopping.monitor for word in RISING) else "min")
+    return epochs, stopping.model_copy(update={"mode": mode})
+
+
+def monitored(config: RunConfig) -> tuple[str, str]:
+    """Return the column of history.csv that chooses the best epoch, and min or max."""
+    stopping = config.training.early_stopping
+    if isinstance(stopping, EarlyStoppingConfig):
+        return stopping.monitor, stopping.mode or "min"
+    return "valid_loss", "min"
+
+
+def plan_of(config: RunConfig, inputs: Inputs) -> Plan:
+    """Return the plan of a resolved config."""
+    stopping = config.training.early_stopping
+    monitor, mode = monitored(config)
+    return Plan(
+        rows=inputs.split.train,
+        batch_size=min(config.data.batch_size, len(inputs.split.train)),
+        last_batch=config.data.last_batch or "keep",
+        epochs=config.training.epochs or 0,
+        seed=config.training.seed,
+        steps=config.training.steps,
+        monitor=monitor,
+        mode=mode,
+        patience=stopping.patience if isinstance(stopping, EarlyStoppingConfig) else None,
+    )

@@ -1,0 +1,140 @@
+"""What a run says of itself: the lines before training, run.json at birth, how it ended. Floor 9."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from netwright.config.schema import RunConfig
+from netwright.data.columns import Column
+from netwright.pipeline import folder as folders
+from netwright.pipeline.bench import Bench, monitored
+from netwright.training.loop import Progress
+
+
+@dataclass(frozen=True)
+class Told:
+    """A remark for the user; ``kind`` is line, note (a warning) or network."""
+
+    text: str
+    kind: str = "line"
+
+    def __str__(self) -> str:
+        return f"note: {self.text}" if self.kind == "note" else self.text
+
+
+def ending(progress: Progress, config: RunConfig) -> str:
+    """Return how the run ended and which weights it leaves, in words."""
+    best = best_of(progress, config)
+    if best is None:
+        return f"{progress.ended}; the last weights are kept"
+    return f"{progress.ended}; best epoch {best['epoch']} restored ({best['monitor']} {best['value']:.4g})"
+
+
+def best_of(progress: Progress, config: RunConfig) -> dict[str, Any] | None:
+    """Return the best epoch with the figure that chose it, for run.json; None without validation rows."""
+    if progress.best is None:
+        return None
+    best = progress.best
+    return {"epoch": best.epoch, "step": best.step, "monitor": monitored(config)[0], "value": best.value}
+
+
+def first_record(bench: Bench) -> dict[str, Any]:
+    """Return run.json at birth."""
+    inputs, network, config = bench.inputs, bench.network, bench.config
+    encoder = inputs.preparation.encoder
+    name, values = next(iter(bench.examples.inputs.items()))
+    return {
+        "netwright": version(),
+        "name": bench.name,
+        "status": "running",
+        "command": folders.command_line(),
+        "started": folders.now(),
+        "ended": None,
+        "versions": folders.versions(),
+        "device": str(bench.device),
+        "threads": config.training.threads,
+        "engine": config.training.engine,
+        "data": {
+            "source": inputs.source,
+            "digest": inputs.digest,
+            "rows": inputs.raw.rows,
+            "shape": list(values.shape[1:]),
+            "layout": inputs.preparation.layout(name),
+            "columns": []
+            if encoder is None
+            else [
+                {"name": column.name, "kind": column.kind, "missing": column.missing, "levels": len(column.levels) or None}
+                for column in encoder.columns
+            ],
+        },
+        "split": {
+            "digest": inputs.split.digest(),
+            "how": inputs.split.how,
+            **{part: len(getattr(inputs.split, part)) for part in ("train", "valid", "test")},
+        },
+        "task": {
+            "kind": network.task.kind,
+            "target": list(inputs.target.names),
+            "classes": list(inputs.target.classes),
+            "loss": network.task.loss,
+        },
+        "model": network.summary.to_json(),
+        "best": None,
+        "epochs": 0,
+        "steps": 0,
+        "notes": [*inputs.notes, *network.notes],
+    }
+
+
+def describe(bench: Bench) -> list[Told]:
+    """Return what a user should see before training starts."""
+    inputs, network, config = bench.inputs, bench.network, bench.config
+    split, encoder = inputs.split, inputs.preparation.encoder
+    lines = [Told(f"data: {inputs.source}, {inputs.raw.rows} rows")]
+    if encoder is not None:
+        lines += [Told(f"  {line}") for line in _column_lines(encoder.columns)]
+    else:
+        shapes = ", ".join(f"{name} {tuple(value.shape[1:])}" for name, value in bench.examples.inputs.items())
+        lines.append(Told(f"  each row: {shapes}"))
+    lines.append(Told(f"split: {len(split.train)} train, {len(split.valid)} valid, {len(split.test)} test ({split.how})"))
+    classes = f", {len(inputs.target.classes)} classes" if inputs.target.classes else ""
+    lines.append(Told(f"task: {network.task.kind}{classes}; target {', '.join(inputs.target.names)}; {network.task.loss}"))
+    lines.append(
+        Told(f"network: {network.summary.parameters:,} parameters, {network.summary.multiply_adds:,} multiply-adds a row")
+    )
+    training = config.training
+    batch_size = min(config.data.batch_size, len(split.train))
+    lines.append(
+        Told(
+            f"training: {training.epochs} epochs at most, batches of {batch_size}, {training.optimizer}, "
+            f"{training.engine} engine on {bench.device} with {training.threads} thread(s)"
+        )
+    )
+    return lines + [Told(note, "note") for note in (*inputs.notes, *network.notes)]
+
+
+def _column_lines(columns: Sequence[Column]) -> list[str]:
+    """Return one line per kind of column."""
+    lines = []
+    for kind in ("number", "boolean", "date", "category", "identifier", "ignore"):
+        members = [column for column in columns if column.kind == kind]
+        if not members:
+            continue
+        shown = [
+            column.name
+            + (f" ({len(column.levels)})" if column.levels else "")
+            + (f" [{column.missing} missing]" if column.missing else "")
+            for column in members
+        ]
+        word = {"ignore": "left out", "identifier": "left out, identifier"}.get(kind, kind)
+        more = f", ... ({len(shown)} in all)" if len(shown) > 12 else ""
+        lines.append(f"{word}: {', '.join(shown[:12])}{more}")
+    return lines
+
+
+def version() -> str:
+    """Return netwright's version."""
+    return metadata.version("netwright")

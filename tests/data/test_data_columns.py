@@ -1,0 +1,356 @@
+"""What a column is and what its cells mean: kinds, missing markers, numbers, dates; learned from the train rows only."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from netwright.data.columns import MISSING_VALUES, Markers, TableEncoder, learn_columns
+from netwright.data.tables import Table, from_frame
+from netwright.errors import DataError
+
+WORDS = "the quick brown fox jumps over a lazy dog while nobody is looking at the moon tonight again".split()
+
+
+def table_of(**columns: Any) -> Table:
+    return from_frame(pa.table({name: values if isinstance(values, pa.Array) else pa.array(values)
+                                for name, values in columns.items()}), "t")  # fmt: skip
+
+
+def learn(
+    values: Sequence[Any] | pa.Array, name: str = "c", rows: Sequence[int] | None = None, kind: str | None = None, **options: Any
+) -> tuple[TableEncoder, list[str], Table]:
+    beside = pa.array([0.5] * len(values))
+    table = table_of(**{name: values, "beside": beside})
+    chosen = np.asarray(range(len(values)) if rows is None else rows)
+    markers = Markers(**{key: options.pop(key) for key in ("missing_values", "decimal") if key in options})
+    encoder, notes = learn_columns(table, chosen, table.names, {} if kind is None else {name: kind}, markers, **options)
+    return encoder, notes, table
+
+
+def cells(values: Sequence[Any] | pa.Array, **options: Any) -> list[float]:
+    encoder, _, table = learn(values, **options)
+    return encoder.matrix(table)[:, 0].tolist()
+
+
+def texts(count: int, words: int) -> list[str]:
+    return [" ".join([*(WORDS[(row + word) % len(WORDS)] for word in range(words - 1)), f"end{row}"]) for row in range(count)]
+
+
+# the cells, the column's name, the kind
+INFERRED: dict[str, tuple[Sequence[Any] | pa.Array, str, str]] = {
+    "whole numbers": (["1", "2", "2"], "c", "number"),
+    "numbers with signs and exponents": (["-1", "+2.5", "1e-3"], "c", "number"),
+    "numbers without a digit before or after the point": ([".5", "1.", "-.5"], "c", "number"),
+    "numbers and missing": (["1", "", "?", "NA", "3"], "c", "number"),
+    "zero and one": (["0", "1", "1"], "c", "number"),
+    "true and false": (["true", "False", "TRUE"], "c", "boolean"),
+    "yes and no": (["yes", "no", ""], "c", "boolean"),
+    "t and f": (["t", "f", "t"], "c", "boolean"),
+    "one word of a boolean": (["yes", "yes", "yes"], "c", "boolean"),
+    "yes, no and maybe": (["yes", "no", "maybe"], "c", "category"),
+    "words": (["red", "blue", "red"], "c", "category"),
+    "codes with letters": (["A1", "B2", "A1"], "c", "category"),
+    "dates": (["2024-01-31", "2024-02-01"], "c", "date"),
+    "dates with times": (["2024-01-31T12:00:00", "2024-02-01 06:30", "2024-02-01T06:30:00.5Z"], "c", "date"),
+    "dates and missing": (["2024-01-31", "", "?"], "c", "date"),
+    "dates of another order": (["31/01/2024", "01/02/2024", "31/01/2024"], "c", "category"),
+    "a row number": ([str(row) for row in range(20)], "c", "identifier"),
+    "a row number, typed": (list(range(100, 130)), "c", "identifier"),
+    "19 rows are too few to tell": ([str(row) for row in range(19)], "c", "number"),
+    "shuffled numbers named so": ([(7 * row) % 31 for row in range(31)], "patient_id", "identifier"),
+    "shuffled numbers named otherwise": ([(7 * row) % 31 for row in range(31)], "age", "number"),
+    "a row number with a gap of missing": ([*map(str, range(19)), ""], "c", "number"),
+    "distinct fractions": ([row + 0.5 for row in range(30)], "c", "number"),
+    "distinct words": ([f"user{row}" for row in range(30)], "c", "identifier"),
+    "typed booleans": ([True, False], "c", "boolean"),
+    "typed dates": ([datetime.date(2024, 1, 31), datetime.date(2024, 2, 1)], "c", "date"),
+    "typed times": (pa.array([0, 1], pa.timestamp("ns", "Europe/Berlin")), "c", "date"),
+    "decimals": ([decimal.Decimal("1.50"), decimal.Decimal("2.25")], "c", "number"),
+    "short whole numbers": (pa.array([1, 2], pa.uint8()), "c", "number"),
+    "half precision": (pa.array(np.array([1, 2], np.float16)), "c", "number"),
+    "large strings": (pa.array(["a", "b"], pa.large_string()), "c", "category"),
+    "string views": (pa.array(["a", "b"], pa.string_view()), "c", "category"),
+    "empty": (["", "?", "NA"], "c", "ignore"),
+    "nulls": (pa.nulls(3), "c", "ignore"),
+}
+
+
+@pytest.mark.parametrize("name", INFERRED)
+def test_the_kind_of_a_column_is_inferred(name: str) -> None:
+    values, column, kind = INFERRED[name]
+    encoder, notes, table = learn(values, column)
+    assert [found.kind for found in encoder.columns] == [kind, "number"]
+    assert encoder.matrix(table).shape == (len(values), 1 if kind in ("identifier", "ignore") else 2)
+    assert bool(notes) == (kind in ("identifier", "ignore"))
+    assert all(repr(column) in note for note in notes)
+
+
+# the cells, the kind the user wrote, the cells of the matrix
+OVERRIDDEN: dict[str, tuple[Sequence[Any], str, list[float]]] = {
+    "numbers as categories": (["10", "9", "10"], "category", [1, 2, 1]),
+    "typed numbers as categories": ([3, 1, 2], "category", [3, 1, 2]),
+    "zero and one as booleans": (["0", "1", ""], "boolean", [0, 1, np.nan]),
+    "typed zero and one as booleans": ([0, 1, 1], "boolean", [0, 1, 1]),
+    "booleans as categories": ([True, False, True], "category", [2, 1, 2]),
+    "a row number as number": ([*map(str, range(20))], "number", [float(row) for row in range(20)]),
+    "dates as categories": (["2024-01-31", "2023-01-31"], "category", [2, 1]),
+    "free text as categories": (texts(20, 3), "category", [1.0 + sorted(texts(20, 3)).index(t) for t in texts(20, 3)]),
+}
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_the_kind_the_user_wrote_holds(name: str) -> None:
+    values, kind, expected = OVERRIDDEN[name]
+    encoder, notes, table = learn(values, kind=kind)
+    assert encoder.columns[0].kind == kind
+    assert notes == []
+    np.testing.assert_array_equal(encoder.matrix(table)[:, 0], expected)
+
+
+@pytest.mark.parametrize("kind", ["ignore", "identifier"])
+def test_a_column_left_out_by_the_user_needs_no_remark(kind: str) -> None:
+    encoder, notes, table = learn(["1", "x", "2"], kind=kind)
+    assert (encoder.matrix(table).shape, notes) == ((3, 1), [])
+
+
+def test_an_identifier_is_left_out_with_a_remark_that_says_how_to_use_it() -> None:
+    _, notes, _ = learn([f"user{row}" for row in range(30)], "who")
+    assert len(notes) == 1
+    assert "'who' looks like an identifier" in notes[0]
+    assert 'data.kinds = {"who" = ' in notes[0]
+
+
+def test_free_text_is_refused_with_advice() -> None:
+    with pytest.raises(DataError) as problem:
+        learn(texts(40, 6), "review")
+    for words in ("'review' holds free text", "40 different values", "6 words", 'data.ignore = ["review"]', '"category"'):
+        assert words in str(problem.value)
+
+
+@pytest.mark.parametrize("marker", [*MISSING_VALUES, " ?", "  ", " NA ", "\t"])
+def test_each_marker_means_missing(marker: str) -> None:
+    np.testing.assert_array_equal(cells(["1", marker, "3"]), [1, np.nan, 3])
+    encoder, _, _ = learn(["1", marker, "3"])
+    assert encoder.columns[0].missing == 1
+
+
+def test_markers_of_ones_own_replace_the_usual_ones() -> None:
+    np.testing.assert_array_equal(cells(["1", "-999", "3", " -999 "], missing_values=("-999",)), [1, np.nan, 3, np.nan])
+    np.testing.assert_array_equal(cells(["a", "?", "a", "x"], missing_values=("x",)), [3, 2, 3, 1])
+
+
+def test_a_missing_category_is_a_category_of_its_own() -> None:
+    encoder, _, table = learn(["red", "", "blue", "?"])
+    assert encoder.columns[0].levels == ("(missing)", "blue", "red")
+    assert encoder.matrix(table)[:, 0].tolist() == [3, 1, 2, 1]
+    assert encoder.columns[0].missing == 2
+
+
+@pytest.mark.parametrize("values", [[1.0, None, 3.0], [1.0, float("nan"), 3.0]])
+def test_missing_cells_of_typed_columns_are_counted(values: list[float | None]) -> None:
+    encoder, _, table = learn(pa.array(values))
+    assert encoder.columns[0].missing == 1
+    np.testing.assert_array_equal(encoder.matrix(table)[:, 0], [1, np.nan, 3])
+
+
+# the text, the decimal mark, the number
+NUMBERS: dict[str, tuple[str, str, float]] = {
+    "whole": ("12", ".", 12.0),
+    "plus": ("+12", ".", 12.0),
+    "minus": ("-12.5", ".", -12.5),
+    "leading zeros": ("007", ".", 7.0),
+    "exponent": ("1.5e-3", ".", 0.0015),
+    "capital exponent": ("1E+2", ".", 100.0),
+    "no digit before the point": (".5", ".", 0.5),
+    "no digit after the point": ("5.", ".", 5.0),
+    "many digits": ("0.1000000000000000055511151231257827", ".", 0.1),
+    "largest float32": ("3.4028234e38", ".", 3.4028234e38),
+    "decimal comma": ("1,5", ",", 1.5),
+    "decimal comma and thousands": ("1.234,5", ",", 1234.5),
+    "decimal comma, many thousands": ("-1.234.567,25", ",", -1234567.25),
+    "decimal comma, whole": ("12", ",", 12.0),
+    "decimal comma, exponent": ("1,5e3", ",", 1500.0),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_are_read_exactly(name: str) -> None:
+    text, mark, number = NUMBERS[name]
+    assert cells([text, "2", "2"], decimal=mark) == [number, 2.0, 2.0]
+
+
+# the text, the decimal mark
+NO_NUMBERS = {
+    "a word": ("x", "."),
+    "thousands": ("1,234.5", "."),
+    "decimal comma with a decimal point": ("1,5", "."),
+    "hexadecimal": ("0x10", "."),
+    "underscore": ("1_000", "."),
+    "two points": ("1.2.3", "."),
+    "a unit": ("5 kg", "."),
+    "a point that is no thousands mark": ("1.5", ","),
+    "a date": ("1.2.2024", ","),
+}
+
+
+@pytest.mark.parametrize("name", NO_NUMBERS)
+def test_a_text_in_a_number_column_is_named_by_row_and_column(name: str) -> None:
+    text, mark = NO_NUMBERS[name]
+    encoder, _, table = learn(["2"] * 19 + [text], decimal=mark, rows=range(19))
+    with pytest.raises(DataError) as problem:
+        encoder.matrix(table)
+    assert str(problem.value).startswith(f"t: row 20: column 'c': {text!r} is no number")
+
+
+@pytest.mark.parametrize("text", ["inf", "-inf", "Infinity", "1e39", "-1e39", "1e400"])
+def test_infinite_and_too_large_numbers_are_named_by_row_and_column(text: str) -> None:
+    encoder, _, table = learn(["1", text, "2"])
+    with pytest.raises(DataError) as problem:
+        encoder.matrix(table)
+    assert str(problem.value).startswith(f"t: row 2: column 'c': {text!r} is infinite or beyond float32")
+
+
+def test_a_column_of_mostly_numbers_with_thousands_marks_is_refused_with_the_setting() -> None:
+    with pytest.raises(DataError, match=r"column 'c': '1,5' is no number.*data\.decimal"):
+        learn(["1,5"] * 10)
+
+
+# the text, days since 1970
+DATES = {
+    "a day": ("1970-01-02", 1.0),
+    "before 1970": ("1969-12-31", -1.0),
+    "noon": ("1970-01-02T12:00:00", 1.5),
+    "a space between": ("1970-01-02 06:00:00", 1.25),
+    "without seconds": ("1970-01-02 18:00", 1.75),
+    "with fractions": ("1970-01-02T12:00:00.250", 1.5),
+    "Zulu": ("1970-01-02T12:00:00Z", 1.5),
+    "Zulu without seconds": ("1970-01-02T12:00Z", 1.5),
+    "a leap day": ("2024-02-29", 19782.0),
+}
+
+
+@pytest.mark.parametrize("name", DATES)
+def test_dates_are_days_since_1970(name: str) -> None:
+    text, days = DATES[name]
+    assert cells([text, text, text])[0] == pytest.approx(days, abs=1e-5)  # a second is 1.2e-5 days
+
+
+@pytest.mark.parametrize("text", ["2024-02-30", "2024-13-01", "2024-01-01T25:00:00"])
+def test_a_day_that_does_not_exist_is_named_by_row_and_column(text: str) -> None:
+    encoder, _, table = learn(["2024-01-01", text, "2024-01-02"])
+    with pytest.raises(DataError) as problem:
+        encoder.matrix(table)
+    assert str(problem.value).startswith(f"t: row 2: column 'c': {text!r}")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([1, 2], pa.duration("s")),
+        pa.array([1, 2], pa.time32("s")),
+        pa.array([b"a", b"b"], pa.binary()),
+        pa.array([[1], [2]]),
+        pa.array([{"x": 1}, {"x": 2}]),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_a_column_of_a_type_that_cannot_be_learned_from_is_named(values: pa.Array) -> None:
+    with pytest.raises(DataError) as problem:
+        encoder, _, table = learn(values)
+        encoder.matrix(table)
+    assert "column 'c'" in str(problem.value)
+    assert str(values.type) in str(problem.value)
+
+
+# the cells of the train rows, the cells of the test rows, the kind, and what the test rows give
+BEYOND: dict[str, tuple[list[str], list[str], str, list[float]]] = {
+    "a category only in test": (["a", "b", "a"], ["c", "b"], "category", [0, 2]),
+    "a missing category only in test": (["a", "b", "a"], ["", "b"], "category", [0, 2]),
+    "a number range only in test": (["1", "2", "3"], ["1000000", "-5"], "number", [1e6, -5]),
+    "a missing number only in test": (["1", "2", "3"], ["", "2"], "number", [np.nan, 2]),
+    "a third word beside a boolean's": (["yes", "no", "yes"], ["", "no"], "boolean", [np.nan, 0]),
+    "dates of another year": (["2024-01-01", "2024-01-02", "2024-01-01"], ["1970-01-01", ""], "date", [0, np.nan]),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_what_stands_only_in_test_rows_changes_nothing_that_is_learned(name: str) -> None:
+    train, test, kind, expected = BEYOND[name]
+    alone, notes, _ = learn(train)
+    encoder, notes_with, table = learn([*train, *test], rows=range(len(train)))
+    assert encoder.columns[0].kind == kind
+    assert [(column.kind, column.levels) for column in encoder.columns] == [
+        (column.kind, column.levels) for column in alone.columns
+    ]
+    assert notes == notes_with
+    np.testing.assert_array_equal(encoder.matrix(table)[len(train) :, 0], expected)
+
+
+def test_a_text_that_stands_only_in_test_rows_of_a_number_column_is_named() -> None:
+    encoder, _, table = learn(["1", "2", "3", "many"], rows=[0, 1, 2])
+    assert encoder.columns[0].kind == "number"
+    with pytest.raises(DataError, match="t: row 4: column 'c': 'many' is no number"):
+        encoder.matrix(table)
+
+
+def test_a_column_that_is_an_identifier_in_train_is_one_whatever_the_test_rows_hold() -> None:
+    values = [*map(str, range(20)), "3", "3", "word"]
+    encoder, _, table = learn(values, rows=range(20))
+    assert encoder.columns[0].kind == "identifier"
+    assert encoder.matrix(table).shape == (23, 1)
+
+
+def test_unknown_categories_are_counted_per_column() -> None:
+    encoder, _, table = learn(["a", "b", "c", "c", "d"], rows=[0, 1])
+    assert encoder.unknown(table) == {"c": 3}
+
+
+def test_a_rare_category_counts_as_unknown() -> None:
+    values = ["a", "b", "a", "c", "b", "d"]
+    encoder, _, table = learn(values, rows=range(5), rare=2)
+    assert encoder.columns[0].levels == ("a", "b")
+    assert encoder.matrix(table)[:, 0].tolist() == [1, 2, 1, 0, 2, 0]
+
+
+def test_a_column_empty_in_train_is_left_out_with_a_remark() -> None:
+    encoder, notes, table = learn(["", "", "7"], rows=[0, 1])
+    assert encoder.columns[0].kind == "ignore"
+    assert encoder.matrix(table).shape == (3, 1)
+    assert notes == ["column 'c' is empty in the train rows and is left out"]
+
+
+def test_a_missing_column_names_the_nearest_one() -> None:
+    encoder, _, _ = learn(["1", "2"], "length")
+    with pytest.raises(DataError, match=r"t: column 'length' is missing.*did you mean lenght\?"):
+        encoder.matrix(table_of(lenght=["1"], beside=[0.5]))
+
+
+def test_the_order_of_the_columns_of_new_rows_does_not_matter() -> None:
+    encoder, _, table = learn(["1", "2"])
+    turned = Table(table.columns.select(["beside", "c"]), table.origins)
+    np.testing.assert_array_equal(encoder.matrix(turned), encoder.matrix(table))
+
+
+def test_no_column_to_learn_from_is_an_error() -> None:
+    table = table_of(c=["1", "2"])
+    with pytest.raises(DataError, match="no column is left to learn from"):
+        learn_columns(table, np.arange(2), ["c"], {"c": "ignore"}, Markers())
+
+
+def test_a_kind_for_a_column_that_is_not_there_names_the_nearest() -> None:
+    with pytest.raises(DataError, match=r"data\.kinds: column 'sise' is not in the data; did you mean size\?"):
+        learn_columns(table_of(size=["1"]), np.arange(1), ["size"], {"sise": "number"}, Markers())
+
+
+def test_an_encoder_survives_json() -> None:
+    encoder, _, table = learn(["a", "", "b"], missing_values=("", "none"), decimal=",")
+    again = TableEncoder.from_json(encoder.to_json())
+    assert again == encoder
+    np.testing.assert_array_equal(again.matrix(table), encoder.matrix(table))

@@ -1,0 +1,248 @@
+"""From a name or Python objects to rows: the right reader, the right target, one digest, and clear refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+from netwright.data.arrays import Arrays
+from netwright.data.sources import (
+    Reading,
+    as_array,
+    combine,
+    count_fields,
+    digest_raw,
+    digest_source,
+    from_objects,
+    read_parts,
+    read_source,
+)
+from netwright.data.tables import Table, TextOptions
+from netwright.errors import DataError
+
+X, Y = np.arange(12.0).reshape(4, 3), np.array([0, 1, 0, 1])
+
+
+def idx(values: np.ndarray) -> bytes:
+    lengths = b"".join(length.to_bytes(4, "big") for length in values.shape)
+    return bytes([0, 0, 8, values.ndim]) + lengths + values.astype(np.uint8).tobytes()
+
+
+def write(folder: Path, name: str) -> Path:
+    path = folder / name
+    if name.endswith(".csv"):
+        path.write_text("a,y\n1,0\n2,1\n3,0\n4,1\n")
+    elif name.endswith(".npz"):
+        np.savez(path, X=X, y=Y)
+    elif name.endswith(".npy"):
+        np.save(path, X)
+        np.save(folder / "labels.npy", Y)
+    else:
+        path.write_bytes(idx(np.zeros((4, 2, 2))))
+        (folder / name.replace("images-idx3", "labels-idx1")).write_bytes(idx(Y))
+    return path
+
+
+# the file, how it is read, the shape of a row, the layout
+READ: dict[str, tuple[str, Reading, tuple[int, ...] | None, str | None]] = {
+    "csv": ("t.csv", Reading(), None, None),
+    "npz": ("t.npz", Reading(), (3,), None),
+    "npz with a layout": ("t.npz", Reading(layout="NT"), (3,), "NT"),
+    "npy with labels beside it": ("t.npy", Reading(target=("labels.npy",)), (3,), None),
+    "idx": ("t-images-idx3-ubyte", Reading(), (2, 2), "NHW"),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_each_kind_of_file_is_read_whole(name: str, tmp_path: Path) -> None:
+    file, reading, shape, layout = READ[name]
+    raw = read_source(str(write(tmp_path, file)), reading)
+    assert raw.rows == 4
+    assert raw.place(0) == ("t.csv:2" if shape is None else f"{file}: row 1")
+    if shape is None:
+        assert isinstance(raw, Table)
+        return
+    assert isinstance(raw, Arrays)
+    assert next(iter(raw.inputs.values())).shape[1:] == shape
+    assert raw.layout == layout
+    assert raw.target is not None
+    assert raw.target.tolist() == Y.tolist()
+
+
+# the file that is read, and words of the message
+REFUSED: dict[str, tuple[str, Reading, str]] = {
+    "no such file": ("gone.csv", Reading(), "gone.csv: no such file"),
+    "a folder": ("folder", Reading(), "folder: a folder came"),
+    "an unknown ending": ("t.xyz", Reading(), "ending '.xyz' is unknown"),
+    "an ending that only looks like idx": ("index.xyz", Reading(), "ending '.xyz' is unknown"),
+    "no ending": ("plain", Reading(), "plain"),
+    "npy without a target": ("t.npy", Reading(), "t.npy: one array without a target"),
+    "npy with another target": ("t.npy", Reading(target=("gone.npy",)), "gone.npy"),
+    "idx of other lengths": ("u-images-idx3-ubyte", Reading(), "3 labels for 4 images"),
+    "idx without labels": ("v-images-idx3-ubyte", Reading(), "no label file beside it"),
+    "idx of one number": ("zero.idx", Reading(), "zero.idx"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_source_that_cannot_be_read_is_told_in_one_line(name: str, tmp_path: Path) -> None:
+    file, reading, words = REFUSED[name]
+    (tmp_path / "folder").mkdir()
+    for other in ("t.xyz", "index.xyz", "plain"):
+        (tmp_path / other).write_text("a,b\n1,2\n")
+    write(tmp_path, "t.npy")
+    write(tmp_path, "u-images-idx3-ubyte")
+    write(tmp_path, "v-images-idx3-ubyte")
+    (tmp_path / "u-labels-idx1-ubyte").write_bytes(idx(Y[:3]))
+    (tmp_path / "v-labels-idx1-ubyte").unlink()
+    (tmp_path / "zero.idx").write_bytes(idx(np.array(7)))
+    with pytest.raises(DataError) as problem:
+        read_source(str(tmp_path / file), reading)
+    assert words in str(problem.value)
+    assert "\n" not in str(problem.value)
+
+
+def test_an_npy_file_of_one_number_is_no_rows(tmp_path: Path) -> None:
+    np.save(tmp_path / "t.npy", np.array(3.5))
+    with pytest.raises(DataError, match=r"t\.npy"):
+        read_source(str(tmp_path / "t.npy"), Reading(), target_needed=False)
+
+
+def test_an_npz_may_hold_its_own_parts(tmp_path: Path) -> None:
+    arrays = {"X_train": X, "y_train": Y, "X_val": X[:2], "y_val": Y[:2], "X_test": X[:1], "y_test": Y[:1]}
+    np.savez(tmp_path / "t.npz", **arrays)
+    parts = read_parts(str(tmp_path / "t.npz"), Reading())
+    assert {name: part.rows for name, part in parts.items()} == {"train": 4, "valid": 2, "test": 1}
+    assert parts["test"].place(0) == "t.npz (test): row 1"
+
+
+def test_an_npz_without_parts_is_read_whole(tmp_path: Path) -> None:
+    parts = read_parts(str(write(tmp_path, "t.npz")), Reading())
+    assert {name: part.rows for name, part in parts.items()} == {"all": 4}
+
+
+@pytest.mark.parametrize("file", ["t.csv", "t.npz", "t-images-idx3-ubyte"])
+def test_the_digest_of_a_source_changes_with_its_content_only(file: str, tmp_path: Path) -> None:
+    path = write(tmp_path, file)
+    first = digest_source(str(path))
+    assert digest_source(str(write(tmp_path, file))) == first
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert digest_source(str(path)) != first
+
+
+def test_the_digest_of_idx_images_covers_their_labels(tmp_path: Path) -> None:
+    path = write(tmp_path, "t-images-idx3-ubyte")
+    first = digest_source(str(path))
+    (tmp_path / "t-labels-idx1-ubyte").write_bytes(idx(Y[::-1]))
+    assert digest_source(str(path)) != first
+
+
+FRAME = pd.DataFrame({"a": [1.0, 2.0], "y": [0, 1]})
+
+# two kinds of rows whose digests differ
+DIFFERENT: dict[str, tuple[Any, Any]] = {
+    "a cell": (FRAME, FRAME.replace(2.0, 3.0)),
+    "a name": (FRAME, FRAME.rename(columns={"a": "b"})),
+    "a type": (FRAME, FRAME.astype({"y": "float64"})),
+    "the order of columns": (FRAME, FRAME[["y", "a"]]),
+    "missing and a text": (pd.DataFrame({"a": ["x", None]}), pd.DataFrame({"a": ["x", "None"]})),
+    "a number in an array": ((X, Y), (X + np.eye(4, 3), Y)),
+    "the target of an array": ((X, Y), (X, 1 - Y)),
+    "the shape of an array": ((X, Y), (X.reshape(4, 3, 1), Y)),
+    "the dtype of an array": ((X, Y), (X.astype(np.float32), Y)),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_the_digest_of_rows_in_memory_tells_them_apart(name: str) -> None:
+    one, other = (from_objects(value, None, None) for value in DIFFERENT[name])
+    assert digest_raw(one) == digest_raw(from_objects(DIFFERENT[name][0], None, None))
+    assert digest_raw(one) != digest_raw(other)
+
+
+OBJECTS: dict[str, tuple[Any, Any]] = {
+    "lists": (X.tolist(), Y.tolist()),
+    "arrays": (X, Y),
+    "tensors": (torch.from_numpy(X), torch.from_numpy(Y)),
+    "a tensor with a gradient": (torch.from_numpy(X).requires_grad_(), torch.from_numpy(Y)),
+    "a dictionary": ({"X": X}, Y),
+    "a pandas series as target": (X, pd.Series(Y)),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_python_objects_of_every_kind_give_the_same_arrays(name: str) -> None:
+    raw = from_objects(OBJECTS[name], None, "NC")
+    assert isinstance(raw, Arrays)
+    np.testing.assert_array_equal(raw.inputs["X"], X)
+    assert raw.target is not None
+    assert raw.target.tolist() == Y.tolist()
+    assert raw.layout == "NC"
+
+
+@pytest.mark.parametrize("labels", [Y, Y.tolist(), pd.Series(Y, name="z"), pa.array(Y)])
+def test_a_frame_and_its_target_become_one_table(labels: Any) -> None:
+    raw = from_objects((pd.DataFrame({"a": [1, 2, 3, 4]}), labels), None, None)
+    assert isinstance(raw, Table)
+    assert raw.names == ["a", "z" if isinstance(labels, pd.Series) else "target"]
+    assert raw.columns[raw.names[1]].to_pylist() == Y.tolist()
+
+
+def test_a_frame_and_a_target_of_the_same_name_are_told_apart_or_refused() -> None:
+    with pytest.raises(DataError, match="'target'"):
+        from_objects((pd.DataFrame({"target": [1, 2, 3, 4]}), Y), None, None)
+
+
+# the objects and words of the message
+BAD_OBJECTS: dict[str, tuple[Any, str]] = {
+    "other lengths": ((X, Y[:3]), "array 'y' has shape (3,), 'X' (4, 3)"),
+    "other lengths of a frame": ((FRAME, Y), "2 rows and 4 targets came"),
+    "mixed objects": (([[1, None], [2, 3]], [0, 1]), "data: X: dtype object came"),
+    "complex": ((X * 1j, Y), "dtype complex128 came"),
+    "dates": ((X.astype("M8[D]"), Y), "dtype datetime64[D] came"),
+    "texts as inputs": ((np.array([["a"], ["b"]]), [0, 1]), "'X' holds <U1; expected numbers"),
+    "ragged lists": (([[1, 2], [3]], [0, 1]), "data: X"),
+    "no rows": ((X[:0], Y[:0]), "(0, 3)"),
+    "a text": (("hello", [1]), "X"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OBJECTS)
+def test_objects_that_cannot_be_learned_from_are_told_in_one_line(name: str) -> None:
+    objects, words = BAD_OBJECTS[name]
+    with pytest.raises(DataError) as problem:
+        from_objects(objects, None, None)
+    assert words in str(problem.value)
+
+
+def test_an_object_array_of_texts_is_an_array_of_texts() -> None:
+    assert as_array(np.array(["a", "bc"], dtype=object), "y").dtype == np.dtype("<U2")
+
+
+def test_rows_of_two_kinds_are_not_combined(tmp_path: Path) -> None:
+    table, arrays = (read_source(str(write(tmp_path, name)), Reading()) for name in ("t.csv", "t.npz"))
+    with pytest.raises(DataError, match="a table and arrays came"):
+        combine([table, arrays])
+    assert combine([table]) is table
+    assert combine([arrays, arrays]).rows == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "count"),
+    [
+        ("1,2,3\n", TextOptions(), 3),
+        ("\n1;2\n", TextOptions(), 2),
+        ('"a,b",c\n', TextOptions(), 2),
+        ("1 2 3 4\n", TextOptions(delimiter="whitespace"), 4),
+        ("1\n", TextOptions(), 1),
+    ],
+)
+def test_the_fields_of_the_first_line_are_counted(text: str, options: TextOptions, count: int, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    assert count_fields(tmp_path / "t.csv", options) == count

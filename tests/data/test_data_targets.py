@@ -1,0 +1,233 @@
+"""What is predicted: the task is inferred, the labels of the user survive, and a bad cell is named."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from netwright.data.arrays import Arrays
+from netwright.data.columns import Markers
+from netwright.data.tables import Origin, from_frame
+from netwright.data.targets import Target, read_target
+from netwright.errors import DataError
+
+
+def from_cells(cells: Any, task: str | None = None, labels: dict[str, str] | None = None, **options: Any) -> Target:
+    table = from_frame(pa.table({"y": cells if isinstance(cells, pa.Array | pa.ChunkedArray) else pa.array(cells)}), "t")
+    return read_target(table, ["y"], task, labels or {}, options.pop("markers", Markers()), **options)
+
+
+def from_array(values: Any, task: str | None = None, **options: Any) -> Target:
+    array = np.asarray(values)
+    raw = Arrays({"X": np.zeros((len(array), 1))}, array, (Origin("a", len(array)),))
+    return read_target(raw, ["y"], task, {}, Markers(), **options)
+
+
+def counted(count: int) -> list[int]:
+    return [row % count for row in range(3 * count)]
+
+
+# cells of a table, the task, the classes, the values
+INFERRED: dict[str, tuple[Any, str, tuple[Any, ...], list[Any]]] = {
+    "two texts": (["yes", "no", "yes"], "binary", ("no", "yes"), [1, 0, 1]),
+    "three texts": (["b", "a", "c"], "multiclass", ("a", "b", "c"), [1, 0, 2]),
+    "texts with space around": ([" a", "b ", "a"], "binary", ("a", "b"), [0, 1, 0]),
+    "texts of zero and one": (["0", "1", "1"], "binary", (0, 1), [0, 1, 1]),
+    "texts of whole numbers": (["3", "5", "4"], "multiclass", (3, 4, 5), [0, 2, 1]),
+    "texts of signed numbers": (["-1", "+1", "-1"], "binary", (-1, 1), [0, 1, 0]),
+    "numbers and a text": (["1", "2", "3+"], "multiclass", ("1", "2", "3+"), [0, 1, 2]),
+    "true and false": (["true", "false", "true"], "binary", ("false", "true"), [1, 0, 1]),
+    "typed booleans": ([True, False, True], "binary", (False, True), [1, 0, 1]),
+    "typed whole numbers": ([2, 1, 2], "binary", (1, 2), [1, 0, 1]),
+    "short whole numbers": (pa.array([2, 1], pa.int8()), "binary", (1, 2), [1, 0]),
+    "dictionary": (pa.array(["a", "b", "a"]).dictionary_encode(), "binary", ("a", "b"), [0, 1, 0]),
+    "large strings": (pa.array(["a", "b"], pa.large_string()), "binary", ("a", "b"), [0, 1]),
+    "fractions": (["1.5", "2", "2"], "regression", (), [[1.5], [2.0], [2.0]]),
+    "typed fractions": ([1.5, 2.0], "regression", (), [[1.5], [2.0]]),
+    "decimals": (pa.array([1, 2], pa.decimal128(5, 2)), "regression", (), [[1.0], [2.0]]),
+    "exponents": (["1e3", "2e3"], "regression", (), [[1000.0], [2000.0]]),
+}
+
+
+@pytest.mark.parametrize("name", INFERRED)
+def test_the_task_is_inferred_and_labels_keep_their_type(name: str) -> None:
+    cells, task, classes, values = INFERRED[name]
+    target = from_cells(cells)
+    assert (target.task, target.classes) == (task, classes)
+    assert [type(label) for label in target.classes] == [type(label) for label in classes]
+    assert target.values.tolist() == values
+    assert target.values.dtype == (np.float64 if task == "regression" else np.int64)
+
+
+@pytest.mark.parametrize("spell", [int, str, float])
+@pytest.mark.parametrize(("count", "task"), [(2, "binary"), (3, "multiclass"), (20, "multiclass"), (21, "regression")])
+def test_whole_numbers_are_classes_up_to_twenty_values(count: int, task: str, spell: Any) -> None:
+    target = from_cells([spell(value) for value in counted(count)])
+    expected = "regression" if spell is float else task
+    assert target.task == expected
+    assert len(target.classes) == (0 if expected == "regression" else count)
+
+
+@pytest.mark.parametrize(("count", "task"), [(2, "binary"), (20, "multiclass"), (21, "regression")])
+def test_whole_numbers_of_an_array_are_classes_up_to_twenty_values(count: int, task: str) -> None:
+    for dtype in (np.int64, np.uint8, np.int32, ">i4"):
+        assert from_array(np.array(counted(count), dtype)).task == task
+
+
+# cells, the task the user wrote, the classes, the values
+WRITTEN: dict[str, tuple[Any, str, tuple[Any, ...], list[Any]]] = {
+    "few whole numbers as values": ([1, 2, 3], "regression", (), [[1.0], [2.0], [3.0]]),
+    "booleans as values": ([True, False], "regression", (), [[1.0], [0.0]]),
+    "many whole numbers as classes": (list(range(30)), "multiclass", tuple(range(30)), list(range(30))),
+    "two classes as many": (["a", "b"], "multiclass", ("a", "b"), [0, 1]),
+    "fractions as classes": ([0.5, 1.5, 0.5], "binary", (0.5, 1.5), [0, 1, 0]),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_task_the_user_wrote_holds(name: str) -> None:
+    cells, task, classes, values = WRITTEN[name]
+    target = from_cells(cells, task)
+    assert (target.task, target.classes, target.values.tolist()) == (task, classes, values)
+
+
+def test_labels_are_renamed_before_the_task_is_decided() -> None:
+    target = from_cells([">50K.", "<=50K", ">50K", "<=50K."], labels={">50K.": ">50K", "<=50K.": "<=50K"})
+    assert (target.task, target.classes, target.values.tolist()) == ("binary", ("<=50K", ">50K"), [1, 0, 1, 0])
+    target = from_cells(["good", "bad", "ugly"], labels={"ugly": "bad"})
+    assert (target.classes, target.values.tolist()) == (("bad", "good"), [1, 0, 0])
+    target = from_cells(["1", "2", "two"], labels={"two": "2"})
+    assert (target.classes, target.values.tolist()) == ((1, 2), [0, 1, 1])
+
+
+def test_labels_are_renamed_in_typed_columns_too() -> None:
+    target = from_cells([0, 1, 1, 0], labels={"0": "no", "1": "yes"})
+    assert (target.classes, target.values.tolist()) == (("no", "yes"), [0, 1, 1, 0])
+
+
+def test_several_columns_are_several_outputs() -> None:
+    table = from_frame(pd.DataFrame({"a": [1.5, 2.5], "x": [0, 0], "b": [3, 4]}))
+    target = read_target(table, ["b", "a"], None, {}, Markers())
+    assert (target.task, target.names, target.classes) == ("regression", ("b", "a"), ())
+    assert target.values.tolist() == [[3.0, 1.5], [4.0, 2.5]]
+    target = from_array(np.array([[1, 2], [3, 4], [5, 6]]))
+    assert (target.task, target.values.tolist()) == ("regression", [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+
+
+def test_an_array_of_one_column_is_one_output() -> None:
+    target = from_array(np.array([[0.5], [1.5]]))
+    assert (target.task, target.values.tolist()) == ("regression", [[0.5], [1.5]])
+    target = from_array(np.array([[0], [1], [0]]))
+    assert (target.task, target.values.tolist()) == ("binary", [0, 1, 0])
+
+
+@pytest.mark.parametrize("values", [["a", "b", "a"], [b"a", b"b", b"a"], [True, False, True], [7, -3, 7]])
+def test_the_labels_of_arrays_keep_their_type(values: list[Any]) -> None:
+    target = from_array(values)
+    assert target.classes == tuple(sorted(set(values)))
+    assert [target.classes[place] for place in target.values] == values
+
+
+def test_a_decimal_comma_holds_for_the_target_too() -> None:
+    markers = Markers(decimal=",")
+    assert from_cells(["1,5", "2", "1.234,5"], markers=markers).values.tolist() == [[1.5], [2.0], [1234.5]]
+
+
+# the cells of training, the cells of later rows, their numbers
+LATER: dict[str, tuple[Any, Any, list[int]]] = {
+    "texts": (["a", "b", "c"], ["c", "a"], [2, 0]),
+    "one class alone": (["a", "b"], ["b", "b"], [1, 1]),
+    "whole numbers as texts": ([3, 5, 3], ["5", "3"], [1, 0]),
+    "texts that are whole numbers in the later rows": (["1", "2", "3+"], ["2", "1"], [1, 0]),
+    "texts that are typed whole numbers in the later rows": (["1", "2", "3+"], [2, 1], [1, 0]),
+    "whole numbers as fractions": ([0, 1, 0], [1.0, 0.0], [1, 0]),
+    "booleans": ([True, False], [True, True], [1, 1]),
+    "booleans as texts": ([True, False], ["True", "False"], [1, 0]),
+    "another width": (pa.array([1, 2], pa.int64()), pa.array([2], pa.int8()), [1]),
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_later_rows_get_the_numbers_of_training(name: str) -> None:
+    train, later, numbers = LATER[name]
+    known = from_cells(train)
+    target = from_cells(later, known.task, classes=known.classes)
+    assert target.classes == known.classes
+    assert target.values.tolist() == numbers
+
+
+# the cells, the task, the classes of training, words of the message
+BAD: dict[str, tuple[Any, str | None, Sequence[Any] | None, str]] = {
+    "missing text": (["a", "", "b", "?"], None, None, "t: row 2: target 'y' is missing (2 such rows)"),
+    "missing number": (["1.5", "NA", "2"], None, None, "t: row 2: target 'y' is missing (1 such rows)"),
+    "null": ([1, None], None, None, "t: row 2: target 'y' is missing"),
+    "NaN": ([1.5, float("nan")], None, None, "t: row 2: target 'y' is missing"),
+    "all missing": (["", "?"], None, None, "t: row 1: target 'y' is missing (2 such rows)"),
+    "infinite": (["1.5", "inf"], None, None, "t: row 2: target 'y': inf is infinite"),
+    "beyond float32": ([1.5, -1e39], None, None, "t: row 2: target 'y': -1e+39 is infinite or beyond float32"),
+    "a text in a regression": (["1.5", "many"], "regression", None, "t: row 2: target 'y': 'many' is no number"),
+    "one class": (["a", "a"], None, None, "target 'y' holds one class only ('a', 2 rows)"),
+    "one number": ([1, 1, 1], None, None, "target 'y' holds one class only (1, 3 rows)"),
+    "three classes for two": (["a", "b", "c"], "binary", None, "holds 3 classes; binary needs 2"),
+    "names": ([f"name{row}" for row in range(60)], None, None, "60 different texts in 60 rows"),
+    "a new class": (["a", "b", "c"], "binary", ("a", "b"), "t: row 3: target 'y': class 'c' was not seen in training"),
+    "a new number": ([0, 7], "binary", (0, 1), "t: row 2: target 'y': class 7 was not seen in training; expected one of 0, 1"),
+    "dates": ([datetime.date(2024, 1, 1), datetime.date(2024, 1, 2)], None, None, "'y'"),
+    "lists": ([[1], [2]], None, None, "'y'"),
+    "structures": ([{"a": 1}, {"a": 2}], None, None, "'y'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_target_that_cannot_be_learned_is_told_in_one_line(name: str) -> None:
+    cells, task, classes, words = BAD[name]
+    with pytest.raises(DataError) as problem:
+        from_cells(cells, task, classes=classes)
+    assert words in str(problem.value)
+    assert "\n" not in str(problem.value)
+
+
+def test_a_target_column_that_is_missing_names_the_nearest() -> None:
+    table = from_frame(pd.DataFrame({"price": [1, 2]}), "t")
+    with pytest.raises(DataError, match=r"t: target column 'prize' is missing; did you mean price\?"):
+        read_target(table, ["prize"], None, {}, Markers())
+
+
+def test_several_columns_of_classes_are_refused() -> None:
+    table = from_frame(pd.DataFrame({"a": ["x", "y"], "b": ["u", "v"]}), "t")
+    with pytest.raises(DataError, match=r"2 columns of classes came|'x' is no number"):
+        read_target(table, ["a", "b"], None, {}, Markers())
+    with pytest.raises(DataError, match="2 columns of classes came"):
+        read_target(table, ["a", "b"], "multiclass", {}, Markers())
+
+
+def test_a_bad_cell_of_the_second_output_is_named_with_its_column() -> None:
+    table = from_frame(pd.DataFrame({"a": [1.5, 2.5], "b": [1.0, np.inf]}), "t")
+    with pytest.raises(DataError, match="t: row 2: target 'b': inf"):
+        read_target(table, ["a", "b"], None, {}, Markers())
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 2), (3, 0)])
+def test_an_array_target_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError) as problem:
+        from_array(np.zeros(shape))
+    assert str(shape) in str(problem.value)
+
+
+def test_missing_rows_of_array_targets_are_named() -> None:
+    with pytest.raises(DataError, match="a: row 2: target 'y' is missing"):
+        from_array(np.array([1.0, np.nan, 2.0]))
+    with pytest.raises(DataError, match="a: row 3: target 'y'"):
+        from_array(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, np.nan]]))
+
+
+def test_no_target_is_an_error() -> None:
+    raw = Arrays({"X": np.zeros((2, 1))}, None, (Origin("a", 2),))
+    with pytest.raises(DataError, match="a: no target came"):
+        read_target(raw, ["y"], None, {}, Markers())

@@ -1,0 +1,74 @@
+"""Our own layers: torch's classes with the sequence alone, and the few torch.nn does not have."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from netwright.model import modules
+
+
+def rows(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("arguments", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}])
+def test_a_recurrent_layer_is_torchs_own_but_returns_the_sequence_alone(name: str, arguments: dict) -> None:
+    ours = getattr(modules, name)(4, 6, batch_first=True, **arguments)
+    theirs = getattr(nn, name)(4, 6, batch_first=True, **arguments)
+    assert isinstance(ours, getattr(nn, name))
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    given = rows(3, 5, 4)
+    assert torch.equal(ours(given), theirs(given)[0])
+
+
+def test_attention_is_torchs_own_of_a_sequence_with_itself() -> None:
+    ours, theirs = (kind(8, 2, batch_first=True) for kind in (modules.MultiheadAttention, nn.MultiheadAttention))
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    given = rows(3, 5, 8)
+    assert torch.equal(ours(given), theirs(given, given, given, need_weights=False)[0])
+
+
+def test_a_step_a_mean_and_a_swap_of_axes_are_what_they_say() -> None:
+    given = rows(3, 5, 4)
+    assert torch.equal(modules.LastStep()(given), given[:, 4])
+    torch.testing.assert_close(modules.MeanOverTime()(given), given.sum(dim=1) / 5, rtol=0, atol=1e-6)
+    assert modules.Transpose()(given).shape == (3, 4, 5)
+    assert torch.equal(modules.Transpose()(modules.Transpose()(given)), given)
+
+
+def test_a_residual_adds_its_input_to_what_its_layers_make() -> None:
+    inner = nn.Linear(4, 4)
+    given = rows(3, 4)
+    block = modules.Residual(inner, nn.ReLU())
+    assert torch.equal(block(given), given + inner(given).relu())
+    assert list(block.state_dict()) == ["0.weight", "0.bias"]
+
+
+@pytest.mark.parametrize(("dim", "shape"), [(1, (2, 7, 5)), (2, (2, 4, 8))])
+def test_parallel_branches_read_the_same_input_and_are_joined(dim: int, shape: tuple[int, ...]) -> None:
+    branches = (nn.Conv1d(4, 3, 1), nn.Identity()) if dim == 1 else (nn.Linear(5, 3), nn.Identity())
+    given = rows(2, 4, 5)
+    joined = modules.Parallel(*branches, dim=dim)(given)
+    assert joined.shape == shape
+    assert torch.equal(joined, torch.cat([branches[0](given), given], dim=dim))
+
+
+def test_embedded_columns_pass_the_numbers_and_look_the_codes_up() -> None:
+    layer = modules.EmbedColumns([3, 5], [2, 4])
+    given = torch.tensor([[0.5, -1.0, 2.0, 0.0], [1.5, 3.0, 0.0, 4.0]])
+    found = layer(given)
+    first, second = layer.embeddings
+    assert torch.equal(found[:, :2], given[:, :2])
+    assert torch.equal(found[:, 2:4], first.weight[torch.tensor([2, 0])])
+    assert torch.equal(found[:, 4:], second.weight[torch.tensor([0, 4])])
+    assert list(layer.state_dict()) == ["embeddings.0.weight", "embeddings.1.weight"]
+
+
+def test_embedded_columns_want_one_length_per_column() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        modules.EmbedColumns([3, 5], [2])

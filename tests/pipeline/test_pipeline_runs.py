@@ -1,0 +1,234 @@
+"""A run that exists: load, test, predict, compare with what the training process saw."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+import torch
+from sklearn import datasets, metrics
+from torch import nn
+
+import netwright as nw
+from netwright.errors import CheckpointError, ConfigError, DataError, SafetyError
+
+CODE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, hidden):
+        super().__init__()
+        self.one, self.two = nn.Linear(13, hidden), nn.Linear(hidden, 3)
+
+    def forward(self, x):
+        return self.two(torch.relu(self.one(x)))
+"""
+
+
+def table_file(path: Path, rows: int = 120) -> Path:
+    generator = np.random.default_rng(1)
+    size, colour = generator.normal(50, 10, rows), generator.choice(["red", "green", "blue"], rows)
+    price = size * 3 + (colour == "red") * 40 + generator.normal(0, 2, rows)
+    sizes = [None if place % 17 == 3 else float(value) for place, value in enumerate(size)]
+    pa.csv.write_csv(pa.table({"size": sizes, "colour": colour, "price": price}), path)
+    return path
+
+
+def test_predictions_of_a_loaded_run_equal_those_of_the_training_process(tmp_path: Path) -> None:
+    run = nw.train(str(table_file(tmp_path / "p.csv")), target="price", epochs=5, run_dir=tmp_path / "run")
+    loaded = nw.load(run.folder)
+    rows = pa.table({"size": [30.0, None, 70.0], "colour": ["red", "blue", "violet"]})
+    assert np.array_equal(run.predict(rows), loaded.predict(rows))
+    assert run.predict(rows).shape == (3,)
+
+
+def test_predictions_are_in_the_users_units(tmp_path: Path) -> None:
+    run = nw.train(str(table_file(tmp_path / "p.csv")), target="price", epochs=150, run_dir=tmp_path / "run")
+    test = json.loads((run.folder / "test.json").read_text())
+    assert test["metrics"]["rmse"]["value"] < 40  # the deviation of the prices is about 40, of the scaled target 1
+    written = pd.read_csv(run.folder / "predictions.csv")
+    assert list(written) == ["row", "target", "prediction"]
+    rmse = float(np.sqrt(np.mean((written["target"] - written["prediction"]) ** 2)))
+    assert rmse == pytest.approx(test["metrics"]["rmse"]["value"], rel=1e-9)
+    assert metrics.r2_score(written["target"], written["prediction"]) == pytest.approx(test["metrics"]["r2"]["value"])
+
+
+def test_column_order_and_extra_columns_do_no_harm(tmp_path: Path) -> None:
+    run = nw.train(str(table_file(tmp_path / "p.csv")), target="price", epochs=2, run_dir=tmp_path / "run")
+    frame = pd.read_csv(tmp_path / "p.csv").head(10)
+    shuffled = frame[["price", "colour", "size"]].assign(note="x", size=frame["size"])
+    assert np.array_equal(run.predict(frame), run.predict(shuffled))
+    with pytest.raises(DataError, match="column 'colour' is missing"):
+        run.predict(frame[["size"]])
+
+
+def test_labels_of_any_type_come_back(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(60, 4))
+    for labels in (np.array(["no", "yes"]), np.array([3, 7]), np.array([False, True])):
+        y = labels[(X[:, 0] > 0).astype(int)]
+        run = nw.train(data=(X, y), layers=["Linear()"], epochs=30, run_dir=tmp_path / labels.dtype.kind, optimizer="Adam(0.1)")
+        assert set(run.predict(X).tolist()) == set(labels.tolist())
+        loaded = nw.load(run.folder)
+        assert loaded.predict(X).tolist() == run.predict(X).tolist()
+        assert metrics.accuracy_score(y, loaded.predict(X)) > 0.8
+        proba = loaded.predict_proba(X)
+        assert proba.shape == (60, 2)
+        assert np.allclose(proba.sum(axis=1), 1)
+
+
+def test_the_test_figures_are_scikit_learns_on_the_predictions(tmp_path: Path) -> None:
+    run = nw.train("sklearn:digits", layers=["Flatten()", "Linear()"], epochs=4, run_dir=tmp_path / "run")
+    split = np.load(run.folder / "split.npz")
+    digits = datasets.load_digits()
+    truth = digits.target[split["test"]]
+    images = digits.images[split["test"]].astype(np.uint8)
+    guess, proba = run.predict(images), run.predict_proba(images)
+    found = {name: entry["value"] for name, entry in json.loads((run.folder / "test.json").read_text())["metrics"].items()}
+    assert found["accuracy"] == metrics.accuracy_score(truth, guess)
+    assert found["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(truth, guess))
+    assert found["f1_macro"] == pytest.approx(metrics.f1_score(truth, guess, average="macro"))
+    assert found["roc_auc"] == pytest.approx(metrics.roc_auc_score(truth, proba, multi_class="ovr"))
+    assert found["loss"] == pytest.approx(metrics.log_loss(truth, proba), rel=1e-5)
+
+
+def test_each_look_at_the_same_test_rows_is_counted(tmp_path: Path) -> None:
+    first = nw.train("sklearn:iris", layers=["Linear()"], epochs=1, run_dir=tmp_path / "a")
+    second = nw.train("sklearn:iris", layers=["Linear()"], epochs=2, run_dir=tmp_path / "b")
+    third = nw.train("sklearn:iris", layers=["Linear()"], epochs=2, run_dir=tmp_path / "c", split={"seed": 1})
+    looks = [json.loads((run.folder / "test.json").read_text())["looks"] for run in (first, second, third)]
+    assert looks == [1, 2, 1]
+    assert nw.load(first.folder).test()["looks"] == 3
+    unseen = nw.train("sklearn:iris", layers=["Linear()"], epochs=1, run_dir=tmp_path / "d", test=False)
+    assert not (unseen.folder / "test.json").exists()
+    assert unseen.test()["looks"] == 4
+
+
+def test_testing_again_gives_the_same_figures(tmp_path: Path) -> None:
+    run = nw.train(str(table_file(tmp_path / "p.csv")), target="price", epochs=3, run_dir=tmp_path / "run")
+    before = json.loads((run.folder / "test.json").read_text())
+    again = nw.load(run.folder).test()
+    assert again["metrics"] == before["metrics"]
+
+
+def test_changed_data_are_refused_for_the_runs_own_test(tmp_path: Path) -> None:
+    path = table_file(tmp_path / "p.csv")
+    run = nw.train(str(path), target="price", epochs=1, run_dir=tmp_path / "run")
+    table_file(path, rows=121)
+    with pytest.raises(CheckpointError, match="the data changed since training"):
+        nw.load(run.folder).test()
+    assert nw.load(run.folder).test(path)["n"] == 121
+
+
+def test_labelled_rows_of_another_file_can_be_tested(tmp_path: Path) -> None:
+    X, y = datasets.load_iris(return_X_y=True)
+    run = nw.train(data=(X[::2], y[::2]), layers=["Linear()"], epochs=20, optimizer="Adam(0.1)", run_dir=tmp_path / "run")
+    found = run.test((X[1::2], y[1::2]))
+    assert found["n"] == 75
+    assert found["metrics"]["accuracy"]["value"] == metrics.accuracy_score(y[1::2], run.predict(X[1::2]))
+    with pytest.raises(CheckpointError, match="trained on Python objects"):
+        nw.load(run.folder).test()
+
+
+def test_an_own_class_runs_only_when_its_file_is_named(tmp_path: Path) -> None:
+    code = tmp_path / "my_net.py"
+    code.write_text(CODE)
+    settings: dict[str, Any] = {"module": f"{code}:Net", "arguments": {"hidden": 8}}
+    with pytest.raises(SafetyError, match=r"is Python code.*type: netwright train sklearn:wine --code .*my_net.py"):
+        nw.train("sklearn:wine", model=settings, epochs=1, run_dir=tmp_path / "run")
+    run = nw.train("sklearn:wine", model=settings, epochs=1, run_dir=tmp_path / "run", code=[code])
+    assert (run.folder / "model" / "source" / "my_net.py").read_text() == CODE
+    assert type(run.model).__mro__[1] is nn.Module
+    with pytest.raises(SafetyError, match="--code"):
+        nw.load(run.folder)
+    code.unlink()  # the copy in the run is enough
+    copy = run.folder / "model" / "source" / "my_net.py"
+    rows = pa.table({name: [1.0] for name in datasets.load_wine().feature_names})
+    assert nw.load(run.folder, code=[copy]).predict(rows).tolist() == run.predict(rows).tolist()
+
+
+def test_a_module_from_python_is_loaded_with_the_module(tmp_path: Path) -> None:
+    X, y = datasets.load_iris(return_X_y=True)
+    run = nw.train(data=(X, y), model=(nn.Linear, {"in_features": 4, "out_features": 3}), epochs=2, run_dir=tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"torch.nn.modules.linear.Linear.*load\(RUN, model"):
+        nw.load(run.folder)
+    loaded = nw.load(run.folder, model=nn.Linear(4, 3))
+    assert np.array_equal(loaded.predict_proba(X), run.predict_proba(X))
+    with pytest.raises(CheckpointError, match=r"bias has shape \(3,\); the network has \(5,\)"):
+        nw.load(run.folder, model=nn.Linear(4, 5))
+
+
+def test_several_inputs_are_handed_over_by_the_names_of_forward(tmp_path: Path) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = nn.Linear(3, 4), nn.Linear(2, 4)
+
+        def forward(self, right: torch.Tensor, left: torch.Tensor) -> torch.Tensor:
+            return self.left(left)[:, :1] + self.right(right)[:, :1]
+
+    generator = np.random.default_rng(0)
+    left, right = generator.normal(size=(80, 3)), generator.normal(size=(80, 2))
+    y = (left[:, 0] + right[:, 1])[:, None]
+    run = nw.train(
+        model=Two(), data=({"left": left, "right": right}, y), epochs=40, optimizer="Adam(0.05)", run_dir=tmp_path / "run"
+    )
+    assert run.history[-1]["valid_rmse"] < 0.5
+    assert run.predict({"left": left, "right": right}).shape == (80,)
+
+
+def test_an_own_loss_and_several_outputs(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(100, 3))
+    y = np.stack([X[:, 0], 5 * X[:, 1] + 100], axis=1)
+
+    def absolute(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (output - target).abs().mean()
+
+    run = nw.train(
+        data=(X, y), loss=absolute, layers=["Linear()"], epochs=60, optimizer="Adam(0.05)", run_dir=tmp_path / "run"
+    )
+    predicted = run.predict(X)
+    assert predicted.shape == (100, 2)
+    assert float(np.abs(predicted[:, 1] - y[:, 1]).mean()) < 1.0
+    assert run.config.training.loss == "object:absolute"
+    header = (run.folder / "predictions.csv").read_text().splitlines()[0]
+    assert header == "row,target_target_1,target_target_2,prediction_target_1,prediction_target_2"
+
+
+def test_a_summed_loss_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="reduction='sum'"):
+        nw.train(data=(np.zeros((30, 2)), np.arange(30.0)), loss=nn.MSELoss(reduction="sum"), run_dir=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_lists_what_is_there(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        nw.train("sklearn:iris", layers=["Linear()"], epochs=1, run_dir=tmp_path / "runs" / name)
+    found = nw.runs(tmp_path / "runs")
+    assert [Path(entry["run"]).name for entry in found] == ["a", "b"]
+    assert all(entry["status"] == "done" and 0 <= entry["test"]["accuracy"] <= 1 for entry in found)
+    with pytest.raises(ConfigError, match="no such folder"):
+        nw.runs(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "gone"])
+def test_damaged_weights_are_never_used(damage: str, tmp_path: Path) -> None:
+    run = nw.train("sklearn:iris", layers=["Linear()"], epochs=1, run_dir=tmp_path / "run")
+    path = run.folder / "model" / "best.safetensors"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-7])
+    elif damage == "flip":
+        path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
+    else:
+        path.unlink()
+        (run.folder / "model" / "last.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="safetensors: cannot be read"):
+        nw.load(run.folder)

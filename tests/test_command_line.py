@@ -1,0 +1,220 @@
+"""The commands as a person types them: what they print, where they write, how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from netwright.cli import cli, main
+
+SHORT = ["--set", "training.epochs=2"]
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run a command in this process and return exit code, stdout and stderr."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return int(ended.value.code or 0), out, err
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def houses(path: Path, rows: int = 80) -> Path:
+    generator = np.random.default_rng(2)
+    area = generator.uniform(40, 200, rows)
+    town = generator.choice(["Ulm", "Köln", 'a "b", c'], rows)
+    pa.csv.write_csv(pa.table({"area": area, "town": town, "price": area * 2.5 + (town == "Ulm") * 30}), path)
+    return path
+
+
+def test_the_help_is_as_it_was() -> None:
+    import click
+
+    lines = []
+    context = click.Context(cli, info_name="netwright")
+    for name in ["", *sorted(cli.commands)]:
+        target = cli.commands[name] if name else cli
+        with click.Context(target, info_name=name or "netwright", parent=context if name else None) as inner:
+            inner.max_content_width = 100
+            lines.append(target.get_help(inner))
+    snapshot = Path(__file__).parent / "golden" / "help.txt"
+    assert "\n\n".join(lines) + "\n" == snapshot.read_text(encoding="utf-8")
+
+
+def test_training_a_data_file_ends_with_the_run_folder_alone(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    houses(folder / "houses.csv")
+    code, out, err = command(capsys, "train", "houses.csv", "--target", "price", *SHORT)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    run = Path(lines[-1])
+    assert run.parent == Path("runs")
+    assert (run / "report.html").is_file()
+    assert lines[-2] == f"report: {run / 'report.html'}"
+    assert "  number: area" in lines
+    assert "  category: town (3)" in lines
+    assert "split: 48 train, 16 valid, 16 test (random)" in lines
+    assert sum(line.startswith("epoch ") for line in lines) == 2
+    assert any(line.startswith("test: 16 rows, weights best") for line in lines)
+
+
+def test_json_is_one_object(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = command(capsys, "train", "sklearn:iris", "--run-dir", "one", "--json", *SHORT)
+    found = json.loads(out)
+    assert code == 0
+    assert found["run"] == "one"
+    assert found["test"] == json.loads((folder / "one" / "test.json").read_text())
+    code, out, _ = command(capsys, "test", "one", "--json")
+    assert json.loads(out)["looks"] == 2
+    code, out, _ = command(capsys, "show", "one", "--json")
+    assert json.loads(out)["parameters"] == json.loads((folder / "one" / "run.json").read_text())["model"]["parameters"]
+    code, out, _ = command(capsys, "runs", ".", "--json")
+    assert [entry["run"] for entry in json.loads(out)["runs"]] == ["one"]
+
+
+def test_predictions_stand_in_input_order(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pa.csv.read_csv(houses(folder / "houses.csv"))
+    command(capsys, "train", "houses.csv", "--target", "price", "--run-dir", "one", "--set", "training.epochs=30")
+    pa.csv.write_csv(table.take(list(range(79, -1, -1))).drop_columns(["price"]), folder / "back.csv")
+    for name in ("houses.csv", "back.csv"):
+        code, out, err = command(capsys, "predict", "one", name, "-o", f"{name}.out.csv")
+        assert (code, out, err) == (0, f"{name}.out.csv\n", "")
+    forward = pa.csv.read_csv(folder / "houses.csv.out.csv")["prediction"].to_pylist()
+    backward = pa.csv.read_csv(folder / "back.csv.out.csv")["prediction"].to_pylist()
+    assert forward == backward[::-1]
+    assert len(forward) == 80
+    code, out, _ = command(capsys, "predict", "one", "houses.csv", "-o", "out.parquet")
+    assert pa.parquet.read_table(folder / "out.parquet")["prediction"].to_pylist() == forward
+    code, out, _ = command(capsys, "predict", "one", "houses.csv")
+    assert [float(line) for line in out.splitlines()[1:]] == forward
+
+
+def test_unseen_categories_and_unused_columns_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    houses(folder / "houses.csv")
+    command(capsys, "train", "houses.csv", "--target", "price", "--run-dir", "one", *SHORT)
+    (folder / "new.csv").write_text("note,town,area\nx,Ulm,50\ny,Bonn,60\n")
+    code, out, err = command(capsys, "predict", "one", "new.csv")
+    assert code == 0
+    assert len(out.splitlines()) == 3
+    assert "column 'town': 1 cell(s) hold categories not seen in training" in err
+    assert "columns not used: 'note'" in err
+
+
+def test_class_predictions_have_labels_and_probabilities(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["a,b,kind", *(f"{place},{place % 7},{'cat' if place % 2 else 'dog'}" for place in range(60))]
+    (folder / "pets.csv").write_text("\n".join(rows) + "\n")
+    command(capsys, "train", "pets.csv", "--target", "kind", "--run-dir", "one", "--set", 'data.kinds.a="number"', *SHORT)
+    _, out, _ = command(capsys, "predict", "one", "pets.csv")
+    header, *lines = out.splitlines()
+    assert header == "prediction,probability_cat,probability_dog"
+    for line in lines:
+        label, cat, dog = line.split(",")
+        assert float(cat) + float(dog) == pytest.approx(1)
+        assert label.strip('"') == ("cat" if float(cat) >= float(dog) else "dog")
+
+
+def test_a_file_without_header_predicts_with_and_without_the_target(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{place / 10},{place % 5},{place / 5 + 1}" for place in range(60)]
+    (folder / "train.csv").write_text("\n".join(lines) + "\n")
+    setting = 'data.columns=["a", "b", "y"]'
+    command(capsys, "train", "train.csv", "--target", "y", "--set", setting, "--run-dir", "one", *SHORT)
+    (folder / "new.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n")
+    _, with_target, _ = command(capsys, "predict", "one", "train.csv")
+    _, without, _ = command(capsys, "predict", "one", "new.csv")
+    assert with_target == without
+    assert len(without.splitlines()) == 61
+
+
+def test_show_draws_the_network_and_trains_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = 'model.layers=["Conv2d(4, 3)", "ReLU()", "Flatten()", "Linear()"]'
+    code, out, _ = command(capsys, "show", "sklearn:digits", "--set", layers, "--svg", "net.svg")
+    assert code == 0
+    assert "Conv2d(in_channels=1, out_channels=4, kernel_size=3)" in out
+    assert "(N, 4, 6, 6)" in out
+    assert "1,490" in out  # 4*9+4 and 144*10+10
+    assert ElementTree.parse(folder / "net.svg").getroot().tag.endswith("svg")
+    assert {path.name for path in folder.iterdir()} == {"net.svg"}
+
+
+def test_report_is_drawn_anew(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command(capsys, "train", "sklearn:iris", "--run-dir", "one", *SHORT)
+    before = (folder / "one" / "report.html").read_bytes()
+    (folder / "one" / "report.html").unlink()
+    code, out, _ = command(capsys, "report", "one")
+    assert (code, out) == (0, "one/report.html\n")
+    assert (folder / "one" / "report.html").read_bytes() == before
+
+
+def test_no_test_leaves_the_test_for_later(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command(capsys, "train", "sklearn:iris", "--run-dir", "one", "--no-test", *SHORT)
+    assert not (folder / "looks.jsonl").exists()
+    code, out, _ = command(capsys, "test", "one")
+    assert code == 0
+    assert "1 look at these rows so far" in out
+
+
+def test_runs_of_an_empty_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "runs").mkdir()
+    assert command(capsys, "runs") == (0, "runs: no runs yet\n", "")
+
+
+def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = command(capsys, "schema")
+    assert code == 0
+    assert set(json.loads(out)["properties"]) == {"data", "model", "training"}
+
+
+def test_a_bug_of_ours_is_one_line_and_a_traceback_only_with_debug(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setattr("netwright.pipeline.verbs.runs", fail)
+    code, _, err = command(capsys, "runs")
+    assert code == 70
+    assert err == "netwright: error: a bug of netwright: ZeroDivisionError: boom; run again with --debug and report it\n"
+    code, _, err = command(capsys, "--debug", "runs")
+    assert code == 70
+    assert "Traceback" in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_the_process_leaves_a_usable_run(number: int, code: int, folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "netwright", "train", "sklearn:digits", "--run-dir", "one", "--set", "training.epochs=100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )
+    history = folder / "one" / "history.csv"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (history.is_file() and len(history.read_text().splitlines()) > 2):
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, "")
+    assert out.splitlines()[-1] == "one"
+    assert json.loads((folder / "one" / "run.json").read_text())["status"] == "stopped"
+    assert {"best.safetensors", "last.safetensors"} <= {path.name for path in (folder / "one" / "model").iterdir()}

@@ -1,0 +1,54 @@
+"""Every example runs, and learns what it says it learns."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import netwright as nw
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+REACHED = {  # example: (figure, at least) or (figure, at most, negative sign)
+    "digits": ("accuracy", 0.95),
+    "diabetes": ("r2", 0.35),
+    "sequence": ("accuracy", 0.85),
+    "tutorial": ("accuracy", 0.93),
+    "own_module": ("accuracy", 0.93),
+}
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.toml")} == set(REACHED)
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"own_module.py", "tutorial.py"}
+
+
+@pytest.mark.parametrize("name", list(REACHED))
+def test_an_example_reaches_its_figure(name: str, tmp_path: Path) -> None:
+    code = [EXAMPLES / "own_module.py"] if name == "own_module" else []
+    run = nw.train(EXAMPLES / f"{name}.toml", run_dir=tmp_path / name, code=code)
+    figure, at_least = REACHED[name]
+    test = json.loads((run.folder / "test.json").read_text())
+    assert test["metrics"][figure]["value"] >= at_least
+    assert (run.folder / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_the_tutorial_script_learns_its_dummy_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = load_script(EXAMPLES / "tutorial.py").main(str(tmp_path / "tutorial"))
+    history = run.history
+    assert len(history) == 20
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert "first prediction" in capsys.readouterr().out
+    assert run.record["split"] | {"digest": "", "how": ""} == {"digest": "", "how": "", "train": 60, "valid": 20, "test": 20}
+
+
+def load_script(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
