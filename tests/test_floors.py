@@ -129,7 +129,9 @@ def written_by(path: Path) -> list[str]:
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         owner = getattr(getattr(node.func, "value", None), "id", "")
-        texts = [value.value for value in [*node.args, *(word.value for word in node.keywords)] if isinstance(value, ast.Constant)]
+        texts = [
+            value.value for value in [*node.args, *(word.value for word in node.keywords)] if isinstance(value, ast.Constant)
+        ]
         modes = [text for text in texts if isinstance(text, str) and 0 < len(text) <= 3 and set(text) <= set("rwaxbt+")]
         if name == "open" and any(set(mode) & set("wax+") for mode in modes):
             found.append(f"{path.name}:{node.lineno} open")

@@ -40,7 +40,10 @@ def problems(tree: dict[str, Any]) -> list[str]:
         ({"data": {"bath_size": 3}}, "data.bath_size: unknown key; did you mean batch_size?"),
         ({"data": {"split": {"sed": 1}}}, "data.split.sed: unknown key; did you mean seed?"),
         ({"data": {"preparation": {"number": "none"}}}, "data.preparation.number: unknown key; did you mean numbers?"),
-        ({"training": {"early_stopping": {"patince": 3}}}, "training.early_stopping.patince: unknown key; did you mean patience?"),
+        (
+            {"training": {"early_stopping": {"patince": 3}}},
+            "training.early_stopping.patince: unknown key; did you mean patience?",
+        ),
         ({"training": {"learning_rate": 3}}, "training.learning_rate: unknown key; "),
         ({"model": {"layer": []}}, "model.layer: unknown key; did you mean layers?"),
         ({1: 2}, "1: unknown key; known: data, model, training"),
@@ -76,7 +79,10 @@ def problems(tree: dict[str, Any]) -> list[str]:
         ({"training": {"engine": "fast"}}, "training.engine: 'fast' came; input should be 'auto'"),
         ({"training": {"optimizer": "Adm()"}}, "training.optimizer: 'Adm' is no known optimizer; did you mean Adam"),
         ({"training": {"optimizer": "SGD(lrr=1)"}}, "training.optimizer: SGD has no argument 'lrr'; did you mean lr?"),
-        ({"training": {"loss": "MSELoss(reduction='sum')"}}, "training.loss: MSELoss came with reduction; the mean is taken"),
+        (
+            {"training": {"loss": "MSELoss(reduction='sum')"}},
+            "training.loss: MSELoss came with reduction; the mean is taken",
+        ),
         ({"training": {"early_stopping": True}}, "training.early_stopping: True came; "),
     ],
 )
@@ -116,7 +122,7 @@ def test_all_problems_of_call_texts_come_at_once() -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("epochs = ", ["no TOML", "line 1"]),
+        ("epochs = \nseed = 1", ["no TOML", "line 1"]),
         ("[data\n", ["no TOML"]),
         ("a = 1\na = 2\n", ["no TOML", "overwrite"]),
         ("epochs: 20", ["no TOML", "expected lines such as epochs = 20"]),
@@ -164,7 +170,11 @@ def test_relative_files_are_taken_from_the_folder_of_the_config(tmp_path: Path) 
 
 
 def test_names_of_bundled_data_and_the_tree_itself_stay_as_they_are() -> None:
-    tree = {"data": {"source": "sklearn:digits", "target": "x.csv"}, "model": {"layers": ["Linear()"]}, "training": {"epochs": 3}}
+    tree = {
+        "data": {"source": "sklearn:digits", "target": "x.csv"},
+        "model": {"layers": ["Linear()"]},
+        "training": {"epochs": 3},
+    }
     before = copy.deepcopy(tree)
     assert absolute_paths(tree, Path("/folder")) == before
     tree["data"]["source"] = "digits.csv"
@@ -188,9 +198,14 @@ def test_keywords_find_their_sections() -> None:
 
 @pytest.mark.parametrize(
     ("name", "advice"),
-    [("epoch", "did you mean epochs"), ("batchsize", "did you mean batch_size"), ("lr", "known: "), ("modell", "did you mean model"),
-     ("early_stoping", "did you mean early_stopping")],
-)  # fmt: skip
+    [
+        ("epoch", "did you mean epochs"),
+        ("batchsize", "did you mean batch_size"),
+        ("lr", "known: "),
+        ("modell", "did you mean model"),
+        ("early_stoping", "did you mean early_stopping"),
+    ],
+)
 def test_a_keyword_that_is_no_setting_is_named_with_the_nearest(name: str, advice: str) -> None:
     with pytest.raises(ConfigError) as caught:
         from_keywords({name: 3})
@@ -251,7 +266,9 @@ def a_tree() -> dict[str, Any]:
          ["Conv2d(out_channels=8, kernel_size=3, padding=\"x') + __import__('os')#\")", *LAYERS[1:]]),
     ],
 )  # fmt: skip
-def test_a_dotted_path_reaches_sections_and_arguments_of_call_texts(setting: str, section: str, key: str, value: Any) -> None:
+def test_a_dotted_path_reaches_sections_and_arguments_of_call_texts(
+    setting: str, section: str, key: str, value: Any
+) -> None:
     tree = a_tree()
     apply_setting(tree, setting)
     expected = a_tree()
@@ -312,15 +329,36 @@ def test_an_argument_of_a_text_that_is_not_written_is_refused(setting: str) -> N
     ids=lambda setting: setting[:40],
 )  # fmt: skip
 def test_a_value_that_no_text_can_hold_ends_as_an_error_of_ours(setting: str) -> None:
-    tree = a_tree()
-    with pytest.raises(NetwrightError) as caught:
+    def set_and_build(tree: dict[str, Any]) -> None:
         apply_setting(tree, setting)
         build_config(tree)
+
+    with pytest.raises(NetwrightError) as caught:
+        set_and_build(a_tree())
     assert caught.value.exit_code in (2, 8)
 
 
+@pytest.mark.parametrize("name", ["exec", "eval", "open", "print", "os", "Module", "Optimizer", "load", "compile"])
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [("model", "layers"), ("training", "optimizer"), ("training", "loss")],
+    ids=["layer", "optimizer", "loss"],
+)
+def test_a_name_outside_the_registries_is_refused_and_nothing_runs(
+    name: str, section: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = f"{name}('CANARY', 'w')"
+    (found,) = problems({section: {key: [text] if key == "layers" else text}})[:1]
+    assert found.startswith(f"{section}.{key}{'.0' if key == 'layers' else ''}: ")
+    assert name in found
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_none_means_off_where_a_setting_may_be_off_and_automatic_elsewhere() -> None:
-    config = build_config({"data": {"preparation": None, "layout": None}, "training": {"early_stopping": None, "loss": None}})
+    config = build_config(
+        {"data": {"preparation": None, "layout": None}, "training": {"early_stopping": None, "loss": None}}
+    )
     assert config.data.preparation == "none"
     assert config.training.early_stopping == "none"
     assert config.data.layout is None
@@ -346,7 +384,14 @@ def test_values_of_python_are_taken_as_toml_would_hold_them() -> None:
 CONFIGS: list[dict[str, Any]] = [
     {},
     {"data": {"source": "sklearn:iris", "target": "species", "split": {"test": 0.2, "valid": 0, "stratify": False}}},
-    {"data": {"source": "/a.csv", "target": ["a", "b"], "ignore": ["id"], "kinds": {"zip code": "category", "a.b": "number"}}},
+    {
+        "data": {
+            "source": "/a.csv",
+            "target": ["a", "b"],
+            "ignore": ["id"],
+            "kinds": {"zip code": "category", "a.b": "number"},
+        }
+    },
     {"data": {"labels": {">50K.": ">50K", "": "none", 'q"uote': "back\\slash", "neu\nzeile": "é"}, "delimiter": "\t"}},
     {"data": {"preparation": None, "layout": "NCHW", "batch_size": 7, "last_batch": "drop", "header": False}},
     {"data": {"preparation": {"numbers": "quantile", "rare": 5, "target_scaling": "none"}, "missing_values": ["", "-999"]}},

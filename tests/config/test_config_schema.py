@@ -55,7 +55,9 @@ def test_the_json_schema_is_sound_and_names_and_describes_every_setting() -> Non
         assert described["additionalProperties"] is False
         assert set(described["properties"]) == set(model.model_fields)
     for model in (SplitConfig, PreparationConfig):
-        assert [name for _, name in settings(model) if "description" not in definitions[model.__name__]["properties"][name]] == []
+        assert [
+            name for _, name in settings(model) if "description" not in definitions[model.__name__]["properties"][name]
+        ] == []
 
 
 def test_the_defaults_are_those_the_documents_name() -> None:
@@ -76,7 +78,10 @@ def test_the_layer_texts_are_read_with_their_places() -> None:
 @pytest.mark.parametrize(
     ("written", "layers"),
     [
-        ("nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))", ["Linear(784, 128)", "ReLU()", "Linear(128, 10)"]),
+        (
+            "nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))",
+            ["Linear(784, 128)", "ReLU()", "Linear(128, 10)"],
+        ),
         ("Sequential([Linear(3), Residual([ReLU()])])", ["Linear(3)", "Residual([ReLU()])"]),
         ("Linear()", ["Linear()"]),
         (["Sequential([Linear(3)])"], ["Sequential([Linear(3)])"]),

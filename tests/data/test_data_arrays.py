@@ -119,8 +119,7 @@ def test_a_pickled_array_is_refused_and_nothing_in_it_is_run(tmp_path: Path) -> 
         read_npz(tmp_path / "a.npz")
     assert SafetyError.exit_code == 8
     assert not (tmp_path / "canary").exists()
-    with pytest.raises(AttributeError):  # the canary would have sung
-        np.load(tmp_path / "a.npy", allow_pickle=True)[0].nothing
+    np.load(tmp_path / "a.npy", allow_pickle=True)  # the canary does sing where pickles are read
     assert (tmp_path / "canary").exists()
 
 

@@ -177,7 +177,12 @@ BAD: dict[str, tuple[Any, str | None, Sequence[Any] | None, str]] = {
     "three classes for two": (["a", "b", "c"], "binary", None, "holds 3 classes; binary needs 2"),
     "names": ([f"name{row}" for row in range(60)], None, None, "60 different texts in 60 rows"),
     "a new class": (["a", "b", "c"], "binary", ("a", "b"), "t: row 3: target 'y': class 'c' was not seen in training"),
-    "a new number": ([0, 7], "binary", (0, 1), "t: row 2: target 'y': class 7 was not seen in training; expected one of 0, 1"),
+    "a new number": (
+        [0, 7],
+        "binary",
+        (0, 1),
+        "t: row 2: target 'y': class 7 was not seen in training; expected one of 0, 1",
+    ),
     "dates": ([datetime.date(2024, 1, 1), datetime.date(2024, 1, 2)], None, None, "'y'"),
     "lists": ([[1], [2]], None, None, "'y'"),
     "structures": ([{"a": 1}, {"a": 2}], None, None, "'y'"),

@@ -234,12 +234,17 @@ def test_a_missing_channel_axis_is_answered_with_the_layout_to_set(text: str, fo
 def test_axes_of_unknown_meaning_get_the_meaning_the_first_layer_reads() -> None:
     assert "put Transpose() between" in refusal(["Conv1d(8, 3)", "LSTM(4)"], UNKNOWN)
     assert "put Transpose() between" in refusal(["LSTM(4)", "Conv1d(8, 3)"], UNKNOWN)
+    assert resolved(["Residual([Conv1d(8, 3, padding=1)])"], UNKNOWN).layers[-1].form.shape == (8, 8)
     assert resolved(["LSTM(4)", "LastStep()", "Linear()"], UNKNOWN).layers[-1].form == Form((10,), "NC")
 
 
 def test_nested_layers_have_paths_and_every_argument_written_out() -> None:
     found = resolved(
-        ["Residual([Linear(6), Sequential([ReLU(), Residual([Dropout(0.1)])])])", "Parallel([Linear(3), Linear(4)])", "Linear()"],
+        [
+            "Residual([Linear(6), Sequential([ReLU(), Residual([Dropout(0.1)])])])",
+            "Parallel([Linear(3), Linear(4)])",
+            "Linear()",
+        ],
         NC,
     )
     assert [str(call) for call in found.calls] == [
@@ -308,6 +313,7 @@ def test_containers_that_cannot_be_built_are_refused_with_their_path(text: str, 
 def test_the_size_of_the_task_goes_to_the_very_last_linear_only() -> None:
     assert "only the last Linear() takes its size" in refusal(["Residual([Linear()])", "ReLU()", "Linear()"], NC, outputs=6)
     assert str(resolved(["Sequential([Linear(4), Linear()])"], NC).calls[0]).endswith("out_features=10)])")
+    assert "layer 0.0 Linear() has no size" in refusal(["Sequential([Linear(), ReLU(), Linear()])"], NC)
     assert str(resolved(["Linear()", "LogSoftmax()"], NC).calls[0]) == "Linear(in_features=6, out_features=10)"
 
 
@@ -323,9 +329,7 @@ def cnn() -> nn.Sequential:
 
 
 def residual() -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(6, 6), nn.Sequential(nn.Linear(6, 6), nn.Tanh()), nn.LayerNorm(6), nn.Linear(6, 10)
-    )
+    return nn.Sequential(nn.Linear(6, 6), nn.Sequential(nn.Linear(6, 6), nn.Tanh()), nn.LayerNorm(6), nn.Linear(6, 10))
 
 
 MLP = ["Linear(784, 128)", "ReLU()", "Linear(128, 64)", "ReLU()", "Linear(64,10)"]
@@ -378,7 +382,9 @@ def test_working_out_sizes_draws_no_random_number() -> None:
 def test_what_torch_warns_of_is_told_as_a_note_that_names_the_layer() -> None:
     notes = resolved(["LSTM(8, dropout=0.3)"], NTC).notes
     assert len(notes) == 1
-    assert notes[0].startswith("model.layers.0: layer 0 LSTM(8, dropout=0.3): dropout option adds dropout after all but last")
+    assert notes[0].startswith(
+        "model.layers.0: layer 0 LSTM(8, dropout=0.3): dropout option adds dropout after all but last"
+    )
     assert built(["LSTM(8, dropout=0.3)"], NTC)[0].dropout == 0.3
 
 
@@ -387,7 +393,11 @@ def test_what_torch_warns_of_is_told_as_a_note_that_names_the_layer() -> None:
     [
         (Form((4,), "NC"), 3, "model: the network gives (N, 4); a target needs (N, 3); end with Linear()"),
         (Form((5, 3), "NTC"), 3, "model: the network gives (N, 5, 3); a target needs (N, 3); end with LastStep(), Linear()"),
-        (Form((3, 8, 8), "NCHW"), 3, "model: the network gives (N, 3, 8, 8); a target needs (N, 3); end with Flatten(), Linear()"),
+        (
+            Form((3, 8, 8), "NCHW"),
+            3,
+            "model: the network gives (N, 3, 8, 8); a target needs (N, 3); end with Flatten(), Linear()",
+        ),
     ],
 )
 def test_an_output_of_the_wrong_size_is_told_how_to_end(form: Form, outputs: int, message: str) -> None:
@@ -433,7 +443,9 @@ def test_an_own_class_is_loaded_and_built_with_its_arguments(tmp_path: Path) -> 
         ("SimpleModel", {"hidden_dim": -1}, ["SimpleModel cannot be built: ValueError: hidden_dim below 0"]),
     ],
 )
-def test_an_own_class_that_cannot_be_built_is_explained(name: str, arguments: dict, parts: list[str], tmp_path: Path) -> None:
+def test_an_own_class_that_cannot_be_built_is_explained(
+    name: str, arguments: dict, parts: list[str], tmp_path: Path
+) -> None:
     (tmp_path / "my_net.py").write_text(CODE)
     with pytest.raises(ConfigError) as caught:
         make_own(load_class(tmp_path / "my_net.py", name), arguments, name)

@@ -106,7 +106,9 @@ CASES = [
     *OTHERS,
 ]
 # Layers of the registry that no list can train on, with the reason; they are built and run below all the same.
-RUN_ONLY = {"Fold": (["Fold((4, 4), 2, stride=2)"], Form((8, 4), "NCT"), (2, 4, 4), "it only puts the blocks of Unfold back")}
+RUN_ONLY = {
+    "Fold": (["Fold((4, 4), 2, stride=2)"], Form((8, 4), "NCT"), (2, 4, 4), "it only puts the blocks of Unfold back")
+}
 
 
 def network(texts: list[str], form: Form) -> tuple[nn.Sequential, Resolved]:

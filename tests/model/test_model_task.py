@@ -142,7 +142,9 @@ def test_counts_are_neither_negative_nor_scaled() -> None:
         ("multiclass", "NLLLoss()", [[np.log(0.5), np.log(0.3), np.log(0.2)]], [[0.5, 0.3, 0.2]]),
     ],
 )
-def test_probabilities_are_those_of_the_classes_and_sum_to_one(kind: str, loss: str | None, outputs: list, decoded: list) -> None:
+def test_probabilities_are_those_of_the_classes_and_sum_to_one(
+    kind: str, loss: str | None, outputs: list, decoded: list
+) -> None:
     found = a_task(kind, loss).decoding(torch.tensor(outputs))
     assert found.dtype == torch.float64
     np.testing.assert_allclose(found.numpy(), decoded, atol=1e-7)
@@ -150,7 +152,9 @@ def test_probabilities_are_those_of_the_classes_and_sum_to_one(kind: str, loss: 
 
 
 def test_a_margin_loss_decodes_to_its_scores() -> None:
-    assert a_task("multiclass", "MultiMarginLoss()").decoding(torch.tensor([[2.0, -1.0, 0.5]])).tolist() == [[2.0, -1.0, 0.5]]
+    assert a_task("multiclass", "MultiMarginLoss()").decoding(torch.tensor([[2.0, -1.0, 0.5]])).tolist() == [
+        [2.0, -1.0, 0.5]
+    ]
 
 
 def test_the_label_of_the_largest_probability_is_decided_for() -> None:
@@ -169,9 +173,15 @@ def test_balanced_weights_come_from_the_train_rows() -> None:
     ("loss", "message"),
     [
         ("CrossEntropyLoss(weight=[1.0, 2.0])", "training.loss: weight has 2 numbers; the network has 3 outputs"),
-        ("CrossEntropyLoss(weight='heavy')", "training.loss: weight='heavy' came; expected a list of numbers or \"balanced\""),
+        (
+            "CrossEntropyLoss(weight='heavy')",
+            "training.loss: weight='heavy' came; expected a list of numbers or \"balanced\"",
+        ),
         ("CrossEntropyLoss(weight=2.0)", 'training.loss: weight=2.0 came; expected a list of numbers or "balanced"'),
-        ("CrossEntropyLoss(weight=['a', 'b', 'c'])", "training.loss: weight=['a', 'b', 'c'] came; expected a list of numbers"),
+        (
+            "CrossEntropyLoss(weight=['a', 'b', 'c'])",
+            "training.loss: weight=['a', 'b', 'c'] came; expected a list of numbers",
+        ),
         ("MultiMarginLoss(p=3)", "training.loss: MultiMarginLoss(p=3) cannot be built"),
     ],
 )

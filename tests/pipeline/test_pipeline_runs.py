@@ -74,7 +74,9 @@ def test_labels_of_any_type_come_back(tmp_path: Path) -> None:
     X = generator.normal(size=(60, 4))
     for labels in (np.array(["no", "yes"]), np.array([3, 7]), np.array([False, True])):
         y = labels[(X[:, 0] > 0).astype(int)]
-        run = nw.train(data=(X, y), layers=["Linear()"], epochs=30, run_dir=tmp_path / labels.dtype.kind, optimizer="Adam(0.1)")
+        run = nw.train(
+            data=(X, y), layers=["Linear()"], epochs=30, run_dir=tmp_path / labels.dtype.kind, optimizer="Adam(0.1)"
+        )
         assert set(run.predict(X).tolist()) == set(labels.tolist())
         loaded = nw.load(run.folder)
         assert loaded.predict(X).tolist() == run.predict(X).tolist()

@@ -47,9 +47,7 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
         ("sklearn:linnerud", {"layers": ["Linear()"], "optimizer": "LBFGS(lr=0.1)"}),
     ],
 )
-def test_a_run_from_the_resolved_config_gives_the_same_bits(
-    source: str, keywords: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_run_from_the_resolved_config_gives_the_same_bits(source: str, keywords: dict[str, Any], tmp_path: Path) -> None:
     first = nw.train(source, epochs=3, run_dir=tmp_path / "first", **keywords)
     again = nw.train(first.folder / "config.toml", run_dir=tmp_path / "again")
     assert equal(weights(first), weights(again))
@@ -60,9 +58,7 @@ def test_a_run_from_the_resolved_config_gives_the_same_bits(
 
 
 def test_another_seed_gives_other_weights_on_the_same_split(tmp_path: Path) -> None:
-    runs = [
-        nw.train("sklearn:wine", layers=NET, epochs=2, seed=seed, run_dir=tmp_path / str(seed)) for seed in (0, 1)
-    ]
+    runs = [nw.train("sklearn:wine", layers=NET, epochs=2, seed=seed, run_dir=tmp_path / str(seed)) for seed in (0, 1)]
     assert not equal(weights(runs[0]), weights(runs[1]))
     assert (runs[0].folder / "split.npz").read_bytes() == (runs[1].folder / "split.npz").read_bytes()
 

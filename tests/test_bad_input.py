@@ -1,0 +1,725 @@
+"""Bad input on the command line: the right exit code, one line on stderr that says what came, and nothing written."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import shlex
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import safetensors.torch
+import torch
+
+from netwright.cli import main
+
+Content = str | bytes | None  # None: a folder
+Row = tuple[Mapping[str, Content], str, int, tuple[str, ...]]  # files, arguments, exit code, words of the line
+
+HEADER = "length,width,colour,kind"
+LINES = [
+    HEADER,
+    *(f"{row % 7 + 0.5},{row * 1.5},{('red', 'blue')[row % 2]},{('no', 'yes')[row % 3 > 0]}" for row in range(60)),
+]
+GOOD = "\n".join(LINES) + "\n"
+
+
+def cell(line: int, column: int, value: str) -> str:
+    """The good table with another cell; lines count from 1, as in an editor."""
+    lines = [text.split(",") for text in LINES]
+    lines[line - 1][column] = value
+    return "\n".join(",".join(fields) for fields in lines) + "\n"
+
+
+def line(number: int, text: str) -> str:
+    """The good table with another line."""
+    return "\n".join([*LINES[: number - 1], text, *LINES[number:]]) + "\n"
+
+
+def toml(*settings: str, data: str = 'source = "t.csv"\ntarget = "kind"') -> str:
+    return "\n".join(["[data]", data, *settings]) + "\n"
+
+
+def layers(*texts: str) -> str:
+    return toml("[model]", f"layers = {json.dumps(texts)}")
+
+
+def npz(**arrays: Any) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def parquet(**columns: Any) -> bytes:
+    stream = io.BytesIO()
+    pa.parquet.write_table(pa.table(columns), stream)
+    return stream.getvalue()
+
+
+class Canary:
+    """Makes the folder ``canary`` when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        import os
+
+        return os.mkdir, ("canary",)
+
+
+PICKLED = pickle.dumps(Canary())
+X = np.random.default_rng(0).normal(size=(40, 3))
+Y = np.arange(40) % 2
+T: dict[str, Content] = {"t.csv": GOOD}
+NET = "import torch\nclass Net(torch.nn.Module):\n    def __init__(self, size=4):\n        super().__init__()\n"
+NET += "        self.last = torch.nn.Linear(size, 1)\n    def forward(self, x):\n        return self.last(x)\n"
+OWN = toml("[model]", 'module = "net.py:Net"')
+SYSTEM = "__import__('os').mkdir('canary')"
+
+
+def own(code: str, config: str = OWN) -> dict[str, Content]:
+    return {**T, "net.py": code, "c.toml": config}
+
+
+def with_forward(body: str) -> dict[str, Content]:
+    return own(NET.replace("return self.last(x)", body))
+
+
+CONFIG: dict[str, Row] = {
+    "no such config": ({}, "train c.toml", 2, ("c.toml", "No such file")),
+    "a folder as config": ({"c.toml": None}, "train c.toml", 2, ("c.toml", "directory")),
+    "no TOML": ({"c.toml": "[data\n"}, "train c.toml", 2, ("c.toml", "no TOML", "line 1")),
+    "a config that is no text": ({"c.toml": b"\xff\xfe"}, "train c.toml", 2, ("c.toml", "byte 0")),
+    "an unknown section": ({**T, "c.toml": "[traning]\nepochs = 3\n"}, "train c.toml", 2, ("traning", "training")),
+    "an unknown key": ({**T, "c.toml": toml("batchsize = 3")}, "train c.toml", 2, ("data.batchsize", "batch_size")),
+    "an unknown key of the split": (T, "train t.csv --set data.split.tset=0.2", 2, ("data.split.tset", "test")),
+    "two mistakes at once": (
+        {**T, "c.toml": toml("batch_size = 0", "sorce = 1")}, "train c.toml", 2, ("batch_size", "sorce"),
+    ),
+    "a text for a number": ({**T, "c.toml": toml("[training]", 'epochs = "ten"')}, "train c.toml", 2, ("epochs", "'ten'")),
+    "a fraction for a whole number": (T, "train t.csv --set training.epochs=1.5", 2, ("training.epochs", "1.5")),
+    "a truth value for a number": (T, "train t.csv --set data.batch_size=true", 2, ("data.batch_size", "True")),
+    "a number for a section": (T, "train t.csv --set training=3", 2, ("training", "3")),
+    "a number for the split": (T, "train t.csv --set data.split=0.3", 2, ("data.split", "0.3")),
+    "a number for a layer": (T, "train t.csv --set model.layers=[1]", 2, ("model.layers", "1")),
+    "no layers": (T, "train t.csv --set model.layers=[]", 2, ("model", "empty list")),
+    "a batch of nothing": (T, "train t.csv --set data.batch_size=0", 2, ("data.batch_size", "0")),
+    "epochs below zero": (T, "train t.csv --set training.epochs=-1", 2, ("training.epochs", "-1")),
+    "a seed below zero": (T, "train t.csv --set training.seed=-1", 2, ("training.seed", "-1")),
+    "a share above one": (T, "train t.csv --target kind --set data.split.test=1.5", 2, ("data.split.test", "1.5")),
+    "an infinite share": (T, "train t.csv --target kind --set data.split.test=inf", 2, ("data.split.test", "inf")),
+    "a share that is no number": (T, "train t.csv --target kind --set data.split.test=nan", 2, ("data.split.test", "nan")),
+    "a share below zero": (T, "train t.csv --target kind --set data.split.valid=-0.1", 2, ("data.split.valid", "-0.1")),
+    "an unknown device": (T, "train t.csv --set training.device=gpu", 2, ("training.device", "'gpu'", "cuda")),
+    "an unknown layout": (T, "train t.csv --set data.layout=NXC", 2, ("data.layout", "'NXC'")),
+    "an unknown kind": (T, "train t.csv --set data.kinds.length=numbr", 2, ("data.kinds.length", "numbr", "number")),
+    "a kind for no column": (
+        T, "train t.csv --target kind --set data.kinds.lenght=number", 3, ("lenght", "did you mean length?"),
+    ),
+    "an unknown monitor": (
+        T, "train t.csv --target kind --set training.early_stopping.monitor=valid_los", 2, ("valid_los", "valid_loss"),
+    ),
+    "early stopping without valid": (
+        T,
+        "train t.csv --target kind --set data.split.valid=0 --set training.early_stopping.patience=3", 2, ("early_stopping", "valid"),
+    ),
+    "two sources": ({**T, "c.toml": toml('train = "t.csv"')}, "train c.toml", 2, ("source", "train")),
+    "test without train": ({**T, "c.toml": toml(data='test = "t.csv"')}, "train c.toml", 2, ("data", "without train")),
+    "two networks": (
+        {**T, "c.toml": toml("[model]", 'layers = ["Linear()"]', 'module = "net.py:Net"')},
+        "train c.toml", 2, ("layers", "module"),
+    ),
+    "no source": ({"c.toml": "[training]\nepochs = 1\n"}, "train c.toml", 2, ("data.source",)),
+    "a setting without a value": (T, "train t.csv --set training.epochs", 2, ("training.epochs", "PATH=VALUE")),
+    "a setting without a path": (T, "train t.csv --set =5", 2, ("=5", "PATH=VALUE")),
+    "a setting that does not exist": (T, "train t.csv --set training.epoch=5", 2, ("training.epoch", "epochs")),
+    "a setting below a number": (T, "train t.csv --set training.epochs.more=5", 2, ("training.epochs",)),
+    "an argument that does not exist": (T, "train t.csv --set training.optimizer.lrr=1", 2, ("lrr", "lr")),
+    "an argument of a layer without layers": (T, "train t.csv --set model.layers.0.p=1", 2, ("model.layers",)),
+    "a layer that is not there": ({**T, "c.toml": layers("Linear()")}, "train c.toml --set model.layers.7.p=1", 2, ("'7'",)),
+    "an unknown command": (T, "trian t.csv", 2, ("'trian'", "did you mean train?")),
+    "an unknown option": (T, "train t.csv --targt kind", 2, ("--targt",)),
+    "no argument": ({}, "train", 2, ("CONFIG|DATA",)),
+    "an unknown section to show": ({**T, "c.toml": "[modell]\n"}, "show c.toml", 2, ("modell", "model")),
+}  # fmt: skip
+
+NETWORK: dict[str, Row] = {
+    "an unknown layer": (
+        {**T, "c.toml": layers("Linaer(3)", "Linear()")}, "train c.toml", 2, ("layers.0", "'Linaer'", "Linear"),
+    ),
+    "an unknown layer to show": (
+        {**T, "c.toml": layers("Relu()", "Linear()")}, "show c.toml", 2, ("layers.0", "'Relu'", "ReLU"),
+    ),
+    "an unknown loss": (
+        T, "train t.csv --target kind --set training.loss=MSELos()", 2, ("training.loss", "'MSELos'", "MSELoss"),
+    ),
+    "an unknown optimizer": (T, "train t.csv --target kind --set training.optimizer=Adamm()", 2, ("'Adamm'", "Adam")),
+    "a layer without brackets": ({**T, "c.toml": layers("ReLU", "Linear()")}, "train c.toml", 2, ("'ReLU'", "ReLU()")),
+    "a layer applied to x": ({**T, "c.toml": layers("ReLU(x)", "Linear()")}, "train c.toml", 2, ("'ReLU(x)'", "ReLU()")),
+    "brackets that do not close": ({**T, "c.toml": layers("Linear(3")}, "train c.toml", 2, ("'Linear(3'", "brackets")),
+    "a layer with an unknown argument": (
+        {**T, "c.toml": layers("Dropout(pp=0.5)", "Linear()")}, "train c.toml", 2, ("Dropout", "'pp'", "did you mean p?"),
+    ),
+    "a layer of an impossible size": ({**T, "c.toml": layers("Linear(-3)", "Linear()")}, "train c.toml", 2, ("Linear(-3)",)),
+    "a dropout above one": ({**T, "c.toml": layers("Dropout(1.5)", "Linear()")}, "train c.toml", 2, ("Dropout(1.5)",)),
+    "an optimizer with a rate below zero": (
+        T, "train t.csv --target kind --set training.optimizer=SGD(lr=-1)", 2, ("training.optimizer", "-1"),
+    ),
+    "an optimizer with a text": (
+        T, "train t.csv --target kind --set training.optimizer=SGD(lr='x')", 2, ("optimizer", "'x'"),
+    ),
+    "shapes that do not meet": (
+        {**T, "c.toml": layers("Linear(8)", "Linear(9, 4)", "Linear()")}, "train c.toml", 2,
+        ("model.layers.1", "Linear(9, 4)", "expects 9 features", "layer 0 Linear(8) gives (N, 8)"),
+    ),
+    "an image layer for a table": (
+        {**T, "c.toml": layers("Conv2d(8, 3)", "Flatten()", "Linear()")},
+        "train c.toml", 2, ("Conv2d(8, 3)", "the data give"),
+    ),
+    "another number of outputs than classes": (
+        {**T, "c.toml": layers("Linear(8)", "ReLU()", "Linear(5)")}, "train c.toml", 2, ("(N, 5)", "yes-no", "(N, 1)"),
+    ),
+    "a loss of numbers for classes": (
+        T, "train t.csv --target kind --set training.loss=MSELoss()", 2, ("MSELoss", "binary", "BCEWithLogitsLoss"),
+    ),
+    "a loss of classes for numbers": (
+        T,
+        "train t.csv --target width --set training.loss=CrossEntropyLoss()", 2, ("CrossEntropyLoss", "regression", "MSELoss"),
+    ),
+    "a reduction": (
+        T, "train t.csv --target kind --set training.loss=BCELoss(reduction='sum')", 2, ("BCELoss", "reduction"),
+    ),
+    "weights of another number than classes": (
+        T, "train t.csv --target kind --set training.loss=CrossEntropyLoss(weight=[1,2,3])", 2, ("weight", "3", "2"),
+    ),
+    "own code that was not named": (
+        own(NET), "train c.toml", 8, ("net.py:Net", "never runs code", "netwright train c.toml --code", "net.py"),
+    ),
+    "own code to show that was not named": (own(NET), "show c.toml", 8, ("net.py:Net", "--code")),
+    "other code named": ({**own(NET), "o.py": ""}, "train c.toml --code o.py", 8, ("net.py:Net", "--code")),
+    "own code that is not there": ({**T, "c.toml": OWN}, "train c.toml --code net.py", 2, ("net.py", "no such file")),
+    "own code with a slip": (own("class Net(:\n"), "train c.toml --code net.py", 2, ("net.py", "SyntaxError")),
+    "own code that fails": (own("1 / 0\n"), "train c.toml --code net.py", 2, ("net.py", "ZeroDivisionError")),
+    "own code that fails in two lines": (
+        own("raise ValueError('a\\nb')\n"), "train c.toml --code net.py", 2, ("net.py", "a b"),
+    ),
+    "own code that leaves": (own("import sys\nsys.exit(0)\n"), "train c.toml --code net.py", 2, ("net.py", "SystemExit")),
+    "another class": (own(NET.replace("Net(", "Nett(")), "train c.toml --code net.py", 2, ("'Net'", "did you mean Nett?")),
+    "a class that is no module": (own("class Net:\n    pass\n"), "train c.toml --code net.py", 2, ("net.py", "'Net'")),
+    "another argument": (
+        own(NET, OWN + "arguments = { sise = 3 }\n"), "train c.toml --code net.py", 2, ("model.arguments", "sise", "size"),
+    ),
+    "a constructor that fails": (
+        own(NET, OWN + "arguments = { size = -3 }\n"), "train c.toml --code net.py", 2, ("Net", "-3"),
+    ),
+    "a forward that fails": (with_forward("raise KeyError('gone')"), "train c.toml --code net.py", 2, ("KeyError", "gone")),
+    "a forward of another size": (own(NET, OWN + "arguments = { size = 9 }\n"), "train c.toml --code net.py", 2, ("9", "4")),
+    "a forward that gives two tensors": (with_forward("return x, x"), "train c.toml --code net.py", 2, ("tuple",)),
+    "a forward that gives other rows": (
+        with_forward("return self.last(x)[:1]"), "train c.toml --code net.py", 2, ("(1, 1)", "(2, 1)"),
+    ),
+    "a forward of three outputs": (with_forward("return x[:, :3]"), "train c.toml --code net.py", 2, ("(N, 3)", "(N, 1)")),
+    "a module that is no file": (
+        {**T, "c.toml": toml("[model]", 'module = "os:Net"')}, "train c.toml", 2, ("os:Net", ".py"),
+    ),
+    "code in a layer": (
+        {**T, "c.toml": layers(f"Linear({SYSTEM})", "Linear()")}, "train c.toml", 8, ("model.layers.0", "mkdir"),
+    ),
+    "code as a layer": ({**T, "c.toml": layers(SYSTEM, "Linear()")}, "train c.toml", 8, ("model.layers.0", "mkdir")),
+    "code in a layer to show": ({**T, "c.toml": layers(f"Linear({SYSTEM})")}, "show c.toml", 8, ("model.layers.0", "mkdir")),
+    "code in a nested layer": (
+        {**T, "c.toml": layers(f"Sequential([Linear({SYSTEM})])", "Linear()")},
+        "train c.toml", 8, ("model.layers.0", "mkdir"),
+    ),
+    "code in a comprehension": (
+        {**T, "c.toml": layers(f"Linear([{SYSTEM} for _ in (1,)])", "Linear()")},
+        "train c.toml", 8, ("model.layers.0", "mkdir"),
+    ),
+    "code in the optimizer": (
+        {**T, "c.toml": toml("[training]", f'optimizer = "SGD(lr={SYSTEM})"')}, "train c.toml", 8, ("optimizer", "mkdir"),
+    ),
+    "code in the loss": ({**T, "c.toml": toml("[training]", f'loss = "{SYSTEM}"')}, "train c.toml", 8, ("loss", "mkdir")),
+    "code in a setting": (T, f'train t.csv --set "training.optimizer=SGD(lr={SYSTEM})"', 8, ("optimizer", "mkdir")),
+    "a name of many parts": ({**T, "c.toml": layers("os.system('ls')")}, "train c.toml", 8, ("os.system",)),
+}  # fmt: skip
+
+DATA: dict[str, Row] = {
+    "no such file": ({}, "train gone.csv --target y", 3, ("gone.csv", "no such file")),
+    "a folder instead of a file": ({"d.csv": None}, "train d.csv --target y", 3, ("d.csv", "a folder came")),
+    "an unknown ending": ({"t.xyz": GOOD}, "train t.xyz --target kind", 3, ("t.xyz", "'.xyz'", ".csv")),
+    "an empty file": ({"t.csv": ""}, "train t.csv --target kind", 3, ("t.csv", "no rows")),
+    "a header alone": ({"t.csv": HEADER + "\n"}, "train t.csv --target kind", 3, ("t.csv", "no rows")),
+    "an unknown set": ({}, "train sklearn:irsi", 2, ("sklearn:irsi", "iris")),
+    "a target that is not there": (T, "train t.csv --target kinds", 3, ("t.csv", "'kinds'", "did you mean kind?")),
+    "no target": (T, "train t.csv", 2, ("data.target", "length, width, colour, kind", "--target")),
+    "a text in a number column": (
+        {"t.csv": cell(17, 1, "wide")}, "train t.csv --target kind", 3, ("t.csv:17:", "'width'", "'wide'", "missing_values"),
+    ),
+    "a text in the number column of a file with blank lines": (
+        {"t.csv": "\n" + cell(17, 1, "wide")}, "train t.csv --target kind", 3, ("t.csv:18:", "'width'", "'wide'"),
+    ),
+    "two texts in a number column": (
+        {"t.csv": cell(17, 1, "wide").replace("\n5.5,", "\nlong,", 1)},
+        "train t.csv --target kind", 3, ("t.csv:7:", "'long'"),
+    ),
+    "an infinite number": ({"t.csv": cell(9, 0, "inf")}, "train t.csv --target kind", 3, ("t.csv:9:", "'length'", "'inf'")),
+    "a number beyond float32": (
+        {"t.csv": cell(9, 0, "1e39")}, "train t.csv --target kind", 3, ("t.csv:9:", "'length'", "'1e39'"),
+    ),
+    "a target beyond float32": (
+        {"t.csv": cell(9, 1, "-1e39")}, "train t.csv --target width", 3, ("t.csv:9:", "'width'", "-1e+39"),
+    ),
+    "a missing target": ({"t.csv": cell(5, 3, "")}, "train t.csv --target kind", 3, ("t.csv:5:", "'kind'", "missing")),
+    "a target that is no number": (
+        {"t.csv": cell(5, 1, "nan")}, "train t.csv --target width", 3, ("t.csv:5:", "'width'", "missing"),
+    ),
+    "a text in a target of numbers": (
+        {"t.csv": cell(5, 1, "wide")},
+        "train t.csv --target width --set data.task=regression", 3, ("t.csv:5:", "'width'", "'wide'"),
+    ),
+    "a missing cell where none may be": (
+        {"t.csv": cell(6, 0, "?")},
+        "train t.csv --target kind --set data.missing=error", 3, ("t.csv:6:", "'length'", "1 such"),
+    ),
+    "a day that is none": (
+        {"t.csv": "day,y\n" + "".join(f"2024-01-{1 + row % 28:02},{row % 2}\n" for row in range(39)) + "2024-02-30,1\n"},
+        "train t.csv --target y", 3, ("t.csv:41:", "'day'", "'2024-02-30'"),
+    ),
+    "a line with too many fields": (
+        {"t.csv": line(12, "1,2,red,yes,5")}, "train t.csv --target kind", 3, ("t.csv:12:", "5", "4"),
+    ),
+    "a line with too few fields": ({"t.csv": line(12, "1,2")}, "train t.csv --target kind", 3, ("t.csv:12:", "2", "4")),
+    "a quote that does not close": ({"t.csv": line(12, '1,2,"red,yes')}, "train t.csv --target kind", 3, ("t.csv",)),
+    "one huge line": ({"t.csv": 'a,"' + "x" * 200_000 + '"\n1,2\n'}, "train t.csv --target a", 3, ("t.csv",)),
+    "the same name twice": (
+        {"t.csv": GOOD.replace("width", "length")}, "train t.csv --target kind", 3, ("'length'", "twice"),
+    ),
+    "the same name twice in the config": (
+        {"t.csv": "1,2\n3,4\n"}, "train t.csv --target a --set \"data.columns=['a','a']\"", 2, ("data.columns", "'a'"),
+    ),
+    "names that are too few": (
+        {"t.csv": "1,2\n3,4\n"}, "train t.csv --target a --set \"data.columns=['a']\"", 3, ("t.csv:1:", "2", "1"),
+    ),
+    "no header": ({"t.csv": "1,2\n3,4\n"}, "train t.csv --target a", 3, ("t.csv:1:", "1, 2", "data.header")),
+    "one class": (
+        {"t.csv": GOOD.replace("no", "yes")}, "train t.csv --target kind", 3, ("t.csv", "'kind'", "one class", "'yes'"),
+    ),
+    "fewer rows than the split needs": (
+        {"t.csv": "\n".join(LINES[:3])}, "train t.csv --target kind", 3, ("data.split", "2 rows"),
+    ),
+    "sizes that leave nobody": (
+        T, "train t.csv --target kind --set data.split.test=30 --set data.split.valid=30", 3, ("60 rows", "30"),
+    ),
+    "a class too small to keep its share": (
+        {"t.csv": cell(5, 3, "maybe")}, "train t.csv --target kind --set data.split.stratify=true", 3, ("1 row", "stratif"),
+    ),
+    "shares of classes for numbers": (
+        T, "train t.csv --target width --set data.split.stratify=true", 2, ("stratify", "numbers"),
+    ),
+    "an unknown group": (
+        T, "train t.csv --target kind --set data.split.group=color", 3, ("'color'", "did you mean colour?"),
+    ),
+    "too few groups": (T, "train t.csv --target kind --set data.split.group=colour", 3, ("data.split.group", "2 group")),
+    "an unknown time": (T, "train t.csv --target kind --set data.split.time=widht", 3, ("'widht'", "did you mean width?")),
+    "a missing time": (
+        {"t.csv": cell(8, 1, "")}, "train t.csv --target kind --set data.split.time=width", 3, ("t.csv:8:", "'width'"),
+    ),
+    "times of which nobody knows the order": (
+        {"t.csv": "day,x,y\n" + "".join(f"{1 + row % 28}/{1 + row % 12}/2024,{row * 0.5},{row % 2}\n" for row in range(60))},
+        "train t.csv --target y --set data.split.time=day", 3, ("'day'", "1/1/2024"),
+    ),
+    "row numbers beyond the end": (
+        T, "train t.csv --target kind --set data.split.test=[1,60]", 3, ("data.split.test", "60", "59"),
+    ),
+    "row numbers in two parts": (
+        T,
+        "train t.csv --target kind --set data.split.test=[1,2] --set data.split.valid=[2,3]", 3, ("row 2", "valid", "test"),
+    ),
+    "row numbers in no file": (
+        T, "train t.csv --target kind --set data.split.test=rows", 2, ("data.split.test", "'rows'", "file"),
+    ),
+    "a file of row numbers that is not there": (
+        T, "train t.csv --target kind --set data.split.file=s.npz --set data.split.test=test", 3, ("s.npz",),
+    ),
+    "a new class in a file of test rows": (
+        {**T, "u.csv": "\n".join([*LINES[:4], "1.5,2,red,maybe"]), "c.toml": toml(data='train = "t.csv"\ntest = "u.csv"\ntarget = "kind"')}
+        ,
+        "train c.toml", 3, ("u.csv:5:", "'kind'", "'maybe'"),
+    ),
+    "a file of test rows without a column": (
+        {**T, "u.csv": "length,kind\n1,no\n", "c.toml": toml(data='train = "t.csv"\ntest = "u.csv"\ntarget = "kind"')},
+        "train c.toml", 3, ("u.csv", "'width'", "t.csv"),
+    ),
+    "an input that is the target": (
+        T, "train t.csv --target kind --set \"data.inputs=['kind','width']\"", 2, ("data.inputs", "'kind'"),
+    ),
+    "an input that is not there": (T, "train t.csv --target kind --set \"data.inputs=['wdith']\"", 3, ("'wdith'", "width")),
+    "a column to ignore that is not there": (
+        T, "train t.csv --target kind --set \"data.ignore=['colr']\"", 3, ("'colr'", "colour"),
+    ),
+    "nothing to learn from": (
+        T, "train t.csv --target kind --set \"data.ignore=['length','width','colour']\"", 3, ("t.csv", "no column is left"),
+    ),
+    "free text": (
+        {"t.csv": "review,y\n" + "".join(f"word{row} and more words here,{row % 2}\n" for row in range(60))},
+        "train t.csv --target y", 3, ("'review'", "free text", "data.ignore"),
+    ),
+    "thousands marks": (
+        {"t.csv": "x;y\n" + "".join(f'"1,{row:03}.5";{row % 2}\n' for row in range(60))},
+        "train t.csv --target y", 3, ("'x'", "1,0"),
+    ),
+    "another encoding": (
+        {"t.csv": GOOD.replace("red", "röt").encode("latin-1")}, "train t.csv --target kind", 3, ("t.csv", "latin-1"),
+    ),
+    "an unknown encoding": (T, "train t.csv --target kind --set data.encoding=klingon", 3, ("'klingon'",)),
+    "an encoding with another start": (T, "train t.csv --target kind --set data.encoding=utf-16", 3, ("t.csv", "utf-16")),
+    "a delimiter of two characters": (T, "train t.csv --target kind --set data.delimiter=;;", 2, ("data.delimiter", "';;'")),
+    "a delimiter that is no byte": (T, "train t.csv --target kind --set data.delimiter=§", 2, ("data.delimiter", "§")),
+    "a quote as delimiter": (T, "train t.csv --target kind --set data.delimiter='\"'", 2, ("data.delimiter", '"')),
+    "a line end as delimiter": (
+        {**T, "c.toml": toml('delimiter = "\\n"')}, "train c.toml", 2, ("data.delimiter",),
+    ),
+    "a name of no file": ({"c.toml": toml(data='source = "a\\u0000b.csv"\ntarget = "y"')}, "train c.toml", 3, ("b.csv",)),
+    "JSON that is none": ({"t.jsonl": "{"}, "train t.jsonl --target y", 3, ("t.jsonl", "cannot be read")),
+    "JSON with nested columns": (
+        {"t.jsonl": '{"x": {"a": 1}, "y": 0}\n{"x": {"a": 2}, "y": 1}\n' * 9},
+        "train t.jsonl --target y", 3, ("'x'", "struct"),
+    ),
+    "JSON with a nested target": (
+        {"t.jsonl": '{"x": 1.5, "y": [0]}\n{"x": 2.5, "y": [1]}\n' * 9}, "train t.jsonl --target y", 3, ("'y'", "list"),
+    ),
+    "Parquet that was cut off": (
+        {"t.parquet": parquet(x=[1.5, 2.5], y=[0, 1])[:-20]},
+        "train t.parquet --target y", 3, ("t.parquet", "cannot be read"),
+    ),
+    "Parquet of dates as target": (
+        {"t.parquet": parquet(x=[1.5, 2.5] * 9, y=pa.array([0, 1] * 9, pa.date32()))},
+        "train t.parquet --target y", 3, ("'y'", "date"),
+    ),
+    "Parquet of durations": (
+        {"t.parquet": parquet(x=pa.array([5, 7] * 9, pa.duration("s")), y=[0, 1] * 9)},
+        "train t.parquet --target y", 3, ("'x'", "duration"),
+    ),
+    "an infinite number in Parquet": (
+        {"t.parquet": parquet(x=[1.5, 2.5, np.inf, 4.5], y=[0, 1, 0, 1])},
+        "train t.parquet --target y", 3, ("t.parquet: row 3", "'x'", "inf"),
+    ),
+}  # fmt: skip
+
+ARRAYS: dict[str, Row] = {
+    "an npz that is none": ({"t.npz": b"hello"}, "train t.npz", 3, ("t.npz", "cannot be read")),
+    "an npz that was cut off": ({"t.npz": npz(X=X, y=Y)[:300]}, "train t.npz", 3, ("t.npz", "cannot be read")),
+    "a pickle": ({"t.npz": PICKLED}, "train t.npz", 3, ("t.npz",)),
+    "a pickled array": ({"t.npz": npz(X=X, y=np.array([Canary()] * 40))}, "train t.npz", 8, ("t.npz", "'y'", "pickled")),
+    "a pickled array beside the others": (
+        {"t.npz": npz(X=X, y=Y, more=np.array([Canary()]))}, "train t.npz", 8, ("t.npz", "'more'", "pickled"),
+    ),
+    "a pickled npy": (
+        {"t.npy": npy(np.array([Canary()])), "y.npy": npy(Y)}, "train t.npy --target y.npy", 8, ("t.npy", "pickled"),
+    ),
+    "other lengths": ({"t.npz": npz(X=X, y=Y[:39])}, "train t.npz", 3, ("t.npz", "'y'", "(39,)", "(40, 3)")),
+    "other lengths of two files": (
+        {"t.npy": npy(X), "y.npy": npy(Y[:39])}, "train t.npy --target y.npy", 3, ("t.npy", "(39,)", "(40, 3)"),
+    ),
+    "no target": ({"t.npz": npz(a=X)}, "train t.npz", 3, ("t.npz", "no target", "a")),
+    "two inputs": ({"t.npz": npz(a=X, b=X, y=Y)}, "train t.npz", 3, ("t.npz", "a, b", "data.inputs")),
+    "an unknown array": ({"t.npz": npz(X=X, label=Y)}, "train t.npz --target lable", 3, ("'lable'", "did you mean label?")),
+    "rows of nothing": ({"t.npz": npz(X=X[:, :0], y=Y)}, "train t.npz", 3, ("t.npz", "(40, 0)")),
+    "no rows": ({"t.npz": npz(X=X[:0], y=Y[:0])}, "train t.npz", 3, ("t.npz", "(0, 3)")),
+    "texts": ({"t.npz": npz(X=X.astype(str), y=Y)}, "train t.npz", 3, ("t.npz", "'X'", "expected numbers")),
+    "complex numbers": ({"t.npz": npz(X=X * 1j, y=Y)}, "train t.npz", 3, ("t.npz", "'X'", "complex128")),
+    "an infinite number": (
+        {"t.npz": npz(X=np.where(np.arange(120).reshape(40, 3) == 7, np.inf, X), y=Y)},
+        "train t.npz", 3, ("row 3", "'X'", "[1]"),
+    ),
+    "a target that is no number": (
+        {"t.npz": npz(X=X, y=np.where(np.arange(40) == 4, np.nan, 0.5))}, "train t.npz", 3, ("t.npz: row 5", "missing"),
+    ),
+    "a target of three axes": ({"t.npz": npz(X=X, y=np.zeros((40, 2, 2)))}, "train t.npz", 3, ("t.npz", "(40, 2, 2)")),
+    "one class": ({"t.npz": npz(X=X, y=Y * 0)}, "train t.npz", 3, ("one class", "0")),
+    "a layout of other axes": ({"t.npz": npz(X=X, y=Y)}, "train t.npz --set data.layout=NCHW", 3, ("NCHW", "2 axes")),
+    "quantiles of arrays": (
+        {"t.npz": npz(X=X, y=Y)}, "train t.npz --set data.preparation.numbers=quantile", 2, ("quantile", "tables"),
+    ),
+    "images without labels": (
+        {"t-images-idx3-ubyte": b"\0\0\x08\x03" + b"\0\0\0\x01" * 3 + b"a"}, "train t-images-idx3-ubyte", 3, ("label",),
+    ),
+}  # fmt: skip
+
+PLACE: dict[str, Row] = {
+    "a run folder that exists": (
+        {**T, "mine": None}, "train t.csv --target kind --run-dir mine", 7, ("mine", "exists already"),
+    ),
+    "a run folder that is a file": (
+        {**T, "mine": "x"}, "train t.csv --target kind --run-dir mine", 7, ("mine", "exists already"),
+    ),
+    "a run folder inside a file": ({**T, "mine": "x"}, "train t.csv --target kind --run-dir mine/run", 6, ("mine",)),
+    "a run folder of no name": (T, "train t.csv --target kind --run-dir ''", 2, ("--run-dir", "''")),
+    "a run folder that goes up": (T, "train t.csv --target kind --run-dir ..", 2, ("--run-dir", "'..'")),
+    "a run folder of a strange name": (T, "train t.csv --target kind --run-dir 'a b;c'", 2, ("--run-dir", "'a b;c'")),
+    "a drawing in a folder that is not there": (T, "show t.csv --target kind --svg gone/a.svg", 6, ("gone/a.svg",)),
+    "runs of a folder that is not there": ({}, "runs gone", 2, ("gone", "no such folder")),
+    "a report of a folder that is no run": ({"d": None}, "report d", 4, ("d", "run.json")),
+    "a test of a folder that is no run": ({"d": None}, "test d", 4, ("d", "no run", "run.json")),
+    "a test of a folder that is not there": ({}, "test gone", 4, ("gone", "no run")),
+    "predictions of a file": (T, "predict t.csv t.csv", 4, ("t.csv", "no run")),
+}  # fmt: skip
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """Every file and folder with the digest of its content; Python's own bytecode aside."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        for path in folder.rglob("*")
+        if "__pycache__" not in path.parts
+    }
+
+
+def write(folder: Path, files: Mapping[str, Content]) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            path.mkdir()
+        else:
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def refused(folder: Path, arguments: str, code: int, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    before = snapshot(folder)
+    with pytest.raises(SystemExit) as stop:
+        main(shlex.split(arguments))
+    printed = capsys.readouterr()
+    assert stop.value.code == code, printed.err
+    assert printed.err.startswith("netwright: error: ")
+    assert printed.err.count("\n") == 1
+    assert printed.err.endswith("\n")
+    assert [word for word in words if word not in printed.err] == [], printed.err
+    assert "Traceback" not in printed.out + printed.err
+    assert snapshot(folder) == before
+
+
+ROWS = {"config": CONFIG, "network": NETWORK, "data": DATA, "arrays": ARRAYS, "place": PLACE}
+
+
+@pytest.mark.parametrize(("part", "name"), [(part, name) for part, rows in ROWS.items() for name in rows])
+def test_bad_input_is_told_in_one_line_and_nothing_is_written(
+    part: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files, arguments, code, words = ROWS[part][name]
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, files)
+    if arguments.startswith("train ") and "epochs" not in f"{arguments} {files}" and "training=" not in arguments:
+        arguments += " --set training.epochs=1"  # if the bad input is taken, let the test fail soon
+    refused(tmp_path, arguments, code, words, capsys)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_device_that_is_not_there_is_refused(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, T)
+    words = ("training.device", device, "0 CUDA devices")
+    refused(tmp_path, f"train t.csv --target kind --set training.device={device}", 2, words, capsys)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three small runs: of a table, of an own class, and of an array with its labels beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    write(folder, {**own(NET), "x.npy": npy(X), "labels.npy": npy(Y)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for arguments in (
+            "train t.csv --target kind --run-dir table",
+            "train c.toml --code net.py --run-dir own",
+            "train x.npy --target labels.npy --run-dir array",
+        ):
+            with pytest.raises(SystemExit) as stop:
+                main([*shlex.split(arguments), "--no-test", "--set", "training.epochs=1"])
+            assert stop.value.code == 0
+    return folder
+
+
+WEIGHTS = ("run/model/best.safetensors", "run/model/last.safetensors")
+RUN_TEXT = '{"status": "done"}'
+
+
+def changed(name: str, old: str, new: str) -> Callable[[Path], bytes]:
+    """Another content made from the file's own; the old text must be in it."""
+
+    def change(folder: Path) -> bytes:
+        text = (folder / name).read_text(encoding="utf-8")
+        assert old in text
+        return text.replace(old, new).encode()
+
+    return change
+
+
+def half(name: str) -> Callable[[Path], bytes]:
+    return lambda folder: (folder / name).read_bytes()[: (folder / name).stat().st_size // 2]
+
+
+# which run, what is changed in its copy or written beside it, arguments, exit code, words of the line
+RUNS: dict[str, tuple[str, Mapping[str, Content | Callable[[Path], bytes]], str, int, tuple[str, ...]]] = {
+    "a missing column": ("table", {"u.csv": "length,colour\n1,red\n"}, "predict run u.csv", 3, ("u.csv", "'width'")),
+    "a misspelled column": (
+        "table", {"u.csv": "length,widht,colour\n1,2,red\n"}, "predict run u.csv", 3, ("'width'", "did you mean widht?"),
+    ),
+    "a text in a number column": (
+        "table", {"u.csv": "length,width,colour\n1,2,red\n\n3,wide,red\n"},
+        "predict run u.csv -o p.csv", 3, ("u.csv:4:", "'width'", "'wide'"),
+    ),
+    "an infinite number": (
+        "table", {"u.csv": "length,width,colour\n1,-inf,red\n"}, "predict run u.csv", 3, ("u.csv:2:", "'-inf'"),
+    ),
+    "no such file": ("table", {}, "predict run gone.csv", 3, ("gone.csv", "no such file")),
+    "an empty file": ("table", {"u.csv": ""}, "predict run u.csv", 3, ("u.csv", "no rows")),
+    "arrays for a table": ("table", {"u.npz": npz(X=X)}, "predict run u.npz", 3, ("u.npz", "arrays came", "table")),
+    "a table for arrays": ("array", T, "predict run t.csv", 3, ("t.csv", "a table came", "arrays")),
+    "rows of another shape": ("array", {"u.npz": npz(X=X[:, :2])}, "predict run u.npz", 3, ("u.npz", "(2,)", "(3,)")),
+    "a single number": ("array", {"u.npy": npy(np.array(3.5))}, "predict run u.npy", 3, ("u.npy",)),
+    "a pickled array": ("array", {"u.npy": npy(np.array([Canary()]))}, "predict run u.npy", 8, ("u.npy", "pickled")),
+    "predictions of an unknown ending": ("table", T, "predict run t.csv -o p.xyz", 2, ("p.xyz", "'.xyz'", ".csv")),
+    "predictions without an ending": ("table", T, "predict run t.csv -o p", 2, ("output p", ".csv")),
+    "predictions into a folder that is not there": ("table", T, "predict run t.csv -o gone/p.csv", 6, ("gone/p.csv",)),
+    "predictions over a folder": ("table", {**T, "p.csv": None}, "predict run t.csv -o p.csv", 6, ("p.csv",)),
+    "a new class in a file of test rows": (
+        "table", {"u.csv": f"{HEADER}\n1,2,red,no\n\n1,2,red,maybe\n"},
+        "test run u.csv", 3, ("u.csv:4:", "'kind'", "'maybe'", "no, yes"),
+    ),
+    "test rows without the target": (
+        "table", {"u.csv": "length,width,colour\n1,2,red\n"}, "test run u.csv", 3, ("u.csv", "'kind'"),
+    ),
+    "test rows without a column": (
+        "table", {"u.csv": "length,colour,kind\n1,red,no\n"}, "test run u.csv", 3, ("u.csv", "'width'"),
+    ),
+    "test rows with a text among numbers": (
+        "table", {"u.csv": f"{HEADER}\n1,wide,red,no\n"}, "test run u.csv", 3, ("u.csv:2:", "'width'", "'wide'"),
+    ),
+    "a record that is no JSON": ("table", {"run/run.json": "{"}, "predict run u.csv", 4, ("run.json",)),
+    "a record that is a list": ("table", {"run/run.json": "[]"}, "test run", 4, ("run.json",)),
+    "a record that is empty": ("table", {"run/run.json": ""}, "report run", 4, ("run.json",)),
+    "a record nested without end": ("table", {"run/run.json": "[" * 99_999}, "test run", 4, ("run.json",)),
+    "a record without its entries": ("table", {"run/run.json": RUN_TEXT}, "test run", 4, ("run.json",)),
+    "a record without its entries, listed": (
+        "table", {"run/run.json": '{"status": "done", "task": 5}'}, "runs .", 4, ("run.json",),
+    ),
+    "a config that is no TOML": ("table", {"run/config.toml": "["}, "predict run t.csv", 4, ("config.toml",)),
+    "a config of another setting": (
+        "table", {"run/config.toml": "[data]\nsorce = 1\n"}, "predict run t.csv", 4, ("config.toml", "sorce"),
+    ),
+    "a config with code in it": (
+        "table", {**T, "run/config.toml": f'[model]\nlayers = ["{SYSTEM}"]\n'},
+        "predict run t.csv", 8, ("model.layers", "mkdir"),
+    ),
+    "a config of another network": (
+        "table", {**T, "run/config.toml": '[model]\nlayers = ["Linear(3, 1)"]\n'},
+        "predict run t.csv", 4, ("safetensors", "weight"),
+    ),
+    "own code that was not named": ("own", T, "predict run t.csv", 8, ("net.py:Net", "--code")),
+    "own code put into a config": (
+        "table", {**T, "net.py": "open('canary', 'w')", "run/config.toml": '[model]\nmodule = "net.py:Net"\n'},
+        "predict run t.csv", 8, ("--code",),
+    ),
+    "a preparation that is no JSON": (
+        "table", {**T, "run/preparation.json": "{"}, "predict run t.csv", 4, ("preparation.json",),
+    ),
+    "a preparation that is a list": (
+        "table", {**T, "run/preparation.json": "[]"}, "predict run t.csv", 4, ("preparation.json",),
+    ),
+    "a preparation without modules": (
+        "table", {**T, "run/preparation.json": '{"preparation": {"encoder": null, "modules": []}, "outcome": {}}'},
+        "predict run t.csv", 4,
+        ("preparation.json",),
+    ),
+    "a preparation of another kind": (
+        "table", {**T, "run/preparation.json": changed("run/preparation.json", '"number"', '"numbr"')},
+        "predict run t.csv", 4,
+        ("preparation.json",),
+    ),
+    "a preparation without its tensors": (
+        "table", {**T, "run/preparation.safetensors": half("run/preparation.safetensors")},
+        "predict run t.csv", 4, ("preparation",),
+    ),
+    "weights that were cut off": (
+        "table", {**T, **dict.fromkeys(WEIGHTS, half(WEIGHTS[0]))}, "predict run t.csv", 4, ("safetensors",),
+    ),
+    "empty weights": (
+        "table", {**T, **dict.fromkeys(WEIGHTS, "")}, "predict run t.csv", 4, ("safetensors", "cannot be read"),
+    ),
+    "pickled weights": (
+        "table", {**T, **dict.fromkeys(WEIGHTS, PICKLED)}, "predict run t.csv", 4, ("safetensors", "cannot be read"),
+    ),
+    "weights of another network": (
+        "table", {**T, **dict.fromkeys(WEIGHTS, safetensors.torch.save({"0.weight": torch.zeros(3, 3)}))},
+        "predict run t.csv", 4,
+        ("safetensors", "missing"),
+    ),
+    "a split that was cut off": ("table", {"run/split.npz": half("run/split.npz")}, "test run", 4, ("split.npz",)),
+    "a pickled split": ("table", {"run/split.npz": PICKLED}, "test run", 4, ("split.npz",)),
+    "another split": (
+        "table", {"run/split.npz": npz(train=np.arange(20), valid=np.arange(20, 40), test=np.arange(40, 60))},
+        "test run", 4, ("split",),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_bad_input_to_a_run_is_told_in_one_line_and_nothing_is_written(
+    name: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, files, arguments, code, words = RUNS[name]
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained / run, tmp_path / "run")
+    contents = {path: content(tmp_path) if callable(content) else content for path, content in files.items()}
+    write(tmp_path, contents)
+    refused(tmp_path, arguments, code, words, capsys)
+
+
+# the run, its file that changes, the new content
+DRIFTED: dict[str, tuple[str, str, Content]] = {
+    "the table": ("table", "t.csv", cell(30, 0, "99")),
+    "one more row": ("table", "t.csv", GOOD + "1,2,red,no\n"),
+    "the array": ("array", "x.npy", npy(X + 1)),
+    "the labels beside the array": ("array", "labels.npy", npy(1 - Y)),
+}
+
+
+@pytest.mark.parametrize("name", DRIFTED)
+def test_data_that_changed_since_training_are_not_tested_silently(
+    name: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, file, content = DRIFTED[name]
+    shutil.copytree(trained, tmp_path / "all")
+    monkeypatch.chdir(tmp_path / "all")
+    config = tmp_path / "all" / run / "config.toml"
+    config.write_text(config.read_text().replace(str(trained), str(tmp_path / "all")))
+    write(tmp_path / "all", {file: content})
+    refused(tmp_path, f"test {run}", 4, (file.replace("labels", "x"), "changed since training"), capsys)
+
+
+def test_the_good_input_of_these_tests_is_taken(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, {**T, "u.npz": npz(X=X)})
+    for run, rows, code in (("table", "t.csv", ""), ("own", "t.csv", "--code net.py"), ("array", "u.npz", "")):
+        shutil.copytree(trained / run, tmp_path / run)
+        named = code.replace("net.py", str(trained / "net.py"))
+        with pytest.raises(SystemExit) as stop:
+            main(shlex.split(f"predict {run} {rows} -o {run}.csv {named}"))
+        assert stop.value.code == 0
+        assert len((tmp_path / f"{run}.csv").read_text().splitlines()) == 1 + (60 if rows == "t.csv" else 40)

@@ -1,0 +1,97 @@
+"""Every snippet of README and docs runs as it stands."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+
+import netwright as nw
+from netwright.cli import main
+from netwright.config import signatures
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def snippets(language: str) -> list[tuple[str, str]]:
+    """Return (page and number, text) of the snippets in one language."""
+    found = []
+    for page in PAGES:
+        texts = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        found += [(f"{page.name}-{number}", text) for number, text in enumerate(texts)]
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files the pages speak of."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "examples" / "own_module.py", tmp_path)
+    generator = np.random.default_rng(0)
+    rooms, town = generator.uniform(1, 8, 60), generator.choice(["coast", "inland"], 60)
+    table = pa.table({"rooms": rooms, "ocean_proximity": town, "median_house_value": rooms * 30_000 + 7})
+    pa.csv.write_csv(table, tmp_path / "housing.csv")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "code"), snippets("python"), ids=lambda value: value if len(value) < 40 else "")
+def test_a_python_snippet_runs(name: str, code: str, folder: Path) -> None:
+    exec(compile(code, name, "exec"), {"__name__": "snippet"})
+    assert (folder / "runs").is_dir()
+
+
+@pytest.mark.parametrize(("name", "text"), snippets("toml"), ids=lambda value: value if len(value) < 40 else "")
+def test_a_toml_snippet_trains(name: str, text: str, folder: Path) -> None:
+    (folder / "snippet.toml").write_text(text, encoding="utf-8")
+    run = nw.train("snippet.toml", settings=["training.epochs=1"], code=["own_module.py"], run_dir="run")
+    assert len(run.history) == 1
+
+
+@pytest.mark.parametrize(("name", "text"), snippets("sh"), ids=lambda value: value if len(value) < 40 else "")
+def test_commands_run_as_they_stand(name: str, text: str, folder: Path) -> None:
+    lines = [line for line in text.splitlines() if line]
+    assert lines
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            continue
+        assert words[0] == "netwright"
+        extra = ["--set", "training.epochs=1"] if words[1] == "train" else []
+        with pytest.raises(SystemExit) as ended:
+            main([*words[1:], *extra])
+        assert ended.value.code == 0, line
+
+
+def test_the_first_toml_of_the_readme_is_the_digits_example() -> None:
+    first = next(text for name, text in snippets("toml") if name == "README.md-0")
+    assert tomllib.loads(first) == tomllib.loads((ROOT / "examples" / "digits.toml").read_text())
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_settings_page_is_made_from_the_schema() -> None:
+    spec = importlib.util.spec_from_file_location("settings_table", ROOT / "tools" / "settings_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.page() == tool.PAGE.read_text(encoding="utf-8")
+
+
+def test_the_layers_page_names_every_layer_of_our_own() -> None:
+    text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    assert [name for name in signatures.OWN_LAYERS if f"`{name}(" not in text] == []

@@ -1,0 +1,28 @@
+"""Writes tests/golden/help.txt: the help of every command, so that a growing command line is seen in review."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from netwright.cli import cli
+
+SNAPSHOT = Path(__file__).parent.parent / "tests" / "golden" / "help.txt"
+
+
+def render() -> str:
+    """Return the help of the program and of each command."""
+    texts = []
+    context = click.Context(cli, info_name="netwright")
+    for name in ["", *sorted(cli.commands)]:
+        command = cli.commands[name] if name else cli
+        with click.Context(command, info_name=name or "netwright", parent=context if name else None) as inner:
+            inner.max_content_width = 100
+            texts.append(command.get_help(inner))
+    return "\n\n".join(texts) + "\n"
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(render(), encoding="utf-8")
+    print(SNAPSHOT)
