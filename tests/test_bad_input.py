@@ -133,7 +133,8 @@ CONFIG: dict[str, Row] = {
     ),
     "early stopping without valid": (
         T,
-        "train t.csv --target kind --set data.split.valid=0 --set training.early_stopping.patience=3", 2, ("early_stopping", "valid"),
+        "train t.csv --target kind --set data.split.valid=0 --set training.early_stopping.patience=3", 2,
+        ("early_stopping", "valid"),
     ),
     "two sources": ({**T, "c.toml": toml('train = "t.csv"')}, "train c.toml", 2, ("source", "train")),
     "test without train": ({**T, "c.toml": toml(data='test = "t.csv"')}, "train c.toml", 2, ("data", "without train")),
@@ -196,7 +197,8 @@ NETWORK: dict[str, Row] = {
     ),
     "a loss of classes for numbers": (
         T,
-        "train t.csv --target width --set training.loss=CrossEntropyLoss()", 2, ("CrossEntropyLoss", "regression", "MSELoss"),
+        "train t.csv --target width --set training.loss=CrossEntropyLoss()", 2,
+        ("CrossEntropyLoss", "regression", "MSELoss"),
     ),
     "a reduction": (
         T, "train t.csv --target kind --set training.loss=BCELoss(reduction='sum')", 2, ("BCELoss", "reduction"),
@@ -354,7 +356,8 @@ DATA: dict[str, Row] = {
         T, "train t.csv --target kind --set data.split.file=s.npz --set data.split.test=test", 3, ("s.npz",),
     ),
     "a new class in a file of test rows": (
-        {**T, "u.csv": "\n".join([*LINES[:4], "1.5,2,red,maybe"]), "c.toml": toml(data='train = "t.csv"\ntest = "u.csv"\ntarget = "kind"')}
+        {**T, "u.csv": "\n".join([*LINES[:4], "1.5,2,red,maybe"]),
+         "c.toml": toml(data='train = "t.csv"\ntest = "u.csv"\ntarget = "kind"')}
         ,
         "train c.toml", 3, ("u.csv:5:", "'kind'", "'maybe'"),
     ),

@@ -234,3 +234,23 @@ def test_damaged_weights_are_never_used(damage: str, tmp_path: Path) -> None:
         (run.folder / "model" / "last.safetensors").unlink()
     with pytest.raises(CheckpointError, match="safetensors: cannot be read"):
         nw.load(run.folder)
+
+
+def test_a_config_of_python_objects_says_what_to_hand_over_again(tmp_path: Path) -> None:
+    X, y = datasets.load_iris(return_X_y=True)
+
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(output, target)
+
+    torch.manual_seed(0)
+    first = nw.train(model=nn.Linear(4, 3), data=(X, y), loss=loss, epochs=2, run_dir=tmp_path / "one")
+    config = first.folder / "config.toml"
+    given: dict[str, Any] = {}
+    torch.manual_seed(0)
+    objects = {"data": (X, y), "model": nn.Linear(4, 3), "loss": loss}
+    for name, message in (("data", r"data.source: object:numpy.ndarray"), ("model", "torch.nn.modules.linear.Linear"), ("loss", "loss")):
+        with pytest.raises(CheckpointError, match=f"{message}.*nw.train.CONFIG, {name}="):
+            nw.train(config, run_dir=tmp_path / "two", **given)
+        given[name] = objects[name]
+    again = nw.train(config, run_dir=tmp_path / "two", **given)
+    assert torch.equal(again.model.weight, first.model.weight)  # type: ignore[arg-type]

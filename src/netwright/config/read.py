@@ -52,7 +52,11 @@ def absolute_paths(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
     result = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
     for section, key in PATH_KEYS:
         inner = result.get(section)
-        if isinstance(inner, dict) and isinstance(inner.get(key), str) and not inner[key].startswith("sklearn:"):
+        if (
+            isinstance(inner, dict)
+            and isinstance(inner.get(key), str)
+            and not inner[key].startswith(("sklearn:", "object:"))
+        ):
             inner[key] = os.path.abspath(folder / os.path.expanduser(inner[key]))
     data = result.get("data")
     split = data.get("split") if isinstance(data, dict) else None

@@ -83,13 +83,41 @@ def read_npy(path: Path) -> Array:
         return _read_array(stream, path.stat().st_size, str(path))
 
 
-def _read_array(stream: IO[bytes], size: int, where: str) -> Array:
+def header_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that the header of an array file declares, without reading the data.
+
+    Raises:
+        DataError: The file is no array file.
+    """
+    if path.suffix == ".npy":
+        with path.open("rb") as stream:
+            return {"X": _read_header(stream, str(path))[0]}
+    if path.suffix != ".npz":
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as opened:
+            return {"images": _idx_header(opened, path)[0]}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            shapes = {}
+            for name in archive.namelist():
+                with archive.open(name) as member:
+                    shapes[name.removesuffix(".npy")] = _read_header(member, f"{path}: array {name!r}")[0]
+            return shapes
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); expected an .npz file; check the file") from None
+
+
+def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
         version = np.lib.format.read_magic(stream)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = reader(stream)
     except (ValueError, EOFError, SyntaxError) as error:
         raise DataError(f"{where}: cannot be read ({str(error).splitlines()[0]}); expected NumPy's format") from None
+    return shape, fortran, dtype
+
+
+def _read_array(stream: IO[bytes], size: int, where: str) -> Array:
+    shape, fortran, dtype = _read_header(stream, where)
     if dtype.hasobject:
         raise SafetyError(f"{where}: pickled objects came; they could run code; save it with a plain dtype")
     if dtype.kind not in "biufUS":
@@ -112,11 +140,7 @@ def read_idx(path: Path) -> Array:
     """
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-            head = stream.read(4)
-            if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX_TYPES:
-                raise DataError(f"{path}: the first bytes are {head.hex()}; expected an idx file; check the file")
-            lengths = [int.from_bytes(stream.read(4), "big") for _ in range(head[3])]
-            dtype = np.dtype(IDX_TYPES[head[2]])
+            lengths, dtype = _idx_header(stream, path)
             declared = int(np.prod([int(length) for length in lengths], dtype=object)) * dtype.itemsize
             if declared > 64 * 2**30:
                 raise SafetyError(f"{path}: {declared} bytes are declared; at most 64 GiB are read; it may be hostile")
@@ -129,6 +153,13 @@ def read_idx(path: Path) -> Array:
         raise DataError(f"{path}: {len(data)} bytes came; the header says {declared}; copy the file again")
     array = np.frombuffer(bytes(data), dtype=dtype).reshape(lengths)
     return array.astype(dtype.newbyteorder("="))
+
+
+def _idx_header(stream: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    head = stream.read(4)
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX_TYPES:
+        raise DataError(f"{path}: the first bytes are {head.hex()}; expected an idx file; check the file")
+    return tuple(int.from_bytes(stream.read(4), "big") for _ in range(head[3])), np.dtype(IDX_TYPES[head[2]])
 
 
 def idx_labels(path: Path) -> Path | None:

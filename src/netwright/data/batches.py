@@ -13,6 +13,7 @@ from torch import Tensor
 from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
+RESIDENT_SHARE = 0.3  # of a device's free memory
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,26 @@ class Examples:
 
     inputs: dict[str, Tensor]
     target: Tensor
+    device: torch.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> Examples:
-        """Return the same rows on a device."""
-        return Examples({name: value.to(device) for name, value in self.inputs.items()}, self.target.to(device))
+        """Return the same rows for a device: they live there if they take at most 30 % of its free memory.
+
+        Rows too large for that stay in the computer's memory, and each batch is sent over.
+        """
+        if device.type == "cuda" and self.size() > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+            return Examples(self.inputs, self.target, device)
+        return Examples({name: value.to(device) for name, value in self.inputs.items()}, self.target.to(device), device)
+
+    def size(self) -> int:
+        """Return the bytes of all rows."""
+        return sum(value.numel() * value.element_size() for value in (*self.inputs.values(), self.target))
 
     def batch(self, rows: Tensor) -> Batch:
-        """Gather rows by their numbers, int64 ``(batch,)``."""
+        """Gather rows by their numbers, int64 ``(batch,)``, on the device."""
         index = rows.to(self.target.device)
-        return Batch({name: value[index] for name, value in self.inputs.items()}, self.target[index], index)
+        inputs = {name: value[index].to(self.device) for name, value in self.inputs.items()}
+        return Batch(inputs, self.target[index].to(self.device), index)
 
 
 def epoch_order(rows: Rows, seed: int, epoch: int) -> Rows:

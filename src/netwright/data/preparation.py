@@ -171,10 +171,10 @@ class ArrayPreparation(nn.Module):
     def __init__(self, shape: Sequence[int], layout: str | None, mode: str) -> None:
         super().__init__()
         self.shape, self.layout, self.mode = list(shape), layout, mode
-        sizes = [1] * len(self._moved(torch.empty(1, *shape, device="meta")).shape[1:])
+        sizes = [1] * len(self.output_shape)
         axis = self.channel_axis
         if axis is not None and sizes:
-            sizes[axis - 1] = self._moved(torch.empty(1, *shape, device="meta")).shape[axis]
+            sizes[axis - 1] = self.output_shape[axis - 1]
         self.register_buffer("mean", torch.zeros(sizes, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(sizes, dtype=torch.float64))
 
@@ -182,6 +182,11 @@ class ArrayPreparation(nn.Module):
         if self.layout in ADDED_CHANNEL:
             return raw.unsqueeze(1)
         return raw.movedim(-1, 1) if self.layout in MOVED_CHANNEL else raw
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of one prepared row."""
+        return tuple(self._moved(torch.empty(1, *self.shape, device="meta")).shape[1:])
 
     @property
     def output_layout(self) -> str | None:

@@ -78,6 +78,18 @@ def read_parts(name: str, reading: Reading) -> dict[str, Table | Arrays]:
     return parts if "train" in parts else {"all": read_source(name, reading)}
 
 
+def declared_shape(name: str, reading: Reading) -> tuple[int, ...] | None:
+    """Return the shape of one raw row that an array file declares in its header; None where only reading tells."""
+    path = Path(name)
+    if not path.is_file() or not (path.suffix in (".npz", ".npy") or "idx" in path.name):
+        return None
+    shapes = arrays.header_shapes(path)
+    targets = {*arrays.TARGET_NAMES, *(reading.target or ())}
+    wanted = reading.inputs or [key for key in shapes if key.removesuffix("_train") not in targets]
+    found = {shapes[key][1:] for key in wanted if key in shapes and not key.endswith(("_valid", "_val", "_test"))}
+    return found.pop() if len(found) == 1 else None
+
+
 def count_fields(path: Path, options: TextOptions) -> int:
     """Return the number of fields of the first line of a text file."""
     return tables.count_fields(path, options)

@@ -66,7 +66,7 @@ def score(
     """
     outputs: list[Tensor] = []
     loss_sum = weight = 0.0
-    with evaluating(model, examples.target.device):
+    with evaluating(model, examples.device):
         for batch in batches(examples, rows, max(batch_size, SMALLEST_BATCH)):
             output = call_model(model, batch.inputs)
             batch_weight = float(loss_weight(loss_function, batch.target))
@@ -95,7 +95,7 @@ def check_loss(model: nn.Module, loss_function: Callable[[Tensor, Tensor], Tenso
         ConfigError: The loss cannot compare output and target, or gives no single number.
     """
     batch = next(iter(batches(examples, rows[:2], 2)))
-    with evaluating(model, examples.target.device):
+    with evaluating(model, examples.device):
         output = call_model(model, batch.inputs)
         try:
             loss = loss_function(output, batch.target)

@@ -41,7 +41,10 @@ SIZE_WORD = {"in_features": "features", "input_size": "features", "embed_dim": "
 
 @dataclass(frozen=True)
 class Layer:
-    """One resolved layer: its path such as ``2.0``, its call with every argument, and the form it gives."""
+    """One resolved layer: its path such as ``2.0``, its call with every argument, and the form it gives.
+
+    A container stands before the layers inside it, without arguments.
+    """
 
     path: str
     call: Call
@@ -126,7 +129,7 @@ def _resolve_container(
         raise ConfigError(f"{where}: {call} came; expected layers in a list; write {call.name}([Linear(64), ReLU()])")
     made: list[Call] = []
     forms: list[Form] = []
-    current = form
+    current, first = form, len(resolved.layers)
     for place, child in enumerate(children):
         new, after = _resolve(child, f"{path}.{place}", current, before, sizes, resolved)
         made.append(new)
@@ -139,6 +142,7 @@ def _resolve_container(
             "make the last layer give the input's size"
         )
     if call.name != "Parallel":
+        resolved.layers.insert(first, Layer(path, Call(call.name), current))
         return Call(call.name, (made,)), current
     dim = call.keywords.get("dim", 2 if form.layout == "NTC" else 1)
     try:
@@ -147,6 +151,7 @@ def _resolve_container(
         shapes = " and ".join(str(after) for after in forms)
         raise ConfigError(f"{where}: branches give {shapes}; Parallel joins axis {dim}; make the other axes equal") from None
     result = Form(tuple(joined.shape[1:]), forms[0].layout)
+    resolved.layers.insert(first, Layer(path, Call(call.name), result))
     return Call("Parallel", (made,), (("dim", dim),) if dim != 1 else ()), result
 
 

@@ -60,7 +60,8 @@ def summarize(model: nn.Module, inputs: Mapping[str, Tensor], texts: Mapping[str
     Args:
         model: Any module.
         inputs: Some prepared rows by name; two are used.
-        texts: Path to layer text, for networks from a list; other networks list their leaf modules.
+        texts: Path to layer text, for networks from a list; other networks list their leaf modules. A container
+            among them counts nothing itself.
 
     Returns:
         The summary; the module itself is not touched.
@@ -71,7 +72,8 @@ def summarize(model: nn.Module, inputs: Mapping[str, Tensor], texts: Mapping[str
     model = copy.deepcopy(model).cpu().eval()
     named = dict(model.named_modules())
     units = [path for path in texts if path in named] if texts else _leaves(model)
-    owner = {path: next((unit for unit in units if path == unit or path.startswith(f"{unit}.")), None) for path in named}
+    owner = {path: _owner(path, units) for path in named}
+    containers = {unit for unit in units if any(other.startswith(f"{unit}.") for other in units)}
     rows: dict[str, list[int]] = {}
     adds = dict.fromkeys(units, 0)
     memory = dict.fromkeys(units, 0)
@@ -85,6 +87,8 @@ def summarize(model: nn.Module, inputs: Mapping[str, Tensor], texts: Mapping[str
             adds[unit] += multiply_adds(module, _first_tensor(arguments), tensor)
             if path == unit:
                 rows.setdefault(unit, list(tensor.shape[1:]))
+                if type(module) is nn.Sequential:  # hands on the output of its last layer
+                    return
                 memory[unit] += tensor[0].numel() * tensor.element_size() if len(tensor) else 0
 
         return hook
@@ -100,7 +104,7 @@ def summarize(model: nn.Module, inputs: Mapping[str, Tensor], texts: Mapping[str
             unit,
             texts[unit] if texts else f"{type(named[unit]).__name__}({named[unit].extra_repr()})",
             rows.get(unit, []),
-            sum(parameter.numel() for parameter in named[unit].parameters()),
+            0 if unit in containers else sum(parameter.numel() for parameter in named[unit].parameters()),
             adds[unit],
             memory[unit],
         )
@@ -139,6 +143,12 @@ def _trial(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in small.items())
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"model: the network fails on the data ({shapes}): {reason}; mend its forward") from error
+
+
+def _owner(path: str, units: Sequence[str]) -> str | None:
+    """Return the innermost unit a module belongs to."""
+    inside = [unit for unit in units if path == unit or path.startswith(f"{unit}.")]
+    return max(inside, key=len) if inside else None
 
 
 def _leaves(model: nn.Module) -> list[str]:

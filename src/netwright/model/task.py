@@ -110,7 +110,7 @@ def make_task(
         DataError: A count below zero.
     """
     name = _loss_name(own_loss) if own_loss is not None else None
-    text = loss or (DEFAULT_LOSS[kind] if own_loss is None else f"object:{name}")
+    text = f"object:{name}" if own_loss is not None else loss or DEFAULT_LOSS[kind]
     if loss is None and own_loss is None and kind == "binary" and found_outputs == 2:
         text = "CrossEntropyLoss()"
     call = parse_call(text, "training.loss") if own_loss is None else Call(name or "")

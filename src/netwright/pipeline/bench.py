@@ -22,8 +22,8 @@ from netwright.engine.choose import choose_device, choose_threads
 from netwright.errors import ConfigError, did_you_mean
 from netwright.evaluation.scoring import check_loss
 from netwright.pipeline import folder as folders
-from netwright.pipeline.inputs import Inputs, load
-from netwright.pipeline.network import Network, build_network
+from netwright.pipeline.inputs import OBJECT, Inputs, load
+from netwright.pipeline.network import Network, build_network, check_declared
 from netwright.seeding import forked, torch_seed
 from netwright.training.loop import Plan
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
@@ -113,6 +113,8 @@ def prepare(
     """
     device = choose_device(config.training.device)
     optimizer = resolve_optimizer(config.training.optimizer, device)
+    if data is None:
+        check_declared(config)
     inputs = load(config, data)
     prepared = inputs.preparation.prepare(inputs.raw)
     with executing(config, device):
@@ -142,9 +144,10 @@ def resolve(config: RunConfig, inputs: Inputs, network: Network, device: torch.d
         "threads": threads,
         "engine": "eager",
     }
+    origin = {"source": inputs.source} if inputs.source.startswith(OBJECT) else {}
     return config.model_copy(
         update={
-            "data": data.model_copy(update={"last_batch": last_batch, "task": inputs.target.task}),
+            "data": data.model_copy(update={**origin, "last_batch": last_batch, "task": inputs.target.task}),
             "model": config.model.model_copy(update=network.described),
             "training": training.model_copy(update=written),
         }

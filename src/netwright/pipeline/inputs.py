@@ -24,10 +24,11 @@ from netwright.data.sources import Reading
 from netwright.data.splits import Split
 from netwright.data.tables import Table, TextOptions
 from netwright.data.targets import Target
-from netwright.errors import ConfigError, DataError, did_you_mean
+from netwright.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from netwright.model.layers import CODE_LAYERS, Form
 
 Rows = npt.NDArray[np.int64]
+OBJECT = "object:"  # in a resolved config: something from Python that no file can hold
 SMALLEST_TEST = 30  # below this many rows a test figure says little
 
 
@@ -94,13 +95,18 @@ def _read(data: DataConfig, objects: Any) -> tuple[Table | Arrays, dict[str, Row
     reading = reading_of(data)
     if objects is not None:
         raw = sources.from_objects(objects, reading.target, data.layout)
-        return raw, None, sources.digest_raw(raw), "Python objects"
+        first = objects[0] if isinstance(objects, tuple | list) and objects else objects
+        return raw, None, sources.digest_raw(raw), f"{OBJECT}{type(first).__module__}.{type(first).__qualname__}"
     if data.train is not None:
         files = {name: getattr(data, name) for name in ("train", "valid", "test") if getattr(data, name) is not None}
         pieces = {name: sources.read_source(file, reading) for name, file in files.items()}
         digest = sources.digest_of([sources.digest_source(file) for file in files.values()])
         raw, parts = _joined(pieces)
         return raw, parts, digest, " + ".join(files.values())
+    if data.source is not None and data.source.startswith(OBJECT):
+        raise CheckpointError(
+            f"data.source: {data.source} came, rows that were Python objects; hand them over again: nw.train(CONFIG, data=...)"
+        )
     if data.source is None:
         raise ConfigError("data.source: nothing came; expected a data file or sklearn:NAME; set data.source")
     pieces = sources.read_parts(data.source, reading)

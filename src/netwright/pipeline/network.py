@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from netwright.config.calls import Call, parse_call
 from netwright.config.schema import PreparationConfig, RunConfig
 from netwright.data.arrays import Arrays
+from netwright.data.preparation import ArrayPreparation
+from netwright.data.sources import declared_shape
 from netwright.errors import CheckpointError, ConfigError, DataError
 from netwright.model.build import Sizes, check_output, construct, load_class, make_own, refuse_unnamed, resolve
 from netwright.model.defaults import default_layers
 from netwright.model.layers import CODE_LAYERS, Form
 from netwright.model.summary import Summary, output_shape, summarize
 from netwright.model.task import Task, make_loss, make_task
-from netwright.pipeline.inputs import Inputs
+from netwright.pipeline.inputs import OBJECT, Inputs, reading_of
 
 NEED = {"binary": "a yes-no target", "multiclass": "a target of {} classes", "regression": "{} target column(s)"}
 
@@ -37,6 +39,26 @@ class Network:
     described: dict[str, Any]
     source: Path | None
     notes: tuple[str, ...]
+
+
+def check_declared(config: RunConfig) -> None:
+    """Work out the shapes of a list of layers from the header of an array file, before its data are read.
+
+    Raises:
+        ConfigError: Two layers do not meet.
+    """
+    calls = config.layer_calls()
+    if calls is None or config.data.source is None:
+        return
+    shape = declared_shape(config.data.source, reading_of(config.data))
+    layout = config.data.layout
+    if config.data.source.find("idx") > 0 and layout is None and shape is not None and len(shape) == 2:
+        layout = "NHW"
+    if shape is None or (layout is not None and len(layout) != len(shape) + 1):
+        return
+    prepared = ArrayPreparation(shape, layout, "none")
+    codes = calls[0].name in CODE_LAYERS
+    resolve(calls, Form(prepared.output_shape, prepared.output_layout, codes), Sizes(1, 1 if codes else None))
 
 
 def build_network(
@@ -64,6 +86,11 @@ def build_network(
         ConfigError: Shapes, loss and target do not meet.
         SafetyError: Own code that nobody named.
     """
+    again = "; hand it over again in Python: nw.train(CONFIG, {}=...)"
+    if module is None and config.model.object is not None:
+        raise CheckpointError(f"model.object: the network was {config.model.object}, a Python object{again.format('model')}")
+    if loss is None and (config.training.loss or "").startswith(OBJECT):
+        raise CheckpointError(f"training.loss: {config.training.loss} was a Python object{again.format('loss')}")
     if module is None and config.model.module is None:
         return _from_layers(config, inputs, prepared, loss)
     source = None

@@ -30,7 +30,7 @@ from netwright.exporting.bundle import BEST, LAST, Program, load_preparation, lo
 from netwright.model.build import construct, load_class, make_own, refuse_unnamed
 from netwright.model.task import Task
 from netwright.pipeline import folder as folders
-from netwright.pipeline.inputs import Inputs, load, markers_of, reading_of
+from netwright.pipeline.inputs import OBJECT, Inputs, load, markers_of, reading_of
 from netwright.pipeline.network import make_loss_again
 from netwright.reporting.report import render_report
 
@@ -173,7 +173,7 @@ class Run:
 
     def _own_inputs(self) -> Inputs:
         """Read the run's own data again, and refuse other data than those it was trained on."""
-        if self.config.data.source is None and self.config.data.train is None:
+        if (self.config.data.source or "").startswith(OBJECT):
             raise CheckpointError(
                 f"{self.folder}: the run was trained on Python objects; test it from Python, run.test((X, y)), or give a file"
             )
