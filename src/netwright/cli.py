@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 BUG = 70
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # torch's words
 
 code_option = click.option(
     "--code", multiple=True, metavar="FILE", help="A Python file that may run (own layers); repeatable."
@@ -374,7 +375,7 @@ def _guarded(action: Callable[[], Any], debug: bool) -> int:
     except BrokenPipeError:
         return 0
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "out of memory" in str(error):
+        if isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY):
             return _fail(f"out of memory; set a smaller data.batch_size ({error})", ResourceError.exit_code, debug)
         return _bug(error, debug)
     except Exception as error:  # the last net: a bug of ours is told in one line too

@@ -252,10 +252,12 @@ def test_nested_layers_have_paths_and_every_argument_written_out() -> None:
         "Parallel([Linear(in_features=6, out_features=3), Linear(in_features=6, out_features=4)])",
         "Linear(in_features=7, out_features=10)",
     ]
-    paths = ["0.0", "0.1.0", "0.1.1.0", "1.0", "1.1", "2"]
+    paths = ["0", "0.0", "0.1", "0.1.0", "0.1.1", "0.1.1.0", "1", "1.0", "1.1", "2"]
     assert [layer.path for layer in found.layers] == paths
     modules = dict(construct(found.calls).named_modules())
-    assert [type(modules[path]).__name__ for path in paths] == ["Linear", "ReLU", "Dropout", "Linear", "Linear", "Linear"]
+    assert [type(modules[path]).__name__ for path in paths] == [
+        "Residual", "Linear", "Sequential", "ReLU", "Residual", "Dropout", "Parallel", "Linear", "Linear", "Linear",
+    ]  # fmt: skip
     assert [str(call) for call in resolved([str(call) for call in found.calls], NC).calls] == [str(c) for c in found.calls]
 
 

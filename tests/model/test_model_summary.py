@@ -68,7 +68,7 @@ def test_totals_are_the_sums_and_nested_layers_are_listed_by_their_path() -> Non
     texts = ["Residual([Linear(6), ReLU()])", "Parallel([Linear(3), Linear(4)])", "Linear()"]
     model, summary = of_texts(texts, Form((6,), "NC"))
     assert [(layer.path, layer.multiply_adds) for layer in summary.layers] == [
-        ("0.0", 36), ("0.1", 0), ("1.0", 18), ("1.1", 24), ("2", 70),
+        ("0", 0), ("0.0", 36), ("0.1", 0), ("1", 0), ("1.0", 18), ("1.1", 24), ("2", 70),
     ]  # fmt: skip
     assert summary.multiply_adds == 148
     assert summary.parameters == summary.trainable == sum(value.numel() for value in model.parameters())

@@ -248,7 +248,11 @@ def test_a_config_of_python_objects_says_what_to_hand_over_again(tmp_path: Path)
     given: dict[str, Any] = {}
     torch.manual_seed(0)
     objects = {"data": (X, y), "model": nn.Linear(4, 3), "loss": loss}
-    for name, message in (("data", r"data.source: object:numpy.ndarray"), ("model", "torch.nn.modules.linear.Linear"), ("loss", "loss")):
+    for name, message in (
+        ("data", r"data.source: object:numpy.ndarray"),
+        ("model", "torch.nn.modules.linear.Linear"),
+        ("loss", "loss"),
+    ):
         with pytest.raises(CheckpointError, match=f"{message}.*nw.train.CONFIG, {name}="):
             nw.train(config, run_dir=tmp_path / "two", **given)
         given[name] = objects[name]

@@ -267,7 +267,9 @@ def test_shapes_of_an_array_file_are_checked_before_its_data_are_read(tmp_path: 
     np.savez(tmp_path / "a.npz", X=np.zeros((40, 1, 28, 28), np.float32), y=np.arange(40) % 2)
     whole = (tmp_path / "a.npz").read_bytes()
     (tmp_path / "a.npz").write_bytes(whole.replace(b"\0" * 4000, b"\1" * 4000, 1))  # the data no longer fit their checksum
-    with pytest.raises(ConfigError, match=r"layer 1 Linear\(784, 10\) expects 784 features but layer 0 MaxPool2d\(2\) gives"):
+    with pytest.raises(
+        ConfigError, match=r"layer 1 Linear\(784, 10\) expects 784 features but layer 0 MaxPool2d\(2\) gives"
+    ):
         nw.train(str(tmp_path / "a.npz"), layers=["MaxPool2d(2)", "Linear(784, 10)"], run_dir=tmp_path / "run")
     with pytest.raises(nw.NetwrightError, match=r"a.npz: cannot be read"):
         nw.train(str(tmp_path / "a.npz"), layers=["Flatten()", "Linear()"], run_dir=tmp_path / "run")

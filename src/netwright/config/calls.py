@@ -7,7 +7,9 @@ like code is refused with exit code 8, what is merely misspelled with exit code 
 from __future__ import annotations
 
 import ast
+import math
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -95,7 +97,10 @@ def parse_call(text: str, where: str) -> Call:
         name = text.strip().rpartition(".")[2]
         raise ConfigError(f"{where}: {shown!r} came; expected a call with brackets; write {name}()")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            tree = ast.parse(text.strip().rstrip(","), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "it cannot be read"
         raise ConfigError(
@@ -129,7 +134,7 @@ def _call(tree: ast.Call, where: str, shown: str, depth: int) -> Call:
 
 
 def _name(tree: ast.expr, where: str, shown: str) -> str:
-    dotted = ast.unparse(tree) if isinstance(tree, ast.Name | ast.Attribute) else ""
+    dotted = _dotted(tree)
     prefix, _, name = dotted.rpartition(".")
     if not dotted or "__" in dotted or (prefix and prefix not in PREFIXES):
         raise SafetyError(
@@ -137,6 +142,15 @@ def _name(tree: ast.expr, where: str, shown: str) -> str:
             "name the class alone, such as Linear(64); own code comes by model.module and --code FILE"
         )
     return name
+
+
+def _dotted(tree: ast.expr) -> str:
+    """Return ``a.b.c`` of plain names, at most one prefix deep, else an empty text."""
+    parts: list[str] = []
+    while isinstance(tree, ast.Attribute) and len(parts) < 3:
+        parts.append(tree.attr)
+        tree = tree.value
+    return ".".join([tree.id, *reversed(parts)]) if isinstance(tree, ast.Name) else ""
 
 
 def _value(tree: ast.expr, where: str, shown: str, nested: bool, depth: int) -> Any:
@@ -153,15 +167,20 @@ def _value(tree: ast.expr, where: str, shown: str, nested: bool, depth: int) -> 
         items = [_value(item, where, shown, nested, depth + 1) for item in tree.elts]
         return items if isinstance(tree, ast.List) else tuple(items)
     if isinstance(tree, ast.Constant) and isinstance(tree.value, bool | int | float | str | None):
+        if isinstance(tree.value, float) and not math.isfinite(tree.value):
+            raise ConfigError(f"{where}: {shown!r} came; a number too large for a float; write a finite number")
         return tree.value
     if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub | ast.UAdd):
         value = _value(tree.operand, where, shown, False, depth + 1)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return -value if isinstance(tree.op, ast.USub) else value
     _refuse_code(tree, where, shown)
+    try:
+        part = ast.unparse(tree)
+    except RecursionError:
+        part = shown
     raise ConfigError(
-        f"{where}: {shown!r} came; {ast.unparse(tree)!r} is no literal; write a number, text, True, False, None, "
-        "tuple or list"
+        f"{where}: {shown!r} came; {part!r} is no literal; write a number, text, True, False, None, tuple or list"
     )
 
 

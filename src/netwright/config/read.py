@@ -109,6 +109,10 @@ def apply_setting(tree: dict[str, Any], text: str) -> None:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
         value = raw.strip()
+    except RecursionError:
+        raise ConfigError(
+            f"--set {path}: a value nested too deeply came; expected a number, a text or a flat list"
+        ) from None
     where: Any = tree
     for depth, key in enumerate(keys[:-1]):
         if depth == 1 and key == "optimizer" and keys[0] == "training":
@@ -127,7 +131,7 @@ def apply_setting(tree: dict[str, Any], text: str) -> None:
 def _set_in_call(text: Any, keys: list[str], value: Any, where: str, setting: str) -> Any:
     """Return a call text, or a list of them, with one argument changed."""
     if isinstance(text, list):
-        if not keys[0].isdigit() or int(keys[0]) >= len(text):
+        if not keys[0].isdecimal() or int(keys[0]) >= len(text):
             raise ConfigError(f"--set {setting}: {where} has layers 0 to {len(text) - 1}; {keys[0]!r} is none; check it")
         place = int(keys[0])
         changed: Any = value
@@ -143,11 +147,13 @@ def _set_in_call(text: Any, keys: list[str], value: Any, where: str, setting: st
 def _set_argument(call: Call, keys: list[str], value: Any, where: str, setting: str) -> Call:
     if call.name in CONTAINERS:
         children = call.children()
-        if not keys[0].isdigit() or int(keys[0]) >= len(children) or len(keys) < 2:
+        if keys == ["dim"] and call.name == "Parallel":
+            return call.with_keyword("dim", value)
+        if not keys[0].isdecimal() or int(keys[0]) >= len(children) or len(keys) < 2:
             raise ConfigError(f"--set {setting}: {where} holds layers 0 to {len(children) - 1}; check the path")
         place = int(keys[0])
         children[place] = _set_argument(children[place], keys[1:], value, f"{where}.{place}", setting)
-        return Call(call.name, (children,))
+        return Call(call.name, (children,), call.kwargs)
     registry = next(
         (found for found in (signatures.layers(), signatures.optimizers(), signatures.losses()) if call.name in found.known),
         None,
@@ -170,6 +176,13 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: All problems in one line, each with its path.
     """
+    section = tree.get("model")
+    arguments = section.get("arguments") if isinstance(section, Mapping) else None
+    for name, value in arguments.items() if isinstance(arguments, Mapping) else ():
+        if value is None:
+            raise ConfigError(
+                f"model.arguments.{name}: None came; a config has no None; leave it out and let the class default"
+            )
     plain = _plain(tree)
     try:
         config = RunConfig.model_validate(plain)
@@ -241,7 +254,7 @@ def _known_keys(path: Sequence[str]) -> list[str]:
 
 def to_toml(config: RunConfig) -> str:
     """Return the settings as TOML; reading the text gives an equal config."""
-    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True), multiline_strings=False)
+    return tomli_w.dumps(config.model_dump(exclude_none=True), multiline_strings=False)
 
 
 def json_schema() -> str:

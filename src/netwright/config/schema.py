@@ -165,7 +165,7 @@ class TrainingConfig(Section):
     @classmethod
     def _known_device(cls, value: str | None) -> str | None:
         kind = (value or "auto").partition(":")
-        if kind[0] not in ("auto", "cpu", "cuda", "mps") or (kind[1] and not kind[2].isdigit()):
+        if kind[0] not in ("auto", "cpu", "cuda", "mps") or (kind[1] and not kind[2].isdecimal()):
             raise ValueError(f"{value!r} came; expected auto, cpu, cuda, cuda:N or mps")
         return value
 

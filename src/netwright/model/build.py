@@ -57,6 +57,7 @@ class Resolved:
 
     calls: list[Call] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
+    form: Form = Form((), None)
     notes: list[str] = field(default_factory=list)
 
 
@@ -93,14 +94,19 @@ def resolve(calls: Sequence[Call], form: Form, sizes: Sizes) -> Resolved:
         ['Linear(in_features=4, out_features=8)', 'Linear(in_features=8, out_features=3)']
     """
     resolved = Resolved()
-    last = len(calls) - 1 - next((n for n, call in enumerate(reversed(calls)) if call.name == "Linear"), len(calls))
+    last = max((place for place, call in enumerate(calls) if _holds_linear(call)), default=-1)
     before = "the data give"
     for place, call in enumerate(calls):
-        whole = sizes if place == last or call.name in CONTAINERS else Sizes(0, sizes.codes, sizes.code_levels)
+        whole = sizes if place == last else Sizes(0, sizes.codes, sizes.code_levels)
         made, form = _resolve(call, str(place), form, before, whole, resolved)
         resolved.calls.append(made)
         before = f"layer {place} {call} gives"
+    resolved.form = form
     return resolved
+
+
+def _holds_linear(call: Call) -> bool:
+    return call.name == "Linear" or any(_holds_linear(child) for child in call.children())
 
 
 def _resolve(call: Call, path: str, form: Form, before: str, sizes: Sizes, resolved: Resolved) -> tuple[Call, Form]:
@@ -125,18 +131,25 @@ def _resolve_container(
 ) -> tuple[Call, Form]:
     where = f"model.layers.{path}"
     children = call.children()
-    if not children or not all(isinstance(value, Call | list | tuple) for value in call.args):
-        raise ConfigError(f"{where}: {call} came; expected layers in a list; write {call.name}([Linear(64), ReLU()])")
+    flat = list(call.args[0]) if len(call.args) == 1 and isinstance(call.args[0], list | tuple) else list(call.args)
+    if not children or "layers" in call.keywords or not all(isinstance(value, Call) for value in flat):
+        raise ConfigError(
+            f"{where}: {call} came; expected layers in a list; write {call.name}([Linear(64), ReLU()]), and several "
+            "layers in a branch as Sequential([...])"
+        )
     made: list[Call] = []
     forms: list[Form] = []
     current, first = form, len(resolved.layers)
+    last = max((place for place, child in enumerate(children) if _holds_linear(child)), default=-1)
     for place, child in enumerate(children):
-        new, after = _resolve(child, f"{path}.{place}", current, before, sizes, resolved)
+        whole = sizes if place == last or call.name == "Parallel" else Sizes(0, sizes.codes, sizes.code_levels)
+        new, after = _resolve(child, f"{path}.{place}", current, before, whole, resolved)
         made.append(new)
         forms.append(after)
         if call.name != "Parallel":
             current, before = after, f"layer {path}.{place} {child} gives"
-    if call.name == "Residual" and current.shape != form.shape:
+    turned = None not in (current.layout, form.layout) and current.layout != form.layout
+    if call.name == "Residual" and (current.shape != form.shape or turned):
         raise ConfigError(
             f"{where}: Residual adds its input {form} to {current} of its last layer; expected equal shapes; "
             "make the last layer give the input's size"
@@ -144,7 +157,20 @@ def _resolve_container(
     if call.name != "Parallel":
         resolved.layers.insert(first, Layer(path, Call(call.name), current))
         return Call(call.name, (made,)), current
+    return _join(call, made, forms, form, path, first, resolved)
+
+
+def _join(
+    call: Call, made: list[Call], forms: list[Form], form: Form, path: str, first: int, resolved: Resolved
+) -> tuple[Call, Form]:
+    """Return Parallel with its axis, and the form of its joined branches."""
+    where = f"model.layers.{path}"
     dim = call.keywords.get("dim", 2 if form.layout == "NTC" else 1)
+    rank = len(forms[0].shape) + 1
+    if type(dim) is not int or dim % rank == 0 or not -rank <= dim < rank:
+        raise ConfigError(
+            f"{where}: Parallel came with dim={dim!r}; expected an axis from 1 to {rank - 1}; axis 0 are the rows"
+        )
     try:
         joined = torch.cat([torch.empty(1, *after.shape, device="meta") for after in forms], dim=dim)
     except (RuntimeError, IndexError):
@@ -203,6 +229,8 @@ def _filled(call: Call, form: Form, sizes: Sizes, shown: str) -> Call:
         given.setdefault("dimensions", [embedding_size(levels) for levels in given["levels"]])
         if len(given["levels"]) != len(given["dimensions"]) or given["levels"] != list(sizes.code_levels):
             raise ConfigError(f"{shown}: the data have categories of {list(sizes.code_levels)} codes; leave levels out")
+    if name in NEEDS_DIM and given.get("dim") is not None and given["dim"] in (0, -len(form.shape) - 1):
+        raise ConfigError(f"{shown} mixes the rows of a batch; axis 0 are the rows; leave dim out")
     if name in NEEDS_DIM and given.get("dim") is None:
         given["dim"] = -1 if form.layout == "NTC" else 1
     order = [parameter for parameter, _ in signatures.layers().known[name]]
@@ -238,7 +266,15 @@ def _measure(call: Call, form: Form, shown: str, before: str, resolved: Resolved
         try:
             kind = torch.long if form.codes else torch.float32
             output = module(torch.empty(2, *form.shape, device="meta", dtype=kind))
-        except (TypeError, ValueError, RuntimeError, IndexError, AssertionError, NotImplementedError) as error:
+        except (
+            TypeError,
+            ValueError,
+            RuntimeError,
+            IndexError,
+            AssertionError,
+            NotImplementedError,
+            ZeroDivisionError,
+        ) as error:
             raise ConfigError(
                 f"{shown} cannot read {form}, which {before}: {_first_line(error)}; {mismatch_advice(call, form)}"
             ) from None

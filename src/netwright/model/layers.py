@@ -83,8 +83,13 @@ def follow(call: Call, form: Form, rank: int) -> str | None:
         return {"NTC": "NCT", "NCT": "NTC"}.get(form.layout or "")
     if name == "Unfold":
         return "NCT"
+    if name == "Flatten" and rank == 3 and form.layout in ("NCHW", "NCDHW") and call.keywords.get("start_dim") == 2:
+        return "NCT"
     if name in ("Flatten", "Unflatten") or rank != len(form.shape) + 1:
         return LAYOUT_OF_RANK.get(rank)
+    if form.layout is None:  # axes as given get the meaning the layer reads
+        read = [layout for layout in layouts_read(call) if len(layout) == rank]
+        return read[0] if len(read) == 1 else None
     return form.layout
 
 
@@ -109,6 +114,8 @@ def wanted_size(call: Call, form: Form) -> tuple[str, int, Any] | None:
 def mismatch_advice(call: Call, form: Form) -> str:
     """Return what to do when a layer cannot read what comes."""
     wanted = layouts_read(call)
+    if form.layout is not None and form.layout in wanted and call.name != "Linear":
+        return "the axes fit: mend the arguments of the layer"
     if call.name == "BatchNorm1d" and form.layout == "NTC":
         return "put Transpose() between, or write LayerNorm()"
     if call.name == "Linear" or "NC" in wanted:

@@ -183,8 +183,8 @@ def multiply_adds(module: nn.Module, given: Tensor | None, output: Tensor) -> in
         return given.numel() // rows * module.weight[0].numel()
     if isinstance(module, nn.RNNBase):
         weights = sum(weight.numel() for name, weight in module.named_parameters() if name.startswith("weight"))
-        return given.shape[1] * weights
+        return given.shape[1 if module.batch_first else 0] * weights
     if isinstance(module, nn.MultiheadAttention):
-        steps, width = given.shape[-2], module.embed_dim
+        steps, width = given.shape[1 if module.batch_first else 0], module.embed_dim
         return int(4 * steps * width * width + 2 * steps * steps * width)
     return 0

@@ -175,6 +175,8 @@ def _balanced(call: Call, values: npt.NDArray[Any], classes: int) -> Call:
     for argument in ("weight", "pos_weight"):
         if call.keywords.get(argument) != "balanced":
             continue
+        if call.name in BINARY_LOSSES and argument == "weight":
+            raise ConfigError(f'training.loss: {call} came; one output has no class weights; write pos_weight="balanced"')
         counts = np.maximum(np.bincount(values, minlength=classes), 1)
         weights = (len(values) / (classes * counts)).tolist()
         if argument == "pos_weight":

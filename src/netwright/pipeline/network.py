@@ -147,7 +147,7 @@ def _from_layers(config: RunConfig, inputs: Inputs, prepared: Mapping[str, Tenso
         calls = [parse_call(text, "model.layers") for text in default_layers(form, bool(levels))]
     sizes = Sizes(task.outputs, _codes(calls, inputs), levels)
     resolved = resolve(calls, form, sizes)
-    check_output(resolved.layers[-1].form if resolved.layers else form, task.outputs, _need(inputs, task))
+    check_output(resolved.form, task.outputs, _need(inputs, task))
     module = construct(resolved.calls)
     texts = {layer.path: str(layer.call) for layer in resolved.layers}
     described = {"layers": [str(call) for call in resolved.calls]}

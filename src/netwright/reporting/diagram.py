@@ -18,6 +18,7 @@ _WIDTH = 500.0
 _MARGIN = 14.0
 _INDENT = 14.0
 _BOX = 48.0
+_HINTS = {"Residual": "· x + layers(x)", "Parallel": "· side by side, then joined"}
 _DEEPEST = 6  # frames inside frames are drawn no narrower than this
 _MONO = 6.65  # the width of one character of the small fixed-width text
 
@@ -117,15 +118,18 @@ def _draw_node(drawing: _Drawing, node: _Node, depth: int) -> None:
     left = _MARGIN + _INDENT * min(depth, _DEEPEST)
     width = _WIDTH - 2 * left
     drawing.y += 28
+    text = str(node.record.get("text", "")) if node.record is not None else ""
+    kind = layer_name(text)
     for number, child in enumerate(node.children):
-        if number:
+        if number and kind == "Parallel":
+            drawing.y += drawing.gap / 2
+        elif number:
             _draw_arrow(drawing)
         _draw_node(drawing, child, depth + 1)
     drawing.y += 12
-    text = str(node.record.get("text", "")) if node.record is not None else ""
     right = plural(_parameters_of(node), "parameter") if _parameters_of(node) else ""
     room = int((width - 30 - 5.6 * len(right)) / 7.2)
-    name = shortened(" ".join(part for part in (node.path, layer_name(text)) if part), max(room, 8))
+    name = shortened(" ".join(part for part in (node.path, kind, _HINTS.get(kind, "")) if part), max(room, 8))
     drawing.parts[place:place] = [
         f'<rect class="nd-frame" x="{left:g}" y="{top:g}" width="{width:g}" height="{drawing.y - top:g}" rx="12" '
         'fill="#8a94a0" fill-opacity="0.07" stroke="#9aa4b0" stroke-dasharray="4 4"/>',
