@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -72,52 +72,65 @@ def summarize(model: nn.Module, inputs: Mapping[str, Tensor], texts: Mapping[str
     model = copy.deepcopy(model).cpu().eval()
     named = dict(model.named_modules())
     units = [path for path in texts if path in named] if texts else _leaves(model)
-    owner = {path: _owner(path, units) for path in named}
     containers = {unit for unit in units if any(other.startswith(f"{unit}.") for other in units)}
-    rows: dict[str, list[int]] = {}
-    adds = dict.fromkeys(units, 0)
-    memory = dict.fromkeys(units, 0)
+    counted = _run_and_count(model, inputs, units)
+    layers = tuple(
+        LayerSummary(
+            unit,
+            texts[unit] if texts else f"{type(named[unit]).__name__}({named[unit].extra_repr()})",
+            counted.get(unit, _Count()).output,
+            0 if unit in containers else sum(parameter.numel() for parameter in named[unit].parameters()),
+            counted.get(unit, _Count()).multiply_adds,
+            counted.get(unit, _Count()).memory_bytes,
+        )
+        for unit in (units if texts else [unit for unit in counted if unit in units])
+    )
+    parameters = list(model.parameters())
+    return Summary(
+        layers,
+        sum(parameter.numel() for parameter in parameters),
+        sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        sum(count.multiply_adds for count in counted.values()),
+        sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+        + sum(count.memory_bytes for count in counted.values()),
+    )
+
+
+@dataclass
+class _Count:
+    """What one layer did in a forward pass, per row."""
+
+    output: list[int] = field(default_factory=list)
+    multiply_adds: int = 0
+    memory_bytes: int = 0
+
+
+def _run_and_count(model: nn.Module, inputs: Mapping[str, Tensor], units: Sequence[str]) -> dict[str, _Count]:
+    """Call the network once and count per unit, the innermost one a module belongs to; in the order in which they ran."""
+    owner = {path: _owner(path, units) for path, _ in model.named_modules()}
+    counted: dict[str, _Count] = {}
 
     def watch(path: str) -> Hook:
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            unit = owner[path]
-            tensor = _first_tensor(output)
+            unit, tensor = owner[path], _first_tensor(output)
             if unit is None or tensor is None:
                 return
-            adds[unit] += multiply_adds(module, _first_tensor(arguments), tensor)
+            count = counted.setdefault(unit, _Count())
+            count.multiply_adds += multiply_adds(module, _first_tensor(arguments), tensor)
             if path == unit:
-                rows.setdefault(unit, list(tensor.shape[1:]))
-                if type(module) is nn.Sequential:  # hands on the output of its last layer
-                    return
-                memory[unit] += tensor[0].numel() * tensor.element_size() if len(tensor) else 0
+                count.output = count.output or list(tensor.shape[1:])
+                handed_on = type(module) is nn.Sequential  # the output of its last layer is no memory of its own
+                count.memory_bytes += 0 if handed_on or not len(tensor) else tensor[0].numel() * tensor.element_size()
 
         return hook
 
-    handles = [module.register_forward_hook(watch(path)) for path, module in named.items()]
+    handles = [module.register_forward_hook(watch(path)) for path, module in model.named_modules()]
     try:
         _trial(model, inputs)
     finally:
         for handle in handles:
             handle.remove()
-    layers = tuple(
-        LayerSummary(
-            unit,
-            texts[unit] if texts else f"{type(named[unit]).__name__}({named[unit].extra_repr()})",
-            rows.get(unit, []),
-            0 if unit in containers else sum(parameter.numel() for parameter in named[unit].parameters()),
-            adds[unit],
-            memory[unit],
-        )
-        for unit in (units if texts else [unit for unit in rows if unit in adds])
-    )
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Summary(
-        layers,
-        parameters,
-        sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
-        sum(adds.values()),
-        sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) + sum(memory.values()),
-    )
+    return counted
 
 
 def output_shape(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[int, ...]:
