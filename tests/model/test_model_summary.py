@@ -72,7 +72,10 @@ def test_totals_are_the_sums_and_nested_layers_are_listed_by_their_path() -> Non
     ]  # fmt: skip
     assert summary.multiply_adds == 148
     assert summary.parameters == summary.trainable == sum(value.numel() for value in model.parameters())
-    assert [layer["text"] for layer in summary.to_json()["layers"]][:2] == ["Residual()", "Linear(in_features=6, out_features=6)"]
+    assert [layer["text"] for layer in summary.to_json()["layers"]][:2] == [
+        "Residual()",
+        "Linear(in_features=6, out_features=6)",
+    ]
 
 
 class Own(nn.Module):

@@ -15,7 +15,7 @@ from netwright.config.calls import Call, parse_call
 
 Kind = Literal["number", "category", "boolean", "date", "identifier", "ignore"]
 Layout = Literal["NC", "NT", "NTC", "NCT", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC"]
-Share = Annotated[float | int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)] | Annotated[int, Field(ge=0)]
 Names = str | list[str]
 
 
@@ -92,7 +92,8 @@ class DataConfig(Section):
     @field_validator("delimiter")
     @classmethod
     def _one_character(cls, value: str | None) -> str | None:
-        if value is not None and len(value) != 1 and value != "whitespace":
+        plain = value is not None and len(value) == 1 and value.isascii() and (value.isprintable() or value == "\t")
+        if value is not None and value != "whitespace" and (not plain or value in "\"'"):
             raise ValueError(f"{value!r} came; expected one character or 'whitespace'")
         return value
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,7 @@ def read_npz(path: Path) -> dict[str, Array]:
                     raise SafetyError(f"{path}: member {name!r} came; expected one .npy per name, no folders; rewrite it")
                 with archive.open(entry) as stream:
                     found[name[:-4]] = _read_array(stream, entry.file_size, f"{path}: array {name[:-4]!r}")
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:  # Runtime: encrypted, unknown packing
         raise DataError(f"{path}: cannot be read ({error}); expected an .npz file; check the file") from None
     if not found:
         raise DataError(f"{path}: no arrays; expected at least one; check the file")
@@ -93,8 +94,11 @@ def header_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         with path.open("rb") as stream:
             return {"X": _read_header(stream, str(path))[0]}
     if path.suffix != ".npz":
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as opened:
-            return {"images": _idx_header(opened, path)[0]}
+        try:
+            with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as opened:
+                return {"images": _idx_header(opened, path)[0]}
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path}: cannot be read ({error}); expected an idx file; check the file") from None
     try:
         with zipfile.ZipFile(path) as archive:
             shapes = {}
@@ -102,7 +106,7 @@ def header_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 with archive.open(name) as member:
                     shapes[name.removesuffix(".npy")] = _read_header(member, f"{path}: array {name!r}")[0]
             return shapes
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); expected an .npz file; check the file") from None
 
 
@@ -111,7 +115,7 @@ def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, 
         version = np.lib.format.read_magic(stream)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = reader(stream)
-    except (ValueError, EOFError, SyntaxError) as error:
+    except (ValueError, EOFError, SyntaxError, TypeError) as error:
         raise DataError(f"{where}: cannot be read ({str(error).splitlines()[0]}); expected NumPy's format") from None
     return shape, fortran, dtype
 
@@ -123,6 +127,8 @@ def _read_array(stream: IO[bytes], size: int, where: str) -> Array:
     if dtype.kind not in "biufUS":
         raise DataError(f"{where}: dtype {dtype} came; expected numbers, booleans or texts; convert it")
     declared = int(np.prod([int(length) for length in shape], dtype=object)) * dtype.itemsize
+    if any(length < 0 for length in shape) or (not declared and max(shape, default=0) > size):
+        raise DataError(f"{where}: shape {shape} of {dtype} came; expected rows that hold something; check the file")
     if declared > size:
         raise SafetyError(f"{where}: {declared} bytes are declared; the file holds {size}; it is damaged or hostile")
     data = stream.read(declared)
@@ -147,7 +153,7 @@ def read_idx(path: Path) -> Array:
             data = bytearray()
             while len(data) < declared and (part := stream.read(min(2**24, declared - len(data)))):
                 data += part
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); expected an idx file; check the file") from None
     if len(data) != declared:
         raise DataError(f"{path}: {len(data)} bytes came; the header says {declared}; copy the file again")
@@ -159,7 +165,10 @@ def _idx_header(stream: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]
     head = stream.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX_TYPES:
         raise DataError(f"{path}: the first bytes are {head.hex()}; expected an idx file; check the file")
-    return tuple(int.from_bytes(stream.read(4), "big") for _ in range(head[3])), np.dtype(IDX_TYPES[head[2]])
+    sizes = stream.read(4 * head[3])
+    if len(sizes) < 4 * head[3]:
+        raise DataError(f"{path}: the header ends early; expected {head[3]} lengths; copy the file again")
+    return tuple(np.frombuffer(sizes, ">u4").tolist()), np.dtype(IDX_TYPES[head[2]])
 
 
 def idx_labels(path: Path) -> Path | None:
@@ -203,7 +212,7 @@ def choose_arrays(
             raise DataError(f"{name}: arrays {', '.join(rest)} came; expected one input; set data.inputs")
     rows = len(found[inputs[0]]) if found[inputs[0]].ndim else 0
     for key in [*inputs, *([chosen] if chosen else [])]:
-        if found[key].ndim == 0 or len(found[key]) != rows or rows == 0:
+        if found[key].ndim == 0 or len(found[key]) != rows or found[key].size == 0:
             raise DataError(
                 f"{name}: array {key!r} has shape {found[key].shape}, {inputs[0]!r} {found[inputs[0]].shape}; "
                 "expected one row each; check the arrays"
@@ -229,7 +238,10 @@ def concatenate_arrays(parts: Sequence[Arrays]) -> Arrays:
                 )
     inputs = {key: np.concatenate([part.inputs[key] for part in parts]) for key in first.inputs}
     targets = [part.target for part in parts if part.target is not None]
-    target = np.concatenate(targets) if len(targets) == len(parts) else None
+    if targets and len(targets) != len(parts):
+        bare = next(part for part in parts if part.target is None)
+        raise DataError(f"{bare.origins[0].name}: no target came; the other files have one; give it or leave the file out")
+    target = np.concatenate(targets) if targets else None
     return Arrays(inputs, target, tuple(origin for part in parts for origin in part.origins), first.layout)
 
 

@@ -25,6 +25,7 @@ MISSING_VALUES = ("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "No
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(inf|Inf|INF|infinity|Infinity)$"
 COMMA_NUMBER = r"^[+-]?\d{1,3}(\.\d{3})*,\d+$|^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
 DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?Z?$"
+THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+(,\d*)?$"
 TRUE_WORDS = ("true", "yes", "t", "y")
 FALSE_WORDS = ("false", "no", "f", "n")
 LARGEST = float(np.finfo(np.float32).max)
@@ -123,6 +124,11 @@ def clean(column: pa.ChunkedArray, markers: Markers) -> pa.ChunkedArray:
     return pc.if_else(missing, pa.scalar(None, pa.string()), trimmed)
 
 
+def _missing(column: pa.ChunkedArray) -> int:
+    """Return the number of missing cells; not-a-number is one."""
+    return int(pc.sum(column.is_null(nan_is_null=True)).as_py() or 0)
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Tell whether cells are texts."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
@@ -169,10 +175,10 @@ def learn_columns(
                 f"column {name!r} looks like an identifier (all values differ) and is left out; "
                 f'to use it: data.kinds = {{"{name}" = "number"}} or "category"'
             )
-        if kind not in ("identifier", "ignore") and train.null_count == len(train):
+        if name not in kinds and train.null_count == len(train):
             notes.append(f"column {name!r} is empty in the train rows and is left out")
             kind = "ignore"
-        found.append(Column(name, kind, int(column.null_count), levels))
+        found.append(Column(name, kind, _missing(column), levels))
     encoder = TableEncoder(tuple(found), markers)
     if not encoder.used:
         raise DataError(
@@ -203,15 +209,16 @@ def _infer_text(train: pa.ChunkedArray, table: Table, name: str, markers: Marker
     count = len(train)
     if count == 0:
         return "ignore"
-    numbers = pc.sum(pc.match_substring_regex(_pointed(train, markers), NUMBER)).as_py()
+    numbers = pc.sum(pc.match_substring_regex(pointed_numbers(train, markers), NUMBER)).as_py()
     if numbers == count:
-        return "identifier" if _is_key(pc.cast(_pointed(train, markers), pa.float64()), name) else "number"
+        return "identifier" if _is_key(pc.cast(pointed_numbers(train, markers), pa.float64()), name) else "number"
     if numbers >= MOSTLY_NUMBERS * count:
         return "number"  # the cell that is none is named when the cells are read
     if pc.all(pc.match_substring_regex(train, DATE)).as_py():
         return "date"
     distinct = pc.unique(train)
-    if len(distinct) <= 2 and all(value.lower() in TRUE_WORDS + FALSE_WORDS for value in distinct.to_pylist()):
+    words_found = {value.lower() for value in distinct.to_pylist()} if len(distinct) <= 12 else set()
+    if 0 < len(words_found) <= 2 and words_found <= {*TRUE_WORDS, *FALSE_WORDS}:
         return "boolean"
     if pc.sum(pc.match_substring_regex(train, COMMA_NUMBER)).as_py() >= MOSTLY_NUMBERS * count:
         raise DataError(
@@ -258,15 +265,19 @@ def _codes(values: pa.ChunkedArray, levels: Sequence[str]) -> Floats:
     return np.asarray(pc.fill_null(places, -1), dtype=np.float64) + 1.0
 
 
-def _pointed(values: pa.ChunkedArray, markers: Markers) -> pa.ChunkedArray:
+def pointed_numbers(values: pa.ChunkedArray, markers: Markers) -> pa.ChunkedArray:
     if markers.decimal == ".":
         return values
-    return pc.replace_substring(pc.replace_substring(values, ".", ""), ",", ".")
+    whole = pc.match_substring_regex(values, THOUSANDS)  # only there the points are thousands marks
+    plain = pc.if_else(
+        pc.fill_null(whole, False), pc.replace_substring(values, ".", ""), pc.replace_substring(values, ".", "#")
+    )
+    return pc.replace_substring(plain, ",", ".")
 
 
 def _numbers(values: pa.ChunkedArray, table: Table, name: str, markers: Markers) -> Floats:
     if is_text(values.type):
-        pointed = _pointed(values, markers)
+        pointed = pointed_numbers(values, markers)
         fits = pc.fill_null(pc.match_substring_regex(pointed, NUMBER), True)
         if not pc.all(fits).as_py():
             _refuse(table, name, values, ~np.asarray(fits, dtype=bool), "no number", _bad_number_advice(name))
@@ -311,13 +322,29 @@ def _days(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
         values = pc.replace_substring_regex(pc.replace_substring(values, "Z", ""), r"\.\d+$", "")
         values = pc.replace_substring_regex(values, r"([T ]\d{2}:\d{2})$", r"\1:00")
     try:
-        stamps = values.cast(pa.timestamp("us"))
+        stamps = values.cast(pa.timestamp("us"), safe=False)
+    except pa.ArrowNotImplementedError:
+        raise DataError(
+            f"{table.origins[0].name}: column {name!r} holds {values.type}; expected dates; "
+            f'leave it out with data.ignore = ["{name}"]'
+        ) from None
     except pa.ArrowInvalid as error:
+        bad = np.asarray([not _is_day(value) for value in values.to_pylist()])
+        if bad.any():
+            _refuse(table, name, values, bad, "no date", "mend the cell")
         raise DataError(
             f"{table.origins[0].name}: column {name!r}: no date ({str(error).splitlines()[0]}); mend it"
         ) from None
     micros = np.asarray(pc.fill_null(stamps.cast(pa.int64()), 0), dtype=np.float64)
     return np.where(np.asarray(pc.is_null(stamps), dtype=bool), np.nan, micros / 86_400e6)
+
+
+def _is_day(value: Any) -> bool:
+    try:
+        pa.scalar(value, pa.string()).cast(pa.timestamp("us"))
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return False
+    return True
 
 
 def _refuse(table: Table, name: str, values: pa.ChunkedArray, bad: npt.NDArray[np.bool_], what: str, advice: str) -> None:

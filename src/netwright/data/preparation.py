@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.arrays import Array, Arrays
-from netwright.data.columns import Column, TableEncoder
+from netwright.data.columns import LARGEST, Column, TableEncoder
 from netwright.data.tables import Table
 from netwright.errors import DataError
 
@@ -208,7 +208,7 @@ class ArrayPreparation(nn.Module):
         moved = self._moved(raw)
         if self.mode == "codes":
             return moved.long()
-        if moved.dtype != torch.float64:
+        if moved.dtype not in (torch.float64, torch.int32, torch.int64):  # float32 would lose their last digits
             scaled = (moved.float() - self.mean.float()) / self.scale.float()
         else:
             scaled = ((moved - self.mean) / self.scale).float()
@@ -222,7 +222,7 @@ class ArrayPreparation(nn.Module):
         total = total_square = count = torch.zeros(self.mean.numel(), dtype=torch.float64)
         shift: Tensor | None = None
         for start in range(0, len(rows), CHUNK):
-            part = self._moved(torch.from_numpy(np.ascontiguousarray(raw[rows[start : start + CHUNK]]))).double()
+            part = self._moved(_tensor(raw[rows[start : start + CHUNK]])).double()
             flat = part.movedim(axis, 0).flatten(1) if axis is not None else part.flatten()[None]
             present = ~torch.isnan(flat)
             if shift is None:
@@ -364,20 +364,29 @@ def fit_arrays(arrays: Arrays, rows: Rows, mode: str) -> Preparation:
 
 def _chunks(values: Array) -> Iterator[Tensor]:
     for start in range(0, max(len(values), 1), CHUNK):
-        part = np.ascontiguousarray(values[start : start + CHUNK])
-        if part.dtype.kind == "u" and part.dtype.itemsize > 1:
-            part = part.astype(np.int64)
-        elif part.dtype == np.float16 or part.dtype.byteorder == ">":
-            part = part.astype(part.dtype.newbyteorder("=") if part.dtype.itemsize > 2 else np.float32)
-        yield torch.from_numpy(part if part.flags.writeable else part.copy())
+        yield _tensor(values[start : start + CHUNK])
+
+
+def _tensor(part: Array) -> Tensor:
+    """Return rows as a tensor; dtypes and byte orders torch cannot read are widened first, without loss."""
+    part = np.ascontiguousarray(part)
+    if part.dtype.kind == "u" and part.dtype.itemsize > 1:
+        part = part.astype(np.int64 if part.dtype.itemsize < 8 else np.float64)
+    elif part.dtype.kind == "f" and part.dtype.itemsize == 2:
+        part = part.astype(np.float32)
+    elif not part.dtype.isnative:
+        part = part.astype(part.dtype.newbyteorder("="))
+    return torch.from_numpy(part if part.flags.writeable else part.copy())
 
 
 def _refuse_infinite(raw: Arrays, name: str, values: Array) -> None:
     if values.dtype.kind != "f":
         return
     wrong = np.isinf(values)
+    if values.dtype.itemsize > 4:
+        wrong |= np.abs(values) > LARGEST
     if wrong.any():
         where = [int(place) for place in np.argwhere(wrong)[0]]
         raise DataError(
-            f"{raw.place(where[0])}: array {name!r} is infinite at {where[1:]}; expected finite numbers; mend it"
+            f"{raw.place(where[0])}: array {name!r} is infinite at {where[1:]} or beyond float32; expected finite numbers; mend it"
         )

@@ -100,12 +100,13 @@ def with_columns(reading: Reading, names: Sequence[str]) -> Reading:
     return replace(reading, text=replace(reading.text, columns=tuple(names)))
 
 
-def digest_source(name: str) -> str:
-    """Return the digest of a source's content."""
+def digest_source(name: str, target: Sequence[str] | None = None) -> str:
+    """Return the digest of a source's content, a file of labels beside it included."""
     if name.startswith("sklearn:"):
         return digest_raw(arrays.bundled(name.removeprefix("sklearn:")))
     path = Path(name)
-    labels = arrays.idx_labels(path)
+    beside = path.with_name(target[0]) if target and path.suffix in (".npy", ".idx", ".gz") else None
+    labels = beside if beside is not None and beside.is_file() else arrays.idx_labels(path)
     return digest_bytes(*(digest_file(part).encode() for part in (path, *([labels] if labels else []))))
 
 
@@ -148,6 +149,8 @@ def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) ->
         values = labels if isinstance(labels, pa.Array | pa.ChunkedArray) else pa.array(np.asarray(labels))
         if len(values) != table.rows:
             raise DataError(f"data: {table.rows} rows and {len(values)} targets came; expected equally many; check both")
+        if name in table.names:
+            raise DataError(f"data: column {name!r} of the rows has the name of the target; rename one")
         return Table(table.columns.append_column(name, values), table.origins)
     named = inputs if isinstance(inputs, Mapping) else {"X": inputs}
     found = {str(name): as_array(value, f"data: {name}") for name, value in named.items()}
@@ -162,7 +165,10 @@ def as_array(value: Any, where: str) -> Array:
     """Return a list, array or tensor as a NumPy array; objects are refused."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"{where}: no array ({error}); expected rows of equal shape; pad or convert it") from None
     if array.dtype == object and all(isinstance(item, str) for item in array.ravel()):
         array = array.astype(str)
     if array.dtype.kind not in "biufU":
@@ -193,6 +199,8 @@ def _with_layout(raw: Table | Arrays, reading: Reading) -> Table | Arrays:
 
 def _npy(path: Path, reading: Reading, target_needed: bool) -> Arrays:
     values = arrays.read_npy(path)
+    if values.ndim == 0:
+        raise DataError(f"{path}: one number came; expected an array with a row each; check the file")
     if not target_needed and not reading.target:
         return Arrays({"X": values}, None, (Origin(path.name, len(values)),))
     if reading.target and reading.target[0].endswith(".npy"):
@@ -202,11 +210,14 @@ def _npy(path: Path, reading: Reading, target_needed: bool) -> Arrays:
             return arrays.choose_arrays(found, ["X"], ["y"], path.name, True)
         if not target_needed:
             return Arrays({"X": values}, None, (Origin(path.name, len(values)),))
+        raise DataError(f"{labels}: no such file; expected the targets of {path.name}; set data.target")
     raise DataError(f'{path}: one array without a target; set data.target = "FILE.npy" beside it, or save both in an .npz')
 
 
 def _idx(path: Path, reading: Reading, target_needed: bool) -> Arrays:
     values = arrays.read_idx(path)
+    if values.ndim == 0:
+        raise DataError(f"{path}: one number came; expected an array with a row each; check the file")
     labels = path.with_name(reading.target[0]) if reading.target and reading.target[0] != "target" else None
     labels = labels if labels is not None and labels.exists() else arrays.idx_labels(path)
     if labels is None and target_needed:

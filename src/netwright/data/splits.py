@@ -100,6 +100,11 @@ def _stratified(rows: Rows, valid_count: int, test_count: int, seed: int, classe
     generator = stream(seed, "split")
     test_per_class = _shares(counts, test_count, np.zeros_like(counts))
     valid_per_class = _shares(counts, valid_count, test_per_class)
+    if (test_per_class.sum(), valid_per_class.sum()) != (test_count, valid_count):
+        raise DataError(
+            f"data.split: {len(rows)} rows of {len(found)} classes cannot give {valid_count} to valid and {test_count} to test "
+            "and keep one of each class to train; make them smaller or set data.split.stratify = false"
+        )
     train, valid, test = [], [], []
     for label, in_test, in_valid in zip(found, test_per_class, valid_per_class, strict=True):
         members = generator.permutation(rows[classes == label])

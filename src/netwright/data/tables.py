@@ -18,7 +18,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from netwright.errors import DataError
+from netwright.errors import ConfigError, DataError
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".dat")
 JSON_SUFFIXES = (".jsonl", ".ndjson")
@@ -117,11 +117,20 @@ def from_frame(frame: Any, name: str = "data frame") -> Table:
     except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{name}: cannot be read ({reason}); expected columns of one type each; mend the column") from None
+    columns = columns.drop_columns(_index_columns(columns))
     columns = columns.rename_columns([str(column) for column in columns.column_names])
-    columns = columns.drop_columns([column for column in columns.column_names if column.startswith("__index_level_")])
+    twice = next((column for column in columns.column_names if columns.column_names.count(column) > 1), None)
+    if twice is not None:
+        raise DataError(f"{name}: column {twice!r} came twice; expected different names; rename one")
     if columns.num_rows == 0:
         raise DataError(f"{name}: no rows; expected at least one row")
     return Table(columns, (Origin(name, columns.num_rows),))
+
+
+def _index_columns(columns: pa.Table) -> list[str]:
+    """Return the columns that hold the index of a pandas frame: an index is no column."""
+    described = (columns.schema.pandas_metadata or {}).get("index_columns", [])
+    return [column for column in described if isinstance(column, str) and column in columns.column_names]
 
 
 def concatenate(tables: Sequence[Table]) -> Table:
@@ -149,13 +158,13 @@ def concatenate(tables: Sequence[Table]) -> Table:
 
 
 def _read_text(path: Path, options: TextOptions) -> pa.Table:
-    sample = _head(path, options)
+    before, sample = _head(path, options)
     delimiter = options.delimiter or _sniff(path, sample)
     names = _names(path, sample, delimiter, options)
     headerless = options.columns is not None or options.header is False
     source: Any = path
     if delimiter == "whitespace":
-        source, delimiter = _tabbed(path, options), "\t"
+        source, delimiter, before = _tabbed(path, options), "\t", 0
     bad: list[Any] = []
 
     def refuse(row: Any) -> str:
@@ -166,7 +175,10 @@ def _read_text(path: Path, options: TextOptions) -> pa.Table:
         table = pa.csv.read_csv(
             source,
             read_options=pa.csv.ReadOptions(
-                column_names=names, skip_rows=0 if headerless else 1, encoding=options.encoding, use_threads=False
+                column_names=names,
+                skip_rows=before if headerless else before + 1,
+                encoding=options.encoding,
+                use_threads=False,
             ),
             parse_options=pa.csv.ParseOptions(delimiter=delimiter, invalid_row_handler=refuse),
             convert_options=pa.csv.ConvertOptions(
@@ -174,7 +186,7 @@ def _read_text(path: Path, options: TextOptions) -> pa.Table:
             ),
         )
     except (pa.ArrowInvalid, UnicodeDecodeError, LookupError) as error:
-        if "Empty CSV" in str(error):
+        if "Empty CSV" in str(error) or "Could not skip" in str(error):
             raise DataError(f"{path}: no rows; expected a header and at least one row; check the file") from None
         reason = str(error).splitlines()[0]
         raise DataError(
@@ -190,13 +202,13 @@ def _read_text(path: Path, options: TextOptions) -> pa.Table:
     return table
 
 
-def _head(path: Path, options: TextOptions) -> str:
-    """Return the first line that is not blank."""
+def _head(path: Path, options: TextOptions) -> tuple[int, str]:
+    """Return the number of blank lines at the start, and the first line that is not blank."""
     try:
         with path.open(encoding=_decoder(options), newline="") as stream:
-            for line in stream:
+            for before, line in enumerate(stream):
                 if line.strip():
-                    return line
+                    return before, line
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; expected a readable file; check the path") from error
     except UnicodeDecodeError as error:
@@ -204,6 +216,8 @@ def _head(path: Path, options: TextOptions) -> str:
             f"{path}: byte {error.start} is not {options.encoding}; expected {options.encoding} text; "
             "set data.encoding, for instance latin-1"
         ) from None
+    except UnicodeError as error:
+        raise DataError(f"{path}: {error}; expected {options.encoding} text; set data.encoding") from None
     except LookupError:
         raise DataError(f"{path}: encoding {options.encoding!r} is unknown; write for instance utf-8 or latin-1") from None
     raise DataError(f"{path}: no rows; expected a header and at least one row; check the file")
@@ -215,8 +229,8 @@ def count_fields(path: Path, options: TextOptions) -> int:
     Raises:
         DataError: The file is missing, empty or of another encoding.
     """
-    sample = _head(path, options)
-    return len(_fields(sample, options.delimiter or _sniff(path, sample)))
+    sample = _head(path, options)[1]
+    return len(_fields(path, sample, options.delimiter or _sniff(path, sample)))
 
 
 def _decoder(options: TextOptions) -> str:
@@ -233,15 +247,21 @@ def _sniff(path: Path, line: str) -> str:
     return "whitespace" if path.suffix.lower() != ".csv" and len(line.split()) > 1 else ","
 
 
-def _fields(line: str, delimiter: str) -> list[str]:
+def _fields(path: Path, line: str, delimiter: str) -> list[str]:
     if delimiter == "whitespace":
         return line.split()
-    return [field.strip() for field in next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])]
+    try:
+        return [field.strip() for field in next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])]
+    except csv.Error as error:
+        raise DataError(f"{path.name}:1: cannot be read ({error}); expected column names; check the file") from None
 
 
 def _names(path: Path, line: str, delimiter: str, options: TextOptions) -> list[str]:
-    fields = _fields(line, delimiter)
+    fields = _fields(path, line, delimiter)
     if options.columns is not None:
+        twice = next((name for name in options.columns if options.columns.count(name) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"data.columns: {twice!r} came twice; expected different names; rename one")
         if len(options.columns) != len(fields):
             raise DataError(
                 f"{path.name}:1: {len(fields)} fields came; data.columns names {len(options.columns)}; name each column"
@@ -298,7 +318,7 @@ def _records(path: Path, options: TextOptions, delimiter: str) -> Any:
 
 def _line_of(path: Path, row: int, options: TextOptions) -> int:
     """Return the line at which a row of the table starts."""
-    delimiter = options.delimiter or _sniff(path, _head(path, options))
+    delimiter = options.delimiter or _sniff(path, _head(path, options)[1])
     headerless = options.columns is not None or options.header is False
     for place, (number, _) in enumerate(_records(path, options, delimiter)):
         if place == row + (0 if headerless else 1):
@@ -309,7 +329,7 @@ def _line_of(path: Path, row: int, options: TextOptions) -> int:
 def _line_of_fields(path: Path, options: TextOptions, delimiter: str, expected: int, bad: Any) -> int:
     """Return the line of the first record whose number of fields is not the expected one."""
     if options.delimiter == "whitespace" or (delimiter == "\t" and path.suffix.lower() != ".tsv"):
-        delimiter = options.delimiter or _sniff(path, _head(path, options))
+        delimiter = options.delimiter or _sniff(path, _head(path, options)[1])
     for number, fields in _records(path, options, delimiter):
         if len(fields) != expected:
             return int(number)

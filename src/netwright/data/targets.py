@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from netwright.data.arrays import Arrays
-from netwright.data.columns import LARGEST, Markers, clean, is_text
+from netwright.data.columns import LARGEST, Markers, clean, is_text, pointed_numbers
 from netwright.data.tables import Table
 from netwright.errors import DataError, did_you_mean
 
@@ -71,6 +71,8 @@ def _cells(raw: Table, name: str, labels: Mapping[str, str], markers: Markers) -
     if name not in raw.names:
         raise DataError(f"{raw.origins[0].name}: target column {name!r} is missing; {did_you_mean(name, raw.names)}")
     column = clean(raw.columns[name], markers)
+    if labels and not is_text(column.type):
+        column = column.cast(pa.string())
     if is_text(column.type):
         if labels:
             texts = [None if value is None else labels.get(value, value) for value in column.to_pylist()]
@@ -78,6 +80,11 @@ def _cells(raw: Table, name: str, labels: Mapping[str, str], markers: Markers) -
         return _typed(column, markers)
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
+    known = pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)
+    if not known:
+        raise DataError(
+            f"{raw.origins[0].name}: target {name!r} holds {column.type}; expected numbers, texts or booleans; convert it"
+        )
     if column.null_count:
         return np.asarray(column.to_pylist(), dtype=object)
     return np.asarray(column)
@@ -87,9 +94,9 @@ def _typed(column: pa.ChunkedArray, markers: Markers) -> npt.NDArray[Any]:
     """Return texts as whole numbers or floats where all of them are, else as texts; nulls as None."""
     if column.null_count:
         return np.asarray(column.to_pylist(), dtype=object)
-    pointed = pc.replace_substring(column, ",", ".") if markers.decimal == "," else column
+    pointed = pointed_numbers(column, markers)
     if pc.all(pc.match_substring_regex(pointed, r"^[+-]?\d{1,15}$")).as_py():
-        return np.asarray(pointed.cast(pa.int64()))
+        return np.asarray(pc.replace_substring(pointed, "+", "").cast(pa.int64()))
     try:
         return np.asarray(pointed.cast(pa.float64()))
     except pa.ArrowInvalid:
@@ -100,7 +107,7 @@ def _array_cells(raw: Arrays, names: Sequence[str]) -> list[npt.NDArray[Any]]:
     if raw.target is None:
         raise DataError(f"{raw.origins[0].name}: no target came; expected one value per row; give y or set data.target")
     target = raw.target
-    if target.ndim > 2:
+    if target.ndim > 2 or target.size == 0:
         raise DataError(f"{raw.origins[0].name}: target of shape {target.shape} came; expected (rows,) or (rows, outputs)")
     return [target] if target.ndim == 1 else list(target.T)
 
@@ -185,6 +192,8 @@ def _classes(raw: Table | Arrays, name: str, values: npt.NDArray[Any], task: str
         labels = [value.item() for value in found]
     else:
         labels = list(classes)
+        if labels and isinstance(labels[0], str) and values.dtype.kind in "iu":
+            values = values.astype(str)
         if labels and not isinstance(labels[0], str) and values.dtype.kind == "U":
             labels_as_text = {str(label): place for place, label in enumerate(labels)}
             return Target(task, _numbered(raw, name, values, labels_as_text), (name,), tuple(labels))

@@ -95,7 +95,7 @@ def load_preparation(folder: Path) -> tuple[Preparation, Outcome]:
         decoding = Decoding(told["form"], told["outputs"])
         decoding.load_state_dict(_below(tensors, "decoding."))
         return preparation, Outcome(told["task"], tuple(told["names"]), tuple(told["classes"]), decoding)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"{folder / PREPARATION}: cannot be read ({reason}); expected the files of a run; train again or name another run"

@@ -342,7 +342,7 @@ def load_class(file: Path, name: str) -> type[nn.Module]:
     sys.path.insert(0, str(file.parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise ConfigError(f"model.module: {file}: {type(error).__name__}: {error}; mend the file") from error
     finally:
         sys.path.remove(str(file.parent))
@@ -365,7 +365,7 @@ def make_own(kind: type[nn.Module], arguments: Mapping[str, Any], name: str) -> 
         raise ConfigError(f"model.arguments: {name}{inspect.signature(kind)}: {error}; mend model.arguments") from None
     try:
         return kind(**arguments)
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise ConfigError(f"model.module: {name} cannot be built: {type(error).__name__}: {error}; mend it") from error
 
 

@@ -155,6 +155,7 @@ def _trial(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
     except Exception as error:  # the user's own module may raise anything
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in small.items())
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = f"{type(error).__name__}: {reason}"
         raise ConfigError(f"model: the network fails on the data ({shapes}): {reason}; mend its forward") from error
 
 

@@ -22,8 +22,9 @@ import numpy as np
 import torch
 
 from netwright import files
+from netwright.data import arrays
 from netwright.data.splits import Split
-from netwright.errors import CheckpointError, ConfigError
+from netwright.errors import CheckpointError, ConfigError, NetwrightError
 
 CONFIG = "config.toml"
 RECORD = "run.json"
@@ -86,9 +87,9 @@ def read_split(folder: Path) -> Split:
         CheckpointError: Missing or damaged.
     """
     try:
-        with np.load(folder / SPLIT, allow_pickle=False) as found:
-            return Split(found["train"], found["valid"], found["test"], "as saved")
-    except (OSError, ValueError, KeyError) as error:
+        found = arrays.read_npz(folder / SPLIT)
+        return Split(found["train"], found["valid"], found["test"], "as saved")
+    except (NetwrightError, KeyError) as error:
         raise CheckpointError(
             f"{folder / SPLIT}: cannot be read ({error}); expected the split of a run; check it"
         ) from error
@@ -107,7 +108,11 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder}: no run ({RECORD}: {reason}); expected a run folder; netwright runs lists them"
         ) from error
-    if not isinstance(record, dict) or "status" not in record:
+    if (
+        not isinstance(record, dict)
+        or "status" not in record
+        or not all(isinstance(record.get(part, {}), dict) for part in ("data", "task", "split", "model"))
+    ):
         raise CheckpointError(f"{folder / RECORD}: no record of a run; expected an object with a status; check the file")
     return record
 

@@ -5,6 +5,7 @@ Floor 9.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ def load(config: RunConfig, objects: Any = None) -> Inputs:
     names = target_names(data, raw)
     target = targets.read_target(raw, names, data.task, data.labels, markers_of(data))
     split, notes = make_split(data, raw, target, parts)
-    notes += _class_notes(target, split, parts is not None)
+    notes += _class_notes(raw, target, split, parts is not None)
     fitted, more = _fit(config, raw, names, split)
     if 0 < len(split.test) < SMALLEST_TEST:
         more.append(f"only {len(split.test)} test rows: the test figure will be rough")
@@ -100,7 +101,7 @@ def _read(data: DataConfig, objects: Any) -> tuple[Table | Arrays, dict[str, Row
     if data.train is not None:
         files = {name: getattr(data, name) for name in ("train", "valid", "test") if getattr(data, name) is not None}
         pieces = {name: sources.read_source(file, reading) for name, file in files.items()}
-        digest = sources.digest_of([sources.digest_source(file) for file in files.values()])
+        digest = sources.digest_of([sources.digest_source(file, reading.target) for file in files.values()])
         raw, parts = _joined(pieces)
         return raw, parts, digest, " + ".join(files.values())
     if data.source is not None and data.source.startswith(OBJECT):
@@ -110,7 +111,7 @@ def _read(data: DataConfig, objects: Any) -> tuple[Table | Arrays, dict[str, Row
     if data.source is None:
         raise ConfigError("data.source: nothing came; expected a data file or sklearn:NAME; set data.source")
     pieces = sources.read_parts(data.source, reading)
-    digest = sources.digest_source(data.source)
+    digest = sources.digest_source(data.source, reading.target)
     if "all" in pieces:
         return pieces["all"], None, digest, data.source
     raw, parts = _joined(pieces)
@@ -237,24 +238,40 @@ def _column(raw: Table | Arrays, name: str, setting: str) -> npt.NDArray[np.str_
 def _sortable(raw: Table | Arrays, name: str) -> npt.NDArray[np.float64] | npt.NDArray[np.str_]:
     """Return a time column as numbers where it holds numbers or times, else as texts (ISO dates sort as texts)."""
     texts = _column(raw, name, "time")
+    if isinstance(raw, Table):
+        missing = np.asarray(columns.clean(raw.columns[name], columns.Markers()).is_null(nan_is_null=True))
+        if missing.any():
+            row = int(np.flatnonzero(missing)[0])
+            raise DataError(
+                f"{raw.place(row)}: data.split.time: column {name!r} is missing ({int(missing.sum())} such rows); "
+                "expected a time in each row; mend the cells or leave the rows out"
+            )
     if isinstance(raw, Table) and pa.types.is_temporal(raw.columns[name].type):
-        return np.asarray(raw.columns[name].cast(pa.timestamp("us")).cast(pa.int64())).astype(np.float64)
+        return np.asarray(raw.columns[name].cast(pa.timestamp("us"), safe=False).cast(pa.int64())).astype(np.float64)
     try:
         return texts.astype(np.float64)
     except ValueError:
-        return np.char.strip(texts)
+        texts = np.char.strip(texts)
+    for row, text in enumerate(texts):
+        if not re.match(columns.DATE, text):
+            raise DataError(
+                f"{raw.place(row)}: data.split.time: {name!r}: {str(text)!r} is neither a number nor a date such as "
+                "2024-01-31, so its order is unknown; rewrite the column"
+            )
+    return texts
 
 
-def _class_notes(target: Target, split: Split, files: bool) -> list[str]:
+def _class_notes(raw: Table | Arrays, target: Target, split: Split, files: bool) -> list[str]:
     """Tell of classes missing in train: an error for files of one's own, else a remark."""
     if target.task == "regression":
         return []
     present = set(np.unique(target.values[split.train]).tolist())
     missing = [label for place, label in enumerate(target.classes) if place not in present]
     if missing and files:
+        row = int(np.flatnonzero(target.values == target.classes.index(missing[0]))[0])
         raise DataError(
-            f"target {target.names[0]!r}: class {missing[0]!r} of the valid or test rows is not among the train rows; "
-            "expected every class in train; mend the files or rename it in data.labels"
+            f"{raw.place(row)}: target {target.names[0]!r}: class {missing[0]!r} of the valid or test rows is not among the train "
+            "rows; expected every class in train; mend the files or rename it in data.labels"
         )
     return [f"class {label!r} has no train row; the network cannot learn it" for label in missing]
 

@@ -144,16 +144,16 @@ class Run:
             raw, digest = self._labelled(data)
             target = self._target(raw)
             rows = np.arange(raw.rows)
-            looks = folders.look(self.folder, digest, "all")
-            return self._figures(raw, target, rows, looks)[0]
+            found = self._figures(raw, target, rows, 0)[0]
+            return {**found, "looks": folders.look(self.folder, digest, "all")}
         inputs = self.inputs or self._own_inputs()
         rows = inputs.split.test
         if not len(rows):
             raise ConfigError(
                 f"{self.folder}: the run has no test rows; expected some; give a file: netwright test RUN DATA"
             )
-        looks = folders.look(self.folder, inputs.digest, files.digest_bytes(rows.astype("<i8").tobytes()))
-        found, decoded = self._figures(inputs.raw, inputs.target, rows, looks)
+        found, decoded = self._figures(inputs.raw, inputs.target, rows, 0)
+        found["looks"] = folders.look(self.folder, inputs.digest, files.digest_bytes(rows.astype("<i8").tobytes()))
         files.write_json(self.folder / folders.TEST, found)
         columns = {"row": rows, **_true_columns(inputs.target, rows)}
         columns |= prediction_columns(decoded, outcome.names, outcome.classes, outcome.probabilities)
@@ -178,6 +178,8 @@ class Run:
                 f"{self.folder}: the run was trained on Python objects; test it from Python, run.test((X, y)), or give a file"
             )
         inputs = load(self.config)
+        if "digest" not in self.record.get("data", {}):
+            raise CheckpointError(f"{self.folder}/run.json: no data digest; expected the record of a run; check the file")
         if inputs.digest != self.record["data"]["digest"]:
             raise CheckpointError(
                 f"{inputs.source}: the data changed since training ({self.record['data']['digest'][:19]} -> "
@@ -293,7 +295,13 @@ def _network_again(config: RunConfig, folder: Path, code: Sequence[Path]) -> nn.
     with torch.random.fork_rng(devices=[]):
         if config.model.layers is not None:
             calls = [parse_call(text, f"model.layers.{place}") for place, text in enumerate(config.model.layers)]
-            return construct(calls)
+            try:
+                return construct(calls)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise CheckpointError(
+                    f"{folder / folders.CONFIG}: the layers cannot be built ({error}); expected those of weights "
+                    "in model/*.safetensors; check the run"
+                ) from None
         if config.model.module is None:
             raise CheckpointError(
                 f"{folder}: the network was a Python object ({config.model.object}); load the run from Python: "
