@@ -13,7 +13,7 @@ Numbers = npt.NDArray[np.int64]
 
 
 def epoch_figures(kind: str, true: npt.NDArray[Any], decoded: Floats) -> dict[str, float]:
-    """Return the figures of every epoch's validation: accuracy, or RMSE and MAE over all rows and outputs.
+    """Return the figures of every epoch's validation: accuracy, or RMSE and MAE, the means over the outputs.
 
     Args:
         kind: The task.
@@ -22,7 +22,7 @@ def epoch_figures(kind: str, true: npt.NDArray[Any], decoded: Floats) -> dict[st
     """
     if kind == "regression":
         error = decoded - true
-        return {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.mean(np.abs(error)))}
+        return {"rmse": float(np.sqrt(np.mean(error**2, axis=0)).mean()), "mae": float(np.mean(np.abs(error)))}
     return {"accuracy": float(np.mean(decoded.argmax(axis=1) == true))}
 
 
@@ -88,7 +88,7 @@ def value_figures(true: Floats, predicted: Floats) -> dict[str, float]:
     from sklearn import metrics
 
     figures = {
-        "rmse": float(np.sqrt(metrics.mean_squared_error(true, predicted))),
+        "rmse": float(metrics.root_mean_squared_error(true, predicted)),
         "mae": float(metrics.mean_absolute_error(true, predicted)),
     }
     if len(true) > 1:

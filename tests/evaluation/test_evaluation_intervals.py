@@ -1,0 +1,84 @@
+"""Intervals against an independent bootstrap with scikit-learn's metrics, and at the edges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from netwright.evaluation.intervals import class_intervals, value_intervals, wilson
+from netwright.evaluation.metrics import class_figures, epoch_figures, roc_auc, value_figures
+
+NAMES = ["accuracy", "balanced_accuracy", "f1_macro", "f1", "roc_auc"]
+
+
+def class_data(rows: int, classes: int) -> tuple[Any, Any]:
+    generator = np.random.default_rng(0)
+    true = generator.integers(0, classes, rows)
+    scores = generator.normal(size=(rows, classes)) + 1.5 * np.eye(classes)[true]
+    proba = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    return true, np.round(proba, 2)  # rounded, so that scores tie
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_class_intervals_agree_with_a_plain_bootstrap(classes: int) -> None:
+    true, proba = class_data(300, classes)
+    names = NAMES if classes == 2 else [name for name in NAMES if name != "f1"]
+    found = class_intervals(true, proba, names)
+    assert set(found) == set(names)
+    generator = np.random.default_rng(1)
+    drawn = [generator.integers(0, 300, 300) for _ in range(400)]
+    for name in names:
+        if name == "roc_auc":
+            values = [roc_auc(true[rows], proba[rows], True) for rows in drawn]
+        else:
+            values = [class_figures(true[rows], proba[rows], False)[name] for rows in drawn]
+        low, high = np.quantile(values, (0.025, 0.975))
+        assert found[name] == pytest.approx((low, high), abs=0.012), name
+
+
+def test_value_intervals_agree_with_a_plain_bootstrap_far_from_zero() -> None:
+    generator = np.random.default_rng(0)
+    true = generator.normal(1e8, 1, size=(400, 2))
+    predicted = true + generator.normal(0, 0.3, size=(400, 2))
+    found = value_intervals(true, predicted)
+    drawn = [generator.integers(0, 400, 400) for _ in range(400)]
+    for name in ("rmse", "mae", "r2"):
+        values = [value_figures(true[rows], predicted[rows])[name] for rows in drawn]
+        low, high = np.quantile(values, (0.025, 0.975))
+        assert found[name] == pytest.approx((low, high), rel=0.02), name
+
+
+def test_a_perfect_score_has_an_honest_lower_bound() -> None:
+    true = np.arange(60) % 2
+    found = class_intervals(true, np.eye(2)[true], NAMES)
+    assert found == {"accuracy": wilson(60, 60)}
+    assert found["accuracy"] == pytest.approx((0.9398, 1.0), abs=1e-4)
+
+
+def test_too_few_rows_of_a_class_give_an_interval_for_accuracy_only() -> None:
+    true = np.array([0] * 50 + [1] * 4)
+    assert set(class_intervals(true, np.eye(2)[np.zeros(54, int)], NAMES)) == {"accuracy"}
+    assert value_intervals(np.arange(9.0)[:, None], np.arange(9.0)[:, None] + 0.1) == {}
+
+
+def test_a_roc_curve_of_many_scores_is_resampled_on_bins() -> None:
+    generator = np.random.default_rng(0)
+    true = generator.integers(0, 2, 20_000)
+    score = generator.normal(size=20_000) + true
+    low, high = class_intervals(true, np.stack([-score, score], axis=1), ["roc_auc"])["roc_auc"]
+    area = metrics.roc_auc_score(true, score)
+    assert low < area < high
+    assert high - low == pytest.approx(4 * 0.003, rel=0.3)
+
+
+def test_regression_figures_are_scikit_learns() -> None:
+    generator = np.random.default_rng(0)
+    true, predicted = generator.normal(size=(50, 3)) * [1, 10, 100], generator.normal(size=(50, 3))
+    found = value_figures(true, predicted)
+    assert found["rmse"] == pytest.approx(metrics.root_mean_squared_error(true, predicted))
+    assert found["mae"] == pytest.approx(metrics.mean_absolute_error(true, predicted))
+    assert found["r2"] == pytest.approx(metrics.r2_score(true, predicted))
+    assert epoch_figures("regression", true, predicted) == pytest.approx({"rmse": found["rmse"], "mae": found["mae"]})
