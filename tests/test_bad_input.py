@@ -230,7 +230,7 @@ NETWORK: dict[str, Row] = {
     "a forward of another size": (own(NET, OWN + "arguments = { size = 9 }\n"), "train c.toml --code net.py", 2, ("9", "4")),
     "a forward that gives two tensors": (with_forward("return x, x"), "train c.toml --code net.py", 2, ("tuple",)),
     "a forward that gives other rows": (
-        with_forward("return self.last(x)[:1]"), "train c.toml --code net.py", 2, ("(1, 1)", "(2, 1)"),
+        with_forward("return self.last(x)[:1]"), "train c.toml --code net.py", 2, ("(1, 1)", "(8, 1)"),
     ),
     "a forward of three outputs": (with_forward("return x[:, :3]"), "train c.toml --code net.py", 2, ("(N, 3)", "(N, 1)")),
     "a module that is no file": (
@@ -377,12 +377,38 @@ DATA: dict[str, Row] = {
     ),
     "free text": (
         {"t.csv": "review,y\n" + "".join(f"word{row} and more words here,{row % 2}\n" for row in range(60))},
-        "train t.csv --target y", 3, ("'review'", "free text", "data.ignore"),
+        "train t.csv --target y", 3, ("'review'", "free text", """--set 'data.ignore=["review"]'"""),
     ),
     "thousands marks": (
         {"t.csv": "x;y\n" + "".join(f'"1,{row:03}.5";{row % 2}\n' for row in range(60))},
         "train t.csv --target y", 3, ("'x'", "1,0"),
     ),
+    "slash dates": (
+        {"t.csv": "day,x,y\n" + "".join(f"{1 + row % 28}/{1 + row % 12}/2024,{row * 0.5},{row % 2}\n" for row in range(60))},
+        "train t.csv --target y", 3, ("t.csv", "'day'", "1/1/2024", "2024-01-31", "category", "data.ignore"),
+    ),
+    "dates with points and decimal commas": (
+        {"t.csv": "day;x;y\n" + "".join(f"{1 + row % 28}.{1 + row % 12}.2024;{row},5;{row % 2}\n" for row in range(60))},
+        "train t.csv --target y --set data.decimal=,", 3, ("t.csv", "'day'", "1.1.2024", "2024-01-31"),
+    ),
+    "a thousands mark among numbers": (
+        {"t.csv": cell(9, 0, "1,500").replace("1,500", '"1,500"')},
+        "train t.csv --target kind", 3, ("t.csv:9:", "'1,500'", "remove the thousands mark"),
+    ),
+    "a target of money": (
+        {"t.csv": "x,y\n" + "".join(f'{row % 7}.5,"${row + 100},000"\n' for row in range(60))},
+        "train t.csv --target y", 3, ("t.csv:2:", "'y'", "'$100,000'", "currency"),
+    ),
+    "a target with decimal commas": (
+        {"t.csv": "x;y\n" + "".join(f"{row % 7}.5;{row},5\n" for row in range(60))},
+        "train t.csv --target y", 3, ("t.csv:2:", "'y'", "'0,5'", 'data.decimal = ","'),
+    ),
+    "only identifiers": (
+        {"t.csv": "who,y\n" + "".join(f"user{row},{row % 2}\n" for row in range(60))},
+        "train t.csv --target y", 3, ("t.csv", "no column is left", "'who' looks like an identifier"),
+    ),
+    "a sheet": ({"t.xlsx": b"PK"}, "train t.xlsx --target y", 3, ("t.xlsx", "'.xlsx'", "save the sheet as CSV")),
+    "an address": ({}, "train https://example.org/t.csv --target y", 3, ("https://example.org/t.csv", "download it first")),
     "another encoding": (
         {"t.csv": GOOD.replace("red", "röt").encode("latin-1")}, "train t.csv --target kind", 3, ("t.csv", "latin-1"),
     ),
@@ -595,6 +621,9 @@ RUNS: dict[str, tuple[str, Mapping[str, Content | Callable[[Path], bytes]], str,
     "arrays for a table": ("table", {"u.npz": npz(X=X)}, "predict run u.npz", 3, ("u.npz", "arrays came", "table")),
     "a table for arrays": ("array", T, "predict run t.csv", 3, ("t.csv", "a table came", "arrays")),
     "rows of another shape": ("array", {"u.npz": npz(X=X[:, :2])}, "predict run u.npz", 3, ("u.npz", "(2,)", "(3,)")),
+    "the parts of a training file": (
+        "array", {"u.npz": npz(X_train=X, X_test=X)}, "predict run u.npz", 3, ("u.npz", "X_test", "save the rows to predict as X"),
+    ),
     "a single number": ("array", {"u.npy": npy(np.array(3.5))}, "predict run u.npy", 3, ("u.npy",)),
     "a pickled array": ("array", {"u.npy": npy(np.array([Canary()]))}, "predict run u.npy", 8, ("u.npy", "pickled")),
     "predictions of an unknown ending": ("table", T, "predict run t.csv -o p.xyz", 2, ("p.xyz", "'.xyz'", ".csv")),
@@ -619,9 +648,6 @@ RUNS: dict[str, tuple[str, Mapping[str, Content | Callable[[Path], bytes]], str,
     "a record that is empty": ("table", {"run/run.json": ""}, "report run", 4, ("run.json",)),
     "a record nested without end": ("table", {"run/run.json": "[" * 99_999}, "test run", 4, ("run.json",)),
     "a record without its entries": ("table", {"run/run.json": RUN_TEXT}, "test run", 4, ("run.json",)),
-    "a record without its entries, listed": (
-        "table", {"run/run.json": '{"status": "done", "task": 5}'}, "runs .", 4, ("run.json",),
-    ),
     "a config that is no TOML": ("table", {"run/config.toml": "["}, "predict run t.csv", 4, ("config.toml",)),
     "a config of another setting": (
         "table", {"run/config.toml": "[data]\nsorce = 1\n"}, "predict run t.csv", 4, ("config.toml", "sorce"),

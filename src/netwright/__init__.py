@@ -27,7 +27,13 @@ _WHERE = {
 __all__ = ["NetwrightError", "Run", "load", "runs", "show", "train"]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("netwright")
     if name not in _WHERE:
         raise AttributeError(f"module 'netwright' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(_WHERE[name]), name)

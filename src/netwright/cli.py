@@ -43,7 +43,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="netwright", prog_name="netwright")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
-def cli(debug: bool) -> None:
+def cli(debug: bool) -> None:  # main takes --debug out before click sees it; here it stands in the help
     """From a data file to a trained, tested and usable neural network, in PyTorch's own words.
 
     \b
@@ -356,7 +356,8 @@ def schema() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code of the design: every error is one line on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
+    debug = "--debug" in words  # wherever it stands
+    words = [word for word in words if word != "--debug"]
     sys.exit(_guarded(lambda: cli.main(args=words, prog_name="netwright", standalone_mode=False), debug))
 
 
@@ -366,6 +367,9 @@ def _guarded(action: Callable[[], Any], debug: bool) -> int:
         action()
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.NoSuchOption as error:
+        message = error.format_message().rstrip(".")
+        return _fail(f"{message}; settings are changed with --set PATH=VALUE, such as --set training.epochs=3", 2, debug)
     except click.ClickException as error:
         return _fail(error.format_message().rstrip("."), error.exit_code, debug)
     except (click.Abort, KeyboardInterrupt):

@@ -65,6 +65,11 @@ class SafetyError(NetwrightError):
     exit_code = 8
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's message, or the kind of error where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """Return up to ``count`` known names that resemble ``name``, best first; upper and lower case count little."""
     lowered: dict[str, str] = {}

@@ -66,7 +66,13 @@ INFERRED: dict[str, tuple[Sequence[Any] | pa.Array, str, str]] = {
     "dates": (["2024-01-31", "2024-02-01"], "c", "date"),
     "dates with times": (["2024-01-31T12:00:00", "2024-02-01 06:30", "2024-02-01T06:30:00.5Z"], "c", "date"),
     "dates and missing": (["2024-01-31", "", "?"], "c", "date"),
-    "dates of another order": (["31/01/2024", "01/02/2024", "31/01/2024"], "c", "category"),
+    "basic dates": (["20140502T000000", "20140503T0000", "20140503T120000Z"], "c", "date"),
+    "names with leading zeros": (["01234", "98101", "01234"], "c", "category"),
+    "one leading zero": (["007", "12", "3"], "c", "category"),
+    "zeros alone": (["0", "10", "0"], "c", "number"),
+    "names with leading zeros that all differ": ([f"{row * 37:05}" for row in range(30)], "c", "identifier"),
+    "fractions with leading zeros": (["00.5", "01.25"], "c", "number"),
+    "a few slash dates among words": (["1/2/2024", "soon", "late"], "c", "category"),
     "a row number": ([str(row) for row in range(20)], "c", "identifier"),
     "a row number, typed": (list(range(100, 130)), "c", "identifier"),
     "19 rows are too few to tell": ([str(row) for row in range(19)], "c", "number"),
@@ -94,7 +100,7 @@ def test_the_kind_of_a_column_is_inferred(name: str) -> None:
     encoder, notes, table = learn(values, column)
     assert [found.kind for found in encoder.columns] == [kind, "number"]
     assert encoder.matrix(table).shape == (len(values), 1 if kind in ("identifier", "ignore") else 2)
-    assert bool(notes) == (kind in ("identifier", "ignore"))
+    assert bool(notes) == (kind in ("identifier", "ignore") or "leading zero" in name and kind == "category")
     assert all(repr(column) in note for note in notes)
 
 
@@ -136,8 +142,62 @@ def test_an_identifier_is_left_out_with_a_remark_that_says_how_to_use_it() -> No
 def test_free_text_is_refused_with_advice() -> None:
     with pytest.raises(DataError) as problem:
         learn(texts(40, 6), "review")
-    for words in ("'review' holds free text", "40 different values", "6 words", 'data.ignore = ["review"]', '"category"'):
+    for words in (
+        "'review' holds free text",
+        "40 different values",
+        "6 words",
+        """--set 'data.ignore=["review"]'""",
+        '"category"',
+    ):
         assert words in str(problem.value)
+
+
+def test_all_columns_of_free_text_are_named_with_one_option() -> None:
+    table = table_of(one=texts(40, 6), two=texts(40, 4), x=[0.5] * 40)
+    with pytest.raises(DataError, match=r"""'one' holds free text.*'two' too.*--set 'data.ignore=\["one", "two"\]'"""):
+        learn_columns(table, np.arange(40), table.names, {}, Markers())
+
+
+def test_names_with_leading_zeros_keep_them_and_may_be_read_as_numbers() -> None:
+    encoder, notes, _ = learn(["01234", "98101", "00501"], "zip")
+    assert encoder.columns[0].levels == ("00501", "01234", "98101")
+    assert "'zip' holds numbers with leading zeros" in notes[0]
+    assert cells(["01234", "98101", "00501"], kind="number") == [1234, 98101, 501]
+
+
+@pytest.mark.parametrize(
+    "text", ["31/01/2024", "1/2/24", "31.01.2024", "1.2.24", "2024/01/31", "01/31/2024 12:30", "1/2/24 1:05 PM"]
+)
+@pytest.mark.parametrize("mark", [".", ","])
+def test_dates_of_an_unknown_order_are_refused_with_advice(text: str, mark: str) -> None:
+    with pytest.raises(DataError) as problem:
+        learn([*[text] * 19, "?", "later"], "day", decimal=mark)
+    for words in ("t: column 'day'", repr(text), "2024-01-31", '"category"', """--set 'data.ignore=["day"]'"""):
+        assert words in str(problem.value)
+    assert learn([text, text], "day", kind="category")[0].columns[0].kind == "category"
+
+
+def test_money_is_no_category() -> None:
+    with pytest.raises(DataError, match=r"column 'c': '\$1,000' is no number; write plain numbers"):
+        learn([f"${row},000" for row in range(1, 40)])
+
+
+# the cell in a column of numbers, the advice
+ADVICE = {
+    "1,234.5": "remove the thousands mark",
+    "1,5": 'set data.decimal = ","',
+    "$5": "currency",
+    "x": "data.missing_values",
+}
+
+
+@pytest.mark.parametrize("text", ADVICE)
+def test_the_advice_for_a_cell_that_is_no_number_fits_the_cell(text: str) -> None:
+    encoder, _, table = learn(["2"] * 19 + [text], rows=range(19))
+    with pytest.raises(DataError) as problem:
+        encoder.matrix(table)
+    assert ADVICE[text] in str(problem.value)
+    assert ("missing_values" in str(problem.value)) == (text == "x")
 
 
 @pytest.mark.parametrize("marker", [*MISSING_VALUES, " ?", "  ", " NA ", "\t"])
@@ -171,7 +231,7 @@ NUMBERS: dict[str, tuple[str, str, float]] = {
     "whole": ("12", ".", 12.0),
     "plus": ("+12", ".", 12.0),
     "minus": ("-12.5", ".", -12.5),
-    "leading zeros": ("007", ".", 7.0),
+    "leading zeros": ("007.0", ".", 7.0),
     "exponent": ("1.5e-3", ".", 0.0015),
     "capital exponent": ("1E+2", ".", 100.0),
     "no digit before the point": (".5", ".", 0.5),
@@ -236,6 +296,10 @@ DATES = {
     "a space between": ("1970-01-02 06:00:00", 1.25),
     "without seconds": ("1970-01-02 18:00", 1.75),
     "with fractions": ("1970-01-02T12:00:00.250", 1.5),
+    "with many fractions": ("1970-01-02T12:00:00.250000001Z", 1.5),
+    "basic": ("19700102T120000", 1.5),
+    "basic, without seconds": ("19700102T1200", 1.5),
+    "basic, Zulu": ("19700102T120000Z", 1.5),
     "Zulu": ("1970-01-02T12:00:00Z", 1.5),
     "Zulu without seconds": ("1970-01-02T12:00Z", 1.5),
     "a leap day": ("2024-02-29", 19782.0),
@@ -347,6 +411,12 @@ def test_no_column_to_learn_from_is_an_error() -> None:
     table = table_of(c=["1", "2"])
     with pytest.raises(DataError, match="no column is left to learn from"):
         learn_columns(table, np.arange(2), ["c"], {"c": "ignore"}, Markers())
+
+
+def test_no_column_to_learn_from_says_why() -> None:
+    table = table_of(who=[f"user{row}" for row in range(30)], gap=[""] * 30)
+    with pytest.raises(DataError, match=r"no column is left.*'who' looks like an identifier.*'gap' is empty"):
+        learn_columns(table, np.arange(30), table.names, {}, Markers())
 
 
 def test_a_kind_for_a_column_that_is_not_there_names_the_nearest() -> None:

@@ -258,7 +258,21 @@ def test_arrays_are_standardised_per_channel(name: str) -> None:
     np.testing.assert_allclose(found.numpy(), expected_array(values, layout, axis, rows), atol=2e-6)
 
 
-DTYPES = ["float64", "float32", "float16", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool"]
+DTYPES = [
+    "longdouble",
+    "float64",
+    "float32",
+    "float16",
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "uint32",
+    "int32",
+    "uint64",
+    "int64",
+    "bool",
+]
 BIG = [">f8", ">f4", ">f2", ">u2", ">i2", ">i4", ">i8", ">u4", ">u8"]
 
 
@@ -317,6 +331,52 @@ def test_codes_of_arrays_stay_whole() -> None:
         found = fit_arrays(raw, np.arange(30), "codes").prepare(raw)["X"]
         assert found.dtype == torch.int64
         assert found.tolist() == raw.inputs["X"].tolist()
+
+
+# the codes of new rows, words of the message or None
+CODES: dict[str, tuple[np.ndarray, str | None]] = {
+    "all known": (np.array([[0, 1], [2, 9]]), None),
+    "unsigned": (np.array([[0, 1], [2, 9]], np.uint8), None),
+    "big-endian": (np.array([[0, 1], [2, 10]], ">i4"), "a: row 2: array 'X' holds the code 10 at [1]"),
+    "below zero": (np.array([[0, 1], [-2, 9]]), "a: row 2: array 'X' holds the code -2 at [0]"),
+    "too large": (np.array([[300, 1], [2, 9]]), "numbers from 0 to 9"),
+    "no whole number": (np.array([[0, 1.5], [2, 9]]), "holds the code 1.5"),
+    "missing": (np.array([[0, np.nan], [2, 9]]), "holds the code nan"),
+}
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_codes_beyond_the_limit_are_named_by_row(name: str) -> None:
+    codes, words = CODES[name]
+    preparation = again(fit_arrays(arrays_of(images((2,), np.int64) % 10), np.arange(30), "codes", 10))
+    if words is None:
+        assert preparation.prepare(arrays_of(codes))["X"].tolist() == codes.tolist()
+        return
+    with pytest.raises(DataError) as problem:
+        preparation.prepare(arrays_of(codes))
+    assert words in str(problem.value)
+
+
+def test_a_saved_preparation_without_a_limit_still_loads() -> None:
+    preparation = fit_arrays(arrays_of(images((2,), np.int64)), np.arange(30), "codes")
+    described = preparation.to_json()
+    del described["modules"]["X"]["limit"]
+    old = Preparation.from_json(described, preparation.modules.state_dict())
+    assert old.prepare(arrays_of(np.array([[-5, 7]])))["X"].tolist() == [[-5, 7]]
+
+
+def test_what_is_learned_does_not_depend_on_the_threads() -> None:
+    values = np.random.default_rng(0).normal(size=(5000, 3, 40))
+    data = pd.DataFrame(np.random.default_rng(1).normal(size=(100_000, 3)), columns=["a", "b", "c"])
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            of_arrays = learned(fit_arrays(arrays_of(values, "NCT"), np.arange(5000), "standardize"))
+            found.append((of_arrays, learned(prepared_table(data, np.arange(100_000), "quantile")[0])))
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_constant_channel_becomes_zero() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ import pytest
 import torch
 
 from netwright.data.arrays import Arrays
+from netwright.data.objects import as_array
 from netwright.data.sources import (
     Reading,
-    as_array,
     combine,
     count_fields,
+    declared_form,
     digest_raw,
     digest_source,
     from_objects,
@@ -24,7 +27,7 @@ from netwright.data.sources import (
     read_source,
 )
 from netwright.data.tables import Table, TextOptions
-from netwright.errors import DataError
+from netwright.errors import DataError, SafetyError
 
 X, Y = np.arange(12.0).reshape(4, 3), np.array([0, 1, 0, 1])
 
@@ -81,6 +84,11 @@ REFUSED: dict[str, tuple[str, Reading, str]] = {
     "a folder": ("folder", Reading(), "folder: a folder came"),
     "an unknown ending": ("t.xyz", Reading(), "ending '.xyz' is unknown"),
     "an ending that only looks like idx": ("index.xyz", Reading(), "ending '.xyz' is unknown"),
+    "a sheet": ("t.xlsx", Reading(), "ending '.xlsx' is unknown"),
+    "a sheet, what to do": ("t.XLS", Reading(), "save the sheet as CSV"),
+    "a packed table": ("t.csv.gz", Reading(), "unpack it first"),
+    "an address": ("https://example.org/t.csv", Reading(), "download it first"),
+    "an address of a store": ("s3://bucket/t.parquet", Reading(), "download it first"),
     "no ending": ("plain", Reading(), "plain"),
     "npy without a target": ("t.npy", Reading(), "t.npy: one array without a target"),
     "npy with another target": ("t.npy", Reading(target=("gone.npy",)), "gone.npy"),
@@ -94,7 +102,7 @@ REFUSED: dict[str, tuple[str, Reading, str]] = {
 def test_a_source_that_cannot_be_read_is_told_in_one_line(name: str, tmp_path: Path) -> None:
     file, reading, words = REFUSED[name]
     (tmp_path / "folder").mkdir()
-    for other in ("t.xyz", "index.xyz", "plain"):
+    for other in ("t.xyz", "index.xyz", "plain", "t.xlsx", "t.XLS", "t.csv.gz"):
         (tmp_path / other).write_text("a,b\n1,2\n")
     write(tmp_path, "t.npy")
     write(tmp_path, "u-images-idx3-ubyte")
@@ -103,7 +111,7 @@ def test_a_source_that_cannot_be_read_is_told_in_one_line(name: str, tmp_path: P
     (tmp_path / "v-labels-idx1-ubyte").unlink()
     (tmp_path / "zero.idx").write_bytes(idx(np.array(7)))
     with pytest.raises(DataError) as problem:
-        read_source(str(tmp_path / file), reading)
+        read_source(file if "://" in file else str(tmp_path / file), reading)
     assert words in str(problem.value)
     assert "\n" not in str(problem.value)
 
@@ -120,6 +128,65 @@ def test_an_npz_may_hold_its_own_parts(tmp_path: Path) -> None:
     parts = read_parts(str(tmp_path / "t.npz"), Reading())
     assert {name: part.rows for name, part in parts.items()} == {"train": 4, "valid": 2, "test": 1}
     assert parts["test"].place(0) == "t.npz (test): row 1"
+
+
+def test_rows_to_predict_are_not_looked_for_among_the_parts_of_a_training_file(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", X_train=X, y_train=Y, X_test=X)
+    with pytest.raises(DataError, match=r"X_train, y_train, X_test came.*save the rows to predict as X"):
+        read_source(str(tmp_path / "t.npz"), Reading(), target_needed=False)
+    with pytest.raises(DataError, match="save the test rows as X and y"):
+        read_source(str(tmp_path / "t.npz"), Reading())
+
+
+# the file, how it is read, what its header declares
+DECLARED: dict[str, tuple[str, Reading, tuple[tuple[int, ...], str | None] | None]] = {
+    "npz": ("t.npz", Reading(), ((3,), None)),
+    "npz with a layout": ("t.npz", Reading(layout="NT"), ((3,), "NT")),
+    "npz of capitals": ("T.NPZ", Reading(), ((3,), None)),
+    "npz with its parts": ("parts.npz", Reading(), ((3,), None)),
+    "npz with more arrays": ("more.npz", Reading(), ((3,), None)),
+    "npz of which an input is named": ("more.npz", Reading(inputs=("group",)), ((), None)),
+    "npy": ("t.npy", Reading(target=("labels.npy",)), ((3,), None)),
+    "idx": ("t-images-idx3-ubyte", Reading(), ((2, 2), "NHW")),
+    "idx, packed": ("p-images-idx3-ubyte.gz", Reading(), ((2, 2), "NHW")),
+    "idx with a layout": ("t-images-idx3-ubyte", Reading(layout="NTC"), ((2, 2), "NTC")),
+    "a table named like idx": ("my_idx.csv", Reading(), None),
+    "a set": ("sklearn:digits", Reading(), None),
+    "no file": ("gone.npz", Reading(), None),
+}
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_the_header_of_an_array_file_declares_what_reading_gives(name: str, tmp_path: Path) -> None:
+    file, reading, expected = DECLARED[name]
+    for other in ("t.npz", "t.npy", "t-images-idx3-ubyte", "my_idx.csv"):
+        write(tmp_path, other)
+    (tmp_path / "T.NPZ").write_bytes((tmp_path / "t.npz").read_bytes())
+    np.savez(tmp_path / "parts.npz", X_train=X, y_train=Y, X_test=X[:1], y_test=Y[:1])
+    np.savez(tmp_path / "more.npz", X=X, y=Y, group=Y)
+    (tmp_path / "p-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros((4, 2, 2)))))
+    (tmp_path / "p-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(Y)))
+    path = file if ":" in file else str(tmp_path / file)
+    assert declared_form(path, reading) == expected
+    if expected is not None:
+        raw = next(iter(read_parts(path, reading).values()))
+        assert isinstance(raw, Arrays)
+        assert (next(iter(raw.inputs.values())).shape[1:], raw.layout) == expected
+
+
+@pytest.mark.parametrize("file", ["t.npz", "t.npy", "t-images-idx3-ubyte", "p-images-idx3-ubyte.gz"])
+def test_a_damaged_header_is_told_in_one_line(file: str, tmp_path: Path) -> None:
+    path = tmp_path / file
+    good = gzip.compress(idx(np.zeros((4, 2, 2)))) if file.endswith(".gz") else write(tmp_path, file).read_bytes()
+    generator = np.random.default_rng(0)
+    for trial in range(300):
+        damaged = bytearray(good)
+        for place in generator.integers(0, len(good), 1 + trial % 20):
+            damaged[place] = generator.integers(256)
+        path.write_bytes(bytes(damaged)[: generator.integers(len(good)) + 1])
+        for read in (declared_form, read_source):
+            with contextlib.suppress(DataError, SafetyError):
+                read(str(path), Reading(target=("labels.npy",) if file.endswith("npy") else None))
 
 
 def test_an_npz_without_parts_is_read_whole(tmp_path: Path) -> None:
@@ -161,9 +228,41 @@ DIFFERENT: dict[str, tuple[Any, Any]] = {
 
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_the_digest_of_rows_in_memory_tells_them_apart(name: str) -> None:
-    one, other = (from_objects(value, None, None) for value in DIFFERENT[name])
-    assert digest_raw(one) == digest_raw(from_objects(DIFFERENT[name][0], None, None))
+    one, other = (from_objects(value, None, None)[0] for value in DIFFERENT[name])
+    assert digest_raw(one) == digest_raw(from_objects(DIFFERENT[name][0], None, None)[0])
     assert digest_raw(one) != digest_raw(other)
+
+
+# two tables of equal content
+SAME: dict[str, tuple[pa.Table, pa.Table]] = {
+    "cut out of a longer one": (
+        pa.table({"a": [True, False, None], "b": ["x", None, "y"]}),
+        pa.table({"a": [True, True, False, None, True], "b": ["w", "x", None, "y", "z"]}).slice(1, 3),
+    ),
+    "in pieces": (pa.table({"a": [1, 2, 3]}), pa.concat_tables([pa.table({"a": [1]}), pa.table({"a": [2, 3]})])),
+    "views": (
+        pa.table({"a": pa.array(["a long text beyond twelve", "b"], pa.string_view())}),
+        pa.table(
+            {"a": pa.array(["c", "another text beyond twelve", "a long text beyond twelve", "b"], pa.string_view())}
+        ).slice(2),
+    ),
+    "behind a missing cell": (
+        pa.table({"a": pa.array([1, None, 3])}),
+        pa.table({"a": pa.Array.from_buffers(pa.int64(), 3, [pa.py_buffer(b"\x05"), pa.array([1, 9, 3]).buffers()[1]])}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_the_digest_of_a_table_is_that_of_its_content(name: str) -> None:
+    one, other = (digest_raw(from_objects(table, None, None)[0]) for table in SAME[name])
+    assert one == other
+
+
+def test_a_dictionary_column_has_the_digest_of_its_texts() -> None:
+    texts = pa.table({"a": ["x", "y", "x"]})
+    coded = pa.table({"a": texts.column("a").dictionary_encode()})
+    assert digest_raw(from_objects(texts, None, None)[0]) == digest_raw(from_objects(coded, None, None)[0])
 
 
 OBJECTS: dict[str, tuple[Any, Any]] = {
@@ -178,7 +277,8 @@ OBJECTS: dict[str, tuple[Any, Any]] = {
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_python_objects_of_every_kind_give_the_same_arrays(name: str) -> None:
-    raw = from_objects(OBJECTS[name], None, "NC")
+    raw, names = from_objects(OBJECTS[name], None, "NC")
+    assert names is None
     assert isinstance(raw, Arrays)
     np.testing.assert_array_equal(raw.inputs["X"], X)
     assert raw.target is not None
@@ -188,7 +288,8 @@ def test_python_objects_of_every_kind_give_the_same_arrays(name: str) -> None:
 
 @pytest.mark.parametrize("labels", [Y, Y.tolist(), pd.Series(Y, name="z"), pa.array(Y)])
 def test_a_frame_and_its_target_become_one_table(labels: Any) -> None:
-    raw = from_objects((pd.DataFrame({"a": [1, 2, 3, 4]}), labels), None, None)
+    raw, names = from_objects((pd.DataFrame({"a": [1, 2, 3, 4]}), labels), None, None)
+    assert names == ("z" if isinstance(labels, pd.Series) else "target",)
     assert isinstance(raw, Table)
     assert raw.names == ["a", "z" if isinstance(labels, pd.Series) else "target"]
     assert raw.columns[raw.names[1]].to_pylist() == Y.tolist()

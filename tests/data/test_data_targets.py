@@ -50,8 +50,12 @@ INFERRED: dict[str, tuple[Any, str, tuple[Any, ...], list[Any]]] = {
     "large strings": (pa.array(["a", "b"], pa.large_string()), "binary", ("a", "b"), [0, 1]),
     "fractions": (["1.5", "2", "2"], "regression", (), [[1.5], [2.0], [2.0]]),
     "typed fractions": ([1.5, 2.0], "regression", (), [[1.5], [2.0]]),
-    "decimals": (pa.array([1, 2], pa.decimal128(5, 2)), "regression", (), [[1.0], [2.0]]),
-    "exponents": (["1e3", "2e3"], "regression", (), [[1000.0], [2000.0]]),
+    "decimals": (pa.array([1, 2, 3], pa.decimal128(5, 2)), "regression", (), [[1.0], [2.0], [3.0]]),
+    "exponents": (["1e3", "2e3", "3e3"], "regression", (), [[1000.0], [2000.0], [3000.0]]),
+    "two whole fractions": ([0.0, 1.0, 1.0], "binary", (0, 1), [0, 1, 1]),
+    "two whole fractions as texts": (["1.0", "-1.0", "1.0"], "binary", (-1, 1), [1, 0, 1]),
+    "signs and texts": (["+1", "-1", "+1"], "binary", (-1, 1), [1, 0, 1]),
+    "leading zeros": (["007", "012", "7"], "multiclass", ("007", "012", "7"), [0, 1, 2]),
 }
 
 
@@ -69,7 +73,7 @@ def test_the_task_is_inferred_and_labels_keep_their_type(name: str) -> None:
 @pytest.mark.parametrize(("count", "task"), [(2, "binary"), (3, "multiclass"), (20, "multiclass"), (21, "regression")])
 def test_whole_numbers_are_classes_up_to_twenty_values(count: int, task: str, spell: Any) -> None:
     target = from_cells([spell(value) for value in counted(count)])
-    expected = "regression" if spell is float else task
+    expected = "regression" if spell is float and count > 2 else task
     assert target.task == expected
     assert len(target.classes) == (0 if expected == "regression" else count)
 
@@ -86,6 +90,8 @@ WRITTEN: dict[str, tuple[Any, str, tuple[Any, ...], list[Any]]] = {
     "booleans as values": ([True, False], "regression", (), [[1.0], [0.0]]),
     "many whole numbers as classes": (list(range(30)), "multiclass", tuple(range(30)), list(range(30))),
     "two classes as many": (["a", "b"], "multiclass", ("a", "b"), [0, 1]),
+    "whole fractions as classes": ([0.0, 1.0, 2.0], "multiclass", (0, 1, 2), [0, 1, 2]),
+    "leading zeros as values": (["007", "012"], "regression", (), [[7.0], [12.0]]),
     "fractions as classes": ([0.5, 1.5, 0.5], "binary", (0.5, 1.5), [0, 1, 0]),
 }
 
@@ -134,6 +140,14 @@ def test_the_labels_of_arrays_keep_their_type(values: list[Any]) -> None:
     assert [target.classes[place] for place in target.values] == values
 
 
+def test_two_whole_fractions_of_an_array_are_two_classes() -> None:
+    for dtype in (np.float64, np.float32, ">f4"):
+        target = from_array(np.array([0.0, 1.0, 0.0], dtype))
+        assert (target.task, target.classes, target.values.tolist()) == ("binary", (0, 1), [0, 1, 0])
+        assert [type(label) for label in target.classes] == [int, int]
+    assert from_array(np.array([[0.0, 1.0], [1.0, 0.0]])).task == "regression"
+
+
 def test_a_decimal_comma_holds_for_the_target_too() -> None:
     markers = Markers(decimal=",")
     assert from_cells(["1,5", "2", "1.234,5"], markers=markers).values.tolist() == [[1.5], [2.0], [1234.5]]
@@ -146,6 +160,9 @@ LATER: dict[str, tuple[Any, Any, list[int]]] = {
     "whole numbers as texts": ([3, 5, 3], ["5", "3"], [1, 0]),
     "texts that are whole numbers in the later rows": (["1", "2", "3+"], ["2", "1"], [1, 0]),
     "texts that are typed whole numbers in the later rows": (["1", "2", "3+"], [2, 1], [1, 0]),
+    "leading zeros": (["007", "012"], ["012", "007"], [1, 0]),
+    "leading zeros that the later rows have no more": (["007", "12"], ["12", "12"], [1, 1]),
+    "whole fractions": ([0.0, 1.0], [1.0, 1.0], [1, 1]),
     "whole numbers as fractions": ([0, 1, 0], [1.0, 0.0], [1, 0]),
     "booleans": ([True, False], [True, True], [1, 1]),
     "booleans as texts": ([True, False], ["True", "False"], [1, 0]),
@@ -176,6 +193,12 @@ BAD: dict[str, tuple[Any, str | None, Sequence[Any] | None, str]] = {
     "one number": ([1, 1, 1], None, None, "target 'y' holds one class only (1, 3 rows)"),
     "three classes for two": (["a", "b", "c"], "binary", None, "holds 3 classes; binary needs 2"),
     "names": ([f"name{row}" for row in range(60)], None, None, "60 different texts in 60 rows"),
+    "decimal commas": ([f"{row},5" for row in range(60)], None, None, 'set data.decimal = ","'),
+    "thousands marks": ([f"{row},000,000" for row in range(1, 60)], None, None, "remove the thousands mark"),
+    "one thousands mark each": ([f"{row},000" for row in range(1, 60)], None, None, "remove the thousands mark, or"),
+    "money": ([f"${row},000" for row in range(1, 60)], None, None, "without currency signs"),
+    "many rows of money": ([f"${row % 30},000" for row in range(300)], None, None, "without currency signs"),
+    "money in a regression": (["$1,000", "$2,000"], "regression", None, "without currency signs"),
     "a new class": (["a", "b", "c"], "binary", ("a", "b"), "t: row 3: target 'y': class 'c' was not seen in training"),
     "a new number": (
         [0, 7],

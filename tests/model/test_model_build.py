@@ -468,6 +468,9 @@ def test_a_file_of_own_code_that_fails_is_named(text: str, part: str, tmp_path: 
 
 def test_a_config_alone_never_runs_code_and_the_refusal_shows_what_to_type(tmp_path: Path) -> None:
     file = tmp_path / "my_net.py"
+    for path in (file, tmp_path / "other.py"):
+        path.write_text("")
+    (tmp_path / "x").mkdir()
     with pytest.raises(SafetyError) as caught:
         refuse_unnamed(f"{file}:Net", [tmp_path / "other.py"], "netwright train c.toml")
     assert str(caught.value).endswith(f"netwright train c.toml --code {file}")

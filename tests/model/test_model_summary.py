@@ -148,7 +148,7 @@ class Pair(nn.Module):
 
 
 def test_a_forward_that_fails_is_one_line_with_the_shapes_it_was_given() -> None:
-    message = "model: the network fails on the data (x (2, 4)): 'no such thing'; mend its forward"
+    message = "model: the network fails on the data (x (2, 4)): KeyError: 'no such thing'; mend its forward"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         summarize(Failing(), {"x": torch.zeros(6, 4)})
     with pytest.raises(ConfigError, match="the network gives tuple; expected one tensor"):

@@ -217,6 +217,8 @@ def test_runs_lists_what_is_there(tmp_path: Path) -> None:
     found = nw.runs(tmp_path / "runs")
     assert [Path(entry["run"]).name for entry in found] == ["a", "b"]
     assert all(entry["status"] == "done" and 0 <= entry["test"]["accuracy"] <= 1 for entry in found)
+    (tmp_path / "runs" / "b" / "test.json").write_text('{"metrics": 5}')
+    assert [entry["status"] for entry in nw.runs(tmp_path / "runs")] == ["damaged", "done"]
     with pytest.raises(ConfigError, match="no such folder"):
         nw.runs(tmp_path / "nowhere")
 

@@ -191,11 +191,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_the_bad_update(tmp_path: 
     def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         steps.append(1)
         value = nn.functional.mse_loss(output, target)
-        return value * float("nan") if len(steps) == 6 else value  # the first two are the check and none of training
+        return value * float("nan") if len(steps) == 6 else value  # the first two calls are the trial
 
     steps: list[int] = []
     X, y = np.random.default_rng(0).normal(size=(2, 60, 3))
-    with pytest.raises(DivergedError, match=r"the loss is nan at step 5 \(epoch 2\).*lower the learning rate"):
+    with pytest.raises(DivergedError, match=r"the loss is nan at step 4 \(epoch 2\).*lower the learning rate"):
         nw.train(
             data=(X, y[:, :1]), loss=loss, layers=["Linear()"], epochs=5, batch_size=16, run_dir=tmp_path / "run",
             split={"valid": 0, "test": 0.2},

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from netwright.config.values import shortened
 from netwright.errors import ConfigError, SafetyError
 
 PREFIXES = ("nn", "torch.nn", "optim", "torch.optim")
@@ -92,24 +93,73 @@ def parse_call(text: str, where: str) -> Call:
     """
     if len(text) > LONGEST_TEXT:
         raise SafetyError(f"{where}: a text of {len(text)} characters came; at most {LONGEST_TEXT} are read; shorten it")
-    shown = text if len(text) <= 80 else text[:77] + "..."
+    shown = shortened(text)
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", text.strip()) and "__" not in text:
         name = text.strip().rpartition(".")[2]
         raise ConfigError(f"{where}: {shown!r} came; expected a call with brackets; write {name}()")
+    tree = _parsed(text.strip().rstrip(","), where, shown)
+    if not isinstance(tree, ast.Call):
+        _refuse_code(tree, where, shown)
+        raise ConfigError(f"{where}: {shown!r} came; expected a call such as Linear(64); write the name with brackets")
+    return _call(tree, where, shown, 0)
+
+
+def layer_texts(text: str, where: str) -> list[str]:
+    """Read several constructor texts that were written as one, without evaluating anything.
+
+    Args:
+        text: ``Flatten(), Linear()``, ``[Linear(8), Linear()]`` or ``nn.Sequential(nn.Linear(8), nn.ReLU())``.
+        where: The setting, for messages.
+
+    Returns:
+        One text per layer; a bare name stays as it is, for the registry to answer.
+
+    Raises:
+        ConfigError: A part is no call.
+        SafetyError: The text hides code.
+
+    Example:
+        >>> layer_texts("[nn.Linear(8), ReLU()]", "model.layers")
+        ['Linear(8)', 'ReLU()']
+    """
+    if len(text) > LONGEST_TEXT:
+        raise SafetyError(f"{where}: a text of {len(text)} characters came; at most {LONGEST_TEXT} are read; shorten it")
+    if not re.search(r"[()\[\],]", text):
+        return [text]
+    shown = shortened(text)
+    found = _parsed(f"[\n{text}\n]", where, shown)
+    parts = found.elts if isinstance(found, ast.List) else [found]
+    if len(parts) == 1 and isinstance(parts[0], ast.List | ast.Tuple):
+        parts = parts[0].elts
+    if len(parts) == 1 and isinstance(parts[0], ast.Call) and _dotted(parts[0].func).rpartition(".")[2] == "Sequential":
+        return [str(child) for child in _call(parts[0], where, shown, 0).children()]
+    return [_layer_text(part, f"{where}.{place}", shown) for place, part in enumerate(parts)]
+
+
+def _layer_text(tree: ast.expr, where: str, shown: str) -> str:
+    if isinstance(tree, ast.Call):
+        return str(_call(tree, where, shown, 0))
+    if isinstance(tree, ast.Constant) and isinstance(tree.value, str):
+        return tree.value
+    dotted = _dotted(tree)
+    if dotted and "__" not in dotted:
+        return dotted
+    _refuse_code(tree, where, shown)
+    raise ConfigError(f"{where}: {shown!r} came; expected calls such as Linear(64), ReLU(); write each with brackets")
+
+
+def _parsed(text: str, where: str, shown: str) -> ast.expr:
+    """Return the syntax tree of an expression; nothing is evaluated."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
-            tree = ast.parse(text.strip().rstrip(","), mode="eval").body
+            return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else "it cannot be read"
         raise ConfigError(
             f"{where}: {shown!r} came ({reason}); expected a call such as Linear(64); check the brackets and quotes"
         ) from None
-    if not isinstance(tree, ast.Call):
-        _refuse_code(tree, where, shown)
-        raise ConfigError(f"{where}: {shown!r} came; expected a call such as Linear(64); write the name with brackets")
-    return _call(tree, where, shown, 0)
 
 
 def _call(tree: ast.Call, where: str, shown: str, depth: int) -> Call:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,15 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from netwright.config import signatures
-from netwright.config.calls import CONTAINERS, Call, parse_call
+from netwright.config.calls import CONTAINERS, Call, layer_texts
+from netwright.config.hints import advice
+from netwright.config.problems import problems
 from netwright.config.schema import DataConfig, ModelConfig, RunConfig, TrainingConfig
-from netwright.errors import ConfigError, did_you_mean
+from netwright.config.values import refuse_objects, shortened, shown
+from netwright.errors import ConfigError
 
 LARGEST_FILE = 1_000_000  # bytes; a config is written by hand
+LARGEST_RESOLVED = 64_000_000  # bytes; the config of a run folder may list row numbers
 SECTIONS: dict[str, type[BaseModel]] = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}
 PATH_KEYS = (("data", "source"), ("data", "train"), ("data", "valid"), ("data", "test"), ("model", "module"))
 
@@ -33,8 +37,10 @@ def read_file(path: Path) -> dict[str, Any]:
         ConfigError: The file is missing, too large or no TOML.
     """
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ConfigError(f"{path}: {path.stat().st_size} bytes came; a config has at most {LARGEST_FILE}; shorten it")
+        ours = path.name == "config.toml" and (path.parent / "run.json").is_file()
+        size, largest = path.stat().st_size, LARGEST_RESOLVED if ours else LARGEST_FILE
+        if size > largest:
+            raise ConfigError(f"{path}: {size} bytes came; a config has at most {largest}; shorten it")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; expected a readable TOML file; check the path") from error
@@ -81,8 +87,8 @@ def from_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
         elif owner:
             merge(tree, {owner[0]: {name: value}})
         else:
-            known = [field for model in SECTIONS.values() for field in model.model_fields]
-            raise ConfigError(f"{name}={value!r}: no known setting; {did_you_mean(name, [*known, *SECTIONS])}")
+            known = [*SECTIONS, *(field for model in SECTIONS.values() for field in model.model_fields)]
+            raise ConfigError(f"{name}={shown(value)}: no known setting; {advice(name, value, 'keyword', known)}")
     return tree
 
 
@@ -103,6 +109,7 @@ def apply_setting(tree: dict[str, Any], text: str) -> None:
     """
     path, equals, raw = text.partition("=")
     keys = [key.strip() for key in path.split(".")]
+    text = shortened(text)
     if not equals or not all(keys):
         raise ConfigError(f"--set {text}: no setting; expected PATH=VALUE; write for instance training.epochs=50")
     try:
@@ -111,8 +118,15 @@ def apply_setting(tree: dict[str, Any], text: str) -> None:
         value = raw.strip()
     except RecursionError:
         raise ConfigError(
-            f"--set {path}: a value nested too deeply came; expected a number, a text or a flat list"
+            f"--set {shortened(path)}: a value nested too deeply came; expected a number, a text or a flat list"
         ) from None
+    if keys[0] not in SECTIONS:
+        hint = advice(keys[0], value, "set", list(SECTIONS), "".join(f".{key}" for key in keys[1:]))
+        raise ConfigError(f"--set {text}: {keys[0]} is no section; expected a whole path such as training.epochs; {hint}")
+    _set_at(tree, keys, value, text)
+
+
+def _set_at(tree: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
     where: Any = tree
     for depth, key in enumerate(keys[:-1]):
         if depth == 1 and key == "optimizer" and keys[0] == "training":
@@ -120,8 +134,13 @@ def apply_setting(tree: dict[str, Any], text: str) -> None:
         if depth == 1 and key == "layers" and "layers" not in where:
             raise ConfigError(f"--set {text}: the config has no model.layers; expected a list to change; write it first")
         if depth == 1 and key in ("optimizer", "loss", "layers"):
-            where[key] = _set_in_call(where.get(key), keys[2:], value, ".".join(keys[:2]), text)
+            written = where.get(key)
+            if key == "layers" and isinstance(written, str):
+                written = layer_texts(written, "model.layers")
+            where[key] = _set_in_call(written, keys[2:], value, ".".join(keys[:2]), text)
             return
+        if key == "early_stopping" and where.get(key) is True:
+            where[key] = {}
         if not isinstance(where.get(key, {}), dict):
             raise ConfigError(f"--set {text}: {'.'.join(keys[: depth + 1])} is no section; check the path")
         where = where.setdefault(key, {})
@@ -140,8 +159,13 @@ def _set_in_call(text: Any, keys: list[str], value: Any, where: str, setting: st
         return [*text[:place], changed, *text[place + 1 :]]
     if not isinstance(text, str):
         raise ConfigError(f"--set {setting}: {where} is not written in the config; write it first")
-    call = parse_call(text, where)
+    call = signatures.read_call(text, _registry(where), where)
     return str(_set_argument(call, keys, value, where, setting))
+
+
+def _registry(where: str) -> signatures.Registry:
+    kinds = {"training.optimizer": signatures.optimizers, "training.loss": signatures.losses}
+    return kinds.get(where, signatures.layers)()
 
 
 def _set_argument(call: Call, keys: list[str], value: Any, where: str, setting: str) -> Call:
@@ -176,18 +200,12 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: All problems in one line, each with its path.
     """
-    section = tree.get("model")
-    arguments = section.get("arguments") if isinstance(section, Mapping) else None
-    for name, value in arguments.items() if isinstance(arguments, Mapping) else ():
-        if value is None:
-            raise ConfigError(
-                f"model.arguments.{name}: None came; a config has no None; leave it out and let the class default"
-            )
+    refuse_objects(tree)
     plain = _plain(tree)
     try:
         config = RunConfig.model_validate(plain)
     except ValidationError as error:
-        raise ConfigError("; ".join(_problems(error, plain))) from None
+        raise ConfigError("; ".join(problems(error, plain))) from None
     found = config.call_problems()
     if found:
         raise ConfigError("; ".join(found))
@@ -208,48 +226,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     return value
-
-
-def _problems(error: ValidationError, tree: Any) -> list[str]:
-    """Return one text per problem: path, what came, what was expected."""
-    found: dict[str, list[str]] = {}
-    for problem in error.errors(include_url=False):
-        path = _path(problem["loc"], tree)
-        where = ".".join(path) or "config"
-        if problem["type"] == "extra_forbidden":
-            message = f"unknown key; {did_you_mean(path[-1], _known_keys(path[:-1]))}"
-        elif problem["type"] == "value_error":
-            message = str(problem["ctx"]["error"])
-        else:
-            message = f"{problem['input']!r} came; {problem['msg'][0].lower()}{problem['msg'][1:]}"
-        if message not in found.setdefault(where, []):
-            found[where].append(message)
-    return [f"{where}: {' or '.join(messages)}" for where, messages in found.items()]
-
-
-def _path(location: Sequence[Any], tree: Any) -> list[str]:
-    """Return the keys of a problem without the names pydantic adds for the arms of a union."""
-    path: list[str] = []
-    for part in location:
-        if isinstance(tree, dict):
-            if part not in tree:
-                continue
-            tree = tree[part]
-        elif isinstance(tree, list) and isinstance(part, int):
-            tree = tree[part]
-        else:
-            continue
-        path.append(str(part))
-    return path
-
-
-def _known_keys(path: Sequence[str]) -> list[str]:
-    model: Any = RunConfig
-    for key in path:
-        annotation = model.model_fields[key].annotation
-        arms = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(arm for arm in arms if isinstance(arm, type) and issubclass(arm, BaseModel))
-    return list(model.model_fields)
 
 
 def to_toml(config: RunConfig) -> str:

@@ -11,12 +11,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from netwright.config import signatures
-from netwright.config.calls import Call, parse_call
+from netwright.config.calls import Call, layer_texts, parse_call
+from netwright.config.values import shown
 
 Kind = Literal["number", "category", "boolean", "date", "identifier", "ignore"]
 Layout = Literal["NC", "NT", "NTC", "NCT", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC"]
 Share = Annotated[float, Field(ge=0, lt=1)] | Annotated[int, Field(ge=0)]
 Names = str | list[str]
+
+
+def _one_in_a_list(value: Any) -> Any:
+    """Read one text as a list of one."""
+    return [value] if isinstance(value, str) else value
 
 
 class Section(BaseModel):
@@ -42,6 +48,19 @@ class SplitConfig(Section):
     group: str | None = Field(None, description="Column whose equal values never part (patient, site, ...).")
     time: str | None = Field(None, description="Column to sort by: the oldest rows train, the newest test.")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of the split alone.")
+
+    @field_validator("test", "valid", mode="before")
+    @classmethod
+    def _share_or_rows(cls, value: Any) -> Any:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        rows = isinstance(value, list) and all(isinstance(row, int) and not isinstance(row, bool) for row in value)
+        fits = (isinstance(value, int) and value >= 0) or (isinstance(value, float) and 0 <= value < 1)
+        if not (value is None or isinstance(value, str) or rows or (number and fits)):
+            raise ValueError(
+                f"{shown(value)} came; expected a share from 0 to below 1, a whole number of rows, or a list of row "
+                "numbers; write for instance 0.2 or 150"
+            )
+        return value
 
 
 class PreparationConfig(Section):
@@ -89,12 +108,17 @@ class DataConfig(Section):
         None, description="The smaller last batch of an epoch; kept, unless it is one row and a layer is BatchNorm."
     )
 
+    @field_validator("ignore", "columns", "missing_values", mode="before")
+    @classmethod
+    def _single(cls, value: Any) -> Any:
+        return _one_in_a_list(value)
+
     @field_validator("delimiter")
     @classmethod
     def _one_character(cls, value: str | None) -> str | None:
         plain = value is not None and len(value) == 1 and value.isascii() and (value.isprintable() or value == "\t")
         if value is not None and value != "whitespace" and (not plain or value in "\"'"):
-            raise ValueError(f"{value!r} came; expected one character or 'whitespace'")
+            raise ValueError(f"{shown(value)} came; expected one character or 'whitespace'; write for instance ';'")
         return value
 
     @model_validator(mode="after")
@@ -117,11 +141,8 @@ class ModelConfig(Section):
     @field_validator("layers", mode="before")
     @classmethod
     def _one_text(cls, value: Any) -> Any:
-        """Read one text ``nn.Sequential(...)`` as the list of its layers."""
-        if not isinstance(value, str):
-            return value
-        call = parse_call(value, "model.layers")
-        return [str(child) for child in call.children()] if call.name == "Sequential" else [value]
+        """Read one text, ``nn.Sequential(...)`` or ``Flatten(), Linear()``, as the list of its layers."""
+        return layer_texts(value, "model.layers") if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_network(self) -> ModelConfig:
@@ -133,7 +154,9 @@ class ModelConfig(Section):
         if self.layers is not None and not self.layers:
             raise ValueError("an empty list came; expected at least one layer, such as Linear()")
         if self.module is not None and not self.module.rpartition(":")[0].endswith(".py"):
-            raise ValueError(f"module {self.module!r} came; expected FILE.py:ClassName")
+            raise ValueError(
+                f"module {shown(self.module)} came; expected FILE.py:ClassName; write for instance my_net.py:SimpleModel"
+            )
         return self
 
 
@@ -162,12 +185,18 @@ class TrainingConfig(Section):
     )
     engine: Literal["auto", "eager"] = Field("auto", description="How a step is executed.")
 
+    @field_validator("early_stopping", mode="before")
+    @classmethod
+    def _on_or_off(cls, value: Any) -> Any:
+        """Read true as the default section and false as "none"."""
+        return ({} if value else "none") if isinstance(value, bool) else value
+
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str | None) -> str | None:
         kind = (value or "auto").partition(":")
         if kind[0] not in ("auto", "cpu", "cuda", "mps") or (kind[1] and not kind[2].isdecimal()):
-            raise ValueError(f"{value!r} came; expected auto, cpu, cuda, cuda:N or mps")
+            raise ValueError(f"{shown(value)} came; expected auto, cpu, cuda, cuda:N or mps; write one of these")
         return value
 
 
@@ -187,12 +216,14 @@ class RunConfig(Section):
     def call_problems(self) -> list[str]:
         """Return what is wrong with the names in call texts, all of it."""
         found: list[str] = []
-        for place, call in enumerate(self.layer_calls() or []):
-            found += signatures.layer_problems(call, f"model.layers.{place}")
-        for where, registry in (("optimizer", signatures.optimizers()), ("loss", signatures.losses())):
-            text = getattr(self.training, where)
+        texts = [(f"model.layers.{place}", text) for place, text in enumerate(self.model.layers or [])]
+        for where, text in texts:
+            bare = signatures.layers().bare_problem(text, where)
+            found += [bare] if bare else signatures.layer_problems(parse_call(text, where), where)
+        for name, registry in (("optimizer", signatures.optimizers()), ("loss", signatures.losses())):
+            text = getattr(self.training, name)
             if text is not None and not text.startswith("object:"):
-                call = parse_call(text, f"training.{where}")
-                problem = registry.problem(call, f"training.{where}")
+                where = f"training.{name}"
+                problem = registry.bare_problem(text, where) or registry.problem(parse_call(text, where), where)
                 found += [problem] if problem else []
         return found

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from netwright.config.calls import CONTAINERS, Call
-from netwright.errors import ConfigError, did_you_mean
+from netwright.config.calls import CONTAINERS, Call, parse_call
+from netwright.config.values import shortened
+from netwright.errors import ConfigError, did_you_mean, nearest
 
 # The layers torch.nn does not have; their classes stand in model/modules.py.
 OWN_LAYERS: dict[str, tuple[tuple[str, bool], ...]] = {
@@ -51,6 +53,14 @@ UNWANTED = {
     "params": "all parameters of the network are trained",
 }
 
+# What the field or another library calls them, where no prefix of torch's own name is the same.
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "mae": ("L1Loss",), "l2": ("MSELoss",), "rmse": ("MSELoss",), "ce": ("CrossEntropyLoss",), "xent": ("CrossEntropyLoss",),
+    "meansquarederror": ("MSELoss",), "meanabsoluteerror": ("L1Loss",), "logloss": ("CrossEntropyLoss", "BCEWithLogitsLoss"),
+    "binarycrossentropy": ("BCEWithLogitsLoss",), "categoricalcrossentropy": ("CrossEntropyLoss",),
+    "sparsecategoricalcrossentropy": ("CrossEntropyLoss",), "dense": ("Linear",), "fc": ("Linear",), "swish": ("SiLU",),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Registry:
@@ -65,7 +75,7 @@ class Registry:
         if call.name in self.refused:
             return f"{where}: {call.name} came; {self.refused[call.name]}"
         if call.name not in self.known:
-            return f"{where}: {call.name!r} is no known {self.kind}; {did_you_mean(call.name, self.known)}"
+            return f"{where}: {call.name!r} is no known {self.kind}; {self.advice(call.name)}"
         names = [name for name, _ in self.known[call.name]]
         for keyword in call.keywords:
             if keyword in UNWANTED:
@@ -78,6 +88,68 @@ class Registry:
                 f"({', '.join(names)}); write them by keyword"
             )
         return None
+
+    def resembling(self, name: str) -> list[str]:
+        """Return up to three known names: the same but for case, else beginning so, else a synonym, else similar."""
+        key = re.sub(r"[^a-z0-9]", "", name.lower())
+        if not key:
+            return []
+        same = [known for known in self.known if known.lower() == key]
+        begins = [known for known in sorted(self.known, key=len) if len(key) > 1 and known.lower().startswith(key)]
+        synonyms = [known for known in SYNONYMS.get(key.removesuffix("loss"), ()) if known in self.known]
+        stems = {known.lower().removesuffix("loss"): known for known in self.known}
+        similar = [stems[stem] for stem in nearest(key.removesuffix("loss"), stems)]
+        return (same or begins or synonyms or nearest(key, self.known) or similar)[:3]
+
+    def advice(self, name: str) -> str:
+        """Return the question for the nearest known names, or the list of them."""
+        close = self.resembling(name)
+        return f"did you mean {' or '.join(close)}?" if close else did_you_mean(name, self.known)
+
+    def example(self, name: str) -> str:
+        """Return the shortest call of a name, such as ``MaxPool2d(kernel_size=...)``."""
+        inferred = INFERRED.get(name)
+        needed = [parameter for parameter, required in self.known[name] if required and parameter != inferred]
+        if name == "Linear":
+            needed = []
+        return f"{name}({', '.join(f'{parameter}=...' for parameter in needed)})"
+
+    def bare_problem(self, text: str, where: str) -> str | None:
+        """Return what to write instead of a name without brackets, or None where the text is something else."""
+        words = text.strip()
+        if "__" in words or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*([ -][A-Za-z0-9_]+)*", words):
+            return None
+        name = words.rpartition(".")[2]
+        if name in self.refused:
+            return f"{where}: {name} came; {self.refused[name]}"
+        close = self.resembling(name)
+        if close:
+            written = " or ".join(self.example(known) for known in close)
+            return f"{where}: {shortened(text)!r} came; expected a call with brackets; write {written}"
+        if not name.isidentifier():
+            return None
+        return f"{where}: {shortened(text)!r} is no known {self.kind}; {did_you_mean(name, self.known)}"
+
+
+def read_call(text: str, registry: Registry, where: str) -> Call:
+    """Read one constructor text; a bare or misspelled name is answered with the call to write.
+
+    Args:
+        text: For instance ``Adam(lr=0.1)``; ``adam`` is answered with ``write Adam()``.
+        registry: `layers`, `losses` or `optimizers`.
+        where: The setting, for messages.
+
+    Returns:
+        The call; its name may still be unknown.
+
+    Raises:
+        ConfigError: The text is no call.
+        SafetyError: The text hides code.
+    """
+    problem = registry.bare_problem(text, where)
+    if problem:
+        raise ConfigError(problem)
+    return parse_call(text, where)
 
 
 @functools.cache

@@ -6,9 +6,12 @@ Headers are checked against the size of the file before memory is taken. Floor 2
 from __future__ import annotations
 
 import gzip
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +28,11 @@ Array = npt.NDArray[Any]
 IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
 TARGET_NAMES = ("target", "y", "label", "labels")
+INPUT_NAMES = ("X", "x", "inputs", "data", "images")
+PARTS = {"train": ("_train",), "valid": ("_valid", "_val"), "test": ("_test",)}  # X_train, y_train, ... in one .npz
+PART_ENDS = tuple(end for ends in PARTS.values() for end in ends)
+# what a damaged archive raises; Runtime: encrypted, unknown packing
+BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, UnicodeError)
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,13 @@ class Arrays:
         return f"row {row + 1}"
 
 
+def native(array: Array) -> Array:
+    """Return an array in this machine's byte order; numbers longer than 64 bits become float64."""
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
 def read_npz(path: Path) -> dict[str, Array]:
     """Read all arrays of an .npz file.
 
@@ -71,7 +86,7 @@ def read_npz(path: Path) -> dict[str, Array]:
                     raise SafetyError(f"{path}: member {name!r} came; expected one .npy per name, no folders; rewrite it")
                 with archive.open(entry) as stream:
                     found[name[:-4]] = _read_array(stream, entry.file_size, f"{path}: array {name[:-4]!r}")
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:  # Runtime: encrypted, unknown packing
+    except BROKEN as error:
         raise DataError(f"{path}: cannot be read ({error}); expected an .npz file; check the file") from None
     if not found:
         raise DataError(f"{path}: no arrays; expected at least one; check the file")
@@ -84,30 +99,31 @@ def read_npy(path: Path) -> Array:
         return _read_array(stream, path.stat().st_size, str(path))
 
 
-def header_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def header_shapes(path: Path, kind: str) -> dict[str, tuple[int, ...]]:
     """Return the shapes that the header of an array file declares, without reading the data.
+
+    Args:
+        path: The file.
+        kind: ``npy``, ``npz`` or ``idx``.
 
     Raises:
         DataError: The file is no array file.
     """
-    if path.suffix == ".npy":
-        with path.open("rb") as stream:
-            return {"X": _read_header(stream, str(path))[0]}
-    if path.suffix != ".npz":
-        try:
+    try:
+        if kind == "npy":
+            with path.open("rb") as stream:
+                return {"X": _read_header(stream, str(path))[0]}
+        if kind == "idx":
             with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as opened:
                 return {"images": _idx_header(opened, path)[0]}
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: cannot be read ({error}); expected an idx file; check the file") from None
-    try:
+        shapes = {}
         with zipfile.ZipFile(path) as archive:
-            shapes = {}
             for name in archive.namelist():
                 with archive.open(name) as member:
                     shapes[name.removesuffix(".npy")] = _read_header(member, f"{path}: array {name!r}")[0]
-            return shapes
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); expected an .npz file; check the file") from None
+        return shapes
+    except BROKEN as error:
+        raise DataError(f"{path}: cannot be read ({error}); expected an {kind} file; check the file") from None
 
 
 def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -115,8 +131,9 @@ def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, 
         version = np.lib.format.read_magic(stream)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = reader(stream)
-    except (ValueError, EOFError, SyntaxError, TypeError) as error:
-        raise DataError(f"{where}: cannot be read ({str(error).splitlines()[0]}); expected NumPy's format") from None
+    except (ValueError, EOFError, SyntaxError, TypeError, MemoryError, RecursionError, tokenize.TokenError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{where}: cannot be read ({reason}); expected NumPy's format") from None
     return shape, fortran, dtype
 
 
@@ -134,8 +151,7 @@ def _read_array(stream: IO[bytes], size: int, where: str) -> Array:
     data = stream.read(declared)
     if len(data) != declared:
         raise DataError(f"{where}: the file ends early; expected {declared} bytes; copy it again")
-    array = np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
-    return array
+    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def read_idx(path: Path) -> Array:
@@ -153,12 +169,11 @@ def read_idx(path: Path) -> Array:
             data = bytearray()
             while len(data) < declared and (part := stream.read(min(2**24, declared - len(data)))):
                 data += part
-    except (OSError, EOFError, zlib.error) as error:
+    except BROKEN as error:
         raise DataError(f"{path}: cannot be read ({error}); expected an idx file; check the file") from None
     if len(data) != declared:
         raise DataError(f"{path}: {len(data)} bytes came; the header says {declared}; copy the file again")
-    array = np.frombuffer(bytes(data), dtype=dtype).reshape(lengths)
-    return array.astype(dtype.newbyteorder("="))
+    return native(np.frombuffer(bytes(data), dtype=dtype).reshape(lengths))
 
 
 def _idx_header(stream: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -181,6 +196,27 @@ def idx_labels(path: Path) -> Path | None:
     return None
 
 
+def target_name(found: Iterable[str], target: Sequence[str] | None) -> str | None:
+    """Return the name of the target among array names: what the user wrote, else a usual one, else None."""
+    names = set(found)
+    return target[0] if target else next((known for known in TARGET_NAMES if known in names), None)
+
+
+def input_names(found: Iterable[str], target: str | None) -> list[str]:
+    """Return the names of the inputs where the user wrote none: a usual one, else all that are not the target."""
+    rest = [key for key in found if key != target]
+    usual = [key for key in INPUT_NAMES if key in rest]
+    return usual[:1] or rest
+
+
+def _refuse_parts(found: Mapping[str, Array], inputs: Sequence[str] | None, name: str, needed: bool) -> None:
+    """Refuse the parts of a training file where one set of rows is read: nobody can tell which is meant."""
+    parts = [key for key in found if key.endswith(PART_ENDS)]
+    if parts and not inputs and not any(key in found for key in INPUT_NAMES):
+        advice = "save the test rows as X and y" if needed else "save the rows to predict as X"
+        raise DataError(f"{name}: arrays {', '.join(parts)} came; expected one array of rows; {advice}")
+
+
 def choose_arrays(
     found: Mapping[str, Array], inputs: Sequence[str] | None, target: Sequence[str] | None, name: str, needed: bool
 ) -> Arrays:
@@ -199,17 +235,16 @@ def choose_arrays(
     for wanted in [*(inputs or []), *(target or [] if needed else [])]:
         if wanted not in found:
             raise DataError(f"{name}: array {wanted!r} is missing; {did_you_mean(wanted, found)}")
-    chosen = target[0] if target else next((known for known in TARGET_NAMES if known in found), None)
+    _refuse_parts(found, inputs, name, needed)
+    chosen = target_name(found, target)
     if chosen is None and needed:
         raise DataError(f"{name}: no target; the arrays are {', '.join(found)}; set data.target")
     if chosen not in found:
         chosen = None
-    rest = [key for key in found if key != chosen]
     if inputs is None:
-        usual = [key for key in ("X", "x", "inputs", "data", "images") if key in rest]
-        inputs = usual[:1] if usual else rest
+        inputs = input_names(found, chosen)
         if len(inputs) != 1:
-            raise DataError(f"{name}: arrays {', '.join(rest)} came; expected one input; set data.inputs")
+            raise DataError(f"{name}: arrays {', '.join(inputs)} came; expected one input; set data.inputs")
     rows = len(found[inputs[0]]) if found[inputs[0]].ndim else 0
     for key in [*inputs, *([chosen] if chosen else [])]:
         if found[key].ndim == 0 or len(found[key]) != rows or found[key].size == 0:

@@ -6,6 +6,8 @@ error. `TableEncoder` turns a table into one float64 matrix: NaN is missing, 0 a
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,21 +17,36 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from netwright.data.cells import (
+    COMMA_NUMBER,
+    DATE,
+    FALSE_WORDS,
+    MISSING_VALUES,
+    MONEY,
+    MOSTLY,
+    NUMBER,
+    OTHER_DATE,
+    TRUE_WORDS,
+    Floats,
+    Markers,
+    booleans,
+    clean,
+    days,
+    group_values,
+    is_text,
+    number_advice,
+    numbers,
+    padded,
+    pointed_numbers,
+    time_values,
+)
 from netwright.data.tables import Table
 from netwright.errors import DataError, did_you_mean
 
-Floats = npt.NDArray[np.float64]
+__all__ = ["MISSING_VALUES", "Column", "Markers", "TableEncoder", "clean", "group_values", "learn_columns", "time_values"]
+
 Rows = npt.NDArray[np.int64]
 
-MISSING_VALUES = ("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "-")
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(inf|Inf|INF|infinity|Infinity)$"
-COMMA_NUMBER = r"^[+-]?\d{1,3}(\.\d{3})*,\d+$|^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
-DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?Z?$"
-THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+(,\d*)?$"
-TRUE_WORDS = ("true", "yes", "t", "y")
-FALSE_WORDS = ("false", "no", "f", "n")
-LARGEST = float(np.finfo(np.float32).max)
-MOSTLY_NUMBERS = 0.9  # with so many numbers in a column a text is taken for a mistake
 MISSING_LEVEL = "(missing)"
 
 
@@ -41,14 +58,6 @@ class Column:
     kind: str
     missing: int = 0
     levels: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Markers:
-    """What the cells of text columns mean: the missing markers and the decimal mark."""
-
-    missing_values: tuple[str, ...] = MISSING_VALUES
-    decimal: str = "."
 
 
 @dataclass(frozen=True)
@@ -92,11 +101,11 @@ class TableEncoder:
     def _cells(self, table: Table, column: Column) -> Floats:
         values = clean(table.columns[column.name], self.markers)
         if column.kind == "number":
-            return _numbers(values, table, column.name, self.markers)
+            return numbers(values, table, column.name, self.markers)
         if column.kind == "boolean":
-            return _booleans(values, table, column.name)
+            return booleans(values, table, column.name)
         if column.kind == "date":
-            return _days(values, table, column.name)
+            return days(values, table, column.name)
         return _codes(values, column.levels)
 
     def to_json(self) -> dict[str, Any]:
@@ -113,25 +122,9 @@ class TableEncoder:
         return TableEncoder(columns, markers)
 
 
-def clean(column: pa.ChunkedArray, markers: Markers) -> pa.ChunkedArray:
-    """Return a column with text trimmed and missing markers as nulls; dictionary columns become text."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if not is_text(column.type):
-        return column
-    trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    missing = pc.is_in(trimmed, value_set=pa.array([marker.strip() for marker in markers.missing_values], pa.string()))
-    return pc.if_else(missing, pa.scalar(None, pa.string()), trimmed)
-
-
 def _missing(column: pa.ChunkedArray) -> int:
     """Return the number of missing cells; not-a-number is one."""
     return int(pc.sum(column.is_null(nan_is_null=True)).as_py() or 0)
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Tell whether cells are texts."""
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def learn_columns(
@@ -161,30 +154,61 @@ def learn_columns(
     for name in kinds:
         if name not in table.names:
             raise DataError(f"data.kinds: column {name!r} is not in the data; {did_you_mean(name, table.names)}")
-    found, notes = [], []
+    found: list[Column] = []
+    notes: list[str] = []
+    prose: list[str] = []
     chosen = pa.array(rows)
     for name in names:
         column = clean(table.columns[name], markers)
         train = column.take(chosen)
         kind = kinds.get(name) or _infer(train, table, name, markers)
-        levels: tuple[str, ...] = ()
-        if kind == "category":
-            levels = _levels(train, rare)
-        if kind == "identifier" and name not in kinds:
-            notes.append(
-                f"column {name!r} looks like an identifier (all values differ) and is left out; "
-                f'to use it: data.kinds = {{"{name}" = "number"}} or "category"'
-            )
+        if kind == "text":
+            prose.append(name)
+            continue
         if name not in kinds and train.null_count == len(train):
-            notes.append(f"column {name!r} is empty in the train rows and is left out")
-            kind = "ignore"
-        found.append(Column(name, kind, _missing(column), levels))
+            kind = "empty"
+        if name not in kinds:
+            notes += _notes(kind, name, train)
+        levels = _levels(train, rare) if kind == "category" else ()
+        found.append(Column(name, "ignore" if kind == "empty" else kind, _missing(column), levels))
+    if prose:
+        raise DataError(_prose(table, prose, chosen, markers))
     encoder = TableEncoder(tuple(found), markers)
     if not encoder.used:
         raise DataError(
-            f"{table.origins[0].name}: no column is left to learn from; expected at least one; check data.ignore"
+            f"{table.origins[0].name}: no column is left to learn from; expected at least one; "
+            + ("; ".join(notes) or "check data.ignore")
         )
     return encoder, notes
+
+
+def _notes(kind: str, name: str, train: pa.ChunkedArray) -> list[str]:
+    """Return what to tell of a column whose kind was inferred."""
+    if kind == "empty":
+        return [f"column {name!r} is empty in the train rows and is left out"]
+    if kind == "identifier":
+        return [
+            f"column {name!r} looks like an identifier (all values differ) and is left out; "
+            f'to use it: data.kinds = {{"{name}" = "number"}} or "category"'
+        ]
+    if kind == "category" and padded(train.drop_null()):
+        return [
+            f"column {name!r} holds numbers with leading zeros and is read as categories; "
+            f'to read amounts: data.kinds = {{"{name}" = "number"}}'
+        ]
+    return []
+
+
+def _prose(table: Table, names: Sequence[str], rows: pa.Array, markers: Markers) -> str:
+    """Return the message on columns of free text, with the option that leaves all of them out."""
+    train = clean(table.columns[names[0]], markers).take(rows).drop_null()
+    more = f" (and {', '.join(map(repr, names[1:]))} too)" if len(names) > 1 else ""
+    option = shlex.quote(f"data.ignore={json.dumps(list(names), ensure_ascii=False)}")
+    return (
+        f"{table.origins[0].name}: column {names[0]!r} holds free text ({len(pc.unique(train))} different values, "
+        f"{_words(train):.0f} words each){more}; expected numbers or categories; leave it out with --set {option} "
+        f'or force data.kinds = {{"{names[0]}" = "category"}}'
+    )
 
 
 def _infer(train: pa.ChunkedArray, table: Table, name: str, markers: Markers) -> str:
@@ -209,30 +233,56 @@ def _infer_text(train: pa.ChunkedArray, table: Table, name: str, markers: Marker
     count = len(train)
     if count == 0:
         return "ignore"
-    numbers = pc.sum(pc.match_substring_regex(pointed_numbers(train, markers), NUMBER)).as_py()
-    if numbers == count:
+    _refuse_other_dates(train, table, name)
+    distinct = pc.unique(train)
+    if padded(train):
+        return _names_or_categories(len(distinct), count)
+    fitting = pc.sum(pc.match_substring_regex(pointed_numbers(train, markers), NUMBER)).as_py()
+    if fitting == count:
         return "identifier" if _is_key(pc.cast(pointed_numbers(train, markers), pa.float64()), name) else "number"
-    if numbers >= MOSTLY_NUMBERS * count:
+    if fitting >= MOSTLY * count:
         return "number"  # the cell that is none is named when the cells are read
     if pc.all(pc.match_substring_regex(train, DATE)).as_py():
         return "date"
-    distinct = pc.unique(train)
     words_found = {value.lower() for value in distinct.to_pylist()} if len(distinct) <= 12 else set()
     if 0 < len(words_found) <= 2 and words_found <= {*TRUE_WORDS, *FALSE_WORDS}:
         return "boolean"
-    if pc.sum(pc.match_substring_regex(train, COMMA_NUMBER)).as_py() >= MOSTLY_NUMBERS * count:
+    if pc.sum(pc.match_substring_regex(train, COMMA_NUMBER)).as_py() >= MOSTLY * count:
         raise DataError(
             f"{table.origins[0].name}: column {name!r}: {train[0].as_py()!r} is no number; expected a decimal point and "
             'no thousands mark; set data.decimal = "," or rewrite the column'
         )
-    words = pc.mean(pc.add(pc.count_substring(train, " "), 1)).as_py()
-    if count >= 20 and len(distinct) > 0.5 * count and words >= 3:
+    if len(distinct) > 12 and pc.sum(pc.match_substring_regex(train, MONEY)).as_py() >= MOSTLY * count:
         raise DataError(
-            f"{table.origins[0].name}: column {name!r} holds free text ({len(distinct)} different values, "
-            f"{words:.0f} words each); expected numbers or categories; leave it out with "
-            f'data.ignore = ["{name}"] or force data.kinds = {{"{name}" = "category"}}'
+            f"{table.origins[0].name}: column {name!r}: {train[0].as_py()!r} is no number; {number_advice(train.to_pylist())}, "
+            f'or set data.kinds = {{"{name}" = "category"}}'
         )
-    return "identifier" if count >= 20 and len(distinct) >= 0.95 * count else "category"
+    if count >= 20 and len(distinct) > 0.5 * count and _words(train) >= 3:
+        return "text"
+    return _names_or_categories(len(distinct), count)
+
+
+def _names_or_categories(distinct: int, count: int) -> str:
+    """Tell names of rows, which nearly all differ, from categories."""
+    return "identifier" if count >= 20 and distinct >= 0.95 * count else "category"
+
+
+def _words(train: pa.ChunkedArray) -> float:
+    """Return the mean number of words of a cell."""
+    return float(pc.mean(pc.add(pc.count_substring(train, " "), 1)).as_py())
+
+
+def _refuse_other_dates(train: pa.ChunkedArray, table: Table, name: str) -> None:
+    """Refuse dates whose order of day and month nobody can tell."""
+    fits = pc.match_substring_regex(train, OTHER_DATE)
+    if pc.sum(fits).as_py() < MOSTLY * len(train):
+        return
+    first = train.filter(fits)[0].as_py()
+    option = shlex.quote(f"data.ignore={json.dumps([name], ensure_ascii=False)}")
+    raise DataError(
+        f"{table.origins[0].name}: column {name!r}: {first!r} is a date of unknown order; expected ISO dates such as 2024-01-31; "
+        f'rewrite the column, set data.kinds = {{"{name}" = "category"}}, or leave it out with --set {option}'
+    )
 
 
 def _is_key(train: pa.ChunkedArray, name: str) -> bool:
@@ -263,91 +313,3 @@ def _texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
 def _codes(values: pa.ChunkedArray, levels: Sequence[str]) -> Floats:
     places = pc.index_in(_texts(values), value_set=pa.array(levels, pa.string()))
     return np.asarray(pc.fill_null(places, -1), dtype=np.float64) + 1.0
-
-
-def pointed_numbers(values: pa.ChunkedArray, markers: Markers) -> pa.ChunkedArray:
-    if markers.decimal == ".":
-        return values
-    whole = pc.match_substring_regex(values, THOUSANDS)  # only there the points are thousands marks
-    plain = pc.if_else(
-        pc.fill_null(whole, False), pc.replace_substring(values, ".", ""), pc.replace_substring(values, ".", "#")
-    )
-    return pc.replace_substring(plain, ",", ".")
-
-
-def _numbers(values: pa.ChunkedArray, table: Table, name: str, markers: Markers) -> Floats:
-    if is_text(values.type):
-        pointed = pointed_numbers(values, markers)
-        fits = pc.fill_null(pc.match_substring_regex(pointed, NUMBER), True)
-        if not pc.all(fits).as_py():
-            _refuse(table, name, values, ~np.asarray(fits, dtype=bool), "no number", _bad_number_advice(name))
-        values = pointed
-    try:
-        numbers = np.asarray(values.cast(pa.float64(), safe=False), dtype=np.float64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise DataError(
-            f"{table.origins[0].name}: column {name!r} holds {values.type}; expected numbers; "
-            f'set data.kinds = {{"{name}" = "category"}} or leave it out'
-        ) from None
-    too_large = np.isinf(numbers) | (np.abs(numbers) > LARGEST)
-    if too_large.any():
-        _refuse(table, name, values, too_large, "infinite or beyond float32", "mend the cell or leave the row out")
-    return numbers
-
-
-def _bad_number_advice(name: str) -> str:
-    return f'add it to data.missing_values, or set data.kinds = {{"{name}" = "category"}}'
-
-
-def _booleans(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
-    if not is_text(values.type):
-        return np.asarray(
-            values.cast(pa.float64()) if not pa.types.is_boolean(values.type) else values.cast(pa.int8()).cast(pa.float64()),
-            dtype=np.float64,
-        )
-    lower = pc.utf8_lower(values)
-    true = pc.is_in(lower, value_set=pa.array([*TRUE_WORDS, "1"]))
-    false = pc.is_in(lower, value_set=pa.array([*FALSE_WORDS, "0"]))
-    known = np.asarray(pc.or_(pc.or_(true, false), pc.is_null(values)), dtype=bool)
-    if not known.all():
-        _refuse(table, name, values, ~known, "neither true nor false", f'set data.kinds = {{"{name}" = "category"}}')
-    return np.where(np.asarray(pc.is_null(values), dtype=bool), np.nan, np.asarray(true, dtype=np.float64))
-
-
-def _days(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
-    if is_text(values.type):
-        fits = np.asarray(pc.fill_null(pc.match_substring_regex(values, DATE), True), dtype=bool)
-        if not fits.all():
-            _refuse(table, name, values, ~fits, "no date", "expected 2024-01-31 or 2024-01-31T12:00:00; mend the cell")
-        values = pc.replace_substring_regex(pc.replace_substring(values, "Z", ""), r"\.\d+$", "")
-        values = pc.replace_substring_regex(values, r"([T ]\d{2}:\d{2})$", r"\1:00")
-    try:
-        stamps = values.cast(pa.timestamp("us"), safe=False)
-    except pa.ArrowNotImplementedError:
-        raise DataError(
-            f"{table.origins[0].name}: column {name!r} holds {values.type}; expected dates; "
-            f'leave it out with data.ignore = ["{name}"]'
-        ) from None
-    except pa.ArrowInvalid as error:
-        bad = np.asarray([not _is_day(value) for value in values.to_pylist()])
-        if bad.any():
-            _refuse(table, name, values, bad, "no date", "mend the cell")
-        raise DataError(
-            f"{table.origins[0].name}: column {name!r}: no date ({str(error).splitlines()[0]}); mend it"
-        ) from None
-    micros = np.asarray(pc.fill_null(stamps.cast(pa.int64()), 0), dtype=np.float64)
-    return np.where(np.asarray(pc.is_null(stamps), dtype=bool), np.nan, micros / 86_400e6)
-
-
-def _is_day(value: Any) -> bool:
-    try:
-        pa.scalar(value, pa.string()).cast(pa.timestamp("us"))
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return False
-    return True
-
-
-def _refuse(table: Table, name: str, values: pa.ChunkedArray, bad: npt.NDArray[np.bool_], what: str, advice: str) -> None:
-    row = int(np.flatnonzero(bad)[0])
-    more = f" (and {int(bad.sum()) - 1} more)" if bad.sum() > 1 else ""
-    raise DataError(f"{table.place(row)}: column {name!r}: {values[row].as_py()!r} is {what}{more}; {advice}")

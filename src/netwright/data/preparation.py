@@ -16,19 +16,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from netwright.data.array_preparation import CHUNK, ArrayPreparation, refuse_infinite, tensor_of
 from netwright.data.arrays import Array, Arrays
-from netwright.data.columns import LARGEST, Column, TableEncoder
+from netwright.data.columns import Column, TableEncoder
 from netwright.data.tables import Table
 from netwright.errors import DataError
+
+__all__ = ["TABLE", "ArrayPreparation", "Preparation", "TablePreparation", "fit_arrays", "fit_table"]
 
 Rows = npt.NDArray[np.int64]
 TABLE = "table"
 QUANTILES = 1000
-CHUNK = 4096  # rows prepared at a time
 DATE_FEATURES = ("days", "year_sin", "year_cos", "week_sin", "week_cos", "day_sin", "day_cos")
-ADDED_CHANNEL = {"NT": "NCT", "NHW": "NCHW", "NDHW": "NCDHW"}
-MOVED_CHANNEL = {"NHWC": "NCHW", "NDHWC": "NCDHW"}
-LAYOUT_OF_RANK = {2: "NC", 4: "NCHW", 5: "NCDHW"}
 
 
 @final
@@ -104,22 +103,25 @@ class TablePreparation(nn.Module):
 
     def fit(self, raw: Tensor) -> None:
         """Learn fills, means, deviations and quantiles from the raw train rows ``(rows, raw columns)``."""
-        cells = raw[:, self.plain + self.dates]
-        present = ~torch.isnan(cells)
-        count = present.sum(0).clamp(min=1)
-        self.fill.copy_(torch.where(present, cells, 0.0).sum(0) / count)
-        filled = torch.where(present, cells, self.fill)
-        boolean_or_raw = torch.tensor(
-            [self.numbers == "none" and place < len(self.plain) for place in range(cells.shape[1])], dtype=torch.bool
+        cells = raw[:, self.plain + self.dates].numpy()
+        if not len(cells):
+            return
+        present = ~np.isnan(cells)  # NumPy's sums do not depend on torch's threads
+        first = np.where(present.any(0), cells[present.argmax(0), np.arange(cells.shape[1])], 0.0)
+        fill = first + np.where(present, cells - first, 0.0).sum(0) / np.maximum(present.sum(0), 1)
+        filled = np.where(present, cells, fill)
+        left = np.asarray(
+            [self.numbers == "none" and place < len(self.plain) for place in range(cells.shape[1])], dtype=bool
         )
-        mean = filled.mean(0)
-        deviation = (filled - mean).square().mean(0).sqrt()
-        usable = (deviation > 1e-12 * mean.abs().clamp(min=1e-300)) & ~boolean_or_raw
-        self.mean.copy_(torch.where(boolean_or_raw, 0.0, mean))
-        self.scale.copy_(torch.where(usable, deviation, 1.0))
+        mean = first + (filled - first).mean(0)  # exact for a constant column
+        deviation = np.sqrt(np.square(filled - mean).mean(0))
+        usable = (deviation > 1e-12 * np.maximum(np.abs(mean), 1e-300)) & ~left
+        self.fill.copy_(torch.from_numpy(fill))
+        self.mean.copy_(torch.from_numpy(np.where(left, 0.0, mean)))
+        self.scale.copy_(torch.from_numpy(np.where(usable, deviation, 1.0)))
         if self.numbers == "quantile":
             for place in range(len(self.plain)):
-                points, shares = _ranks(filled[:, place])
+                points, shares = _ranks(torch.from_numpy(filled[:, place]))
                 self.points[place], self.shares[place] = points, shares
 
     @property
@@ -152,93 +154,6 @@ def _ranks(values: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-@final
-class ArrayPreparation(nn.Module):
-    """Turns raw arrays into float32 tensors of mean 0 and deviation 1 per channel, or into whole codes.
-
-    Args:
-        shape: Shape of one raw row.
-        layout: What the axes mean, or None where taken as given.
-        mode: ``standardize``, ``none``, or ``codes`` for an Embedding.
-
-    Shape: ``(rows, *shape)`` to ``(rows, ...)`` with a channel axis added for NT, NHW, NDHW and moved to the front for
-    NHWC, NDHWC; dtype float32, int64 for codes.
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, shape: Sequence[int], layout: str | None, mode: str) -> None:
-        super().__init__()
-        self.shape, self.layout, self.mode = list(shape), layout, mode
-        sizes = [1] * len(self.output_shape)
-        axis = self.channel_axis
-        if axis is not None and sizes:
-            sizes[axis - 1] = self.output_shape[axis - 1]
-        self.register_buffer("mean", torch.zeros(sizes, dtype=torch.float64))
-        self.register_buffer("scale", torch.ones(sizes, dtype=torch.float64))
-
-    def _moved(self, raw: Tensor) -> Tensor:
-        if self.layout in ADDED_CHANNEL:
-            return raw.unsqueeze(1)
-        return raw.movedim(-1, 1) if self.layout in MOVED_CHANNEL else raw
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """The shape of one prepared row."""
-        return tuple(self._moved(torch.empty(1, *self.shape, device="meta")).shape[1:])
-
-    @property
-    def output_layout(self) -> str | None:
-        """The layout after preparation: a channel added or moved; None for three axes taken as given."""
-        if self.layout is None:
-            return LAYOUT_OF_RANK.get(len(self.shape) + 1)
-        return (ADDED_CHANNEL | MOVED_CHANNEL).get(self.layout, self.layout)
-
-    @property
-    def channel_axis(self) -> int | None:
-        """The axis that has its own mean and deviation, counted with the rows; None for one mean over all."""
-        layout = self.output_layout
-        if layout is None or not self.shape:
-            return None
-        return layout.index("C") if "C" in layout else None
-
-    def forward(self, raw: Tensor) -> Tensor:
-        """Return prepared rows; missing numbers become the mean."""
-        moved = self._moved(raw)
-        if self.mode == "codes":
-            return moved.long()
-        if moved.dtype not in (torch.float64, torch.int32, torch.int64):  # float32 would lose their last digits
-            scaled = (moved.float() - self.mean.float()) / self.scale.float()
-        else:
-            scaled = ((moved - self.mean) / self.scale).float()
-        return torch.nan_to_num(scaled, nan=0.0)
-
-    def fit(self, raw: Array, rows: Rows) -> None:
-        """Learn mean and deviation per channel from the train rows."""
-        if self.mode != "standardize":
-            return
-        axis = self.channel_axis
-        total = total_square = count = torch.zeros(self.mean.numel(), dtype=torch.float64)
-        shift: Tensor | None = None
-        for start in range(0, len(rows), CHUNK):
-            part = self._moved(_tensor(raw[rows[start : start + CHUNK]])).double()
-            flat = part.movedim(axis, 0).flatten(1) if axis is not None else part.flatten()[None]
-            present = ~torch.isnan(flat)
-            if shift is None:
-                shift = torch.nan_to_num(flat[:, :1], nan=0.0)
-            centred = torch.where(present, flat - shift, 0.0)
-            total = total + centred.sum(1)
-            total_square = total_square + centred.square().sum(1)
-            count = count + present.sum(1)
-        if shift is None:
-            return
-        mean = total / count.clamp(min=1)
-        deviation = (total_square / count.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
-        self.mean.copy_((mean + shift[:, 0]).reshape(self.mean.shape))
-        self.scale.copy_(torch.where(deviation > 1e-12, deviation, 1.0).reshape(self.scale.shape))
-
-
 @dataclass(frozen=True)
 class Preparation:
     """Everything between raw rows and the network's inputs: the encoder of a table and one module per input."""
@@ -246,14 +161,14 @@ class Preparation:
     encoder: TableEncoder | None
     modules: nn.ModuleDict
 
-    def prepare(self, raw: Table | Arrays) -> dict[str, Tensor]:
-        """Return the network's inputs for raw rows.
+    def prepare(self, raw: Table | Arrays, rows: Rows | None = None) -> dict[str, Tensor]:
+        """Return the network's inputs for raw rows, all of them or those with the numbers ``rows``.
 
         Raises:
             DataError: A column or array is missing, or has another kind or shape than in training.
         """
         return {
-            name: torch.cat([self._module(name)(part) for part in _chunks(values)])
+            name: torch.cat([self._module(name)(part) for part in _chunks(values if rows is None else values[rows])])
             for name, values in self.raw_inputs(raw).items()
         }
 
@@ -274,12 +189,8 @@ class Preparation:
         if values is None:
             raise DataError(f"{raw.origins[0].name}: array {name!r} is missing; the arrays are {', '.join(raw.inputs)}")
         module = self._module(name)
-        if isinstance(module, ArrayPreparation) and list(values.shape[1:]) != module.shape:
-            raise DataError(
-                f"{raw.origins[0].name}: array {name!r} has rows of shape {values.shape[1:]}; the network was trained on "
-                f"{tuple(module.shape)}; give rows of that shape"
-            )
-        _refuse_infinite(raw, name, values)
+        if isinstance(module, ArrayPreparation):
+            module.check(raw, name, values)
         return values
 
     def _module(self, name: str) -> nn.Module:
@@ -300,7 +211,7 @@ class Preparation:
         modules: dict[str, Any] = {}
         for name, module in self.modules.items():
             table = isinstance(module, TablePreparation)
-            keys = ("kinds", "levels", "flagged", "numbers", "codes") if table else ("shape", "layout", "mode")
+            keys = ("kinds", "levels", "flagged", "numbers", "codes") if table else ("shape", "layout", "mode", "limit")
             modules[name] = {key: getattr(module, key) for key in keys}
         return {"encoder": None if self.encoder is None else self.encoder.to_json(), "modules": modules}
 
@@ -339,13 +250,14 @@ def fit_table(table: Table, rows: Rows, encoder: TableEncoder, numbers: str, cod
     return Preparation(encoder, nn.ModuleDict({TABLE: module}))
 
 
-def fit_arrays(arrays: Arrays, rows: Rows, mode: str) -> Preparation:
+def fit_arrays(arrays: Arrays, rows: Rows, mode: str, limit: int | None = None) -> Preparation:
     """Fit the preparation of arrays on their train rows.
 
     Args:
         arrays: All rows.
         rows: The train rows, int64.
         mode: ``standardize``, ``none`` or ``codes``.
+        limit: The number of codes in mode ``codes``; None where any whole number may come.
     """
     modules = nn.ModuleDict()
     for name, values in arrays.inputs.items():
@@ -354,39 +266,13 @@ def fit_arrays(arrays: Arrays, rows: Rows, mode: str) -> Preparation:
             raise DataError(
                 f"data.layout: {layout} came; array {name!r} has {values.ndim} axes {values.shape}; write one letter per axis"
             )
-        _refuse_infinite(arrays, name, values)
-        modules[name] = ArrayPreparation(values.shape[1:], layout, mode)
-        module = modules[name]
-        if isinstance(module, ArrayPreparation):
-            module.fit(values, rows)
+        refuse_infinite(arrays, name, values)
+        module = ArrayPreparation(values.shape[1:], layout, mode, limit)
+        module.fit(values, rows)
+        modules[name] = module
     return Preparation(None, modules)
 
 
 def _chunks(values: Array) -> Iterator[Tensor]:
     for start in range(0, max(len(values), 1), CHUNK):
-        yield _tensor(values[start : start + CHUNK])
-
-
-def _tensor(part: Array) -> Tensor:
-    """Return rows as a tensor; dtypes and byte orders torch cannot read are widened first, without loss."""
-    part = np.ascontiguousarray(part)
-    if part.dtype.kind == "u" and part.dtype.itemsize > 1:
-        part = part.astype(np.int64 if part.dtype.itemsize < 8 else np.float64)
-    elif part.dtype.kind == "f" and part.dtype.itemsize == 2:
-        part = part.astype(np.float32)
-    elif not part.dtype.isnative:
-        part = part.astype(part.dtype.newbyteorder("="))
-    return torch.from_numpy(part if part.flags.writeable else part.copy())
-
-
-def _refuse_infinite(raw: Arrays, name: str, values: Array) -> None:
-    if values.dtype.kind != "f":
-        return
-    wrong = np.isinf(values)
-    if values.dtype.itemsize > 4:
-        wrong |= np.abs(values) > LARGEST
-    if wrong.any():
-        where = [int(place) for place in np.argwhere(wrong)[0]]
-        raise DataError(
-            f"{raw.place(where[0])}: array {name!r} is infinite at {where[1:]} or beyond float32; expected finite numbers; mend it"
-        )
+        yield tensor_of(values[start : start + CHUNK])

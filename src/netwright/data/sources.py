@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,14 +10,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.ipc
 
-from netwright.data import arrays, tables
-from netwright.data.arrays import Array, Arrays
+from netwright.data import arrays, objects, tables
+from netwright.data.arrays import Arrays
 from netwright.data.tables import Origin, Table, TextOptions
 from netwright.errors import DataError
 from netwright.files import digest_bytes, digest_file
 
-SUFFIXES = (*tables.TEXT_SUFFIXES, *tables.JSON_SUFFIXES, *tables.PARQUET_SUFFIXES, ".npz", ".npy", ".idx", ".gz")
+SUFFIXES = (*tables.TEXT_SUFFIXES, *tables.JSON_SUFFIXES, *tables.PARQUET_SUFFIXES, ".npz", ".npy", ".idx")
+SHEET = "save the sheet as CSV"
+UNREAD = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods"), SHEET),
+    ".json": "write one object per line and name it .jsonl",
+    ".gz": "unpack it first",
+    ".zip": "unpack it first",
+}
 
 
 @dataclass(frozen=True)
@@ -44,20 +53,35 @@ def read_source(name: str, reading: Reading, target_needed: bool = True) -> Tabl
         return _with_layout(arrays.bundled(name.removeprefix("sklearn:")), reading)
     path = Path(name)
     if not path.exists():
+        if address := re.search(r"(?:^|/)([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", name):  # an absolute path has one slash left
+            raise DataError(f"{'://'.join(address.groups())}: an address came; expected a file here; download it first")
         raise DataError(f"{path}: no such file; expected a data file; check the path")
     if path.is_dir():
         raise DataError(f"{path}: a folder came; expected a file ({', '.join(SUFFIXES)}); name a file in it")
-    suffix = path.suffix.lower()
-    if suffix in (*tables.TEXT_SUFFIXES, *tables.JSON_SUFFIXES, *tables.PARQUET_SUFFIXES):
+    kind = kind_of(path)
+    if kind == "table":
         return tables.read_table(path, reading.text)
-    if suffix == ".npz":
+    if kind == "npz":
         found = arrays.choose_arrays(arrays.read_npz(path), reading.inputs, reading.target, path.name, target_needed)
         return _with_layout(found, reading)
-    if suffix == ".npy":
+    if kind == "npy":
         return _with_layout(_npy(path, reading, target_needed), reading)
-    if suffix == ".idx" or "idx" in path.name:
+    if kind == "idx":
         return _with_layout(_idx(path, reading, target_needed), reading)
-    raise DataError(f"{path}: ending {suffix!r} is unknown; expected one of {', '.join(SUFFIXES)}; convert the file")
+    suffix = path.suffix.lower()
+    advice = UNREAD.get(suffix, "convert the file")
+    raise DataError(f"{path}: ending {suffix!r} is unknown; expected one of {', '.join(SUFFIXES)}; {advice}")
+
+
+def kind_of(path: Path) -> str | None:
+    """Return what a file is by its name: ``table``, ``npz``, ``npy``, ``idx``, or None."""
+    suffix = path.suffix.lower()
+    if suffix in (*tables.TEXT_SUFFIXES, *tables.JSON_SUFFIXES, *tables.PARQUET_SUFFIXES):
+        return "table"
+    if suffix in (".npz", ".npy"):
+        return suffix[1:]
+    plain = path.name.lower().removesuffix(".gz")
+    return "idx" if re.search(r"idx\d?(-ubyte)?$", plain) else None
 
 
 def read_parts(name: str, reading: Reading) -> dict[str, Table | Arrays]:
@@ -66,28 +90,52 @@ def read_parts(name: str, reading: Reading) -> dict[str, Table | Arrays]:
     Returns:
         ``{"all": rows}``, or the rows under train, valid and test.
     """
-    if not name.endswith(".npz") or not Path(name).is_file() or reading.inputs:
+    path = Path(name)
+    if kind_of(path) != "npz" or not path.is_file() or reading.inputs:
         return {"all": read_source(name, reading)}
-    found = arrays.read_npz(Path(name))
+    found = arrays.read_npz(path)
     parts: dict[str, Table | Arrays] = {}
-    for part, suffixes in (("train", ("_train",)), ("valid", ("_valid", "_val")), ("test", ("_test",))):
+    for part, suffixes in arrays.PARTS.items():
         members = {key.removesuffix(end): value for end in suffixes for key, value in found.items() if key.endswith(end)}
         if members:
-            label = f"{Path(name).name} ({part})"
+            label = f"{path.name} ({part})"
             parts[part] = _with_layout(arrays.choose_arrays(members, None, reading.target, label, True), reading)
     return parts if "train" in parts else {"all": read_source(name, reading)}
 
 
+def declared_form(name: str, reading: Reading) -> tuple[tuple[int, ...], str | None] | None:
+    """Return shape and layout of one raw row as an array file declares them in its header.
+
+    Returns:
+        The shape without the rows and the layout that `read_source` would give; None where only reading tells.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    path = Path(name)
+    kind = kind_of(path)
+    if kind in (None, "table") or not path.is_file():
+        return None
+    shapes = arrays.header_shapes(path, str(kind))
+    train = {key.removesuffix("_train"): shape for key, shape in shapes.items() if key.endswith("_train")}
+    if train and not reading.inputs:
+        shapes = train
+    wanted = reading.inputs or arrays.input_names(shapes, arrays.target_name(shapes, reading.target))
+    found = {shapes[key][1:] for key in wanted if key in shapes}
+    if len(found) != 1:
+        return None
+    shape = found.pop()
+    return shape, reading.layout or (_idx_layout(len(shape) + 1) if kind == "idx" else None)
+
+
 def declared_shape(name: str, reading: Reading) -> tuple[int, ...] | None:
     """Return the shape of one raw row that an array file declares in its header; None where only reading tells."""
-    path = Path(name)
-    if not path.is_file() or not (path.suffix in (".npz", ".npy") or "idx" in path.name):
-        return None
-    shapes = arrays.header_shapes(path)
-    targets = {*arrays.TARGET_NAMES, *(reading.target or ())}
-    wanted = reading.inputs or [key for key in shapes if key.removesuffix("_train") not in targets]
-    found = {shapes[key][1:] for key in wanted if key in shapes and not key.endswith(("_valid", "_val", "_test"))}
-    return found.pop() if len(found) == 1 else None
+    form = declared_form(name, reading)
+    return None if form is None else form[0]
+
+
+def _idx_layout(axes: int) -> str | None:
+    return "NHW" if axes == 3 else None
 
 
 def count_fields(path: Path, options: TextOptions) -> int:
@@ -105,7 +153,7 @@ def digest_source(name: str, target: Sequence[str] | None = None) -> str:
     if name.startswith("sklearn:"):
         return digest_raw(arrays.bundled(name.removeprefix("sklearn:")))
     path = Path(name)
-    beside = path.with_name(target[0]) if target and path.suffix in (".npy", ".idx", ".gz") else None
+    beside = path.with_name(target[0]) if target and kind_of(path) in ("npy", "idx") else None
     labels = beside if beside is not None and beside.is_file() else arrays.idx_labels(path)
     return digest_bytes(*(digest_file(part).encode() for part in (path, *([labels] if labels else []))))
 
@@ -120,8 +168,7 @@ def digest_raw(raw: Table | Arrays) -> str:
     parts: list[bytes] = []
     if isinstance(raw, Table):
         for name in raw.names:
-            column = raw.columns[name].combine_chunks()
-            parts += [name.encode(), str(column.type).encode(), repr(column.to_pylist()).encode()]
+            parts += [name.encode(), *_column_bytes(raw.columns[name])]
     else:
         named: dict[str, Any] = {**raw.inputs, **({} if raw.target is None else {"target": raw.target})}
         for name, value in named.items():
@@ -129,51 +176,56 @@ def digest_raw(raw: Table | Arrays) -> str:
     return digest_bytes(*parts)
 
 
-def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) -> Table | Arrays:
+def _column_bytes(column: pa.ChunkedArray) -> list[bytes]:
+    """Return the type, the missing cells and the values of a column; what lies in memory behind missing cells is left out."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    described = str(column.type).encode()
+    missing = np.asarray(column.is_null(), dtype=bool)
+    values = column.drop_null()
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.uint8())  # bits behind the last row would count otherwise
+    elif pa.types.is_string_view(values.type):
+        values = values.cast(pa.large_string())  # views keep texts that are no longer in the column
+    table = pa.table({"": values}).combine_chunks()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return [described, missing.tobytes(), sink.getvalue().to_pybytes()]
+
+
+def from_objects(
+    data: Any, target: Sequence[str] | None, layout: str | None
+) -> tuple[Table | Arrays, tuple[str, ...] | None]:
     """Read Python objects: ``(X, y)``, ``X`` alone, a dictionary of arrays, or a data frame.
 
     Args:
         data: ``(X, y)`` with arrays or tensors ``(rows, ...)``; X may be a dictionary of arrays or a data frame.
-        target: Name of the target column of a data frame.
+        target: Names of the target columns of a data frame, of the target among a dictionary of arrays.
         layout: What the axes mean, or None.
+
+    Returns:
+        The rows, and the names of the target columns where a data frame came with separate labels, else None.
 
     Raises:
         DataError: The objects are of another kind, or differ in length.
     """
-    inputs, labels = data if isinstance(data, tuple | list) and len(data) == 2 else (data, None)
-    if _is_frame(inputs):
-        table = tables.from_frame(inputs)
-        if labels is None:
-            return table
-        name = (target or [str(getattr(labels, "name", None) or "target")])[0]
-        values = labels if isinstance(labels, pa.Array | pa.ChunkedArray) else pa.array(np.asarray(labels))
-        if len(values) != table.rows:
-            raise DataError(f"data: {table.rows} rows and {len(values)} targets came; expected equally many; check both")
-        if name in table.names:
-            raise DataError(f"data: column {name!r} of the rows has the name of the target; rename one")
-        return Table(table.columns.append_column(name, values), table.origins)
-    named = inputs if isinstance(inputs, Mapping) else {"X": inputs}
-    found = {str(name): as_array(value, f"data: {name}") for name, value in named.items()}
-    label_array = None if labels is None else as_array(labels, "data: y")
-    chosen = arrays.choose_arrays(
-        {**found, **({} if label_array is None else {"y": label_array})}, list(found), ["y"], "data", label_array is not None
-    )
-    return replace(chosen, layout=layout)
-
-
-def as_array(value: Any, where: str) -> Array:
-    """Return a list, array or tensor as a NumPy array; objects are refused."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise DataError(f"{where}: no array ({error}); expected rows of equal shape; pad or convert it") from None
-    if array.dtype == object and all(isinstance(item, str) for item in array.ravel()):
-        array = array.astype(str)
-    if array.dtype.kind not in "biufU":
-        raise DataError(f"{where}: dtype {array.dtype} came; expected numbers, booleans or texts; convert it")
-    return array
+    rows, labels = objects.split_pair(data)
+    if objects.is_frame(rows):
+        table = tables.from_frame(rows)
+        return (table, None) if labels is None else objects.append_labels(table, labels, target)
+    if isinstance(rows, Mapping):
+        found = {str(name): objects.as_array(value, f"data: {name}") for name, value in rows.items()}
+    else:
+        found = {"X": objects.as_rows(rows)}
+    answers = None if labels is None else objects.as_array(labels, "data: y")
+    if isinstance(data, Mapping) and (names := objects.target_keys(list(found), target, arrays.TARGET_NAMES)):
+        parts = [found.pop(name) for name in names]
+        answers = parts[0] if len(parts) == 1 else objects.side_by_side(parts, names)
+    key = "y" if "y" not in found else "y (the target)"
+    labelled = found if answers is None else {**found, key: answers}
+    chosen = arrays.choose_arrays(labelled, list(found), [key], "data", answers is not None)
+    return replace(chosen, layout=layout), None
 
 
 def combine(parts: Sequence[Table | Arrays]) -> Table | Arrays:
@@ -185,10 +237,6 @@ def combine(parts: Sequence[Table | Arrays]) -> Table | Arrays:
     if all(isinstance(part, Arrays) for part in parts):
         return arrays.concatenate_arrays([part for part in parts if isinstance(part, Arrays)])
     raise DataError("data.train and data.test: a table and arrays came; expected files of one kind")
-
-
-def _is_frame(value: Any) -> bool:
-    return hasattr(value, "__arrow_c_stream__") or hasattr(value, "__dataframe__") or hasattr(value, "iloc")
 
 
 def _with_layout(raw: Table | Arrays, reading: Reading) -> Table | Arrays:
@@ -225,4 +273,4 @@ def _idx(path: Path, reading: Reading, target_needed: bool) -> Arrays:
     target = None if labels is None else arrays.read_idx(labels)
     if target is not None and len(target) != len(values):
         raise DataError(f"{labels}: {len(target)} labels for {len(values)} images; expected equally many; check the files")
-    return Arrays({"images": values}, target, (Origin(path.name, len(values)),), "NHW" if values.ndim == 3 else None)
+    return Arrays({"images": values}, target, (Origin(path.name, len(values)),), _idx_layout(values.ndim))

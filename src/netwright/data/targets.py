@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from netwright.data.arrays import Arrays
-from netwright.data.columns import LARGEST, Markers, clean, is_text, pointed_numbers
+from netwright.data.cells import LARGEST, Markers, clean, is_text, number_advice, padded, pointed_numbers
 from netwright.data.tables import Table
 from netwright.errors import DataError, did_you_mean
 
@@ -55,19 +55,26 @@ def read_target(
     Raises:
         DataError: A column or a cell is missing, one class only, a class unknown, a value not finite.
     """
-    columns = [_cells(raw, name, labels, markers) for name in names] if isinstance(raw, Table) else _array_cells(raw, names)
+    texts = bool(classes) and isinstance((classes or [0])[0], str)
+    if isinstance(raw, Table):
+        columns = [_cells(raw, name, labels, markers, texts) for name in names]
+    else:
+        columns = _array_cells(raw, names)
     for name, values in zip(_named(names, len(columns)), columns, strict=True):
         _refuse_missing(raw, name, values)
     if task is None:
         task = _infer_task(columns)
     if task == "regression":
-        return Target(task, _floats(raw, names, columns), tuple(names))
+        return Target(task, _floats(raw, names, columns, markers), tuple(names))
     if len(columns) != 1:
         raise DataError(f"data.target: {len(columns)} columns of classes came; expected one; choose a column")
-    return _classes(raw, names[0], columns[0], task, classes)
+    if classes is None:
+        _refuse_amounts(raw, names[0], columns[0], markers)
+    return _classes(raw, names[0], _whole(columns[0]), task, classes)
 
 
-def _cells(raw: Table, name: str, labels: Mapping[str, str], markers: Markers) -> npt.NDArray[Any]:
+def _cells(raw: Table, name: str, labels: Mapping[str, str], markers: Markers, texts: bool) -> npt.NDArray[Any]:
+    """Return the cells of a target column; of known classes that are ``texts`` none becomes a number."""
     if name not in raw.names:
         raise DataError(f"{raw.origins[0].name}: target column {name!r} is missing; {did_you_mean(name, raw.names)}")
     column = clean(raw.columns[name], markers)
@@ -75,8 +82,10 @@ def _cells(raw: Table, name: str, labels: Mapping[str, str], markers: Markers) -
         column = column.cast(pa.string())
     if is_text(column.type):
         if labels:
-            texts = [None if value is None else labels.get(value, value) for value in column.to_pylist()]
-            column = pa.chunked_array([pa.array(texts, pa.string())])
+            renamed = [None if value is None else labels.get(value, value) for value in column.to_pylist()]
+            column = pa.chunked_array([pa.array(renamed, pa.string())])
+        if texts and not column.null_count:
+            return np.asarray(column.to_pylist(), dtype=str)
         return _typed(column, markers)
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
@@ -91,9 +100,14 @@ def _cells(raw: Table, name: str, labels: Mapping[str, str], markers: Markers) -
 
 
 def _typed(column: pa.ChunkedArray, markers: Markers) -> npt.NDArray[Any]:
-    """Return texts as whole numbers or floats where all of them are, else as texts; nulls as None."""
+    """Return texts as whole numbers or floats where all of them are, else as texts; nulls as None.
+
+    Whole numbers of which one has a leading zero are names: 007 stays 007.
+    """
     if column.null_count:
         return np.asarray(column.to_pylist(), dtype=object)
+    if padded(column):
+        return np.asarray(column.to_pylist(), dtype=str)
     pointed = pointed_numbers(column, markers)
     if pc.all(pc.match_substring_regex(pointed, r"^[+-]?\d{1,15}$")).as_py():
         return np.asarray(pc.replace_substring(pointed, "+", "").cast(pa.int64()))
@@ -128,7 +142,9 @@ def _refuse_missing(raw: Table | Arrays, name: str, values: npt.NDArray[Any]) ->
 
 
 def _infer_task(columns: Sequence[npt.NDArray[Any]]) -> str:
-    first = columns[0]
+    first = _whole(columns[0])
+    if columns[0].dtype.kind == "f" and len(np.unique(columns[0])) != 2:
+        return "regression"
     if len(columns) > 1 or first.dtype.kind == "f":
         return "regression"
     count = len(np.unique(first))
@@ -137,16 +153,38 @@ def _infer_task(columns: Sequence[npt.NDArray[Any]]) -> str:
     return "binary" if count == 2 else "multiclass"
 
 
-def _floats(raw: Table | Arrays, names: Sequence[str], columns: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+def _whole(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return floats as whole numbers where all of them are: classes 0.0 and 1.0 are 0 and 1."""
+    if values.dtype.kind != "f" or not np.isfinite(values).all() or (np.abs(values) > 2**53).any():
+        return values
+    whole = values.astype(np.int64)
+    return whole if (whole == values).all() else values
+
+
+def _refuse_amounts(raw: Table | Arrays, name: str, values: npt.NDArray[Any], markers: Markers) -> None:
+    """Refuse many different texts that are numbers but for a comma or a sign."""
+    if values.dtype.kind != "U" or len(found := np.unique(values)) <= MOST_INTEGER_CLASSES:
+        return
+    advice = number_advice(found.tolist()) if markers.decimal == "." else None
+    if advice is not None:
+        raise DataError(
+            f"{raw.place(0)}: target {name!r}: {str(values[0])!r} is no number ({len(found)} different texts); {advice}"
+        )
+
+
+def _floats(
+    raw: Table | Arrays, names: Sequence[str], columns: Sequence[npt.NDArray[Any]], markers: Markers
+) -> npt.NDArray[np.float64]:
     result = []
     for name, values in zip(_named(names, len(columns)), columns, strict=True):
         try:
             numbers = values.astype(np.float64)
         except ValueError:
             bad = next(place for place, value in enumerate(values) if not _is_float(value))
+            advice = number_advice([str(values[bad])]) if markers.decimal == "." else None
             raise DataError(
                 f"{raw.place(bad)}: target {name!r}: {str(values[bad])!r} is no number; a regression needs numbers; "
-                'mend the cell or set data.task = "multiclass"'
+                + (advice or 'mend the cell or set data.task = "multiclass"')
             ) from None
         wrong = ~np.isfinite(numbers) | (np.abs(numbers) > LARGEST)
         if wrong.any():

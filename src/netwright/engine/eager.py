@@ -5,7 +5,8 @@ Every engine wraps `train_step`, none copies it. Floor 5.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import final
 
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.batches import Batch
-from netwright.errors import DivergedError
+from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.model.summary import call_model
+from netwright.seeding import forked
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -46,6 +48,48 @@ def train_step(model: nn.Module, loss_function: Loss, optimizer: torch.optim.Opt
 
     loss: Tensor = optimizer.step(forward_and_backward)  # type: ignore[assignment, arg-type]
     return loss.detach()
+
+
+def try_step(
+    model: nn.Module, loss_function: Loss, make: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer], batch: Batch
+) -> None:
+    """Take one training step on a copy of the model, so that what cannot train is told before anything is written.
+
+    Args:
+        model: On the CPU; neither it nor any generator is touched.
+        loss_function: Of output and target.
+        make: Builds the optimizer of some parameters.
+        batch: A few rows.
+
+    Raises:
+        ConfigError: The network, the loss or the optimizer fails on the rows.
+    """
+    trial = copy.deepcopy(model).train()
+    target = f"target {tuple(batch.target.shape)} {str(batch.target.dtype).removeprefix('torch.')}"
+    with forked(batch.target.device):
+        try:
+            output = call_model(trial, batch.inputs)
+        except Exception as error:  # an own module may raise anything
+            raise ConfigError(
+                f"model: the network fails in training mode: {type(error).__name__}: {first_line(error)}; mend its forward"
+            ) from error
+        try:
+            loss = loss_function(output, batch.target)
+        except Exception as error:  # an own loss may raise anything
+            raise ConfigError(
+                f"training.loss: it fails on output {tuple(output.shape)} and {target}: {first_line(error)}; change the loss "
+                "or the network's end"
+            ) from error
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            raise ConfigError(f"training.loss: {type(loss).__name__} came; expected one number as a tensor; take the mean")
+        try:
+            train_step(trial, loss_function, make(trial.parameters()), batch)
+        except DivergedError:
+            return  # training itself tells it, with the step
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"training: a trial step fails: {first_line(error)}; change the network, the loss or the optimizer"
+            ) from error
 
 
 @final

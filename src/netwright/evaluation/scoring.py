@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.batches import Examples, Rows, batches
-from netwright.errors import ConfigError
 from netwright.model.summary import call_model
 from netwright.model.task import loss_weight
 from netwright.seeding import forked
@@ -34,11 +33,16 @@ class Scores:
 
 @contextmanager
 def evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Put a network into eval mode without gradients, and back; no generator of training is moved."""
+    """Put a network into eval mode without gradients, and back; no generator of training is moved.
+
+    Networks of torch's layers run under inference_mode. An own module may keep a tensor for later (a mask, a position),
+    which inference_mode would make useless for training, so it runs under no_grad.
+    """
     modes = {module: module.training for module in model.modules()}
+    ours = all(type(module).__module__.startswith(("torch.nn.", "netwright.")) for module in modes)
     model.eval()
     try:
-        with torch.inference_mode(), forked(device):
+        with torch.inference_mode() if ours else torch.no_grad(), forked(device):
             yield
     finally:
         for module, training in modes.items():
@@ -86,24 +90,3 @@ def outputs_of(model: nn.Module, inputs: dict[str, Tensor], batch_size: int, dev
             part = {name: value[start : start + size].to(device) for name, value in inputs.items()}
             parts.append(call_model(model, part).cpu())
     return torch.cat(parts)
-
-
-def check_loss(model: nn.Module, loss_function: Callable[[Tensor, Tensor], Tensor], examples: Examples, rows: Rows) -> None:
-    """Try the loss on two rows before anything is written.
-
-    Raises:
-        ConfigError: The loss cannot compare output and target, or gives no single number.
-    """
-    batch = next(iter(batches(examples, rows[:2], 2)))
-    with evaluating(model, examples.device):
-        output = call_model(model, batch.inputs)
-        try:
-            loss = loss_function(output, batch.target)
-        except Exception as error:  # an own loss may raise anything
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ConfigError(
-                f"training.loss: it fails on output {tuple(output.shape)} and target {tuple(batch.target.shape)} "
-                f"{str(batch.target.dtype).removeprefix('torch.')}: {reason}; change the loss or the network's end"
-            ) from error
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        raise ConfigError(f"training.loss: {type(loss).__name__} came; expected one number as a tensor; take the mean")

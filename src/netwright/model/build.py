@@ -21,7 +21,7 @@ from torch import nn
 
 from netwright.config import signatures
 from netwright.config.calls import CONTAINERS, Call
-from netwright.errors import ConfigError, SafetyError, did_you_mean
+from netwright.errors import ConfigError, SafetyError, did_you_mean, first_line
 from netwright.model import modules
 from netwright.model.layers import (
     AXES,
@@ -262,7 +262,7 @@ def _measure(call: Call, form: Form, shown: str, before: str, resolved: Resolved
             with torch.device("meta"):
                 module = _make(call)
         except (TypeError, ValueError, RuntimeError, AssertionError, ZeroDivisionError) as error:
-            raise ConfigError(f"{shown} cannot be built: {_first_line(error)}; mend its arguments") from None
+            raise ConfigError(f"{shown} cannot be built: {first_line(error)}; mend its arguments") from None
         try:
             kind = torch.long if form.codes else torch.float32
             output = module(torch.empty(2, *form.shape, device="meta", dtype=kind))
@@ -276,7 +276,7 @@ def _measure(call: Call, form: Form, shown: str, before: str, resolved: Resolved
             ZeroDivisionError,
         ) as error:
             raise ConfigError(
-                f"{shown} cannot read {form}, which {before}: {_first_line(error)}; {mismatch_advice(call, form)}"
+                f"{shown} cannot read {form}, which {before}: {first_line(error)}; {mismatch_advice(call, form)}"
             ) from None
     if not isinstance(output, torch.Tensor) or output.shape[:1] != (2,):
         got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
@@ -284,10 +284,6 @@ def _measure(call: Call, form: Form, shown: str, before: str, resolved: Resolved
     resolved.notes += [f"{shown}: {warning.message}" for warning in caught if warning.category is UserWarning]
     codes = form.codes and not output.is_floating_point()
     return Form(tuple(output.shape[1:]), follow(call, form, output.dim()), codes)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def construct(calls: Sequence[Call]) -> nn.Sequential:
@@ -316,6 +312,8 @@ def _argument(value: Any) -> Any:
 def check_output(form: Form, outputs: int, need: str) -> None:
     """Raise `ConfigError` where the network does not end with ``(N, outputs)``."""
     if form.shape != (outputs,):
+        if not form.shape and outputs == 1:
+            raise ConfigError(f"model: the network gives (N,); {need} needs (N, 1); leave the squeeze out of forward")
         advice = "end with Linear()" if len(form.shape) == 1 else "end with Flatten(), Linear()"
         if form.layout == "NTC":
             advice = "end with LastStep(), Linear()"
@@ -369,16 +367,21 @@ def make_own(kind: type[nn.Module], arguments: Mapping[str, Any], name: str) -> 
         raise ConfigError(f"model.module: {name} cannot be built: {type(error).__name__}: {error}; mend it") from error
 
 
-def refuse_unnamed(module: str, code: Sequence[Path], command: str) -> Path:
+def refuse_unnamed(module: str, code: Sequence[Path], command: str, other: str = "") -> Path:
     """Return the file of ``FILE.py:Class`` if the command line named it.
 
     Raises:
+        ConfigError: A file named on the command line is not there.
         SafetyError: It did not; a config alone never runs code.
     """
     file = Path(module.rpartition(":")[0])
+    for named in code:
+        if not named.is_file():
+            raise ConfigError(f"--code {named}: no such file; expected the Python file to run; check the path")
     if not any(named.resolve() == file.resolve() for named in code):
+        also = f" (or name {other} instead)" if other else ""
         raise SafetyError(
             f"model.module: {module} is Python code, and a config alone never runs code; if you trust it, type: "
-            f"{command} --code {file}"
+            f"{command} --code {file}{also}"
         )
     return file

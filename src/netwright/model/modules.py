@@ -105,7 +105,8 @@ class EmbedColumns(nn.Module):
     """Turns the last columns of a table, whole codes, into vectors; the numbers before them pass.
 
     Args:
-        levels: Number of codes of each category column, in order; these columns come last.
+        levels: Number of codes of each category column, in order; these columns come last. Code 0 is an unknown
+            category; its vector starts at zero.
         dimensions: Length of the vector of each category column.
 
     Shape: ``(batch, numbers + categories)`` to ``(batch, numbers + sum(dimensions))``.
@@ -115,6 +116,9 @@ class EmbedColumns(nn.Module):
     def __init__(self, levels: Sequence[int], dimensions: Sequence[int]) -> None:
         super().__init__()
         self.embeddings = nn.ModuleList(nn.Embedding(*sizes) for sizes in zip(levels, dimensions, strict=True))
+        with torch.no_grad():  # a category never seen says nothing
+            for embedding in self.embeddings:
+                embedding.weight[0].zero_()  # type: ignore[index]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return numbers and vectors side by side."""

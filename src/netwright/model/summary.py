@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netwright.errors import ConfigError
+from netwright.errors import ConfigError, first_line
 from netwright.seeding import forked
 
 Hook = Callable[[nn.Module, Any, Any], None]
@@ -133,13 +133,20 @@ def _run_and_count(model: nn.Module, inputs: Mapping[str, Tensor], units: Sequen
     return counted
 
 
+def complete_lazy(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
+    """Give the lazy layers of an own module their sizes, by a first call with two rows."""
+    if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in model.parameters()):
+        with torch.no_grad():
+            call_model(model.eval(), {name: value[:2] for name, value in inputs.items()})
+
+
 def output_shape(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[int, ...]:
     """Return the shape of what a module gives for two rows, the rows included.
 
     Raises:
         ConfigError: The module fails on the data or does not give one tensor.
     """
-    with torch.inference_mode():
+    with torch.no_grad():
         output = _trial(copy.deepcopy(model).cpu().eval(), inputs)
     if not isinstance(output, Tensor):
         raise ConfigError(f"model: the network gives {type(output).__name__}; expected one tensor; return it from forward")
@@ -154,8 +161,7 @@ def _trial(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
             return call_model(model, small)
     except Exception as error:  # the user's own module may raise anything
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in small.items())
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        reason = f"{type(error).__name__}: {reason}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise ConfigError(f"model: the network fails on the data ({shapes}): {reason}; mend its forward") from error
 
 

@@ -109,7 +109,7 @@ def make_task(
         ConfigError: The loss does not fit the target.
         DataError: A count below zero.
     """
-    name = _loss_name(own_loss) if own_loss is not None else None
+    name = loss_name(own_loss) if own_loss is not None else None
     text = f"object:{name}" if own_loss is not None else loss or DEFAULT_LOSS[kind]
     if loss is None and own_loss is None and kind == "binary" and found_outputs == 2:
         text = "CrossEntropyLoss()"
@@ -128,11 +128,42 @@ def make_task(
     return Task(kind, text, function, outputs, decoding, class_target)
 
 
-def _loss_name(loss: Any) -> str:
+# torch.nn.functional's names of the losses, so that their outputs are decoded as the classes' are.
+FUNCTIONAL = {
+    "binary_cross_entropy": "BCELoss",
+    "binary_cross_entropy_with_logits": "BCEWithLogitsLoss",
+    "cross_entropy": "CrossEntropyLoss",
+    "nll_loss": "NLLLoss",
+    "multi_margin_loss": "MultiMarginLoss",
+    "mse_loss": "MSELoss",
+    "l1_loss": "L1Loss",
+    "smooth_l1_loss": "SmoothL1Loss",
+    "huber_loss": "HuberLoss",
+    "poisson_nll_loss": "PoissonNLLLoss",
+}
+
+
+def loss_name(loss: Any) -> str:
+    """Return the name of a loss from Python: the class of torch.nn it is or computes, else its own.
+
+    Raises:
+        ConfigError: It does not take the mean.
+    """
     if getattr(loss, "reduction", "mean") != "mean":
         raise ConfigError(f"loss: {loss!r} came with reduction={loss.reduction!r}; expected the mean; leave reduction out")
     kind = type(loss) if isinstance(loss, nn.Module) else loss
-    return str(getattr(kind, "__name__", type(loss).__name__))
+    name = str(getattr(kind, "__name__", type(loss).__name__))
+    return FUNCTIONAL.get(name, name) if getattr(kind, "__module__", "").startswith("torch.") else name
+
+
+def implied_task(loss: str | None, own_loss: Any) -> str | None:
+    """Return the task that a loss leaves no doubt about: binary or regression; None where the target decides."""
+    name = loss_name(own_loss) if own_loss is not None else None
+    if name is None and loss is not None and not loss.startswith("object:"):
+        name = parse_call(loss, "training.loss").name
+    if name in BINARY_LOSSES:
+        return "binary"
+    return "regression" if name in VALUE_LOSSES else None
 
 
 def _refuse_mismatch(kind: str, call: Call) -> None:

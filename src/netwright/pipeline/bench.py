@@ -17,19 +17,23 @@ from torch import nn
 
 from netwright.config.read import absolute_paths, apply_setting, build_config, from_keywords, merge, read_file
 from netwright.config.schema import EarlyStoppingConfig, RunConfig
+from netwright.data.arrays import Arrays
 from netwright.data.batches import Examples, steps_per_epoch
+from netwright.data.tables import Table
 from netwright.engine.choose import choose_device, choose_threads
+from netwright.engine.eager import try_step
 from netwright.errors import ConfigError, did_you_mean
-from netwright.evaluation.scoring import check_loss
+from netwright.model.task import implied_task
 from netwright.pipeline import folder as folders
 from netwright.pipeline.inputs import OBJECT, Inputs, load
-from netwright.pipeline.network import Network, build_network, check_declared
+from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
 from netwright.seeding import forked, torch_seed
 from netwright.training.loop import Plan
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
 
 LONGEST = 200  # epochs, where neither epochs nor steps are written
 PATIENCE = 20
+TRIAL_ROWS = 8  # of the step tried before anything is written
 RISING = ("accuracy",)  # figures of which more is better
 
 
@@ -95,7 +99,7 @@ def prepare(
     name: str,
     *,
     data: Any = None,
-    module: nn.Module | None = None,
+    module: OwnModule | None = None,
     loss: Any = None,
     code: Sequence[Path] = (),
     command: str = "netwright train CONFIG",
@@ -106,7 +110,7 @@ def prepare(
         config: The settings.
         name: Of the run.
         data: Rows from Python.
-        module: A network from Python; it is trained in place.
+        module: A network from Python, trained in place, or its class with arguments.
         loss: A loss from Python.
         code: Files that may run.
         command: To repeat in a refusal.
@@ -115,16 +119,31 @@ def prepare(
     optimizer = resolve_optimizer(config.training.optimizer, device)
     if data is None:
         check_declared(config)
-    inputs = load(config, data)
+    inputs = load(config, data, implied_task(config.training.loss, loss))
+    config = with_layout(config, inputs)
     prepared = inputs.preparation.prepare(inputs.raw)
     with executing(config, device):
         torch.manual_seed(torch_seed(config.training.seed, "initialisation"))
         network = build_network(config, inputs, prepared, module=module, loss=loss, code=code, command=command)
     examples = Examples(prepared, network.task.spell_target(inputs.target.values))
-    check_loss(network.module, network.task.loss_function, examples, inputs.split.train)
     resolved = resolve(config, inputs, network, device, str(optimizer))
-    make_optimizer(optimizer, network.module.parameters())
+    on_cpu = resolve_optimizer(config.training.optimizer, torch.device("cpu"))
+    few = torch.from_numpy(inputs.split.train[: min(config.data.batch_size, TRIAL_ROWS)])
+    try_step(
+        network.module,
+        network.task.loss_function,
+        lambda parameters: make_optimizer(on_cpu, parameters),
+        examples.batch(few),
+    )
     return Bench(resolved, inputs, examples, network, device, name)
+
+
+def with_layout(config: RunConfig, inputs: Inputs) -> RunConfig:
+    """Write down what the axes of the arrays mean, where the first layer or a guess told."""
+    layout = inputs.raw.layout if isinstance(inputs.raw, Arrays) else None
+    if layout is None or layout == config.data.layout:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"layout": layout})})
 
 
 def resolve(config: RunConfig, inputs: Inputs, network: Network, device: torch.device, optimizer: str) -> RunConfig:
@@ -144,7 +163,11 @@ def resolve(config: RunConfig, inputs: Inputs, network: Network, device: torch.d
         "threads": threads,
         "engine": "eager",
     }
-    origin = {"source": inputs.source} if inputs.source.startswith(OBJECT) else {}
+    origin: dict[str, Any] = {"source": inputs.source} if inputs.source.startswith(OBJECT) else {}
+    if isinstance(inputs.raw, Table):
+        origin["target"] = inputs.target.names[0] if len(inputs.target.names) == 1 else list(inputs.target.names)
+    if data.header is False and isinstance(inputs.raw, Table):
+        origin |= {"columns": inputs.raw.names, "header": None}
     return config.model_copy(
         update={
             "data": data.model_copy(update={**origin, "last_batch": last_batch, "task": inputs.target.task}),

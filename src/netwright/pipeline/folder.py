@@ -24,7 +24,7 @@ import torch
 from netwright import files
 from netwright.data import arrays
 from netwright.data.splits import Split
-from netwright.errors import CheckpointError, ConfigError, NetwrightError
+from netwright.errors import CheckpointError, ConfigError, NetwrightError, first_line
 
 CONFIG = "config.toml"
 RECORD = "run.json"
@@ -157,31 +157,43 @@ def look(folder: Path, data_digest: str, rows_digest: str) -> int:
     return looks
 
 
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run.
+
+    Raises:
+        CheckpointError: Missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({first_line(error)}); expected JSON; check the run") from error
+
+
 def list_runs(folder: Path) -> list[dict[str, Any]]:
     """Return name, status, start, best and test figures of every run in a folder, oldest first.
+
+    A run whose files are damaged is listed with the status "damaged".
 
     Raises:
         ConfigError: No such folder.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; expected a folder of runs; train something first or name another")
-    found = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not (path / RECORD).is_file():
-            continue
+    found = [
+        _listed(path) for path in sorted(folder.iterdir()) if not path.name.startswith(".") and (path / RECORD).is_file()
+    ]
+    return sorted(found, key=lambda run: str(run["started"] or ""))
+
+
+def _listed(path: Path) -> dict[str, Any]:
+    """Return one line of the list of runs."""
+    entry: dict[str, Any] = {"run": str(path), "status": "damaged", "started": None, "task": None, "epochs": None}
+    entry |= {"best": None, "test": {}}
+    try:
         record = read_record(path)
-        test: dict[str, Any] = {}
-        if (path / TEST).is_file():
-            test = json.loads((path / TEST).read_text(encoding="utf-8"))
-        found.append(
-            {
-                "run": str(path),
-                "status": record["status"],
-                "started": record.get("started"),
-                "task": record.get("task", {}).get("kind"),
-                "epochs": record.get("epochs"),
-                "best": record.get("best"),
-                "test": {name: entry["value"] for name, entry in test.get("metrics", {}).items()},
-            }
-        )
-    return sorted(found, key=lambda run: str(run["started"]))
+        test = read_json(path / TEST) if (path / TEST).is_file() else {}
+        figures = {name: float(metric["value"]) for name, metric in dict(test.get("metrics", {})).items()}
+    except (CheckpointError, AttributeError, KeyError, TypeError, ValueError):
+        return entry
+    told = {key: record.get(key) for key in ("status", "started", "epochs", "best")}
+    return {**entry, **told, "task": record.get("task", {}).get("kind"), "test": figures}

@@ -5,31 +5,32 @@ Floor 9.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 
+from netwright.config import signatures
 from netwright.config.calls import parse_call
 from netwright.config.schema import DataConfig, PreparationConfig, RunConfig
-from netwright.data import arrays, columns, preparation, sources, splits, targets
+from netwright.data import cells, columns, preparation, sources, targets
 from netwright.data.arrays import Arrays
+from netwright.data.cells import Markers
 from netwright.data.preparation import Preparation
 from netwright.data.sources import Reading
 from netwright.data.splits import Split
 from netwright.data.tables import Table, TextOptions
 from netwright.data.targets import Target
 from netwright.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from netwright.model.layers import CODE_LAYERS, Form
+from netwright.model.layers import AXES, CODE_LAYERS, Form, layouts_read
+from netwright.pipeline.splitting import make_split
 
 Rows = npt.NDArray[np.int64]
 OBJECT = "object:"  # in a resolved config: something from Python that no file can hold
+MOST_LIKELY_CLASSES = 100
 SMALLEST_TEST = 30  # below this many rows a test figure says little
 
 
@@ -59,51 +60,67 @@ def reading_of(data: DataConfig) -> Reading:
     return Reading(text, _tuple(data.inputs), _tuple(data.target), data.layout)
 
 
-def markers_of(data: DataConfig) -> columns.Markers:
+def markers_of(data: DataConfig) -> Markers:
     """Return the missing markers and the decimal mark."""
-    missing = columns.MISSING_VALUES if data.missing_values is None else tuple(data.missing_values)
-    return columns.Markers(missing, data.decimal)
+    missing = cells.MISSING_VALUES if data.missing_values is None else tuple(data.missing_values)
+    return Markers(missing, data.decimal)
 
 
 def _tuple(value: str | list[str] | None) -> tuple[str, ...] | None:
     return None if value is None else (value,) if isinstance(value, str) else tuple(value)
 
 
-def load(config: RunConfig, objects: Any = None) -> Inputs:
+def load(config: RunConfig, objects: Any = None, implied: str | None = None) -> Inputs:
     """Read, split and fit, without writing anything.
 
     Args:
         config: The settings.
         objects: Rows from Python instead of ``data.source``.
+        implied: The task that the loss leaves no doubt about, or None.
 
     Raises:
         ConfigError, DataError: See the stages.
     """
     data = config.data
-    raw, parts, digest, source = _read(data, objects)
-    names = target_names(data, raw)
+    rows = _read(data, objects)
+    raw, axes = _with_axes(config, rows.raw)
+    names = list(rows.target) if rows.target is not None else target_names(data, raw)
     target = targets.read_target(raw, names, data.task, data.labels, markers_of(data))
-    split, notes = make_split(data, raw, target, parts)
-    notes += _class_notes(raw, target, split, parts is not None)
+    if data.task is None and _loss_decides(implied, target):
+        target = targets.read_target(raw, names, implied, data.labels, markers_of(data))
+    split, notes = make_split(data, raw, target, rows.parts, markers_of(data))
     fitted, more = _fit(config, raw, names, split)
+    notes = [*axes, *_task_notes(data.task or implied, target), *notes]
     if 0 < len(split.test) < SMALLEST_TEST:
         more.append(f"only {len(split.test)} test rows: the test figure will be rough")
-    return Inputs(raw, target, split, fitted, digest, source, (*notes, *more))
+    return Inputs(raw, target, split, fitted, rows.digest, rows.source, (*notes, *more))
 
 
-def _read(data: DataConfig, objects: Any) -> tuple[Table | Arrays, dict[str, Rows] | None, str, str]:
-    """Return all rows, the row numbers of given parts, the digest and the name of the source."""
+@dataclass(frozen=True)
+class _Source:
+    """All rows as read: row numbers of given parts, digest, name, and the target's names where Python objects told them."""
+
+    raw: Table | Arrays
+    parts: dict[str, Rows] | None
+    digest: str
+    source: str
+    target: tuple[str, ...] | None = None
+
+
+def _read(data: DataConfig, objects: Any) -> _Source:
+    """Return all rows from Python objects, files of one's own, or one source."""
     reading = reading_of(data)
     if objects is not None:
-        raw = sources.from_objects(objects, reading.target, data.layout)
+        raw, names = sources.from_objects(objects, reading.target, data.layout)
         first = objects[0] if isinstance(objects, tuple | list) and objects else objects
-        return raw, None, sources.digest_raw(raw), f"{OBJECT}{type(first).__module__}.{type(first).__qualname__}"
+        name = f"{OBJECT}{type(first).__module__}.{type(first).__qualname__}"
+        return _Source(raw, None, sources.digest_raw(raw), name, names)
     if data.train is not None:
         files = {name: getattr(data, name) for name in ("train", "valid", "test") if getattr(data, name) is not None}
         pieces = {name: sources.read_source(file, reading) for name, file in files.items()}
         digest = sources.digest_of([sources.digest_source(file, reading.target) for file in files.values()])
         raw, parts = _joined(pieces)
-        return raw, parts, digest, " + ".join(files.values())
+        return _Source(raw, parts, digest, " + ".join(files.values()))
     if data.source is not None and data.source.startswith(OBJECT):
         raise CheckpointError(
             f"data.source: {data.source} came, rows that were Python objects; hand them over again: nw.train(CONFIG, data=...)"
@@ -113,9 +130,50 @@ def _read(data: DataConfig, objects: Any) -> tuple[Table | Arrays, dict[str, Row
     pieces = sources.read_parts(data.source, reading)
     digest = sources.digest_source(data.source, reading.target)
     if "all" in pieces:
-        return pieces["all"], None, digest, data.source
+        return _Source(pieces["all"], None, digest, data.source)
     raw, parts = _joined(pieces)
-    return raw, parts, digest, data.source
+    return _Source(raw, parts, digest, data.source)
+
+
+def _with_axes(config: RunConfig, raw: Table | Arrays) -> tuple[Table | Arrays, list[str]]:
+    """Return arrays with what their axes mean where the first layer tells or the default network must guess."""
+    if not isinstance(raw, Arrays) or raw.layout is not None or len(raw.inputs) != 1:
+        return raw, []
+    shape = next(iter(raw.inputs.values())).shape[1:]
+    calls = config.layer_calls()
+    if len(shape) == 2 and calls is not None:
+        layout = next((read for read in layouts_read(calls[0]) if read in ("NTC", "NCT")), None)
+        return (raw if layout is None or calls[0].name == "Transpose" else replace(raw, layout=layout)), []
+    form = f"(N, {', '.join(str(size) for size in shape)})"
+    advice = "set data.layout if they mean something else"
+    if len(shape) == 2 and config.model.module is None and config.model.object is None:
+        layout = "NCT" if shape[0] <= shape[1] else "NTC"
+        return replace(raw, layout=layout), [f"the axes {form} are read as {AXES[layout]} = {layout}; {advice}"]
+    if len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4):
+        return raw, [
+            f'the axes {form} are read as {AXES["NCHW"]}; if the last one holds the channels, set data.layout = "NHWC"'
+        ]
+    return raw, []
+
+
+def _loss_decides(implied: str | None, target: Target) -> bool:
+    """Tell whether the loss asks for another task that the target allows: numbers, or two of them as classes."""
+    if implied == "regression":
+        return bool(target.classes) and not any(isinstance(label, str | bool) for label in target.classes)
+    return implied == "binary" and target.task == "regression" and len(np.unique(target.values)) == 2
+
+
+def _task_notes(told: str | None, target: Target) -> list[str]:
+    """Tell how a target was read where it could be read otherwise."""
+    values = target.values
+    if told is None and target.task == "regression" and values.shape[1] == 1:
+        distinct = np.unique(values)
+        if len(distinct) <= MOST_LIKELY_CLASSES and (distinct == np.round(distinct)).all():
+            return [
+                f"target {target.names[0]!r} holds {len(distinct)} different whole numbers and is read as a quantity; "
+                'for classes set data.task = "multiclass"'
+            ]
+    return []
 
 
 def _joined(pieces: dict[str, Table | Arrays]) -> tuple[Table | Arrays, dict[str, Rows]]:
@@ -151,135 +209,14 @@ def target_names(data: DataConfig, raw: Table | Arrays) -> list[str]:
     raise ConfigError(f"data.target: nothing came; expected one of the columns {shown}; set data.target (or --target NAME)")
 
 
-def make_split(
-    data: DataConfig, raw: Table | Arrays, target: Target, parts: dict[str, Rows] | None
-) -> tuple[Split, list[str]]:
-    """Return who trains, validates and tests: given files, given row numbers, or a division.
-
-    Raises:
-        ConfigError: Settings contradict each other.
-        DataError: Too few rows, or a row in two parts.
-    """
-    given = dict(parts or {})
-    _given_rows(data, raw.rows, given)
-    for name in ("valid", "test"):
-        if name in (parts or {}) and getattr(data.split, name) is not None:
-            raise ConfigError(
-                f"data.split.{name}: {getattr(data.split, name)!r} came beside a file of {name} rows; leave one"
-            )
-    taken = np.concatenate([given[name] for name in ("valid", "test") if name in given] or [np.empty(0, np.int64)])
-    pool = given.get("train", np.setdiff1d(np.arange(raw.rows), taken))
-    sizes = (_size(data, "valid", given), _size(data, "test", given))
-    settings = data.split
-    notes: list[str] = []
-    groups = None if settings.group is None else _column(raw, settings.group, "group")[pool]
-    times = None if settings.time is None else _sortable(raw, settings.time)[pool]
-    classes = _strata(data, target, pool, sizes, groups is None and times is None, notes)
-    divided = splits.divide(pool, sizes, settings.seed, classes=classes, groups=groups, times=times)
-    how = f"given, {divided.how}" if given and any(sizes) else "given" if given else divided.how
-    split = Split(divided.train, np.sort(given.get("valid", divided.valid)), np.sort(given.get("test", divided.test)), how)
-    splits.check_disjoint(split)
-    return split, notes
-
-
-def _given_rows(data: DataConfig, rows: int, given: dict[str, Rows]) -> None:
-    """Add row numbers written in the config, or named in ``split.file``."""
-    found = arrays.read_npz(Path(data.split.file)) if data.split.file is not None else {}
-    for name in ("train", "valid", "test"):
-        value = getattr(data.split, name)
-        if isinstance(value, str):
-            if value not in found:
-                raise ConfigError(
-                    f"data.split.{name}: array {value!r} is not in data.split.file; {did_you_mean(value, found)}"
-                )
-            given[name] = splits.check_rows(name, found[value], rows)
-        elif isinstance(value, list):
-            given[name] = splits.check_rows(name, value, rows)
-
-
-def _size(data: DataConfig, name: str, given: dict[str, Rows]) -> float:
-    value = getattr(data.split, name)
-    if name in given:
-        return 0.0
-    return 0.2 if value is None else float(value)
-
-
-def _strata(
-    data: DataConfig, target: Target, pool: Rows, sizes: tuple[float, float], free: bool, notes: list[str]
-) -> npt.NDArray[np.int64] | None:
-    """Return the class of each row where the split keeps the shares of the classes."""
-    wanted = data.split.stratify
-    if target.task == "regression":
-        if wanted:
-            raise ConfigError("data.split.stratify: true came; the target holds numbers, not classes; leave it out")
-        return None
-    if wanted is False or not free:
-        return None
-    values = target.values[pool]
-    counts = np.bincount(values)
-    counts = counts[counts > 0]
-    parts = 1 + sum(size > 0 for size in sizes)
-    if wanted is None and counts.min() < parts:
-        notes.append(f"a class has only {int(counts.min())} row(s), so the split is random, not stratified")
-        return None
-    return values
-
-
-def _column(raw: Table | Arrays, name: str, setting: str) -> npt.NDArray[np.str_]:
-    if isinstance(raw, Table):
-        if name not in raw.names:
-            raise DataError(f"data.split.{setting}: column {name!r} is not in the data; {did_you_mean(name, raw.names)}")
-        return np.asarray([str(value) for value in raw.columns[name].to_pylist()])
-    if name not in raw.others:
-        raise DataError(f"data.split.{setting}: array {name!r} is not in the data; {did_you_mean(name, raw.others)}")
-    return np.asarray(raw.others[name]).astype(str)
-
-
-def _sortable(raw: Table | Arrays, name: str) -> npt.NDArray[np.float64] | npt.NDArray[np.str_]:
-    """Return a time column as numbers where it holds numbers or times, else as texts (ISO dates sort as texts)."""
-    texts = _column(raw, name, "time")
-    if isinstance(raw, Table):
-        missing = np.asarray(columns.clean(raw.columns[name], columns.Markers()).is_null(nan_is_null=True))
-        if missing.any():
-            row = int(np.flatnonzero(missing)[0])
-            raise DataError(
-                f"{raw.place(row)}: data.split.time: column {name!r} is missing ({int(missing.sum())} such rows); "
-                "expected a time in each row; mend the cells or leave the rows out"
-            )
-    if isinstance(raw, Table) and pa.types.is_temporal(raw.columns[name].type):
-        return np.asarray(raw.columns[name].cast(pa.timestamp("us"), safe=False).cast(pa.int64())).astype(np.float64)
-    try:
-        return texts.astype(np.float64)
-    except ValueError:
-        texts = np.char.strip(texts)
-    for row, text in enumerate(texts):
-        if not re.match(columns.DATE, text):
-            raise DataError(
-                f"{raw.place(row)}: data.split.time: {name!r}: {str(text)!r} is neither a number nor a date such as "
-                "2024-01-31, so its order is unknown; rewrite the column"
-            )
-    return texts
-
-
-def _class_notes(raw: Table | Arrays, target: Target, split: Split, files: bool) -> list[str]:
-    """Tell of classes missing in train: an error for files of one's own, else a remark."""
-    if target.task == "regression":
-        return []
-    present = set(np.unique(target.values[split.train]).tolist())
-    missing = [label for place, label in enumerate(target.classes) if place not in present]
-    if missing and files:
-        row = int(np.flatnonzero(target.values == target.classes.index(missing[0]))[0])
-        raise DataError(
-            f"{raw.place(row)}: target {target.names[0]!r}: class {missing[0]!r} of the valid or test rows is not among the train "
-            "rows; expected every class in train; mend the files or rename it in data.labels"
-        )
-    return [f"class {label!r} has no train row; the network cannot learn it" for label in missing]
-
-
 def _fit(config: RunConfig, raw: Table | Arrays, target: Sequence[str], split: Split) -> tuple[Preparation, list[str]]:
     data, settings = config.data, config.data.preparation
     if isinstance(raw, Arrays):
-        return preparation.fit_arrays(raw, split.train, _array_mode(config, raw)), _missing_notes(raw)
+        mode = _array_mode(config, raw)
+        missing = _missing_notes(data, raw)
+        return preparation.fit_arrays(
+            raw, split.train, mode, _code_limit(config, raw, split) if mode == "codes" else None
+        ), missing
     names = list(_tuple(data.inputs) or [name for name in raw.names if name not in target])
     for name in [*names, *data.ignore]:
         if name not in raw.names:
@@ -306,8 +243,8 @@ def _refuse_missing(data: DataConfig, raw: Table, encoder: columns.TableEncoder)
         return
     for column in encoder.used:
         if column.missing:
-            cells = columns.clean(raw.columns[column.name], encoder.markers)
-            row = int(np.flatnonzero(np.asarray(cells.is_null(nan_is_null=True)))[0])
+            values = cells.clean(raw.columns[column.name], encoder.markers)
+            row = int(np.flatnonzero(np.asarray(values.is_null(nan_is_null=True)))[0])
             raise DataError(
                 f'{raw.place(row)}: column {column.name!r} is missing ({column.missing} such cells) and data.missing = "error"; '
                 'mend the cells or set data.missing = "fill"'
@@ -339,10 +276,27 @@ def _array_mode(config: RunConfig, raw: Arrays) -> str:
     return numbers
 
 
-def _missing_notes(raw: Arrays) -> list[str]:
+def _code_limit(config: RunConfig, raw: Arrays, split: Split) -> int | None:
+    """Return the number of codes of an Embedding: as written, else those of the train rows."""
+    calls = config.layer_calls()
+    if calls is None:
+        return None
+    written = signatures.bind(calls[0], signatures.layers(), "model.layers.0").get("num_embeddings")
+    values = next(iter(raw.inputs.values()))
+    return int(written) if written is not None else int(values[split.train].max()) + 1
+
+
+def _missing_notes(data: DataConfig, raw: Arrays) -> list[str]:
+    """Tell of missing numbers in arrays, or refuse them where the settings do."""
     notes = []
     for name, values in raw.inputs.items():
         missing = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
+        if missing and data.missing == "error":
+            row = int(np.argwhere(np.isnan(values))[0][0])
+            raise DataError(
+                f'{raw.place(row)}: array {name!r} is missing ({missing} such numbers) and data.missing = "error"; '
+                'mend them or set data.missing = "fill"'
+            )
         if missing:
             notes.append(f"array {name!r}: {missing} missing numbers (NaN) are filled with the mean")
     return notes

@@ -10,22 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
-from netwright.config.calls import Call, parse_call
+from netwright.config.calls import parse_call
 from netwright.config.schema import PreparationConfig, RunConfig
-from netwright.data.arrays import Arrays
 from netwright.data.preparation import ArrayPreparation
-from netwright.data.sources import declared_shape
-from netwright.errors import CheckpointError, ConfigError, DataError
+from netwright.data.sources import declared_form
+from netwright.errors import CheckpointError, ConfigError
 from netwright.model.build import Sizes, check_output, construct, load_class, make_own, refuse_unnamed, resolve
 from netwright.model.defaults import default_layers
 from netwright.model.layers import CODE_LAYERS, Form
-from netwright.model.summary import Summary, output_shape, summarize
+from netwright.model.summary import Summary, complete_lazy, output_shape, summarize
 from netwright.model.task import Task, make_loss, make_task
 from netwright.pipeline.inputs import OBJECT, Inputs, reading_of
 
+OwnModule = nn.Module | tuple[type[nn.Module], Mapping[str, Any]]
 NEED = {"binary": "a yes-no target", "multiclass": "a target of {} classes", "regression": "{} target column(s)"}
 
 
@@ -50,11 +49,11 @@ def check_declared(config: RunConfig) -> None:
     calls = config.layer_calls()
     if calls is None or config.data.source is None:
         return
-    shape = declared_shape(config.data.source, reading_of(config.data))
-    layout = config.data.layout
-    if config.data.source.find("idx") > 0 and layout is None and shape is not None and len(shape) == 2:
-        layout = "NHW"
-    if shape is None or (layout is not None and len(layout) != len(shape) + 1):
+    form = declared_form(config.data.source, reading_of(config.data))
+    if form is None:
+        return
+    shape, layout = form[0], config.data.layout or form[1]
+    if layout is not None and len(layout) != len(shape) + 1:
         return
     prepared = ArrayPreparation(shape, layout, "none")
     codes = calls[0].name in CODE_LAYERS
@@ -66,7 +65,7 @@ def build_network(
     inputs: Inputs,
     prepared: Mapping[str, Tensor],
     *,
-    module: nn.Module | None = None,
+    module: OwnModule | None = None,
     loss: Any = None,
     code: Sequence[Path] = (),
     command: str = "netwright train CONFIG",
@@ -77,7 +76,7 @@ def build_network(
         config: The settings.
         inputs: Rows, target and split.
         prepared: The prepared inputs by name.
-        module: A network from Python.
+        module: A network from Python, or its class with arguments.
         loss: A callable loss from Python.
         code: Files named on the command line.
         command: To repeat with ``--code`` in a refusal.
@@ -101,7 +100,10 @@ def build_network(
         module = make_own(load_class(source, class_name), config.model.arguments, class_name)
         described: dict[str, Any] = {"module": name, "arguments": config.model.arguments}
     else:
+        if not isinstance(module, nn.Module):
+            module = make_own(module[0], module[1], module[0].__name__)
         described = {"object": f"{type(module).__module__}.{type(module).__qualname__}"}
+    complete_lazy(module, prepared)
     shape = output_shape(module, prepared)
     task = _task(config, inputs, loss, shape[1] if len(shape) == 2 else None)
     check_output(Form(tuple(shape[1:]), None), task.outputs, _need(inputs, task))
@@ -137,40 +139,24 @@ def _from_layers(config: RunConfig, inputs: Inputs, prepared: Mapping[str, Tenso
         )
     form = next(iter(forms.values()))
     task = _task(config, inputs, loss, None)
-    notes: list[str] = []
     calls = config.layer_calls()
     levels = tuple(inputs.preparation.code_levels())
     if calls is None:
-        if form.layout is None:
-            form = Form(form.shape, "NCT" if form.shape[0] <= form.shape[1] else "NTC", form.codes)
-            notes.append(f"the axes {form} are read as {form.layout}; set data.layout if they mean something else")
         calls = [parse_call(text, "model.layers") for text in default_layers(form, bool(levels))]
-    sizes = Sizes(task.outputs, _codes(calls, inputs), levels)
+    sizes = Sizes(task.outputs, _codes(inputs), levels)
     resolved = resolve(calls, form, sizes)
     check_output(resolved.form, task.outputs, _need(inputs, task))
     module = construct(resolved.calls)
     texts = {layer.path: str(layer.call) for layer in resolved.layers}
     described = {"layers": [str(call) for call in resolved.calls]}
     summary = summarize(module, prepared, texts)
-    return Network(module, task, summary, described, None, (*notes, *resolved.notes))
+    return Network(module, task, summary, described, None, tuple(resolved.notes))
 
 
-def _codes(calls: Sequence[Call], inputs: Inputs) -> int | None:
-    """Return how many codes an Embedding needs: those of the train rows; a larger one elsewhere is an error."""
-    if calls[0].name not in CODE_LAYERS or not isinstance(inputs.raw, Arrays):
-        return None
-    values = next(iter(inputs.raw.inputs.values()))
-    written = calls[0].keywords.get("num_embeddings")
-    if values.min() < 0:
-        raise DataError(f"{inputs.raw.origins[0].name}: code {values.min()} came; an Embedding reads codes from 0; mend it")
-    limit = int(written) if written is not None else int(values[inputs.split.train].max()) + 1
-    if values.max() >= limit:
-        row = int(np.argwhere(values == values.max())[0][0])
-        raise DataError(
-            f"{inputs.raw.place(row)}: code {values.max()} came; the train rows hold codes 0 to {limit - 1}; write "
-            f"Embedding(num_embeddings={int(values.max()) + 1}, embedding_dim=...)"
-        )
-    return limit
+def _codes(inputs: Inputs) -> int | None:
+    """Return how many codes the first Embedding needs."""
+    module = next(iter(inputs.preparation.modules.values()))
+    return module.limit if isinstance(module, ArrayPreparation) else None
 
 
 def make_loss_again(text: str, outputs: int, run: Path) -> nn.Module:

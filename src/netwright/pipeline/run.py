@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -22,7 +22,7 @@ from netwright.data.arrays import Arrays
 from netwright.data.batches import Examples
 from netwright.data.tables import Table
 from netwright.engine.choose import choose_device
-from netwright.errors import CheckpointError, ConfigError
+from netwright.errors import CheckpointError, ConfigError, DivergedError
 from netwright.evaluation import intervals, metrics
 from netwright.evaluation.prediction import prediction_columns, table_bytes
 from netwright.evaluation.scoring import score
@@ -30,13 +30,14 @@ from netwright.exporting.bundle import BEST, LAST, Program, load_preparation, lo
 from netwright.model.build import construct, load_class, make_own, refuse_unnamed
 from netwright.model.task import Task
 from netwright.pipeline import folder as folders
+from netwright.pipeline.bench import executing
 from netwright.pipeline.inputs import OBJECT, Inputs, load, markers_of, reading_of
 from netwright.pipeline.network import make_loss_again
 from netwright.reporting.report import render_report
 
 
 @final
-@dataclass
+@dataclass(repr=False)
 class Run:
     """A trained network with its folder.
 
@@ -60,6 +61,16 @@ class Run:
     def history(self) -> list[dict[str, float]]:
         """One dictionary per epoch, the columns of history.csv."""
         return folders.read_history(self.folder)
+
+    @property
+    def tested(self) -> dict[str, Any] | None:
+        """The last test of the run's own test rows (test.json), without another look; None before the first."""
+        path = self.folder / folders.TEST
+        found: dict[str, Any] | None = folders.read_json(path) if path.is_file() else None
+        return found
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {self.record['task']['kind']}, {self.record['status']})"
 
     def predict(self, rows: Any) -> npt.NDArray[Any]:
         """Predict raw rows: labels ``(rows,)``, or values ``(rows,)`` or ``(rows, outputs)`` in the user's units.
@@ -85,7 +96,8 @@ class Run:
 
     def predict_decoded(self, rows: Any) -> npt.NDArray[np.float64]:
         """Return probabilities, scores or values ``(rows, ...)`` of raw rows."""
-        return np.asarray(self.program.decoded(self.read_rows(rows)))
+        with executing(self.config, self.program.device):
+            return np.asarray(self.program.decoded(self.read_rows(rows)))
 
     def read_rows(self, rows: Any) -> Table | Arrays:
         """Read rows to predict from a path or from Python objects; a target among them is not needed."""
@@ -96,7 +108,8 @@ class Run:
             if Path(path).suffix.lower() in (".csv", ".tsv", ".txt", ".data", ".dat"):
                 return sources.read_source(path, self._text_reading(path), target_needed=False)
             return sources.read_source(path, reading_of(self.config.data), target_needed=False)
-        return sources.from_objects((rows, None) if not isinstance(rows, tuple) else rows, None, self.config.data.layout)
+        pair = rows if isinstance(rows, tuple) else (rows, None)
+        return sources.from_objects(pair, None, self.config.data.layout)[0]
 
     def _text_reading(self, path: str) -> sources.Reading:
         """Return how to read a text file: of one without a header line the target column may be left out."""
@@ -142,9 +155,14 @@ class Run:
         outcome = self.program.outcome
         if data is not None:
             raw, digest = self._labelled(data)
+            if digest == self.record["data"]["digest"]:
+                raise ConfigError(
+                    f"{self.folder}: these are the run's own rows, and it was trained on {self.record['split']['train']} of "
+                    "them; expected rows it has not seen; test its own test rows by leaving DATA out"
+                )
             target = self._target(raw)
             rows = np.arange(raw.rows)
-            found = self._figures(raw, target, rows, 0)[0]
+            found = self._figures(raw, target, rows)[0]
             return {**found, "looks": folders.look(self.folder, digest, "all")}
         inputs = self.inputs or self._own_inputs()
         rows = inputs.split.test
@@ -152,7 +170,7 @@ class Run:
             raise ConfigError(
                 f"{self.folder}: the run has no test rows; expected some; give a file: netwright test RUN DATA"
             )
-        found, decoded = self._figures(inputs.raw, inputs.target, rows, 0)
+        found, decoded = self._figures(inputs.raw, inputs.target, rows)
         found["looks"] = folders.look(self.folder, inputs.digest, files.digest_bytes(rows.astype("<i8").tobytes()))
         files.write_json(self.folder / folders.TEST, found)
         columns = {"row": rows, **_true_columns(inputs.target, rows)}
@@ -164,7 +182,7 @@ class Run:
     def _labelled(self, data: Any) -> tuple[Table | Arrays, str]:
         if isinstance(data, str | Path):
             return sources.read_source(str(data), reading_of(self.config.data)), sources.digest_source(str(data))
-        raw = sources.from_objects(data, list(self.program.outcome.names), self.config.data.layout)
+        raw, _ = sources.from_objects(data, list(self.program.outcome.names), self.config.data.layout)
         return raw, sources.digest_raw(raw)
 
     def _target(self, raw: Table | Arrays) -> targets.Target:
@@ -191,16 +209,24 @@ class Run:
         return inputs
 
     def _figures(
-        self, raw: Table | Arrays, target: targets.Target, rows: npt.NDArray[np.int64], looks: int
+        self, raw: Table | Arrays, target: targets.Target, rows: npt.NDArray[np.int64]
     ) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
         """Return the content of test.json and the decoded outputs of the rows."""
-        task = self.task()
-        examples = Examples(self.program.preparation.prepare(raw), task.spell_target(target.values))
-        device = self.program.device
-        scores = score(self.model, task.loss_function, examples.to(device), rows, self.config.data.batch_size)
+        task, device = self.task(), self.program.device
+        with executing(self.config, device):
+            inputs = self.program.preparation.prepare(raw, rows)
+            examples = Examples(inputs, task.spell_target(target.values[rows])).to(device)
+            every = np.arange(len(rows))
+            scores = score(self.model, task.loss_function, examples, every, self.config.data.batch_size)
         decoded = np.asarray(self.program.outcome.decoding(scores.outputs))
+        if not np.isfinite(decoded).all():
+            count = int((~np.isfinite(decoded)).any(axis=1).sum())
+            raise DivergedError(
+                f"{self.folder}: the network gives no finite value for {count} of {len(rows)} rows; expected finite outputs; "
+                "train with a lower learning rate"
+            )
         true = target.values[rows]
-        found: dict[str, Any] = {"n": len(rows), "looks": looks, "weights": self.weights_name(), "metrics": {}}
+        found: dict[str, Any] = {"n": len(rows), "looks": 0, "weights": self.weights_name(), "metrics": {}}
         if target.task == "regression":
             figures, bounds = metrics.value_figures(true, decoded), intervals.value_intervals(true, decoded)
         else:
@@ -208,9 +234,8 @@ class Run:
             bounds = intervals.class_intervals(true, decoded, list(figures))
             found["confusion"] = {"classes": list(target.classes), "matrix": metrics.confusion(true, decoded)}
         for name, value in {"loss": scores.loss, **figures}.items():
-            low, high = bounds.get(name, (None, None))
-            entry = {"value": value, "low": low, "high": high}
-            found["metrics"][name] = {key: number for key, number in entry.items() if number is not None}
+            between = dict(zip(("low", "high"), bounds[name], strict=True)) if name in bounds else {}
+            found["metrics"][name] = {"value": value, **between}
         return found, decoded
 
     def task(self) -> Task:
@@ -218,6 +243,8 @@ class Run:
         outcome = self.program.outcome
         text = self.record["task"]["loss"]
         function = self.loss if self.loss is not None else make_loss_again(text, outcome.decoding.outputs, self.folder)
+        if isinstance(function, nn.Module):
+            function.to(self.program.device)
         class_target = outcome.decoding.form in ("softmax", "exp", "score") and bool(outcome.classes)
         return Task(outcome.task, text, function, outcome.decoding.outputs, outcome.decoding, class_target)
 
@@ -307,9 +334,23 @@ def _network_again(config: RunConfig, folder: Path, code: Sequence[Path]) -> nn.
                 f"{folder}: the network was a Python object ({config.model.object}); load the run from Python: "
                 "netwright.load(RUN, model=...)"
             )
-        name = config.model.module.rpartition(":")
-        copy = folder / "model" / "source" / Path(name[0]).name
-        module = f"{copy}:{name[2]}" if copy.is_file() else config.model.module
-        same = [copy if file.resolve() in (Path(name[0]).resolve(), copy.resolve()) else file for file in code]
-        file = refuse_unnamed(module, same, f"netwright ... {folder}")
-        return make_own(load_class(file, name[2]), config.model.arguments, name[2])
+        return _own_network_again(config.model.module, config.model.arguments, folder, code)
+
+
+def _own_network_again(module: str, arguments: Mapping[str, Any], folder: Path, code: Sequence[Path]) -> nn.Module:
+    """Build an own class from exactly the file that was named: the original, or the run's copy of it.
+
+    Raises:
+        SafetyError: Neither was named.
+        CheckpointError: The original has changed since training.
+    """
+    original, _, name = module.rpartition(":")
+    copy = folder / "model" / "source" / Path(original).name
+    if any(file.resolve() == copy.resolve() for file in code):
+        return make_own(load_class(copy, name), arguments, name)
+    file = refuse_unnamed(module, code, f"netwright ... {folder}", f"{copy}, its copy in the run,")
+    if copy.is_file() and files.digest_file(file) != files.digest_file(copy):
+        raise CheckpointError(
+            f"{file}: changed since training; expected the code the run was trained with; put it back, or type --code {copy}"
+        )
+    return make_own(load_class(file, name), arguments, name)

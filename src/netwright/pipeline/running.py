@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -13,9 +13,10 @@ from torch import nn
 
 from netwright import files
 from netwright.config.read import to_toml
+from netwright.config.schema import RunConfig
 from netwright.data.batches import Examples
 from netwright.engine.choose import choose_engine
-from netwright.errors import DivergedError
+from netwright.errors import DivergedError, first_line
 from netwright.evaluation.metrics import epoch_figures
 from netwright.evaluation.scoring import score
 from netwright.exporting.bundle import BEST, LAST, Outcome, Program, save_preparation, save_weights
@@ -53,10 +54,10 @@ def start(bench: Bench, folder: Path, observe: Observer, test: bool) -> Run:
         observe(line)
     outcome = Outcome(inputs.target.task, inputs.target.names, inputs.target.classes, task.decoding)
     with files.born(folder) as temporary:
-        _write_birth(temporary, bench, outcome)
+        _write_birth(temporary, folder, bench, outcome)
     begun = time.perf_counter()
     model = bench.network.module.to(device)
-    with executing(config, device), stop_on_signals() as stop:
+    with executing(config, device), stop_on_signals() as stop, _failure_told(folder):
         progress, seconds = _train(bench, folder, model, observe, stop)
     _keep(folder, model, progress)
     seconds["total"] = round(time.perf_counter() - begun, 3)
@@ -76,12 +77,24 @@ def start(bench: Bench, folder: Path, observe: Observer, test: bool) -> Run:
     program = Program(inputs.preparation, model.eval(), outcome, config.data.batch_size, device)
     run = Run(folder, config, program, folders.read_record(folder), inputs, task.loss_function)
     observe(Told(ending(progress, config)))
-    with executing(config, device):
+    with _failure_told(folder):
         if test and not stop and len(inputs.split.test):
             run.test()
         else:
             run.report()
     return run
+
+
+@contextmanager
+def _failure_told(folder: Path) -> Iterator[None]:
+    """Write into run.json how a run failed, whatever failed."""
+    try:
+        yield
+    except BaseException as error:
+        status = "diverged" if isinstance(error, DivergedError) else "failed"
+        why = f"{type(error).__name__}: {first_line(error)}"
+        folders.update_record(folder, {"status": status, "ended": folders.now(), "why": why})
+        raise
 
 
 def _train(
@@ -103,14 +116,26 @@ def _train(
         stack.callback(journal.close)
         try:
             progress = train(engine, examples, plan_of(config, inputs), validate, journal, observe, stop)
-        except DivergedError:
-            save_weights(folder / LAST, model.state_dict())
-            folders.update_record(folder, {"status": "diverged", "ended": folders.now(), "epochs": len(journal.records)})
+        except DivergedError as error:
+            _keep_finite(folder, model, error)
             raise
+        finally:
+            folders.update_record(folder, {"epochs": len(journal.records)})
     seconds = {
         part: round(sum(getattr(entry, f"{part}_seconds") for entry in journal.records), 3) for part in ("train", "valid")
     }
     return progress, seconds
+
+
+def _keep_finite(folder: Path, model: nn.Module, error: DivergedError) -> None:
+    """Keep the weights before a bad update as the last, unless an earlier update had spoiled them."""
+    if all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+        save_weights(folder / LAST, model.state_dict())
+        return
+    raise DivergedError(
+        f"{error}; but the gradient of an earlier step was not finite and spoiled the weights: {folder / LAST} holds those "
+        "of the start"
+    ) from error
 
 
 def _validation(bench: Bench, examples: Examples) -> Callable[[], dict[str, float]]:
@@ -133,11 +158,21 @@ def _keep(folder: Path, model: nn.Module, progress: Progress) -> None:
         model.load_state_dict(progress.best.weights)
 
 
-def _write_birth(temporary: Path, bench: Bench, outcome: Outcome) -> None:
+def _rows_by_file(config: RunConfig, folder: Path) -> RunConfig:
+    """Name the run's split.npz in place of row numbers written out."""
+    split = config.data.split
+    parts = ("train", "valid", "test")
+    if not any(isinstance(getattr(split, part), list) for part in parts):
+        return config
+    named = split.model_copy(update={"file": str((folder / folders.SPLIT).absolute()), **{part: part for part in parts}})
+    return config.model_copy(update={"data": config.data.model_copy(update={"split": named})})
+
+
+def _write_birth(temporary: Path, folder: Path, bench: Bench, outcome: Outcome) -> None:
     """Fill the folder that is about to appear."""
     record = first_record(bench)
     files.make_folder(temporary / "model" / "source")
-    files.write_text(temporary / folders.CONFIG, to_toml(bench.config))
+    files.write_text(temporary / folders.CONFIG, to_toml(_rows_by_file(bench.config, folder)))
     files.write_bytes(temporary / folders.SPLIT, folders.split_bytes(bench.inputs.split))
     save_preparation(temporary, bench.inputs.preparation, outcome)
     save_weights(temporary / LAST, bench.network.module.state_dict())

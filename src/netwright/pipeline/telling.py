@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from netwright.config.schema import RunConfig
+from netwright.config.schema import EarlyStoppingConfig, RunConfig
 from netwright.data.columns import Column
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, monitored
@@ -109,11 +109,22 @@ def describe(bench: Bench) -> list[Told]:
     batch_size = min(config.data.batch_size, len(split.train))
     lines.append(
         Told(
-            f"training: {training.epochs} epochs at most, batches of {batch_size}, {training.optimizer}, "
+            f"training: {_duration(config)}, batches of {batch_size}, {training.optimizer}, "
             f"{training.engine} engine on {bench.device} with {training.threads} thread(s)"
         )
     )
+    if training.epochs == 0:
+        lines.append(Told("0 epochs: the network stays as it was made", "note"))
     return lines + [Told(note, "note") for note in (*inputs.notes, *network.notes)]
+
+
+def _duration(config: RunConfig) -> str:
+    """Return how long a run may take, in words."""
+    training = config.training
+    told = f"{training.epochs} epochs" if training.steps is None else f"{training.steps} steps"
+    if isinstance(training.early_stopping, EarlyStoppingConfig):
+        return f"{told} at most, until {training.early_stopping.monitor} rests for {training.early_stopping.patience}"
+    return told
 
 
 def _column_lines(columns: Sequence[Column]) -> list[str]:

@@ -12,12 +12,13 @@ from netwright.errors import ConfigError
 from netwright.model.summary import Summary
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, gather, prepare
+from netwright.pipeline.network import OwnModule
 from netwright.pipeline.run import Run, load_run
 from netwright.pipeline.running import Observer, start
 
 
 def train(
-    config: str | Path | Mapping[str, Any] | None = None,
+    config: Any = None,
     *,
     model: nn.Module | Mapping[str, Any] | Sequence[Any] | None = None,
     data: Any = None,
@@ -32,7 +33,7 @@ def train(
     """Train a network with validation, keep the best weights, test it once.
 
     Args:
-        config: A TOML file, a data file (or ``sklearn:NAME``), or a dictionary of sections.
+        config: A TOML file, a data file (or ``sklearn:NAME``), a dictionary of sections, or the rows as in ``data``.
         model: A ``torch.nn.Module`` (trained in place), ``(Class, arguments)``, or the section ``model`` as a dictionary.
         data: ``(X, y)`` of arrays or tensors ``(rows, ...)``, a data frame, or the section ``data`` as a dictionary.
         loss: torch's text such as ``"MSELoss()"``, or a callable ``(output, target) -> mean loss``.
@@ -69,7 +70,7 @@ def train(
 
 
 def make_bench(
-    config: str | Path | Mapping[str, Any] | None,
+    config: Any,
     model: Any,
     data: Any,
     loss: Any,
@@ -80,13 +81,17 @@ def make_bench(
 ) -> tuple[Bench, Path]:
     """Read settings and objects, prepare everything, and name the run folder; nothing is written."""
     merged = dict(keywords)
-    module: nn.Module | None = None
+    module: OwnModule | None = None
+    if config is not None and not isinstance(config, str | Path | Mapping):
+        if data is not None:
+            raise ConfigError(f"train: {type(config).__name__} came first and data= too; give the rows once, as data=")
+        config, data = None, config
     if isinstance(model, nn.Module):
         module = model
     elif isinstance(model, Mapping):
         merged["model"] = model
     elif isinstance(model, Sequence) and not isinstance(model, str) and len(model) == 2 and isinstance(model[0], type):
-        module = model[0](**dict(model[1]))
+        module = (model[0], dict(model[1]))
     elif model is not None:
         raise ConfigError(
             f"model: {type(model).__name__} came; expected a torch.nn.Module, (Class, arguments) or a dictionary; "

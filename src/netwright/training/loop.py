@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -119,11 +120,11 @@ def judged(progress: Progress, record: EpochRecord, plan: Plan, model: nn.Module
     if record.valid:
         value = record.columns()[plan.monitor]
         better = best is None or (value < best.value if plan.mode == "min" else value > best.value)
-        if better and value == value:  # a figure that is not a number is never better
+        if better and math.isfinite(value):
             best = Best(record.epoch, record.step, value, copied_weights(model))
     ended = None
     if stop:
-        ended = f"stopped by signal {stop.signal_number}"
+        ended = f"stopped by {stop}"
     elif plan.steps is not None and record.step >= plan.steps:
         ended = f"{plan.steps} steps done"
     elif record.epoch >= plan.epochs:

@@ -16,6 +16,9 @@ class StopRequest:
 
     signal_number: int | None = None
 
+    def __str__(self) -> str:
+        return "Ctrl-C" if self.signal_number == signal.SIGINT else signal.Signals(self.signal_number or 0).name
+
     def __bool__(self) -> bool:
         return self.signal_number is not None
 

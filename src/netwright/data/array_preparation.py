@@ -1,0 +1,159 @@
+"""Raw arrays to float32 tensors or whole codes: a torch module fitted on the train rows, saved with the model. Floor 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from netwright.data.arrays import Array, Arrays, native
+from netwright.data.cells import LARGEST
+from netwright.errors import DataError
+
+Rows = npt.NDArray[np.int64]
+CHUNK = 4096  # rows prepared at a time
+ADDED_CHANNEL = {"NT": "NCT", "NHW": "NCHW", "NDHW": "NCDHW"}
+MOVED_CHANNEL = {"NHWC": "NCHW", "NDHWC": "NCDHW"}
+LAYOUT_OF_RANK = {2: "NC", 4: "NCHW", 5: "NCDHW"}
+
+
+@final
+class ArrayPreparation(nn.Module):
+    """Turns raw arrays into float32 tensors of mean 0 and deviation 1 per channel, or into whole codes.
+
+    Args:
+        shape: Shape of one raw row.
+        layout: What the axes mean, or None where taken as given.
+        mode: ``standardize``, ``none``, or ``codes`` for an Embedding.
+        limit: The number of codes, 0 to limit - 1; None where any whole number may come.
+
+    Shape: ``(rows, *shape)`` to ``(rows, ...)`` with a channel axis added for NT, NHW, NDHW and moved to the front for
+    NHWC, NDHWC; dtype float32, int64 for codes.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, shape: Sequence[int], layout: str | None, mode: str, limit: int | None = None) -> None:
+        super().__init__()
+        self.shape, self.layout, self.mode, self.limit = list(shape), layout, mode, limit
+        sizes = [1] * len(self.output_shape)
+        axis = self.channel_axis
+        if axis is not None and sizes:
+            sizes[axis - 1] = self.output_shape[axis - 1]
+        self.register_buffer("mean", torch.zeros(sizes, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(sizes, dtype=torch.float64))
+
+    def _moved(self, raw: Tensor) -> Tensor:
+        if self.layout in ADDED_CHANNEL:
+            return raw.unsqueeze(1)
+        return raw.movedim(-1, 1) if self.layout in MOVED_CHANNEL else raw
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of one prepared row."""
+        return tuple(self._moved(torch.empty(1, *self.shape, device="meta")).shape[1:])
+
+    @property
+    def output_layout(self) -> str | None:
+        """The layout after preparation: a channel added or moved; None for three axes taken as given."""
+        if self.layout is None:
+            return LAYOUT_OF_RANK.get(len(self.shape) + 1)
+        return (ADDED_CHANNEL | MOVED_CHANNEL).get(self.layout, self.layout)
+
+    @property
+    def channel_axis(self) -> int | None:
+        """The axis that has its own mean and deviation, counted with the rows; None for one mean over all."""
+        layout = self.output_layout
+        if layout is None or not self.shape:
+            return None
+        return layout.index("C") if "C" in layout else None
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """Return prepared rows; missing numbers become the mean."""
+        moved = self._moved(raw)
+        if self.mode == "codes":
+            return moved.long()
+        if moved.dtype not in (torch.float64, torch.int32, torch.int64):  # float32 would lose their last digits
+            scaled = (moved.float() - self.mean.float()) / self.scale.float()
+        else:
+            scaled = ((moved - self.mean) / self.scale).float()
+        return torch.nan_to_num(scaled, nan=0.0)
+
+    def fit(self, raw: Array, rows: Rows) -> None:
+        """Learn mean and deviation per channel from the train rows; NumPy's sums do not depend on torch's threads."""
+        if self.mode != "standardize" or not len(rows):
+            return
+        axis = self.channel_axis
+        shift: npt.NDArray[np.float64] | None = None
+        total = total_square = count = np.zeros(self.mean.numel())
+        for start in range(0, len(rows), CHUNK):
+            part = self._moved(tensor_of(raw[rows[start : start + CHUNK]])).double().numpy()
+            flat = part.reshape(1, -1) if axis is None else np.moveaxis(part, axis, 0).reshape(part.shape[axis], -1)
+            flat = np.ascontiguousarray(flat)
+            present = ~np.isnan(flat)
+            if shift is None:
+                shift = np.nan_to_num(flat[:, :1], nan=0.0)
+            centred = np.where(present, flat - shift, 0.0)
+            total = total + centred.sum(1)
+            total_square = total_square + np.square(centred).sum(1)
+            count = count + present.sum(1)
+        if shift is None:
+            return
+        mean = total / np.maximum(count, 1)
+        deviation = np.sqrt(np.maximum(total_square / np.maximum(count, 1) - np.square(mean), 0))
+        self.mean.copy_(torch.from_numpy(mean + shift[:, 0]).reshape(self.mean.shape))
+        self.scale.copy_(torch.from_numpy(np.where(deviation > 1e-12, deviation, 1.0)).reshape(self.scale.shape))
+
+    def check(self, raw: Arrays, name: str, values: Array) -> None:
+        """Refuse rows of another shape, infinite numbers, and codes beyond the limit.
+
+        Raises:
+            DataError: Naming the first such row.
+        """
+        if list(values.shape[1:]) != self.shape:
+            raise DataError(
+                f"{raw.origins[0].name}: array {name!r} has rows of shape {values.shape[1:]}; the network was trained on "
+                f"{tuple(self.shape)}; give rows of that shape"
+            )
+        refuse_infinite(raw, name, values)
+        if self.mode != "codes" or self.limit is None:
+            return
+        wrong = (values < 0) | (values >= self.limit)
+        if values.dtype.kind == "f":
+            wrong |= values != np.floor(values)
+        if wrong.any():
+            where = [int(place) for place in np.argwhere(wrong)[0]]
+            at = f" at {where[1:]}" if where[1:] else ""
+            raise DataError(
+                f"{raw.place(where[0])}: array {name!r} holds the code {values[tuple(where)].item()!r}{at}; expected whole "
+                f"numbers from 0 to {self.limit - 1}, the codes of the embedding; mend it or train with more codes"
+            )
+
+
+def tensor_of(part: Array) -> Tensor:
+    """Return rows as a tensor; dtypes and byte orders torch cannot read are widened first, without loss."""
+    part = np.ascontiguousarray(native(part))
+    if part.dtype.kind == "u" and part.dtype.itemsize > 1:
+        part = part.astype(np.int64 if part.dtype.itemsize < 8 else np.float64)
+    elif part.dtype.kind == "f" and part.dtype.itemsize == 2:
+        part = part.astype(np.float32)
+    return torch.from_numpy(part if part.flags.writeable else part.copy())
+
+
+def refuse_infinite(raw: Arrays, name: str, values: Array) -> None:
+    """Raise a `DataError` that names the first number that is infinite or beyond float32."""
+    if values.dtype.kind != "f":
+        return
+    wrong = np.isinf(values)
+    if values.dtype.itemsize > 4:
+        wrong |= np.abs(values) > LARGEST
+    if wrong.any():
+        where = [int(place) for place in np.argwhere(wrong)[0]]
+        raise DataError(
+            f"{raw.place(where[0])}: array {name!r} is infinite at {where[1:]} or beyond float32; expected finite numbers; mend it"
+        )

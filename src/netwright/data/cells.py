@@ -1,0 +1,258 @@
+"""The cells of a column as numbers, truth values, days or names; a cell that is none of them is named in the error.
+
+Floor 2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from netwright.data.tables import Table
+from netwright.errors import DataError, did_you_mean
+
+Floats = npt.NDArray[np.float64]
+
+MISSING_VALUES = ("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "-")
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(inf|Inf|INF|infinity|Infinity)$"
+COMMA_NUMBER = r"^[+-]?\d{1,3}(\.\d{3})*,\d+$|^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
+DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?Z?$|^\d{8}T\d{4}(\d{2}(\.\d+)?)?Z?$"
+OTHER_DATE = r"^(\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{4}[./]\d{1,2}[./]\d{1,2})([T ]\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][Mm])?)?$"
+PADDED = r"^0\d+$"  # a whole number with a leading zero, as in codes of places and articles
+MONEY = r"^[+-]?\s?[$€£¥]\s?[+-]?\d[\d.,]*$|^[+-]?\d[\d.,]*\s?[$€£¥%]$"
+GROUPED = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
+COMMA = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+$"
+THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+(,\d*)?$"
+TRUE_WORDS = ("true", "yes", "t", "y")
+FALSE_WORDS = ("false", "no", "f", "n")
+LARGEST = float(np.finfo(np.float32).max)
+MOSTLY = 0.9  # with so many of a kind in a column, another cell is taken for a mistake
+
+
+@dataclass(frozen=True)
+class Markers:
+    """What the cells of text columns mean: the missing markers and the decimal mark."""
+
+    missing_values: tuple[str, ...] = MISSING_VALUES
+    decimal: str = "."
+
+
+def clean(column: pa.ChunkedArray, markers: Markers) -> pa.ChunkedArray:
+    """Return a column with text trimmed and missing markers as nulls; dictionary columns become text."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not is_text(column.type):
+        return column
+    trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    missing = pc.is_in(trimmed, value_set=pa.array([marker.strip() for marker in markers.missing_values], pa.string()))
+    return pc.if_else(missing, pa.scalar(None, pa.string()), trimmed)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Tell whether cells are texts."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def padded(values: pa.ChunkedArray) -> bool:
+    """Tell whether texts are whole numbers of which one has a leading zero: names such as 01234, not amounts."""
+    if not is_text(values.type) or not (pc.any(pc.match_substring_regex(values, PADDED)).as_py() or False):
+        return False
+    return bool(pc.all(pc.match_substring_regex(values, r"^\d+$")).as_py())
+
+
+def number_advice(texts: Sequence[str]) -> str | None:
+    """Return how to write texts so that they are numbers, where they nearly are: commas, thousands marks, money."""
+    texts = [text for text in texts if not re.match(NUMBER, text)]
+    if not texts:
+        return None
+
+    def mostly(form: str) -> bool:
+        return sum(re.match(form, text) is not None for text in texts) >= MOSTLY * len(texts)
+
+    if mostly(GROUPED):
+        if all(re.fullmatch(r"[+-]?\d{1,3},\d{3}", text) for text in texts):
+            return 'remove the thousands mark, or set data.decimal = "," where the comma is the decimal mark'
+        return "remove the thousands mark"
+    if mostly(COMMA):
+        return 'set data.decimal = ","'
+    if mostly(MONEY):
+        return "write plain numbers, without currency signs, % and thousands marks"
+    return None
+
+
+def pointed_numbers(values: pa.ChunkedArray, markers: Markers) -> pa.ChunkedArray:
+    """Return texts with a decimal point where the decimal mark is a comma; points are then thousands marks or no numbers."""
+    if markers.decimal == ".":
+        return values
+    whole = pc.match_substring_regex(values, THOUSANDS)  # only there the points are thousands marks
+    plain = pc.if_else(
+        pc.fill_null(whole, False), pc.replace_substring(values, ".", ""), pc.replace_substring(values, ".", "#")
+    )
+    return pc.replace_substring(plain, ",", ".")
+
+
+def numbers(values: pa.ChunkedArray, table: Table, name: str, markers: Markers) -> Floats:
+    """Return cells as numbers, NaN where one is missing.
+
+    Raises:
+        DataError: A cell is no number, infinite or beyond float32.
+    """
+    if is_text(values.type):
+        pointed = pointed_numbers(values, markers)
+        fits = pc.fill_null(pc.match_substring_regex(pointed, NUMBER), True)
+        if not pc.all(fits).as_py():
+            wrong = ~np.asarray(fits, dtype=bool)
+            advice = number_advice([values[int(np.flatnonzero(wrong)[0])].as_py()]) if markers.decimal == "." else None
+            refuse(table, name, values, wrong, "no number", advice or _bad_number_advice(name))
+        values = pointed
+    try:
+        found = np.asarray(values.cast(pa.float64(), safe=False), dtype=np.float64)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise DataError(
+            f"{table.origins[0].name}: column {name!r} holds {values.type}; expected numbers; "
+            f'set data.kinds = {{"{name}" = "category"}} or leave it out'
+        ) from None
+    too_large = np.isinf(found) | (np.abs(found) > LARGEST)
+    if too_large.any():
+        refuse(table, name, values, too_large, "infinite or beyond float32", "mend the cell or leave the row out")
+    return found
+
+
+def _bad_number_advice(name: str) -> str:
+    return f'add it to data.missing_values, or set data.kinds = {{"{name}" = "category"}}'
+
+
+def booleans(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
+    """Return cells as 0 and 1, NaN where one is missing.
+
+    Raises:
+        DataError: A cell is neither true nor false.
+    """
+    if not is_text(values.type):
+        return np.asarray(
+            values.cast(pa.float64()) if not pa.types.is_boolean(values.type) else values.cast(pa.int8()).cast(pa.float64()),
+            dtype=np.float64,
+        )
+    lower = pc.utf8_lower(values)
+    true = pc.is_in(lower, value_set=pa.array([*TRUE_WORDS, "1"]))
+    false = pc.is_in(lower, value_set=pa.array([*FALSE_WORDS, "0"]))
+    known = np.asarray(pc.or_(pc.or_(true, false), pc.is_null(values)), dtype=bool)
+    if not known.all():
+        refuse(table, name, values, ~known, "neither true nor false", f'set data.kinds = {{"{name}" = "category"}}')
+    return np.where(np.asarray(pc.is_null(values), dtype=bool), np.nan, np.asarray(true, dtype=np.float64))
+
+
+def days(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
+    """Return dates as days since 1970, NaN where one is missing.
+
+    Raises:
+        DataError: A cell is no date.
+    """
+    if is_text(values.type):
+        fits = np.asarray(pc.fill_null(pc.match_substring_regex(values, DATE), True), dtype=bool)
+        if not fits.all():
+            refuse(table, name, values, ~fits, "no date", "expected 2024-01-31 or 2024-01-31T12:00:00; mend the cell")
+        values = _plain_dates(values)
+    try:
+        stamps = values.cast(pa.timestamp("us"), safe=False)
+    except pa.ArrowNotImplementedError:
+        raise DataError(
+            f"{table.origins[0].name}: column {name!r} holds {values.type}; expected dates; "
+            f'leave it out with data.ignore = ["{name}"]'
+        ) from None
+    except pa.ArrowInvalid as error:
+        bad = np.asarray([not _is_day(value) for value in values.to_pylist()])
+        if bad.any():
+            refuse(table, name, values, bad, "no date", "mend the cell")
+        raise DataError(
+            f"{table.origins[0].name}: column {name!r}: no date ({str(error).splitlines()[0]}); mend it"
+        ) from None
+    micros = np.asarray(pc.fill_null(stamps.cast(pa.int64()), 0), dtype=np.float64)
+    return np.where(np.asarray(pc.is_null(stamps), dtype=bool), np.nan, micros / 86_400e6)
+
+
+def _plain_dates(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return ISO dates as 2024-01-31 or 2024-01-31T12:00:00.123456."""
+    for pattern, replacement in (
+        (r"Z$", ""),
+        (r"(\.\d{6})\d+$", r"\1"),
+        (r"^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})", r"\1-\2-\3T\4:\5:"),
+        (r"^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}):$", r"\1:00"),
+        (r"([T ]\d{2}:\d{2})$", r"\1:00"),
+    ):
+        values = pc.replace_substring_regex(values, pattern, replacement)
+    return values
+
+
+def _is_day(value: Any) -> bool:
+    try:
+        pa.scalar(value, pa.string()).cast(pa.timestamp("us"))
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return False
+    return True
+
+
+def refuse(table: Table, name: str, values: pa.ChunkedArray, bad: npt.NDArray[np.bool_], what: str, advice: str) -> None:
+    """Raise a `DataError` that names the first bad cell."""
+    row = int(np.flatnonzero(bad)[0])
+    more = f" (and {int(bad.sum()) - 1} more)" if bad.sum() > 1 else ""
+    raise DataError(f"{table.place(row)}: column {name!r}: {values[row].as_py()!r} is {what}{more}; {advice}")
+
+
+def time_values(table: Table, name: str, markers: Markers) -> Floats:
+    """Return a column as times whose order is known: numbers as they are, ISO dates in days since 1970; ``(rows,)``.
+
+    Raises:
+        DataError: The column or a cell is missing, or is neither a number nor such a date.
+    """
+    values = _complete(table, name, markers, "time")
+    if pa.types.is_temporal(values.type):
+        return days(values, table, name)
+    if not is_text(values.type):
+        return numbers(values, table, name, markers)
+    number = np.asarray(pc.match_substring_regex(pointed_numbers(values, markers), NUMBER), dtype=bool)
+    date = np.asarray(pc.match_substring_regex(values, DATE), dtype=bool)
+    if number.all():
+        return numbers(values, table, name, markers)
+    if date.all():
+        return days(values, table, name)
+    if (number | date).all():
+        wrong, expected = (~number, "a number") if number.sum() > date.sum() else (~date, "a date")
+        what = f"not {expected} as the others are"
+    else:
+        wrong, what = ~(number | date), "neither a number nor a date such as 2024-01-31"
+    advice = "so its order is unknown; write dates as 2024-01-31"
+    refuse(table, name, values, wrong, what, advice)
+    raise AssertionError(name)
+
+
+def group_values(table: Table, name: str, markers: Markers) -> npt.NDArray[np.str_]:
+    """Return a column as the names of groups, trimmed; ``(rows,)``.
+
+    Raises:
+        DataError: The column or a cell is missing.
+    """
+    values = _complete(table, name, markers, "group")
+    return np.asarray([str(value) for value in values.to_pylist()], dtype=np.str_)
+
+
+def _complete(table: Table, name: str, markers: Markers, setting: str) -> pa.ChunkedArray:
+    """Return a cleaned column in which no cell is missing."""
+    if name not in table.names:
+        raise DataError(f"data.split.{setting}: column {name!r} is not in the data; {did_you_mean(name, table.names)}")
+    values = clean(table.columns[name], markers)
+    missing = np.asarray(values.is_null(nan_is_null=True), dtype=bool)
+    if missing.any():
+        row = int(np.flatnonzero(missing)[0])
+        raise DataError(
+            f"{table.place(row)}: data.split.{setting}: column {name!r} is missing ({int(missing.sum())} such rows); "
+            f"expected a {setting} in each row; mend the cells or leave the rows out"
+        )
+    return values

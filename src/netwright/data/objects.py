@@ -1,0 +1,178 @@
+"""Python objects as arrays and columns: lists, NumPy arrays, tensors, Series and frames; all else is refused. Floor 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from netwright.data import tables
+from netwright.data.arrays import Array, native
+from netwright.data.tables import Table
+from netwright.errors import DataError
+
+ACCEPTED = "arrays, tensors or a data frame; hand over (X, y)"
+
+
+def is_frame(value: Any) -> bool:
+    """Tell whether a value is a data frame: rows and named columns."""
+    return hasattr(value, "columns") and (hasattr(value, "__arrow_c_stream__") or hasattr(value, "__dataframe__"))
+
+
+def is_series(value: Any) -> bool:
+    """Tell whether a value is one column of a data frame, or an Arrow array."""
+    return isinstance(value, pa.Array | pa.ChunkedArray) or (hasattr(value, "to_frame") and not hasattr(value, "columns"))
+
+
+def as_array(value: Any, where: str) -> Array:
+    """Return a list, array or tensor as a NumPy array of a plain dtype.
+
+    Raises:
+        DataError: The value is something else, its rows differ in shape, or it holds objects.
+    """
+    value = _dense(value, where)
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError):
+        raise DataError(
+            f"{where}: rows of different shapes came; expected rows of equal shape; pad or convert them, and hand over (X, y)"
+        ) from None
+    if array.dtype == object and all(isinstance(item, str) for item in array.ravel()):
+        array = array.astype(str)
+    if array.dtype.kind not in "biufU":
+        raise DataError(f"{where}: dtype {array.dtype} came; expected numbers, booleans or texts; convert it")
+    return native(array)
+
+
+def _dense(value: Any, where: str) -> Any:
+    """Return something NumPy reads whole; what it would iterate, unpickle or cut is refused."""
+    if hasattr(value, "toarray") and not isinstance(value, np.ndarray):
+        raise DataError(f"{where}: a sparse {type(value).__name__} came; expected an array; hand over .toarray()")
+    if hasattr(value, "detach"):
+        if getattr(value, "is_sparse", False):
+            raise DataError(f"{where}: a sparse tensor came; expected a dense one; hand over .to_dense()")
+        value = value.detach().cpu()
+        try:
+            return value.numpy()
+        except TypeError:  # bfloat16 and shorter floats, which NumPy does not know
+            return value.float().numpy()
+    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+        raise DataError(f"{where}: masked numbers came; expected an array; fill them, for instance .filled(numpy.nan)")
+    listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    if not listed and not hasattr(value, "__array__") and not hasattr(value, "__array_interface__"):
+        raise DataError(f"{where}: a {type(value).__name__} came; expected {ACCEPTED}")
+    return value
+
+
+def split_pair(data: Any) -> tuple[Any, Any]:
+    """Return rows and labels of ``(X, y)``, or the rows and None.
+
+    Raises:
+        DataError: A tuple of another number of arrays.
+    """
+    if isinstance(data, tuple | list) and len(data) == 2:
+        return data[0], data[1]
+    if isinstance(data, tuple) and any(hasattr(item, "shape") for item in data):
+        raise DataError(f"data: a tuple of {len(data)} came; expected {ACCEPTED}")
+    return data, None
+
+
+def as_rows(value: Any) -> Array:
+    """Return the rows X as an array.
+
+    Raises:
+        DataError: One axis only: one value per row and column or one row, nobody can tell.
+    """
+    if is_series(value):
+        raise DataError(
+            f"data: X: a {type(value).__name__} came, one column without its name; expected rows and columns; "
+            "hand over X.to_frame(), or reshape to (rows, 1)"
+        )
+    array = as_array(value, "data: X")
+    if array.ndim == 1 and array.dtype.kind != "U" and len(array):
+        raise DataError(f"data: X: shape {array.shape} came; expected (rows, columns); reshape to (rows, 1)")
+    return array
+
+
+def target_keys(keys: Sequence[str], target: Sequence[str] | None, usual: Sequence[str]) -> list[str]:
+    """Return which keys of a dictionary of arrays are the target; none where it holds rows alone.
+
+    Args:
+        keys: The keys.
+        target: What the user wrote; several names give several columns.
+        usual: Names taken where nothing was written.
+    """
+    if target and all(name in keys for name in target):
+        chosen = list(target)
+    elif target and list(target) != ["target"]:
+        return []
+    else:
+        chosen = [name for name in usual if name in keys][:1]
+    return chosen if len(chosen) < len(keys) else []
+
+
+def side_by_side(parts: Sequence[Array], names: Sequence[str]) -> Array:
+    """Return several target arrays as columns.
+
+    Raises:
+        DataError: One is no single column, or they differ in length.
+    """
+    shapes = [part.shape for part in parts]
+    if any(len(shape) != 1 or shape != shapes[0] for shape in shapes):
+        raise DataError(f"data: targets {', '.join(names)} of shapes {shapes} came; expected one value per row each")
+    return np.column_stack(parts)
+
+
+def append_labels(table: Table, labels: Any, target: Sequence[str] | None) -> tuple[Table, tuple[str, ...]]:
+    """Return a frame with its separate labels as further columns, and the names of these.
+
+    Args:
+        table: The rows.
+        labels: A Series, a frame, an array, a tensor or a list; ``(rows,)`` or ``(rows, outputs)``.
+        target: Their names, or None: a Series' and a frame's own, else ``target`` or ``target_1``, ...
+
+    Raises:
+        DataError: Another number of rows or names, or a name that the rows have.
+    """
+    columns, own = _label_columns(labels)
+    rows = len(columns[0]) if columns else 0
+    if rows != table.rows:
+        raise DataError(f"data: {table.rows} rows and {rows} targets came; expected equally many; check both")
+    names = tuple(target) if target else own
+    if len(names) != len(columns):
+        raise DataError(
+            f"data: y: {len(columns)} columns came; the names of the target are {', '.join(names)}; expected one name each"
+        )
+    joined = table.columns
+    for name, values in zip(names, columns, strict=True):
+        if name in joined.column_names:
+            raise DataError(f"data: column {name!r} of the rows has the name of the target; leave it out or rename it")
+        joined = joined.append_column(name, values)
+    return Table(joined, table.origins), names
+
+
+def _label_columns(labels: Any) -> tuple[list[Any], tuple[str, ...]]:
+    """Return the columns of labels and their own names."""
+    if isinstance(labels, pa.Array | pa.ChunkedArray):
+        return [labels], ("target",)
+    if is_series(labels):
+        name = labels.name
+        frame = tables.from_frame(labels.to_frame(), "data: y")
+        return [frame.columns.column(0)], ("target" if name is None or name == "" else str(name),)
+    if is_frame(labels):
+        frame = tables.from_frame(labels, "data: y")
+        return [frame.columns.column(place) for place in range(len(frame.names))], tuple(frame.names)
+    listed = isinstance(labels, np.ndarray | list | tuple) and np.ndim(labels) == 1 and any(item is None for item in labels)
+    if listed:
+        try:
+            return [pa.array(list(labels))], ("target",)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(f"data: y: {str(error).splitlines()[0]}; expected values of one kind; convert them") from None
+    values = as_array(labels, "data: y")
+    if values.ndim not in (1, 2) or values.shape[-1] == 0:
+        raise DataError(f"data: y: shape {values.shape} came; expected (rows,) or (rows, outputs); reshape it")
+    if values.ndim == 1 or values.shape[1] == 1:
+        return [pa.array(values.reshape(-1))], ("target",)
+    return [pa.array(column.copy()) for column in values.T], tuple(f"target_{place + 1}" for place in range(values.shape[1]))

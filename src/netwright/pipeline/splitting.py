@@ -1,0 +1,170 @@
+"""From settings to a split: given files, given row numbers, or a division by chance, class, group or time. Floor 9."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netwright.config.schema import DataConfig
+from netwright.data import arrays, cells, splits
+from netwright.data.arrays import Arrays
+from netwright.data.cells import Markers
+from netwright.data.splits import Split
+from netwright.data.tables import Table
+from netwright.data.targets import Target
+from netwright.errors import ConfigError, DataError, did_you_mean
+
+Rows = npt.NDArray[np.int64]
+
+
+def make_split(
+    data: DataConfig, raw: Table | Arrays, target: Target, parts: dict[str, Rows] | None, markers: Markers
+) -> tuple[Split, list[str]]:
+    """Return who trains, validates and tests.
+
+    Args:
+        data: The settings.
+        raw: All rows.
+        target: Of all rows.
+        parts: Row numbers of files of one's own, by part.
+        markers: Missing markers of text columns.
+
+    Returns:
+        The split, and remarks for the user.
+
+    Raises:
+        ConfigError: Settings contradict each other.
+        DataError: Too few rows, a row in two parts, a missing group or time.
+    """
+    settings = data.split
+    _refuse_contradictions(data, parts or {})
+    given = dict(parts or {})
+    _given_rows(data, raw.rows, given)
+    taken = np.concatenate([given[name] for name in ("valid", "test") if name in given] or [np.empty(0, np.int64)])
+    pool = given.get("train", np.setdiff1d(np.arange(raw.rows), taken))
+    sizes = (_size(data, "valid", given), _size(data, "test", given))
+    notes: list[str] = []
+    groups = None if settings.group is None else _groups(raw, settings.group, markers)[pool]
+    times = None if settings.time is None else _times(raw, settings.time, markers)[pool]
+    classes = _strata(data, target, pool, sizes, groups is None and times is None, notes)
+    divided = splits.divide(pool, sizes, settings.seed, classes=classes, groups=groups, times=times)
+    how = f"given, {divided.how}" if given and any(sizes) else "given" if given else divided.how
+    split = Split(divided.train, np.sort(given.get("valid", divided.valid)), np.sort(given.get("test", divided.test)), how)
+    splits.check_disjoint(split)
+    return split, [*notes, *_class_notes(raw, target, split, parts is not None)]
+
+
+def _refuse_contradictions(data: DataConfig, parts: dict[str, Rows]) -> None:
+    """Raise `ConfigError` where two settings want different splits."""
+    split = data.split
+    for name in ("valid", "test"):
+        if name in parts and getattr(split, name) is not None:
+            raise ConfigError(f"data.split.{name}: {getattr(split, name)!r} came beside a file of {name} rows; leave one")
+    ways = [name for name in ("group", "time") if getattr(split, name) is not None]
+    if split.stratify:
+        ways.append("stratify")
+    if len(ways) > 1:
+        raise ConfigError(f"data.split: {' and '.join(ways)} came together; a split follows one of them; leave one out")
+
+
+def _given_rows(data: DataConfig, rows: int, given: dict[str, Rows]) -> None:
+    """Add row numbers written in the config, or named in ``split.file``."""
+    found = arrays.read_npz(Path(data.split.file)) if data.split.file is not None else {}
+    unnamed = data.split.file is not None and not any(
+        isinstance(getattr(data.split, name), str) for name in ("train", "valid", "test")
+    )
+    if unnamed and not {"train", "valid", "test"} & set(found):
+        raise ConfigError(
+            f"data.split.file: it holds {', '.join(sorted(found))}; expected train, valid and test; say which is which, "
+            'for instance train = "train_0", test = "test_0"'
+        )
+    for name in ("train", "valid", "test"):
+        value = getattr(data.split, name)
+        if value is None and unnamed and name in found:
+            value = name
+        if isinstance(value, str):
+            if value not in found:
+                raise ConfigError(
+                    f"data.split.{name}: array {value!r} is not in data.split.file; {did_you_mean(value, found)}"
+                )
+            given[name] = splits.check_rows(name, found[value], rows)
+        elif isinstance(value, list):
+            given[name] = splits.check_rows(name, value, rows)
+
+
+def _size(data: DataConfig, name: str, given: dict[str, Rows]) -> float:
+    value = getattr(data.split, name)
+    if name in given:
+        return 0.0
+    return 0.2 if value is None else float(value)
+
+
+def _strata(
+    data: DataConfig, target: Target, pool: Rows, sizes: tuple[float, float], free: bool, notes: list[str]
+) -> npt.NDArray[np.int64] | None:
+    """Return the class of each row where the split keeps the shares of the classes."""
+    wanted = data.split.stratify
+    if target.task == "regression":
+        if wanted:
+            raise ConfigError("data.split.stratify: true came; the target holds numbers, not classes; leave it out")
+        return None
+    if wanted is False or not free:
+        return None
+    values = target.values[pool]
+    counts = np.bincount(values)
+    counts = counts[counts > 0]
+    parts = 1 + sum(size > 0 for size in sizes)
+    if wanted is None and counts.min() < parts:
+        notes.append(f"a class has only {int(counts.min())} row(s), so the split is random, not stratified")
+        return None
+    return values
+
+
+def _groups(raw: Table | Arrays, name: str, markers: Markers) -> npt.NDArray[np.str_]:
+    """Return the group of each row as text."""
+    if isinstance(raw, Table):
+        _refuse_unknown("group", name, raw.names)
+        return np.asarray(cells.group_values(raw, name, markers))
+    _refuse_unknown("group", name, raw.others)
+    return np.asarray(raw.others[name]).astype(str)
+
+
+def _times(raw: Table | Arrays, name: str, markers: Markers) -> npt.NDArray[np.float64]:
+    """Return the time of each row as a number."""
+    if isinstance(raw, Table):
+        _refuse_unknown("time", name, raw.names)
+        return np.asarray(cells.time_values(raw, name, markers))
+    _refuse_unknown("time", name, raw.others)
+    try:
+        times = np.asarray(raw.others[name]).astype(np.float64)
+    except ValueError:
+        raise DataError(
+            f"data.split.time: array {name!r} holds {raw.others[name].dtype}; expected numbers; convert it"
+        ) from None
+    if not np.isfinite(times).all():
+        row = int(np.flatnonzero(~np.isfinite(times))[0])
+        raise DataError(f"{raw.place(row)}: data.split.time: {name!r} is {times[row]}; expected a finite number; mend it")
+    return times
+
+
+def _refuse_unknown(setting: str, name: str, known: Any) -> None:
+    if name not in known:
+        raise DataError(f"data.split.{setting}: {name!r} is not in the data; {did_you_mean(name, known)}")
+
+
+def _class_notes(raw: Table | Arrays, target: Target, split: Split, files: bool) -> list[str]:
+    """Tell of classes missing in train: an error for files of one's own, else a remark."""
+    if target.task == "regression":
+        return []
+    present = set(np.unique(target.values[split.train]).tolist())
+    missing = [label for place, label in enumerate(target.classes) if place not in present]
+    if missing and files:
+        row = int(np.flatnonzero(target.values == target.classes.index(missing[0]))[0])
+        raise DataError(
+            f"{raw.place(row)}: target {target.names[0]!r}: class {missing[0]!r} of the valid or test rows is not among the train "
+            "rows; expected every class in train; mend the files or rename it in data.labels"
+        )
+    return [f"class {label!r} has no train row; the network cannot learn it" for label in missing]

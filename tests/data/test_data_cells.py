@@ -1,0 +1,88 @@
+"""Times whose order is known and names of groups: read from a column, or the row that is none is named."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from netwright.data.cells import Markers, group_values, time_values
+from netwright.data.tables import Table, from_frame
+from netwright.errors import DataError
+
+
+def table_of(values: Any) -> Table:
+    return from_frame(pa.table({"c": values if isinstance(values, pa.Array) else pa.array(values)}), "t")
+
+
+# the cells, the decimal mark, the times
+TIMES: dict[str, tuple[Any, str, list[float]]] = {
+    "numbers as texts": (["10", " 9 ", "1e1"], ".", [10, 9, 10]),
+    "numbers with a decimal comma": (["1,5", "1.000,5"], ",", [1.5, 1000.5]),
+    "numbers with leading zeros": (["010", "9"], ".", [10, 9]),
+    "typed numbers": ([3, 1], ".", [3, 1]),
+    "large numbers": ([1_700_000_000_123_456_789, 0], ".", [1_700_000_000_123_456_789, 0]),
+    "dates": (["1970-01-02", " 1970-01-03T12:00"], ".", [1, 2.5]),
+    "basic dates": (["19700102T000000", "19700103T1200"], ".", [1, 2.5]),
+    "typed dates": ([datetime.date(1970, 1, 2), datetime.date(1969, 12, 31)], ".", [1, -1]),
+    "typed times of nanoseconds": (pa.array([86_400 * 10**9 + 1, 0], pa.timestamp("ns")), ".", [1, 0]),
+    "categories": (pa.array(["2", "1"]).dictionary_encode(), ".", [2, 1]),
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_times_are_numbers_or_days(name: str) -> None:
+    values, decimal, expected = TIMES[name]
+    found = time_values(table_of(values), "c", Markers(decimal=decimal))
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_times_keep_the_order_of_fractions_of_a_second() -> None:
+    found = time_values(table_of(["2024-01-31T12:00:00.2", "2024-01-31T12:00:00.1000001"]), "c", Markers())
+    assert found[0] > found[1]
+
+
+# the cells, words of the message
+BAD_TIMES: dict[str, tuple[Any, str]] = {
+    "a missing text": (["1", "?", "3"], "t: row 2: data.split.time: column 'c' is missing (1 such rows)"),
+    "a missing number": ([1.0, float("nan"), None], "t: row 2: data.split.time: column 'c' is missing (2 such rows)"),
+    "a word": (["2024-01-31", "soon", "later"], "t: row 2: column 'c': 'soon' is neither"),
+    "a slash date": (["1/2/2024", "2/2/2024"], "t: row 1: column 'c': '1/2/2024' is neither"),
+    "a number among dates": (["2024-01-31", "2024-01-31", "5"], "t: row 3: column 'c': '5' is not a date as the others are"),
+    "a date among numbers": (["5", "6", "2024-01-31"], "t: row 3: column 'c': '2024-01-31' is not a number as the others"),
+    "a day that does not exist": (["2024-01-31", "2024-02-30"], "t: row 2: column 'c': '2024-02-30"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TIMES)
+def test_a_time_of_unknown_order_is_named_by_row_and_column(name: str) -> None:
+    values, words = BAD_TIMES[name]
+    with pytest.raises(DataError) as problem:
+        time_values(table_of(values), "c", Markers())
+    assert words in str(problem.value)
+    assert "\n" not in str(problem.value)
+    if "neither" in words or "as the others" in words:
+        assert "write dates as 2024-01-31" in str(problem.value)
+
+
+def test_groups_are_trimmed_names() -> None:
+    assert group_values(table_of([" a", "b ", "a"]), "c", Markers()).tolist() == ["a", "b", "a"]
+    assert group_values(table_of([3, 1]), "c", Markers()).tolist() == ["3", "1"]
+    assert group_values(from_frame(pd.DataFrame({"c": pd.Categorical(["x", "y"])})), "c", Markers()).tolist() == ["x", "y"]
+
+
+def test_a_missing_group_is_named_by_row() -> None:
+    with pytest.raises(DataError, match=r"t: row 2: data\.split\.group: column 'c' is missing \(1 such rows\)"):
+        group_values(table_of(["a", "NA", "b"]), "c", Markers())
+
+
+def test_a_column_that_is_not_there_names_the_nearest() -> None:
+    table = from_frame(pd.DataFrame({"colour": ["a"]}))
+    for read, setting in ((time_values, "time"), (group_values, "group")):
+        with pytest.raises(DataError, match=rf"data\.split\.{setting}: column 'color' .* did you mean colour\?"):
+            read(table, "color", Markers())

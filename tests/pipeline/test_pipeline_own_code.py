@@ -1,0 +1,212 @@
+"""Own modules, losses and rows from Python: unchanged, reproducible, told early when they cannot train."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn import datasets
+from torch import nn
+from torch.nn import functional
+
+import netwright as nw
+from netwright.errors import CheckpointError, ConfigError, DivergedError
+
+CODE = """
+from torch import nn
+
+class Net(nn.Linear):
+    def __init__(self):
+        super().__init__(13, 3)
+"""
+X, Y = datasets.load_iris(return_X_y=True)
+
+
+def test_only_the_file_that_was_named_runs(tmp_path: Path) -> None:
+    code, canary = tmp_path / "net.py", tmp_path / "canary"
+    code.write_text(CODE)
+    run = nw.train("sklearn:wine", model={"module": f"{code}:Net"}, code=[code], epochs=1, run_dir=tmp_path / "run")
+    copy = run.folder / "model" / "source" / "net.py"
+    copy.write_text(f"open({str(canary)!r}, 'w')\n{CODE}")
+    with pytest.raises(CheckpointError, match=r"net.py: changed since training.*--code .*model/source/net.py"):
+        nw.load(run.folder, code=[code])
+    assert not canary.exists()
+    copy.write_text(CODE)
+    assert nw.load(run.folder, code=[code]).model.weight.shape == (3, 13)  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match=r"--code .*gone.py: no such file"):
+        nw.load(run.folder, code=[tmp_path / "gone.py"])
+
+
+def test_a_class_with_arguments_is_made_from_the_seed(tmp_path: Path) -> None:
+    made = []
+    for place in range(2):
+        torch.manual_seed(place)
+        arguments = {"in_features": 4, "out_features": 3}
+        made.append(nw.train(model=(nn.Linear, arguments), data=(X, Y), epochs=1, seed=5, run_dir=tmp_path / str(place)))
+    assert torch.equal(made[0].model.weight, made[1].model.weight)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"model.arguments: Linear.*missing a required argument: 'out_features'"):
+        nw.train(model=(nn.Linear, {"in_features": 4}), data=(X, Y), run_dir=tmp_path / "bad")
+
+
+class Caching(nn.Module):
+    """Keeps a tensor of its first call, as masks and positions are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.scale = nn.Linear(4, 3), None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.scale is None:
+            self.scale = torch.ones(4)
+        return self.linear(x * self.scale)
+
+
+def test_a_module_that_keeps_a_tensor_of_its_first_call_trains(tmp_path: Path) -> None:
+    run = nw.train(model=Caching(), data=(X, Y), epochs=2, run_dir=tmp_path / "run")
+    assert len(run.history) == 2
+
+
+def test_a_lazy_module_trains(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.Linear(8, 3))
+    run = nw.train(model=model, data=(X, Y), epochs=2, run_dir=tmp_path / "run")
+    assert run.model[0].weight.shape == (8, 4)  # type: ignore[index]
+
+
+class FailsInTraining(nn.Linear):
+    """Works in eval mode only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            raise RuntimeError("no training here")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"model": FailsInTraining(4, 3)}, "no training here"),
+        ({"layers": ["Linear()"], "optimizer": "SparseAdam(lr=0.01)"}, "SparseAdam does not support dense gradients"),
+        ({"model": nn.Linear(4, 3).requires_grad_(False)}, "no parameter needs a gradient"),
+    ],
+)
+def test_what_cannot_train_is_told_before_anything_is_written(keywords: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=words):
+        nw.train(data=(X, Y), epochs=1, run_dir=tmp_path / "run", **keywords)
+    assert list(tmp_path.iterdir()) == []
+
+
+class FailsLater(nn.Linear):
+    """Fails at its twentieth call."""
+
+    calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        FailsLater.calls += 1
+        if FailsLater.calls > 20:
+            raise KeyError("mine")
+        return super().forward(x)
+
+
+def test_a_failure_in_training_stands_in_the_record(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="mine"):
+        nw.train(model=FailsLater(4, 3), data=(X, Y), epochs=50, run_dir=tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], record["why"]) == ("failed", "KeyError: 'mine'")
+    assert record["epochs"] > 0
+
+
+def test_outputs_that_are_not_finite_are_no_result(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match="no finite value for .* of 30 rows"):
+        nw.train(
+            data=(X, X[:, 0]), layers=["Linear(8)", "Linear()"], optimizer="SGD(lr=1e30)", steps=1, split={"valid": 0},
+            run_dir=tmp_path / "run",
+        )  # fmt: skip
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "diverged"
+
+
+def test_a_gradient_that_is_not_finite_spoils_no_saved_weights(tmp_path: Path) -> None:
+    def root(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (output * 0).abs().sqrt().mean() + (output - target).square().mean()
+
+    with pytest.raises(DivergedError, match="gradient of an earlier step was not finite"):
+        nw.train(data=(X, X[:, 0]), layers=["Linear()"], loss=root, epochs=1, batch_size=16, run_dir=tmp_path / "run")
+    from safetensors.torch import load_file
+
+    kept = load_file(tmp_path / "run" / "model" / "last.safetensors")
+    assert all(bool(torch.isfinite(value).all()) for value in kept.values())
+
+
+@pytest.mark.parametrize(
+    ("loss", "last", "outputs", "form"),
+    [
+        (functional.binary_cross_entropy_with_logits, [], 1, "sigmoid"),
+        (functional.binary_cross_entropy, [nn.Sigmoid()], 1, "probability"),
+        (functional.cross_entropy, [], 2, "softmax"),
+        (functional.nll_loss, [nn.LogSoftmax(1)], 2, "exp"),
+    ],
+)
+def test_functional_losses_are_decoded_like_the_classes(
+    loss: Any, last: list[nn.Module], outputs: int, form: str, tmp_path: Path
+) -> None:
+    y = (X[:, 0] > 5.8).astype(int)
+    model = nn.Sequential(nn.Linear(4, outputs), *last)
+    run = nw.train(model=model, data=(X, y), loss=loss, epochs=40, optimizer="Adam(0.1)", run_dir=tmp_path / "run")
+    assert run.program.outcome.decoding.form == form
+    assert float((run.predict(X) == y).mean()) > 0.9
+    assert 0.2 < float((run.predict_proba(X)[:, 1] > 0.5).mean()) < 0.8
+
+
+def test_the_loss_decides_what_the_target_leaves_open(tmp_path: Path) -> None:
+    y = (X[:, :1] > 5.8).astype(np.float32)  # (rows, 1) of 0.0 and 1.0, as PyTorch users write it
+    binary = nw.train(model=nn.Linear(4, 1), data=(X, y), loss=nn.BCEWithLogitsLoss(), epochs=2, run_dir=tmp_path / "a")
+    assert binary.config.data.task == "binary"
+    whole = nw.train(data=(X, Y), loss="MSELoss()", layers=["Linear()"], epochs=2, run_dir=tmp_path / "b")
+    assert whole.config.data.task == "regression"
+
+
+def test_an_output_without_its_axis_is_explained(tmp_path: Path) -> None:
+    class Squeezed(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).squeeze(1)
+
+    with pytest.raises(ConfigError, match=r"gives \(N,\).*leave the squeeze out"):
+        nw.train(model=Squeezed(4, 1), data=(X, X[:, 0]), loss=nn.MSELoss(), run_dir=tmp_path / "run")
+
+
+def test_a_frame_and_a_named_series_are_the_rows_and_their_target(tmp_path: Path) -> None:
+    frame = pd.DataFrame(X, columns=["a", "b", "c", "d"])
+    series = pd.Series(Y, name="kind")
+    one = nw.train(data=(frame, series), layers=["Linear()"], epochs=2, run_dir=tmp_path / "one")
+    two = nw.train(frame.assign(kind=series), target="kind", layers=["Linear()"], epochs=2, run_dir=tmp_path / "two")
+    three = nw.train((X, Y), layers=["Linear()"], epochs=2, run_dir=tmp_path / "three")
+    assert one.program.outcome.names == two.program.outcome.names == ("kind",)
+    assert one.predict(frame).tolist() == two.predict(frame).tolist() == three.predict(X).tolist()
+
+
+def test_a_dictionary_of_arrays_may_hold_the_target(tmp_path: Path) -> None:
+    run = nw.train(data={"rows": X, "kind": Y}, target="kind", layers=["Linear()"], epochs=1, run_dir=tmp_path / "run")
+    assert run.program.outcome.classes == (0, 1, 2)
+
+
+def test_a_run_shows_itself_in_one_line_and_keeps_its_test_figures(tmp_path: Path) -> None:
+    run = nw.train(data=(X, Y), layers=["Linear()"], epochs=1, run_dir=tmp_path / "run", test=False)
+    assert run.tested is None
+    found = run.test()
+    assert run.tested == found
+    assert repr(run) == f"Run({str(tmp_path / 'run')!r}, multiclass, done)"
+    assert "train" in dir(nw)
+
+
+def test_row_numbers_written_out_move_into_the_split_file(tmp_path: Path) -> None:
+    split = {"train": list(range(100)), "test": list(range(100, 150)), "valid": 0.1}
+    one = nw.train(data=(X, Y), split=split, layers=["Linear()"], epochs=1, run_dir=tmp_path / "one")
+    text = (one.folder / "config.toml").read_text()
+    assert f'file = "{one.folder / "split.npz"}"' in text
+    two = nw.train(one.folder / "config.toml", data=(X, Y), run_dir=tmp_path / "two")
+    assert (one.folder / "split.npz").read_bytes() == (two.folder / "split.npz").read_bytes()
+    assert torch.equal(one.model[0].weight, two.model[0].weight)  # type: ignore[index]

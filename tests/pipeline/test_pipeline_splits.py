@@ -1,0 +1,129 @@
+"""From settings to a split: what contradicts is refused, what is ambiguous is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import netwright as nw
+from netwright.errors import ConfigError, DataError
+
+HEAD = "site,day,a,y\n"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    lines = [
+        f"{'abcde'[place % 5]}{' ' if place % 10 == 3 else ''},2024-01-{place % 28 + 1:02d},{place * 0.5},{place % 2}"
+        for place in range(100)
+    ]
+    path = tmp_path / "t.csv"
+    path.write_text(HEAD + "\n".join(lines) + "\n")
+    return path
+
+
+def trained(table: Path, **split: object) -> nw.Run:
+    return nw.train(str(table), target="y", split=split, layers=["Linear()"], epochs=1, run_dir=table.parent / "run")
+
+
+def parts(run: nw.Run) -> list[np.ndarray]:
+    with np.load(run.folder / "split.npz") as found:
+        return [found[name] for name in ("train", "valid", "test")]
+
+
+def test_groups_never_part_even_where_they_are_written_with_spaces(table: Path) -> None:
+    sites = [line.split(",")[0].strip() for line in table.read_text().splitlines()[1:]]
+    found = [{sites[row] for row in part} for part in parts(trained(table, group="site"))]
+    assert found[0] & found[1] == found[0] & found[2] == found[1] & found[2] == set()
+    assert found[0] | found[1] | found[2] == set("abcde")
+
+
+def test_time_never_runs_backwards(table: Path) -> None:
+    days = np.asarray([line.split(",")[1] for line in table.read_text().splitlines()[1:]])
+    train, valid, test = parts(trained(table, time="day"))
+    assert max(days[train]) < min(days[valid])
+    assert max(days[valid]) < min(days[test])
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ({"group": "site", "time": "day"}, "group and time came together"),
+        ({"group": "site", "stratify": True}, "group and stratify came together"),
+        ({"time": "day", "stratify": True}, "time and stratify came together"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(split: dict[str, object], words: str, table: Path) -> None:
+    with pytest.raises(ConfigError, match=words):
+        trained(table, **split)
+
+
+@pytest.mark.parametrize(("cell", "setting"), [("", "time"), ("", "group"), ("1/28/2024", "time")])
+def test_a_missing_group_or_time_names_its_row(cell: str, setting: str, table: Path) -> None:
+    lines = table.read_text().splitlines()
+    site, day, rest = lines[8].split(",", 2)
+    lines[8] = ",".join([cell, day, rest] if setting == "group" else [site, cell, rest])
+    table.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=r"t.csv:9: "):
+        trained(table, **{setting: "site" if setting == "group" else "day"})
+
+
+def test_the_split_of_another_run_is_used_by_naming_its_file(table: Path) -> None:
+    first = trained(table, seed=4)
+    again = nw.train(
+        str(table), target="y", split={"file": str(first.folder / "split.npz")}, layers=["Linear()"], epochs=1,
+        run_dir=table.parent / "again",
+    )  # fmt: skip
+    assert all(np.array_equal(one, other) for one, other in zip(parts(first), parts(again), strict=True))
+    np.savez(table.parent / "odd.npz", train_0=np.arange(9))
+    with pytest.raises(ConfigError, match=r"data.split.file: it holds train_0; expected train, valid and test"):
+        trained(table, file=str(table.parent / "odd.npz"))
+
+
+def test_the_runs_own_rows_are_no_new_test(table: Path) -> None:
+    run = trained(table)
+    with pytest.raises(ConfigError, match="it was trained on 60 of them"):
+        run.test(table)
+
+
+@pytest.mark.parametrize(
+    ("layers", "layout"), [(["GRU(4)", "LastStep()", "Linear()"], "NTC"), (["Conv1d(4, 3)", "Flatten()", "Linear()"], "NCT")]
+)
+def test_the_first_layer_tells_what_the_axes_of_a_sequence_mean(layers: list[str], layout: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(60, 12, 3)) * [1, 1, 1e6] if layout == "NTC" else generator.normal(size=(60, 3, 12))
+    y = generator.integers(0, 2, 60)
+    run = nw.train(data=(X, y), layers=layers, epochs=1, run_dir=tmp_path / "run")
+    assert run.config.data.layout == layout
+    prepared = run.program.preparation.prepare(run.inputs.raw)["X"]  # type: ignore[union-attr]
+    axis = layout.index("C")
+    deviations = prepared.movedim(axis, 0).flatten(1).std(dim=1)
+    assert bool(((deviations > 0.8) & (deviations < 1.2)).all())
+
+
+def test_a_guess_about_axes_is_told_and_written_down(tmp_path: Path) -> None:
+    told: list[str] = []
+    X, y = np.random.default_rng(0).normal(size=(60, 20, 4)), np.arange(60) % 2
+    run = nw.train(data=(X, y), epochs=1, run_dir=tmp_path / "a", observers=[lambda record: told.append(str(record))])
+    assert (
+        "note: the axes (N, 20, 4) are read as (N, time, features) = NTC; set data.layout if they mean something else"
+        in told
+    )
+    named = nw.train(data=(X, y), epochs=1, run_dir=tmp_path / "b", layout="NTC")
+    assert run.config.data.layout == "NTC"
+    assert run.history[0]["train_loss"] == named.history[0]["train_loss"]
+    images = np.random.default_rng(0).integers(0, 255, size=(40, 8, 8, 3)).astype(np.uint8)
+    nw.train(data=(images, y[:40]), epochs=1, run_dir=tmp_path / "c", observers=[lambda record: told.append(str(record))])
+    assert any('set data.layout = "NHWC"' in line for line in told)
+
+
+def test_many_whole_numbers_are_a_quantity_and_it_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    X = np.random.default_rng(0).normal(size=(80, 3))
+    y = np.arange(80) % 25
+    nw.train(
+        data=(X, y), epochs=1, layers=["Linear()"], run_dir=tmp_path / "a", observers=[lambda line: told.append(str(line))]
+    )
+    assert any("holds 25 different whole numbers and is read as a quantity" in line for line in told)
