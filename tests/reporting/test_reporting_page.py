@@ -54,7 +54,7 @@ def a_run(**changes: Any) -> dict[str, Any]:
         "netwright": "0.1.0", "name": "small", "status": "done", "command": ["netwright", "train", "small.toml"],
         "started": "2026-03-01T09:30:00+00:00", "ended": "2026-03-01T09:30:05+00:00",
         "versions": {"python": "3.11.7", "torch": "2.13.0"}, "device": "cpu", "threads": 1, "engine": "eager",
-        "data": {"source": "small.csv", "digest": "sha256:aa", "rows": 100, "shape": [4], "layout": "NF", "columns": [
+        "data": {"source": "small.csv", "digest": "sha256:aa", "rows": 100, "shape": [4], "layout": "NC", "columns": [
             {"name": "age", "kind": "number", "missing": 3, "levels": None},
             {"name": "colour", "kind": "category", "missing": 0, "levels": ["red", "green"]},
         ]},

@@ -26,7 +26,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from netwright.reporting.wording import shortened_inside
 
 LARGEST_WITH_CELL_TEXT = 30
-INK, MUTED, LINE, FIRST, SECOND, THIRD, FOURTH, STRONG = (f"#01020{digit}" for digit in range(1, 9))
+FAINTEST_CELL, STRONGEST_CELL = 0.2, 0.55  # how opaque the colour of a cell with a count is
+INK, MUTED, LINE, FIRST, SECOND, THIRD, FOURTH = (f"#01020{digit}" for digit in range(1, 8))
 _COLOURS = {  # a stand-in matplotlib can parse -> what the page defines, and what a drawing on its own shows
     INK: "var(--ink, #667080)",
     MUTED: "var(--muted, #7d8794)",
@@ -35,7 +36,6 @@ _COLOURS = {  # a stand-in matplotlib can parse -> what the page defines, and wh
     SECOND: "var(--second, #d9772b)",
     THIRD: "var(--third, #2f9e6b)",
     FOURTH: "var(--fourth, #9a6dd7)",
-    STRONG: "var(--on-colour, #ffffff)",
 }
 _SERIES = (FIRST, SECOND, THIRD, FOURTH)
 _FONT = "var(--font, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif)"
@@ -220,19 +220,21 @@ def _draw_cells(axes: Axes, counts: numpy.ndarray, shares: numpy.ndarray) -> Non
         count, share = float(counts[row, column]), float(shares[row, column])
         if count == 0:
             if size <= 12:
-                axes.text(column, row, "0", ha="center", va="center_baseline", fontsize=font, color=LINE)
+                axes.text(column, row, "0", ha="center", va="center_baseline", fontsize=font, color=MUTED)
             continue
         colour = FIRST if row == column else SECOND
         square = Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, facecolor=colour, alpha=_strength(share), lw=0)
         axes.add_patch(square)
-        ink = STRONG if share > 0.7 else INK
         words = f"{count:,.0f}" if size <= 8 else f"{count:.0f}" if count < 10000 else f"{count / 1000:.0f}k"
-        axes.text(column, row, words, ha="center", va="center_baseline", fontsize=font, color=ink)
+        axes.text(column, row, words, ha="center", va="center_baseline", fontsize=font, color=INK)
 
 
 def _strength(share: float) -> float:
-    """Return how opaque a cell of that row share is; a single row of a large class stays visible."""
-    return 0.12 + 0.88 * min(max(share, 0.0), 1.0)
+    """Return how opaque a cell of that row share is: a single row stays visible, and ink on a full cell readable.
+
+    On the page's colours the count keeps a contrast of at least 4.5 to 1 (WCAG AA), light and dark.
+    """
+    return FAINTEST_CELL + (STRONGEST_CELL - FAINTEST_CELL) * min(max(share, 0.0), 1.0)
 
 
 def _cell_colours(shares: numpy.ndarray) -> numpy.ndarray:

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from netwright.reporting import wording
+from netwright.reporting.chance import ConfusionCounts, confusion_counts, guessing_sentence, guessing_warnings
 from netwright.reporting.contents import (
     RunContents,
     TargetPairs,
@@ -43,6 +44,7 @@ _MOST_POINTS = 5000
 _MOST_TARGETS = 4
 _MOST_CLASSES = 100
 _MOST_COLUMNS = 500
+_MOST_SETTINGS = 100_000  # characters; a resolved config may list every row number
 
 
 def render_report(folder: Path) -> str:
@@ -78,6 +80,7 @@ def render_report(folder: Path) -> str:
         duration=wording.duration_text,
         moment=wording.moment_text,
         shape=wording.shape_text,
+        layout=wording.layout_text,
         breakable=_breakable,
     )
     run = contents.run
@@ -96,7 +99,8 @@ def render_report(folder: Path) -> str:
         columns=_columns(contents),
         split=section(run, "split"),
         data=section(run, "data"),
-        settings=contents.settings,
+        settings=(contents.settings or "")[:_MOST_SETTINGS] if contents.settings is not None else None,
+        settings_cut=len(contents.settings or "") > _MOST_SETTINGS,
         provenance=_provenance(contents),
     )
 
@@ -182,23 +186,28 @@ def _test(contents: RunContents) -> dict[str, object] | None:
     rows = []
     for name, metric in section(test, "metrics").items():
         value = metric.get("value") if isinstance(metric, Mapping) else metric
-        rows.append((name, wording.figure_text(value), interval_text(metric)))
+        between = interval_text(metric)
+        rows.append((name, wording.figure_text(value), between, not between and name != "loss"))
     return {
         "rows": rows,
-        "intervals": any(interval for _, _, interval in rows),
+        "intervals": any(between for _, _, between, _ in rows),
+        "unmeasured": any(missing for _, _, _, missing in rows),
+        "by_formula": any(name == "accuracy" and between for name, _, between, _ in rows),
+        "by_resampling": any(name != "accuracy" and between for name, _, between, _ in rows),
         "n": test.get("n"),
         "looks": test.get("looks"),
         "weights": str(test.get("weights") or wording.NOT_RECORDED),
-        "confusion": _confusion(section(test, "confusion")),
+        "guessing": guessing_sentence(test),
+        "warnings": guessing_warnings(test),
+        "confusion": _confusion(confusion_counts(test)),
     }
 
 
-def _confusion(record: Mapping[str, object]) -> dict[str, object] | None:
+def _confusion(counts: ConfusionCounts | None) -> dict[str, object] | None:
     """Return the drawing of a confusion matrix and the most frequent confusions; None where there is none."""
-    classes = [str(name) for name in entries(record, "classes")]
-    matrix = [[wording.as_number(cell) or 0.0 for cell in row] for row in entries(record, "matrix") if isinstance(row, list)]
-    if len(classes) < 2 or len(matrix) != len(classes) or any(len(row) != len(classes) for row in matrix):
+    if counts is None:
         return None
+    classes, matrix = counts.classes, counts.matrix
     size = len(classes)
     wrong = sorted(
         ((matrix[row][column], -row, -column) for row in range(size) for column in range(size) if row != column),

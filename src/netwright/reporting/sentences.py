@@ -10,15 +10,15 @@ import math
 from collections.abc import Mapping, Sequence
 
 from netwright.reporting.contents import RunContents, entries, section
-from netwright.reporting.wording import NOT_RECORDED, as_number, count_text, figure_text, plural
+from netwright.reporting.wording import NOT_RECORDED, as_number, count_text, figure_text, plural, shortened
 
 _STATUS = {
     "running": "This run has not ended: every figure is of the epochs finished so far. "
     "If nothing is running any more, netwright resume {folder} goes on from the last checkpoint.",
     "stopped": "This run was stopped before its end; netwright resume {folder} goes on from the last checkpoint.",
-    "diverged": "This run diverged: its loss stopped being a finite number. "
+    "diverged": "This run diverged: its loss stopped being a finite number{why}. "
     "A smaller learning rate or gradient clipping usually helps.",
-    "failed": "This run failed before its end; the figures are of what was finished.",
+    "failed": "This run failed before its end{why}; the figures are of what was finished.",
 }
 
 
@@ -143,7 +143,10 @@ def warnings_of(contents: RunContents) -> list[str]:
     found: list[str] = []
     status = str(contents.run.get("status"))
     if status != "done":
-        found.append(_STATUS.get(status, f"The status of this run is {status}.").format(folder=contents.folder))
+        known = _STATUS.get(status)
+        found.append(
+            known.format(folder=contents.folder, why=_why(contents)) if known else f"The status of this run is {status}."
+        )
     looks = as_number(section({"test": contents.test}, "test").get("looks"))
     if looks is not None and looks > 1:
         found.append(
@@ -156,6 +159,12 @@ def warnings_of(contents: RunContents) -> list[str]:
     found.extend(_unmeasured(contents.history))
     found.extend(contents.problems)
     return found
+
+
+def _why(contents: RunContents) -> str:
+    """Return the recorded reason why a run ended, in brackets; empty where there is none."""
+    why = contents.run.get("why")
+    return f" ({shortened(why, 300)})" if isinstance(why, str) and why.strip() else ""
 
 
 def _unmeasured(history: Mapping[str, Sequence[float]]) -> list[str]:

@@ -170,6 +170,45 @@ def shape_text(value: object) -> str:
     return "(" + ", ".join(["N", *("?" if size is None else str(size) for size in value)]) + ")"
 
 
+_AXES = {  # what the axes of a row are, in the order of the code
+    "NC": ("feature",),
+    "NT": ("time step",),
+    "NTC": ("time step", "feature"),
+    "NCT": ("channel", "time step"),
+    "NHW": ("row of pixels", "column of pixels"),
+    "NCHW": ("channel", "row of pixels", "column of pixels"),
+    "NHWC": ("row of pixels", "column of pixels", "channel"),
+    "NDHW": ("slice", "row of pixels", "column of pixels"),
+    "NCDHW": ("channel", "slice", "row of pixels", "column of pixels"),
+    "NDHWC": ("slice", "row of pixels", "column of pixels", "channel"),
+}
+
+
+def layout_text(layout: object, shape: object) -> str:
+    """Say what one row is, instead of the code of its axes.
+
+    Args:
+        layout: A code such as ``NC`` or ``NCHW``, or anything else read from a run folder.
+        shape: The sizes of one row, without the batch.
+
+    Returns:
+        ``one row is 9 features``, ``one row is 1 channel of 8 × 8 pixels``; a code that is not known stays as it is;
+        empty where there is none.
+    """
+    if not isinstance(layout, str) or not layout:
+        return ""
+    axes = _AXES.get(layout, ())
+    sizes = list(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else []
+    if not axes or len(sizes) != len(axes) or not all(isinstance(size, int) for size in sizes):
+        return layout
+    counted = dict(zip(axes, sizes, strict=True))
+    parts = [plural(counted[axis], axis) for axis in ("channel", "slice") if axis in counted]
+    if "row of pixels" in counted:
+        parts.append(f"{count_text(counted['row of pixels'])} × {count_text(counted['column of pixels'])} pixels")
+    parts += [plural(counted[axis], axis) for axis in ("time step", "feature") if axis in counted]
+    return f"one row is {' of '.join(parts)}"
+
+
 def shortened(text: str, limit: int) -> str:
     """Cut a text to at most ``limit`` characters, the last an ellipsis where something was cut.
 

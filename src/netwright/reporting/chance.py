@@ -1,0 +1,112 @@
+"""What a classifier's accuracy is worth beside always guessing the most frequent class, from the confusion matrix alone.
+
+Every sentence is about the test rows; without a confusion matrix nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from netwright.reporting.contents import entries, section
+from netwright.reporting.wording import as_number, figure_text, shortened
+
+FEWEST_OF_A_CLASS = 5
+_MOST_NAMED = 6
+
+
+@dataclass(frozen=True)
+class ConfusionCounts:
+    """A sound confusion matrix.
+
+    Args:
+        classes: Names of the classes, two or more.
+        matrix: Counts, ``(classes, classes)``; rows are true classes.
+    """
+
+    classes: list[str]
+    matrix: list[list[float]]
+
+
+def confusion_counts(test: Mapping[str, object] | None) -> ConfusionCounts | None:
+    """Read the confusion matrix of a test.
+
+    Args:
+        test: ``test.json``, or None.
+
+    Returns:
+        The matrix; None where there is none or its sides do not fit its classes.
+    """
+    record = section(test, "confusion")
+    classes = [str(name) for name in entries(record, "classes")]
+    matrix = [[as_number(cell) or 0.0 for cell in row] for row in entries(record, "matrix") if isinstance(row, list)]
+    if len(classes) < 2 or len(matrix) != len(classes) or any(len(row) != len(classes) for row in matrix):
+        return None
+    return ConfusionCounts(classes, matrix)
+
+
+def guessing_sentence(test: Mapping[str, object] | None) -> str:
+    """Say what always guessing the most frequent class would reach on the test rows.
+
+    Args:
+        test: ``test.json``, or None.
+
+    Returns:
+        One sentence; empty without a confusion matrix.
+    """
+    guess = _best_guess(confusion_counts(test))
+    return f"Always guessing {guess[0]} would reach an accuracy of {figure_text(guess[1])}." if guess else ""
+
+
+def guessing_warnings(test: Mapping[str, object] | None) -> list[str]:
+    """Say where an accuracy is no better than guessing, and which classes have too few test rows.
+
+    Args:
+        test: ``test.json``, or None.
+
+    Returns:
+        One sentence each; empty where there is nothing to warn of.
+    """
+    counts = confusion_counts(test)
+    guess = _best_guess(counts)
+    if counts is None or guess is None:
+        return []
+    found = []
+    accuracy = section(test, "metrics").get("accuracy")
+    measured = accuracy if isinstance(accuracy, Mapping) else {"value": accuracy}
+    value, low = as_number(measured.get("value")), as_number(measured.get("low"))
+    name, share = guess
+    if value is not None and value < share:
+        found.append(
+            f"The accuracy of {figure_text(value)} is below that of always guessing {name} ({figure_text(share)}): look at "
+            "balanced_accuracy and the confusions."
+        )
+    elif value is not None and (value == share or (low is not None and low <= share)):
+        found.append(
+            f"The accuracy of {figure_text(value)} is not clearly above that of always guessing {name} "
+            f"({figure_text(share)}): the difference may be chance."
+        )
+    rare = [
+        (shortened(label, 40), sum(row))
+        for label, row in zip(counts.classes, counts.matrix, strict=True)
+        if sum(row) < FEWEST_OF_A_CLASS
+    ]
+    if rare:
+        named = ", ".join(f"{label} ({count:,.0f})" for label, count in rare[:_MOST_NAMED])
+        more = f" and {len(rare) - _MOST_NAMED:,} more" if len(rare) > _MOST_NAMED else ""
+        found.append(
+            f"Fewer than {FEWEST_OF_A_CLASS} test rows: {named}{more}. Figures that weigh all classes alike hang on these few."
+        )
+    return found
+
+
+def _best_guess(counts: ConfusionCounts | None) -> tuple[str, float] | None:
+    """Return the most frequent true class, in quotes, and its share of the test rows."""
+    if counts is None:
+        return None
+    sums = [sum(row) for row in counts.matrix]
+    total = sum(sums)
+    if total <= 0:
+        return None
+    place = max(range(len(sums)), key=sums.__getitem__)
+    return f"‘{shortened(counts.classes[place], 40)}’", sums[place] / total
