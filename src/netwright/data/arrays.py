@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from netwright.data.tables import Origin, Table
+from netwright.data.tables import Origin, Table, place_of
 from netwright.errors import ConfigError, DataError, SafetyError, did_you_mean
 
 Array = npt.NDArray[Any]
@@ -56,11 +56,7 @@ class Arrays:
 
     def place(self, row: int) -> str:
         """Return where a row came from, for messages."""
-        for origin in self.origins:
-            if row < origin.rows:
-                return origin.place(row)
-            row -= origin.rows
-        return f"row {row + 1}"
+        return place_of(self.origins, row)
 
 
 def native(array: Array) -> Array:

@@ -70,11 +70,16 @@ class Table:
 
     def place(self, row: int) -> str:
         """Return where a row came from, for messages."""
-        for origin in self.origins:
-            if row < origin.rows:
-                return origin.place(row)
-            row -= origin.rows
-        return f"row {row + 1}"
+        return place_of(self.origins, row)
+
+
+def place_of(origins: Sequence[Origin], row: int) -> str:
+    """Return where a row of several sources, one below the other, came from."""
+    for origin in origins:
+        if row < origin.rows:
+            return origin.place(row)
+        row -= origin.rows
+    return f"row {row + 1}"
 
 
 def read_table(path: Path, options: TextOptions) -> Table:

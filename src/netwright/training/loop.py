@@ -83,35 +83,51 @@ def train(
     """
     progress = Progress(ended="0 epochs asked for" if plan.epochs == 0 else None)
     while progress.ended is None:
-        epoch = progress.epoch + 1
-        engine.model.train()
-        losses, started = EpochLosses(), time.perf_counter()
-        for batch in batches(examples, epoch_order(plan.rows, plan.seed, epoch), plan.batch_size, plan.last_batch):
-            try:
-                loss = engine.train_step(batch)
-            except DivergedError as error:
-                raise DivergedError(_diverged(error, epoch, progress)) from error
-            losses.add(loss, float(loss_weight(engine.loss_function, batch.target)))
-            progress = replace(progress, step=progress.step + 1)
-            if progress.step == plan.steps or stop:
-                break
+        started = time.perf_counter()
+        progress, losses = train_epoch(engine, examples, plan, progress, stop)
         trained = time.perf_counter()
         figures = validate() if validate is not None else {}
         record = EpochRecord(
-            epoch,
-            progress.step,
-            losses.mean(),
-            figures,
-            engine.learning_rate(),
-            trained - started,
-            time.perf_counter() - trained,
+            epoch=progress.epoch,
+            step=progress.step,
+            train_loss=losses.mean(),
+            valid=figures,
+            learning_rate=engine.learning_rate(),
+            train_seconds=trained - started,
+            valid_seconds=time.perf_counter() - trained,
             of_epochs=plan.epochs,
         )
         progress = judged(progress, record, plan, engine.model, stop)
-        record = replace(record, best=progress.best is not None and progress.best.epoch == epoch)
+        record = replace(record, best=progress.best is not None and progress.best.epoch == record.epoch)
         journal.epoch(record, losses)
         watch(record)
     return progress
+
+
+def train_epoch(
+    engine: Engine, examples: Examples, plan: Plan, progress: Progress, stop: StopRequest
+) -> tuple[Progress, EpochLosses]:
+    """Train on every row once, in the order of seed and epoch, or until the steps or a signal end it.
+
+    Returns:
+        The progress one epoch on, and the losses of its steps.
+
+    Raises:
+        DivergedError: The loss is not finite.
+    """
+    progress, losses = replace(progress, epoch=progress.epoch + 1), EpochLosses()
+    order = epoch_order(plan.rows, plan.seed, progress.epoch)
+    engine.model.train()
+    for batch in batches(examples, order, plan.batch_size, plan.last_batch):
+        try:
+            loss = engine.train_step(batch)
+        except DivergedError as error:
+            raise DivergedError(_diverged(error, progress)) from error
+        losses.add(loss, float(loss_weight(engine.loss_function, batch.target)))
+        progress = replace(progress, step=progress.step + 1)
+        if progress.step == plan.steps or stop:
+            break
+    return progress, losses
 
 
 def judged(progress: Progress, record: EpochRecord, plan: Plan, model: nn.Module, stop: StopRequest) -> Progress:
@@ -139,9 +155,9 @@ def copied_weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-def _diverged(error: DivergedError, epoch: int, progress: Progress) -> str:
+def _diverged(error: DivergedError, progress: Progress) -> str:
     best = f"the best weights so far are of epoch {progress.best.epoch}" if progress.best else "no epoch was validated"
     return (
-        f"training: {error} at step {progress.step + 1} (epoch {epoch}); expected a finite loss; lower the learning rate "
+        f"training: {error} at step {progress.step + 1} (epoch {progress.epoch}); expected a finite loss; lower the learning rate "
         f"(--set training.optimizer.lr=...) or check the data; {best}; the bad update was not applied"
     )
