@@ -223,3 +223,12 @@ def test_a_signal_to_the_process_leaves_a_usable_run(number: int, code: int, fol
     assert out.splitlines()[-1] == "one"
     assert json.loads((folder / "one" / "run.json").read_text())["status"] == "stopped"
     assert {"best.safetensors", "last.safetensors"} <= {path.name for path in (folder / "one" / "model").iterdir()}
+
+
+def test_a_reader_that_leaves_does_not_end_the_run(folder: Path) -> None:
+    command = f"{sys.executable} -m netwright train sklearn:wine --run-dir one --set training.epochs=3 | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((folder / "one" / "run.json").read_text())["status"] == "done"
+    assert (folder / "one" / "test.json").is_file()
+    assert (folder / "one" / "report.html").is_file()

@@ -24,6 +24,7 @@ FLOORS = {
     "exporting": 8,
     "reporting": 8,
     "pipeline": 9,
+    "terminal": 10,
     "cli": 11,
 }
 ENTRANCES = ("__init__", "__main__")  # they only name what to load

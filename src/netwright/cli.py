@@ -10,17 +10,16 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from netwright.errors import NetwrightError, ResourceError, did_you_mean
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from netwright.terminal import Screen, print_layers, print_runs, print_test
 
 INTERRUPTED = 130
 BUG = 70
+READER_LEFT = 1  # click's exit code where nobody reads standard output any more
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # torch's words
 
 code_option = click.option(
@@ -77,7 +76,7 @@ def train(
     _check_config_first(source, settings, target)
     from netwright.pipeline.verbs import train as run_training
 
-    screen = _Screen(quiet=as_json)
+    screen = Screen(quiet=as_json)
     keywords: dict[str, Any] = {"target": list(target) if len(target) > 1 else target[0]} if target else {}
     with screen:
         run = run_training(
@@ -89,7 +88,7 @@ def train(
         click.echo(json.dumps({"run": str(run.folder), **{key: run.record.get(key) for key in keys}, "test": test}))
     else:
         if test:
-            _print_test(test)
+            print_test(test)
         click.echo(f"report: {run.folder / 'report.html'}")
         click.echo(str(run.folder))
     if run.record.get("signal"):
@@ -113,62 +112,6 @@ def _read_test(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-class _Screen:
-    """Shows remarks and epochs: a table with a bar and the time left on a terminal, plain lines elsewhere."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: Progress | None = None
-        self._columns: list[str] = []
-
-    def __enter__(self) -> _Screen:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, record: Any) -> None:
-        if self._quiet:
-            return
-        if not hasattr(record, "epoch") or not sys.stdout.isatty():
-            if self._bar is not None:
-                self._bar.stop()
-                self._bar = None
-            click.echo(click.style(str(record), fg="yellow") if getattr(record, "kind", "") == "note" else str(record))
-            return
-        self._show_epoch(record)
-
-    def _show_epoch(self, record: Any) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        figures = record.columns()
-        names = [
-            name for name in figures if name not in ("epoch", "step", "learning_rate", "train_seconds", "valid_seconds")
-        ]
-        if self._bar is None:
-            self._bar = Progress(
-                TextColumn("epoch"), BarColumn(), MofNCompleteColumn(), TextColumn("time left"), TimeRemainingColumn()
-            )
-            self._bar.add_task("epoch", total=record.of_epochs)
-            self._bar.start()
-            heading = "  ".join(f"{name:>14}" for name in names)
-            self._bar.console.print(f"[bold]{'epoch':>6}  {heading}  {'seconds':>8}[/bold]", highlight=False)
-        values = "  ".join(f"{figures[name]:>14.5g}" for name in names)
-        seconds = record.train_seconds + record.valid_seconds
-        line = f"{record.epoch:>6}  {values}  {seconds:>8.2f}"
-        self._bar.console.print(f"[green]{line}  best[/green]" if record.best else line, highlight=False)
-        self._bar.update(self._bar.task_ids[0], completed=record.epoch)
-
-
-def _print_test(test: dict[str, Any]) -> None:
-    looks = "1 look" if test["looks"] == 1 else f"{test['looks']} looks"
-    click.echo(f"test: {test['n']} rows, weights {test['weights']}, {looks} at these rows so far")
-    for name, entry in test["metrics"].items():
-        between = f"   95 % interval {entry['low']:.4g} to {entry['high']:.4g}" if "low" in entry else ""
-        click.echo(f"  {name:<18} {entry['value']:.4g}{between}")
-
-
 @cli.command()
 @click.argument("run")
 @click.argument("data", required=False)
@@ -182,7 +125,7 @@ def test(run: str, data: str | None, code: Sequence[str], as_json: bool) -> None
     if as_json:
         click.echo(json.dumps(found))
     else:
-        _print_test(found)
+        print_test(found)
 
 
 @cli.command()
@@ -246,53 +189,9 @@ def show(
     if as_json:
         click.echo(json.dumps({"input": list(shape), **described}))
         return
-    _print_layers(described, shape)
+    print_layers(described, shape)
     if svg is not None:
         click.echo(svg)
-
-
-def _print_layers(described: dict[str, Any], shape: Sequence[int]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE, show_footer=True, header_style="bold", footer_style="bold")
-    table.add_column("", "")
-    table.add_column("layer", "total", overflow="fold")
-    table.add_column("output", "", no_wrap=True)
-    for name, total in (("parameters", "parameters"), ("multiply-adds", "multiply_adds"), ("memory", "memory_bytes")):
-        value = _bytes(described[total]) if total == "memory_bytes" else f"{described[total]:,}"
-        table.add_column(name, value, justify="right", no_wrap=True)
-    table.add_row("", "input", _shape(shape), "", "", "")
-    for layer in described["layers"]:
-        table.add_row(
-            layer["path"],
-            layer["text"],
-            _shape(layer["output"]),
-            f"{layer['parameters']:,}",
-            f"{layer['multiply_adds']:,}",
-            _bytes(layer["memory_bytes"]),
-        )
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    console.print(table, highlight=False, markup=False)
-    frozen = described["parameters"] - described["trainable"]
-    click.echo(
-        f"{described['trainable']:,} parameters are trained"
-        + (f", {frozen:,} are frozen" if frozen else "")
-        + "; multiply-adds and memory are of one row (memory: float32 outputs, the total with the parameters)"
-    )
-
-
-def _shape(sizes: Sequence[int]) -> str:
-    return "(" + ", ".join(["N", *map(str, sizes)]) + ")"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
 
 
 @cli.command()
@@ -322,27 +221,7 @@ def runs(folder: str, as_json: bool) -> None:
     if not found:
         click.echo(f"{folder}: no runs yet")
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE, header_style="bold")
-    for name in ("run", "status", "task", "epochs", "best epoch", "valid", "test"):
-        table.add_column(name, no_wrap=name == "run")
-    for entry in found:
-        best, test = entry["best"] or {}, entry["test"]
-        main = next((name for name in ("accuracy", "rmse", "loss") if name in test), None)
-        table.add_row(
-            Path(entry["run"]).name,
-            entry["status"],
-            entry["task"] or "",
-            str(entry["epochs"] or 0),
-            str(best.get("epoch", "")),
-            f"{best['monitor']} {best['value']:.4g}" if best else "",
-            f"{main} {test[main]:.4g}" if main else "",
-        )
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    console.print(table, highlight=False, markup=False)
+    print_runs(found)
 
 
 @cli.command()
@@ -367,6 +246,8 @@ def _guarded(action: Callable[[], Any], debug: bool) -> int:
         action()
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except SystemExit as stop:
+        return 0 if stop.code == READER_LEFT else int(stop.code or 0)
     except click.NoSuchOption as error:
         message = error.format_message().rstrip(".")
         return _fail(f"{message}; settings are changed with --set PATH=VALUE, such as --set training.epochs=3", 2, debug)

@@ -248,3 +248,38 @@ def test_the_config_of_a_run_folder_may_be_long_and_others_not(tmp_path: Path) -
     (tmp_path / "other.toml").write_text(text)
     with pytest.raises(ConfigError, match="shorten it"):
         read_file(tmp_path / "other.toml")
+
+
+def test_problems_of_settings_and_of_call_texts_come_together() -> None:
+    tree = {
+        "model": {"layers": ["Conv2dd(3)", "Linar()", "ReLU(x=1)", "Linear("]},
+        "training": {"epochs": "ten", "optimizer": "Adm(lr=1e-3)", "loss": "CrosEntropyLoss()"},
+    }
+    with pytest.raises(ConfigError) as caught:
+        build_config(tree)
+    told = str(caught.value)
+    for word in ("training.epochs", "Conv2dd", "Linar", "'x'", "'Linear('", "Adm", "CrosEntropyLoss"):
+        assert word in told, word
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"model": {"layers": ["MSELoss()"]}}, "MSELoss came, which is a loss; write it in training.loss"),
+        ({"model": {"layers": ["CTCLoss()"]}}, "CTCLoss came, which is a loss; write it in training.loss"),
+        ({"model": {"layers": ["Adam()"]}}, "Adam came, which is an optimizer; write it in training.optimizer"),
+        ({"training": {"loss": "Linear(3)"}}, "Linear came, which is a layer; write it in model.layers"),
+        ({"training": {"optimizer": "MSELoss()"}}, "MSELoss came, which is a loss; write it in training.loss"),
+    ],
+)
+def test_a_name_of_another_kind_is_sent_to_its_place(tree: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build_config(tree)
+
+
+def test_a_tuple_is_set_as_a_tuple() -> None:
+    tree: dict[str, object] = {"model": {"layers": ["Conv2d(8, 3)"]}}
+    apply_setting(tree, "model.layers.0.kernel_size=(3, 5)")
+    assert tree["model"] == {"layers": ["Conv2d(out_channels=8, kernel_size=(3, 5))"]}
+    apply_setting(tree, "data.target=(a)")
+    assert tree["data"] == {"target": "(a)"}

@@ -194,7 +194,7 @@ def test_arguments_that_do_not_bind_are_explained(text: str, message: str) -> No
             "w: TransformerEncoder came; it is built from a module; write TransformerEncoderLayer once",
         ),
         ("MaxUnpool2d(2)", "w: MaxUnpool2d came; it reads more than one tensor"),
-        ("CrossEntropyLoss()", "w: 'CrossEntropyLoss' is no known layer; "),
+        ("CrossEntropyLoss()", "w: CrossEntropyLoss came, which is a loss; write it in training.loss"),
     ],
 )
 def test_names_and_argument_names_are_checked_without_torch(text: str, message: str | None) -> None:

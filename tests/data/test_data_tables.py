@@ -332,7 +332,8 @@ def test_a_damaged_typed_file_is_told_in_one_line(ending: str, content: bytes, t
     (tmp_path / f"t.{ending}").write_bytes(content)
     with pytest.raises(DataError) as problem:
         read_table(tmp_path / f"t.{ending}", TextOptions())
-    assert f"t.{ending}: cannot be read" in str(problem.value)
+    place = "t.jsonl:1" if ending == "jsonl" and content in (b"{", b"PAR1") else f"t.{ending}"
+    assert f"{place}: cannot be read" in str(problem.value)
     assert "\n" not in str(problem.value)
 
 

@@ -6,8 +6,10 @@ such as ``training.optimizer.lr`` and ``model.layers.6.p``. Floor 1.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +22,7 @@ from netwright.config import signatures
 from netwright.config.calls import CONTAINERS, Call, layer_texts
 from netwright.config.hints import advice
 from netwright.config.problems import problems
-from netwright.config.schema import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from netwright.config.schema import DataConfig, ModelConfig, RunConfig, TrainingConfig, call_problems
 from netwright.config.values import refuse_objects, shortened, shown
 from netwright.errors import ConfigError
 
@@ -101,6 +103,17 @@ def merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
             tree[key] = dict(value) if isinstance(value, Mapping) else value
 
 
+def _tuple(text: str) -> Any:
+    """Return a Python tuple of literals such as ``(3, 5)``, any other text as it is."""
+    if not re.fullmatch(r"\([-+0-9.eE, ]+\)", text):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return value if isinstance(value, tuple) else text
+
+
 def apply_setting(tree: dict[str, Any], text: str) -> None:
     """Apply one ``a.b=c`` in place; ``c`` is read as TOML, else as a plain text.
 
@@ -115,7 +128,7 @@ def apply_setting(tree: dict[str, Any], text: str) -> None:
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
-        value = raw.strip()
+        value = _tuple(raw.strip())
     except RecursionError:
         raise ConfigError(
             f"--set {shortened(path)}: a value nested too deeply came; expected a number, a text or a flat list"
@@ -205,7 +218,10 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
     try:
         config = RunConfig.model_validate(plain)
     except ValidationError as error:
-        raise ConfigError("; ".join(problems(error, plain))) from None
+        model, training = (part if isinstance(part, dict) else {} for part in map(plain.get, ("model", "training")))
+        texts = call_problems(model.get("layers"), training.get("optimizer"), training.get("loss"))
+        found = problems(error, plain)
+        raise ConfigError("; ".join([*found, *(text for text in texts if text not in found)])) from None
     found = config.call_problems()
     if found:
         raise ConfigError("; ".join(found))

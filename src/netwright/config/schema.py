@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from netwright.config import signatures
 from netwright.config.calls import Call, layer_texts, parse_call
 from netwright.config.values import shown
+from netwright.errors import ConfigError
 
 Kind = Literal["number", "category", "boolean", "date", "identifier", "ignore"]
 Layout = Literal["NC", "NT", "NTC", "NCT", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC"]
@@ -215,15 +216,37 @@ class RunConfig(Section):
 
     def call_problems(self) -> list[str]:
         """Return what is wrong with the names in call texts, all of it."""
-        found: list[str] = []
-        texts = [(f"model.layers.{place}", text) for place, text in enumerate(self.model.layers or [])]
-        for where, text in texts:
-            bare = signatures.layers().bare_problem(text, where)
-            found += [bare] if bare else signatures.layer_problems(parse_call(text, where), where)
-        for name, registry in (("optimizer", signatures.optimizers()), ("loss", signatures.losses())):
-            text = getattr(self.training, name)
-            if text is not None and not text.startswith("object:"):
-                where = f"training.{name}"
-                problem = registry.bare_problem(text, where) or registry.problem(parse_call(text, where), where)
-                found += [problem] if problem else []
-        return found
+        return call_problems(self.model.layers or [], self.training.optimizer, self.training.loss)
+
+
+def call_problems(layers: Any, optimizer: Any, loss: Any) -> list[str]:
+    """Return what is wrong with call texts, all of it; values that are no texts are passed over.
+
+    Raises:
+        SafetyError: A text hides code.
+    """
+    found: list[str] = []
+    for place, text in enumerate(layers if isinstance(layers, list) else []):
+        if isinstance(text, str):
+            found += _text_problems(text, f"model.layers.{place}", signatures.layers())
+    for name, text, registry in (
+        ("optimizer", optimizer, signatures.optimizers()),
+        ("loss", loss, signatures.losses()),
+    ):
+        if isinstance(text, str) and not text.startswith("object:"):
+            found += _text_problems(text, f"training.{name}", registry)
+    return found
+
+
+def _text_problems(text: str, where: str, registry: signatures.Registry) -> list[str]:
+    bare = registry.bare_problem(text, where)
+    if bare:
+        return [bare]
+    try:
+        call = parse_call(text, where)
+    except ConfigError as error:
+        return [str(error)]
+    if registry is signatures.layers():
+        return signatures.layer_problems(call, where)
+    problem = registry.problem(call, where)
+    return [problem] if problem else []

@@ -75,6 +75,9 @@ class Registry:
         if call.name in self.refused:
             return f"{where}: {call.name} came; {self.refused[call.name]}"
         if call.name not in self.known:
+            other = _kind_elsewhere(call.name, self.kind)
+            if other:
+                return f"{where}: {call.name} came, which is {other}"
             return f"{where}: {call.name!r} is no known {self.kind}; {self.advice(call.name)}"
         names = [name for name, _ in self.known[call.name]]
         for keyword in call.keywords:
@@ -185,6 +188,19 @@ def losses() -> Registry:
 def optimizers() -> Registry:
     """Return the optimizers of torch.optim."""
     return _registry("optimizer", "optimizers", None)
+
+
+def _kind_elsewhere(name: str, kind: str) -> str | None:
+    """Return what a name of another registry is and where it belongs."""
+    places = {
+        "loss": (losses(), "a loss; write it in training.loss"),
+        "optimizer": (optimizers(), "an optimizer; write it in training.optimizer"),
+        "layer": (layers(), "a layer; write it in model.layers"),
+    }
+    for other, (registry, told) in places.items():
+        if other != kind and (name in registry.known or (other == "loss" and name in registry.refused)):
+            return told
+    return None
 
 
 def layer_problems(call: Call, where: str) -> list[str]:

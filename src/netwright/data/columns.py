@@ -187,9 +187,11 @@ def _notes(kind: str, name: str, train: pa.ChunkedArray) -> list[str]:
     if kind == "empty":
         return [f"column {name!r} is empty in the train rows and is left out"]
     if kind == "identifier":
+        numeric = not is_text(train.type) or pc.all(pc.match_substring_regex(train.drop_null(), r"^[-+.0-9eE]+$")).as_py()
+        use = "number" if numeric else "category"
         return [
             f"column {name!r} looks like an identifier (all values differ) and is left out; "
-            f'to use it: data.kinds = {{"{name}" = "number"}} or "category"'
+            f'to use it: data.kinds = {{"{name}" = "{use}"}}'
         ]
     if kind == "category" and padded(train.drop_null()):
         return [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from netwright.errors import ConfigError, DataError
+from netwright.errors import ConfigError, DataError, first_line
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".dat")
 JSON_SUFFIXES = (".jsonl", ".ndjson")
@@ -103,6 +104,11 @@ def read_table(path: Path, options: TextOptions) -> Table:
             else:
                 columns = pa.parquet.read_table(path)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            bad = re.search(r"in row (\d+)", str(error)) if suffix in JSON_SUFFIXES else None
+            if bad:
+                raise DataError(
+                    f"{path.name}:{int(bad[1]) + 1}: cannot be read ({first_line(error)}); expected one JSON object; mend the line"
+                ) from None
             reason = str(error).splitlines()[0]
             raise DataError(f"{path}: cannot be read ({reason}); expected a {suffix[1:]} file; check the file") from None
         origin = Origin(path.name, columns.num_rows)

@@ -36,6 +36,10 @@ from netwright.model.layers import (
 OWN = {name: getattr(modules, name) for name in (*signatures.OWN_LAYERS, "RNN", "LSTM", "GRU", "MultiheadAttention")}
 BATCH_FIRST = ("RNN", "LSTM", "GRU", "MultiheadAttention", "TransformerEncoderLayer")
 NEEDS_DIM = ("Softmax", "LogSoftmax", "Softmin")
+COUNTS = (
+    "in_features", "out_features", "in_channels", "out_channels", "num_features", "num_channels", "num_groups", "input_size",
+    "hidden_size", "num_layers", "num_embeddings", "embedding_dim", "embed_dim", "num_heads", "d_model", "nhead", "groups",
+)  # fmt: skip
 SIZE_WORD = {"in_features": "features", "input_size": "features", "embed_dim": "features", "d_model": "features"}
 
 
@@ -120,6 +124,7 @@ def _resolve(call: Call, path: str, form: Form, before: str, sizes: Sizes, resol
     named = signatures.named(call, signatures.layers(), where)
     _refuse_misreading(named, form, f"{where}: {shown}", before)
     named = _filled(named, form, sizes, f"{where}: {shown}")
+    _refuse_odd_sizes(named, f"{where}: {shown}")
     _refuse_size(named, form, f"{where}: {shown}", before)
     result = _measure(named, form, f"{where}: {shown}", before, resolved)
     resolved.layers.append(Layer(path, named, result))
@@ -240,6 +245,14 @@ def _filled(call: Call, form: Form, sizes: Sizes, shown: str) -> Call:
 def embedding_size(levels: int) -> int:
     """Return a usual vector length for a category of so many codes: half of them, at most 16."""
     return max(2, min(16, (levels + 1) // 2))
+
+
+def _refuse_odd_sizes(call: Call, shown: str) -> None:
+    """Refuse sizes that are no whole numbers above 0, which torch tells in words of its own."""
+    for name in COUNTS:
+        value = call.keywords.get(name, 1)
+        if type(value) is not int or value < 1:
+            raise ConfigError(f"{shown}: {name}={value!r} came; expected a whole number from 1; change it")
 
 
 def _refuse_size(call: Call, form: Form, shown: str, before: str) -> None:

@@ -96,6 +96,11 @@ def describe(bench: Bench) -> list[Told]:
     lines = [Told(f"data: {inputs.source}, {inputs.raw.rows} rows")]
     if encoder is not None:
         lines += [Told(f"  {line}") for line in _column_lines(encoder.columns)]
+        group = config.data.split.group
+        if group is not None and group not in [column.name for column in encoder.columns]:
+            lines.append(Told(f"  left out, group of the split: {group}"))
+        if config.data.ignore:
+            lines.append(Told(f"  left out, ignored: {', '.join(config.data.ignore)}"))
     else:
         shapes = ", ".join(f"{name} {tuple(value.shape[1:])}" for name, value in bench.examples.inputs.items())
         lines.append(Told(f"  each row: {shapes}"))

@@ -156,7 +156,7 @@ def copied_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _diverged(error: DivergedError, progress: Progress) -> str:
-    best = f"the best weights so far are of epoch {progress.best.epoch}" if progress.best else "no epoch was validated"
+    best = f"the best weights so far are of epoch {progress.best.epoch}" if progress.best else "no epoch had a finite figure"
     return (
         f"training: {error} at step {progress.step + 1} (epoch {progress.epoch}); expected a finite loss; lower the learning rate "
         f"(--set training.optimizer.lr=...) or check the data; {best}; the bad update was not applied"

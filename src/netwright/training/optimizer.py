@@ -38,6 +38,11 @@ def resolve_optimizer(text: str, device: torch.device) -> Call:
         raise ConfigError(problem)
     named = signatures.named(call, signatures.optimizers(), "training.optimizer")
     given = named.keywords
+    for name, value in given.items():
+        if isinstance(value, str) and name not in ("line_search_fn", "adjust_lr_fn"):
+            raise ConfigError(
+                f"training.optimizer: {name}={value!r} came; expected a number; write for instance {name}=0.001"
+            )
     choice_made = any(given.get(name) for name in ("foreach", "differentiable")) or "fused" in given
     if call.name in FUSED.get(device.type, ()) and not choice_made:
         named = named.with_keyword("fused", True)

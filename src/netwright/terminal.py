@@ -1,0 +1,156 @@
+"""What a person sees on the terminal: progress, the test, the layers, the runs. rich is imported when it draws.
+
+Floor 10.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.table import Table
+
+WIDE = 140  # characters, where no terminal tells
+
+
+@final
+class Screen:
+    """Shows remarks and epochs: a table with a bar and the time left on a terminal, plain lines elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Progress | None = None
+        self._columns: list[str] = []
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, record: Any) -> None:
+        if self._quiet:
+            return
+        try:
+            self._show(record)
+        except BrokenPipeError:  # the reader left (| head); the run goes on
+            self._quiet = True
+
+    def _show(self, record: Any) -> None:
+        if not hasattr(record, "epoch") or not sys.stdout.isatty():
+            if self._bar is not None:
+                self._bar.stop()
+                self._bar = None
+            click.echo(click.style(str(record), fg="yellow") if getattr(record, "kind", "") == "note" else str(record))
+            return
+        self._show_epoch(record)
+
+    def _show_epoch(self, record: Any) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        figures = record.columns()
+        names = [
+            name for name in figures if name not in ("epoch", "step", "learning_rate", "train_seconds", "valid_seconds")
+        ]
+        if self._bar is None:
+            self._bar = Progress(
+                TextColumn("epoch"), BarColumn(), MofNCompleteColumn(), TextColumn("time left"), TimeRemainingColumn()
+            )
+            self._bar.add_task("epoch", total=record.of_epochs)
+            self._bar.start()
+            heading = "  ".join(f"{name:>14}" for name in names)
+            self._bar.console.print(f"[bold]{'epoch':>6}  {heading}  {'seconds':>8}[/bold]", highlight=False)
+        values = "  ".join(f"{figures[name]:>14.5g}" for name in names)
+        seconds = record.train_seconds + record.valid_seconds
+        line = f"{record.epoch:>6}  {values}  {seconds:>8.2f}"
+        self._bar.console.print(f"[green]{line}  best[/green]" if record.best else line, highlight=False)
+        self._bar.update(self._bar.task_ids[0], completed=record.epoch)
+
+
+def print_test(test: dict[str, Any]) -> None:
+    """Print the content of test.json."""
+    looks = "1 look" if test["looks"] == 1 else f"{test['looks']} looks"
+    click.echo(f"test: {test['n']} rows, weights {test['weights']}, {looks} at these rows so far")
+    for name, entry in test["metrics"].items():
+        between = f"   95 % interval {entry['low']:.4g} to {entry['high']:.4g}" if "low" in entry else ""
+        click.echo(f"  {name:<18} {entry['value']:.4g}{between}")
+
+
+def print_layers(described: dict[str, Any], shape: Sequence[int]) -> None:
+    """Print a summary of a network, and the shape of one row that comes in."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, show_footer=True, header_style="bold", footer_style="bold")
+    table.add_column("", "")
+    table.add_column("layer", "total", overflow="fold")
+    table.add_column("output", "", no_wrap=True)
+    for name, total in (("parameters", "parameters"), ("multiply-adds", "multiply_adds"), ("memory", "memory_bytes")):
+        value = _bytes(described[total]) if total == "memory_bytes" else f"{described[total]:,}"
+        table.add_column(name, value, justify="right", no_wrap=True)
+    table.add_row("", "input", _shape(shape), "", "", "")
+    for layer in described["layers"]:
+        table.add_row(
+            layer["path"],
+            layer["text"],
+            _shape(layer["output"]),
+            f"{layer['parameters']:,}",
+            f"{layer['multiply_adds']:,}",
+            _bytes(layer["memory_bytes"]),
+        )
+    _draw(table)
+    frozen = described["parameters"] - described["trainable"]
+    click.echo(
+        f"{described['trainable']:,} parameters are trained"
+        + (f", {frozen:,} are frozen" if frozen else "")
+        + "; multiply-adds and memory are of one row (memory: float32 outputs, the total with the parameters)"
+    )
+
+
+def print_runs(found: Sequence[dict[str, Any]]) -> None:
+    """Print runs with their figures, a line each."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, header_style="bold")
+    for name in ("run", "status", "task", "epochs", "best epoch", "valid", "test"):
+        table.add_column(name, no_wrap=name == "run")
+    for entry in found:
+        best, test = entry["best"] or {}, entry["test"]
+        main = next((name for name in ("accuracy", "rmse", "loss") if name in test), None)
+        table.add_row(
+            Path(entry["run"]).name,
+            entry["status"],
+            entry["task"] or "",
+            str(entry["epochs"] or 0),
+            str(best.get("epoch", "")),
+            f"{best['monitor']} {best['value']:.4g}" if best else "",
+            f"{main} {test[main]:.4g}" if main else "",
+        )
+    _draw(table)
+
+
+def _shape(sizes: Sequence[int]) -> str:
+    return "(" + ", ".join(["N", *map(str, sizes)]) + ")"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _draw(table: Table) -> None:
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    console.print(table, highlight=False, markup=False)
