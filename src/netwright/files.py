@@ -33,6 +33,8 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 
 def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot sync a folder
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
