@@ -342,3 +342,15 @@ def test_a_parquet_file_with_the_same_name_twice_is_refused(tmp_path: Path) -> N
     pa.parquet.write_table(table, tmp_path / "t.parquet")
     with pytest.raises(DataError, match=r"t\.parquet: .*\ba\b"):
         read_table(tmp_path / "t.parquet", TextOptions())
+
+
+def test_texts_as_polars_hands_them_over_are_plain_texts() -> None:
+    texts = pa.array(["u", "v", None, "u"])
+    codes = pa.DictionaryArray.from_arrays(
+        pa.array([0, 1, None, 0], pa.uint32()), pa.array(["u", "v"]).cast(pa.string_view())
+    )
+    table = pa.table({"view": texts.cast(pa.string_view()), "large": texts.cast(pa.large_string()), "codes": codes})
+    columns = from_frame(table).columns
+    for name in ("view", "large", "codes"):
+        assert columns[name].type == pa.string()
+        assert columns[name].to_pylist() == ["u", "v", None, "u"]

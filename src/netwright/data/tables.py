@@ -135,7 +135,18 @@ def from_frame(frame: Any, name: str = "data frame") -> Table:
         raise DataError(f"{name}: column {twice!r} came twice; expected different names; rename one")
     if columns.num_rows == 0:
         raise DataError(f"{name}: no rows; expected at least one row")
-    return Table(columns, (Origin(name, columns.num_rows),))
+    plain = pa.table({column: _plain_text(columns[column]) for column in columns.column_names})
+    return Table(plain, (Origin(name, columns.num_rows),))
+
+
+def _plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts in Arrow's plain form: polars hands over views, large strings and dictionaries of them."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string_view(kind) or pa.types.is_large_string(kind)):
+        return column
+    if not pa.types.is_dictionary(column.type):
+        return column.cast(pa.string())
+    return pa.chunked_array([part.dictionary.cast(pa.string()).take(part.indices) for part in column.chunks], pa.string())
 
 
 def _index_columns(columns: pa.Table) -> list[str]:
