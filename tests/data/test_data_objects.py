@@ -114,7 +114,11 @@ REFUSED: dict[str, tuple[Any, list[str] | None, str]] = {
     "a text": ("t.csv", None, "a str came"),
     "a tuple of three": ((X, Y, Y), None, "a tuple of 3 came"),
     "rows of different lengths": (([[1, 2], [3]], [0, 1]), None, "rows of different shapes came"),
-    "tensors of different lengths": (([torch.zeros(2), torch.zeros(3)], [0, 1]), None, "hand over (X, y)"),
+    "sequences of different features": (
+        ([torch.zeros(2, 1), torch.zeros(3, 2)], [0, 1]),
+        None,
+        "sequence 1 has shape (3, 2)",
+    ),
     "a sparse matrix": ((scipy.sparse.csr_matrix(X), Y), None, ".toarray()"),
     "a sparse tensor": ((torch.from_numpy(X).to_sparse(), Y), None, ".to_dense()"),
     "masked numbers": ((np.ma.masked_equal(X, 5.0), Y), None, "masked numbers came"),

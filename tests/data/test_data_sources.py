@@ -328,7 +328,7 @@ def test_an_object_array_of_texts_is_an_array_of_texts() -> None:
 
 def test_rows_of_two_kinds_are_not_combined(tmp_path: Path) -> None:
     table, arrays = (read_source(str(write(tmp_path, name)), Reading()) for name in ("t.csv", "t.npz"))
-    with pytest.raises(DataError, match="a table and arrays came"):
+    with pytest.raises(DataError, match="rows of different kinds came"):
         combine([table, arrays])
     assert combine([table]) is table
     assert combine([arrays, arrays]).rows == 8

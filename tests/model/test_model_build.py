@@ -12,18 +12,9 @@ from torch import nn
 import netwright
 from netwright.config.calls import Call, parse_call
 from netwright.errors import ConfigError, SafetyError
-from netwright.model.build import (
-    Resolved,
-    Sizes,
-    check_output,
-    construct,
-    embedding_size,
-    load_class,
-    make_own,
-    refuse_unnamed,
-    resolve,
-)
+from netwright.model.build import Resolved, Sizes, check_output, construct, embedding_size, resolve
 from netwright.model.layers import Form
+from netwright.model.own import load_class, make_own, refuse_unnamed
 
 NC = Form((6,), "NC")
 NTC = Form((5, 4), "NTC")

@@ -48,6 +48,7 @@ class SplitConfig(Section):
     stratify: bool | None = Field(None, description="Keep the shares of the classes; default true for classes.")
     group: str | None = Field(None, description="Column whose equal values never part (patient, site, ...).")
     time: str | None = Field(None, description="Column to sort by: the oldest rows train, the newest test.")
+    in_order: bool = Field(False, description="The rows stand in order of time: the first train, the last test.")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of the split alone.")
 
     @field_validator("test", "valid", mode="before")
@@ -101,6 +102,25 @@ class DataConfig(Section):
     task: Literal["binary", "multiclass", "regression"] | None = Field(
         None, description="Default: texts, booleans and whole numbers with up to 20 values are classes."
     )
+    sequences: str | None = Field(
+        None,
+        description="Rows are sequences: a column whose equal values are one sequence (a line per step), or the name of a file "
+        'per sequence with columns of the table in braces, "series/{id}.csv".',
+    )
+    window: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Steps of a window over a time series; no window crosses the split, which goes by time."
+    )
+    horizon: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="How many steps after its window the target lies; default 1. Each step's own with `sequences`."
+    )
+    stride: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Steps between two windows; default 1, for the next symbol of a text the window."
+    )
+    text: Literal["characters", "words"] | None = Field(
+        None, description="Read a text column (or a .txt file) as a sequence of characters, or of words between white space."
+    )
+    join: str | None = Field(None, description="A further table, joined by the columns that both have.")
+    rungs: list[int] | None = Field(None, description="Written by netwright: the lengths that sequences are padded to.")
     layout: Layout | None = Field(None, description="What the axes of arrays mean; NHW and NDHW get a channel.")
     split: SplitConfig = SplitConfig()
     preparation: PreparationConfig | Literal["none"] = PreparationConfig()
@@ -108,6 +128,11 @@ class DataConfig(Section):
     last_batch: Literal["keep", "drop"] | None = Field(
         None, description="The smaller last batch of an epoch; kept, unless it is one row and a layer is BatchNorm."
     )
+
+    @property
+    def of_steps(self) -> bool:
+        """Whether a row is made of steps."""
+        return self.sequences is not None or self.window is not None
 
     @field_validator("ignore", "columns", "missing_values", mode="before")
     @classmethod
@@ -126,6 +151,9 @@ class DataConfig(Section):
     def _one_way_in(self) -> DataConfig:
         if self.source is not None and self.train is not None:
             raise ValueError("source and train came together; name one file in source, or train and test files apart")
+        for name in ("horizon", "stride"):
+            if self.window is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} came without window; it says where windows and their targets lie; set window too")
         if self.train is None and (self.valid is not None or self.test is not None):
             raise ValueError("valid or test came without train; name the file of train rows in data.train")
         return self

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,31 +15,70 @@ from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
 RESIDENT_SHARE = 0.3  # of a device's free memory
+PADDED_CLASS = -100  # in a target per step: a step that is not there (the ignore_index of torch's losses)
+POOL = 50  # batches among which sequences of about equal length are sought
 
 
 @dataclass(frozen=True)
 class Batch:
     """Some rows as the training step reads them.
 
-    ``inputs`` are tensors ``(batch, ...)`` by name, ``target`` is ``(batch,)`` int64 of classes or
-    ``(batch, outputs)`` float32, ``rows`` are the row numbers, int64.
+    ``inputs`` are tensors ``(batch, ...)`` by name; ``target`` is ``(batch,)`` int64 of classes, ``(batch, outputs)``
+    float32, or with one value per step ``(batch, time)`` and ``(batch, time, outputs)``, where steps that are not there
+    are -100 or NaN; ``rows`` are the row numbers, int64; ``lengths`` the steps of each row where they differ, int64.
     """
 
     inputs: dict[str, Tensor]
     target: Tensor
     rows: Tensor
+    lengths: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.target)
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Where each row starts among the steps and how long it is, int64 ``(rows,)``; lengths are padded up to ``rungs``."""
+
+    starts: Tensor
+    lengths: Tensor
+    rungs: tuple[int, ...]
+    channels_first: bool = False
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all rows have the same length, so that nothing is padded."""
+        return len(self.rungs) == 1 and bool((self.lengths == self.rungs[0]).all())
+
+    def width(self, lengths: Tensor) -> int:
+        """Return the steps that rows are padded to: the next rung, and for longer rows their own length."""
+        longest = int(lengths.max())
+        return next((rung for rung in self.rungs if rung >= longest), longest)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """All prepared rows: the inputs by name ``(rows, ...)`` and the target ``(rows, ...)``."""
+    """All prepared rows: the inputs by name ``(rows, ...)`` and the target ``(rows, ...)``.
+
+    With ``spans`` the inputs are steps ``(steps, ...)``, and with ``per_step`` the target is so too.
+    """
 
     inputs: dict[str, Tensor]
     target: Tensor
     device: torch.device = torch.device("cpu")
+    spans: Spans | None = None
+    per_step: bool = False
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(next(iter(self.inputs.values()))) if self.spans is None else len(self.spans.starts)
+
+    @property
+    def padded(self) -> bool:
+        """Whether rows differ in length."""
+        return self.spans is not None and not self.spans.uniform
 
     def to(self, device: torch.device) -> Examples:
         """Return the same rows for a device: they live there if they take at most 30 % of its free memory.
@@ -46,23 +86,91 @@ class Examples:
         Rows too large for that stay in the computer's memory, and each batch is sent over.
         """
         if device.type == "cuda" and self.size() > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
-            return Examples(self.inputs, self.target, device)
-        return Examples({name: value.to(device) for name, value in self.inputs.items()}, self.target.to(device), device)
+            return replace(self, device=device)
+        inputs = {name: value.to(device) for name, value in self.inputs.items()}
+        return replace(self, inputs=inputs, target=self.target.to(device), device=device)
+
+    def with_target(self, target: Tensor, per_step: bool = False) -> Examples:
+        """Return the same rows with a target: of all rows, or of all steps ``(steps, ...)``."""
+        if per_step and self.spans is None:
+            target = target.reshape(self.rows, -1, *target.shape[1:])
+        return replace(self, target=target, per_step=per_step)
 
     def size(self) -> int:
         """Return the bytes of all rows."""
         return sum(value.numel() * value.element_size() for value in (*self.inputs.values(), self.target))
 
+    def stacked(self) -> Examples:
+        """Return sequences of equal length that lie one after the other as ``(rows, time, ...)``, others as they are."""
+        spans = self.spans
+        if spans is None or not spans.uniform:
+            return self
+        count, width = len(spans.starts), spans.rungs[0]
+        if (
+            not torch.equal(spans.starts, torch.arange(count) * width)
+            or len(next(iter(self.inputs.values()))) != count * width
+        ):
+            return self
+        inputs = {name: value.reshape(count, width, *value.shape[1:]) for name, value in self.inputs.items()}
+        if spans.channels_first:
+            inputs = {name: value.transpose(1, 2).contiguous() for name, value in inputs.items()}
+        return replace(self, inputs=inputs, spans=None)
+
     def batch(self, rows: Tensor) -> Batch:
         """Gather rows by their numbers, int64 ``(batch,)``, on the device."""
+        if self.spans is not None:
+            return self._sequences(rows, self.spans)
         index = rows.to(self.target.device)
         inputs = {name: value[index].to(self.device) for name, value in self.inputs.items()}
         return Batch(inputs, self.target[index].to(self.device), index)
 
+    def _sequences(self, rows: Tensor, spans: Spans) -> Batch:
+        """Gather the steps of rows, padded to one width; what is padded is 0."""
+        rows = rows.cpu()
+        lengths = spans.lengths[rows]
+        width = spans.width(lengths)
+        offsets = torch.arange(width)
+        padding = None if spans.uniform else offsets >= lengths.unsqueeze(1)
+        steps = spans.starts[rows].unsqueeze(1) + offsets
+        if padding is not None:
+            steps = steps.masked_fill(padding, 0)
+        inputs = {name: self._gathered(value, steps, padding, 0) for name, value in self.inputs.items()}
+        if spans.channels_first:
+            inputs = {name: value.transpose(1, 2).contiguous() for name, value in inputs.items()}
+        missing = float("nan") if self.target.is_floating_point() else PADDED_CLASS
+        index = rows.to(self.target.device)
+        target = (
+            self._gathered(self.target, steps, padding, missing) if self.per_step else self.target[index].to(self.device)
+        )
+        return Batch(inputs, target, index, None if padding is None else lengths.to(self.device))
 
-def epoch_order(rows: Rows, seed: int, epoch: int) -> Rows:
-    """Return the rows in the order in which an epoch (from 1) trains on them."""
-    return stream(seed, "order", epoch).permutation(rows)
+    def _gathered(self, values: Tensor, steps: Tensor, padding: Tensor | None, fill: Any) -> Tensor:
+        found = values[steps.to(values.device)].to(self.device)
+        if padding is None:
+            return found
+        mask = padding.to(self.device).reshape(*padding.shape, *(1,) * (found.dim() - 2))
+        return found.masked_fill(mask, fill)
+
+
+def epoch_order(rows: Rows, seed: int, epoch: int, lengths: Rows | None = None, batch_size: int = 1) -> Rows:
+    """Return the rows in the order in which an epoch (from 1) trains on them.
+
+    Args:
+        rows: The row numbers.
+        seed: Of the order.
+        epoch: From 1.
+        lengths: The steps of each of ``rows`` where they differ: rows of about equal length then meet in a batch.
+        batch_size: Rows per batch, for that.
+    """
+    generator = stream(seed, "order", epoch)
+    if lengths is None:
+        return generator.permutation(rows)
+    order = generator.permutation(len(rows))
+    pools = [order[start : start + POOL * batch_size] for start in range(0, len(order), POOL * batch_size)]
+    order = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools] or [order])
+    whole = len(order) // batch_size
+    mixed = order[: whole * batch_size].reshape(whole, batch_size)[generator.permutation(whole)]
+    return np.asarray(rows[np.concatenate([mixed.ravel(), order[whole * batch_size :]])], dtype=np.int64)
 
 
 def steps_per_epoch(rows: int, batch_size: int, last_batch: str) -> int:

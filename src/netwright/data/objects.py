@@ -26,6 +26,16 @@ def is_series(value: Any) -> bool:
     return isinstance(value, pa.Array | pa.ChunkedArray) or (hasattr(value, "to_frame") and not hasattr(value, "columns"))
 
 
+def is_ragged(value: Any) -> bool:
+    """Tell whether a value is a list of arrays or tensors of different length: sequences."""
+    if not isinstance(value, list | tuple) or len(value) < 2:
+        return False
+    shapes = [getattr(item, "shape", None) for item in value]
+    if not all(shapes) or any(hasattr(item, "columns") for item in value):
+        return False
+    return len({tuple(shape)[0] for shape in shapes if shape}) > 1
+
+
 def as_array(value: Any, where: str) -> Array:
     """Return a list, array or tensor as a NumPy array of a plain dtype.
 
@@ -37,7 +47,8 @@ def as_array(value: Any, where: str) -> Array:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError):
         raise DataError(
-            f"{where}: rows of different shapes came; expected rows of equal shape; pad or convert them, and hand over (X, y)"
+            f"{where}: rows of different shapes came; expected rows of equal shape, or sequences as a list of arrays; convert "
+            "them, and hand over (X, y)"
         ) from None
     if array.dtype == object and all(isinstance(item, str) for item in array.ravel()):
         array = array.astype(str)

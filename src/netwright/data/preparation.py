@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import numpy as np
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from netwright.data.array_preparation import CHUNK, ArrayPreparation, refuse_infinite, tensor_of
 from netwright.data.arrays import Array, Arrays
+from netwright.data.batches import Examples, Spans
 from netwright.data.columns import Column, TableEncoder
+from netwright.data.sequences import Raw, Sequences, StepForm
 from netwright.data.tables import Table
 from netwright.errors import DataError
 
@@ -156,10 +158,34 @@ def _ranks(values: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Preparation:
-    """Everything between raw rows and the network's inputs: the encoder of a table and one module per input."""
+    """Everything between raw rows and the network's inputs: the encoder of a table and one module per input.
+
+    With ``steps`` the rows are runs of steps, and what is prepared are the steps.
+    """
 
     encoder: TableEncoder | None
     modules: nn.ModuleDict
+    steps: StepForm | None = None
+
+    def examples(self, raw: Raw, rows: Rows | None = None) -> Examples:
+        """Return prepared rows, all of them or those with the numbers ``rows``, ready to be gathered in batches.
+
+        Raises:
+            DataError: See `prepare`.
+        """
+        if self.steps is None:
+            if isinstance(raw, Sequences):
+                raise DataError(
+                    f"{raw.origins[0].name}: sequences came; the network was trained on single rows; give such rows"
+                )
+            inputs = self.prepare(raw, rows)
+            return Examples(inputs, torch.zeros(len(next(iter(inputs.values()))), dtype=torch.int64))
+        if not isinstance(raw, Sequences):
+            raise DataError(f"{raw.origins[0].name}: single rows came; the network was trained on sequences; give sequences")
+        inputs = self.prepare(self.steps.coded(raw))
+        starts, lengths = (raw.starts, raw.lengths) if rows is None else (raw.starts[rows], raw.lengths[rows])
+        spans = Spans(torch.from_numpy(starts), torch.from_numpy(lengths), self.steps.rungs, self.steps.channels_first)
+        return Examples(inputs, torch.zeros(len(starts), dtype=torch.int64), spans=spans).stacked()
 
     def prepare(self, raw: Table | Arrays, rows: Rows | None = None) -> dict[str, Tensor]:
         """Return the network's inputs for raw rows, all of them or those with the numbers ``rows``.
@@ -199,6 +225,8 @@ class Preparation:
     def layout(self, name: str) -> str | None:
         """Return what the axes of an input mean after preparation."""
         module = self._module(name)
+        if self.steps is not None:
+            return None if self.steps.vocabulary is not None else "NCT" if self.steps.channels_first else "NTC"
         return module.output_layout if isinstance(module, ArrayPreparation) else "NC"
 
     def code_levels(self) -> list[int]:
@@ -213,7 +241,8 @@ class Preparation:
             table = isinstance(module, TablePreparation)
             keys = ("kinds", "levels", "flagged", "numbers", "codes") if table else ("shape", "layout", "mode", "limit")
             modules[name] = {key: getattr(module, key) for key in keys}
-        return {"encoder": None if self.encoder is None else self.encoder.to_json(), "modules": modules}
+        encoder = None if self.encoder is None else self.encoder.to_json()
+        return {"encoder": encoder, "modules": modules, "steps": None if self.steps is None else asdict(self.steps)}
 
     @staticmethod
     def from_json(value: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Preparation:
@@ -223,7 +252,7 @@ class Preparation:
         for name, settings in value["modules"].items():
             modules[name] = TablePreparation(**settings) if "kinds" in settings else ArrayPreparation(**settings)
         modules.load_state_dict(dict(tensors))
-        return Preparation(encoder, modules)
+        return Preparation(encoder, modules, StepForm.from_json(value.get("steps")))
 
 
 def fit_table(table: Table, rows: Rows, encoder: TableEncoder, numbers: str, codes: bool) -> Preparation:

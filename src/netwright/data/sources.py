@@ -12,13 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from netwright.data import arrays, objects, tables
+from netwright.data import arrays, objects, sequences, series, tables
 from netwright.data.arrays import Arrays
+from netwright.data.places import place_of
+from netwright.data.sequences import Raw, Sequences
 from netwright.data.tables import Origin, Table, TextOptions
 from netwright.errors import DataError
 from netwright.files import digest_bytes, digest_file
 
-SUFFIXES = (*tables.TEXT_SUFFIXES, *tables.JSON_SUFFIXES, *tables.PARQUET_SUFFIXES, ".npz", ".npy", ".idx")
+SUFFIXES = (*tables.TEXT_SUFFIXES, *tables.JSON_SUFFIXES, *tables.PARQUET_SUFFIXES, ".npz", ".npy", ".idx", ".ts")
 SHEET = "save the sheet as CSV"
 UNREAD = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods"), SHEET),
@@ -38,7 +40,7 @@ class Reading:
     layout: str | None = None
 
 
-def read_source(name: str, reading: Reading, target_needed: bool = True) -> Table | Arrays:
+def read_source(name: str, reading: Reading, target_needed: bool = True) -> Raw:
     """Read a file or a bundled set whole.
 
     Args:
@@ -61,6 +63,8 @@ def read_source(name: str, reading: Reading, target_needed: bool = True) -> Tabl
     kind = kind_of(path)
     if kind == "table":
         return tables.read_table(path, reading.text)
+    if kind == "ts":
+        return series.read_ts(place_of(path), (reading.target or ("target",))[0])
     if kind == "npz":
         found = arrays.choose_arrays(arrays.read_npz(path), reading.inputs, reading.target, path.name, target_needed)
         return _with_layout(found, reading)
@@ -78,13 +82,13 @@ def kind_of(path: Path) -> str | None:
     suffix = path.suffix.lower()
     if suffix in (*tables.TEXT_SUFFIXES, *tables.JSON_SUFFIXES, *tables.PARQUET_SUFFIXES):
         return "table"
-    if suffix in (".npz", ".npy"):
+    if suffix in (".npz", ".npy", ".ts"):
         return suffix[1:]
     plain = path.name.lower().removesuffix(".gz")
     return "idx" if re.search(r"idx\d?(-ubyte)?$", plain) else None
 
 
-def read_parts(name: str, reading: Reading) -> dict[str, Table | Arrays]:
+def read_parts(name: str, reading: Reading) -> dict[str, Raw]:
     """Read a source that may hold its own parts: an .npz with X_train, y_train, X_test, y_test.
 
     Returns:
@@ -94,7 +98,7 @@ def read_parts(name: str, reading: Reading) -> dict[str, Table | Arrays]:
     if kind_of(path) != "npz" or not path.is_file() or reading.inputs:
         return {"all": read_source(name, reading)}
     found = arrays.read_npz(path)
-    parts: dict[str, Table | Arrays] = {}
+    parts: dict[str, Raw] = {}
     for part, suffixes in arrays.PARTS.items():
         members = {key.removesuffix(end): value for end in suffixes for key, value in found.items() if key.endswith(end)}
         if members:
@@ -114,7 +118,7 @@ def declared_form(name: str, reading: Reading) -> tuple[tuple[int, ...], str | N
     """
     path = Path(name)
     kind = kind_of(path)
-    if kind in (None, "table") or not path.is_file():
+    if kind in (None, "table", "ts") or not path.is_file():
         return None
     shapes = arrays.header_shapes(path, str(kind))
     train = {key.removesuffix("_train"): shape for key, shape in shapes.items() if key.endswith("_train")}
@@ -163,9 +167,12 @@ def digest_of(digests: Sequence[str]) -> str:
     return digest_bytes(*(digest.encode() for digest in digests))
 
 
-def digest_raw(raw: Table | Arrays) -> str:
+def digest_raw(raw: Raw) -> str:
     """Return the digest of rows in memory."""
     parts: list[bytes] = []
+    if isinstance(raw, Sequences):
+        known = [] if raw.about is None else [digest_raw(raw.about)]
+        return digest_of([digest_raw(raw.steps), digest_bytes(raw.starts.tobytes(), raw.lengths.tobytes()), *known])
     if isinstance(raw, Table):
         for name in raw.names:
             parts += [name.encode(), *_column_bytes(raw.columns[name])]
@@ -194,13 +201,12 @@ def _column_bytes(column: pa.ChunkedArray) -> list[bytes]:
     return [described, missing.tobytes(), sink.getvalue().to_pybytes()]
 
 
-def from_objects(
-    data: Any, target: Sequence[str] | None, layout: str | None
-) -> tuple[Table | Arrays, tuple[str, ...] | None]:
-    """Read Python objects: ``(X, y)``, ``X`` alone, a dictionary of arrays, or a data frame.
+def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) -> tuple[Raw, tuple[str, ...] | None]:
+    """Read Python objects: ``(X, y)``, ``X`` alone, a dictionary of arrays, a data frame, or a list of sequences.
 
     Args:
-        data: ``(X, y)`` with arrays or tensors ``(rows, ...)``; X may be a dictionary of arrays or a data frame.
+        data: ``(X, y)`` with arrays or tensors ``(rows, ...)``; X may be a dictionary of arrays, a data frame, or a list of
+            arrays ``(steps, features)`` of different length.
         target: Names of the target columns of a data frame, of the target among a dictionary of arrays.
         layout: What the axes mean, or None.
 
@@ -214,6 +220,8 @@ def from_objects(
     if objects.is_frame(rows):
         table = tables.from_frame(rows)
         return (table, None) if labels is None else objects.append_labels(table, labels, target)
+    if objects.is_ragged(rows):
+        return sequences.from_list([objects.as_array(item, "data: X") for item in rows], "data", labels), None
     if isinstance(rows, Mapping):
         found = {str(name): objects.as_array(value, f"data: {name}") for name, value in rows.items()}
     else:
@@ -228,15 +236,17 @@ def from_objects(
     return replace(chosen, layout=layout), None
 
 
-def combine(parts: Sequence[Table | Arrays]) -> Table | Arrays:
+def combine(parts: Sequence[Raw]) -> Raw:
     """Put the rows of several sources of one kind one below the other."""
     if len(parts) == 1:
         return parts[0]
+    if all(isinstance(part, Sequences) for part in parts):
+        return sequences.concatenate([part for part in parts if isinstance(part, Sequences)])
     if all(isinstance(part, Table) for part in parts):
         return tables.concatenate([part for part in parts if isinstance(part, Table)])
     if all(isinstance(part, Arrays) for part in parts):
         return arrays.concatenate_arrays([part for part in parts if isinstance(part, Arrays)])
-    raise DataError("data.train and data.test: a table and arrays came; expected files of one kind")
+    raise DataError("data.train and data.test: rows of different kinds came; expected files of one kind")
 
 
 def _with_layout(raw: Table | Arrays, reading: Reading) -> Table | Arrays:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from netwright.data.arrays import Arrays
 from netwright.data.cells import LARGEST, Markers, clean, is_text, number_advice, padded, pointed_numbers
+from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
 from netwright.errors import DataError, did_you_mean
 
@@ -25,13 +26,24 @@ class Target:
     """The target of all rows.
 
     ``task`` is binary, multiclass or regression; ``values`` is int64 ``(rows,)`` of class numbers, or float64
-    ``(rows, outputs)`` in the user's units; ``classes`` are the user's labels in order; ``names`` the columns.
+    ``(rows, outputs)`` in the user's units; ``classes`` are the user's labels in order; ``names`` the columns. With
+    ``sequences`` the values are those of all steps.
     """
 
     task: str
     values: npt.NDArray[Any]
     names: tuple[str, ...]
     classes: tuple[Label, ...] = ()
+    sequences: Sequences | None = None
+
+    @property
+    def per_step(self) -> bool:
+        """Whether each step of a row has a value."""
+        return self.sequences is not None
+
+    def of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the values of some rows; of a target per step those of all their steps, row after row."""
+        return np.asarray(self.values[rows if self.sequences is None else self.sequences.steps_of(rows)])
 
 
 def read_target(

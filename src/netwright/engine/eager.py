@@ -38,7 +38,7 @@ def train_step(model: nn.Module, loss_function: Loss, optimizer: torch.optim.Opt
     """
 
     def forward_and_backward() -> Tensor:
-        output = call_model(model, batch.inputs)
+        output = call_model(model, batch.inputs, batch.lengths)
         loss = loss_function(output, batch.target)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -68,7 +68,7 @@ def try_step(
     target = f"target {tuple(batch.target.shape)} {str(batch.target.dtype).removeprefix('torch.')}"
     with forked(batch.target.device):
         try:
-            output = call_model(trial, batch.inputs)
+            output = call_model(trial, batch.inputs, batch.lengths)
         except Exception as error:  # an own module may raise anything
             raise ConfigError(
                 f"model: the network fails in training mode: {type(error).__name__}: {first_line(error)}; mend its forward"

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from netwright.data.batches import Examples, Rows, batches
+from netwright.data.batches import Batch, Examples, Rows, batches
+from netwright.model.losses import loss_weight
 from netwright.model.summary import call_model
-from netwright.model.task import loss_weight
 from netwright.seeding import forked
 
 SMALLEST_BATCH = 128  # scoring needs no gradients, so small training batches are widened
@@ -19,7 +20,10 @@ SMALLEST_BATCH = 128  # scoring needs no gradients, so small training batches ar
 
 @dataclass(frozen=True)
 class Scores:
-    """Outputs ``(rows, ...)`` on the CPU in the order of the rows, and the loss as (weighted sum, weight)."""
+    """Outputs ``(rows, ...)`` on the CPU in the order of the rows, and the loss as (weighted sum, weight).
+
+    Outputs per step are ``(steps, ...)``, row after row, without what was padded.
+    """
 
     outputs: Tensor
     loss_sum: float
@@ -72,21 +76,27 @@ def score(
     loss_sum = weight = 0.0
     with evaluating(model, examples.device):
         for batch in batches(examples, rows, max(batch_size, SMALLEST_BATCH)):
-            output = call_model(model, batch.inputs)
+            output = call_model(model, batch.inputs, batch.lengths)
             batch_weight = float(loss_weight(loss_function, batch.target))
             loss_sum += float(loss_function(output, batch.target)) * batch_weight
             weight += batch_weight
-            outputs.append(output.cpu())
+            outputs.append(_real(output, batch, examples.per_step).cpu())
     return Scores(torch.cat(outputs), loss_sum, weight)
 
 
-def outputs_of(model: nn.Module, inputs: dict[str, Tensor], batch_size: int, device: torch.device) -> Tensor:
-    """Return the outputs ``(rows, ...)`` of prepared inputs, on the CPU."""
-    count = len(next(iter(inputs.values())))
-    size = max(batch_size, SMALLEST_BATCH)
+def outputs_of(model: nn.Module, examples: Examples, batch_size: int) -> Tensor:
+    """Return the outputs ``(rows, ...)`` of all rows, or ``(steps, ...)`` of a target per step, on the CPU."""
     parts = []
-    with evaluating(model, device):
-        for start in range(0, count, size):
-            part = {name: value[start : start + size].to(device) for name, value in inputs.items()}
-            parts.append(call_model(model, part).cpu())
+    with evaluating(model, examples.device):
+        for batch in batches(examples, np.arange(examples.rows), max(batch_size, SMALLEST_BATCH)):
+            parts.append(_real(call_model(model, batch.inputs, batch.lengths), batch, examples.per_step).cpu())
     return torch.cat(parts)
+
+
+def _real(output: Tensor, batch: Batch, per_step: bool) -> Tensor:
+    """Return outputs as they are, or of each step that is there, row after row."""
+    if not per_step:
+        return output
+    if batch.lengths is None:
+        return output.flatten(0, 1)
+    return output[torch.arange(output.shape[1], device=output.device) < batch.lengths.unsqueeze(1)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors
@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from netwright import files
-from netwright.data.arrays import Arrays
 from netwright.data.preparation import Preparation
-from netwright.data.tables import Table
+from netwright.data.sequences import Raw
 from netwright.data.targets import Label
 from netwright.errors import CheckpointError
 from netwright.evaluation.scoring import outputs_of
@@ -56,10 +55,18 @@ class Program:
     batch_size: int
     device: torch.device
 
-    def decoded(self, raw: Table | Arrays) -> Tensor:
-        """Return probabilities ``(rows, classes)`` or values ``(rows, outputs)`` in the user's units, float64."""
-        inputs = self.preparation.prepare(raw)
-        decoded: Tensor = self.outcome.decoding(outputs_of(self.model, inputs, self.batch_size, self.device))
+    @property
+    def per_step(self) -> bool:
+        """Whether each step of a row gets a prediction."""
+        return self.preparation.steps is not None and self.preparation.steps.per_step
+
+    def decoded(self, raw: Raw) -> Tensor:
+        """Return probabilities ``(rows, classes)`` or values ``(rows, outputs)`` in the user's units, float64.
+
+        Of a network that predicts each step: of all steps, row after row.
+        """
+        examples = replace(self.preparation.examples(raw), per_step=self.per_step).to(self.device)
+        decoded: Tensor = self.outcome.decoding(outputs_of(self.model, examples, self.batch_size))
         return decoded
 
 

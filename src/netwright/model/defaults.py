@@ -8,23 +8,27 @@ from __future__ import annotations
 from netwright.model.layers import Form
 
 
-def default_layers(form: Form, categories: bool) -> list[str]:
+def default_layers(form: Form, categories: bool, per_step: bool = False) -> list[str]:
     """Return layer texts for a form of data.
 
     Args:
         form: The shape of one prepared row.
         categories: Whether category columns stay codes for `EmbedColumns`.
+        per_step: Whether each step of a row gets an output.
 
     Returns:
         A multilayer perceptron for tables, a small convolutional network for images, volumes and channel-first
-        sequences, a GRU for time-first sequences.
+        sequences, a GRU for time-first sequences and for symbols.
 
     Example:
         >>> default_layers(Form((10,), "NC"), categories=False)[0]
         'Linear(128)'
     """
+    last = [] if per_step else ["LastStep()"]
     if form.layout == "NTC":
-        return ["GRU(64)", "LastStep()", "Linear()"]
+        return ["GRU(64)", *last, "Linear()"]
+    if form.codes and len(form.shape) == 1:
+        return ["Embedding(32)", "GRU(128)", *last, "Linear()"]
     if form.layout == "NC" and not form.codes:
         first = ["EmbedColumns()"] if categories else []
         hidden = ["Linear(128)", "ReLU()", "Dropout(0.1)"]

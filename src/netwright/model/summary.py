@@ -47,14 +47,20 @@ class Summary:
         return asdict(self)
 
 
-def call_model(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
-    """Call a module with its inputs: one by position, several by the names of its forward."""
+def call_model(model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor | None = None) -> Any:
+    """Call a module with its inputs: one by position, several by the names of its forward.
+
+    Sequences of different length come with their ``lengths``, int64 ``(batch,)``, as a further argument of that name.
+    """
+    further = {} if lengths is None else {"lengths": lengths}
     if len(inputs) == 1:
-        return model(next(iter(inputs.values())))
-    return model(**inputs)
+        return model(next(iter(inputs.values())), **further)
+    return model(**inputs, **further)
 
 
-def summarize(model: nn.Module, inputs: Mapping[str, Tensor], texts: Mapping[str, str] | None = None) -> Summary:
+def summarize(
+    model: nn.Module, inputs: Mapping[str, Tensor], texts: Mapping[str, str] | None = None, lengths: Tensor | None = None
+) -> Summary:
     """Run two rows through a copy of the network and count.
 
     Args:
@@ -62,6 +68,7 @@ def summarize(model: nn.Module, inputs: Mapping[str, Tensor], texts: Mapping[str
         inputs: Some prepared rows by name; two are used.
         texts: Path to layer text, for networks from a list; other networks list their leaf modules. A container
             among them counts nothing itself.
+        lengths: The steps of each row where they differ.
 
     Returns:
         The summary; the module itself is not touched.
@@ -73,7 +80,7 @@ def summarize(model: nn.Module, inputs: Mapping[str, Tensor], texts: Mapping[str
     named = dict(model.named_modules())
     units = [path for path in texts if path in named] if texts else _leaves(model)
     containers = {unit for unit in units if any(other.startswith(f"{unit}.") for other in units)}
-    counted = _run_and_count(model, inputs, units)
+    counted = _run_and_count(model, *_two(inputs, lengths), units)
     layers = tuple(
         LayerSummary(
             unit,
@@ -105,7 +112,9 @@ class _Count:
     memory_bytes: int = 0
 
 
-def _run_and_count(model: nn.Module, inputs: Mapping[str, Tensor], units: Sequence[str]) -> dict[str, _Count]:
+def _run_and_count(
+    model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor | None, units: Sequence[str]
+) -> dict[str, _Count]:
     """Call the network once and count per unit, the innermost one a module belongs to; in the order in which they ran."""
     owner = {path: _owner(path, units) for path, _ in model.named_modules()}
     counted: dict[str, _Count] = {}
@@ -126,41 +135,45 @@ def _run_and_count(model: nn.Module, inputs: Mapping[str, Tensor], units: Sequen
 
     handles = [module.register_forward_hook(watch(path)) for path, module in model.named_modules()]
     try:
-        _trial(model, inputs)
+        _trial(model, inputs, lengths)
     finally:
         for handle in handles:
             handle.remove()
     return counted
 
 
-def complete_lazy(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
+def complete_lazy(model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor | None = None) -> None:
     """Give the lazy layers of an own module their sizes, by a first call with two rows."""
     if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in model.parameters()):
         with torch.no_grad():
-            call_model(model.eval(), {name: value[:2] for name, value in inputs.items()})
+            call_model(model.eval(), *_two(inputs, lengths))
 
 
-def output_shape(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[int, ...]:
+def output_shape(model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor | None = None) -> tuple[int, ...]:
     """Return the shape of what a module gives for two rows, the rows included.
 
     Raises:
         ConfigError: The module fails on the data or does not give one tensor.
     """
     with torch.no_grad():
-        output = _trial(copy.deepcopy(model).cpu().eval(), inputs)
+        output = _trial(copy.deepcopy(model).cpu().eval(), *_two(inputs, lengths))
     if not isinstance(output, Tensor):
         raise ConfigError(f"model: the network gives {type(output).__name__}; expected one tensor; return it from forward")
     return tuple(output.shape)
 
 
-def _trial(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
+def _two(inputs: Mapping[str, Tensor], lengths: Tensor | None) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Return two rows on the CPU, and their lengths where rows differ in length."""
+    return {name: value[:2].cpu() for name, value in inputs.items()}, None if lengths is None else lengths[:2].cpu()
+
+
+def _trial(model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor | None) -> Any:
     """Call a module with two rows; what its forward raises becomes one line."""
-    small = {name: value[:2].cpu() for name, value in inputs.items()}
     try:
         with forked(torch.device("cpu")):
-            return call_model(model, small)
+            return call_model(model, inputs, lengths)
     except Exception as error:  # the user's own module may raise anything
-        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in small.items())
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in inputs.items())
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise ConfigError(f"model: the network fails on the data ({shapes}): {reason}; mend its forward") from error
 

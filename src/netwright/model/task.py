@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from netwright.config import signatures
 from netwright.config.calls import Call, parse_call
 from netwright.errors import ConfigError, DataError
+from netwright.model.losses import PerStep
 
 DEFAULT_LOSS = {"binary": "BCEWithLogitsLoss()", "multiclass": "CrossEntropyLoss()", "regression": "MSELoss()"}
 CLASS_LOSSES = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
@@ -56,7 +57,10 @@ class Decoding(nn.Module):
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned: the kind, the loss as text and module, the number of outputs, the decoding."""
+    """What is learned: the kind, the loss as text and module, the number of outputs, the decoding.
+
+    With ``per_step`` the target has one value per step.
+    """
 
     kind: str
     loss: str
@@ -64,9 +68,10 @@ class Task:
     outputs: int
     decoding: Decoding
     class_target: bool
+    per_step: bool = False
 
     def spell_target(self, values: npt.NDArray[Any]) -> Tensor:
-        """Return the target as the loss reads it.
+        """Return the target as the loss reads it, of rows or of steps.
 
         ``(rows,)`` int64 of class numbers, ``(rows, 1)`` float32 of 0 and 1, or ``(rows, outputs)`` float32 scaled.
         """
@@ -92,6 +97,7 @@ def make_task(
     scaling: str | None,
     own_loss: Any = None,
     found_outputs: int | None = None,
+    per_step: bool = False,
 ) -> Task:
     """Choose loss, outputs, target spelling and decoding.
 
@@ -104,6 +110,7 @@ def make_task(
         scaling: ``standardize``, ``none`` or None (standardised, but for counts).
         own_loss: A callable ``(output, target) -> loss`` from Python instead of ``loss``.
         found_outputs: Outputs an own module gives, to choose between one and two for binary.
+        per_step: Whether the target has one value per step.
 
     Raises:
         ConfigError: The loss does not fit the target.
@@ -125,7 +132,7 @@ def make_task(
     decoding = Decoding(_form(kind, call, class_target), outputs)
     if kind == "regression":
         _scale(decoding, call, train_values, scaling)
-    return Task(kind, text, function, outputs, decoding, class_target)
+    return Task(kind, text, PerStep(function) if per_step else function, outputs, decoding, class_target, per_step)
 
 
 # torch.nn.functional's names of the losses, so that their outputs are decoded as the classes' are.
@@ -238,21 +245,6 @@ def make_loss(call: Call, outputs: int) -> nn.Module:
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"training.loss: {call} cannot be built: {error}; mend its arguments") from None
     return made
-
-
-def loss_weight(loss_function: Any, target: Tensor) -> Tensor | int:
-    """Return the weight of a batch's mean loss, so that weighted means over ragged batches are exact.
-
-    For losses with class weights torch's mean divides by the sum of the weights of the rows' classes; for all others
-    the weight is the number of rows.
-    """
-    if isinstance(loss_function, nn.CrossEntropyLoss | nn.NLLLoss) and target.dtype == torch.long:
-        counted = target != loss_function.ignore_index
-        weight = loss_function.weight
-        if weight is not None:
-            return weight[target.clamp(min=0)][counted].sum()
-        return counted.sum()
-    return len(target)
 
 
 def decide(probabilities: npt.NDArray[np.float64], labels: Sequence[Any]) -> list[Any]:

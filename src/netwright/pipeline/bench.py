@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -19,14 +21,16 @@ from netwright.config.read import absolute_paths, apply_setting, build_config, f
 from netwright.config.schema import EarlyStoppingConfig, RunConfig
 from netwright.data.arrays import Arrays
 from netwright.data.batches import Examples, steps_per_epoch
+from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
 from netwright.engine.choose import choose_device, choose_threads
 from netwright.engine.eager import try_step
 from netwright.errors import ConfigError, did_you_mean
 from netwright.model.task import implied_task
 from netwright.pipeline import folder as folders
-from netwright.pipeline.inputs import OBJECT, Inputs, load
+from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
+from netwright.pipeline.reading import OBJECT
 from netwright.seeding import forked, torch_seed
 from netwright.training.loop import Plan
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
@@ -121,11 +125,12 @@ def prepare(
         check_declared(config)
     inputs = load(config, data, implied_task(config.training.loss, loss))
     config = with_layout(config, inputs)
-    prepared = inputs.preparation.prepare(inputs.raw)
+    examples = inputs.preparation.examples(inputs.raw)
+    sample = examples.batch(torch.from_numpy(_longest(inputs)))
     with executing(config, device):
         torch.manual_seed(torch_seed(config.training.seed, "initialisation"))
-        network = build_network(config, inputs, prepared, module=module, loss=loss, code=code, command=command)
-    examples = Examples(prepared, network.task.spell_target(inputs.target.values))
+        network = build_network(config, inputs, sample, module=module, loss=loss, code=code, command=command)
+    examples = examples.with_target(network.task.spell_target(inputs.target.values), inputs.target.per_step)
     resolved = resolve(config, inputs, network, device, str(optimizer))
     on_cpu = resolve_optimizer(config.training.optimizer, torch.device("cpu"))
     few = torch.from_numpy(inputs.split.train[: min(config.data.batch_size, TRIAL_ROWS)])
@@ -138,12 +143,22 @@ def prepare(
     return Bench(resolved, inputs, examples, network, device, name)
 
 
+def _longest(inputs: Inputs) -> npt.NDArray[np.int64]:
+    """Return two rows: the longest where rows differ in length, else the first."""
+    if isinstance(inputs.raw, Sequences):
+        return np.argsort(-inputs.raw.lengths, kind="stable")[:2]
+    return np.arange(min(2, inputs.raw.rows))
+
+
 def with_layout(config: RunConfig, inputs: Inputs) -> RunConfig:
-    """Write down what the axes of the arrays mean, where the first layer or a guess told."""
+    """Write down what the axes of the arrays mean, where the first layer or a guess told, and the lengths of sequences."""
     layout = inputs.raw.layout if isinstance(inputs.raw, Arrays) else None
-    if layout is None or layout == config.data.layout:
-        return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"layout": layout})})
+    written: dict[str, Any] = {} if layout is None else {"layout": layout}
+    steps = inputs.preparation.steps
+    if steps is not None:
+        written["rungs"] = list(steps.rungs)
+        written |= {} if steps.vocabulary is not None else {"layout": "NCT" if steps.channels_first else "NTC"}
+    return config.model_copy(update={"data": config.data.model_copy(update=written)}) if written else config
 
 
 def resolve(config: RunConfig, inputs: Inputs, network: Network, device: torch.device, optimizer: str) -> RunConfig:
@@ -237,4 +252,12 @@ def plan_of(config: RunConfig, inputs: Inputs) -> Plan:
         monitor=monitor,
         mode=mode,
         patience=stopping.patience if isinstance(stopping, EarlyStoppingConfig) else None,
+        lengths=_lengths(inputs),
     )
+
+
+def _lengths(inputs: Inputs) -> npt.NDArray[np.int64] | None:
+    """Return the steps of each train row where rows differ in length."""
+    if not isinstance(inputs.raw, Sequences) or (inputs.raw.lengths == inputs.raw.lengths[0]).all():
+        return None
+    return inputs.raw.lengths[inputs.split.train]

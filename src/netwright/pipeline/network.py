@@ -5,24 +5,28 @@ Floor 9.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from netwright.config.calls import parse_call
 from netwright.config.schema import PreparationConfig, RunConfig
+from netwright.data.batches import Batch
 from netwright.data.preparation import ArrayPreparation
 from netwright.data.sources import declared_form
 from netwright.errors import CheckpointError, ConfigError
-from netwright.model.build import Sizes, check_output, construct, load_class, make_own, refuse_unnamed, resolve
+from netwright.model.build import Sizes, check_output, construct, resolve
 from netwright.model.defaults import default_layers
 from netwright.model.layers import CODE_LAYERS, Form
+from netwright.model.own import load_class, make_own, refuse_unnamed
 from netwright.model.summary import Summary, complete_lazy, output_shape, summarize
 from netwright.model.task import Task, make_loss, make_task
-from netwright.pipeline.inputs import OBJECT, Inputs, reading_of
+from netwright.pipeline.inputs import Inputs
+from netwright.pipeline.reading import OBJECT, reading_of
 
 OwnModule = nn.Module | tuple[type[nn.Module], Mapping[str, Any]]
 NEED = {"binary": "a yes-no target", "multiclass": "a target of {} classes", "regression": "{} target column(s)"}
@@ -63,7 +67,7 @@ def check_declared(config: RunConfig) -> None:
 def build_network(
     config: RunConfig,
     inputs: Inputs,
-    prepared: Mapping[str, Tensor],
+    sample: Batch,
     *,
     module: OwnModule | None = None,
     loss: Any = None,
@@ -75,7 +79,7 @@ def build_network(
     Args:
         config: The settings.
         inputs: Rows, target and split.
-        prepared: The prepared inputs by name.
+        sample: Two rows, the longest where they differ in length.
         module: A network from Python, or its class with arguments.
         loss: A callable loss from Python.
         code: Files named on the command line.
@@ -91,7 +95,7 @@ def build_network(
     if loss is None and (config.training.loss or "").startswith(OBJECT):
         raise CheckpointError(f"training.loss: {config.training.loss} was a Python object{again.format('loss')}")
     if module is None and config.model.module is None:
-        return _from_layers(config, inputs, prepared, loss)
+        return _from_layers(config, inputs, sample, loss)
     source = None
     if module is None:
         name = config.model.module or ""
@@ -103,11 +107,30 @@ def build_network(
         if not isinstance(module, nn.Module):
             module = make_own(module[0], module[1], module[0].__name__)
         described = {"object": f"{type(module).__module__}.{type(module).__qualname__}"}
-    complete_lazy(module, prepared)
-    shape = output_shape(module, prepared)
-    task = _task(config, inputs, loss, shape[1] if len(shape) == 2 else None)
-    check_output(Form(tuple(shape[1:]), None), task.outputs, _need(inputs, task))
-    return Network(module, task, summarize(module, prepared), described, source, ())
+    _refuse_without_lengths(module, sample)
+    complete_lazy(module, sample.inputs, sample.lengths)
+    shape = output_shape(module, sample.inputs, sample.lengths)
+    steps = _steps(inputs, sample)
+    task = _task(config, inputs, loss, shape[-1] if len(shape) == 2 + (steps is not None) else None)
+    check_output(Form(tuple(shape[1:]), None), task.outputs, _need(inputs, task), steps)
+    return Network(module, task, summarize(module, sample.inputs, lengths=sample.lengths), described, source, ())
+
+
+def _refuse_without_lengths(module: nn.Module, sample: Batch) -> None:
+    """Refuse an own module that would read padding as data."""
+    if sample.lengths is not None and "lengths" not in inspect.signature(module.forward).parameters:
+        raise ConfigError(
+            f"model: {type(module).__name__}.forward has no argument lengths; sequences of different length are padded; write "
+            "forward(self, x, lengths) and leave steps from lengths on out"
+        )
+
+
+def _steps(inputs: Inputs, sample: Batch) -> int | None:
+    """Return the steps that outputs per step must have; None for one output per row."""
+    if not inputs.target.per_step:
+        return None
+    values = next(iter(sample.inputs.values()))
+    return int(values.shape[2 if inputs.preparation.layout(next(iter(sample.inputs))) == "NCT" else 1])
 
 
 def _task(config: RunConfig, inputs: Inputs, loss: Any, found_outputs: int | None) -> Task:
@@ -118,10 +141,11 @@ def _task(config: RunConfig, inputs: Inputs, loss: Any, found_outputs: int | Non
         config.training.loss,
         classes=len(target.classes),
         columns=len(target.names),
-        train_values=target.values[inputs.split.train],
+        train_values=target.of(inputs.split.train),
         scaling=scaling,
         own_loss=loss,
         found_outputs=found_outputs,
+        per_step=target.per_step,
     )
 
 
@@ -130,8 +154,8 @@ def _need(inputs: Inputs, task: Task) -> str:
     return f"{NEED[task.kind].format(count)} with {task.loss}"
 
 
-def _from_layers(config: RunConfig, inputs: Inputs, prepared: Mapping[str, Tensor], loss: Any) -> Network:
-    forms = inputs.forms(dict(prepared))
+def _from_layers(config: RunConfig, inputs: Inputs, sample: Batch, loss: Any) -> Network:
+    forms = inputs.forms(sample.inputs)
     if len(forms) != 1:
         raise ConfigError(
             f"model: {len(forms)} inputs came ({', '.join(forms)}); a list of layers reads one; write an own module whose "
@@ -141,15 +165,16 @@ def _from_layers(config: RunConfig, inputs: Inputs, prepared: Mapping[str, Tenso
     task = _task(config, inputs, loss, None)
     calls = config.layer_calls()
     levels = tuple(inputs.preparation.code_levels())
+    steps = _steps(inputs, sample)
     if calls is None:
-        calls = [parse_call(text, "model.layers") for text in default_layers(form, bool(levels))]
+        calls = [parse_call(text, "model.layers") for text in default_layers(form, bool(levels), steps is not None)]
     sizes = Sizes(task.outputs, _codes(inputs), levels)
     resolved = resolve(calls, form, sizes)
-    check_output(resolved.form, task.outputs, _need(inputs, task))
+    check_output(resolved.form, task.outputs, _need(inputs, task), steps)
     module = construct(resolved.calls)
     texts = {layer.path: str(layer.call) for layer in resolved.layers}
     described = {"layers": [str(call) for call in resolved.calls]}
-    summary = summarize(module, prepared, texts)
+    summary = summarize(module, sample.inputs, texts, sample.lengths)
     return Network(module, task, summary, described, None, tuple(resolved.notes))
 
 

@@ -19,7 +19,7 @@ from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.data import sources, targets
 from netwright.data.arrays import Arrays
-from netwright.data.batches import Examples
+from netwright.data.sequences import Raw, Sequences, from_dense
 from netwright.data.tables import Table
 from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError, DivergedError
@@ -27,12 +27,17 @@ from netwright.evaluation import intervals, metrics
 from netwright.evaluation.prediction import prediction_columns, table_bytes
 from netwright.evaluation.scoring import score
 from netwright.exporting.bundle import BEST, LAST, Program, load_preparation, load_weights
-from netwright.model.build import construct, load_class, make_own, refuse_unnamed
+from netwright.model.build import construct
+from netwright.model.losses import PerStep
+from netwright.model.own import load_class, make_own, refuse_unnamed
 from netwright.model.task import Task
 from netwright.pipeline import folder as folders
+from netwright.pipeline import windows
 from netwright.pipeline.bench import executing
-from netwright.pipeline.inputs import OBJECT, Inputs, load, markers_of, reading_of
+from netwright.pipeline.fitting import unseen
+from netwright.pipeline.inputs import Inputs, load, read_target
 from netwright.pipeline.network import make_loss_again
+from netwright.pipeline.reading import OBJECT, as_rows, digest_of, read_rows, reading_of
 from netwright.reporting.report import render_report
 
 
@@ -99,17 +104,27 @@ class Run:
         with executing(self.config, self.program.device):
             return np.asarray(self.program.decoded(self.read_rows(rows)))
 
-    def read_rows(self, rows: Any) -> Table | Arrays:
+    def read_rows(self, rows: Any) -> Raw:
         """Read rows to predict from a path or from Python objects; a target among them is not needed."""
-        if isinstance(rows, Table | Arrays):
+        if isinstance(rows, Table | Arrays | Sequences):
             return rows
+        data = self.config.data
         if isinstance(rows, str | Path):
             path = str(rows)
-            if Path(path).suffix.lower() in (".csv", ".tsv", ".txt", ".data", ".dat"):
-                return sources.read_source(path, self._text_reading(path), target_needed=False)
-            return sources.read_source(path, reading_of(self.config.data), target_needed=False)
-        pair = rows if isinstance(rows, tuple) else (rows, None)
-        return sources.from_objects(pair, None, self.config.data.layout)[0]
+            text = Path(path).suffix.lower() in (".csv", ".tsv", ".txt", ".data", ".dat")
+            raw = read_rows(data, path, target_needed=False, reading=self._text_reading(path) if text else None)
+        else:
+            pair = rows if isinstance(rows, tuple) else (rows, None)
+            raw = as_rows(data, sources.from_objects(pair, None, data.layout)[0], None)
+        return self._of_steps(raw)
+
+    def _of_steps(self, raw: Raw) -> Raw:
+        """Return rows as windows or as sequences where the network was trained on such."""
+        if self.config.data.window is not None:
+            return windows.all_windows(self.config.data, raw)
+        if self.program.preparation.steps is not None and isinstance(raw, Arrays):
+            return from_dense(raw)
+        return raw
 
     def _text_reading(self, path: str) -> sources.Reading:
         """Return how to read a text file: of one without a header line the target column may be left out."""
@@ -126,17 +141,15 @@ class Run:
         outcome = self.program.outcome
         return prediction_columns(self.predict_decoded(rows), outcome.names, outcome.classes, outcome.probabilities)
 
-    def remarks(self, rows: Table | Arrays) -> list[str]:
+    def remarks(self, rows: Raw) -> list[str]:
         """Return what a user should know about rows to predict: unknown categories, columns not used."""
         encoder = self.program.preparation.encoder
-        if encoder is None or not isinstance(rows, Table):
+        table = rows.steps if isinstance(rows, Sequences) else rows
+        if encoder is None or not isinstance(table, Table):
             return []
-        notes = [
-            f"column {name!r}: {count} cell(s) hold categories not seen in training; they count as unknown"
-            for name, count in encoder.unknown(rows).items()
-        ]
         known = {column.name for column in encoder.columns} | set(self.program.outcome.names)
-        extra = [name for name in rows.names if name not in known]
+        extra = [name for name in table.names if name not in known]
+        notes = unseen(encoder, table, "training")
         return notes + ([f"columns not used: {', '.join(map(repr, extra))}"] if extra else [])
 
     def test(self, data: Any = None) -> dict[str, Any]:
@@ -154,13 +167,12 @@ class Run:
         """
         outcome = self.program.outcome
         if data is not None:
-            raw, digest = self._labelled(data)
+            raw, target, digest = self._labelled(data)
             if digest == self.record["data"]["digest"]:
                 raise ConfigError(
                     f"{self.folder}: these are the run's own rows, and it was trained on {self.record['split']['train']} of "
                     "them; expected rows it has not seen; test its own test rows by leaving DATA out"
                 )
-            target = self._target(raw)
             rows = np.arange(raw.rows)
             found = self._figures(raw, target, rows)[0]
             return {**found, "looks": folders.look(self.folder, digest, "all")}
@@ -179,15 +191,21 @@ class Run:
         self.report()
         return found
 
-    def _labelled(self, data: Any) -> tuple[Table | Arrays, str]:
+    def _labelled(self, data: Any) -> tuple[Raw, targets.Target, str]:
+        """Return labelled rows that the run has not seen, their target and digest."""
+        settings, outcome = self.config.data, self.program.outcome
         if isinstance(data, str | Path):
-            return sources.read_source(str(data), reading_of(self.config.data)), sources.digest_source(str(data))
-        raw, _ = sources.from_objects(data, list(self.program.outcome.names), self.config.data.layout)
-        return raw, sources.digest_raw(raw)
-
-    def _target(self, raw: Table | Arrays) -> targets.Target:
-        outcome, data = self.program.outcome, self.config.data
-        return targets.read_target(raw, outcome.names, outcome.task, data.labels, markers_of(data), outcome.classes or None)
+            raw, digest = read_rows(settings, str(data)), digest_of(settings, str(data))
+        else:
+            read, _ = sources.from_objects(data, list(outcome.names), settings.layout)
+            raw, digest = as_rows(settings, read, None), sources.digest_raw(read)
+        if settings.window is not None:
+            steps = self.program.preparation.steps
+            vocabulary = None if steps is None else steps.vocabulary
+            made = windows.labelled(settings, raw, outcome.names, outcome.task, outcome.classes, vocabulary)
+            return made.raw, made.target, digest
+        raw = self._of_steps(raw)
+        return raw, read_target(settings, raw, list(outcome.names), outcome.task, outcome.classes or None), digest
 
     def _own_inputs(self) -> Inputs:
         """Read the run's own data again, and refuse other data than those it was trained on."""
@@ -209,15 +227,16 @@ class Run:
         return inputs
 
     def _figures(
-        self, raw: Table | Arrays, target: targets.Target, rows: npt.NDArray[np.int64]
+        self, raw: Raw, target: targets.Target, rows: npt.NDArray[np.int64]
     ) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
         """Return the content of test.json and the decoded outputs of the rows."""
         task, device = self.task(), self.program.device
         with executing(self.config, device):
-            inputs = self.program.preparation.prepare(raw, rows)
-            examples = Examples(inputs, task.spell_target(target.values[rows])).to(device)
-            every = np.arange(len(rows))
-            scores = score(self.model, task.loss_function, examples, every, self.config.data.batch_size)
+            examples = self.program.preparation.examples(raw, None if target.per_step else rows)
+            values = target.values if target.per_step else target.of(rows)
+            examples = examples.with_target(task.spell_target(values), target.per_step).to(device)
+            chosen = rows if target.per_step else np.arange(len(rows))
+            scores = score(self.model, task.loss_function, examples, chosen, self.config.data.batch_size)
         decoded = np.asarray(self.program.outcome.decoding(scores.outputs))
         if not np.isfinite(decoded).all():
             count = int((~np.isfinite(decoded)).any(axis=1).sum())
@@ -225,7 +244,7 @@ class Run:
                 f"{self.folder}: the network gives no finite value for {count} of {len(rows)} rows; expected finite outputs; "
                 "train with a lower learning rate"
             )
-        true = target.values[rows]
+        true = target.of(rows)
         found: dict[str, Any] = {"n": len(rows), "looks": 0, "weights": self.weights_name(), "metrics": {}}
         if target.task == "regression":
             figures, bounds = metrics.value_figures(true, decoded), intervals.value_intervals(true, decoded)
@@ -246,7 +265,11 @@ class Run:
         if isinstance(function, nn.Module):
             function.to(self.program.device)
         class_target = outcome.decoding.form in ("softmax", "exp", "score") and bool(outcome.classes)
-        return Task(outcome.task, text, function, outcome.decoding.outputs, outcome.decoding, class_target)
+        if self.program.per_step and not isinstance(function, PerStep):
+            function = PerStep(function)
+        return Task(
+            outcome.task, text, function, outcome.decoding.outputs, outcome.decoding, class_target, self.program.per_step
+        )
 
     def weights_name(self) -> str:
         """Return which weights the model holds, in words."""
@@ -261,7 +284,7 @@ class Run:
 
 
 def _true_columns(target: targets.Target, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
-    values = target.values[rows]
+    values = target.of(rows)
     if target.classes:
         return {"target": [target.classes[place] for place in values]}
     if len(target.names) == 1:

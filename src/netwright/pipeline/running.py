@@ -141,7 +141,7 @@ def _keep_finite(folder: Path, model: nn.Module, error: DivergedError) -> None:
 def _validation(bench: Bench, examples: Examples) -> Callable[[], dict[str, float]]:
     """Return the function that gives the figures of the validation rows for the weights of the moment."""
     rows, task = bench.inputs.split.valid, bench.network.task
-    true = bench.inputs.target.values[rows]
+    true = bench.inputs.target.of(rows)
 
     def validate() -> dict[str, float]:
         scores = score(bench.network.module, task.loss_function, examples, rows, bench.config.data.batch_size)

@@ -48,7 +48,8 @@ def make_split(
     sizes = (_size(data, "valid", given), _size(data, "test", given))
     notes: list[str] = []
     groups = None if settings.group is None else _groups(raw, settings.group, markers)[pool]
-    times = None if settings.time is None else _times(raw, settings.time, markers)[pool]
+    times: npt.NDArray[Any] | None = np.arange(len(pool)) if settings.in_order else None
+    times = times if settings.time is None else _times(raw, settings.time, markers)[pool]
     classes = _strata(data, target, pool, sizes, groups is None and times is None, notes)
     divided = splits.divide(pool, sizes, settings.seed, classes=classes, groups=groups, times=times)
     how = f"given, {divided.how}" if given and any(sizes) else "given" if given else divided.how
@@ -63,7 +64,7 @@ def _refuse_contradictions(data: DataConfig, parts: dict[str, Rows]) -> None:
     for name in ("valid", "test"):
         if name in parts and getattr(split, name) is not None:
             raise ConfigError(f"data.split.{name}: {getattr(split, name)!r} came beside a file of {name} rows; leave one")
-    ways = [name for name in ("group", "time") if getattr(split, name) is not None]
+    ways = [name for name in ("group", "time") if getattr(split, name) is not None] + ["in_order"] * split.in_order
     if split.stratify:
         ways.append("stratify")
     if len(ways) > 1:
@@ -111,7 +112,7 @@ def _strata(
         if wanted:
             raise ConfigError("data.split.stratify: true came; the target holds numbers, not classes; leave it out")
         return None
-    if wanted is False or not free:
+    if wanted is False or not free or target.per_step:
         return None
     values = target.values[pool]
     counts = np.bincount(values)
@@ -159,7 +160,7 @@ def _class_notes(raw: Table | Arrays, target: Target, split: Split, files: bool)
     """Tell of classes missing in train: an error for files of one's own, else a remark."""
     if target.task == "regression":
         return []
-    present = set(np.unique(target.values[split.train]).tolist())
+    present = set(np.unique(target.of(split.train)).tolist())
     missing = [label for place, label in enumerate(target.classes) if place not in present]
     if missing and files:
         row = int(np.flatnonzero(target.values == target.classes.index(missing[0]))[0])

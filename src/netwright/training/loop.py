@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from netwright.data.batches import Examples, Rows, batches, epoch_order
 from netwright.engine.base import Engine
 from netwright.errors import DivergedError
-from netwright.model.task import loss_weight
+from netwright.model.losses import loss_weight
 from netwright.training.journal import EpochLosses, EpochRecord, Journal
 from netwright.training.signals import StopRequest
 
@@ -22,7 +22,10 @@ Watch = Callable[[EpochRecord], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does: rows in which order, how many steps, what stops it and which epoch is best."""
+    """What a run does: rows in which order, how many steps, what stops it and which epoch is best.
+
+    ``lengths`` are the steps of each of ``rows`` where they differ, int64.
+    """
 
     rows: Rows
     batch_size: int
@@ -33,6 +36,7 @@ class Plan:
     monitor: str = "valid_loss"
     mode: str = "min"
     patience: int | None = None
+    lengths: Rows | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def train_epoch(
         DivergedError: The loss is not finite.
     """
     progress, losses = replace(progress, epoch=progress.epoch + 1), EpochLosses()
-    order = epoch_order(plan.rows, plan.seed, progress.epoch)
+    order = epoch_order(plan.rows, plan.seed, progress.epoch, plan.lengths, plan.batch_size)
     engine.model.train()
     for batch in batches(examples, order, plan.batch_size, plan.last_batch):
         try:

@@ -1,0 +1,61 @@
+"""What a loss counts: its weight in a mean over batches, and losses of targets that have one value per step. Floor 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from netwright.data.batches import PADDED_CLASS
+
+IGNORING = (nn.CrossEntropyLoss, nn.NLLLoss)
+
+
+def real_steps(target: Tensor) -> Tensor:
+    """Return which steps of a target per step are there, bool ``(batch, time)``; the others are -100 or NaN."""
+    if target.is_floating_point():
+        return ~torch.isnan(target).flatten(2).any(dim=2)
+    return target != PADDED_CLASS
+
+
+@final
+class PerStep(nn.Module):
+    """The mean of a loss over all steps that are there.
+
+    Args:
+        loss: The mean loss of outputs ``(steps, outputs)`` and a target ``(steps, ...)``.
+
+    Shape: outputs ``(batch, time, outputs)``, target ``(batch, time)`` int64 or ``(batch, time, outputs)`` float32, to
+    one number.
+    """
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss."""
+        if isinstance(self.loss, IGNORING) and self.loss.ignore_index == PADDED_CLASS:  # it passes over padded steps itself
+            loss: Tensor = self.loss(output.flatten(0, 1), target.flatten())
+            return loss
+        real = real_steps(target)
+        return self.loss(output[real], target[real])
+
+
+def loss_weight(loss_function: Callable[[Tensor, Tensor], Tensor], target: Tensor) -> Tensor | int:
+    """Return the weight of a batch's mean loss, so that weighted means over ragged batches are exact.
+
+    For losses with class weights torch's mean divides by the sum of the weights of the rows' classes; for all others
+    the weight is the number of rows, or of steps that are there.
+    """
+    if isinstance(loss_function, PerStep):
+        return loss_weight(loss_function.loss, target[real_steps(target)])
+    if isinstance(loss_function, IGNORING) and target.dtype == torch.long:
+        counted = target != loss_function.ignore_index
+        weight = loss_function.weight
+        if weight is not None:
+            return weight[target.clamp(min=0)][counted].sum()
+        return counted.sum()
+    return len(target)
