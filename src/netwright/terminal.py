@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, final
 
 import click
 
+from netwright.reporting.chance import persistence_sentence
+
 if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
@@ -81,6 +83,8 @@ def print_test(test: dict[str, Any]) -> None:
     for name, entry in test["metrics"].items():
         between = f"   95 % interval {entry['low']:.4g} to {entry['high']:.4g}" if "low" in entry else ""
         click.echo(f"  {name:<18} {entry['value']:.4g}{between}")
+    if worth := persistence_sentence(test):
+        click.echo(worth)
 
 
 def print_layers(described: dict[str, Any], shape: Sequence[int]) -> None:

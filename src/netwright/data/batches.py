@@ -90,6 +90,15 @@ class Examples:
         inputs = {name: value.to(device) for name, value in self.inputs.items()}
         return replace(self, inputs=inputs, target=self.target.to(device), device=device)
 
+    def by_length(self) -> Iterator[tuple[Examples, Rows]]:
+        """Yield, for each length, the rows of it and examples that deliver them without padding."""
+        if self.spans is None:
+            return
+        lengths = self.spans.lengths
+        for length in torch.unique(lengths).tolist():
+            rows = torch.nonzero(lengths == length)[:, 0].numpy()
+            yield replace(self, spans=replace(self.spans, rungs=(length,))), rows
+
     def with_target(self, target: Tensor, per_step: bool = False) -> Examples:
         """Return the same rows with a target: of all rows, or of all steps ``(steps, ...)``."""
         if per_step and self.spans is None:
@@ -130,7 +139,7 @@ class Examples:
         lengths = spans.lengths[rows]
         width = spans.width(lengths)
         offsets = torch.arange(width)
-        padding = None if spans.uniform else offsets >= lengths.unsqueeze(1)
+        padding = None if bool((lengths == width).all()) and len(spans.rungs) == 1 else offsets >= lengths.unsqueeze(1)
         steps = spans.starts[rows].unsqueeze(1) + offsets
         if padding is not None:
             steps = steps.masked_fill(padding, 0)

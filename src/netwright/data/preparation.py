@@ -185,7 +185,9 @@ class Preparation:
         inputs = self.prepare(self.steps.coded(raw))
         starts, lengths = (raw.starts, raw.lengths) if rows is None else (raw.starts[rows], raw.lengths[rows])
         spans = Spans(torch.from_numpy(starts), torch.from_numpy(lengths), self.steps.rungs, self.steps.channels_first)
-        return Examples(inputs, torch.zeros(len(starts), dtype=torch.int64), spans=spans).stacked()
+        count = len(next(iter(inputs.values()))) if self.steps.per_step else len(starts)
+        nothing = torch.zeros(count, dtype=torch.int64)
+        return Examples(inputs, nothing, spans=spans).stacked().with_target(nothing, self.steps.per_step)
 
     def prepare(self, raw: Table | Arrays, rows: Rows | None = None) -> dict[str, Tensor]:
         """Return the network's inputs for raw rows, all of them or those with the numbers ``rows``.

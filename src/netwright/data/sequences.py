@@ -204,13 +204,13 @@ def from_list(items: Sequence[Any], name: str, labels: Any) -> Sequences:
         DataError: An item has no steps, another number of features, or not one label per step.
     """
     arrays = [np.asarray(item) for item in items]
-    flat = [array.reshape(len(array), -1) if array.ndim else array.reshape(0, 0) for array in arrays]
-    for place, array in enumerate(flat):
-        if not len(array) or array.shape[1] != flat[0].shape[1] or array.dtype.kind not in "biuf":
+    for place, array in enumerate(arrays):
+        if not array.size or array.shape[1:] != arrays[0].shape[1:] or array.ndim > 2 or array.dtype.kind not in "biuf":
             raise DataError(
-                f"{name}: sequence {place} has shape {arrays[place].shape} and dtype {array.dtype}; expected numbers "
-                f"(steps, {flat[0].shape[1] if flat[0].size else 'features'}), at least one step; mend it"
+                f"{name}: sequence {place} has shape {array.shape} and dtype {array.dtype}; expected numbers (steps, features), "
+                "as many features in each, at least one step; mend it"
             )
+    flat = [array.reshape(len(array), -1) for array in arrays]
     lengths = np.asarray([len(array) for array in flat], dtype=np.int64)
     values = np.concatenate(flat)
     if all(array.ndim == 1 for array in arrays) and values.dtype.kind in "iu":

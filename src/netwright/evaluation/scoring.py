@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Batch, Examples, Rows, batches
 from netwright.model.losses import loss_weight
-from netwright.model.summary import call_model
+from netwright.model.summary import call_model, takes_lengths
 from netwright.seeding import forked
 
 SMALLEST_BATCH = 128  # scoring needs no gradients, so small training batches are widened
@@ -85,12 +85,28 @@ def score(
 
 
 def outputs_of(model: nn.Module, examples: Examples, batch_size: int) -> Tensor:
-    """Return the outputs ``(rows, ...)`` of all rows, or ``(steps, ...)`` of a target per step, on the CPU."""
+    """Return the outputs ``(rows, ...)`` of all rows, or ``(steps, ...)`` of a target per step, on the CPU.
+
+    A network that was trained on rows of one length and gets others reads those of each length together, unpadded.
+    """
+    if examples.padded and not takes_lengths(model):
+        return _outputs_by_length(model, examples, batch_size)
     parts = []
     with evaluating(model, examples.device):
         for batch in batches(examples, np.arange(examples.rows), max(batch_size, SMALLEST_BATCH)):
             parts.append(_real(call_model(model, batch.inputs, batch.lengths), batch, examples.per_step).cpu())
     return torch.cat(parts)
+
+
+def _outputs_by_length(model: nn.Module, examples: Examples, batch_size: int) -> Tensor:
+    """Return the outputs of rows of different length, of one length at a time."""
+    found: dict[int, Tensor] = {}
+    with evaluating(model, examples.device):
+        for same, rows in examples.by_length():
+            for batch in batches(same, rows, max(batch_size, SMALLEST_BATCH)):
+                found |= dict(zip(batch.rows.tolist(), call_model(model, batch.inputs).cpu(), strict=True))
+    parts = [found[row] for row in range(examples.rows)]
+    return torch.cat(parts) if examples.per_step else torch.stack(parts)
 
 
 def _real(output: Tensor, batch: Batch, per_step: bool) -> Tensor:

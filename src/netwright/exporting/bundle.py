@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
@@ -65,7 +65,7 @@ class Program:
 
         Of a network that predicts each step: of all steps, row after row.
         """
-        examples = replace(self.preparation.examples(raw), per_step=self.per_step).to(self.device)
+        examples = self.preparation.examples(raw).to(self.device)
         decoded: Tensor = self.outcome.decoding(outputs_of(self.model, examples, self.batch_size))
         return decoded
 

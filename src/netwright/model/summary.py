@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -101,6 +102,11 @@ def summarize(
         sum(parameter.numel() * parameter.element_size() for parameter in parameters)
         + sum(count.memory_bytes for count in counted.values()),
     )
+
+
+def takes_lengths(model: nn.Module) -> bool:
+    """Tell whether a module's forward reads the lengths of padded sequences."""
+    return "lengths" in inspect.signature(model.forward).parameters
 
 
 @dataclass

@@ -53,7 +53,8 @@ def _fit_sequences(config: RunConfig, raw: Sequences, target: Sequence[str], tra
         return replace(fitted, steps=form), notes if unknown else []
     steps = raw.steps_in(train)
     if isinstance(raw.steps, Table):
-        fitted, notes = _fit_table(config, raw.steps, target, steps)
+        known = raw.about.names if isinstance(raw.about, Table) else []
+        fitted, notes = _fit_table(config, raw.steps, target, steps, known)
     else:
         fitted, notes = _fit_arrays(config, raw.steps, steps)
     return replace(fitted, steps=form), notes
@@ -78,18 +79,26 @@ def _fit_arrays(config: RunConfig, raw: Arrays, train: Rows) -> tuple[Preparatio
     return preparation.fit_arrays(raw, train, mode, limit), _missing_notes(config.data, raw)
 
 
-def _fit_table(config: RunConfig, raw: Table, target: Sequence[str], train: Rows) -> tuple[Preparation, list[str]]:
+def _fit_table(
+    config: RunConfig, raw: Table, target: Sequence[str], train: Rows, further: Sequence[str] = ()
+) -> tuple[Preparation, list[str]]:
+    """Fit on the train rows of a table; ``further`` columns are known of the data but are no inputs."""
     data, settings = config.data, config.data.preparation
     names = list(names_of(data.inputs) or [name for name in raw.names if name not in target])
     for name in [*names, *data.ignore]:
-        if name not in raw.names:
+        if name not in raw.names and name not in further:
             raise DataError(f"{raw.origins[0].name}: column {name!r} is missing; {did_you_mean(name, raw.names)}")
         if name in target and name in names:
             raise ConfigError(f"data.inputs: {name!r} is the target; a network may not read its target; leave it out")
     left_out = {*data.ignore, *([data.split.group] if data.split.group and data.inputs is None else [])}
     rare = settings.rare if isinstance(settings, PreparationConfig) else 1
     encoder, notes = columns.learn_columns(
-        raw, train, [name for name in names if name not in left_out], data.kinds, markers_of(data), rare
+        raw,
+        train,
+        [name for name in names if name not in left_out and name in raw.names],
+        data.kinds,
+        markers_of(data),
+        rare,
     )
     _refuse_missing(data, raw, encoder)
     numbers = settings.numbers if isinstance(settings, PreparationConfig) else "none"

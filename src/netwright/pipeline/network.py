@@ -5,7 +5,6 @@ Floor 9.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,16 @@ from torch import nn
 from netwright.config.calls import parse_call
 from netwright.config.schema import PreparationConfig, RunConfig
 from netwright.data.batches import Batch
-from netwright.data.preparation import ArrayPreparation
+from netwright.data.preparation import ArrayPreparation, Preparation
+from netwright.data.sequences import Sequences
 from netwright.data.sources import declared_form
 from netwright.errors import CheckpointError, ConfigError
 from netwright.model.build import Sizes, check_output, construct, resolve
 from netwright.model.defaults import default_layers
 from netwright.model.layers import CODE_LAYERS, Form
+from netwright.model.masked import Masked, unmaskable
 from netwright.model.own import load_class, make_own, refuse_unnamed
-from netwright.model.summary import Summary, complete_lazy, output_shape, summarize
+from netwright.model.summary import Summary, complete_lazy, output_shape, summarize, takes_lengths
 from netwright.model.task import Task, make_loss, make_task
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.reading import OBJECT, reading_of
@@ -118,7 +119,7 @@ def build_network(
 
 def _refuse_without_lengths(module: nn.Module, sample: Batch) -> None:
     """Refuse an own module that would read padding as data."""
-    if sample.lengths is not None and "lengths" not in inspect.signature(module.forward).parameters:
+    if sample.lengths is not None and not takes_lengths(module):
         raise ConfigError(
             f"model: {type(module).__name__}.forward has no argument lengths; sequences of different length are padded; write "
             "forward(self, x, lengths) and leave steps from lengths on out"
@@ -172,10 +173,20 @@ def _from_layers(config: RunConfig, inputs: Inputs, sample: Batch, loss: Any) ->
     resolved = resolve(calls, form, sizes)
     check_output(resolved.form, task.outputs, _need(inputs, task), steps)
     module = construct(resolved.calls)
+    if isinstance(inputs.raw, Sequences) and sample.lengths is not None:
+        module = masked(module, inputs.preparation)
+        problem = unmaskable(module, int(inputs.raw.lengths.min()))
+        if problem:
+            raise ConfigError(f"model.layers: {problem}")
     texts = {layer.path: str(layer.call) for layer in resolved.layers}
     described = {"layers": [str(call) for call in resolved.calls]}
     summary = summarize(module, sample.inputs, texts, sample.lengths)
     return Network(module, task, summary, described, None, tuple(resolved.notes))
+
+
+def masked(module: nn.Sequential, preparation: Preparation) -> Masked:
+    """Return the same layers for sequences of different length."""
+    return Masked(*module, channels_first=preparation.steps is not None and preparation.steps.channels_first)
 
 
 def _codes(inputs: Inputs) -> int | None:

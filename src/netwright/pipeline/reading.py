@@ -84,13 +84,12 @@ def read(data: DataConfig, objects: Any = None) -> Source:
         )
     if data.source is None:
         raise ConfigError("data.source: nothing came; expected a data file or sklearn:NAME; set data.source")
-    parts: dict[str, Rows] | None = None
     if _is_text(data, data.source):
-        raw = read_rows(data, data.source)
+        found = {"all": read_rows(data, data.source)}
     else:
         found = {name: as_rows(data, part, data.source) for name, part in sources.read_parts(data.source, reading).items()}
-        raw, parts = (found["all"], None) if "all" in found else _joined(found)
-    return Source(raw, parts, digest_of(data, data.source), data.source)
+    rows, given = (found["all"], None) if "all" in found else _joined(found)
+    return Source(rows, given, digest_of(data, data.source), data.source)
 
 
 def read_rows(data: DataConfig, source: str, target_needed: bool = True, reading: Reading | None = None) -> Raw:

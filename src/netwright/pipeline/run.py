@@ -19,7 +19,7 @@ from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.data import sources, targets
 from netwright.data.arrays import Arrays
-from netwright.data.sequences import Raw, Sequences, from_dense
+from netwright.data.sequences import Raw, Sequences, from_dense, step_numbers
 from netwright.data.tables import Table
 from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError, DivergedError
@@ -36,7 +36,7 @@ from netwright.pipeline import windows
 from netwright.pipeline.bench import executing
 from netwright.pipeline.fitting import unseen
 from netwright.pipeline.inputs import Inputs, load, read_target
-from netwright.pipeline.network import make_loss_again
+from netwright.pipeline.network import make_loss_again, masked
 from netwright.pipeline.reading import OBJECT, as_rows, digest_of, read_rows, reading_of
 from netwright.reporting.report import render_report
 
@@ -137,9 +137,26 @@ class Run:
         return sources.with_columns(reading, features if count == len(features) else names)
 
     def prediction_table(self, rows: Any) -> dict[str, Any]:
-        """Return the columns of a prediction file for raw rows, in their order."""
-        outcome = self.program.outcome
-        return prediction_columns(self.predict_decoded(rows), outcome.names, outcome.classes, outcome.probabilities)
+        """Return the columns of a prediction file for raw rows, in their order; rows of steps are named first."""
+        outcome, raw = self.program.outcome, self.read_rows(rows)
+        found = prediction_columns(self.predict_decoded(raw), outcome.names, outcome.classes, outcome.probabilities)
+        named = self.row_columns(raw, np.arange(raw.rows)) if isinstance(raw, Sequences) else {}
+        return {**named, **found}
+
+    def row_columns(self, raw: Raw, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+        """Return the columns that say which row, or which step of it, a prediction is for.
+
+        ``row`` is the row's number; for a forecast that of the row in the file whose target is predicted; with a
+        prediction per step ``step`` counts from 0 inside the row.
+        """
+        if not isinstance(raw, Sequences):
+            return {"row": rows}
+        if self.program.per_step:
+            lengths = raw.lengths[rows]
+            return {"row": np.repeat(rows, lengths), "step": step_numbers(np.zeros_like(lengths), lengths)}
+        if self.config.data.window is not None:
+            return {"row": raw.starts[rows] + raw.lengths[rows] - 1 + (self.config.data.horizon or 1)}
+        return {"row": rows}
 
     def remarks(self, rows: Raw) -> list[str]:
         """Return what a user should know about rows to predict: unknown categories, columns not used."""
@@ -184,9 +201,11 @@ class Run:
             )
         found, decoded = self._figures(inputs.raw, inputs.target, rows)
         found["looks"] = folders.look(self.folder, inputs.digest, files.digest_bytes(rows.astype("<i8").tobytes()))
-        files.write_json(self.folder / folders.TEST, found)
-        columns = {"row": rows, **_true_columns(inputs.target, rows)}
+        columns = {**self.row_columns(inputs.raw, rows), **_true_columns(inputs.target, rows)}
         columns |= prediction_columns(decoded, outcome.names, outcome.classes, outcome.probabilities)
+        if inputs.last is not None:
+            found["baselines"] = {"persistence": metrics.value_figures(inputs.target.of(rows), inputs.last[rows])}
+        files.write_json(self.folder / folders.TEST, found)
         files.write_bytes(self.folder / "predictions.csv", table_bytes(columns, ".csv"))
         self.report()
         return found
@@ -325,6 +344,8 @@ def load_run(
     config = read_config(path)
     preparation, outcome = load_preparation(path)
     network = model if model is not None else _network_again(config, path, [Path(file) for file in code])
+    if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
+        network = masked(network, preparation)
     weights = path / (BEST if (path / BEST).exists() else LAST)
     load_weights(weights, network)
     place = choose_device(device) if device is not None else _device_again(config)

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from netwright.config.schema import EarlyStoppingConfig, RunConfig
+import torch
+
+from netwright.config.schema import DataConfig, EarlyStoppingConfig, RunConfig
 from netwright.data.columns import Column
+from netwright.data.sequences import Sequences
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, monitored
 from netwright.training.loop import Progress
@@ -45,7 +48,7 @@ def first_record(bench: Bench) -> dict[str, Any]:
     """Return run.json at birth."""
     inputs, network, config = bench.inputs, bench.network, bench.config
     encoder = inputs.preparation.encoder
-    name, values = next(iter(bench.examples.inputs.items()))
+    name, values = next(iter(bench.examples.batch(torch.from_numpy(inputs.split.train[:1])).inputs.items()))
     return {
         "netwright": version(),
         "name": bench.name,
@@ -101,9 +104,11 @@ def describe(bench: Bench) -> list[Told]:
             lines.append(Told(f"  left out, group of the split: {group}"))
         if config.data.ignore:
             lines.append(Told(f"  left out, ignored: {', '.join(config.data.ignore)}"))
-    else:
+    elif not isinstance(inputs.raw, Sequences):
         shapes = ", ".join(f"{name} {tuple(value.shape[1:])}" for name, value in bench.examples.inputs.items())
         lines.append(Told(f"  each row: {shapes}"))
+    if isinstance(inputs.raw, Sequences):
+        lines.append(Told(f"  {_steps_line(inputs.raw, config.data)}"))
     lines.append(Told(f"split: {len(split.train)} train, {len(split.valid)} valid, {len(split.test)} test ({split.how})"))
     classes = f", {len(inputs.target.classes)} classes" if inputs.target.classes else ""
     lines.append(Told(f"task: {network.task.kind}{classes}; target {', '.join(inputs.target.names)}; {network.task.loss}"))
@@ -121,6 +126,25 @@ def describe(bench: Bench) -> list[Told]:
     if training.epochs == 0:
         lines.append(Told("0 epochs: the network stays as it was made", "note"))
     return lines + [Told(note, "note") for note in (*inputs.notes, *network.notes)]
+
+
+def _steps_line(raw: Sequences, data: DataConfig) -> str:
+    """Return what a row of steps is, in words."""
+    shortest, longest = int(raw.lengths.min()), int(raw.lengths.max())
+    told = f"each row: {longest} steps" if shortest == longest else f"each row: {shortest} to {longest} steps"
+    if shortest != longest:
+        told += f", padded in batches to {', '.join(map(str, data.rungs or []))} and masked"
+    if data.window is not None:
+        told += (
+            f"; the target lies {data.horizon or 1} later"
+            if not raw.per_step
+            else f"; each step's target lies {data.horizon or 1} later"
+        )
+    elif raw.per_step:
+        told += "; a target per step"
+    if raw.symbols:
+        told += f"; {len(raw.symbols)} different symbols"
+    return told
 
 
 def _duration(config: RunConfig) -> str:

@@ -30,7 +30,7 @@ class Windows:
     """Windows as rows and their target.
 
     ``last`` holds the target's values at the last step of each window, ``(rows, outputs)``: what a forecast of no
-    change gives; None for classes.
+    change gives (persistence); None for classes.
     """
 
     raw: Sequences

@@ -1,6 +1,6 @@
-"""What a classifier's accuracy is worth beside always guessing the most frequent class, from the confusion matrix alone.
+"""What a figure is worth: accuracy beside always guessing the most frequent class, a forecast beside the last value.
 
-Every sentence is about the test rows; without a confusion matrix nothing is said.
+Every sentence is about the test rows; without a confusion matrix or a baseline nothing is said.
 """
 
 from __future__ import annotations
@@ -98,6 +98,28 @@ def guessing_warnings(test: Mapping[str, object] | None) -> list[str]:
             f"Fewer than {FEWEST_OF_A_CLASS} test rows: {named}{more}. Figures that weigh all classes alike hang on these few."
         )
     return found
+
+
+def persistence_sentence(test: Mapping[str, object] | None) -> str:
+    """Say whether a forecast is better than repeating the last value that was seen.
+
+    Args:
+        test: ``test.json``, or None.
+
+    Returns:
+        One sentence; empty where no such figure was taken.
+    """
+    base = as_number(section(section(test, "baselines"), "persistence").get("rmse"))
+    found = section(section(test, "metrics"), "rmse")
+    value, high = as_number(found.get("value")), as_number(found.get("high"))
+    if base is None or value is None:
+        return ""
+    known = f"Repeating the last value (persistence) gives RMSE {figure_text(base)}"
+    if value >= base:
+        return f"{known}; the network's {figure_text(value)} does not beat it."
+    if high is not None and high >= base:
+        return f"{known}; the network's {figure_text(value)} is lower, but its interval reaches {figure_text(high)}: no sure gain."
+    return f"{known}; the network's {figure_text(value)} beats it."
 
 
 def _best_guess(counts: ConfusionCounts | None) -> tuple[str, float] | None:

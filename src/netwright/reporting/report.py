@@ -14,7 +14,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from netwright.reporting import wording
-from netwright.reporting.chance import ConfusionCounts, confusion_counts, guessing_sentence, guessing_warnings
+from netwright.reporting.chance import (
+    ConfusionCounts,
+    confusion_counts,
+    guessing_sentence,
+    guessing_warnings,
+    persistence_sentence,
+)
 from netwright.reporting.contents import (
     RunContents,
     TargetPairs,
@@ -197,7 +203,7 @@ def _test(contents: RunContents) -> dict[str, object] | None:
         "n": test.get("n"),
         "looks": test.get("looks"),
         "weights": str(test.get("weights") or wording.NOT_RECORDED),
-        "guessing": guessing_sentence(test),
+        "guessing": guessing_sentence(test) or persistence_sentence(test),
         "warnings": guessing_warnings(test),
         "confusion": _confusion(confusion_counts(test)),
     }
