@@ -32,6 +32,12 @@ def test_each_layout_has_its_usual_network(form: Form, categories: bool, layers:
     assert default_layers(form, categories) == layers
 
 
+def test_sequences_with_channels_first_that_are_padded_or_answered_per_step_are_read_by_a_recurrent_layer() -> None:
+    form = Form((4, 9), "NCT")
+    assert default_layers(form, False, padded=True) == ["Transpose()", "GRU(64)", "LastStep()", "Linear()"]
+    assert default_layers(form, False, per_step=True) == ["Transpose()", "GRU(64)", "Linear()"]
+
+
 @pytest.mark.parametrize("outputs", [1, 7])
 @pytest.mark.parametrize(
     "form",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.batches import Batch, Examples, Rows, batches
+from netwright.errors import DataError, first_line
 from netwright.model.losses import loss_weight
 from netwright.model.summary import call_model, takes_lengths
 from netwright.seeding import forked
@@ -99,12 +100,24 @@ def outputs_of(model: nn.Module, examples: Examples, batch_size: int) -> Tensor:
 
 
 def _outputs_by_length(model: nn.Module, examples: Examples, batch_size: int) -> Tensor:
-    """Return the outputs of rows of different length, of one length at a time."""
+    """Return the outputs of rows of different length, of one length at a time.
+
+    Raises:
+        DataError: The network can read no sequences of such a length.
+    """
     found: dict[int, Tensor] = {}
     with evaluating(model, examples.device):
         for same, rows in examples.by_length():
             for batch in batches(same, rows, max(batch_size, SMALLEST_BATCH)):
-                found |= dict(zip(batch.rows.tolist(), call_model(model, batch.inputs).cpu(), strict=True))
+                try:
+                    outputs = call_model(model, batch.inputs).cpu()
+                except Exception as error:  # an own module may raise anything
+                    shape = tuple(next(iter(batch.inputs.values())).shape[1:])
+                    raise DataError(
+                        f"data: row {int(batch.rows[0])}: a sequence of shape {shape} came; the network fails on it: "
+                        f"{first_line(error)}; give sequences of the length it was trained on"
+                    ) from error
+                found |= dict(zip(batch.rows.tolist(), outputs, strict=True))
     parts = [found[row] for row in range(examples.rows)]
     return torch.cat(parts) if examples.per_step else torch.stack(parts)
 

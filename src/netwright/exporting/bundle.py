@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from netwright import files
 from netwright.data.preparation import Preparation
-from netwright.data.sequences import Raw
+from netwright.data.sequences import Raw, Sequences
 from netwright.data.targets import Label
-from netwright.errors import CheckpointError
+from netwright.errors import CheckpointError, DataError
 from netwright.evaluation.scoring import outputs_of
+from netwright.model.masked import Masked
+from netwright.model.padding import unmaskable
 from netwright.model.task import Decoding
 
 PREPARATION = "preparation.json"
@@ -64,10 +66,25 @@ class Program:
         """Return probabilities ``(rows, classes)`` or values ``(rows, outputs)`` in the user's units, float64.
 
         Of a network that predicts each step: of all steps, row after row.
+
+        Raises:
+            DataError: A sequence is so short that nothing of it reaches the end of the network.
         """
+        if isinstance(self.model, Masked) and isinstance(raw, Sequences) and raw.rows:
+            _refuse_too_short(self.model, raw)
         examples = self.preparation.examples(raw).to(self.device)
         decoded: Tensor = self.outcome.decoding(outputs_of(self.model, examples, self.batch_size))
         return decoded
+
+
+def _refuse_too_short(model: Masked, raw: Sequences) -> None:
+    problem = unmaskable(model, torch.from_numpy(raw.lengths))
+    if problem:
+        shortest = int(raw.lengths.argmin())
+        raise DataError(
+            f"{raw.place(shortest)}: a sequence of {raw.lengths[shortest]} steps came; layer {problem[0]} of the network: "
+            f"{problem[1]}"
+        )
 
 
 def save_preparation(folder: Path, preparation: Preparation, outcome: Outcome) -> None:

@@ -8,17 +8,18 @@ from __future__ import annotations
 from netwright.model.layers import Form
 
 
-def default_layers(form: Form, categories: bool, per_step: bool = False) -> list[str]:
+def default_layers(form: Form, categories: bool, per_step: bool = False, padded: bool = False) -> list[str]:
     """Return layer texts for a form of data.
 
     Args:
         form: The shape of one prepared row.
         categories: Whether category columns stay codes for `EmbedColumns`.
         per_step: Whether each step of a row gets an output.
+        padded: Whether sequences differ in length.
 
     Returns:
         A multilayer perceptron for tables, a small convolutional network for images, volumes and channel-first
-        sequences, a GRU for time-first sequences and for symbols.
+        sequences, a GRU for time-first sequences, for symbols, and where the convolutions would read padding.
 
     Example:
         >>> default_layers(Form((10,), "NC"), categories=False)[0]
@@ -27,6 +28,8 @@ def default_layers(form: Form, categories: bool, per_step: bool = False) -> list
     last = [] if per_step else ["LastStep()"]
     if form.layout == "NTC":
         return ["GRU(64)", *last, "Linear()"]
+    if form.layout == "NCT" and (per_step or padded):
+        return ["Transpose()", "GRU(64)", *last, "Linear()"]
     if form.codes and len(form.shape) == 1:
         return ["Embedding(32)", "GRU(128)", *last, "Linear()"]
     if form.layout == "NC" and not form.codes:

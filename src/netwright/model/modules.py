@@ -6,62 +6,70 @@ alone so that they fit into ``nn.Sequential``. Floor 3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 class RNN(nn.RNN):
     """torch.nn.RNN that returns the sequence only: ``(batch, time, features)`` to ``(batch, time, hidden)``."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Return the output of every step."""
-        sequence: Tensor = super().forward(x)[0]
-        return sequence
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Return the output of every step; with lengths, int64 ``(batch,)``, each row is read as if it were alone."""
+        return _output_of(super().forward, x, lengths)
 
 
 class LSTM(nn.LSTM):
     """torch.nn.LSTM that returns the sequence only: ``(batch, time, features)`` to ``(batch, time, hidden)``."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Return the output of every step."""
-        sequence: Tensor = super().forward(x)[0]
-        return sequence
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Return the output of every step; with lengths, int64 ``(batch,)``, each row is read as if it were alone."""
+        return _output_of(super().forward, x, lengths)
 
 
 class GRU(nn.GRU):
     """torch.nn.GRU that returns the sequence only: ``(batch, time, features)`` to ``(batch, time, hidden)``."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Return the output of every step."""
-        sequence: Tensor = super().forward(x)[0]
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Return the output of every step; with lengths, int64 ``(batch,)``, each row is read as if it were alone."""
+        return _output_of(super().forward, x, lengths)
+
+
+def _output_of(forward: Callable[[Any], Any], x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return the sequence of outputs; packed where lengths are given, so that both directions start at real steps."""
+    if lengths is None:
+        sequence: Tensor = forward(x)[0]
         return sequence
+    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(forward(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
 class MultiheadAttention(nn.MultiheadAttention):
     """torch.nn.MultiheadAttention of a sequence with itself: ``(batch, time, features)`` in and out."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Return the attended sequence."""
-        attended: Tensor = super().forward(x, x, x, need_weights=False)[0]
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Return the attended sequence; steps where ``padding``, bool ``(batch, time)``, is true are not looked at."""
+        attended: Tensor = super().forward(x, x, x, key_padding_mask=padding, need_weights=False)[0]
         return attended
 
 
 class LastStep(nn.Module):
     """The last step of a sequence: ``(batch, time, features)`` to ``(batch, features)``."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the last step."""
-        return x[:, -1]
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the last step; with lengths, int64 ``(batch,)``, the last real step of each row."""
+        return x[:, -1] if lengths is None else x[torch.arange(len(x), device=x.device), lengths - 1]
 
 
 class MeanOverTime(nn.Module):
     """The mean over the steps of a sequence: ``(batch, time, features)`` to ``(batch, features)``."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the mean."""
-        return x.mean(dim=1)
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the mean; with lengths, int64 ``(batch,)``, of the real steps, where the padded ones are 0."""
+        return x.mean(dim=1) if lengths is None else x.sum(dim=1) / lengths.unsqueeze(1)
 
 
 class Transpose(nn.Module):

@@ -144,9 +144,9 @@ def prepare(
 
 
 def _longest(inputs: Inputs) -> npt.NDArray[np.int64]:
-    """Return two rows: the longest where rows differ in length, else the first."""
+    """Return two rows: the longest and the shortest where rows differ in length, else the first."""
     if isinstance(inputs.raw, Sequences):
-        return np.argsort(-inputs.raw.lengths, kind="stable")[:2]
+        return np.argsort(-inputs.raw.lengths, kind="stable")[[0, -1]]
     return np.arange(min(2, inputs.raw.rows))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from netwright.config.calls import parse_call
@@ -22,8 +23,9 @@ from netwright.errors import CheckpointError, ConfigError
 from netwright.model.build import Sizes, check_output, construct, resolve
 from netwright.model.defaults import default_layers
 from netwright.model.layers import CODE_LAYERS, Form
-from netwright.model.masked import Masked, unmaskable
+from netwright.model.masked import Masked
 from netwright.model.own import load_class, make_own, refuse_unnamed
+from netwright.model.padding import unmaskable
 from netwright.model.summary import Summary, complete_lazy, output_shape, summarize, takes_lengths
 from netwright.model.task import Task, make_loss, make_task
 from netwright.pipeline.inputs import Inputs
@@ -168,20 +170,30 @@ def _from_layers(config: RunConfig, inputs: Inputs, sample: Batch, loss: Any) ->
     levels = tuple(inputs.preparation.code_levels())
     steps = _steps(inputs, sample)
     if calls is None:
-        calls = [parse_call(text, "model.layers") for text in default_layers(form, bool(levels), steps is not None)]
+        usual = default_layers(form, bool(levels), steps is not None, sample.lengths is not None)
+        calls = [parse_call(text, "model.layers") for text in usual]
     sizes = Sizes(task.outputs, _codes(inputs), levels)
     resolved = resolve(calls, form, sizes)
     check_output(resolved.form, task.outputs, _need(inputs, task), steps)
     module = construct(resolved.calls)
+    texts = {layer.path: str(layer.call) for layer in resolved.layers}
+    summary = summarize(module, sample.inputs, texts)
     if isinstance(inputs.raw, Sequences) and sample.lengths is not None:
         module = masked(module, inputs.preparation)
-        problem = unmaskable(module, int(inputs.raw.lengths.min()))
-        if problem:
-            raise ConfigError(f"model.layers: {problem}")
-    texts = {layer.path: str(layer.call) for layer in resolved.layers}
+        _refuse_unmaskable(module, inputs.raw, texts)
     described = {"layers": [str(call) for call in resolved.calls]}
-    summary = summarize(module, sample.inputs, texts, sample.lengths)
     return Network(module, task, summary, described, None, tuple(resolved.notes))
+
+
+def _refuse_unmaskable(module: Masked, raw: Sequences, texts: Mapping[str, str]) -> None:
+    """Refuse layers that would read padding as data, or leave nothing of the shortest sequence."""
+    problem = unmaskable(module, torch.from_numpy(raw.lengths))
+    if problem:
+        path, reason = problem
+        raise ConfigError(
+            f"model.layers.{path}: layer {path} {texts[path]}: sequences of {raw.lengths.min()} to {raw.lengths.max()} steps "
+            f"came; {reason}"
+        )
 
 
 def masked(module: nn.Sequential, preparation: Preparation) -> Masked:
