@@ -62,8 +62,8 @@ def test_a_layer_that_would_read_padding_is_named_with_the_lengths(tmp_path: Pat
     with pytest.raises(ConfigError) as caught:
         trained(tmp_path, [9, 10, 12, 20] * 10, layers=["Conv1d(8, 5)", "BatchNorm1d()", *CONVOLUTION[1:]])
     assert str(caught.value) == (
-        "model.layers.1: layer 1 BatchNorm1d(num_features=8): sequences of 9 to 20 steps came; it would count padding in its "
-        "statistics; write Transpose(), LayerNorm(), Transpose() in its place"
+        "model.layers.1: layer 1 BatchNorm1d(num_features=8): sequences of different length came (9 to 20 steps); it "
+        "would count padding in its statistics; write Transpose(), LayerNorm(), Transpose() in its place"
     )
     assert not (tmp_path / "run").exists()
 

@@ -191,8 +191,8 @@ def _refuse_unmaskable(module: Masked, raw: Sequences, texts: Mapping[str, str])
     if problem:
         path, reason = problem
         raise ConfigError(
-            f"model.layers.{path}: layer {path} {texts[path]}: sequences of {raw.lengths.min()} to {raw.lengths.max()} steps "
-            f"came; {reason}"
+            f"model.layers.{path}: layer {path} {texts[path]}: sequences of different length came ({raw.lengths.min()} to "
+            f"{raw.lengths.max()} steps); {reason}"
         )
 
 
