@@ -82,3 +82,26 @@ def test_regression_figures_are_scikit_learns() -> None:
     assert found["mae"] == pytest.approx(metrics.mean_absolute_error(true, predicted))
     assert found["r2"] == pytest.approx(metrics.r2_score(true, predicted))
     assert epoch_figures("regression", true, predicted) == pytest.approx({"rmse": found["rmse"], "mae": found["mae"]})
+
+
+def test_steps_of_a_row_are_drawn_together() -> None:
+    """Repeating each row's value at 50 steps says nothing new; as rows of their own they would narrow the interval."""
+    generator = np.random.default_rng(0)
+    error = generator.normal(size=(40, 1))
+    lengths = np.full(40, 50)
+    true, steps = np.zeros((2000, 1)), np.repeat(error, 50, axis=0)
+    together = value_intervals(true, steps, lengths)["rmse"]
+    assert together == pytest.approx(value_intervals(np.zeros((40, 1)), error)["rmse"])
+    alone = value_intervals(true, steps)["rmse"]
+    assert alone[1] - alone[0] < (together[1] - together[0]) / 4
+    hits = np.repeat(generator.random(40) < 0.7, 50)
+    decoded = np.stack([1.0 - hits, hits], axis=1)
+    low, high = class_intervals(np.ones(2000, np.int64), decoded, ["accuracy", "f1"], lengths)["accuracy"]
+    assert high - low > 0.2
+
+
+def test_rows_of_different_length_count_by_their_steps() -> None:
+    lengths = np.array([1, 99] * 10)
+    error = np.repeat(np.where(lengths == 1, 10.0, 1.0), lengths)[:, None]
+    low, high = value_intervals(np.zeros_like(error), error, lengths)["mae"]
+    assert low <= error.mean() <= high < 1.5

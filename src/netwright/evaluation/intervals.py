@@ -2,7 +2,8 @@
 
 Accuracy by Wilson's formula (1927); the other figures by the percentile bootstrap over rows (Efron and Tibshirani, An
 Introduction to the Bootstrap, 1993, chapter 13). What depends only on counts is resampled as counts, so the cost does
-not grow with the rows. Figures that too few rows carry get no interval. Floor 6.
+not grow with the rows. Of predictions per step whole rows are drawn, for the steps of a row are alike (Field and Welsh,
+Bootstrapping clustered data, 2007). Figures that too few rows carry get no interval. Floor 6.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from netwright.seeding import stream
 
 Floats = npt.NDArray[np.float64]
+Lengths = npt.NDArray[np.int64]
 Bounds = dict[str, tuple[float, float]]
 RESAMPLES = 1000
 AT_A_TIME = 10_000_000  # numbers held at once
@@ -39,18 +41,24 @@ def wilson(hits: int, rows: int) -> tuple[float, float]:
     return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
-def class_intervals(true: npt.NDArray[np.int64], decoded: Floats, names: Sequence[str], seed: int = 0) -> Bounds:
+def class_intervals(
+    true: npt.NDArray[np.int64], decoded: Floats, names: Sequence[str], lengths: Lengths | None = None, seed: int = 0
+) -> Bounds:
     """Return (low, high) of classification figures.
 
     Args:
-        true: Class numbers ``(rows,)``.
-        decoded: Probabilities or scores ``(rows, classes)``.
+        true: Class numbers ``(rows,)``, or of all steps of the rows one after the other.
+        decoded: Probabilities or scores ``(rows, classes)``, likewise.
         names: The figures wanted, of `netwright.evaluation.metrics.class_figures`.
+        lengths: Steps of each row where a value per step is predicted.
         seed: Of the resampling.
 
     Returns:
-        Intervals; beside accuracy only where every class that is present has at least five rows.
+        Intervals; beside accuracy only where every class that is present has at least five rows; per step accuracy alone.
     """
+    if lengths is not None:
+        hits = true == decoded.argmax(axis=1)
+        return _bounds(list(_means({"accuracy": hits[:, None].astype(np.float64)}, lengths, seed)), names)
     classes = decoded.shape[1]
     matrix = np.bincount(true * classes + decoded.argmax(axis=1), minlength=classes**2).reshape(classes, classes)
     found = {"accuracy": wilson(int(matrix.trace()), len(true))}
@@ -104,31 +112,40 @@ def _areas(positive: npt.NDArray[np.bool_], scores: Floats, generator: np.random
     return areas
 
 
-def value_intervals(true: Floats, predicted: Floats, seed: int = 0) -> Bounds:
+def value_intervals(true: Floats, predicted: Floats, lengths: Lengths | None = None, seed: int = 0) -> Bounds:
     """Return (low, high) of RMSE, MAE and R2; nothing below ten rows.
 
     Args:
-        true: Values ``(rows, outputs)``.
+        true: Values ``(rows, outputs)``, or of all steps of the rows one after the other.
         predicted: Likewise.
+        lengths: Steps of each row where a value per step is predicted.
         seed: Of the resampling.
     """
-    rows = len(true)
-    if rows < FEWEST_ROWS:
-        return {}
     error = predicted - true
     centred = true - true.mean(axis=0)  # sums of squares far from 0 would lose their digits
+    values = {"square": error**2, "absolute": np.abs(error), "spread": centred**2, "centre": centred}
+    parts = []
+    for mean in _means(values, lengths, seed):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            r2 = 1 - mean["square"] / (mean["spread"] - mean["centre"] ** 2)
+        parts.append({"rmse": np.sqrt(mean["square"]), "mae": mean["absolute"], "r2": r2})
+    return _bounds([{name: found.mean(axis=1) for name, found in part.items()} for part in parts], ("rmse", "mae", "r2"))
+
+
+def _means(values: dict[str, Floats], lengths: Lengths | None, seed: int) -> Iterator[dict[str, Floats]]:
+    """Yield the means ``(resamples, outputs)`` of values over resampled rows, in blocks that fit into memory."""
+    counts = np.ones(len(next(iter(values.values()))), np.int64) if lengths is None else lengths[lengths > 0]
+    rows = len(counts)
+    if rows < FEWEST_ROWS:
+        return
+    starts = np.cumsum(counts) - counts
+    sums = {name: np.add.reduceat(found, starts) for name, found in values.items()}
     generator = stream(seed, "resampling")
     block = max(1, min(RESAMPLES, AT_A_TIME // rows))
-    parts = []
     for start in range(0, RESAMPLES, block):
-        weights = _row_counts(generator, rows, min(block, RESAMPLES - start))
-        residual = weights @ error**2 / rows
-        spread = weights @ centred**2 / rows - (weights @ centred / rows) ** 2
-        with np.errstate(invalid="ignore", divide="ignore"):
-            r2 = (1 - residual / spread).mean(axis=1)
-        absolute = (weights @ np.abs(error) / rows).mean(axis=1)
-        parts.append({"rmse": np.sqrt(residual).mean(axis=1), "mae": absolute, "r2": r2})
-    return _bounds(parts, ("rmse", "mae", "r2"))
+        drawn = _row_counts(generator, rows, min(block, RESAMPLES - start))
+        total = (drawn @ counts)[:, None]
+        yield {name: drawn @ found / total for name, found in sums.items()}
 
 
 def _row_counts(generator: np.random.Generator, rows: int, resamples: int) -> Floats:
@@ -141,7 +158,7 @@ def _row_counts(generator: np.random.Generator, rows: int, resamples: int) -> Fl
 def _bounds(parts: list[dict[str, Floats]], names: Sequence[str]) -> Bounds:
     """Return the 2.5 and 97.5 % quantiles of the figures wanted; a figure that never varies gets no interval."""
     found = {}
-    for name in parts[0]:
+    for name in parts[0] if parts else ():
         values = np.concatenate([part[name] for part in parts])
         values = values[np.isfinite(values)]
         if name in names and len(values) > RESAMPLES // 2:

@@ -264,12 +264,13 @@ class Run:
                 "train with a lower learning rate"
             )
         true = target.of(rows)
-        found: dict[str, Any] = {"n": len(rows), "looks": 0, "weights": self.weights_name(), "metrics": {}}
+        lengths = raw.lengths[rows] if self.program.per_step and isinstance(raw, Sequences) else None
+        found: dict[str, Any] = {"n": len(true), "looks": 0, "weights": self.weights_name(), "metrics": {}}
         if target.task == "regression":
-            figures, bounds = metrics.value_figures(true, decoded), intervals.value_intervals(true, decoded)
+            figures, bounds = metrics.value_figures(true, decoded), intervals.value_intervals(true, decoded, lengths)
         else:
             figures = metrics.class_figures(true, decoded, self.program.outcome.probabilities)
-            bounds = intervals.class_intervals(true, decoded, list(figures))
+            bounds = intervals.class_intervals(true, decoded, list(figures), lengths)
             found["confusion"] = {"classes": list(target.classes), "matrix": metrics.confusion(true, decoded)}
         for name, value in {"loss": scores.loss, **figures}.items():
             between = dict(zip(("low", "high"), bounds[name], strict=True)) if name in bounds else {}

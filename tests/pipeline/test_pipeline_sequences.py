@@ -1,0 +1,341 @@
+"""Sequences, windows and texts from the file to the prediction; what is padded or lies in another part changes nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import netwright as nw
+from netwright.data.sequences import Sequences
+from netwright.errors import ConfigError, DataError
+
+
+def ragged(rows: int = 120) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return sequences of 5 to 20 steps, and whether their first channel rises."""
+    generator = np.random.default_rng(0)
+    items, labels = [], generator.integers(0, 2, rows)
+    for label in labels:
+        length = int(generator.integers(5, 21))
+        slope = np.linspace(0, 2 if label else -2, length)
+        items.append(np.stack([slope, generator.normal(size=length)], axis=1) + 0.1 * generator.normal(size=(length, 2)))
+    return items, labels
+
+
+def test_sequences_of_different_length_are_learned_and_reloaded(tmp_path: Path) -> None:
+    items, labels = ragged()
+    run = nw.train(data=(items, labels), epochs=15, optimizer="Adam(lr=0.01)", run_dir=tmp_path / "run")
+    assert run.tested is not None
+    assert run.tested["metrics"]["accuracy"]["value"] > 0.9
+    assert len(run.config.data.rungs or []) == 8
+    again = nw.load(tmp_path / "run")
+    found = again.predict_decoded(items)
+    np.testing.assert_array_equal(found, run.predict_decoded(items))
+    alone = np.concatenate([again.predict_decoded([item, item[:2]])[:1] for item in items[:10]])
+    np.testing.assert_allclose(found[:10], alone, atol=1e-5)
+
+
+def test_convolutions_of_different_length_are_learned(tmp_path: Path) -> None:
+    items, labels = ragged()
+    layers = ["Conv1d(16, 5, padding=2)", "ReLU()", "AdaptiveAvgPool1d(1)", "Flatten()", "Linear()"]
+    run = nw.train(data=(items, labels), layers=layers, epochs=15, optimizer="Adam(lr=0.01)", run_dir=tmp_path / "run")
+    assert run.config.data.layout == "NCT"
+    assert run.tested is not None
+    assert run.tested["metrics"]["accuracy"]["value"] > 0.9
+
+
+def test_padding_refused_by_a_layer_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    layers = ["Conv1d(8, 3)", "BatchNorm1d()", "AdaptiveAvgPool1d(1)", "Flatten()", "Linear()"]
+    with pytest.raises(ConfigError, match="layer 1 BatchNorm1d.*sequences of different length came"):
+        nw.train(data=ragged(), layers=layers, epochs=1, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class MeanOfReal(nn.Module):
+    """An own module that reads the lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(2, 1)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        if lengths is None:
+            return self.last(x.mean(dim=1))
+        return self.last(x.sum(dim=1) / lengths.unsqueeze(1))
+
+
+class Deaf(nn.Module):
+    """An own module that does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x.mean(dim=1))
+
+
+def test_an_own_module_gets_the_lengths_or_is_refused(tmp_path: Path) -> None:
+    run = nw.train(data=ragged(), model=MeanOfReal(), epochs=1, run_dir=tmp_path / "run")
+    items, _ = ragged()
+    with torch.no_grad():
+        assert run.predict(items).shape == (120,)
+    with pytest.raises(ConfigError, match="Deaf.forward has no argument lengths"):
+        nw.train(data=ragged(), model=Deaf(), epochs=1, run_dir=tmp_path / "deaf")
+
+
+def test_a_target_per_step_is_learned_scored_and_predicted_per_step(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    items = [generator.normal(size=(int(length), 1)) for length in generator.integers(3, 15, 150)]
+    labels = [(np.cumsum(item[:, 0]) > 0).astype(np.int64) for item in items]
+    run = nw.train(data=(items, labels), epochs=20, optimizer="Adam(lr=0.02)", run_dir=tmp_path / "run")
+    assert run.tested is not None
+    steps = sum(len(items[row]) for row in np.load(tmp_path / "run" / "split.npz")["test"])
+    assert run.tested["n"] == steps
+    assert run.tested["metrics"]["accuracy"]["value"] > 0.9
+    assert run.predict(items[:3]).shape == (sum(len(item) for item in items[:3]),)
+    with (tmp_path / "run" / "predictions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == steps
+    assert [row["step"] for row in rows[:3]] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("task", ["regression", "binary"])
+def test_padded_steps_do_not_count_in_loss_and_validation(task: str, tmp_path: Path) -> None:
+    """The loss of a run with per-step targets equals the mean over all real steps worked out by hand."""
+    generator = np.random.default_rng(2)
+    items = [generator.normal(size=(int(length), 2)) for length in generator.integers(1, 9, 60)]
+    if task == "regression":
+        labels = [item[:, :1] * 2 + 1 for item in items]
+    else:
+        labels = [(item[:, 0] > 0).astype(np.int64) for item in items]
+    run = nw.train(
+        data=(items, labels), layers=["Linear(4)", "Tanh()", "Linear()"], epochs=1, run_dir=tmp_path / task, preparation="none",
+        split={"test": 0.0, "valid": 0.5},
+    )  # fmt: skip
+    valid = np.load(tmp_path / task / "split.npz")["valid"]
+    inputs = torch.from_numpy(np.concatenate([items[row] for row in valid])).float()
+    true = torch.from_numpy(np.concatenate([labels[row].reshape(len(items[row]), -1) for row in valid])).float()
+    with torch.no_grad():
+        output = run.model(inputs.unsqueeze(0))[0]
+    loss = nn.functional.mse_loss(output, true) if task == "regression" else (
+        nn.functional.binary_cross_entropy_with_logits(output, true)
+    )  # fmt: skip
+    assert run.history[-1]["valid_loss"] == pytest.approx(float(loss), rel=1e-5)
+
+
+def series(path: Path, rows: int = 300) -> Path:
+    generator = np.random.default_rng(3)
+    values = np.sin(np.arange(rows) / 5) * 3 + generator.normal(size=rows) * 0.1 + 10
+    lines = [f"{place},{value:.6f},{place % 7}" for place, value in enumerate(values)]
+    path.write_text("t,y,x\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def test_windows_are_split_by_time_and_never_cross_the_split(tmp_path: Path) -> None:
+    path = series(tmp_path / "s.csv")
+    run = nw.train(
+        str(path),
+        target="y",
+        ignore=["t"],
+        window=12,
+        horizon=3,
+        split={"test": 60, "valid": 40},
+        epochs=2,
+        run_dir=tmp_path / "r",
+    )
+    assert run.inputs is not None
+    raw, split = run.inputs.raw, run.inputs.split
+    assert isinstance(raw, Sequences)
+    borders = {"train": (0, 200), "valid": (200, 240), "test": (240, 300)}
+    for part, (first, end) in borders.items():
+        starts = raw.starts[getattr(split, part)]
+        assert starts.min() == first
+        assert starts.max() + 12 - 1 + 3 == end - 1
+        assert len(starts) == end - first - 12 - 3 + 1
+    values = np.loadtxt(path, delimiter=",", skiprows=1)[:, 1]
+    np.testing.assert_allclose(run.inputs.target.values[:, 0], values[raw.starts + 14])
+    np.testing.assert_allclose(run.program.preparation.modules["table"].mean[0], values[: 200 - 3].mean(), atol=0.05)
+
+
+def test_nothing_of_valid_and_test_steps_is_in_the_preparation(tmp_path: Path) -> None:
+    path = series(tmp_path / "s.csv")
+    text = path.read_text().splitlines()
+    changed = [line if place <= 200 else line.replace(",1", ",9") for place, line in enumerate(text)]
+    other = tmp_path / "o.csv"
+    other.write_text("\n".join(changed) + "\n")
+    settings: dict[str, object] = {
+        "target": "y",
+        "ignore": ["t"],
+        "window": 12,
+        "split": {"test": 60, "valid": 40},
+        "epochs": 1,
+    }
+    runs = [nw.train(str(file), run_dir=tmp_path / file.stem, **settings) for file in (path, other)]
+    first, second = (run.program.preparation.modules.state_dict() for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_forecast_is_told_beside_persistence_and_predicts_the_step_to_come(tmp_path: Path) -> None:
+    path = series(tmp_path / "s.csv")
+    run = nw.train(str(path), target="y", ignore=["t", "x"], window=12, epochs=30, run_dir=tmp_path / "r", batch_size=16)
+    assert run.tested is not None
+    values = np.loadtxt(path, delimiter=",", skiprows=1)[:, 1]
+    test = np.load(tmp_path / "r" / "split.npz")["test"]
+    starts = run.inputs.raw.starts[test]  # type: ignore[union-attr]
+    persistence = np.sqrt(np.mean((values[starts + 12] - values[starts + 11]) ** 2))
+    assert run.tested["baselines"]["persistence"]["rmse"] == pytest.approx(persistence)
+    assert run.tested["metrics"]["rmse"]["value"] < persistence
+    assert "beats it" in (tmp_path / "r" / "report.html").read_text()
+    new = tmp_path / "new.csv"
+    new.write_text("\n".join(path.read_text().splitlines()[:21]) + "\n")
+    table = nw.load(tmp_path / "r").prediction_table(str(new))
+    assert list(table["row"]) == list(range(12, 21))  # the last one is not in the file yet
+    np.testing.assert_allclose(table["prediction"], values[12:21], atol=1.5)
+    other = series(tmp_path / "other.csv", 90)
+    assert nw.load(tmp_path / "r").test(str(other))["n"] == 90 - 12
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"window": 70}, "60 valid steps hold no window of 70 steps"),
+        ({"window": 12, "horizon": 60}, "hold no window of 12 steps with its target 60 later"),
+    ],
+)
+def test_a_part_too_short_for_a_window_is_told(settings: dict[str, int], words: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=words):
+        nw.train(
+            str(series(tmp_path / "s.csv")), target="y", split={"test": 60}, epochs=1, run_dir=tmp_path / "r", **settings
+        )
+    assert not (tmp_path / "r").exists()
+
+
+def test_time_that_runs_backwards_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = series(tmp_path / "s.csv")
+    lines = path.read_text().splitlines()
+    lines[100], lines[101] = lines[101], lines[100]
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=r"s.csv:102: data.split.time: 't' is earlier than one line above"):
+        nw.train(str(path), target="y", window=5, split={"time": "t"}, epochs=1, run_dir=tmp_path / "r")
+
+
+def test_windows_of_several_series_stay_in_their_series(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    lines = [f"{shop},{day},{day * (shop + 1)}" for shop in range(4) for day in range(40)]
+    path.write_text("shop,day,y\n" + "\n".join(lines) + "\n")
+    with pytest.raises(ConfigError, match="several series came"):
+        nw.train(str(path), target="y", sequences="shop", window=5, epochs=1, run_dir=tmp_path / "no")
+    run = nw.train(
+        str(path), target="y", sequences="shop", window=5, split={"time": "day"}, epochs=1, run_dir=tmp_path / "r"
+    )
+    assert run.inputs is not None
+    assert isinstance(run.inputs.raw, Sequences)
+    assert ((run.inputs.raw.starts // 40) == ((run.inputs.raw.starts + 5) // 40)).all()
+    grouped = nw.train(
+        str(path), target="y", sequences="shop", window=5, split={"group": "shop"}, epochs=1, run_dir=tmp_path / "g"
+    )
+    assert grouped.inputs is not None
+    parts = [set((grouped.inputs.raw.starts[part] // 40).tolist()) for part in  # type: ignore[union-attr]
+             (grouped.inputs.split.train, grouped.inputs.split.valid, grouped.inputs.split.test)]  # fmt: skip
+    assert len(set.union(*parts)) == sum(len(part) for part in parts)
+
+
+TEXT = "the quick brown fox jumps over the lazy dog. " * 60
+
+
+def test_the_next_character_of_a_text_is_learned_with_a_vocabulary_of_train_alone(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text(TEXT + "ZZZZ ZZZZ ZZZZ ZZZZ ZZZZ " * 20)
+    run = nw.train(
+        str(path), text="characters", window=20, epochs=25, optimizer="Adam(lr=0.01)", split={"test": 520, "valid": 300},
+        run_dir=tmp_path / "r", layers=["Embedding(16)", "GRU(32)", "Linear()"],
+    )  # fmt: skip
+    vocabulary = run.program.preparation.steps.vocabulary  # type: ignore[union-attr]
+    assert vocabulary is not None
+    assert "Z" not in vocabulary
+    assert run.history[-1]["valid_accuracy"] > 0.9
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("the quick brown fo")
+    table = nw.load(tmp_path / "r").prediction_table(str(prompt))
+    assert table["prediction"][-1] == "x"
+    assert len(table["prediction"]) == 18
+
+
+@pytest.mark.parametrize("kind", ["characters", "words"])
+def test_a_column_of_text_is_classified(kind: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    words = {"good": ["fine", "great", "happy"], "bad": ["awful", "poor", "sad"]}
+    lines = []
+    for place in range(200):
+        label = ("good", "bad")[place % 2]
+        fill = generator.choice(["it", "was", "a", "day", "of", "rain"], int(generator.integers(1, 6))).tolist()
+        lines.append(f'"{" ".join([*fill, str(generator.choice(words[label])), *fill[:2]])}",{label}')
+    path = tmp_path / "t.csv"
+    path.write_text("review,mood\n" + "\n".join(lines) + "\n")
+    run = nw.train(
+        str(path), target="mood", text=kind, epochs=20, optimizer="Adam(lr=0.01)", batch_size=16, run_dir=tmp_path / "r"
+    )
+    assert run.tested is not None
+    assert run.tested["metrics"]["accuracy"]["value"] > 0.9
+    new = tmp_path / "new.csv"
+    new.write_text('review\n"it was great"\n"sad day"\n')
+    assert nw.load(tmp_path / "r").predict(str(new)).tolist() == ["good", "bad"]
+
+
+def test_a_file_per_sequence_is_found_by_its_pattern_and_joined_with_a_table(tmp_path: Path) -> None:
+    items, labels = ragged(60)
+    (tmp_path / "steps").mkdir()
+    for place, item in enumerate(items):
+        np.savetxt(tmp_path / "steps" / f"s_{place}.csv", item, delimiter=",", header="a,b", comments="")
+    (tmp_path / "labels.csv").write_text(
+        "id,kind\n" + "".join(f"{p},{'up' if y else 'down'}\n" for p, y in enumerate(labels))
+    )
+    (tmp_path / "sites.csv").write_text("site,id\n" + "".join(f"{'xyz'[p % 3]},{p}\n" for p in reversed(range(60))))
+    run = nw.train(
+        str(tmp_path / "labels.csv"), target="kind", sequences="steps/s_{id}.csv", join=str(tmp_path / "sites.csv"),
+        split={"group": "site"}, epochs=2, run_dir=tmp_path / "r",
+    )  # fmt: skip
+    assert run.inputs is not None
+    parts = [{row % 3 for row in part.tolist()} for part in (run.inputs.split.train, run.inputs.split.test)]
+    assert not parts[0] & parts[1]
+    assert run.record["data"]["rows"] == 60
+    (tmp_path / "steps" / "s_7.csv").unlink()
+    with pytest.raises(DataError, match=r"labels.csv:9: data.sequences: .*s_7.csv: no such file"):
+        nw.train(str(tmp_path / "labels.csv"), target="kind", sequences="steps/s_{id}.csv", epochs=1, run_dir=tmp_path / "q")
+
+
+def test_a_ts_file_is_a_set_of_series_for_any_first_layer(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name, count in (("TRAIN", 40), ("TEST", 20)):
+        lines = []
+        for place in range(count):
+            values = np.sin(np.arange(16) * (0.3 if place % 2 else 0.9)) + 0.1 * generator.normal(size=16)
+            lines.append(",".join(f"{value:.4f}" for value in values) + f":{place % 2 + 1}")
+        (tmp_path / f"{name}.ts").write_text("@timestamps false\n@classLabel true 1 2\n@data\n" + "\n".join(lines) + "\n")
+    for first in (["Conv1d(8, 3)", "ReLU()", "AdaptiveAvgPool1d(1)", "Flatten()"], ["LSTM(8)", "LastStep()"]):
+        run = nw.train(
+            data={"train": str(tmp_path / "TRAIN.ts"), "test": str(tmp_path / "TEST.ts")}, split={"valid": 8}, epochs=30,
+            layers=[*first, "Linear()"], optimizer="Adam(lr=0.02)", batch_size=8, run_dir=tmp_path / first[0][:4],
+        )  # fmt: skip
+        assert run.tested is not None
+        assert run.tested["metrics"]["accuracy"]["value"] > 0.9
+        assert run.predict(str(tmp_path / "TEST.ts")).tolist() == [place % 2 + 1 for place in range(20)]
+
+
+def test_a_run_on_sequences_is_told_and_tested_again(tmp_path: Path) -> None:
+    path = series(tmp_path / "s.csv")
+    told: list[object] = []
+    run = nw.train(str(path), target="y", window=12, epochs=1, run_dir=tmp_path / "r", observers=[told.append])
+    assert "each row: 12 steps; the target lies 1 later" in "\n".join(map(str, told))
+    first = run.tested
+    again = nw.load(tmp_path / "r").test()
+    assert first is not None
+    assert again["metrics"] == first["metrics"]
+    assert again["looks"] == first["looks"] + 1
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["data"]["shape"] == [12, 2]
