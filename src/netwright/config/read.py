@@ -165,7 +165,8 @@ def _set_in_call(text: Any, keys: list[str], value: Any, where: str, setting: st
     """Return a call text, or a list of them, with one argument changed."""
     if isinstance(text, list):
         if not keys[0].isdecimal() or int(keys[0]) >= len(text):
-            raise ConfigError(f"--set {setting}: {where} has places 0 to {len(text) - 1}; {keys[0]!r} is none; check it")
+            held = "layers" if where == "model.layers" else "transforms"
+            raise ConfigError(f"--set {setting}: {where} has {held} 0 to {len(text) - 1}; {keys[0]!r} is none; check it")
         place = int(keys[0])
         changed: Any = value
         if len(keys) > 1:

@@ -15,6 +15,7 @@ import torch
 from netwright.config.schema import DataConfig, RunConfig
 from netwright.data import targets
 from netwright.data.arrays import Arrays
+from netwright.data.augmentation import Reread
 from netwright.data.preparation import Preparation
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.splits import Split
@@ -34,7 +35,8 @@ SMALLEST_TEST = 30  # below this many rows a test figure says little
 class Inputs:
     """All rows of a run: raw, target, split, preparation, and what to tell the user.
 
-    ``last`` holds, for windows, the target at the last step of each: the forecast of no change.
+    ``last`` holds, for windows, the target at the last step of each: the forecast of no change. ``reread`` reads a train
+    row anew where the rows are a Dataset that changes them at random.
     """
 
     raw: Raw
@@ -45,6 +47,7 @@ class Inputs:
     source: str
     notes: tuple[str, ...]
     last: npt.NDArray[np.float64] | None = None
+    reread: Reread | None = None
 
     def forms(self, sample: dict[str, torch.Tensor]) -> dict[str, Form]:
         """Return the form of one row of each prepared input."""

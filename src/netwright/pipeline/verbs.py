@@ -140,7 +140,7 @@ def show(
         The summary per layer, and the shape of one prepared row.
     """
     bench, _ = make_bench(config, None, None, None, None, code, settings, keywords)
-    return bench.network.summary, tuple(next(iter(bench.examples.inputs.values())).shape[1:])
+    return bench.network.summary, next(iter(bench.examples.shapes.values()))
 
 
 def runs(folder: str | Path = "runs") -> list[dict[str, Any]]:
