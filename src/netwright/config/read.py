@@ -220,9 +220,7 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         sections = map(plain.get, ("model", "training", "data"))
         model, training, data = (part if isinstance(part, dict) else {} for part in sections)
-        texts = call_problems(
-            model.get("layers"), training.get("optimizer"), training.get("loss"), data.get("augmentation")
-        )
+        texts = call_problems(model.get("layers"), training.get("optimizer"), training.get("loss"), data.get("augmentation"))
         found = problems(error, plain)
         raise ConfigError("; ".join([*found, *(text for text in texts if text not in found)])) from None
     found = config.call_problems()

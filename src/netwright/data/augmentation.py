@@ -9,17 +9,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from netwright.data.array_preparation import tensor_of
 from netwright.data.arrays import Array
 from netwright.data.batches import Batch, Examples, Rows, batch_rows
 from netwright.data.mixing import Mixing
 from netwright.data.transforms import Transform
+from netwright.data.workers import in_order
 from netwright.errors import ConfigError, first_line
 from netwright.seeding import torch_seed
 
@@ -75,17 +75,7 @@ class Augmentation:
         if not self.images and self.reread is None:
             return itertools.repeat(None)
         source, numbers = _RawRows(self, examples, epoch), [part.tolist() for part in parts]
-        if not self.workers:
-            return (source.__getitems__(part) for part in numbers)
-        return iter(
-            DataLoader(
-                source,
-                batch_sampler=numbers,
-                num_workers=self.workers,
-                collate_fn=_as_it_is,
-                generator=torch.Generator(),
-            )
-        )
+        return in_order(source.read, numbers, self.workers)
 
     def _changed(self, batch: Batch, epoch: int) -> Batch:
         """Return a batch with its prepared rows changed; padded steps stay as they are."""
@@ -121,27 +111,23 @@ def seed_row(seed: int, epoch: int, stage: int, number: int) -> None:
     torch.default_generator.manual_seed(torch_seed(seed, "augmentation", epoch, stage, number))
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
 @final
-class _RawRows(Dataset[dict[str, Tensor]]):
+class _RawRows:
     """The raw rows of one epoch, read and changed; the work of one process for one batch."""
 
     def __init__(self, augmentation: Augmentation, examples: Examples, epoch: int) -> None:
         self.augmentation, self.raw, self.epoch = augmentation, examples.raw, epoch
 
-    def __getitems__(self, rows: list[int]) -> dict[str, Tensor]:
+    def read(self, rows: list[int]) -> dict[str, Tensor]:
         """Return the raw inputs of rows, channels first."""
-        found = self._read(rows)
+        found = self._gathered(rows)
         images, name = self.augmentation.images, self.augmentation.name
         if images:
             with torch.random.fork_rng(devices=[]):
                 found[name] = torch.stack([self._image(image, row) for image, row in zip(found[name], rows, strict=True)])
         return found
 
-    def _read(self, rows: list[int]) -> dict[str, Tensor]:
+    def _gathered(self, rows: list[int]) -> dict[str, Tensor]:
         reread, seed = self.augmentation.reread, self.augmentation.seed
         if reread is None:
             return {name: value.gathered(torch.tensor(rows)) for name, value in self.raw.items()}

@@ -129,7 +129,7 @@ class Examples:
         """The number of rows."""
         if self.spans is not None:
             return len(self.spans.starts)
-        return len(next(iter(self.raw.values() if self.raw else self.inputs.values())))
+        return len(next(iter(self.inputs.values()))) if self.inputs else len(next(iter(self.raw.values())))
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -75,5 +75,7 @@ def _share(alpha: float) -> float:
 
 def _alpha(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1000:
-        raise ConfigError(f"data.augmentation: {name}(alpha={value!r}) came; expected a number above 0; write for instance 0.2")
+        raise ConfigError(
+            f"data.augmentation: {name}(alpha={value!r}) came; expected a number above 0; write for instance 0.2"
+        )
     return float(value)

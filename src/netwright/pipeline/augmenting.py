@@ -62,9 +62,7 @@ def read_changes(config: RunConfig) -> Changes:
     return Changes(tuple(images), tuple(values), tuple(mixed), tuple(names), timed)
 
 
-def make_augmentation(
-    config: RunConfig, changes: Changes, inputs: Inputs, sample: Batch, task: Task
-) -> Augmentation | None:
+def make_augmentation(config: RunConfig, changes: Changes, inputs: Inputs, sample: Batch, task: Task) -> Augmentation | None:
     """Return how train rows are changed, or None where nothing is.
 
     Args:

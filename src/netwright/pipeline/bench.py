@@ -22,6 +22,7 @@ from netwright.config.schema import EarlyStoppingConfig, RunConfig
 from netwright.data.arrays import Arrays
 from netwright.data.augmentation import Augmentation
 from netwright.data.batches import Examples, steps_per_epoch
+from netwright.data.datasets import is_dataset
 from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
 from netwright.engine.choose import choose_device, choose_threads
@@ -32,7 +33,7 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline.augmenting import make_augmentation, read_changes
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
-from netwright.pipeline.reading import OBJECT
+from netwright.pipeline.reading import OBJECT, parts_of
 from netwright.seeding import forked, torch_seed
 from netwright.training.loop import Plan
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
@@ -122,6 +123,7 @@ def prepare(
         code: Files that may run.
         command: To repeat in a refusal.
     """
+    config = as_given(config, data)
     device = choose_device(config.training.device)
     optimizer = resolve_optimizer(config.training.optimizer, device)
     changes = read_changes(config)
@@ -147,6 +149,14 @@ def prepare(
         examples.batch(torch.from_numpy(few)) if augmentation is None else augmentation.sample(examples, few),
     )
     return Bench(resolved, inputs, examples, network, device, name, augmentation)
+
+
+def as_given(config: RunConfig, data: Any) -> RunConfig:
+    """Return the settings with preparation "none" written where a Dataset hands rows over as its network reads them."""
+    written = "preparation" in config.data.model_fields_set
+    if data is None or written or not any(is_dataset(part) for part in parts_of(data).values()):
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"preparation": "none"})})
 
 
 def _longest(inputs: Inputs) -> npt.NDArray[np.int64]:

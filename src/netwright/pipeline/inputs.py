@@ -76,7 +76,10 @@ def load(config: RunConfig, objects: Any = None, implied: str | None = None) -> 
     notes = [*axes, *_task_notes(config.data.task or implied, found.target), *found.notes, *more]
     if 0 < len(found.split.test) < SMALLEST_TEST:
         notes.append(f"only {len(found.split.test)} test rows: the test figure will be rough")
-    return Inputs(found.raw, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.last)
+    notes = [*rows.notes, *notes]
+    return Inputs(
+        found.raw, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.last, rows.reread
+    )
 
 
 @dataclass(frozen=True)
