@@ -5,6 +5,7 @@ An item is ``x``, ``(x, y)`` or a dictionary, of tensors, arrays, numbers or ima
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -31,6 +32,7 @@ from netwright.errors import DataError, ResourceError
 from netwright.seeding import all_forked, drawn_from, seed_all, torch_seed
 
 Rows = npt.NDArray[np.int64]
+PART = 64  # items that a process reads at a time
 MOST_BYTES = 8 * 2**30  # of the items of a Dataset, which are read into memory
 MOST_ITEMS = 10_000_000  # of an IterableDataset
 
@@ -96,9 +98,9 @@ def open_dataset(value: Any, workers: int = 0) -> Opened:
     reading = _Reading(value, rows)
     random = _changes(reading)
     with all_forked():
-        items = _within_memory(
-            in_order(reading.once if random else reading.item, range(len(rows)), workers), value, len(rows)
-        )
+        read = reading.seeded if random else reading.plain
+        parts = in_order(read, [range(start, min(start + PART, len(rows))) for start in range(0, len(rows), PART)], workers)
+        items = _within_memory(itertools.chain.from_iterable(parts), value, len(rows))
     if random:
         notes.append("its items change at random: each epoch reads train rows anew, valid and test rows stay as read once")
     return replace(_columns(items, reading if random else None, notes), layout=_layout(value, int(rows[0])))
@@ -144,9 +146,13 @@ class _Reading:
                 f"{' '.join(str(error).split())[:200]}; expected an item; mend its __getitem__"
             ) from error
 
-    def once(self, place: int) -> dict[str, Any]:
-        """Return an item as valid and test rows are read, whatever the seed of a run: epoch 0 of seed 0."""
-        return self.read(place, torch_seed(0, "augmentation", 0, ITEM, place))
+    def seeded(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """Return items as valid and test rows are read, whatever the seed of a run: epoch 0 of seed 0."""
+        return [self.read(place, torch_seed(0, "augmentation", 0, ITEM, place)) for place in places]
+
+    def plain(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """Return items that need no seed."""
+        return [self.item(place) for place in places]
 
     def __call__(self, place: int, number: int) -> dict[str, Array]:
         """Return the inputs of a row as a run reads them anew."""
