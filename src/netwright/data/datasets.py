@@ -99,8 +99,8 @@ def open_dataset(value: Any, workers: int = 0) -> Opened:
     random = _changes(reading)
     with all_forked():
         read = reading.seeded if random else reading.plain
-        parts = in_order(read, [range(start, min(start + PART, len(rows))) for start in range(0, len(rows), PART)], workers)
-        items = _within_memory(itertools.chain.from_iterable(parts), value, len(rows))
+        lists = in_order(read, [range(start, min(start + PART, len(rows))) for start in range(0, len(rows), PART)], workers)
+        items = _within_memory(itertools.chain.from_iterable(lists), value, len(rows))
     if random:
         notes.append("its items change at random: each epoch reads train rows anew, valid and test rows stay as read once")
     return replace(_columns(items, reading if random else None, notes), layout=_layout(value, int(rows[0])))
