@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 
 from netwright import files
 from netwright.errors import FolderInUseError, ResourceError
-from netwright.seeding import STREAMS, forked, stream, torch_seed
+from netwright.seeding import STREAMS, all_forked, drawn_from, forked, seed_all, stream, torch_seed
 
 
 def names(folder: Path) -> list[str]:
@@ -202,7 +204,7 @@ def test_digests_tell_where_a_part_ends() -> None:
 
 
 def test_the_streams_keep_their_places_for_ever() -> None:
-    assert STREAMS[:5] == ("initialisation", "order", "training", "split", "resampling")
+    assert STREAMS[:6] == ("initialisation", "order", "training", "split", "resampling", "augmentation")
     assert len(set(STREAMS)) == len(STREAMS)
 
 
@@ -263,6 +265,36 @@ def test_the_seed_of_torch_is_whole_and_fits() -> None:
     assert min(seeds) >= 0
     assert max(seeds) < 2**63
     assert torch_seed(0, "initialisation") == 5874934615388537134
+    assert len({torch_seed(0, "augmentation", epoch, 0, row) for epoch in range(20) for row in range(20)}) == 400
+
+
+def drawn() -> list[float]:
+    return [float(torch.rand(())), float(np.random.rand()), random.random()]
+
+
+def test_all_three_generators_are_put_back_and_seeded_together() -> None:
+    seed_all(3)
+    expected = drawn()
+    seed_all(3)
+    with all_forked():
+        seed_all(2**63 - 1)
+        inside = drawn()
+    assert drawn() == expected
+    with all_forked():
+        seed_all(2**63 - 1)
+        assert drawn() == inside
+    assert inside != expected
+
+
+@pytest.mark.parametrize("draw", [lambda: torch.rand(()), np.random.rand, random.random], ids=["torch", "numpy", "random"])
+def test_a_draw_from_any_of_the_three_is_noticed(draw: Callable[[], Any]) -> None:
+    with all_forked():
+        before = drawn_from()
+        torch.rand(3, generator=torch.Generator())
+        np.random.default_rng(0).normal()
+        assert drawn_from() == before
+        draw()
+        assert drawn_from() != before
 
 
 @pytest.mark.parametrize("stop", [False, True])

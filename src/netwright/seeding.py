@@ -6,6 +6,7 @@ machine, and no stream disturbs another. Floor 0: imports nothing of the project
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 # The position is part of the seed: append new names, never reorder.
-STREAMS = ("initialisation", "order", "training", "split", "resampling")
+STREAMS = ("initialisation", "order", "training", "split", "resampling", "augmentation")
 
 
 def stream(seed: int, name: str, *keys: int) -> np.random.Generator:
@@ -37,9 +38,45 @@ def stream(seed: int, name: str, *keys: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, STREAMS.index(name), *keys])))
 
 
-def torch_seed(seed: int, name: str) -> int:
+def torch_seed(seed: int, name: str, *keys: int) -> int:
     """Return the whole number that seeds torch's global generator for one stream (below 2**63)."""
-    return int(stream(seed, name).integers(0, 2**63 - 1))
+    return int(stream(seed, name, *keys).integers(0, 2**63 - 1))
+
+
+@contextmanager
+def all_forked() -> Iterator[None]:
+    """Run a block without moving the global generators of torch (CPU), NumPy and Python's random."""
+    import torch
+
+    ours, theirs = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(ours)
+        np.random.set_state(theirs)
+
+
+def seed_all(number: int) -> None:
+    """Seed the global generators of torch (CPU), NumPy and Python's random, for code that draws from them."""
+    import torch
+
+    torch.default_generator.manual_seed(number)
+    np.random.seed(number % 2**32)
+    random.seed(number)
+
+
+def drawn_from() -> tuple[bytes, ...]:
+    """Return the states of the three global generators: equal before and after, nothing was drawn."""
+    import torch
+
+    state = np.random.get_state(legacy=False)
+    numbers = state["state"] if isinstance(state, dict) else state
+    return (
+        torch.default_generator.get_state().numpy().tobytes(),
+        repr((numbers["key"].tobytes(), numbers["pos"])).encode(),
+        repr(random.getstate()).encode(),
+    )
 
 
 @contextmanager

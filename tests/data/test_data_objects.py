@@ -90,6 +90,8 @@ DTYPES: dict[str, tuple[Any, str]] = {
     "big-endian": (X.astype(">f4"), "float32"),
     "big-endian whole numbers": (X.astype(">i2"), "int16"),
     "a list of tensors": (list(torch.from_numpy(X)), "float64"),
+    "a list of tensors that need gradients": ([row.requires_grad_() for row in torch.from_numpy(X.copy())], "float64"),
+    "a list of short floats": (list(torch.from_numpy(X).bfloat16()), "float32"),
     "a range": ([range(3)] * 4, "int64"),
 }
 
@@ -107,8 +109,16 @@ def test_arrays_get_a_plain_dtype(name: str) -> None:
 SET = TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
 # the objects, what the user wrote, words of the message
 REFUSED: dict[str, tuple[Any, list[str] | None, str]] = {
-    "a Dataset": (SET, None, "a TensorDataset came; expected arrays, tensors or a data frame; hand over (X, y)"),
-    "a DataLoader": (DataLoader(SET), None, "a DataLoader came"),
+    "two Datasets": (
+        (SET, DataLoader(SET)),
+        None,
+        'data: two Datasets came; expected rows and labels; hand over data={"train',
+    ),
+    "a Dataset with labels apart": (
+        (SET, Y),
+        None,
+        "a TensorDataset came; expected arrays, tensors or a data frame; hand over",
+    ),
     "a Dataset as labels": ((X, SET), None, "data: y: a TensorDataset came"),
     "a generator": ((row for row in X), None, "a generator came"),
     "a text": ("t.csv", None, "a str came"),

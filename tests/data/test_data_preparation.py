@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -459,6 +460,42 @@ def test_more_rows_than_a_chunk_are_prepared_like_few() -> None:
     np.testing.assert_allclose(found.numpy(), StandardScaler().fit_transform(values), atol=1e-6)
     part = preparation.prepare(arrays_of(values[4000:4200], "NC"))["X"]
     assert torch.equal(part, found[4000:4200])
+
+
+RAW = {"NHW": (5, 4), "NHWC": (5, 4, 3), None: (7,)}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float64", "bool"])
+@pytest.mark.parametrize("layout", RAW)
+def test_rows_prepared_after_the_gather_have_the_bits_of_rows_prepared_first(
+    layout: str | None, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(0).integers(0, 250, (60, *RAW[layout])).astype(dtype)
+    raw, rows = arrays_of(values, layout), torch.tensor([5, 59, 0, 5])
+    preparation = fit_arrays(raw, np.arange(0, 60, 2), "standardize")
+    first, some = preparation.examples(raw), preparation.examples(raw, np.arange(30, 60))
+    assert list(first.inputs) == ["X"]
+    changed = preparation.examples(raw, changed=True)
+    monkeypatch.setattr("netwright.data.preparation.LATE", 0)
+    late, late_some = preparation.examples(raw), preparation.examples(raw, np.arange(30, 60))
+    smaller = dtype in ("uint8", "int16", "uint16", "bool")
+    assert (list(late.raw), list(late_some.raw)) == ((["X"], ["X"]) if smaller else ([], []))
+    assert (late.rows, late_some.rows, late.shapes) == (60, 30, first.shapes)
+    for other in (late, changed):
+        assert torch.equal(other.batch(rows).inputs["X"], first.batch(rows).inputs["X"])
+    assert torch.equal(late_some.batch(rows % 30).inputs["X"], some.batch(rows % 30).inputs["X"])
+    assert torch.equal(late.to(torch.device("cpu")).batch(rows).inputs["X"], first.batch(rows).inputs["X"])
+
+
+def test_arrays_mapped_from_a_file_stay_there(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    np.save(tmp_path / "X.npy", values)
+    mapped = arrays_of(np.asarray(np.load(tmp_path / "X.npy", mmap_mode="r")))
+    preparation = fit_arrays(mapped, np.arange(30), "standardize")
+    rows = torch.tensor([3, 39, 0])
+    examples = preparation.examples(mapped)
+    assert list(examples.raw) == ["X"]
+    assert torch.equal(examples.batch(rows).inputs["X"], preparation.examples(arrays_of(values)).batch(rows).inputs["X"])
 
 
 def again(preparation: Preparation) -> Preparation:

@@ -17,7 +17,7 @@ from typing import Any
 from netwright.config.values import shortened
 from netwright.errors import ConfigError, SafetyError
 
-PREFIXES = ("nn", "torch.nn", "optim", "torch.optim")
+PREFIXES = ("nn", "torch.nn", "optim", "torch.optim", "v2", "transforms.v2", "torchvision.transforms.v2")
 CONTAINERS = ("Sequential", "Residual", "Parallel")
 LONGEST_TEXT = 20_000
 DEEPEST_NESTING = 20

@@ -144,12 +144,13 @@ def _set_at(tree: dict[str, Any], keys: list[str], value: Any, text: str) -> Non
     for depth, key in enumerate(keys[:-1]):
         if depth == 1 and key == "optimizer" and keys[0] == "training":
             where.setdefault("optimizer", TrainingConfig.model_fields["optimizer"].default)
-        if depth == 1 and key == "layers" and "layers" not in where:
-            raise ConfigError(f"--set {text}: the config has no model.layers; expected a list to change; write it first")
-        if depth == 1 and key in ("optimizer", "loss", "layers"):
+        if depth == 1 and key in ("layers", "augmentation") and key not in where:
+            path = ".".join(keys[:2])
+            raise ConfigError(f"--set {text}: the config has no {path}; expected a list to change; write it first")
+        if depth == 1 and key in ("optimizer", "loss", "layers", "augmentation"):
             written = where.get(key)
-            if key == "layers" and isinstance(written, str):
-                written = layer_texts(written, "model.layers")
+            if key in ("layers", "augmentation") and isinstance(written, str):
+                written = layer_texts(written, ".".join(keys[:2]))
             where[key] = _set_in_call(written, keys[2:], value, ".".join(keys[:2]), text)
             return
         if key == "early_stopping" and where.get(key) is True:
@@ -164,7 +165,8 @@ def _set_in_call(text: Any, keys: list[str], value: Any, where: str, setting: st
     """Return a call text, or a list of them, with one argument changed."""
     if isinstance(text, list):
         if not keys[0].isdecimal() or int(keys[0]) >= len(text):
-            raise ConfigError(f"--set {setting}: {where} has layers 0 to {len(text) - 1}; {keys[0]!r} is none; check it")
+            held = "layers" if where == "model.layers" else "transforms"
+            raise ConfigError(f"--set {setting}: {where} has {held} 0 to {len(text) - 1}; {keys[0]!r} is none; check it")
         place = int(keys[0])
         changed: Any = value
         if len(keys) > 1:
@@ -178,7 +180,7 @@ def _set_in_call(text: Any, keys: list[str], value: Any, where: str, setting: st
 
 def _registry(where: str) -> signatures.Registry:
     kinds = {"training.optimizer": signatures.optimizers, "training.loss": signatures.losses}
-    return kinds.get(where, signatures.layers)()
+    return signatures.transforms() if where.startswith("data.augmentation.") else kinds.get(where, signatures.layers)()
 
 
 def _set_argument(call: Call, keys: list[str], value: Any, where: str, setting: str) -> Call:
@@ -191,10 +193,8 @@ def _set_argument(call: Call, keys: list[str], value: Any, where: str, setting: 
         place = int(keys[0])
         children[place] = _set_argument(children[place], keys[1:], value, f"{where}.{place}", setting)
         return Call(call.name, (children,), call.kwargs)
-    registry = next(
-        (found for found in (signatures.layers(), signatures.optimizers(), signatures.losses()) if call.name in found.known),
-        None,
-    )
+    kinds = (signatures.layers, signatures.optimizers, signatures.losses, signatures.transforms)
+    registry = next((kind() for kind in kinds if call.name in kind().known), None)
     if registry is None or len(keys) != 1:
         raise ConfigError(f"--set {setting}: {where} is {call}; expected one of its arguments; check the path")
     changed = signatures.named(call, registry, where).with_keyword(keys[0], value)
@@ -218,8 +218,9 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
     try:
         config = RunConfig.model_validate(plain)
     except ValidationError as error:
-        model, training = (part if isinstance(part, dict) else {} for part in map(plain.get, ("model", "training")))
-        texts = call_problems(model.get("layers"), training.get("optimizer"), training.get("loss"))
+        sections = map(plain.get, ("model", "training", "data"))
+        model, training, data = (part if isinstance(part, dict) else {} for part in sections)
+        texts = call_problems(model.get("layers"), training.get("optimizer"), training.get("loss"), data.get("augmentation"))
         found = problems(error, plain)
         raise ConfigError("; ".join([*found, *(text for text in texts if text not in found)])) from None
     found = config.call_problems()

@@ -124,6 +124,14 @@ class DataConfig(Section):
     layout: Layout | None = Field(None, description="What the axes of arrays mean; NHW and NDHW get a channel.")
     split: SplitConfig = SplitConfig()
     preparation: PreparationConfig | Literal["none"] = PreparationConfig()
+    augmentation: list[str] = Field(
+        default_factory=list,
+        description="Random changes of the train rows: torchvision.transforms.v2 in its own spelling for images, and Noise, "
+        "Scale, TimeShift, TimeMask, MixUp, CutMix.",
+    )
+    workers: Annotated[int, Field(ge=0)] = Field(
+        0, description="Processes that augment images, and read the items of a Dataset; the numbers are the same for any."
+    )
     batch_size: Annotated[int, Field(ge=1)] = Field(64, description="Rows per step, over all processes.")
     last_batch: Literal["keep", "drop"] | None = Field(
         None, description="The smaller last batch of an epoch; kept, unless it is one row and a layer is BatchNorm."
@@ -138,6 +146,12 @@ class DataConfig(Section):
     @classmethod
     def _single(cls, value: Any) -> Any:
         return _one_in_a_list(value)
+
+    @field_validator("augmentation", mode="before")
+    @classmethod
+    def _one_text(cls, value: Any) -> Any:
+        """Read one text, ``RandomHorizontalFlip(), RandomCrop(28, padding=4)``, as the list of its transforms."""
+        return layer_texts(value, "data.augmentation") if isinstance(value, str) else value
 
     @field_validator("delimiter")
     @classmethod
@@ -242,12 +256,22 @@ class RunConfig(Section):
             return None
         return [parse_call(text, f"model.layers.{place}") for place, text in enumerate(self.model.layers)]
 
+    def transform_calls(self) -> list[Call]:
+        """Return the texts of the augmentation as calls with every argument by keyword.
+
+        Raises:
+            ConfigError: An argument is missing or given twice.
+        """
+        wheres = [f"data.augmentation.{place}" for place in range(len(self.data.augmentation))]
+        pairs = zip(self.data.augmentation, wheres, strict=True)
+        return [signatures.named(parse_call(text, where), signatures.transforms(), where) for text, where in pairs]
+
     def call_problems(self) -> list[str]:
         """Return what is wrong with the names in call texts, all of it."""
-        return call_problems(self.model.layers or [], self.training.optimizer, self.training.loss)
+        return call_problems(self.model.layers or [], self.training.optimizer, self.training.loss, self.data.augmentation)
 
 
-def call_problems(layers: Any, optimizer: Any, loss: Any) -> list[str]:
+def call_problems(layers: Any, optimizer: Any, loss: Any, augmentation: Any) -> list[str]:
     """Return what is wrong with call texts, all of it; values that are no texts are passed over.
 
     Raises:
@@ -257,6 +281,9 @@ def call_problems(layers: Any, optimizer: Any, loss: Any) -> list[str]:
     for place, text in enumerate(layers if isinstance(layers, list) else []):
         if isinstance(text, str):
             found += _text_problems(text, f"model.layers.{place}", signatures.layers())
+    for place, text in enumerate(augmentation if isinstance(augmentation, list) else []):
+        if isinstance(text, str):
+            found += _text_problems(text, f"data.augmentation.{place}", signatures.transforms())
     for name, text, registry in (
         ("optimizer", optimizer, signatures.optimizers()),
         ("loss", loss, signatures.losses()),

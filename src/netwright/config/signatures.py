@@ -1,7 +1,7 @@
-"""The closed registries: which layers, losses and optimizers a setting may name, and their parameters.
+"""The closed registries: which layers, losses, optimizers and transforms a setting may name, and their parameters.
 
-Reads the shipped table signatures.json (made from torch by tools/signatures.py), so that a misspelled name is answered
-without importing torch. Floor 1.
+Reads the shipped tables signatures.json (made from torch by tools/signatures.py) and transforms.json (from torchvision by
+tools/transforms.py), so that a misspelled name is answered without importing either. Floor 1.
 """
 
 from __future__ import annotations
@@ -25,6 +25,16 @@ OWN_LAYERS: dict[str, tuple[tuple[str, bool], ...]] = {
     "Parallel": (("layers", True), ("dim", False)),
     "Residual": (("layers", True),),
     "Transpose": (),
+}
+
+# The transforms torchvision does not have, or not for prepared rows; their classes stand in data/transforms.py, data/mixing.py.
+OWN_TRANSFORMS: dict[str, tuple[tuple[str, bool], ...]] = {
+    "CutMix": (("alpha", False),),
+    "MixUp": (("alpha", False),),
+    "Noise": (("std", False),),
+    "Scale": (("std", False),),
+    "TimeMask": (("most", True),),
+    "TimeShift": (("most", True),),
 }
 
 # The argument that may be left out, because the layer before or the data decide it.
@@ -51,6 +61,8 @@ UNWANTED = {
     "device": "training.device decides",
     "dtype": "training runs in float32",
     "params": "all parameters of the network are trained",
+    "num_classes": "the task decides",
+    "labels_getter": "the target is known",
 }
 
 # What the field or another library calls them, where no prefix of torch's own name is the same.
@@ -157,8 +169,9 @@ def read_call(text: str, registry: Registry, where: str) -> Call:
 
 @functools.cache
 def _table() -> dict[str, dict[str, list[tuple[str, bool]]]]:
-    text = resources.files("netwright.config").joinpath("signatures.json").read_text(encoding="utf-8")
-    table: dict[str, dict[str, list[tuple[str, bool]]]] = json.loads(text)
+    table: dict[str, dict[str, list[tuple[str, bool]]]] = {}
+    for file in ("signatures.json", "transforms.json"):
+        table |= json.loads(resources.files("netwright.config").joinpath(file).read_text(encoding="utf-8"))
     return table
 
 
@@ -190,12 +203,20 @@ def optimizers() -> Registry:
     return _registry("optimizer", "optimizers", None)
 
 
+@functools.cache
+def transforms() -> Registry:
+    """Return the transforms of images of torchvision.transforms.v2, and those of `OWN_TRANSFORMS`."""
+    found = _registry("transform", "transforms", "refused_transforms")
+    return Registry("transform", {**found.known, **OWN_TRANSFORMS}, found.refused)
+
+
 def _kind_elsewhere(name: str, kind: str) -> str | None:
     """Return what a name of another registry is and where it belongs."""
     places = {
         "loss": (losses(), "a loss; write it in training.loss"),
         "optimizer": (optimizers(), "an optimizer; write it in training.optimizer"),
         "layer": (layers(), "a layer; write it in model.layers"),
+        "transform": (transforms(), "a transform; write it in data.augmentation"),
     }
     for other, (registry, told) in places.items():
         if other != kind and (name in registry.known or (other == "loss" and name in registry.refused)):

@@ -48,7 +48,8 @@ class ArrayPreparation(nn.Module):
         self.register_buffer("mean", torch.zeros(sizes, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(sizes, dtype=torch.float64))
 
-    def _moved(self, raw: Tensor) -> Tensor:
+    def moved(self, raw: Tensor) -> Tensor:
+        """Return raw rows with a channel axis added or moved to the front."""
         if self.layout in ADDED_CHANNEL:
             return raw.unsqueeze(1)
         return raw.movedim(-1, 1) if self.layout in MOVED_CHANNEL else raw
@@ -56,7 +57,12 @@ class ArrayPreparation(nn.Module):
     @property
     def output_shape(self) -> tuple[int, ...]:
         """The shape of one prepared row."""
-        return tuple(self._moved(torch.empty(1, *self.shape, device="meta")).shape[1:])
+        return tuple(self.moved(torch.empty(1, *self.shape, device="meta")).shape[1:])
+
+    @property
+    def item_size(self) -> int:
+        """The bytes of one prepared number."""
+        return 8 if self.mode == "codes" else 4
 
     @property
     def output_layout(self) -> str | None:
@@ -75,7 +81,10 @@ class ArrayPreparation(nn.Module):
 
     def forward(self, raw: Tensor) -> Tensor:
         """Return prepared rows; missing numbers become the mean."""
-        moved = self._moved(raw)
+        return self.scaled(self.moved(raw))
+
+    def scaled(self, moved: Tensor) -> Tensor:
+        """Return prepared rows of raw ones whose axes are those of `output_layout`."""
         if self.mode == "codes":
             return moved.long()
         if moved.dtype not in (torch.float64, torch.int32, torch.int64):  # float32 would lose their last digits
@@ -92,7 +101,7 @@ class ArrayPreparation(nn.Module):
         shift: npt.NDArray[np.float64] | None = None
         total = total_square = count = np.zeros(self.mean.numel())
         for start in range(0, len(rows), CHUNK):
-            part = self._moved(tensor_of(raw[rows[start : start + CHUNK]])).double().numpy()
+            part = self.moved(tensor_of(raw[rows[start : start + CHUNK]])).double().numpy()
             flat = part.reshape(1, -1) if axis is None else np.moveaxis(part, axis, 0).reshape(part.shape[axis], -1)
             flat = np.ascontiguousarray(flat)
             present = ~np.isnan(flat)

@@ -1,16 +1,22 @@
-"""Rows in a fixed order, cut into batches by index; the order is a pure function of seed and epoch. Floor 2."""
+"""Rows in a fixed order, cut into batches by index; the order is a pure function of seed and epoch.
+
+Rows are prepared before they are gathered, or after it where they take more room prepared than raw. Floor 2.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from netwright.data.array_preparation import ArrayPreparation, tensor_of
+from netwright.data.arrays import Array
 from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
@@ -57,11 +63,57 @@ class Spans:
         return next((rung for rung in self.rungs if rung >= longest), longest)
 
 
+@final
+@dataclass(frozen=True)
+class RawInput:
+    """Raw rows of one input, which are prepared after they are gathered; elementwise, so the bits are those of before it.
+
+    ``values`` are ``(rows, ...)`` of any dtype, in memory, mapped from a file, or a tensor on a device; ``numbers`` the
+    places of the rows among them, int64, or None for all in order.
+    """
+
+    values: Array | Tensor
+    module: ArrayPreparation
+    numbers: Rows | None = None
+
+    def __len__(self) -> int:
+        return len(self.values if self.numbers is None else self.numbers)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one prepared row."""
+        return self.module.output_shape
+
+    def gathered(self, rows: Tensor) -> Tensor:
+        """Return raw rows by their numbers, int64 ``(batch,)``, with a channel axis added or moved to the front."""
+        if isinstance(self.values, Tensor):
+            return self.module.moved(self.values[rows.to(self.values.device)])
+        places = rows.cpu().numpy() if self.numbers is None else self.numbers[rows.cpu().numpy()]
+        return self.module.moved(tensor_of(self.values[places]))
+
+    def size(self) -> int:
+        """Return the bytes of the raw rows."""
+        row = self.values[:1]
+        return len(self) * (row.numel() * row.element_size() if isinstance(row, Tensor) else row.nbytes)
+
+    def to(self, device: torch.device) -> RawInput:
+        """Return the same rows for batches on a device, where they live from now on."""
+        if device.type == "cpu" or isinstance(self.values, Tensor):
+            return self.beside(device)
+        values = self.values if self.numbers is None else self.values[self.numbers]
+        return replace(self.beside(device), values=tensor_of(values).to(device), numbers=None)
+
+    def beside(self, device: torch.device) -> RawInput:
+        """Return the same rows, where they are, for batches on a device."""
+        return replace(self, module=copy.deepcopy(self.module).to(device))
+
+
 @dataclass(frozen=True)
 class Examples:
-    """All prepared rows: the inputs by name ``(rows, ...)`` and the target ``(rows, ...)``.
+    """All rows: the prepared inputs by name ``(rows, ...)``, or ``raw`` ones, and the target ``(rows, ...)``.
 
-    With ``spans`` the inputs are steps ``(steps, ...)``, and with ``per_step`` the target is so too.
+    With ``spans`` the inputs are steps ``(steps, ...)``, and with ``per_step`` the target is so too. Rows that are
+    ``changed`` one by one before they are prepared stay in the computer's memory.
     """
 
     inputs: dict[str, Tensor]
@@ -69,11 +121,21 @@ class Examples:
     device: torch.device = torch.device("cpu")
     spans: Spans | None = None
     per_step: bool = False
+    raw: dict[str, RawInput] = field(default_factory=dict)
+    changed: bool = False
 
     @property
     def rows(self) -> int:
         """The number of rows."""
-        return len(next(iter(self.inputs.values()))) if self.spans is None else len(self.spans.starts)
+        if self.spans is not None:
+            return len(self.spans.starts)
+        return len(next(iter(self.inputs.values()))) if self.inputs else len(next(iter(self.raw.values())))
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one prepared row, or step, of each input."""
+        prepared = {name: tuple(value.shape[1:]) for name, value in self.inputs.items()}
+        return prepared | {name: value.shape for name, value in self.raw.items()}
 
     @property
     def padded(self) -> bool:
@@ -85,10 +147,12 @@ class Examples:
 
         Rows too large for that stay in the computer's memory, and each batch is sent over.
         """
-        if device.type == "cuda" and self.size() > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
-            return replace(self, device=device)
+        large = device.type == "cuda" and self.size() > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+        if large or self.changed:
+            return replace(self, device=device, raw={name: value.beside(device) for name, value in self.raw.items()})
         inputs = {name: value.to(device) for name, value in self.inputs.items()}
-        return replace(self, inputs=inputs, target=self.target.to(device), device=device)
+        raw = {name: value.to(device) for name, value in self.raw.items()}
+        return replace(self, inputs=inputs, raw=raw, target=self.target.to(device), device=device)
 
     def by_length(self) -> Iterator[tuple[Examples, Rows]]:
         """Yield, for each length, the rows of it and examples that deliver them without padding."""
@@ -107,7 +171,8 @@ class Examples:
 
     def size(self) -> int:
         """Return the bytes of all rows."""
-        return sum(value.numel() * value.element_size() for value in (*self.inputs.values(), self.target))
+        prepared = sum(value.numel() * value.element_size() for value in (*self.inputs.values(), self.target))
+        return prepared + sum(value.size() for value in self.raw.values())
 
     def stacked(self) -> Examples:
         """Return sequences of equal length that lie one after the other as ``(rows, time, ...)``, others as they are."""
@@ -125,13 +190,24 @@ class Examples:
             inputs = {name: value.transpose(1, 2).contiguous() for name, value in inputs.items()}
         return replace(self, inputs=inputs, spans=None)
 
-    def batch(self, rows: Tensor) -> Batch:
-        """Gather rows by their numbers, int64 ``(batch,)``, on the device."""
+    def batch(self, rows: Tensor, raw: Mapping[str, Tensor] | None = None) -> Batch:
+        """Gather rows by their numbers, int64 ``(batch,)``, on the device.
+
+        Args:
+            rows: The row numbers.
+            raw: What `gathered` gave for the same rows, changed; None to gather them here.
+        """
         if self.spans is not None:
             return self._sequences(rows, self.spans)
         index = rows.to(self.target.device)
         inputs = {name: value[index].to(self.device) for name, value in self.inputs.items()}
+        found = self.gathered(rows) if raw is None else raw
+        inputs |= {name: self.raw[name].module.scaled(value.to(self.device)) for name, value in found.items()}
         return Batch(inputs, self.target[index].to(self.device), index)
+
+    def gathered(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return the raw rows of inputs that are not prepared yet, channels first."""
+        return {name: value.gathered(rows) for name, value in self.raw.items()}
 
     def _sequences(self, rows: Tensor, spans: Spans) -> Batch:
         """Gather the steps of rows, padded to one width; what is padded is 0."""
@@ -200,6 +276,12 @@ def batches(examples: Examples, rows: Rows, batch_size: int, last_batch: str = "
     Yields:
         One batch after the other.
     """
+    for part in batch_rows(rows, batch_size, last_batch):
+        yield examples.batch(part)
+
+
+def batch_rows(rows: Rows, batch_size: int, last_batch: str = "keep") -> list[Tensor]:
+    """Return the row numbers of each batch, int64; see `batches`."""
     index = torch.from_numpy(np.ascontiguousarray(rows))
-    for number in range(steps_per_epoch(len(rows), batch_size, last_batch)):
-        yield examples.batch(index[number * batch_size : (number + 1) * batch_size])
+    steps = steps_per_epoch(len(rows), batch_size, last_batch)
+    return [index[number * batch_size : (number + 1) * batch_size] for number in range(steps)]

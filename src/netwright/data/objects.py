@@ -42,6 +42,8 @@ def as_array(value: Any, where: str) -> Array:
     Raises:
         DataError: The value is something else, its rows differ in shape, or it holds objects.
     """
+    if isinstance(value, list | tuple) and value and all(hasattr(item, "detach") for item in value):
+        value = [_dense(item, where) for item in value]  # tensors on a device, or that need gradients
     value = _dense(value, where)
     try:
         array = np.asarray(value)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from netwright.data.array_preparation import CHUNK, ArrayPreparation, refuse_infinite, tensor_of
 from netwright.data.arrays import Array, Arrays
-from netwright.data.batches import Examples, Spans
+from netwright.data.batches import Examples, RawInput, Spans
 from netwright.data.columns import Column, TableEncoder
 from netwright.data.sequences import Raw, Sequences, StepForm
 from netwright.data.tables import Table
@@ -29,6 +29,7 @@ __all__ = ["TABLE", "ArrayPreparation", "Preparation", "TablePreparation", "fit_
 Rows = npt.NDArray[np.int64]
 TABLE = "table"
 QUANTILES = 1000
+LATE = 1_000_000_000  # bytes: arrays that take more when prepared, and more than raw, are prepared after the gather
 DATE_FEATURES = ("days", "year_sin", "year_cos", "week_sin", "week_cos", "day_sin", "day_cos")
 
 
@@ -167,8 +168,16 @@ class Preparation:
     modules: nn.ModuleDict
     steps: StepForm | None = None
 
-    def examples(self, raw: Raw, rows: Rows | None = None) -> Examples:
-        """Return prepared rows, all of them or those with the numbers ``rows``, ready to be gathered in batches.
+    def examples(self, raw: Raw, rows: Rows | None = None, changed: bool = False) -> Examples:
+        """Return rows ready to be gathered in batches, all of them or those with the numbers ``rows``.
+
+        Args:
+            raw: The rows.
+            rows: Which of them.
+            changed: Whether raw arrays are changed before they are prepared, as augmentation does.
+
+        Returns:
+            Prepared rows; raw ones where they are changed, mapped from a file, or smaller raw and above 1 GB prepared.
 
         Raises:
             DataError: See `prepare`.
@@ -178,6 +187,10 @@ class Preparation:
                 raise DataError(
                     f"{raw.origins[0].name}: sequences came; the network was trained on single rows; give such rows"
                 )
+            late = self._late(raw, rows, changed)
+            if late:
+                nothing = torch.zeros(len(next(iter(late.values()))), dtype=torch.int64)
+                return Examples({}, nothing, raw=late, changed=changed)
             inputs = self.prepare(raw, rows)
             return Examples(inputs, torch.zeros(len(next(iter(inputs.values()))), dtype=torch.int64))
         if not isinstance(raw, Sequences):
@@ -188,6 +201,20 @@ class Preparation:
         count = len(next(iter(inputs.values()))) if self.steps.per_step else len(starts)
         nothing = torch.zeros(count, dtype=torch.int64)
         return Examples(inputs, nothing, spans=spans).stacked().with_target(nothing, self.steps.per_step)
+
+    def _late(self, raw: Table | Arrays, rows: Rows | None, changed: bool) -> dict[str, RawInput]:
+        """Return the inputs raw where they are prepared after the gather, by a rule that never changes a bit."""
+        if self.encoder is not None:
+            return {}
+        found: dict[str, RawInput] = {}
+        for name, values in self.raw_inputs(raw).items():
+            module = self._module(name)
+            if isinstance(module, ArrayPreparation):
+                found[name] = RawInput(values, module, rows)
+        room = sum(len(value) * math.prod(value.shape) * value.module.item_size for value in found.values())
+        smaller = sum(value.size() for value in found.values()) < room
+        mapped = any(_mapped(value.values) for value in found.values())
+        return found if changed or mapped or (smaller and room > LATE) else {}
 
     def prepare(self, raw: Table | Arrays, rows: Rows | None = None) -> dict[str, Tensor]:
         """Return the network's inputs for raw rows, all of them or those with the numbers ``rows``.
@@ -302,6 +329,13 @@ def fit_arrays(arrays: Arrays, rows: Rows, mode: str, limit: int | None = None) 
         module.fit(values, rows)
         modules[name] = module
     return Preparation(None, modules)
+
+
+def _mapped(values: Any) -> bool:
+    """Tell whether an array lies in a file, itself or what it is a view of."""
+    while values is not None and not isinstance(values, np.memmap):
+        values = getattr(values, "base", None)
+    return values is not None
 
 
 def _chunks(values: Array) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from netwright.data import arrays, objects, sequences, series, tables
+from netwright.data import arrays, datasets, objects, sequences, series, tables
 from netwright.data.arrays import Arrays
 from netwright.data.places import place_of
 from netwright.data.sequences import Raw, Sequences
@@ -206,7 +206,7 @@ def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) ->
 
     Args:
         data: ``(X, y)`` with arrays or tensors ``(rows, ...)``; X may be a dictionary of arrays, a data frame, or a list of
-            arrays ``(steps, features)`` of different length.
+            arrays ``(steps, features)`` of different length. Or a Dataset or DataLoader of torch, opened or not.
         target: Names of the target columns of a data frame, of the target among a dictionary of arrays.
         layout: What the axes mean, or None.
 
@@ -217,6 +217,15 @@ def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) ->
         DataError: The objects are of another kind, or differ in length.
     """
     rows, labels = objects.split_pair(data)
+    if datasets.is_dataset(rows) and datasets.is_dataset(labels):
+        raise DataError('data: two Datasets came; expected rows and labels; hand over data={"train": TRAIN, "test": TEST}')
+    if datasets.is_dataset(rows) and labels is None:
+        rows = datasets.open_dataset(rows)
+    if isinstance(rows, datasets.Opened):
+        opened, alone = rows, isinstance(data, tuple)  # (X, None): rows to predict
+        rows, labels, layout = opened.numbers if alone else opened.inputs, opened.target, layout or opened.layout
+        labels = None if alone else labels
+        data = rows if labels is None and not alone else (rows, labels)
     if objects.is_frame(rows):
         table = tables.from_frame(rows)
         return (table, None) if labels is None else objects.append_labels(table, labels, target)

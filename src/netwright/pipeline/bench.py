@@ -20,7 +20,9 @@ from torch import nn
 from netwright.config.read import absolute_paths, apply_setting, build_config, from_keywords, merge, read_file
 from netwright.config.schema import EarlyStoppingConfig, RunConfig
 from netwright.data.arrays import Arrays
+from netwright.data.augmentation import Augmentation
 from netwright.data.batches import Examples, steps_per_epoch
+from netwright.data.datasets import is_dataset
 from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
 from netwright.engine.choose import choose_device, choose_threads
@@ -28,9 +30,10 @@ from netwright.engine.eager import try_step
 from netwright.errors import ConfigError, did_you_mean
 from netwright.model.task import implied_task
 from netwright.pipeline import folder as folders
+from netwright.pipeline.augmenting import make_augmentation, read_changes
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
-from netwright.pipeline.reading import OBJECT
+from netwright.pipeline.reading import OBJECT, parts_of
 from netwright.seeding import forked, torch_seed
 from netwright.training.loop import Plan
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
@@ -51,6 +54,7 @@ class Bench:
     network: Network
     device: torch.device
     name: str
+    augmentation: Augmentation | None = None
 
 
 def gather(
@@ -119,13 +123,16 @@ def prepare(
         code: Files that may run.
         command: To repeat in a refusal.
     """
+    config = as_given(config, data)
     device = choose_device(config.training.device)
     optimizer = resolve_optimizer(config.training.optimizer, device)
+    changes = read_changes(config)
     if data is None:
         check_declared(config)
     inputs = load(config, data, implied_task(config.training.loss, loss))
     config = with_layout(config, inputs)
-    examples = inputs.preparation.examples(inputs.raw)
+    changed = bool(changes.images) or inputs.reread is not None
+    examples = inputs.preparation.examples(inputs.raw, changed=changed)
     sample = examples.batch(torch.from_numpy(_longest(inputs)))
     with executing(config, device):
         torch.manual_seed(torch_seed(config.training.seed, "initialisation"))
@@ -133,14 +140,23 @@ def prepare(
     examples = examples.with_target(network.task.spell_target(inputs.target.values), inputs.target.per_step)
     resolved = resolve(config, inputs, network, device, str(optimizer))
     on_cpu = resolve_optimizer(config.training.optimizer, torch.device("cpu"))
-    few = torch.from_numpy(inputs.split.train[: min(config.data.batch_size, TRIAL_ROWS)])
+    few = inputs.split.train[: min(config.data.batch_size, TRIAL_ROWS)]
+    augmentation = make_augmentation(config, changes, inputs, sample, network.task)
     try_step(
         network.module,
         network.task.loss_function,
         lambda parameters: make_optimizer(on_cpu, parameters),
-        examples.batch(few),
+        examples.batch(torch.from_numpy(few)) if augmentation is None else augmentation.sample(examples, few),
     )
-    return Bench(resolved, inputs, examples, network, device, name)
+    return Bench(resolved, inputs, examples, network, device, name, augmentation)
+
+
+def as_given(config: RunConfig, data: Any) -> RunConfig:
+    """Return the settings with preparation "none" written where a Dataset hands rows over as its network reads them."""
+    written = "preparation" in config.data.model_fields_set
+    if data is None or written or not any(is_dataset(part) for part in parts_of(data).values()):
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"preparation": "none"})})
 
 
 def _longest(inputs: Inputs) -> npt.NDArray[np.int64]:
@@ -183,9 +199,14 @@ def resolve(config: RunConfig, inputs: Inputs, network: Network, device: torch.d
         origin["target"] = inputs.target.names[0] if len(inputs.target.names) == 1 else list(inputs.target.names)
     if data.header is False and isinstance(inputs.raw, Table):
         origin |= {"columns": inputs.raw.names, "header": None}
+    decided = {
+        "last_batch": last_batch,
+        "task": inputs.target.task,
+        "augmentation": [str(call) for call in config.transform_calls()],
+    }
     return config.model_copy(
         update={
-            "data": data.model_copy(update={**origin, "last_batch": last_batch, "task": inputs.target.task}),
+            "data": data.model_copy(update={**origin, **decided}),
             "model": config.model.model_copy(update=network.described),
             "training": training.model_copy(update=written),
         }

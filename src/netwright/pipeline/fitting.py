@@ -56,7 +56,7 @@ def _fit_sequences(config: RunConfig, raw: Sequences, target: Sequence[str], tra
         known = raw.about.names if isinstance(raw.about, Table) else []
         fitted, notes = _fit_table(config, raw.steps, target, steps, known)
     else:
-        fitted, notes = _fit_arrays(config, raw.steps, steps)
+        fitted, notes = _fit_arrays(config, replace(raw.steps, layout=None), steps)
     return replace(fitted, steps=form), notes
 
 

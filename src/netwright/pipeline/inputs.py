@@ -15,6 +15,7 @@ import torch
 from netwright.config.schema import DataConfig, RunConfig
 from netwright.data import targets
 from netwright.data.arrays import Arrays
+from netwright.data.augmentation import Reread
 from netwright.data.preparation import Preparation
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.splits import Split
@@ -34,7 +35,8 @@ SMALLEST_TEST = 30  # below this many rows a test figure says little
 class Inputs:
     """All rows of a run: raw, target, split, preparation, and what to tell the user.
 
-    ``last`` holds, for windows, the target at the last step of each: the forecast of no change.
+    ``last`` holds, for windows, the target at the last step of each: the forecast of no change. ``reread`` reads a train
+    row anew where the rows are a Dataset that changes them at random.
     """
 
     raw: Raw
@@ -45,6 +47,7 @@ class Inputs:
     source: str
     notes: tuple[str, ...]
     last: npt.NDArray[np.float64] | None = None
+    reread: Reread | None = None
 
     def forms(self, sample: dict[str, torch.Tensor]) -> dict[str, Form]:
         """Return the form of one row of each prepared input."""
@@ -73,7 +76,10 @@ def load(config: RunConfig, objects: Any = None, implied: str | None = None) -> 
     notes = [*axes, *_task_notes(config.data.task or implied, found.target), *found.notes, *more]
     if 0 < len(found.split.test) < SMALLEST_TEST:
         notes.append(f"only {len(found.split.test)} test rows: the test figure will be rough")
-    return Inputs(found.raw, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.last)
+    notes = [*rows.notes, *notes]
+    return Inputs(
+        found.raw, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.last, rows.reread
+    )
 
 
 @dataclass(frozen=True)

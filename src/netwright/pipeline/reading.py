@@ -6,6 +6,7 @@ Floor 9.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from netwright.config.schema import DataConfig
-from netwright.data import cells, sequences, sources, tables
+from netwright.data import cells, datasets, sequences, sources, tables
 from netwright.data.arrays import Arrays
+from netwright.data.augmentation import Reread
 from netwright.data.cells import Markers
 from netwright.data.places import place_of
 from netwright.data.sequences import Raw, Sequences
@@ -31,13 +33,18 @@ BRACES = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True)
 class Source:
-    """All rows as read: row numbers of given parts, digest, name, and the target's names where Python objects told them."""
+    """All rows as read: row numbers of given parts, digest, name, and the target's names where Python objects told them.
+
+    ``reread`` reads the items of a Dataset that changes them at random; ``notes`` are for the user.
+    """
 
     raw: Raw
     parts: dict[str, Rows] | None
     digest: str
     name: str
     target: tuple[str, ...] | None = None
+    reread: Reread | None = None
+    notes: tuple[str, ...] = ()
 
 
 def reading_of(data: DataConfig) -> Reading:
@@ -67,10 +74,7 @@ def read(data: DataConfig, objects: Any = None) -> Source:
     """
     reading = reading_of(data)
     if objects is not None:
-        raw, names = sources.from_objects(objects, reading.target, data.layout)
-        first = objects[0] if isinstance(objects, tuple | list) and objects else objects
-        name = f"{OBJECT}{type(first).__module__}.{type(first).__qualname__}"
-        return Source(as_rows(data, raw, None), None, sources.digest_raw(raw), name, names)
+        return _from_python(data, objects, reading)
     if data.train is not None:
         files = {name: getattr(data, name) for name in ("train", "valid", "test") if getattr(data, name) is not None}
         pieces = {name: read_rows(data, file) for name, file in files.items()}
@@ -90,6 +94,39 @@ def read(data: DataConfig, objects: Any = None) -> Source:
         found = {name: as_rows(data, part, data.source) for name, part in sources.read_parts(data.source, reading).items()}
     rows, given = (found["all"], None) if "all" in found else _joined(found)
     return Source(rows, given, digest_of(data, data.source), data.source)
+
+
+def parts_of(given: Any) -> dict[str, Any]:
+    """Return what Python handed over by part: train, valid and test of a split of one's own, else ``{"all": ...}``."""
+    own = isinstance(given, Mapping) and "train" in given and set(given) <= {"train", "valid", "test"}
+    if own and all(datasets.is_dataset(part) or isinstance(part, tuple) for part in given.values()):
+        return {name: given[name] for name in ("train", "valid", "test") if name in given}
+    return {"all": given}
+
+
+def _from_python(data: DataConfig, given: Any, reading: Reading) -> Source:
+    """Return the rows of Python objects."""
+    parts = parts_of(given)
+    pieces: dict[str, Raw] = {}
+    names: tuple[str, ...] | None = None
+    reread: Reread | None = None
+    notes: list[str] = []
+    for part, value in parts.items():
+        opened = datasets.open_dataset(value, data.workers) if datasets.is_dataset(value) else None
+        raw, names = sources.from_objects(value if opened is None else opened, reading.target, data.layout)
+        pieces[part] = as_rows(data, raw, None)
+        if opened is not None:
+            own = type(value.dataset if hasattr(value, "dataset") and hasattr(value, "collate_fn") else value).__name__
+            taken = ("its items are taken as they are (preparation = none)",) if data.preparation == "none" else ()
+            notes += [f"{own}: {note}" for note in (*opened.notes, *taken)]
+            reread = opened.reread if part in ("train", "all") else reread
+    rows, given_parts = (pieces["all"], None) if "all" in pieces else _joined(pieces)
+    digests = [sources.digest_raw(piece) for piece in pieces.values()]
+    digest = digests[0] if len(digests) == 1 else sources.digest_of(digests)
+    first = next(iter(parts.values()))
+    first = first[0] if isinstance(first, tuple | list) and first else first
+    name = f"{OBJECT}{type(first).__module__}.{type(first).__qualname__}"
+    return Source(rows, given_parts, digest, name, names, reread, tuple(dict.fromkeys(notes)))
 
 
 def read_rows(data: DataConfig, source: str, target_needed: bool = True, reading: Reading | None = None) -> Raw:

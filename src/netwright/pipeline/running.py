@@ -6,6 +6,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -115,7 +116,8 @@ def _train(
         journal = Journal(folder, ["loss", *figures] if validate else [])
         stack.callback(journal.close)
         try:
-            progress = train(engine, examples, plan_of(config, inputs), validate, journal, observe, stop)
+            plan = replace(plan_of(config, inputs), augmentation=bench.augmentation)
+            progress = train(engine, examples, plan, validate, journal, observe, stop)
         except DivergedError as error:
             _keep_finite(folder, model, error)
             raise

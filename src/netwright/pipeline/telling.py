@@ -105,7 +105,7 @@ def describe(bench: Bench) -> list[Told]:
         if config.data.ignore:
             lines.append(Told(f"  left out, ignored: {', '.join(config.data.ignore)}"))
     elif not isinstance(inputs.raw, Sequences):
-        shapes = ", ".join(f"{name} {tuple(value.shape[1:])}" for name, value in bench.examples.inputs.items())
+        shapes = ", ".join(f"{name} {shape}" for name, shape in bench.examples.shapes.items())
         lines.append(Told(f"  each row: {shapes}"))
     if isinstance(inputs.raw, Sequences):
         lines.append(Told(f"  {_steps_line(inputs.raw, config.data)}"))
@@ -123,6 +123,8 @@ def describe(bench: Bench) -> list[Told]:
             f"{training.engine} engine on {bench.device} with {training.threads} thread(s)"
         )
     )
+    if config.data.augmentation:
+        lines.append(Told(f"augmentation of the train rows: {', '.join(config.data.augmentation)}"))
     if training.epochs == 0:
         lines.append(Told("0 epochs: the network stays as it was made", "note"))
     return lines + [Told(note, "note") for note in (*inputs.notes, *network.notes)]

@@ -35,7 +35,8 @@ def train(
     Args:
         config: A TOML file, a data file (or ``sklearn:NAME``), a dictionary of sections, or the rows as in ``data``.
         model: A ``torch.nn.Module`` (trained in place), ``(Class, arguments)``, or the section ``model`` as a dictionary.
-        data: ``(X, y)`` of arrays or tensors ``(rows, ...)``, a data frame, or the section ``data`` as a dictionary.
+        data: ``(X, y)`` of arrays or tensors ``(rows, ...)``, a data frame, a Dataset or DataLoader of torch, a split of one's
+            own of such, ``{"train": ..., "valid": ..., "test": ...}``, or the section ``data`` as a dictionary.
         loss: torch's text such as ``"MSELoss()"``, or a callable ``(output, target) -> mean loss``.
         run_dir: The run folder; default ``runs/<name>-<time>-<4 hex>``.
         code: Python files that may run.
@@ -140,7 +141,7 @@ def show(
         The summary per layer, and the shape of one prepared row.
     """
     bench, _ = make_bench(config, None, None, None, None, code, settings, keywords)
-    return bench.network.summary, tuple(next(iter(bench.examples.inputs.values())).shape[1:])
+    return bench.network.summary, next(iter(bench.examples.shapes.values()))
 
 
 def runs(folder: str | Path = "runs") -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
+from netwright.data.augmentation import Augmentation
 from netwright.data.batches import Examples, Rows, batches, epoch_order
 from netwright.engine.base import Engine
 from netwright.errors import DivergedError
@@ -24,7 +25,7 @@ Watch = Callable[[EpochRecord], None]
 class Plan:
     """What a run does: rows in which order, how many steps, what stops it and which epoch is best.
 
-    ``lengths`` are the steps of each of ``rows`` where they differ, int64.
+    ``lengths`` are the steps of each of ``rows`` where they differ, int64. ``augmentation`` changes the rows of each epoch.
     """
 
     rows: Rows
@@ -37,6 +38,7 @@ class Plan:
     mode: str = "min"
     patience: int | None = None
     lengths: Rows | None = None
+    augmentation: Augmentation | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,11 @@ def train_epoch(
     progress, losses = replace(progress, epoch=progress.epoch + 1), EpochLosses()
     order = epoch_order(plan.rows, plan.seed, progress.epoch, plan.lengths, plan.batch_size)
     engine.model.train()
-    for batch in batches(examples, order, plan.batch_size, plan.last_batch):
+    if plan.augmentation is None:
+        stream = batches(examples, order, plan.batch_size, plan.last_batch)
+    else:
+        stream = plan.augmentation.batches(examples, order, plan.batch_size, plan.last_batch, progress.epoch)
+    for batch in stream:
         try:
             loss = engine.train_step(batch)
         except DivergedError as error:

@@ -1,0 +1,161 @@
+"""Batches of train rows that are changed at random: raw images, then prepared rows, then pairs of rows.
+
+A row's change is f(seed, epoch, row): the same in whatever batch it comes and however many processes work; pairs are mixed
+by f(seed, epoch, step). Torch's global generator is where it was when a batch is handed out. Floor 2.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from netwright.data.array_preparation import tensor_of
+from netwright.data.arrays import Array
+from netwright.data.batches import Batch, Examples, Rows, batch_rows
+from netwright.data.mixing import Mixing
+from netwright.data.transforms import Transform
+from netwright.data.workers import in_order
+from netwright.errors import ConfigError, first_line
+from netwright.seeding import torch_seed
+
+IMAGE, PREPARED, MIXED, ITEM = range(4)  # what is seeded; each has numbers of its own
+Reread = Callable[[int, int], dict[str, Array]]
+
+
+@final
+@dataclass(frozen=True)
+class Augmentation:
+    """How train rows are changed.
+
+    Args:
+        name: The input that is changed.
+        seed: The user's.
+        images: Changes of raw images ``(channels, height, width)``, which keep shape and dtype.
+        values: Changes of prepared rows ``(time, features)`` float32, or of any shape.
+        mixing: Changes of whole batches, of which each batch gets one.
+        classes: Number of classes of an int64 target, for ``mixing``.
+        channels_first: Whether prepared rows are ``(features, time)``.
+        reread: Reads the raw inputs of a row anew for a seed: the items of a Dataset with changes of its own; or None.
+        workers: Processes that read and change raw rows; 0 for this one.
+    """
+
+    name: str
+    seed: int
+    images: tuple[Transform, ...] = ()
+    values: tuple[Transform, ...] = ()
+    mixing: tuple[Mixing, ...] = ()
+    classes: int = 0
+    channels_first: bool = False
+    reread: Reread | None = None
+    workers: int = 0
+
+    def batches(self, examples: Examples, rows: Rows, batch_size: int, last_batch: str, epoch: int) -> Iterator[Batch]:
+        """Cut rows, in the order given, into changed batches; see `netwright.data.batches.batches`.
+
+        Raises:
+            ConfigError: A transform fails, or changes the shape of an image.
+        """
+        parts = batch_rows(rows, batch_size, last_batch)
+        for number, (part, raw) in enumerate(zip(parts, self._raw(examples, parts, epoch), strict=False)):
+            yield self._mixed(self._changed(examples.batch(part, raw), epoch), epoch, number)
+
+    def sample(self, examples: Examples, rows: Rows) -> Batch:
+        """Return one batch as the first epoch would change it, made in this process."""
+        return next(replace(self, workers=0).batches(examples, rows, len(rows), "keep", 1))
+
+    def _raw(
+        self, examples: Examples, parts: Sequence[Tensor], epoch: int
+    ) -> Iterator[dict[str, Tensor]] | itertools.repeat[None]:
+        """Return the changed raw rows of each batch, or None for each where raw rows stay as they are."""
+        if not self.images and self.reread is None:
+            return itertools.repeat(None)
+        source, numbers = _RawRows(self, examples, epoch), [part.tolist() for part in parts]
+        return in_order(source.read, numbers, self.workers)
+
+    def _changed(self, batch: Batch, epoch: int) -> Batch:
+        """Return a batch with its prepared rows changed; padded steps stay as they are."""
+        if not self.values:
+            return batch
+        before = batch.inputs[self.name]
+        changed = (before.transpose(1, 2) if self.channels_first else before).clone()
+        ends = [changed.shape[1]] * len(batch) if batch.lengths is None else batch.lengths.tolist()
+        with torch.random.fork_rng(devices=[]):
+            for place, (row, end) in enumerate(zip(batch.rows.tolist(), ends, strict=True)):
+                seed_row(self.seed, epoch, PREPARED, row)
+                for transform in self.values:
+                    changed[place, :end] = transform(changed[place, :end])
+        after = changed.transpose(1, 2).contiguous() if self.channels_first else changed
+        return replace(batch, inputs={**batch.inputs, self.name: after})
+
+    def _mixed(self, batch: Batch, epoch: int, number: int) -> Batch:
+        """Return a batch whose rows are mixed in pairs; class numbers become shares of classes."""
+        if not self.mixing:
+            return batch
+        target = batch.target
+        if not target.is_floating_point():
+            target = nn.functional.one_hot(target, self.classes).float()
+        with torch.random.fork_rng(devices=[]):
+            seed_row(self.seed, epoch, MIXED, number)
+            chosen = int(torch.randint(len(self.mixing), ())) if len(self.mixing) > 1 else 0
+            values, target = self.mixing[chosen](batch.inputs[self.name], target)
+        return replace(batch, inputs={**batch.inputs, self.name: values}, target=target)
+
+
+def seed_row(seed: int, epoch: int, stage: int, number: int) -> None:
+    """Seed torch's global generator on the CPU for one row, or one step, of an epoch."""
+    torch.default_generator.manual_seed(torch_seed(seed, "augmentation", epoch, stage, number))
+
+
+@final
+class _RawRows:
+    """The raw rows of one epoch, read and changed; the work of one process for one batch."""
+
+    def __init__(self, augmentation: Augmentation, examples: Examples, epoch: int) -> None:
+        self.augmentation, self.raw, self.epoch = augmentation, examples.raw, epoch
+
+    def read(self, rows: list[int]) -> dict[str, Tensor]:
+        """Return the raw inputs of rows, channels first."""
+        found = self._gathered(rows)
+        images, name = self.augmentation.images, self.augmentation.name
+        if images:
+            with torch.random.fork_rng(devices=[]):
+                found[name] = torch.stack([self._image(image, row) for image, row in zip(found[name], rows, strict=True)])
+        return found
+
+    def _gathered(self, rows: list[int]) -> dict[str, Tensor]:
+        reread, seed = self.augmentation.reread, self.augmentation.seed
+        if reread is None:
+            return {name: value.gathered(torch.tensor(rows)) for name, value in self.raw.items()}
+        items = [reread(row, torch_seed(seed, "augmentation", self.epoch, ITEM, row)) for row in rows]
+        return {
+            name: torch.cat([value.module.moved(tensor_of(item[name][None])) for item in items])
+            for name, value in self.raw.items()
+        }
+
+    def _image(self, image: Tensor, row: int) -> Tensor:
+        seed_row(self.augmentation.seed, self.epoch, IMAGE, row)
+        changed = image
+        for transform in self.augmentation.images:
+            try:
+                changed = transform(changed)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ConfigError(
+                    f"data.augmentation: {type(transform).__name__} fails on an image {tuple(image.shape)} of "
+                    f"{_dtype(image)}: {first_line(error)}; mend its arguments or leave it out"
+                ) from None
+            if changed.shape != image.shape or changed.dtype != image.dtype:
+                raise ConfigError(
+                    f"data.augmentation: {type(transform).__name__} made {tuple(changed.shape)} of {_dtype(changed)} out of "
+                    f"{tuple(image.shape)} of {_dtype(image)}; valid and test images stay as they are, so expected the same; "
+                    f"change its size, such as RandomCrop({image.shape[-1]}, padding=4)"
+                )
+        return changed
+
+
+def _dtype(values: Tensor) -> str:
+    return str(values.dtype).removeprefix("torch.")
