@@ -18,11 +18,13 @@ from netwright.config.schema import DataConfig
 from netwright.data import cells, sequences, sources, tables
 from netwright.data.arrays import Arrays
 from netwright.data.cells import Markers
+from netwright.data.image_files import ImageFiles
 from netwright.data.places import place_of
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.sources import Reading
 from netwright.data.tables import Origin, Table, TextOptions
 from netwright.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from netwright.pipeline import pictures
 
 Rows = npt.NDArray[np.int64]
 OBJECT = "object:"  # in a resolved config: something from Python that no file can hold
@@ -31,9 +33,12 @@ BRACES = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True)
 class Source:
-    """All rows as read: row numbers of given parts, digest, name, and the target's names where Python objects told them."""
+    """All rows as read: row numbers of given parts, digest, name, and the target's names where Python objects told them.
 
-    raw: Raw
+    Images are not read before the split, because the train rows decide what they become.
+    """
+
+    raw: Raw | ImageFiles
     parts: dict[str, Rows] | None
     digest: str
     name: str
@@ -71,6 +76,11 @@ def read(data: DataConfig, objects: Any = None) -> Source:
         first = objects[0] if isinstance(objects, tuple | list) and objects else objects
         name = f"{OBJECT}{type(first).__module__}.{type(first).__qualname__}"
         return Source(as_rows(data, raw, None), None, sources.digest_raw(raw), name, names)
+    images = pictures.find(data, reading)
+    if images is not None:
+        return Source(
+            *images, images[0].digest(), data.source or " + ".join(filter(None, (data.train, data.valid, data.test)))
+        )
     if data.train is not None:
         files = {name: getattr(data, name) for name in ("train", "valid", "test") if getattr(data, name) is not None}
         pieces = {name: read_rows(data, file) for name, file in files.items()}

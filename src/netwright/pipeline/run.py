@@ -32,7 +32,7 @@ from netwright.model.losses import PerStep
 from netwright.model.own import load_class, make_own, refuse_unnamed
 from netwright.model.task import Task
 from netwright.pipeline import folder as folders
-from netwright.pipeline import windows
+from netwright.pipeline import pictures, windows
 from netwright.pipeline.bench import executing
 from netwright.pipeline.fitting import unseen
 from netwright.pipeline.inputs import Inputs, load, read_target
@@ -81,7 +81,8 @@ class Run:
         """Predict raw rows: labels ``(rows,)``, or values ``(rows,)`` or ``(rows, outputs)`` in the user's units.
 
         Args:
-            rows: A data frame, an array ``(rows, ...)``, a dictionary of arrays, or the path of a file.
+            rows: A data frame, an array ``(rows, ...)``, a dictionary of arrays, the path of a file, or of images: the path
+                of one, of a folder or archive of them, or a list of paths.
         """
         decoded = self.predict_decoded(rows)
         outcome = self.program.outcome
@@ -109,6 +110,9 @@ class Run:
         if isinstance(rows, Table | Arrays | Sequences):
             return rows
         data = self.config.data
+        images = pictures.find_one(data, reading_of(data), rows, labelled=False) if data.image_mode is not None else None
+        if images is not None:
+            return pictures.decoded(images, data)
         if isinstance(rows, str | Path):
             path = str(rows)
             text = Path(path).suffix.lower() in (".csv", ".tsv", ".txt", ".data", ".dat")
@@ -137,10 +141,10 @@ class Run:
         return sources.with_columns(reading, features if count == len(features) else names)
 
     def prediction_table(self, rows: Any) -> dict[str, Any]:
-        """Return the columns of a prediction file for raw rows, in their order; rows of steps are named first."""
+        """Return the columns of a prediction file for raw rows, in their order; images and rows of steps are named first."""
         outcome, raw = self.program.outcome, self.read_rows(rows)
         found = prediction_columns(self.predict_decoded(raw), outcome.names, outcome.classes, outcome.probabilities)
-        named = self.row_columns(raw, np.arange(raw.rows)) if isinstance(raw, Sequences) else {}
+        named = self.row_columns(raw, np.arange(raw.rows)) if isinstance(raw, Sequences) else _file_column(raw)
         return {**named, **found}
 
     def row_columns(self, raw: Raw, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -150,7 +154,7 @@ class Run:
         prediction per step ``step`` counts from 0 inside the row.
         """
         if not isinstance(raw, Sequences):
-            return {"row": rows}
+            return {"row": rows, **{name: [values[row] for row in rows] for name, values in _file_column(raw).items()}}
         if self.program.per_step:
             lengths = raw.lengths[rows]
             return {"row": np.repeat(rows, lengths), "step": step_numbers(np.zeros_like(lengths), lengths)}
@@ -159,10 +163,12 @@ class Run:
         return {"row": rows}
 
     def remarks(self, rows: Raw) -> list[str]:
-        """Return what a user should know about rows to predict: unknown categories, columns not used."""
+        """Return what a user should know about rows to predict: unknown categories, columns not used, images changed."""
         encoder = self.program.preparation.encoder
         table = rows.steps if isinstance(rows, Sequences) else rows
-        if encoder is None or not isinstance(table, Table):
+        if isinstance(table, Arrays):
+            return list(table.notes)
+        if encoder is None:
             return []
         known = {column.name for column in encoder.columns} | set(self.program.outcome.names)
         extra = [name for name in table.names if name not in known]
@@ -213,6 +219,10 @@ class Run:
     def _labelled(self, data: Any) -> tuple[Raw, targets.Target, str]:
         """Return labelled rows that the run has not seen, their target and digest."""
         settings, outcome = self.config.data, self.program.outcome
+        images = pictures.find_one(settings, reading_of(settings), data) if settings.image_mode is not None else None
+        if images is not None:
+            target = read_target(settings, images.about, list(outcome.names), outcome.task, outcome.classes or None)
+            return pictures.decoded(images, settings), target, images.digest()
         if isinstance(data, str | Path):
             raw, digest = read_rows(settings, str(data)), digest_of(settings, str(data))
         else:
@@ -300,6 +310,12 @@ class Run:
         path = self.folder / folders.REPORT
         files.write_text(path, render_report(self.folder))
         return path
+
+
+def _file_column(raw: Table | Arrays) -> dict[str, list[str]]:
+    """Return the column that names the file of each row, where rows have one each."""
+    files = [name for origin in raw.origins for name in origin.files]
+    return {"file": files} if files else {}
 
 
 def _true_columns(target: targets.Target, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
