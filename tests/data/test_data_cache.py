@@ -30,20 +30,20 @@ def test_a_small_array_stays_in_memory_and_asks_for_no_key(tmp_path: Path) -> No
 def test_above_a_quarter_of_the_memory_it_is_a_file_that_cannot_be_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "memory", lambda: 20)
+    monkeypatch.setattr(cache, "free_memory", lambda: 20)
     assert not isinstance(cache.filled((5,), "uint8", fill, lambda: KEY, str(tmp_path))[0], np.memmap)
     values, notes = cache.filled((6,), "uint8", fill, lambda: KEY, str(tmp_path))
     assert values.tolist() == [0, 1, 2, 3, 4, 5]
     assert not values.flags.writeable
     assert [path.name for path in tmp_path.iterdir()] == ["0123456789abcdef" * 2 + ".npy"]
+    (file,) = tmp_path.iterdir()
     assert notes == [
-        f"0.0 GB are more than a quarter of the memory and lie in {tmp_path / ('0123456789abcdef' * 2)}.npy; delete it when you "
-        "need the room"
+        f"0.0 GB are more than a quarter of the free memory and lie in {file}; delete it when you need the room"
     ]
 
 
 def test_a_file_is_found_again_and_made_anew_where_it_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "memory", lambda: 0)
+    monkeypatch.setattr(cache, "free_memory", lambda: 0)
     cache.filled((6,), "uint8", fill, lambda: KEY, str(tmp_path))
     cache.filled((6,), "uint8", unasked, lambda: KEY, str(tmp_path))
     (file,) = tmp_path.iterdir()
@@ -54,16 +54,12 @@ def test_a_file_is_found_again_and_made_anew_where_it_is_damaged(tmp_path: Path,
 
 
 def test_the_file_lies_in_the_working_folder_unless_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "memory", lambda: 0)
+    monkeypatch.setattr(cache, "free_memory", lambda: 0)
     monkeypatch.chdir(tmp_path)
     cache.filled((6,), "uint8", fill, lambda: KEY, None)
     assert [path.parent.name for path in tmp_path.rglob("*.npy")] == [".netwright-cache"]
 
 
-def test_a_container_bounds_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    physical = cache.memory()
-    assert physical > 2**27
-    monkeypatch.setattr(cache, "MEMORY_LIMIT", tmp_path / "memory.max")
-    for text, expected in (("1000\n", 1000), ("max\n", None)):
-        (tmp_path / "memory.max").write_text(text)
-        assert cache.memory() == expected or (expected is None and cache.memory() >= physical)
+def test_where_the_system_does_not_tell_eight_gigabytes_are_taken_for_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "free_memory", lambda: None)
+    assert not isinstance(cache.filled((6,), "uint8", fill, unasked, None)[0], np.memmap)

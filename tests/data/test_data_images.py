@@ -275,6 +275,17 @@ def test_an_image_of_too_many_pixels_is_refused_from_its_head(tmp_path: Path) ->
             scan(of_paths([tmp_path / "bomb.png"]).files)
 
 
+def test_a_damaged_tiff_file_prints_nothing_of_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    path = saved(tmp_path, Image.fromarray(noise), "a.tif", compression="tiff_lzw")
+    content = bytearray(path.read_bytes())
+    content[600:700] = b"\xff" * 100
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.tif: "):
+        decode(of_paths([path]), None, None, None, None)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_32_bits_without_a_scale_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, Image.fromarray(GREYS.astype(np.float32)), "a.tif")
     with pytest.raises(DataError, match=r"a\.tif: 32 bits per pixel without a known scale; convert it"):
@@ -291,7 +302,7 @@ def test_a_missing_pillow_is_told_in_one_line(tmp_path: Path, monkeypatch: pytes
 def test_what_is_too_large_for_memory_is_decoded_once_into_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = several(tmp_path, "grey png", "colour png", "palette")
     inside = decode(found, None, None, None, None).inputs["images"]
-    monkeypatch.setattr(cache, "memory", lambda: 100)
+    monkeypatch.setattr(cache, "free_memory", lambda: 100)
     mapped = decode(found, None, None, None, str(tmp_path / "kept"))
     assert isinstance(mapped.inputs["images"], np.memmap)
     np.testing.assert_array_equal(mapped.inputs["images"], inside)
@@ -303,7 +314,7 @@ def test_what_is_too_large_for_memory_is_decoded_once_into_a_file(tmp_path: Path
 
 
 def test_a_changed_image_is_decoded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "memory", lambda: 100)
+    monkeypatch.setattr(cache, "free_memory", lambda: 100)
     found = several(tmp_path, "grey png")
     decode(found, None, None, None, str(tmp_path / "kept"))
     Image.fromarray(255 - GREYS).save(tmp_path / "grey.png")
@@ -312,7 +323,7 @@ def test_a_changed_image_is_decoded_anew(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_damaged_image_leaves_nothing_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "memory", lambda: 100)
+    monkeypatch.setattr(cache, "free_memory", lambda: 100)
     with pytest.raises(DataError, match=r"cut\.png"):
         decode(of_paths(damaged(tmp_path)[:1]), None, None, None, str(tmp_path / "kept"))
     assert list((tmp_path / "kept").iterdir()) == []

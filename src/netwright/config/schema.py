@@ -144,7 +144,8 @@ class DataConfig(Section):
     )
     cache: str | None = Field(
         None,
-        description="Folder for images that, decoded, take more than a quarter of the memory; default .netwright-cache here.",
+        description="Folder for what is prepared once and mapped, such as images that take more than a quarter of the free "
+        "memory; default .netwright-cache here.",
     )
     layout: Layout | None = Field(None, description="What the axes of arrays mean; NHW and NDHW get a channel.")
     split: SplitConfig = SplitConfig()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,29 +9,17 @@ import numpy as np
 
 from netwright import files
 from netwright.data.arrays import Array
+from netwright.data.memory import free_memory
 
 FOLDER = ".netwright-cache"  # beside runs/, where the user already lets this program write
-IN_MEMORY = 0.25  # of the memory that one array may take
-MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
+IN_MEMORY = 0.25  # of the free memory that one array may take
 UNKNOWN_MEMORY = 8 * 2**30  # bytes, where the system does not tell
-
-
-def memory() -> int:
-    """Return the bytes of memory that this process may count on: the computer's, or its container's."""
-    try:
-        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return UNKNOWN_MEMORY
-    try:
-        return min(physical, int(MEMORY_LIMIT.read_text(encoding="ascii")))
-    except (OSError, ValueError):
-        return physical
 
 
 def filled(
     shape: tuple[int, ...], dtype: str, fill: Callable[[Array], None], key: Callable[[], str], folder: str | None
 ) -> tuple[Array, list[str]]:
-    """Return an array in memory, or above a quarter of the memory a read-only one mapped from a file of the cache.
+    """Return an array in memory, or above a quarter of the free memory a read-only one mapped from a file of the cache.
 
     Args:
         shape: Of the array.
@@ -48,7 +35,8 @@ def filled(
         ResourceError: The disk is full or cannot be written.
     """
     size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
-    if size <= IN_MEMORY * memory():
+    free = free_memory()
+    if size <= IN_MEMORY * (UNKNOWN_MEMORY if free is None else free):
         values: Array = np.empty(shape, dtype)
         fill(values)
         return values, []
@@ -59,7 +47,9 @@ def filled(
             fill(new)
             del new  # Windows renames no file that is still mapped
         kept = np.load(path, mmap_mode="r")
-    note = f"{size / 1e9:.1f} GB are more than a quarter of the memory and lie in {path}; delete it when you need the room"
+    note = (
+        f"{size / 1e9:.1f} GB are more than a quarter of the free memory and lie in {path}; delete it when you need the room"
+    )
     return kept, [note]
 
 

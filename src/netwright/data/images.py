@@ -129,7 +129,7 @@ def decode(
         train: The rows that decide what is not set, int64; None for all.
         mode: ``grey``, ``rgb`` or ``grey16``, or None.
         size: Height and width, or None.
-        folder: Of the cache, where the array is larger than a quarter of the memory.
+        folder: Of the cache, where the array is larger than a quarter of the free memory.
 
     Returns:
         ``images`` as uint8 (float32 for grey16) ``(rows, height, width)`` or ``(rows, height, width, 3)``, with remarks.
@@ -332,9 +332,30 @@ def _each(work: Callable[[int], Any], files: Sequence[Place]) -> tuple[list[Any]
     def block(start: int) -> list[Any]:
         return [guarded(row) for row in range(start, min(start + BLOCK, len(files)))]
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+    quiet = any(ENDINGS.get(file.suffix) == "TIFF" for file in files)
+    with (
+        warnings.catch_warnings(),
+        _libtiff_silent(quiet),
+        ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool,
+    ):
         warnings.simplefilter("ignore")  # of odd but readable files
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         found = [result for part in pool.map(block, range(0, len(files), BLOCK)) for result in part]
     damaged = {row: result.reason for row, result in enumerate(found) if isinstance(result, _Damage)}
     return [result for result in found if not isinstance(result, _Damage)], damaged
+
+
+@contextmanager
+def _libtiff_silent(wanted: bool) -> Iterator[None]:
+    """Drop what the C library of TIFF files prints to the error stream on its own; its errors come back as exceptions."""
+    if not wanted:
+        yield
+        return
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)

@@ -82,6 +82,11 @@ def find_one(data: DataConfig, reading: Reading, rows: Any, labelled: bool = Tru
     return pieces["all"]
 
 
+def find_for_run(data: DataConfig, reading: Reading, rows: Any, labelled: bool) -> ImageFiles | None:
+    """Return the images that a finished run shall read; None where it was not trained on images, or rows are none."""
+    return None if data.image_mode is None else find_one(data, reading, rows, labelled)
+
+
 def decoded(found: ImageFiles, data: DataConfig, train: Rows | None = None) -> Arrays:
     """Read images as the settings say; what these leave open the train rows decide.
 
