@@ -189,18 +189,19 @@ def test_images_of_one_size_keep_it_and_others_are_stretched_to_the_median_with_
         form, notes = form_of([Header("L", one) for one in sizes], None, None)
         return form.size, len(notes)
 
-    assert size((300, 400), (300, 400)) == ((300, 400), 0)
+    assert size((256, 200), (256, 200)) == ((256, 200), 0)
+    assert size((300, 400), (300, 400)) == ((96, 128), 1)
     assert size((20, 30), (40, 50), (60, 70)) == ((40, 50), 1)
     assert size((600, 300), (800, 400), (1000, 500)) == ((128, 64), 1)
     assert form_of([Header("L", (5, 5)), Header("L", (9, 9))], "rgb", [7, 3]) == (ImageForm("rgb", (7, 3)), [])
 
 
 def test_the_note_on_sizes_says_what_came_and_what_is_done() -> None:
+    rule = "the median of the train images with at most 128 on the longer side; data.image_size sets another"
     _, notes = form_of([Header("L", (10, 30)), Header("L", (20, 10))], None, None)
-    assert notes == [
-        "images of 10 x 10 to 20 x 30 pixels (height x width) are stretched to 15 x 20, the median of the train images with at "
-        "most 128 on the longer side; data.image_size sets another"
-    ]
+    assert notes == [f"images of 10 x 10 to 20 x 30 pixels (height x width) are stretched to 15 x 20, {rule}"]
+    _, notes = form_of([Header("L", (3000, 4000))], None, None)
+    assert notes == [f"images of 3000 x 4000 pixels (height x width) are stretched to 96 x 128, {rule}"]
 
 
 def test_only_train_rows_decide_and_the_rest_follows(tmp_path: Path) -> None:

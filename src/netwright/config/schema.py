@@ -136,8 +136,8 @@ class DataConfig(Section):
     )
     image_size: list[int] | None = Field(
         None,
-        description="[height, width] that images are stretched to; left out, their own, or where they differ the median of "
-        "the train images with at most 128 on the longer side.",
+        description="[height, width] that images are stretched to; left out, their own where all have one up to 256, else the "
+        "median of the train images with at most 128 on the longer side.",
     )
     bad_images: Literal["error", "skip"] = Field(
         "error", description="What a damaged image does: exit 3, or left out and counted, at most 1 in 100."

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Rows = npt.NDArray[np.int64]
-LONGEST_SIDE = 128  # of images that differ in size, unless a size is set
+KEPT_SIDE = 256  # images of one size up to this keep it
+LONGEST_SIDE = 128  # of all others, unless a size is set
 MOST_BAD = 0.01  # share of damaged images that may be left out
 MOST_THREADS = 8
 BLOCK = 64  # files that a thread reads at a time
@@ -107,13 +108,13 @@ def form_of(headers: Sequence[Header], mode: str | None, size: Sequence[int] | N
         return ImageForm(mode, (size[0], size[1])), []
     sizes = np.asarray([header.size for header in headers])
     middle = np.median(sizes, axis=0)
-    if (sizes == sizes[0]).all():
+    small, large = (f"{side[0]} x {side[1]}" for side in (sizes.min(axis=0).tolist(), sizes.max(axis=0).tolist()))
+    if small == large and middle.max() <= KEPT_SIDE:
         return ImageForm(mode, (int(middle[0]), int(middle[1]))), []
     middle = middle * min(1.0, LONGEST_SIDE / middle.max())
     height, width = (max(1, round(float(side))) for side in middle)
-    small, large = sizes.min(axis=0).tolist(), sizes.max(axis=0).tolist()
     note = (
-        f"images of {small[0]} x {small[1]} to {large[0]} x {large[1]} pixels (height x width) are stretched to {height} x "
+        f"images of {small if small == large else f'{small} to {large}'} pixels (height x width) are stretched to {height} x "
         f"{width}, the median of the train images with at most {LONGEST_SIDE} on the longer side; data.image_size sets another"
     )
     return ImageForm(mode, (height, width)), [note]
