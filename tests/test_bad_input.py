@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import pickle
 import shlex
 import shutil
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +22,12 @@ import pyarrow.parquet
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from netwright.cli import main
+from netwright.data.places import printable
 
-Content = str | bytes | None  # None: a folder
+Content = str | bytes | Path | None  # a path: a link to it; None: a folder
 Row = tuple[Mapping[str, Content], str, int, tuple[str, ...]]  # files, arguments, exit code, words of the line
 
 HEADER = "length,width,colour,kind"
@@ -487,6 +493,111 @@ ARRAYS: dict[str, Row] = {
     ),
 }  # fmt: skip
 
+
+def image(seed: int, form: str = "PNG") -> bytes:
+    """A picture of noise, which packing makes no smaller."""
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (24, 24), np.uint8)).save(stream, form)
+    return stream.getvalue()
+
+
+def zipped(files: Mapping[str, Content]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in files.items():
+            assert isinstance(content, bytes | str)
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def bomb(side: int) -> bytes:
+    """The head of a PNG file of ``side`` x ``side`` pixels, and no pixels."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    length, check = struct.pack(">I", 13), struct.pack(">I", zlib.crc32(head))
+    return b"\x89PNG\r\n\x1a\n" + length + head + check + struct.pack(">I", 0) + b"IDAT" + b"\0" * 8
+
+
+PICTURES: dict[str, Content] = {f"d/{'ab'[row % 2]}/{row:02}.png": image(row) for row in range(20)}
+NAMED: dict[str, Content] = {name.replace("d/", ""): content for name, content in PICTURES.items()}
+PATHS = "file,y\n" + "".join(f"{name},{row % 2}\n" for row, name in enumerate(NAMED))
+ODD = {
+    "a new line": "x\ny",
+    "a quote": 'x"y',
+    "a mark of direction": "x\u200fy",
+    "bytes that are no UTF-8": os.fsdecode(b"x\xff"),
+}
+IMAGES: dict[str, Row] = {
+    "an image that was cut off": (
+        {**PICTURES, "d/b/41.png": image(41)[:300]}, "train d", 3, ("d/b/41.png: ", "truncated", "bad_images"),
+    ),
+    "an empty image": ({**PICTURES, "d/b/41.png": b""}, "train d", 3, ("d/b/41.png: 0 bytes",)),
+    "an image that is none": ({**PICTURES, "d/b/41.png": "text"}, "train d", 3, ("d/b/41.png: no image",)),
+    "an image of another ending": (
+        {**PICTURES, "d/b/41.jpg": image(41)}, "train d", 3, ("d/b/41.jpg: its content is PNG", "'.jpg'"),
+    ),
+    "three damaged images": (
+        {**PICTURES, "d/a/41.png": image(41)[:300], "d/b/42.png": b"", "d/b/43.jpg": image(43)},
+        "train d", 3, ("d/a/41.png: ", "3 of 23 images are damaged"),
+    ),
+    "more damaged images than may be left out": (
+        {**PICTURES, "d/b/41.png": b""}, "train d --set data.bad_images=skip", 3, ("d/b/41.png: 0 bytes", "more than 1%"),
+    ),
+    "a damaged image of an archive": (
+        {"d.zip": zipped({**NAMED, "b/41.png": image(41)[:300]})}, "train d.zip", 3, ("d.zip/b/41.png: ", "truncated"),
+    ),
+    "an image of too many pixels": (
+        {**PICTURES, "d/b/41.png": bomb(60_000)}, "train d", 8, ("d/b/41.png: 3600000000 pixels", "at most"),
+    ),
+    "an image of twice as many pixels as are read": (
+        {**PICTURES, "d/b/41.png": bomb(10_000)}, "train d", 8, ("d/b/41.png: 100000000 pixels", "at most"),
+    ),
+    "an image of too many pixels where damage is skipped": (
+        {**PICTURES, "d/b/41.png": bomb(60_000)},
+        "train d --set data.bad_images=skip", 8, ("d/b/41.png: 3600000000 pixels",),
+    ),
+    "an empty class folder": ({**PICTURES, "d/c": None}, "train d", 3, ("d/c: no images", "remove the folder")),
+    "a class folder without images": ({**PICTURES, "d/c/.DS_Store": "x"}, "train d", 3, ("d/c: no images",)),
+    "one class folder": ({"d/a/1.png": image(1), "d/a/2.png": image(2)}, "train d", 3, ("one class only", "'a', 2 rows")),
+    "no class folders": ({"d/1.png": image(1)}, "train d", 3, ("d: no class folders", "data.images")),
+    "an image to train on": ({"1.png": image(1)}, "train 1.png", 3, ("1.png: one image came",)),
+    "test images without train images": ({"d/test/a/1.png": image(1)}, "train d", 3, ("folders test came", "train")),
+    "a class of the test images alone": (
+        {**{name.replace("d/", "d/train/"): content for name, content in PICTURES.items()}, "d/test/c/1.png": image(1)},
+        "train d", 3, ("d/test/c/1.png: ", "'c'"),
+    ),
+    "a link out of the folder": (
+        {**PICTURES, "out.png": image(1), "d/b/41.png": Path("../../out.png")}, "train d", 8, ("d/b/41.png: a link out of",),
+    ),
+    "a folder that is a link out": ({**PICTURES, "out/1.png": image(1), "d/c": Path("../out")}, "train d", 8, ("d/c: a link",)),
+    "a link to the folder above": ({**PICTURES, "d/b/c": Path("..")}, "train d", 3, ("d/b/c: a link back to",)),
+    "a link to itself": ({**PICTURES, "d/b/c.png": Path("c.png")}, "train d", 3, ("d/b/c.png: a link that leads nowhere",)),
+    **{
+        f"a damaged image whose name holds {what}": (
+            {**PICTURES, f"d/b/{name}.png": b""}, "train d", 3, (f"d/b/{printable(name)}.png: 0 bytes",),
+        )
+        for what, name in ODD.items()
+    },
+    "a size that is none": (PICTURES, "train d --set data.image_size=[0,3]", 2, ("data.image_size", "[0, 3]")),
+    "a mode that is none": (PICTURES, "train d --set data.image_mode=gray", 2, ("data.image_mode", "'gray'", "grey")),
+    "a window over images": (PICTURES, "train d --set data.window=3", 2, ("data.window", "images came")),
+    "axes that images have not": (PICTURES, "train d --set data.layout=NCHW", 2, ("data.layout", "NCHW", "NHW")),
+    "no column of paths": (
+        {**NAMED, "t.csv": PATHS}, "train t.csv --target y --set data.images=path", 3, ("t.csv", "'path'", "file, y"),
+    ),
+    "a path without a file": (
+        {**NAMED, "t.csv": PATHS.replace("b/03", "b/99")},
+        "train t.csv --target y --set data.images=file", 3, ("t.csv:5:", "'file'", "'b/99.png'"),
+    ),
+    "a path out of the folder": (
+        {**NAMED, "t.csv": PATHS.replace("b/03", "../03")},
+        "train t.csv --target y --set data.images=file", 8, ("t.csv:5:", "'../03.png'", "leads out"),
+    ),
+    "a missing label of an image": (
+        {**NAMED, "t.csv": PATHS.replace("b/03.png,1", "b/03.png,")},
+        "train t.csv --target y --set data.images=file", 3, ("t.csv:5:", "'y'", "missing"),
+    ),
+}  # fmt: skip
+
 PLACE: dict[str, Row] = {
     "a run folder that exists": (
         {**T, "mine": None}, "train t.csv --target kind --run-dir mine", 7, ("mine", "exists already"),
@@ -522,6 +633,8 @@ def write(folder: Path, files: Mapping[str, Content]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if content is None:
             path.mkdir()
+        elif isinstance(content, Path):
+            path.symlink_to(content)
         else:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
 
@@ -540,7 +653,7 @@ def refused(folder: Path, arguments: str, code: int, words: tuple[str, ...], cap
     assert snapshot(folder) == before
 
 
-ROWS = {"config": CONFIG, "network": NETWORK, "data": DATA, "arrays": ARRAYS, "place": PLACE}
+ROWS = {"config": CONFIG, "network": NETWORK, "data": DATA, "arrays": ARRAYS, "images": IMAGES, "place": PLACE}
 
 
 @pytest.mark.parametrize(("part", "name"), [(part, name) for part, rows in ROWS.items() for name in rows])
@@ -568,15 +681,16 @@ def test_a_device_that_is_not_there_is_refused(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with three small runs: of a table, of an own class, and of an array with its labels beside it."""
+    """A folder with four small runs: of a table, of an own class, of an array with its labels beside it, of images."""
     folder = tmp_path_factory.mktemp("trained")
-    write(folder, {**own(NET), "x.npy": npy(X), "labels.npy": npy(Y)})
+    write(folder, {**own(NET), "x.npy": npy(X), "labels.npy": npy(Y), **PICTURES})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for arguments in (
             "train t.csv --target kind --run-dir table",
             "train c.toml --code net.py --run-dir own",
             "train x.npy --target labels.npy --run-dir array",
+            "train d --run-dir images",
         ):
             with pytest.raises(SystemExit) as stop:
                 main([*shlex.split(arguments), "--no-test", "--set", "training.epochs=1"])
@@ -624,6 +738,19 @@ RUNS: dict[str, tuple[str, Mapping[str, Content | Callable[[Path], bytes]], str,
     "the parts of a training file": (
         "array", {"u.npz": npz(X_train=X, X_test=X)}, "predict run u.npz", 3, ("u.npz", "X_test", "save the rows to predict as X"),
     ),
+    "a damaged image": (
+        "images", {"u/1.png": image(1), "u/2.png": image(2)[:300]}, "predict run u", 3, ("u/2.png: ", "truncated"),
+    ),
+    "an image of too many pixels": ("images", {"1.png": bomb(60_000)}, "predict run 1.png", 8, ("1.png: 3600000000 pixels",)),
+    "an image that is not there": ("images", {}, "predict run gone.png", 3, ("gone.png", "no such file")),
+    "a folder without images": ("images", {"u/t.txt": "x"}, "predict run u", 3, ("u: a folder came",)),
+    "an archive that is none": ("images", {"u.zip": "x"}, "predict run u.zip", 3, ("u.zip", "zip archive")),
+    "test images of an unknown class": (
+        "images", {"u/a/1.png": image(1), "u/c/2.png": image(2)}, "test run u", 3, ("u/c/2.png: ", "'c'", "a, b"),
+    ),
+    "test images without classes": ("images", {"u/1.png": image(1)}, "test run u", 3, ("u: no class folders",)),
+    "images for a table": ("table", {"u/1.png": image(1)}, "predict run u", 3, ("u: a folder came",)),
+    "a table for images": ("images", T, "predict run t.csv", 3, ("t.csv", "a table came", "arrays")),
     "a single number": ("array", {"u.npy": npy(np.array(3.5))}, "predict run u.npy", 3, ("u.npy",)),
     "a pickled array": ("array", {"u.npy": npy(np.array([Canary()]))}, "predict run u.npy", 8, ("u.npy", "pickled")),
     "predictions of an unknown ending": ("table", T, "predict run t.csv -o p.xyz", 2, ("p.xyz", "'.xyz'", ".csv")),

@@ -329,3 +329,23 @@ def test_streams_touch_no_global_generator() -> None:
     torch_seed(0, "training")
     assert np.random.get_state()[1].tolist() == numpy_before
     assert torch.get_rng_state().tolist() == torch_before
+
+
+def test_an_array_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "in" / "a.npy"
+    with files.born_array(path, (3, 2), "uint8") as values:
+        values[:] = 7
+        assert not path.exists()
+    np.testing.assert_array_equal(np.load(path, mmap_mode="r"), np.full((3, 2), 7, np.uint8))
+    with pytest.raises(KeyboardInterrupt), files.born_array(tmp_path / "in" / "b.npy", (3, 2), "uint8"):
+        raise KeyboardInterrupt
+    assert [file.name for file in path.parent.iterdir()] == ["a.npy"]
+
+
+def test_an_array_for_which_the_disk_has_no_room_is_refused_before_it_is_filled(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ResourceError, match=r"a\.npy: cannot be written"),
+        files.born_array(tmp_path / "a.npy", (2**55,), "uint8"),
+    ):
+        raise AssertionError("the block was entered")
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ rename of a folder prepared beside it. A full or read-only disk ends as `Resourc
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, final
+
+import numpy as np
+import numpy.typing as npt
 
 from netwright.errors import FolderInUseError, ResourceError
 
@@ -126,6 +130,50 @@ def born(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def born_array(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[npt.NDArray[Any]]:
+    """Prepare a mapped .npy file beside ``path`` and let it appear by one rename when the block ends well.
+
+    Args:
+        path: Where the file shall stand; its folder is made where it is missing.
+        shape: Of the array.
+        dtype: Of the array, such as ``uint8``.
+
+    Yields:
+        The array to fill; what is written into it goes to the disk, not into memory.
+
+    Raises:
+        ResourceError: There is no room on the disk; it is taken before the block starts.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with _disk_errors(path):
+            values = np.lib.format.open_memmap(temporary, "w+", np.dtype(dtype), shape)
+            _take_room(temporary)
+        yield values
+        with _disk_errors(path):
+            values.flush()
+            del values  # a mapped file cannot be renamed on Windows
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _take_room(path: Path) -> None:
+    """Take the blocks of a file with holes: a full disk would end a write into its map by a signal."""
+    with path.open("rb+") as stream:
+        size = path.stat().st_size
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, size)
+        elif shutil.disk_usage(path.parent).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @final

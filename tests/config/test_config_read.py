@@ -34,7 +34,7 @@ def problems(tree: dict[str, Any]) -> list[str]:
     ("tree", "message"),
     [
         ({"trainig": {}}, "trainig: unknown key; did you mean training?"),
-        ({"data": {"bath_size": 3}}, "data.bath_size: unknown key; did you mean batch_size?"),
+        ({"data": {"bath_size": 3}}, "data.bath_size: unknown key; did you mean batch_size or image_size?"),
         ({"data": {"split": {"sed": 1}}}, "data.split.sed: unknown key; did you mean seed?"),
         ({"data": {"preparation": {"number": "none"}}}, "data.preparation.number: unknown key; did you mean numbers?"),
         (

@@ -19,6 +19,7 @@ Kind = Literal["number", "category", "boolean", "date", "identifier", "ignore"]
 Layout = Literal["NC", "NT", "NTC", "NCT", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC"]
 Share = Annotated[float, Field(ge=0, lt=1)] | Annotated[int, Field(ge=0)]
 Names = str | list[str]
+LONGEST_SIDE = 8192  # of an image, in pixels
 
 
 def _one_in_a_list(value: Any) -> Any:
@@ -83,7 +84,11 @@ class PreparationConfig(Section):
 class DataConfig(Section):
     """Where the rows come from and how they are read."""
 
-    source: str | None = Field(None, description="A file (csv, tsv, txt, jsonl, parquet, npz, npy, idx) or sklearn:NAME.")
+    source: str | None = Field(
+        None,
+        description="A file (csv, tsv, txt, jsonl, parquet, npz, npy, idx), a folder or zip of images "
+        "(train|valid|test/CLASS/..., or CLASS/...), or sklearn:NAME.",
+    )
     train: str | None = Field(None, description="A file of train rows, instead of `source`.")
     valid: str | None = Field(None, description="A file of validation rows.")
     test: str | None = Field(None, description="A file of test rows.")
@@ -121,6 +126,27 @@ class DataConfig(Section):
     )
     join: str | None = Field(None, description="A further table, joined by the columns that both have.")
     rungs: list[int] | None = Field(None, description="Written by netwright: the lengths that sequences are padded to.")
+    images: str | None = Field(
+        None, description="Rows are images: the table's column of their paths, taken from the folder (or zip) of the table."
+    )
+    image_mode: Literal["grey", "rgb", "grey16"] | None = Field(
+        None,
+        description="What images become: grey where all train images are; grey16, float32 from 0 to 255 that keeps 16 bits, "
+        "where one of them has 16 bits; else rgb.",
+    )
+    image_size: list[int] | None = Field(
+        None,
+        description="[height, width] that images are stretched to; left out, their own where all have one up to 256, else the "
+        "median of the train images with at most 128 on the longer side.",
+    )
+    bad_images: Literal["error", "skip"] = Field(
+        "error", description="What a damaged image does: exit 3, or left out and counted, at most 1 in 100."
+    )
+    cache: str | None = Field(
+        None,
+        description="Folder for what is prepared once and mapped, such as images that take more than a quarter of the free "
+        "memory; default .netwright-cache here.",
+    )
     layout: Layout | None = Field(None, description="What the axes of arrays mean; NHW and NDHW get a channel.")
     split: SplitConfig = SplitConfig()
     preparation: PreparationConfig | Literal["none"] = PreparationConfig()
@@ -152,6 +178,15 @@ class DataConfig(Section):
     def _one_text(cls, value: Any) -> Any:
         """Read one text, ``RandomHorizontalFlip(), RandomCrop(28, padding=4)``, as the list of its transforms."""
         return layer_texts(value, "data.augmentation") if isinstance(value, str) else value
+
+    @field_validator("image_size")
+    @classmethod
+    def _height_and_width(cls, value: list[int] | None) -> list[int] | None:
+        if value is not None and (len(value) != 2 or not all(1 <= side <= LONGEST_SIDE for side in value)):
+            raise ValueError(
+                f"{shown(value)} came; expected [height, width] from 1 to {LONGEST_SIDE}; write for instance [64, 64]"
+            )
+        return value
 
     @field_validator("delimiter")
     @classmethod

@@ -45,10 +45,7 @@ class Place:
 
     def __str__(self) -> str:
         """Return how messages name the place; characters that would break a line are escaped."""
-        inside = f"{self.archive}/{self.path}".rstrip("/") if self.archive is not None else self.address + self.path
-        return "".join(
-            letter if letter.isprintable() else letter.encode("unicode_escape", "replace").decode() for letter in inside
-        )
+        return printable(f"{self.archive}/{self.path}".rstrip("/") if self.archive is not None else self.address + self.path)
 
     @property
     def name(self) -> str:
@@ -95,11 +92,15 @@ class Place:
             return any(member.startswith(inside) for member in _opened(self.archive)[1])
         return bool(self.system.isdir(self.path))
 
-    def children(self) -> list[Place]:
+    def children(self, root: Path | None = None) -> list[Place]:
         """Return what lies in this folder, by name; files of file managers and hidden ones are left out.
 
+        Args:
+            root: The folder that links may not lead out of; default this folder.
+
         Raises:
-            SafetyError: A link that leads out of the folder.
+            DataError: A link that leads nowhere.
+            SafetyError: A link that leads out of the root.
         """
         if self.local is not None:
             names = [entry.name for entry in os.scandir(self.local)]
@@ -111,14 +112,26 @@ class Place:
             names = [posixpath.basename(str(entry).rstrip("/")) for entry in self.system.ls(self.path, detail=False)]
         found = [self.child(name) for name in sorted(names) if not name.startswith(".") and name not in STRAY]
         for place in found:
-            _refuse_leaving(place, self)
+            _refuse_leaving(place, root or self.local)
         return found
 
-    def walk(self) -> Iterator[Place]:
-        """Yield every file below this folder, by path."""
-        for place in self.children():
-            if place.is_dir():
-                yield from place.walk()
+    def walk(self, above: tuple[Path, ...] = ()) -> Iterator[Place]:
+        """Yield every file below this folder, by path.
+
+        Args:
+            above: The folders it lies in, resolved, from the one that links may not lead out of.
+
+        Raises:
+            DataError: A link that leads back to a folder it lies in, or nowhere.
+            SafetyError: A link that leads out.
+        """
+        if self.local is not None:
+            above = (*above, self.local.resolve())
+            if above[-1] in above[:-1]:
+                raise DataError(f"{self}: a link back to {above[-1]} came; expected folders that end; remove it")
+        for place in self.children(above[0] if above else None):
+            if not place.is_file() and place.is_dir():
+                yield from place.walk(above)
             else:
                 yield place
 
@@ -263,18 +276,25 @@ def _files(archive: Path, opened: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
     return found
 
 
-def _refuse_leaving(place: Place, folder: Place) -> None:
+def _refuse_leaving(place: Place, folder: Path | None) -> None:
     """Refuse a link that leads out of a folder."""
-    if place.local is None or folder.local is None or not place.local.is_symlink():
+    if place.local is None or folder is None or not place.local.is_symlink():
         return
     try:
-        inside = place.local.resolve(strict=True).is_relative_to(folder.local.resolve())
+        inside = place.local.resolve(strict=True).is_relative_to(folder.resolve())
     except (OSError, RuntimeError):
         raise DataError(f"{place}: a link that leads nowhere came; expected a file or folder; remove it") from None
     if not inside:
         raise SafetyError(
-            f"{place}: a link out of {folder} came; expected files inside it; copy the file or remove the link"
+            f"{place}: a link out of {printable(str(folder))} came; expected files inside it; copy the file or remove the link"
         )
+
+
+def printable(text: str) -> str:
+    """Return a text in which characters that would break a line, or that no encoding holds, are escaped."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "replace").decode() for letter in text
+    )
 
 
 def reason_of(error: BaseException) -> str:

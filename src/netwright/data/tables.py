@@ -38,15 +38,21 @@ class TextOptions:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a run of rows came from: a name, its number of rows, and the text file for line numbers."""
+    """Where a run of rows came from: a name, its number of rows, and the text file for line numbers.
+
+    ``files`` names the file of each row, below the folder ``name``; empty where rows have none of their own.
+    """
 
     name: str
     rows: int
     text_file: Path | None = None
     options: TextOptions = TextOptions()
+    files: tuple[str, ...] = ()
 
     def place(self, row: int) -> str:
-        """Return ``file:line`` for text files, else ``name: row N`` counted from 1."""
+        """Return ``file:line`` for text files, the row's own file, else ``name: row N`` counted from 1."""
+        if self.files:
+            return f"{self.name}/{self.files[row]}" if self.name else self.files[row]
         if self.text_file is None:
             return f"{self.name}: row {row + 1}"
         return f"{self.name}:{_line_of(self.text_file, row, self.options)}"

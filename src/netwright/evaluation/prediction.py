@@ -13,6 +13,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from netwright.data.arrays import Arrays
+from netwright.data.tables import Table
+from netwright.data.targets import Target
 from netwright.errors import ConfigError
 from netwright.model.task import decide
 
@@ -39,6 +42,22 @@ def prediction_columns(decoded: Floats, names: Sequence[str], classes: Sequence[
     if probabilities:
         columns |= {f"probability_{label}": decoded[:, place] for place, label in enumerate(classes)}
     return columns
+
+
+def true_columns(target: Target, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Return the true target of some rows: ``target``, or ``target_<name>`` for several columns."""
+    values = target.of(rows)
+    if target.classes:
+        return {"target": [target.classes[place] for place in values]}
+    if len(target.names) == 1:
+        return {"target": values[:, 0]}
+    return {f"target_{name}": values[:, place] for place, name in enumerate(target.names)}
+
+
+def file_column(raw: Table | Arrays) -> dict[str, list[str]]:
+    """Return ``file``, the name of the file of each row, where rows have one each."""
+    files = [name for origin in raw.origins for name in origin.files]
+    return {"file": files} if files else {}
 
 
 def check_suffix(output: str | None) -> str:

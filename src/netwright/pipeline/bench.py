@@ -30,6 +30,7 @@ from netwright.engine.eager import try_step
 from netwright.errors import ConfigError, did_you_mean
 from netwright.model.task import implied_task
 from netwright.pipeline import folder as folders
+from netwright.pipeline import pictures
 from netwright.pipeline.augmenting import make_augmentation, read_changes
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
@@ -170,6 +171,8 @@ def with_layout(config: RunConfig, inputs: Inputs) -> RunConfig:
     """Write down what the axes of the arrays mean, where the first layer or a guess told, and the lengths of sequences."""
     layout = inputs.raw.layout if isinstance(inputs.raw, Arrays) else None
     written: dict[str, Any] = {} if layout is None else {"layout": layout}
+    if isinstance(inputs.raw, Arrays) and inputs.raw.origins[0].files:
+        written |= pictures.settled(inputs.raw)
     steps = inputs.preparation.steps
     if steps is not None:
         written["rungs"] = list(steps.rungs)

@@ -16,13 +16,14 @@ from netwright.config.schema import DataConfig, RunConfig
 from netwright.data import targets
 from netwright.data.arrays import Arrays
 from netwright.data.augmentation import Reread
+from netwright.data.image_files import ImageFiles
 from netwright.data.preparation import Preparation
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.splits import Split
 from netwright.data.targets import Target
 from netwright.errors import ConfigError
 from netwright.model.layers import AXES, Form, layouts_read
-from netwright.pipeline import windows
+from netwright.pipeline import pictures, windows
 from netwright.pipeline.fitting import fit
 from netwright.pipeline.reading import Source, markers_of, names_of, read
 from netwright.pipeline.splitting import make_split
@@ -69,8 +70,14 @@ def load(config: RunConfig, objects: Any = None, implied: str | None = None) -> 
         ConfigError, DataError: See the stages.
     """
     rows = read(config.data, objects)
-    raw, axes = _with_axes(config, rows.raw)
-    found = _windows(config.data, raw, rows) if config.data.window is not None else _rows(config.data, raw, rows, implied)
+    if isinstance(rows.raw, ImageFiles):
+        axes: list[str] = []
+        found = _images(config.data, rows.raw, rows, implied)
+    else:
+        raw, axes = _with_axes(config, rows.raw)
+        found = (
+            _windows(config.data, raw, rows) if config.data.window is not None else _rows(config.data, raw, rows, implied)
+        )
     hidden = () if config.data.window is not None else found.target.names  # the past of a target may be read
     fitted, more = fit(config, found.raw, hidden, found.split.train)
     notes = [*axes, *_task_notes(config.data.task or implied, found.target), *found.notes, *more]
@@ -112,6 +119,13 @@ def _rows(data: DataConfig, raw: Raw, rows: Source, implied: str | None) -> _Div
         raise ConfigError("data: sequences without labels came; expected a label each or per step; set data.target")
     split, notes = make_split(data, known, target, rows.parts, markers_of(data))
     return _Divided(raw, target, split, notes)
+
+
+def _images(data: DataConfig, images: ImageFiles, rows: Source, implied: str | None) -> _Divided:
+    """Return images: divided by what is known of them, then read as the train rows decide."""
+    found = _rows(data, images.about, rows, implied)
+    raw = pictures.decoded(images, data, found.split.train)
+    return replace(found, raw=raw, notes=[*raw.notes, *found.notes])
 
 
 def read_target(data: DataConfig, raw: Raw, names: list[str], task: str | None, classes: Any = None) -> Target:

@@ -20,11 +20,13 @@ from netwright.data import cells, datasets, sequences, sources, tables
 from netwright.data.arrays import Arrays
 from netwright.data.augmentation import Reread
 from netwright.data.cells import Markers
+from netwright.data.image_files import ImageFiles
 from netwright.data.places import place_of
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.sources import Reading
 from netwright.data.tables import Origin, Table, TextOptions
 from netwright.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from netwright.pipeline import pictures
 
 Rows = npt.NDArray[np.int64]
 OBJECT = "object:"  # in a resolved config: something from Python that no file can hold
@@ -35,10 +37,11 @@ BRACES = re.compile(r"\{([^{}]+)\}")
 class Source:
     """All rows as read: row numbers of given parts, digest, name, and the target's names where Python objects told them.
 
-    ``reread`` reads the items of a Dataset that changes them at random; ``notes`` are for the user.
+    ``reread`` reads the items of a Dataset that changes them at random; ``notes`` are for the user. Images are not read
+    before the split, because the train rows decide what they become.
     """
 
-    raw: Raw
+    raw: Raw | ImageFiles
     parts: dict[str, Rows] | None
     digest: str
     name: str
@@ -75,6 +78,11 @@ def read(data: DataConfig, objects: Any = None) -> Source:
     reading = reading_of(data)
     if objects is not None:
         return _from_python(data, objects, reading)
+    images = pictures.find(data, reading)
+    if images is not None:
+        return Source(
+            *images, images[0].digest(), data.source or " + ".join(filter(None, (data.train, data.valid, data.test)))
+        )
     if data.train is not None:
         files = {name: getattr(data, name) for name in ("train", "valid", "test") if getattr(data, name) is not None}
         pieces = {name: read_rows(data, file) for name, file in files.items()}

@@ -24,7 +24,7 @@ from netwright.data.tables import Table
 from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError, DivergedError
 from netwright.evaluation import intervals, metrics
-from netwright.evaluation.prediction import prediction_columns, table_bytes
+from netwright.evaluation.prediction import file_column, prediction_columns, table_bytes, true_columns
 from netwright.evaluation.scoring import score
 from netwright.exporting.bundle import BEST, LAST, Program, load_preparation, load_weights
 from netwright.model.build import construct
@@ -32,7 +32,7 @@ from netwright.model.losses import PerStep
 from netwright.model.own import load_class, make_own, refuse_unnamed
 from netwright.model.task import Task
 from netwright.pipeline import folder as folders
-from netwright.pipeline import windows
+from netwright.pipeline import pictures, windows
 from netwright.pipeline.bench import executing
 from netwright.pipeline.fitting import unseen
 from netwright.pipeline.inputs import Inputs, load, read_target
@@ -81,7 +81,8 @@ class Run:
         """Predict raw rows: labels ``(rows,)``, or values ``(rows,)`` or ``(rows, outputs)`` in the user's units.
 
         Args:
-            rows: A data frame, an array ``(rows, ...)``, a dictionary of arrays, or the path of a file.
+            rows: A data frame, an array ``(rows, ...)``, a dictionary of arrays, the path of a file, of an image or of a
+                folder or archive of images, or a list of paths of images.
         """
         decoded = self.predict_decoded(rows)
         outcome = self.program.outcome
@@ -109,6 +110,9 @@ class Run:
         if isinstance(rows, Table | Arrays | Sequences):
             return rows
         data = self.config.data
+        images = pictures.find_for_run(data, reading_of(data), rows, labelled=False)
+        if images is not None:
+            return pictures.decoded(images, data)
         if isinstance(rows, str | Path):
             path = str(rows)
             text = Path(path).suffix.lower() in (".csv", ".tsv", ".txt", ".data", ".dat")
@@ -137,10 +141,10 @@ class Run:
         return sources.with_columns(reading, features if count == len(features) else names)
 
     def prediction_table(self, rows: Any) -> dict[str, Any]:
-        """Return the columns of a prediction file for raw rows, in their order; rows of steps are named first."""
+        """Return the columns of a prediction file for raw rows, in their order; images and rows of steps are named first."""
         outcome, raw = self.program.outcome, self.read_rows(rows)
         found = prediction_columns(self.predict_decoded(raw), outcome.names, outcome.classes, outcome.probabilities)
-        named = self.row_columns(raw, np.arange(raw.rows)) if isinstance(raw, Sequences) else {}
+        named = self.row_columns(raw, np.arange(raw.rows)) if isinstance(raw, Sequences) else file_column(raw)
         return {**named, **found}
 
     def row_columns(self, raw: Raw, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -150,7 +154,7 @@ class Run:
         prediction per step ``step`` counts from 0 inside the row.
         """
         if not isinstance(raw, Sequences):
-            return {"row": rows}
+            return {"row": rows, **{name: [values[row] for row in rows] for name, values in file_column(raw).items()}}
         if self.program.per_step:
             lengths = raw.lengths[rows]
             return {"row": np.repeat(rows, lengths), "step": step_numbers(np.zeros_like(lengths), lengths)}
@@ -159,11 +163,11 @@ class Run:
         return {"row": rows}
 
     def remarks(self, rows: Raw) -> list[str]:
-        """Return what a user should know about rows to predict: unknown categories, columns not used."""
+        """Return what a user should know of rows to predict: unknown categories, columns not used, changed images."""
         encoder = self.program.preparation.encoder
         table = rows.steps if isinstance(rows, Sequences) else rows
         if encoder is None or not isinstance(table, Table):
-            return []
+            return list(table.notes) if isinstance(table, Arrays) else []
         known = {column.name for column in encoder.columns} | set(self.program.outcome.names)
         extra = [name for name in table.names if name not in known]
         notes = unseen(encoder, table, "training")
@@ -201,7 +205,7 @@ class Run:
             )
         found, decoded = self._figures(inputs.raw, inputs.target, rows)
         found["looks"] = folders.look(self.folder, inputs.digest, files.digest_bytes(rows.astype("<i8").tobytes()))
-        columns = {**self.row_columns(inputs.raw, rows), **_true_columns(inputs.target, rows)}
+        columns = {**self.row_columns(inputs.raw, rows), **true_columns(inputs.target, rows)}
         columns |= prediction_columns(decoded, outcome.names, outcome.classes, outcome.probabilities)
         if inputs.last is not None:
             found["baselines"] = {"persistence": metrics.value_figures(inputs.target.of(rows), inputs.last[rows])}
@@ -213,6 +217,10 @@ class Run:
     def _labelled(self, data: Any) -> tuple[Raw, targets.Target, str]:
         """Return labelled rows that the run has not seen, their target and digest."""
         settings, outcome = self.config.data, self.program.outcome
+        images = pictures.find_for_run(settings, reading_of(settings), data, labelled=True)
+        if images is not None:
+            target = read_target(settings, images.about, list(outcome.names), outcome.task, outcome.classes or None)
+            return pictures.decoded(images, settings), target, images.digest()
         if isinstance(data, str | Path):
             raw, digest = read_rows(settings, str(data)), digest_of(settings, str(data))
         else:
@@ -301,15 +309,6 @@ class Run:
         path = self.folder / folders.REPORT
         files.write_text(path, render_report(self.folder))
         return path
-
-
-def _true_columns(target: targets.Target, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
-    values = target.of(rows)
-    if target.classes:
-        return {"target": [target.classes[place] for place in values]}
-    if len(target.names) == 1:
-        return {"target": values[:, 0]}
-    return {f"target_{name}": values[:, place] for place, name in enumerate(target.names)}
 
 
 def read_config(folder: Path) -> RunConfig:

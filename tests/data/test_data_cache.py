@@ -1,0 +1,65 @@
+"""Arrays that memory does not hold lie in files, which are made once and found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from netwright.data import cache
+
+KEY = "sha256:" + "0123456789abcdef" * 4
+
+
+def fill(values: Any) -> None:
+    values[:] = np.arange(len(values))
+
+
+def unasked(*_: Any) -> Any:
+    raise AssertionError("asked for nothing")
+
+
+def test_a_small_array_stays_in_memory_and_asks_for_no_key(tmp_path: Path) -> None:
+    values, notes = cache.filled((5,), "uint8", fill, unasked, str(tmp_path / "c"))
+    assert (values.tolist(), notes) == ([0, 1, 2, 3, 4], [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_above_a_quarter_of_the_memory_it_is_a_file_that_cannot_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "free_memory", lambda: 20)
+    assert not isinstance(cache.filled((5,), "uint8", fill, lambda: KEY, str(tmp_path))[0], np.memmap)
+    values, notes = cache.filled((6,), "uint8", fill, lambda: KEY, str(tmp_path))
+    assert values.tolist() == [0, 1, 2, 3, 4, 5]
+    assert not values.flags.writeable
+    assert [path.name for path in tmp_path.iterdir()] == ["0123456789abcdef" * 2 + ".npy"]
+    (file,) = tmp_path.iterdir()
+    assert notes == [
+        f"0.0 GB are more than a quarter of the free memory and lie in {file}; delete it when you need the room"
+    ]
+
+
+def test_a_file_is_found_again_and_made_anew_where_it_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "free_memory", lambda: 0)
+    cache.filled((6,), "uint8", fill, lambda: KEY, str(tmp_path))
+    cache.filled((6,), "uint8", unasked, lambda: KEY, str(tmp_path))
+    (file,) = tmp_path.iterdir()
+    for damage in (b"", b"x" * 300, file.read_bytes()[:-3]):
+        file.write_bytes(damage)
+        assert cache.filled((6,), "uint8", fill, lambda: KEY, str(tmp_path))[0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert cache.filled((2, 3), "uint8", lambda values: None, lambda: KEY, str(tmp_path))[0].shape == (2, 3)
+
+
+def test_the_file_lies_in_the_working_folder_unless_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "free_memory", lambda: 0)
+    monkeypatch.chdir(tmp_path)
+    cache.filled((6,), "uint8", fill, lambda: KEY, None)
+    assert [path.parent.name for path in tmp_path.rglob("*.npy")] == [".netwright-cache"]
+
+
+def test_where_the_system_does_not_tell_eight_gigabytes_are_taken_for_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "free_memory", lambda: None)
+    assert not isinstance(cache.filled((6,), "uint8", fill, unasked, None)[0], np.memmap)
