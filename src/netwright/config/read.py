@@ -29,7 +29,7 @@ from netwright.errors import ConfigError
 LARGEST_FILE = 1_000_000  # bytes; a config is written by hand
 LARGEST_RESOLVED = 64_000_000  # bytes; the config of a run folder may list row numbers
 SECTIONS: dict[str, type[BaseModel]] = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}
-PATH_KEYS = (("data", "source"), ("data", "train"), ("data", "valid"), ("data", "test"), ("model", "module"))
+PATH_KEYS = (*(("data", key) for key in ("source", "train", "valid", "test", "cache")), ("model", "module"))
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -121,6 +121,18 @@ class DataConfig(Section):
     )
     join: str | None = Field(None, description="A further table, joined by the columns that both have.")
     rungs: list[int] | None = Field(None, description="Written by netwright: the lengths that sequences are padded to.")
+    storage: Literal["memory", "map"] | None = Field(
+        None,
+        description="Where prepared rows lie: in memory, or prepared once into a file that is mapped; left out, a map where the "
+        "table would take more than a quarter of the free memory.",
+    )
+    cache: str | None = Field(
+        None,
+        description="Folder for what is prepared once and mapped; default .netwright-cache here.",
+    )
+    shuffle: Literal["full"] | list[int] | None = Field(
+        None, description="Written by netwright: how mapped rows are shuffled, or [rows of a block, blocks of a window]."
+    )
     layout: Layout | None = Field(None, description="What the axes of arrays mean; NHW and NDHW get a channel.")
     split: SplitConfig = SplitConfig()
     preparation: PreparationConfig | Literal["none"] = PreparationConfig()

@@ -11,10 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from netwright.data.order import Order
 from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
 RESIDENT_SHARE = 0.3  # of a device's free memory
+AHEAD = 1 << 16  # rows whose order is worked out at a time
 PADDED_CLASS = -100  # in a target per step: a step that is not there (the ignore_index of torch's losses)
 POOL = 50  # batches among which sequences of about equal length are sought
 
@@ -188,7 +190,7 @@ def steps_per_epoch(rows: int, batch_size: int, last_batch: str) -> int:
     return max(1, whole + (1 if rest and last_batch == "keep" else 0))
 
 
-def batches(examples: Examples, rows: Rows, batch_size: int, last_batch: str = "keep") -> Iterator[Batch]:
+def batches(examples: Examples, rows: Rows | Order, batch_size: int, last_batch: str = "keep") -> Iterator[Batch]:
     """Cut rows, in the order given, into batches.
 
     Args:
@@ -200,6 +202,9 @@ def batches(examples: Examples, rows: Rows, batch_size: int, last_batch: str = "
     Yields:
         One batch after the other.
     """
-    index = torch.from_numpy(np.ascontiguousarray(rows))
-    for number in range(steps_per_epoch(len(rows), batch_size, last_batch)):
-        yield examples.batch(index[number * batch_size : (number + 1) * batch_size])
+    count = steps_per_epoch(len(rows), batch_size, last_batch) * batch_size
+    ahead = max(1, AHEAD // batch_size) * batch_size
+    for first in range(0, count, ahead):
+        index = torch.from_numpy(np.ascontiguousarray(rows[first : min(first + ahead, count)]))
+        for start in range(0, min(ahead, count - first), batch_size):
+            yield examples.batch(index[start : start + batch_size])

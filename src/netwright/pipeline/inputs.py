@@ -15,6 +15,7 @@ import torch
 from netwright.config.schema import DataConfig, RunConfig
 from netwright.data import targets
 from netwright.data.arrays import Arrays
+from netwright.data.mapped import Mapped
 from netwright.data.preparation import Preparation
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.splits import Split
@@ -23,6 +24,7 @@ from netwright.errors import ConfigError
 from netwright.model.layers import AXES, Form, layouts_read
 from netwright.pipeline import windows
 from netwright.pipeline.fitting import fit
+from netwright.pipeline.mapping import ingest
 from netwright.pipeline.reading import Source, markers_of, names_of, read
 from netwright.pipeline.splitting import make_split
 
@@ -37,7 +39,7 @@ class Inputs:
     ``last`` holds, for windows, the target at the last step of each: the forecast of no change.
     """
 
-    raw: Raw
+    raw: Raw | Mapped
     target: Target
     split: Split
     preparation: Preparation
@@ -69,11 +71,16 @@ def load(config: RunConfig, objects: Any = None, implied: str | None = None) -> 
     raw, axes = _with_axes(config, rows.raw)
     found = _windows(config.data, raw, rows) if config.data.window is not None else _rows(config.data, raw, rows, implied)
     hidden = () if config.data.window is not None else found.target.names  # the past of a target may be read
-    fitted, more = fit(config, found.raw, hidden, found.split.train)
+    kept: Raw | Mapped = found.raw
+    if rows.blocks is None:
+        fitted, more = fit(config, found.raw, hidden, found.split.train)
+    else:
+        kept, fitted, more = ingest(config, rows, rows.blocks, hidden, found.split.train)
+        found = _off_memory(found, kept)
     notes = [*axes, *_task_notes(config.data.task or implied, found.target), *found.notes, *more]
     if 0 < len(found.split.test) < SMALLEST_TEST:
         notes.append(f"only {len(found.split.test)} test rows: the test figure will be rough")
-    return Inputs(found.raw, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.last)
+    return Inputs(kept, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.last)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,13 @@ class _Divided:
     split: Split
     notes: list[str]
     last: npt.NDArray[np.float64] | None = None
+
+
+def _off_memory(found: _Divided, rows: Mapped) -> _Divided:
+    """Return target and split as maps beside the map of the rows."""
+    parts = found.split
+    split = Split(rows.beside(parts.train), rows.beside(parts.valid), rows.beside(parts.test), parts.how)
+    return replace(found, target=replace(found.target, values=rows.beside(found.target.values)), split=split)
 
 
 def _windows(data: DataConfig, raw: Raw, rows: Source) -> _Divided:

@@ -17,7 +17,9 @@ import pyarrow as pa
 from netwright.config.schema import DataConfig
 from netwright.data import cells, sequences, sources, tables
 from netwright.data.arrays import Arrays
+from netwright.data.blocks import Blocks, blocks_of
 from netwright.data.cells import Markers
+from netwright.data.memory import free_memory
 from netwright.data.places import place_of
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.sources import Reading
@@ -25,19 +27,25 @@ from netwright.data.tables import Origin, Table, TextOptions
 from netwright.errors import CheckpointError, ConfigError, DataError, did_you_mean
 
 Rows = npt.NDArray[np.int64]
+MEMORY_SHARE = 0.25  # of the free memory that a table may take before it is read block by block
 OBJECT = "object:"  # in a resolved config: something from Python that no file can hold
 BRACES = re.compile(r"\{([^{}]+)\}")
 
 
 @dataclass(frozen=True)
 class Source:
-    """All rows as read: row numbers of given parts, digest, name, and the target's names where Python objects told them."""
+    """All rows as read: row numbers of given parts, digest, name, and the target's names where Python objects told them.
+
+    With ``blocks`` only the columns that divide the rows are in ``raw``, and ``why`` says why the rest is read in blocks.
+    """
 
     raw: Raw
     parts: dict[str, Rows] | None
     digest: str
     name: str
     target: tuple[str, ...] | None = None
+    blocks: Blocks | None = None
+    why: str = ""
 
 
 def reading_of(data: DataConfig) -> Reading:
@@ -71,8 +79,11 @@ def read(data: DataConfig, objects: Any = None) -> Source:
         first = objects[0] if isinstance(objects, tuple | list) and objects else objects
         name = f"{OBJECT}{type(first).__module__}.{type(first).__qualname__}"
         return Source(as_rows(data, raw, None), None, sources.digest_raw(raw), name, names)
+    blocks, why = blocks_wanted(data)
+    if blocks is not None:
+        return _in_blocks(data, blocks, why)
     if data.train is not None:
-        files = {name: getattr(data, name) for name in ("train", "valid", "test") if getattr(data, name) is not None}
+        files = files_of(data)
         pieces = {name: read_rows(data, file) for name, file in files.items()}
         raw, parts = _joined(pieces)
         return Source(
@@ -90,6 +101,50 @@ def read(data: DataConfig, objects: Any = None) -> Source:
         found = {name: as_rows(data, part, data.source) for name, part in sources.read_parts(data.source, reading).items()}
     rows, given = (found["all"], None) if "all" in found else _joined(found)
     return Source(rows, given, digest_of(data, data.source), data.source)
+
+
+def files_of(data: DataConfig) -> dict[str, str]:
+    """Return the files of the parts, or of all rows."""
+    names = ("source",) if data.train is None else ("train", "valid", "test")
+    return {name: getattr(data, name) for name in names if getattr(data, name) is not None}
+
+
+def blocks_wanted(data: DataConfig) -> tuple[Blocks | None, str]:
+    """Return the tables that are read block by block, and why; None where rows are read into memory.
+
+    Raises:
+        ConfigError: A map was asked for, of what cannot be read so.
+    """
+    if data.storage == "memory":
+        return None, ""
+    paths = [Path(name) for name in files_of(data).values()]
+    tabular = all(path.is_file() and sources.kind_of(path) == "table" for path in paths)
+    single = data.join is None and data.text is None and not data.of_steps
+    blocks = blocks_of(paths, reading_of(data).text) if paths and tabular and single else None
+    if data.storage == "map":
+        if blocks is None:
+            raise ConfigError(
+                'data.storage: "map" came; expected Parquet or delimited text files with a row each; leave it out'
+            )
+        return blocks, "as asked for"
+    free = free_memory()
+    if blocks is None or free is None or (size := blocks.size()) <= MEMORY_SHARE * free:
+        return None, ""
+    return blocks, f"the table would take {size / 1e9:.1f} GB, more than a quarter of the {free / 1e9:.1f} GB of free memory"
+
+
+def _in_blocks(data: DataConfig, blocks: Blocks, why: str) -> Source:
+    """Return the columns that divide the rows; where one is missing, a block with all columns, which tells it."""
+    named = files_of(data)
+    digests = [digest_of(data, file) for file in named.values()]
+    wanted = [*(names_of(data.target) or ("target",)), data.split.group, data.split.time]
+    names = list(dict.fromkeys(name for name in wanted if name is not None))
+    complete = all(name in blocks.names for name in names)
+    raw, counts = blocks.some(names) if complete else (blocks.head(), [0] * len(named))
+    ends = np.cumsum([0, *counts])
+    parts = {name: np.arange(ends[place], ends[place + 1]) for place, name in enumerate(named)}
+    digest = digests[0] if data.train is None else sources.digest_of(digests)
+    return Source(raw, None if data.train is None else parts, digest, " + ".join(named.values()), None, blocks, why)
 
 
 def read_rows(data: DataConfig, source: str, target_needed: bool = True, reading: Reading | None = None) -> Raw:

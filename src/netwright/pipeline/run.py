@@ -19,6 +19,7 @@ from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.data import sources, targets
 from netwright.data.arrays import Arrays
+from netwright.data.mapped import Mapped
 from netwright.data.sequences import Raw, Sequences, from_dense, step_numbers
 from netwright.data.tables import Table
 from netwright.engine.choose import choose_device
@@ -143,7 +144,7 @@ class Run:
         named = self.row_columns(raw, np.arange(raw.rows)) if isinstance(raw, Sequences) else {}
         return {**named, **found}
 
-    def row_columns(self, raw: Raw, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    def row_columns(self, raw: Raw | Mapped, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
         """Return the columns that say which row, or which step of it, a prediction is for.
 
         ``row`` is the row's number; for a forecast that of the row in the file whose target is predicted; with a
@@ -166,7 +167,7 @@ class Run:
             return []
         known = {column.name for column in encoder.columns} | set(self.program.outcome.names)
         extra = [name for name in table.names if name not in known]
-        notes = unseen(encoder, table, "training")
+        notes = unseen(encoder.unknown(table), "training")
         return notes + ([f"columns not used: {', '.join(map(repr, extra))}"] if extra else [])
 
     def test(self, data: Any = None) -> dict[str, Any]:
@@ -246,15 +247,16 @@ class Run:
         return inputs
 
     def _figures(
-        self, raw: Raw, target: targets.Target, rows: npt.NDArray[np.int64]
+        self, raw: Raw | Mapped, target: targets.Target, rows: npt.NDArray[np.int64]
     ) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
         """Return the content of test.json and the decoded outputs of the rows."""
         task, device = self.task(), self.program.device
         with executing(self.config, device):
-            examples = self.program.preparation.examples(raw, None if target.per_step else rows)
-            values = target.values if target.per_step else target.of(rows)
+            whole = target.per_step or isinstance(raw, Mapped)
+            examples = self.program.preparation.examples(raw, None if whole else rows)
+            values = target.values if whole else target.of(rows)
             examples = examples.with_target(task.spell_target(values), target.per_step).to(device)
-            chosen = rows if target.per_step else np.arange(len(rows))
+            chosen = rows if whole else np.arange(len(rows))
             scores = score(self.model, task.loss_function, examples, chosen, self.config.data.batch_size)
         decoded = np.asarray(self.program.outcome.decoding(scores.outputs))
         if not np.isfinite(decoded).all():

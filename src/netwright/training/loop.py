@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor, nn
 
 from netwright.data.batches import Examples, Rows, batches, epoch_order
+from netwright.data.order import Order, Windows
 from netwright.engine.base import Engine
 from netwright.errors import DivergedError
 from netwright.model.losses import loss_weight
@@ -24,7 +25,8 @@ Watch = Callable[[EpochRecord], None]
 class Plan:
     """What a run does: rows in which order, how many steps, what stops it and which epoch is best.
 
-    ``lengths`` are the steps of each of ``rows`` where they differ, int64.
+    ``lengths`` are the steps of each of ``rows`` where they differ, int64. Rows in a map are ordered slice by slice, in
+    ``windows`` where they do not fit into memory.
     """
 
     rows: Rows
@@ -37,6 +39,14 @@ class Plan:
     mode: str = "min"
     patience: int | None = None
     lengths: Rows | None = None
+    mapped: bool = False
+    windows: Windows | None = None
+
+    def order(self, epoch: int) -> Rows | Order:
+        """Return the rows of an epoch (from 1) in order."""
+        if self.mapped:
+            return Order(self.rows, self.seed, epoch, self.windows)
+        return epoch_order(self.rows, self.seed, epoch, self.lengths, self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -120,9 +130,8 @@ def train_epoch(
         DivergedError: The loss is not finite.
     """
     progress, losses = replace(progress, epoch=progress.epoch + 1), EpochLosses()
-    order = epoch_order(plan.rows, plan.seed, progress.epoch, plan.lengths, plan.batch_size)
     engine.model.train()
-    for batch in batches(examples, order, plan.batch_size, plan.last_batch):
+    for batch in batches(examples, plan.order(progress.epoch), plan.batch_size, plan.last_batch):
         try:
             loss = engine.train_step(batch)
         except DivergedError as error:

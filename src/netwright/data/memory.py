@@ -1,0 +1,42 @@
+"""How much memory there is. Floor 2."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+MEMINFO = Path("/proc/meminfo")
+GROUP = Path("/sys/fs/cgroup")
+
+
+def free_memory() -> int | None:
+    """Return the bytes that programs can still take, the limit of a container counted in; None where nothing tells."""
+    found = [_available(), _left_in_group()]
+    told = [amount for amount in found if amount is not None]
+    return min(told) if told else None
+
+
+def _available() -> int | None:
+    try:
+        line = re.search(r"^MemAvailable:\s+(\d+) kB", MEMINFO.read_text(encoding="ascii"), re.MULTILINE)
+        if line:
+            return int(line[1]) * 1024
+    except OSError:
+        pass
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # macOS says no more
+
+
+def _left_in_group() -> int | None:
+    """Return what a control group leaves; what it holds of files can be given back and counts as free."""
+    try:
+        limit = (GROUP / "memory.max").read_text(encoding="ascii").strip()
+        if limit == "max":
+            return None
+        used = int((GROUP / "memory.current").read_text(encoding="ascii"))
+        cached = re.search(r"^file (\d+)", (GROUP / "memory.stat").read_text(encoding="ascii"), re.MULTILINE)
+        return int(limit) - used + (int(cached[1]) if cached else 0)
+    except (OSError, ValueError):
+        return None
