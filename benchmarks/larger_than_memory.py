@@ -68,7 +68,7 @@ def work(path: Path, storage: str, folder: Path, epochs: int, settings: list[str
             phase[0] = "training"
             marks["training"] = time.perf_counter()
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     run = nw.train(
         str(path),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from netwright import files
-from netwright.config.calls import parse_call
 from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.data import sources, targets
@@ -28,16 +27,14 @@ from netwright.evaluation import intervals, metrics
 from netwright.evaluation.prediction import prediction_columns, table_bytes
 from netwright.evaluation.scoring import score
 from netwright.exporting.bundle import BEST, LAST, Program, load_preparation, load_weights
-from netwright.model.build import construct
 from netwright.model.losses import PerStep
-from netwright.model.own import load_class, make_own, refuse_unnamed
 from netwright.model.task import Task
 from netwright.pipeline import folder as folders
 from netwright.pipeline import windows
 from netwright.pipeline.bench import executing
 from netwright.pipeline.fitting import unseen
 from netwright.pipeline.inputs import Inputs, load, read_target
-from netwright.pipeline.network import make_loss_again, masked
+from netwright.pipeline.network import make_loss_again, masked, network_again
 from netwright.pipeline.reading import OBJECT, as_rows, digest_of, read_rows, reading_of
 from netwright.reporting.report import render_report
 
@@ -345,7 +342,7 @@ def load_run(
     record = folders.read_record(path)
     config = read_config(path)
     preparation, outcome = load_preparation(path)
-    network = model if model is not None else _network_again(config, path, [Path(file) for file in code])
+    network = model if model is not None else network_again(config, path, [Path(file) for file in code])
     if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
         network = masked(network, preparation)
     weights = path / (BEST if (path / BEST).exists() else LAST)
@@ -361,42 +358,3 @@ def _device_again(config: RunConfig) -> torch.device:
         return choose_device(config.training.device)
     except ConfigError:
         return torch.device("cpu")
-
-
-def _network_again(config: RunConfig, folder: Path, code: Sequence[Path]) -> nn.Module:
-    """Build the network of a run without weights."""
-    with torch.random.fork_rng(devices=[]):
-        if config.model.layers is not None:
-            calls = [parse_call(text, f"model.layers.{place}") for place, text in enumerate(config.model.layers)]
-            try:
-                return construct(calls)
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise CheckpointError(
-                    f"{folder / folders.CONFIG}: the layers cannot be built ({error}); expected those of weights "
-                    "in model/*.safetensors; check the run"
-                ) from None
-        if config.model.module is None:
-            raise CheckpointError(
-                f"{folder}: the network was a Python object ({config.model.object}); load the run from Python: "
-                "netwright.load(RUN, model=...)"
-            )
-        return _own_network_again(config.model.module, config.model.arguments, folder, code)
-
-
-def _own_network_again(module: str, arguments: Mapping[str, Any], folder: Path, code: Sequence[Path]) -> nn.Module:
-    """Build an own class from exactly the file that was named: the original, or the run's copy of it.
-
-    Raises:
-        SafetyError: Neither was named.
-        CheckpointError: The original has changed since training.
-    """
-    original, _, name = module.rpartition(":")
-    copy = folder / "model" / "source" / Path(original).name
-    if any(file.resolve() == copy.resolve() for file in code):
-        return make_own(load_class(copy, name), arguments, name)
-    file = refuse_unnamed(module, code, f"netwright ... {folder}", f"{copy}, its copy in the run,")
-    if copy.is_file() and files.digest_file(file) != files.digest_file(copy):
-        raise CheckpointError(
-            f"{file}: changed since training; expected the code the run was trained with; put it back, or type --code {copy}"
-        )
-    return make_own(load_class(file, name), arguments, name)
