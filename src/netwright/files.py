@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, final
@@ -57,12 +57,19 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         ResourceError: The disk is full, read-only or the folder is missing.
     """
+    with _whole(path) as stream:
+        stream.write(data)
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file under another name and rename it when the block ends well."""
     with _disk_errors(path):
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as stream:
-                stream.write(data)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
@@ -70,6 +77,12 @@ def write_bytes(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write arrays as an .npz file, piece by piece; see `write_bytes`."""
+    with _whole(path) as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -264,7 +277,7 @@ class LineFile:
         self.close()
 
 
-def digest_bytes(*parts: bytes) -> str:
+def digest_bytes(*parts: bytes | memoryview) -> str:
     """Return ``sha256:<hex>`` of the parts, each preceded by its length."""
     state = hashlib.sha256()
     for part in parts:

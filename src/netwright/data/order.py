@@ -17,7 +17,7 @@ from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
-ROUNDS = 8
+ROUNDS = 6
 SMALLEST_BLOCK = 1 << 20  # bytes of neighbouring rows that are read together
 WINDOW_SHARE = 0.125  # of the free memory that the rows of a window take
 MAP_SHARE = 0.5  # of the free memory up to which a map is shuffled as a whole
@@ -35,7 +35,7 @@ class Bijection:
 
     Args:
         count: How many numbers, 1 to 2**62.
-        key: Eight numbers, uint64.
+        key: One number per round, uint64.
     """
 
     count: int
@@ -51,27 +51,30 @@ class Bijection:
     def _walk(self, places: Words) -> Words:
         a = np.uint64(max(1, int(np.ceil(np.sqrt(self.count)))))
         b = np.uint64(-(-self.count // int(a)))
-        left, right = places // b, places % b
+        left = places // b
+        right = places - left * b
         for number, key in enumerate(self.key):
             if number % 2:
-                right = _added(right, _hash(left, key, b), b)
+                _add(right, left, key, b)
             else:
-                left = _added(left, _hash(right, key, a), a)
-        return np.asarray(left * b + right, dtype=np.uint64)
+                _add(left, right, key, a)
+        left *= b
+        left += right
+        return left
 
 
-def _added(digits: Words, more: Words, base: np.uint64) -> Words:
-    total = digits + more
-    return np.asarray(np.where(total >= base, total - base, total), dtype=np.uint64)
-
-
-def _hash(digits: Words, key: int, base: np.uint64) -> Words:
-    """Return numbers below ``base`` (below 2**32) that hang on digits and key."""
-    mixed = digits + np.uint64(key)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    high: Words = (mixed ^ (mixed >> np.uint64(31))) >> np.uint64(32)
-    return (high * base) >> np.uint64(32)
+def _add(digits: Words, others: Words, key: int, base: np.uint64) -> None:
+    """Add to digits below ``base`` (below 2**32) a number that hangs on other digits and the key."""
+    mixed = others + np.uint64(key)
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed >>= np.uint64(32)  # the finaliser's last step would change one bit of the high half
+    mixed *= base
+    mixed >>= np.uint64(32)
+    digits += mixed
+    np.subtract(digits, base, out=digits, where=digits >= base)
 
 
 @dataclass(frozen=True)

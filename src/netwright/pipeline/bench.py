@@ -22,6 +22,7 @@ from netwright.config.schema import EarlyStoppingConfig, RunConfig
 from netwright.data.arrays import Arrays
 from netwright.data.batches import Examples, steps_per_epoch
 from netwright.data.mapped import Mapped
+from netwright.data.memory import give_back
 from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
 from netwright.engine.choose import choose_device, choose_threads
@@ -135,6 +136,7 @@ def prepare(
     target = network.task.spell_target(inputs.target.values)
     if isinstance(inputs.raw, Mapped):
         target = torch.from_numpy(inputs.raw.beside(target.numpy()))
+        give_back()
     examples = examples.with_target(target, inputs.target.per_step)
     resolved = resolve(config, inputs, network, device, str(optimizer))
     on_cpu = resolve_optimizer(config.training.optimizer, torch.device("cpu"))

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import safetensors.torch
 
 from netwright import files
@@ -64,7 +63,6 @@ def ingest(
         files.remove_stale(cache, STALE)
         _make(config, source, blocks, encoder, train, entry)
     about, preparation = _read(entry)
-    pa.default_memory_pool().release_unused()
     features = files.mapped(entry / ingesting.ROWS)
     if features.shape != (source_rows(source), ingesting.width(preparation)):
         raise ResourceError(f"{entry}: {features.shape} came; expected {source_rows(source)} rows; delete the folder")
