@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics
 
 from netwright.evaluation.intervals import class_intervals, value_intervals, wilson
-from netwright.evaluation.metrics import class_figures, epoch_figures, roc_auc, value_figures
+from netwright.evaluation.metrics import class_figures, epoch_figures, joined_figures, roc_auc, value_figures
 
 NAMES = ["accuracy", "balanced_accuracy", "f1_macro", "f1", "roc_auc"]
 
@@ -82,3 +82,14 @@ def test_regression_figures_are_scikit_learns() -> None:
     assert found["mae"] == pytest.approx(metrics.mean_absolute_error(true, predicted))
     assert found["r2"] == pytest.approx(metrics.r2_score(true, predicted))
     assert epoch_figures("regression", true, predicted) == pytest.approx({"rmse": found["rmse"], "mae": found["mae"]})
+
+
+def test_figures_of_parts_join_to_those_of_all_rows() -> None:
+    generator = np.random.default_rng(5)
+    true = generator.normal(size=(100, 1))
+    predicted = true + generator.normal(size=(100, 1))
+    whole = epoch_figures("regression", true, predicted)
+    cuts = [slice(0, 30), slice(30, 37), slice(37, 100)]
+    parts = [(epoch_figures("regression", true[cut], predicted[cut]), len(true[cut])) for cut in cuts]
+    assert joined_figures(parts) == pytest.approx(whole, rel=1e-12)
+    assert joined_figures([(whole, 100)]) == whole

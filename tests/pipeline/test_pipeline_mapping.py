@@ -23,7 +23,7 @@ from netwright.data import blocks, ingest
 from netwright.data.mapped import Mapped
 from netwright.engine.eager import EagerEngine
 from netwright.errors import ConfigError, DataError, NetwrightError, ResourceError
-from netwright.pipeline import mapping, reading
+from netwright.pipeline import mapping, reading, running
 from netwright.pipeline.bench import Bench, plan_of
 from netwright.pipeline.verbs import make_bench
 from netwright.training.journal import Journal
@@ -355,6 +355,21 @@ def test_a_map_too_large_for_memory_is_shuffled_in_windows(
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
+def test_a_file_too_large_for_memory_is_predicted_block_by_block(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = nw.train(str(source), target="price", epochs=1, run_dir=tmp_path / "run", ignore=["one"])
+    rows = table().drop_columns(["price"])
+    other = written(tmp_path / f"new{source.suffix}", rows.set_column(3, "colour", pa.array(["violet"] * ROWS)))
+    whole, remarks, count = run.predict_file(str(other))
+    monkeypatch.setattr(reading, "free_memory", lambda: 1000)
+    monkeypatch.setattr(type(run), "read_rows", lambda self, rows: rows if not isinstance(rows, str) else None)
+    found, told, number = run.predict_file(str(other))
+    assert (told, number) == (remarks, count) == (told, ROWS)
+    assert told[0].startswith("column 'colour': 4000 cell(s) hold categories not seen in training")
+    np.testing.assert_allclose(found["prediction"], whole["prediction"], rtol=1e-6)
+
+
 def test_what_cannot_be_read_in_blocks_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text(json.dumps({"a": 1, "price": 2}) + "\n")
     with pytest.raises(ConfigError, match=r'^data\.storage: "map" came; expected Parquet or delimited text files'):
@@ -368,3 +383,17 @@ def test_too_little_room_on_the_disk_is_told_before_writing(source: Path, monkey
     ):
         bench(source, "map")
     assert entries(source) == []
+
+
+def test_validation_in_pieces_gives_the_figures_of_all_rows(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for target in ("price", "flag"):
+        whole = nw.train(str(source), target=target, epochs=2, run_dir=tmp_path / f"{target}-whole", test=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(running, "AT_ONCE", 300)
+            pieces = nw.train(str(source), target=target, epochs=2, run_dir=tmp_path / f"{target}-pieces", test=False)
+        for one, other in zip(whole.history, pieces.history, strict=True):
+            figures = [name for name in one if name.startswith("valid_") and name != "valid_seconds"]
+            assert len(figures) >= 2
+            assert [other[name] for name in figures] == pytest.approx([one[name] for name in figures], rel=1e-6)

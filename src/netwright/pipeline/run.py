@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -18,9 +19,10 @@ from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.data import sources, targets
 from netwright.data.arrays import Arrays
+from netwright.data.blocks import Blocks
 from netwright.data.mapped import Mapped
 from netwright.data.sequences import Raw, Sequences, from_dense, step_numbers
-from netwright.data.tables import Table
+from netwright.data.tables import TEXT_SUFFIXES, Table
 from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError, DivergedError
 from netwright.evaluation import intervals, metrics
@@ -35,7 +37,7 @@ from netwright.pipeline.bench import executing
 from netwright.pipeline.fitting import unseen
 from netwright.pipeline.inputs import Inputs, load, read_target
 from netwright.pipeline.network import make_loss_again, masked, network_again
-from netwright.pipeline.reading import OBJECT, as_rows, digest_of, read_rows, reading_of
+from netwright.pipeline.reading import OBJECT, as_rows, blocks_wanted, digest_of, read_rows, reading_of
 from netwright.reporting.report import render_report
 
 
@@ -108,9 +110,7 @@ class Run:
             return rows
         data = self.config.data
         if isinstance(rows, str | Path):
-            path = str(rows)
-            text = Path(path).suffix.lower() in (".csv", ".tsv", ".txt", ".data", ".dat")
-            raw = read_rows(data, path, target_needed=False, reading=self._text_reading(path) if text else None)
+            raw = read_rows(data, str(rows), target_needed=False, reading=self._text_reading(str(rows)))
         else:
             pair = rows if isinstance(rows, tuple) else (rows, None)
             raw = as_rows(data, sources.from_objects(pair, None, data.layout)[0], None)
@@ -128,7 +128,7 @@ class Run:
         """Return how to read a text file: of one without a header line the target column may be left out."""
         reading = reading_of(self.config.data)
         names = reading.text.columns
-        if names is None:
+        if names is None or Path(path).suffix.lower() not in TEXT_SUFFIXES:
             return reading
         count = sources.count_fields(Path(path), reading.text)
         features = tuple(name for name in names if name not in self.program.outcome.names)
@@ -140,6 +140,34 @@ class Run:
         found = prediction_columns(self.predict_decoded(raw), outcome.names, outcome.classes, outcome.probabilities)
         named = self.row_columns(raw, np.arange(raw.rows)) if isinstance(raw, Sequences) else {}
         return {**named, **found}
+
+    def predict_file(self, path: str) -> tuple[dict[str, Any], list[str], int]:
+        """Predict the rows of a file, block by block where the table is too large for memory.
+
+        Returns:
+            The columns of a prediction file, remarks, and the number of rows.
+        """
+        blocks = self._blocks_of(path)
+        encoder, outcome = self.program.preparation.encoder, self.program.outcome
+        if blocks is None or encoder is None:
+            raw = self.read_rows(path)
+            return self.prediction_table(raw), self.remarks(raw), raw.rows
+        unknown: Counter[str] = Counter()
+        parts = []
+        for _, table in blocks.read():
+            unknown.update(encoder.unknown(table))
+            parts.append(self.predict_decoded(table))
+        decoded = np.concatenate(parts) if parts else self.predict_decoded(blocks.head())
+        columns = prediction_columns(decoded, outcome.names, outcome.classes, outcome.probabilities)
+        return columns, self._remarks(unknown, blocks.names), len(decoded)
+
+    def _blocks_of(self, path: str) -> Blocks | None:
+        """Return a file that is too large for memory as blocks."""
+        if not Path(path).is_file():
+            return None
+        names = self._text_reading(path).text.columns
+        told = {"source": path, "train": None, "storage": None, "columns": None if names is None else list(names)}
+        return blocks_wanted(self.config.data.model_copy(update=told))[0]
 
     def row_columns(self, raw: Raw | Mapped, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
         """Return the columns that say which row, or which step of it, a prediction is for.
@@ -162,10 +190,13 @@ class Run:
         table = rows.steps if isinstance(rows, Sequences) else rows
         if encoder is None or not isinstance(table, Table):
             return []
-        known = {column.name for column in encoder.columns} | set(self.program.outcome.names)
-        extra = [name for name in table.names if name not in known]
-        notes = unseen(encoder.unknown(table), "training")
-        return notes + ([f"columns not used: {', '.join(map(repr, extra))}"] if extra else [])
+        return self._remarks(encoder.unknown(table), table.names)
+
+    def _remarks(self, unknown: Mapping[str, int], names: Sequence[str]) -> list[str]:
+        encoder = self.program.preparation.encoder
+        known = {*self.program.outcome.names, *([column.name for column in encoder.columns] if encoder else [])}
+        extra = [name for name in names if name not in known]
+        return unseen(unknown, "training") + ([f"columns not used: {', '.join(map(repr, extra))}"] if extra else [])
 
     def test(self, data: Any = None) -> dict[str, Any]:
         """Test the network and count the look.
