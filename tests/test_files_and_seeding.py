@@ -349,3 +349,40 @@ def test_an_array_for_which_the_disk_has_no_room_is_refused_before_it_is_filled(
     ):
         raise AssertionError("the block was entered")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mapped_array_reads_the_file_and_changes_stay_in_memory(tmp_path: Path) -> None:
+    with files.born_array(tmp_path / "a.npy", (3, 2), "float32") as values:
+        values[:] = 7
+    found = files.mapped(tmp_path / "a.npy")
+    found[0, 0] = 1
+    assert files.mapped(tmp_path / "a.npy")[0, 0] == 7
+    (tmp_path / "b.npy").write_text("no array")
+    with pytest.raises(ResourceError, match=r"b\.npy: cannot be mapped \(.*\); expected an array file; delete its folder$"):
+        files.mapped(tmp_path / "b.npy")
+
+
+@pytest.mark.parametrize("values", [np.arange(10), np.ones((4, 3), np.float32), np.empty((0, 2))], ids=str)
+def test_an_array_off_memory_is_the_same_and_leaves_no_file(values: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    found = files.off_memory(values, tmp_path)
+    np.testing.assert_array_equal(found, values)
+    assert found.dtype == values.dtype
+    assert isinstance(found, np.memmap) == (values.size > 0)
+    assert names(tmp_path) == []
+
+
+def test_only_what_dead_writers_left_is_swept_away(tmp_path: Path) -> None:
+    for name in (".old.1.tmp", ".new.2.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part").write_text("half")
+    (tmp_path / ".file.3.tmp").write_text("half")
+    (tmp_path / "kept").write_text("whole")
+    for path in (tmp_path / ".old.1.tmp", tmp_path / ".old.1.tmp" / "part", tmp_path / ".file.3.tmp", tmp_path / "kept"):
+        os.utime(path, (1, 1))
+    os.utime(tmp_path / ".new.2.tmp", (1, 1))  # its part is new: the writer lives
+    files.remove_stale(tmp_path, 3600)
+    assert names(tmp_path) == [".new.2.tmp", "kept"]
+
+
+def test_the_room_of_a_folder_to_be_is_that_of_its_disk(tmp_path: Path) -> None:
+    assert files.room(tmp_path / "not" / "yet") > 0

@@ -142,9 +142,8 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
 
     suffix = check_suffix(output)
     loaded = load(run, code=code)
-    rows = loaded.read_rows(data)
-    columns = loaded.prediction_table(rows)
-    for remark in loaded.remarks(rows):
+    columns, remarks, rows = loaded.predict_file(data)
+    for remark in remarks:
         click.echo(f"note: {remark}", err=True)
     content = table_bytes(columns, suffix)
     if output is None and not as_json:
@@ -154,7 +153,7 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
         files.write_bytes(Path(output), content)
     if as_json:
         values = {name: [_plain(value) for value in column] for name, column in columns.items()} if output is None else {}
-        click.echo(json.dumps({"rows": rows.rows, "output": output, **({"predictions": values} if values else {})}))
+        click.echo(json.dumps({"rows": rows, "output": output, **({"predictions": values} if values else {})}))
     else:
         click.echo(output)
 

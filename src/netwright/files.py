@@ -13,7 +13,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, final
@@ -56,12 +57,19 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         ResourceError: The disk is full, read-only or the folder is missing.
     """
+    with _whole(path) as stream:
+        stream.write(data)
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file under another name and rename it when the block ends well."""
     with _disk_errors(path):
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as stream:
-                stream.write(data)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
@@ -69,6 +77,12 @@ def write_bytes(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write arrays as an .npz file, piece by piece; see `write_bytes`."""
+    with _whole(path) as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -176,6 +190,60 @@ def _take_room(path: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def mapped(path: Path) -> npt.NDArray[Any]:
+    """Return the array of an .npy file, mapped: rows are read from the file when they are asked for, and kept by the system.
+
+    Args:
+        path: What `born_array` made. Changes to the array stay in memory.
+
+    Raises:
+        ResourceError: The file is missing or damaged.
+    """
+    try:
+        found: npt.NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
+        return found
+    except (OSError, ValueError) as error:
+        raise ResourceError(f"{path}: cannot be mapped ({error}); expected an array file; delete its folder") from error
+
+
+def off_memory(values: npt.NDArray[Any], folder: Path) -> npt.NDArray[Any]:
+    """Return an array as the map of a nameless file, so that it takes no memory that cannot be given back.
+
+    Args:
+        values: The array, any shape and dtype.
+        folder: Where there is room; it must exist. The file goes with the process.
+
+    Raises:
+        ResourceError: There is no room.
+    """
+    path = folder / f".{secrets.token_hex(8)}.tmp"
+    if values.size == 0:
+        return values
+    with _disk_errors(path):
+        try:
+            with path.open("xb") as stream:
+                np.lib.format.write_array(stream, values, allow_pickle=False)
+            return mapped(path)
+        finally:
+            with contextlib.suppress(PermissionError):  # Windows keeps the file of a map
+                path.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path, age: float) -> None:
+    """Remove what writers that were killed left in a folder: temporary files and folders untouched for ``age`` seconds."""
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            newest = max(entry.stat().st_mtime for entry in [path, *path.glob("**/*")])
+            if time.time() - newest > age:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def room(folder: Path) -> int:
+    """Return the free bytes of the disk that a folder lies on, or will lie on."""
+    found = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(found).free
+
+
 @final
 class LineFile:
     """A text file that grows by whole lines.
@@ -209,7 +277,7 @@ class LineFile:
         self.close()
 
 
-def digest_bytes(*parts: bytes) -> str:
+def digest_bytes(*parts: bytes | memoryview) -> str:
     """Return ``sha256:<hex>`` of the parts, each preceded by its length."""
     state = hashlib.sha256()
     for part in parts:

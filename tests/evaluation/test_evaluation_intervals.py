@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics
 
 from netwright.evaluation.intervals import class_intervals, value_intervals, wilson
-from netwright.evaluation.metrics import class_figures, epoch_figures, roc_auc, value_figures
+from netwright.evaluation.metrics import class_figures, epoch_figures, joined_figures, roc_auc, value_figures
 
 NAMES = ["accuracy", "balanced_accuracy", "f1_macro", "f1", "roc_auc"]
 
@@ -105,3 +105,14 @@ def test_rows_of_different_length_count_by_their_steps() -> None:
     error = np.repeat(np.where(lengths == 1, 10.0, 1.0), lengths)[:, None]
     low, high = value_intervals(np.zeros_like(error), error, lengths)["mae"]
     assert low <= error.mean() <= high < 1.5
+
+
+def test_figures_of_parts_join_to_those_of_all_rows() -> None:
+    generator = np.random.default_rng(5)
+    true = generator.normal(size=(100, 1))
+    predicted = true + generator.normal(size=(100, 1))
+    whole = epoch_figures("regression", true, predicted)
+    cuts = [slice(0, 30), slice(30, 37), slice(37, 100)]
+    parts = [(epoch_figures("regression", true[cut], predicted[cut]), len(true[cut])) for cut in cuts]
+    assert joined_figures(parts) == pytest.approx(whole, rel=1e-12)
+    assert joined_figures([(whole, 100)]) == whole

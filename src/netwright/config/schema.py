@@ -142,10 +142,17 @@ class DataConfig(Section):
     bad_images: Literal["error", "skip"] = Field(
         "error", description="What a damaged image does: exit 3, or left out and counted, at most 1 in 100."
     )
+    storage: Literal["memory", "map"] | None = Field(
+        None,
+        description="Where prepared rows lie: in memory, or prepared once into a file that is mapped; left out, a map where the "
+        "table would take more than a quarter of the free memory.",
+    )
     cache: str | None = Field(
         None,
-        description="Folder for what is prepared once and mapped, such as images that take more than a quarter of the free "
-        "memory; default .netwright-cache here.",
+        description="Folder for what is prepared once and mapped; default .netwright-cache here.",
+    )
+    shuffle: Literal["full"] | list[int] | None = Field(
+        None, description="Written by netwright: how mapped rows are shuffled, or [rows of a block, blocks of a window]."
     )
     layout: Layout | None = Field(None, description="What the axes of arrays mean; NHW and NDHW get a channel.")
     split: SplitConfig = SplitConfig()

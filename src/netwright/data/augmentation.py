@@ -7,7 +7,7 @@ by f(seed, epoch, step). Torch's global generator is where it was when a batch i
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -18,6 +18,7 @@ from netwright.data.array_preparation import tensor_of
 from netwright.data.arrays import Array
 from netwright.data.batches import Batch, Examples, Rows, batch_rows
 from netwright.data.mixing import Mixing
+from netwright.data.order import Order
 from netwright.data.transforms import Transform
 from netwright.data.workers import in_order
 from netwright.errors import ConfigError, first_line
@@ -54,13 +55,17 @@ class Augmentation:
     reread: Reread | None = None
     workers: int = 0
 
-    def batches(self, examples: Examples, rows: Rows, batch_size: int, last_batch: str, epoch: int) -> Iterator[Batch]:
+    def batches(
+        self, examples: Examples, rows: Rows | Order, batch_size: int, last_batch: str, epoch: int
+    ) -> Iterator[Batch]:
         """Cut rows, in the order given, into changed batches; see `netwright.data.batches.batches`.
 
         Raises:
             ConfigError: A transform fails, or changes the shape of an image.
         """
-        parts = batch_rows(rows, batch_size, last_batch)
+        parts: Iterable[Tensor] = batch_rows(rows, batch_size, last_batch)
+        if self.images or self.reread is not None:
+            parts = list(parts)  # handed to the workers ahead
         for number, (part, raw) in enumerate(zip(parts, self._raw(examples, parts, epoch), strict=False)):
             yield self._mixed(self._changed(examples.batch(part, raw), epoch), epoch, number)
 
@@ -69,7 +74,7 @@ class Augmentation:
         return next(replace(self, workers=0).batches(examples, rows, len(rows), "keep", 1))
 
     def _raw(
-        self, examples: Examples, parts: Sequence[Tensor], epoch: int
+        self, examples: Examples, parts: Iterable[Tensor], epoch: int
     ) -> Iterator[dict[str, Tensor]] | itertools.repeat[None]:
         """Return the changed raw rows of each batch, or None for each where raw rows stay as they are."""
         if not self.images and self.reread is None:

@@ -17,10 +17,12 @@ from torch import Tensor
 
 from netwright.data.array_preparation import ArrayPreparation, tensor_of
 from netwright.data.arrays import Array
+from netwright.data.order import Order
 from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
 RESIDENT_SHARE = 0.3  # of a device's free memory
+AHEAD = 1 << 14  # rows whose order is worked out at a time
 PADDED_CLASS = -100  # in a target per step: a step that is not there (the ignore_index of torch's losses)
 POOL = 50  # batches among which sequences of about equal length are sought
 
@@ -264,7 +266,7 @@ def steps_per_epoch(rows: int, batch_size: int, last_batch: str) -> int:
     return max(1, whole + (1 if rest and last_batch == "keep" else 0))
 
 
-def batches(examples: Examples, rows: Rows, batch_size: int, last_batch: str = "keep") -> Iterator[Batch]:
+def batches(examples: Examples, rows: Rows | Order, batch_size: int, last_batch: str = "keep") -> Iterator[Batch]:
     """Cut rows, in the order given, into batches.
 
     Args:
@@ -280,8 +282,11 @@ def batches(examples: Examples, rows: Rows, batch_size: int, last_batch: str = "
         yield examples.batch(part)
 
 
-def batch_rows(rows: Rows, batch_size: int, last_batch: str = "keep") -> list[Tensor]:
-    """Return the row numbers of each batch, int64; see `batches`."""
-    index = torch.from_numpy(np.ascontiguousarray(rows))
-    steps = steps_per_epoch(len(rows), batch_size, last_batch)
-    return [index[number * batch_size : (number + 1) * batch_size] for number in range(steps)]
+def batch_rows(rows: Rows | Order, batch_size: int, last_batch: str = "keep") -> Iterator[Tensor]:
+    """Yield the row numbers of each batch, int64; see `batches`. A long order is worked out piece by piece."""
+    count = min(steps_per_epoch(len(rows), batch_size, last_batch) * batch_size, len(rows))
+    ahead = max(1, AHEAD // batch_size) * batch_size
+    for first in range(0, count, ahead):
+        index = torch.from_numpy(np.ascontiguousarray(rows[first : min(first + ahead, count)]))
+        for start in range(0, len(index), batch_size):
+            yield index[start : start + batch_size]

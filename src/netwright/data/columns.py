@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -122,7 +123,7 @@ class TableEncoder:
         return TableEncoder(columns, markers)
 
 
-def _missing(column: pa.ChunkedArray) -> int:
+def missing_cells(column: pa.ChunkedArray) -> int:
     """Return the number of missing cells; not-a-number is one."""
     return int(pc.sum(column.is_null(nan_is_null=True)).as_py() or 0)
 
@@ -169,8 +170,8 @@ def learn_columns(
             kind = "empty"
         if name not in kinds:
             notes += _notes(kind, name, train)
-        levels = _levels(train, rare) if kind == "category" else ()
-        found.append(Column(name, "ignore" if kind == "empty" else kind, _missing(column), levels))
+        levels = levels_of(level_counts(train), rare) if kind == "category" else ()
+        found.append(Column(name, "ignore" if kind == "empty" else kind, missing_cells(column), levels))
     if prose:
         raise DataError(_prose(table, prose, chosen, markers))
     encoder = TableEncoder(tuple(found), markers)
@@ -302,10 +303,14 @@ def _is_key(train: pa.ChunkedArray, name: str) -> bool:
     return named or (in_order and share > 0.3)
 
 
-def _levels(train: pa.ChunkedArray, rare: int) -> tuple[str, ...]:
-    counts = pc.value_counts(_texts(train))
-    levels = [str(entry["values"]) for entry in counts.to_pylist() if entry["counts"] >= rare]
-    return tuple(sorted(levels))
+def level_counts(train: pa.ChunkedArray) -> Counter[str]:
+    """Return how often each category comes in cleaned cells; missing is one."""
+    return Counter({str(entry["values"]): int(entry["counts"]) for entry in pc.value_counts(_texts(train)).to_pylist()})
+
+
+def levels_of(counts: Mapping[str, int], rare: int) -> tuple[str, ...]:
+    """Return the categories that come often enough, sorted."""
+    return tuple(sorted(level for level, count in counts.items() if count >= rare))
 
 
 def _texts(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import re
+import sys
 from pathlib import Path
+
+import pyarrow as pa
 
 MEMINFO = Path("/proc/meminfo")
 GROUP = Path("/sys/fs/cgroup")
@@ -15,6 +20,14 @@ def free_memory() -> int | None:
     found = [_available(), _left_in_group()]
     told = [amount for amount in found if amount is not None]
     return min(told) if told else None
+
+
+def give_back() -> None:
+    """Hand memory that is free, but kept by pyarrow and the C library for later, back to the system."""
+    pa.default_memory_pool().release_unused()
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # glibc has it, musl has not
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _available() -> int | None:

@@ -20,6 +20,8 @@ from netwright.data.array_preparation import CHUNK, ArrayPreparation, refuse_inf
 from netwright.data.arrays import Array, Arrays
 from netwright.data.batches import Examples, RawInput, Spans
 from netwright.data.columns import Column, TableEncoder
+from netwright.data.mapped import Mapped
+from netwright.data.moments import Moments, moments_of
 from netwright.data.sequences import Raw, Sequences, StepForm
 from netwright.data.tables import Table
 from netwright.errors import DataError
@@ -27,9 +29,11 @@ from netwright.errors import DataError
 __all__ = ["TABLE", "ArrayPreparation", "Preparation", "TablePreparation", "fit_arrays", "fit_table"]
 
 Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 TABLE = "table"
 QUANTILES = 1000
 LATE = 1_000_000_000  # bytes: arrays that take more when prepared, and more than raw, are prepared after the gather
+SCALED = ("number", "boolean", "date")  # kinds whose cells are amounts
 DATE_FEATURES = ("days", "year_sin", "year_cos", "week_sin", "week_cos", "day_sin", "day_cos")
 
 
@@ -106,25 +110,32 @@ class TablePreparation(nn.Module):
 
     def fit(self, raw: Tensor) -> None:
         """Learn fills, means, deviations and quantiles from the raw train rows ``(rows, raw columns)``."""
-        cells = raw[:, self.plain + self.dates].numpy()
-        if not len(cells):
-            return
-        present = ~np.isnan(cells)  # NumPy's sums do not depend on torch's threads
-        first = np.where(present.any(0), cells[present.argmax(0), np.arange(cells.shape[1])], 0.0)
-        fill = first + np.where(present, cells - first, 0.0).sum(0) / np.maximum(present.sum(0), 1)
-        filled = np.where(present, cells, fill)
+        cells = self.scaled_cells(raw.numpy())
+        if len(cells):
+            self.settle(moments_of(cells), cells)
+
+    def scaled_cells(self, raw: Floats) -> Floats:
+        """Return the numbers, booleans and dates among raw columns."""
+        return np.ascontiguousarray(raw[:, self.plain + self.dates])
+
+    def settle(self, moments: Moments, cells: Floats) -> None:
+        """Take over what was learned of the train rows.
+
+        Args:
+            moments: Of all of them.
+            cells: All of them, or enough for quantiles; NaN missing.
+        """
         left = np.asarray(
             [self.numbers == "none" and place < len(self.plain) for place in range(cells.shape[1])], dtype=bool
         )
-        mean = first + (filled - first).mean(0)  # exact for a constant column
-        deviation = np.sqrt(np.square(filled - mean).mean(0))
-        usable = (deviation > 1e-12 * np.maximum(np.abs(mean), 1e-300)) & ~left
-        self.fill.copy_(torch.from_numpy(fill))
-        self.mean.copy_(torch.from_numpy(np.where(left, 0.0, mean)))
-        self.scale.copy_(torch.from_numpy(np.where(usable, deviation, 1.0)))
+        usable = (moments.deviation > 1e-12 * np.maximum(np.abs(moments.mean), 1e-300)) & ~left
+        self.fill.copy_(torch.from_numpy(moments.fill))
+        self.mean.copy_(torch.from_numpy(np.where(left, 0.0, moments.mean)))
+        self.scale.copy_(torch.from_numpy(np.where(usable, moments.deviation, 1.0)))
         if self.numbers == "quantile":
+            filled = np.where(np.isnan(cells), moments.fill, cells)
             for place in range(len(self.plain)):
-                points, shares = _ranks(torch.from_numpy(filled[:, place]))
+                points, shares = _ranks(torch.from_numpy(np.ascontiguousarray(filled[:, place])))
                 self.points[place], self.shares[place] = points, shares
 
     @property
@@ -168,7 +179,7 @@ class Preparation:
     modules: nn.ModuleDict
     steps: StepForm | None = None
 
-    def examples(self, raw: Raw, rows: Rows | None = None, changed: bool = False) -> Examples:
+    def examples(self, raw: Raw | Mapped, rows: Rows | None = None, changed: bool = False) -> Examples:
         """Return rows ready to be gathered in batches, all of them or those with the numbers ``rows``.
 
         Args:
@@ -182,6 +193,9 @@ class Preparation:
         Raises:
             DataError: See `prepare`.
         """
+        if isinstance(raw, Mapped):
+            features = raw.features if rows is None else raw.features[rows]
+            return Examples({TABLE: torch.from_numpy(features)}, torch.zeros((), dtype=torch.int64).expand(len(features)))
         if self.steps is None:
             if isinstance(raw, Sequences):
                 raise DataError(
@@ -223,9 +237,13 @@ class Preparation:
             DataError: A column or array is missing, or has another kind or shape than in training.
         """
         return {
-            name: torch.cat([self._module(name)(part) for part in _chunks(values if rows is None else values[rows])])
+            name: self.features(name, values if rows is None else values[rows])
             for name, values in self.raw_inputs(raw).items()
         }
+
+    def features(self, name: str, values: Array) -> Tensor:
+        """Return an input for its raw values ``(rows, ...)``."""
+        return torch.cat([self._module(name)(part) for part in _chunks(values)])
 
     def raw_inputs(self, raw: Table | Arrays) -> dict[str, Array]:
         """Return the raw arrays of each input, checked."""
@@ -295,17 +313,27 @@ def fit_table(table: Table, rows: Rows, encoder: TableEncoder, numbers: str, cod
         codes: Whether categories stay codes.
     """
     raw = torch.from_numpy(encoder.matrix(table)[rows])
-    used: Sequence[Column] = encoder.used
-    flagged = [
-        place
-        for place, column in enumerate(used)
-        if column.kind in ("number", "boolean", "date") and bool(torch.isnan(raw[:, place]).any())
-    ]
-    module = TablePreparation(
-        [column.kind for column in used], [len(column.levels) for column in used], flagged, numbers, codes
-    )
+    places = [place for place, column in enumerate(encoder.used) if column.kind in SCALED]
+    missing = torch.isnan(raw[:, places]).any(0).tolist() if len(raw) else [False] * len(places)
+    module = table_module(encoder, dict(zip(places, missing, strict=True)), numbers, codes)
     module.fit(raw)
     return Preparation(encoder, nn.ModuleDict({TABLE: module}))
+
+
+def table_module(encoder: TableEncoder, missing: Mapping[int, bool], numbers: str, codes: bool) -> TablePreparation:
+    """Return the module of a table before it is fitted.
+
+    Args:
+        encoder: The learned columns.
+        missing: Of each raw column that is no category: whether cells of train rows are missing.
+        numbers: How numbers are scaled.
+        codes: Whether categories stay codes.
+    """
+    used: Sequence[Column] = encoder.used
+    flagged = [place for place, some in missing.items() if some]
+    return TablePreparation(
+        [column.kind for column in used], [len(column.levels) for column in used], flagged, numbers, codes
+    )
 
 
 def fit_arrays(arrays: Arrays, rows: Rows, mode: str, limit: int | None = None) -> Preparation:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class Origin:
     """Where a run of rows came from: a name, its number of rows, and the text file for line numbers.
 
     ``files`` names the file of each row, below the folder ``name``; empty where rows have none of their own.
+    ``first`` is the number of the first of them in the file.
     """
 
     name: str
@@ -48,14 +50,15 @@ class Origin:
     text_file: Path | None = None
     options: TextOptions = TextOptions()
     files: tuple[str, ...] = ()
+    first: int = 0
 
     def place(self, row: int) -> str:
         """Return ``file:line`` for text files, the row's own file, else ``name: row N`` counted from 1."""
         if self.files:
             return f"{self.name}/{self.files[row]}" if self.name else self.files[row]
         if self.text_file is None:
-            return f"{self.name}: row {row + 1}"
-        return f"{self.name}:{_line_of(self.text_file, row, self.options)}"
+            return f"{self.name}: row {self.first + row + 1}"
+        return f"{self.name}:{_line_of(self.text_file, self.first + row, self.options)}"
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,43 @@ def concatenate(tables: Sequence[Table]) -> Table:
 
 
 def _read_text(path: Path, options: TextOptions) -> pa.Table:
+    with text_form(path, options) as form:
+        return pa.csv.read_csv(
+            form.source, read_options=form.reading, parse_options=form.parsing, convert_options=form.converting()
+        )
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """How pyarrow reads a text file: the source, its options, and the names of its columns."""
+
+    source: Any
+    reading: Any
+    parsing: Any
+    names: tuple[str, ...]
+
+    def converting(self, columns: Sequence[str] | None = None) -> Any:
+        """Return the options that read cells as texts, of all columns or some."""
+        return pa.csv.ConvertOptions(
+            column_types={name: pa.string() for name in self.names},
+            strings_can_be_null=False,
+            null_values=[],
+            include_columns=None if columns is None else list(columns),
+        )
+
+
+@contextmanager
+def text_form(path: Path, options: TextOptions, block_bytes: int | None = None) -> Iterator[TextForm]:
+    """Find out how a text file is written, and name file and line of what goes wrong while it is read in the block.
+
+    Args:
+        path: The file.
+        options: What the user said of it.
+        block_bytes: How much is parsed at a time; None leaves it to pyarrow.
+
+    Raises:
+        DataError: A malformed file.
+    """
     before, sample = _head(path, options)
     delimiter = options.delimiter or _sniff(path, sample)
     names = _names(path, sample, delimiter, options)
@@ -199,20 +239,15 @@ def _read_text(path: Path, options: TextOptions) -> pa.Table:
         bad.append(row)
         return "skip"
 
+    reading = pa.csv.ReadOptions(
+        column_names=names,
+        skip_rows=before if headerless else before + 1,
+        encoding=options.encoding,
+        use_threads=False,
+        block_size=block_bytes,
+    )
     try:
-        table = pa.csv.read_csv(
-            source,
-            read_options=pa.csv.ReadOptions(
-                column_names=names,
-                skip_rows=before if headerless else before + 1,
-                encoding=options.encoding,
-                use_threads=False,
-            ),
-            parse_options=pa.csv.ParseOptions(delimiter=delimiter, invalid_row_handler=refuse),
-            convert_options=pa.csv.ConvertOptions(
-                column_types={name: pa.string() for name in names}, strings_can_be_null=False, null_values=[]
-            ),
-        )
+        yield TextForm(source, reading, pa.csv.ParseOptions(delimiter=delimiter, invalid_row_handler=refuse), tuple(names))
     except (pa.ArrowInvalid, UnicodeDecodeError, LookupError) as error:
         if "Empty CSV" in str(error) or "Could not skip" in str(error):
             raise DataError(f"{path}: no rows; expected a header and at least one row; check the file") from None
@@ -227,7 +262,11 @@ def _read_text(path: Path, options: TextOptions) -> pa.Table:
             f"{path.name}:{line}: {bad[0].actual_columns} fields came; "
             f"expected {bad[0].expected_columns} as in the first line; mend the line"
         )
-    return table
+
+
+def written_in_columns(path: Path, options: TextOptions) -> bool:
+    """Tell whether fields are separated by a delimiter, not by white space."""
+    return (options.delimiter or _sniff(path, _head(path, options)[1])) != "whitespace"
 
 
 def _head(path: Path, options: TextOptions) -> tuple[int, str]:

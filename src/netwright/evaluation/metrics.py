@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,21 @@ def epoch_figures(kind: str, true: npt.NDArray[Any], decoded: Floats) -> dict[st
         error = decoded - true
         return {"rmse": float(np.sqrt(np.mean(error**2, axis=0)).mean()), "mae": float(np.mean(np.abs(error)))}
     return {"accuracy": float(np.mean(decoded.argmax(axis=1) == true))}
+
+
+def joined_figures(parts: Sequence[tuple[Mapping[str, float], float]]) -> dict[str, float]:
+    """Return the figures of rows from those of their parts, each with its weight: means, and for the RMSE that of squares.
+
+    One part alone is returned as it is.
+    """
+    if len(parts) == 1:
+        return dict(parts[0][0])
+    total = sum(weight for _, weight in parts)
+    joined = {}
+    for name in parts[0][0]:
+        power = 2 if name == "rmse" else 1
+        joined[name] = (sum(weight * figures[name] ** power for figures, weight in parts) / total) ** (1 / power)
+    return joined
 
 
 def class_figures(true: Numbers, decoded: Floats, probabilities: bool) -> dict[str, float]:

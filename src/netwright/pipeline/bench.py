@@ -23,6 +23,8 @@ from netwright.data.arrays import Arrays
 from netwright.data.augmentation import Augmentation
 from netwright.data.batches import Examples, steps_per_epoch
 from netwright.data.datasets import is_dataset
+from netwright.data.mapped import Mapped
+from netwright.data.memory import give_back
 from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
 from netwright.engine.choose import choose_device, choose_threads
@@ -33,6 +35,7 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline import pictures
 from netwright.pipeline.augmenting import make_augmentation, read_changes
 from netwright.pipeline.inputs import Inputs, load
+from netwright.pipeline.mapping import described
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
 from netwright.pipeline.reading import OBJECT, parts_of
 from netwright.seeding import forked, torch_seed
@@ -138,7 +141,11 @@ def prepare(
     with executing(config, device):
         torch.manual_seed(torch_seed(config.training.seed, "initialisation"))
         network = build_network(config, inputs, sample, module=module, loss=loss, code=code, command=command)
-    examples = examples.with_target(network.task.spell_target(inputs.target.values), inputs.target.per_step)
+    target = network.task.spell_target(inputs.target.values)
+    if isinstance(inputs.raw, Mapped):
+        target = torch.from_numpy(inputs.raw.beside(target.numpy()))
+        give_back()
+    examples = examples.with_target(target, inputs.target.per_step)
     resolved = resolve(config, inputs, network, device, str(optimizer))
     on_cpu = resolve_optimizer(config.training.optimizer, torch.device("cpu"))
     few = inputs.split.train[: min(config.data.batch_size, TRIAL_ROWS)]
@@ -198,10 +205,11 @@ def resolve(config: RunConfig, inputs: Inputs, network: Network, device: torch.d
         "engine": "eager",
     }
     origin: dict[str, Any] = {"source": inputs.source} if inputs.source.startswith(OBJECT) else {}
-    if isinstance(inputs.raw, Table):
+    origin |= described(inputs.raw) if isinstance(inputs.raw, Mapped) else {"storage": "memory"}
+    if isinstance(inputs.raw, Table | Mapped):
         origin["target"] = inputs.target.names[0] if len(inputs.target.names) == 1 else list(inputs.target.names)
-    if data.header is False and isinstance(inputs.raw, Table):
-        origin |= {"columns": inputs.raw.names, "header": None}
+    if data.header is False and isinstance(inputs.raw, Table | Mapped):
+        origin |= {"columns": list(inputs.raw.names), "header": None}
     decided = {
         "last_batch": last_batch,
         "task": inputs.target.task,
@@ -277,6 +285,8 @@ def plan_of(config: RunConfig, inputs: Inputs) -> Plan:
         mode=mode,
         patience=stopping.patience if isinstance(stopping, EarlyStoppingConfig) else None,
         lengths=_lengths(inputs),
+        mapped=isinstance(inputs.raw, Mapped),
+        windows=inputs.raw.windows if isinstance(inputs.raw, Mapped) else None,
     )
 
 

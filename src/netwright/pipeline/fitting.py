@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -83,7 +83,23 @@ def _fit_table(
     config: RunConfig, raw: Table, target: Sequence[str], train: Rows, further: Sequence[str] = ()
 ) -> tuple[Preparation, list[str]]:
     """Fit on the train rows of a table; ``further`` columns are known of the data but are no inputs."""
-    data, settings = config.data, config.data.preparation
+    settings = config.data.preparation
+    rare = settings.rare if isinstance(settings, PreparationConfig) else 1
+    names = input_columns(config.data, raw, target, further)
+    encoder, notes = columns.learn_columns(raw, train, names, config.data.kinds, markers_of(config.data), rare)
+    _refuse_missing(config.data, raw, encoder)
+    numbers = settings.numbers if isinstance(settings, PreparationConfig) else "none"
+    fitted = preparation.fit_table(raw, train, encoder, numbers, codes_wanted(config, encoder))
+    return fitted, [*notes, *unseen(encoder.unknown(raw), "train")]
+
+
+def input_columns(data: DataConfig, raw: Table, target: Sequence[str], further: Sequence[str] = ()) -> list[str]:
+    """Return the columns to learn from; ``further`` ones are known of the data but are no inputs.
+
+    Raises:
+        ConfigError: The target is among them.
+        DataError: A column is missing.
+    """
     names = list(names_of(data.inputs) or [name for name in raw.names if name not in target])
     for name in [*names, *data.ignore]:
         if name not in raw.names and name not in further:
@@ -91,26 +107,14 @@ def _fit_table(
         if name in target and name in names:
             raise ConfigError(f"data.inputs: {name!r} is the target; a network may not read its target; leave it out")
     left_out = {*data.ignore, *([data.split.group] if data.split.group and data.inputs is None else [])}
-    rare = settings.rare if isinstance(settings, PreparationConfig) else 1
-    encoder, notes = columns.learn_columns(
-        raw,
-        train,
-        [name for name in names if name not in left_out and name in raw.names],
-        data.kinds,
-        markers_of(data),
-        rare,
-    )
-    _refuse_missing(data, raw, encoder)
-    numbers = settings.numbers if isinstance(settings, PreparationConfig) else "none"
-    fitted = preparation.fit_table(raw, train, encoder, numbers, _codes_wanted(config, encoder))
-    return fitted, [*notes, *unseen(encoder, raw, "train")]
+    return [name for name in names if name not in left_out and name in raw.names]
 
 
-def unseen(encoder: columns.TableEncoder, table: Table, where: str) -> list[str]:
+def unseen(unknown: Mapping[str, int], where: str) -> list[str]:
     """Return a remark per column with categories that were not seen in train."""
     return [
         f"column {name!r}: {count} cell(s) hold categories not seen in {where}; they count as unknown"
-        for name, count in encoder.unknown(table).items()
+        for name, count in unknown.items()
     ]
 
 
@@ -121,10 +125,15 @@ def _refuse_missing(data: DataConfig, raw: Table, encoder: columns.TableEncoder)
         if column.missing:
             values = cells.clean(raw.columns[column.name], encoder.markers)
             row = int(np.flatnonzero(np.asarray(values.is_null(nan_is_null=True)))[0])
-            raise DataError(
-                f'{raw.place(row)}: column {column.name!r} is missing ({column.missing} such cells) and data.missing = "error"; '
-                'mend the cells or set data.missing = "fill"'
-            )
+            raise missing_cell(raw.place(row), column)
+
+
+def missing_cell(place: str, column: columns.Column) -> DataError:
+    """Return the error of a missing cell where none may be."""
+    return DataError(
+        f'{place}: column {column.name!r} is missing ({column.missing} such cells) and data.missing = "error"; '
+        'mend the cells or set data.missing = "fill"'
+    )
 
 
 def _first_layer(config: RunConfig) -> str | None:
@@ -133,7 +142,7 @@ def _first_layer(config: RunConfig) -> str | None:
     return None if calls is None else calls[0].name
 
 
-def _codes_wanted(config: RunConfig, encoder: columns.TableEncoder) -> bool:
+def codes_wanted(config: RunConfig, encoder: columns.TableEncoder) -> bool:
     """Categories stay codes for EmbedColumns() as layer 0; the default network writes it. Steps are one-hot."""
     if not any(column.kind == "category" for column in encoder.used) or config.data.of_steps:
         return False

@@ -6,7 +6,6 @@ Floor 9.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import platform
 import re
@@ -73,11 +72,9 @@ def command_line() -> list[str]:
     return [Path(sys.argv[0]).name if sys.argv else "python", *sys.argv[1:]]
 
 
-def split_bytes(split: Split) -> bytes:
-    """Return the split as an .npz file."""
-    stream = io.BytesIO()
-    np.savez(stream, train=split.train, valid=split.valid, test=split.test)
-    return stream.getvalue()
+def write_split(folder: Path, split: Split) -> None:
+    """Write the split of a run as an .npz file."""
+    files.write_arrays(folder / SPLIT, {"train": split.train, "valid": split.valid, "test": split.test})
 
 
 def read_split(folder: Path) -> Split:

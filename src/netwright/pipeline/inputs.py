@@ -17,6 +17,7 @@ from netwright.data import targets
 from netwright.data.arrays import Arrays
 from netwright.data.augmentation import Reread
 from netwright.data.image_files import ImageFiles
+from netwright.data.mapped import Mapped
 from netwright.data.preparation import Preparation
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.splits import Split
@@ -25,6 +26,7 @@ from netwright.errors import ConfigError
 from netwright.model.layers import AXES, Form, layouts_read
 from netwright.pipeline import pictures, windows
 from netwright.pipeline.fitting import fit
+from netwright.pipeline.mapping import ingest
 from netwright.pipeline.reading import Source, markers_of, names_of, read
 from netwright.pipeline.splitting import make_split
 
@@ -40,7 +42,7 @@ class Inputs:
     row anew where the rows are a Dataset that changes them at random.
     """
 
-    raw: Raw
+    raw: Raw | Mapped
     target: Target
     split: Split
     preparation: Preparation
@@ -79,14 +81,17 @@ def load(config: RunConfig, objects: Any = None, implied: str | None = None) -> 
             _windows(config.data, raw, rows) if config.data.window is not None else _rows(config.data, raw, rows, implied)
         )
     hidden = () if config.data.window is not None else found.target.names  # the past of a target may be read
-    fitted, more = fit(config, found.raw, hidden, found.split.train)
+    kept: Raw | Mapped = found.raw
+    if rows.blocks is None:
+        fitted, more = fit(config, found.raw, hidden, found.split.train)
+    else:
+        kept, fitted, more = ingest(config, rows, rows.blocks, hidden, found.split.train)
+        found = _off_memory(found, kept)
     notes = [*axes, *_task_notes(config.data.task or implied, found.target), *found.notes, *more]
     if 0 < len(found.split.test) < SMALLEST_TEST:
         notes.append(f"only {len(found.split.test)} test rows: the test figure will be rough")
     notes = [*rows.notes, *notes]
-    return Inputs(
-        found.raw, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.last, rows.reread
-    )
+    return Inputs(kept, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.last, rows.reread)
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,13 @@ class _Divided:
     split: Split
     notes: list[str]
     last: npt.NDArray[np.float64] | None = None
+
+
+def _off_memory(found: _Divided, rows: Mapped) -> _Divided:
+    """Return target and split as maps beside the map of the rows."""
+    parts = found.split
+    split = Split(rows.beside(parts.train), rows.beside(parts.valid), rows.beside(parts.test), parts.how)
+    return replace(found, target=replace(found.target, values=rows.beside(found.target.values)), split=split)
 
 
 def _windows(data: DataConfig, raw: Raw, rows: Source) -> _Divided:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from netwright import files
 from netwright.config.calls import parse_call
 from netwright.config.schema import PreparationConfig, RunConfig
 from netwright.data.batches import Batch
@@ -28,6 +29,7 @@ from netwright.model.own import load_class, make_own, refuse_unnamed
 from netwright.model.padding import unmaskable
 from netwright.model.summary import Summary, complete_lazy, output_shape, summarize, takes_lengths
 from netwright.model.task import Task, make_loss, make_task
+from netwright.pipeline import folder as folders
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.reading import OBJECT, reading_of
 
@@ -216,3 +218,42 @@ def make_loss_again(text: str, outputs: int, run: Path) -> nn.Module:
     if text.startswith("object:"):
         raise CheckpointError(f"{run}: the loss was a Python object ({text[7:]}); test the run that nw.train returned")
     return make_loss(parse_call(text, "training.loss"), outputs)
+
+
+def network_again(config: RunConfig, folder: Path, code: Sequence[Path]) -> nn.Module:
+    """Build the network of a run without weights."""
+    with torch.random.fork_rng(devices=[]):
+        if config.model.layers is not None:
+            calls = [parse_call(text, f"model.layers.{place}") for place, text in enumerate(config.model.layers)]
+            try:
+                return construct(calls)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise CheckpointError(
+                    f"{folder / folders.CONFIG}: the layers cannot be built ({error}); expected those of weights "
+                    "in model/*.safetensors; check the run"
+                ) from None
+        if config.model.module is None:
+            raise CheckpointError(
+                f"{folder}: the network was a Python object ({config.model.object}); load the run from Python: "
+                "netwright.load(RUN, model=...)"
+            )
+        return _own_network_again(config.model.module, config.model.arguments, folder, code)
+
+
+def _own_network_again(module: str, arguments: Mapping[str, Any], folder: Path, code: Sequence[Path]) -> nn.Module:
+    """Build an own class from exactly the file that was named: the original, or the run's copy of it.
+
+    Raises:
+        SafetyError: Neither was named.
+        CheckpointError: The original has changed since training.
+    """
+    original, _, name = module.rpartition(":")
+    copy = folder / "model" / "source" / Path(original).name
+    if any(file.resolve() == copy.resolve() for file in code):
+        return make_own(load_class(copy, name), arguments, name)
+    file = refuse_unnamed(module, code, f"netwright ... {folder}", f"{copy}, its copy in the run,")
+    if copy.is_file() and files.digest_file(file) != files.digest_file(copy):
+        raise CheckpointError(
+            f"{file}: changed since training; expected the code the run was trained with; put it back, or type --code {copy}"
+        )
+    return make_own(load_class(file, name), arguments, name)

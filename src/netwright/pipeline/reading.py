@@ -19,8 +19,10 @@ from netwright.config.schema import DataConfig
 from netwright.data import cells, datasets, sequences, sources, tables
 from netwright.data.arrays import Arrays
 from netwright.data.augmentation import Reread
+from netwright.data.blocks import Blocks, blocks_of
 from netwright.data.cells import Markers
 from netwright.data.image_files import ImageFiles
+from netwright.data.memory import free_memory
 from netwright.data.places import place_of
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.sources import Reading
@@ -29,6 +31,7 @@ from netwright.errors import CheckpointError, ConfigError, DataError, did_you_me
 from netwright.pipeline import pictures
 
 Rows = npt.NDArray[np.int64]
+MEMORY_SHARE = 0.25  # of the free memory that a table may take before it is read block by block
 OBJECT = "object:"  # in a resolved config: something from Python that no file can hold
 BRACES = re.compile(r"\{([^{}]+)\}")
 
@@ -37,6 +40,7 @@ BRACES = re.compile(r"\{([^{}]+)\}")
 class Source:
     """All rows as read: row numbers of given parts, digest, name, and the target's names where Python objects told them.
 
+    With ``blocks`` only the columns that divide the rows are in ``raw``, and ``why`` says why the rest is read in blocks.
     ``reread`` reads the items of a Dataset that changes them at random; ``notes`` are for the user. Images are not read
     before the split, because the train rows decide what they become.
     """
@@ -48,6 +52,8 @@ class Source:
     target: tuple[str, ...] | None = None
     reread: Reread | None = None
     notes: tuple[str, ...] = ()
+    blocks: Blocks | None = None
+    why: str = ""
 
 
 def reading_of(data: DataConfig) -> Reading:
@@ -80,11 +86,12 @@ def read(data: DataConfig, objects: Any = None) -> Source:
         return _from_python(data, objects, reading)
     images = pictures.find(data, reading)
     if images is not None:
-        return Source(
-            *images, images[0].digest(), data.source or " + ".join(filter(None, (data.train, data.valid, data.test)))
-        )
+        return Source(*images, images[0].digest(), " + ".join(files_of(data).values()))
+    blocks, why = blocks_wanted(data)
+    if blocks is not None:
+        return _in_blocks(data, blocks, why)
     if data.train is not None:
-        files = {name: getattr(data, name) for name in ("train", "valid", "test") if getattr(data, name) is not None}
+        files = files_of(data)
         pieces = {name: read_rows(data, file) for name, file in files.items()}
         raw, parts = _joined(pieces)
         return Source(
@@ -135,6 +142,50 @@ def _from_python(data: DataConfig, given: Any, reading: Reading) -> Source:
     first = first[0] if isinstance(first, tuple | list) and first else first
     name = f"{OBJECT}{type(first).__module__}.{type(first).__qualname__}"
     return Source(rows, given_parts, digest, name, names, reread, tuple(dict.fromkeys(notes)))
+
+
+def files_of(data: DataConfig) -> dict[str, str]:
+    """Return the files of the parts, or of all rows."""
+    names = ("source",) if data.train is None else ("train", "valid", "test")
+    return {name: getattr(data, name) for name in names if getattr(data, name) is not None}
+
+
+def blocks_wanted(data: DataConfig) -> tuple[Blocks | None, str]:
+    """Return the tables that are read block by block, and why; None where rows are read into memory.
+
+    Raises:
+        ConfigError: A map was asked for, of what cannot be read so.
+    """
+    if data.storage == "memory":
+        return None, ""
+    paths = [Path(name) for name in files_of(data).values()]
+    tabular = all(path.is_file() and sources.kind_of(path) == "table" for path in paths)
+    single = data.join is None and data.text is None and not data.of_steps
+    blocks = blocks_of(paths, reading_of(data).text) if paths and tabular and single else None
+    if data.storage == "map":
+        if blocks is None:
+            raise ConfigError(
+                'data.storage: "map" came; expected Parquet or delimited text files with a row each; leave it out'
+            )
+        return blocks, "as asked for"
+    free = free_memory()
+    if blocks is None or free is None or (size := blocks.size()) <= MEMORY_SHARE * free:
+        return None, ""
+    return blocks, f"the table would take {size / 1e9:.1f} GB, more than a quarter of the {free / 1e9:.1f} GB of free memory"
+
+
+def _in_blocks(data: DataConfig, blocks: Blocks, why: str) -> Source:
+    """Return the columns that divide the rows; where one is missing, a block with all columns, which tells it."""
+    named = files_of(data)
+    digests = [digest_of(data, file) for file in named.values()]
+    wanted = [*(names_of(data.target) or ("target",)), data.split.group, data.split.time]
+    names = list(dict.fromkeys(name for name in wanted if name is not None))
+    complete = all(name in blocks.names for name in names)
+    raw, counts = blocks.some(names) if complete else (blocks.head(), [0] * len(named))
+    ends = np.cumsum([0, *counts])
+    parts = {name: np.arange(ends[place], ends[place + 1]) for place, name in enumerate(named)}
+    digest = digests[0] if data.train is None else sources.digest_of(digests)
+    return Source(raw, None if data.train is None else parts, digest, " + ".join(named.values()), blocks=blocks, why=why)
 
 
 def read_rows(data: DataConfig, source: str, target_needed: bool = True, reading: Reading | None = None) -> Raw:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,30 +15,29 @@ import torch
 from torch import nn
 
 from netwright import files
-from netwright.config.calls import parse_call
 from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.data import sources, targets
 from netwright.data.arrays import Arrays
+from netwright.data.blocks import Blocks
+from netwright.data.mapped import Mapped
 from netwright.data.sequences import Raw, Sequences, from_dense, step_numbers
-from netwright.data.tables import Table
+from netwright.data.tables import TEXT_SUFFIXES, Table
 from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError, DivergedError
 from netwright.evaluation import intervals, metrics
 from netwright.evaluation.prediction import file_column, prediction_columns, table_bytes, true_columns
 from netwright.evaluation.scoring import score
 from netwright.exporting.bundle import BEST, LAST, Program, load_preparation, load_weights
-from netwright.model.build import construct
 from netwright.model.losses import PerStep
-from netwright.model.own import load_class, make_own, refuse_unnamed
 from netwright.model.task import Task
 from netwright.pipeline import folder as folders
 from netwright.pipeline import pictures, windows
 from netwright.pipeline.bench import executing
 from netwright.pipeline.fitting import unseen
 from netwright.pipeline.inputs import Inputs, load, read_target
-from netwright.pipeline.network import make_loss_again, masked
-from netwright.pipeline.reading import OBJECT, as_rows, digest_of, read_rows, reading_of
+from netwright.pipeline.network import make_loss_again, masked, network_again
+from netwright.pipeline.reading import OBJECT, as_rows, blocks_wanted, digest_of, read_rows, reading_of
 from netwright.reporting.report import render_report
 
 
@@ -114,9 +114,7 @@ class Run:
         if images is not None:
             return pictures.decoded(images, data)
         if isinstance(rows, str | Path):
-            path = str(rows)
-            text = Path(path).suffix.lower() in (".csv", ".tsv", ".txt", ".data", ".dat")
-            raw = read_rows(data, path, target_needed=False, reading=self._text_reading(path) if text else None)
+            raw = read_rows(data, str(rows), target_needed=False, reading=self._text_reading(str(rows)))
         else:
             pair = rows if isinstance(rows, tuple) else (rows, None)
             raw = as_rows(data, sources.from_objects(pair, None, data.layout)[0], None)
@@ -134,7 +132,7 @@ class Run:
         """Return how to read a text file: of one without a header line the target column may be left out."""
         reading = reading_of(self.config.data)
         names = reading.text.columns
-        if names is None:
+        if names is None or Path(path).suffix.lower() not in TEXT_SUFFIXES:
             return reading
         count = sources.count_fields(Path(path), reading.text)
         features = tuple(name for name in names if name not in self.program.outcome.names)
@@ -147,14 +145,43 @@ class Run:
         named = self.row_columns(raw, np.arange(raw.rows)) if isinstance(raw, Sequences) else file_column(raw)
         return {**named, **found}
 
-    def row_columns(self, raw: Raw, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    def predict_file(self, path: str) -> tuple[dict[str, Any], list[str], int]:
+        """Predict the rows of a file, block by block where the table is too large for memory.
+
+        Returns:
+            The columns of a prediction file, remarks, and the number of rows.
+        """
+        blocks = self._blocks_of(path)
+        encoder, outcome = self.program.preparation.encoder, self.program.outcome
+        if blocks is None or encoder is None:
+            raw = self.read_rows(path)
+            return self.prediction_table(raw), self.remarks(raw), raw.rows
+        unknown: Counter[str] = Counter()
+        parts = []
+        for _, table in blocks.read():
+            unknown.update(encoder.unknown(table))
+            parts.append(self.predict_decoded(table))
+        decoded = np.concatenate(parts) if parts else self.predict_decoded(blocks.head())
+        columns = prediction_columns(decoded, outcome.names, outcome.classes, outcome.probabilities)
+        return columns, self._remarks(unknown, blocks.names), len(decoded)
+
+    def _blocks_of(self, path: str) -> Blocks | None:
+        """Return a file that is too large for memory as blocks."""
+        if not Path(path).is_file():
+            return None
+        names = self._text_reading(path).text.columns
+        told = {"source": path, "train": None, "storage": None, "columns": None if names is None else list(names)}
+        return blocks_wanted(self.config.data.model_copy(update=told))[0]
+
+    def row_columns(self, raw: Raw | Mapped, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
         """Return the columns that say which row, or which step of it, a prediction is for.
 
         ``row`` is the row's number; for a forecast that of the row in the file whose target is predicted; with a
         prediction per step ``step`` counts from 0 inside the row.
         """
         if not isinstance(raw, Sequences):
-            return {"row": rows, **{name: [values[row] for row in rows] for name, values in file_column(raw).items()}}
+            named = {} if isinstance(raw, Mapped) else file_column(raw)
+            return {"row": rows, **{name: [values[row] for row in rows] for name, values in named.items()}}
         if self.program.per_step:
             lengths = raw.lengths[rows]
             return {"row": np.repeat(rows, lengths), "step": step_numbers(np.zeros_like(lengths), lengths)}
@@ -168,10 +195,13 @@ class Run:
         table = rows.steps if isinstance(rows, Sequences) else rows
         if encoder is None or not isinstance(table, Table):
             return list(table.notes) if isinstance(table, Arrays) else []
-        known = {column.name for column in encoder.columns} | set(self.program.outcome.names)
-        extra = [name for name in table.names if name not in known]
-        notes = unseen(encoder, table, "training")
-        return notes + ([f"columns not used: {', '.join(map(repr, extra))}"] if extra else [])
+        return self._remarks(encoder.unknown(table), table.names)
+
+    def _remarks(self, unknown: Mapping[str, int], names: Sequence[str]) -> list[str]:
+        encoder = self.program.preparation.encoder
+        known = {*self.program.outcome.names, *([column.name for column in encoder.columns] if encoder else [])}
+        extra = [name for name in names if name not in known]
+        return unseen(unknown, "training") + ([f"columns not used: {', '.join(map(repr, extra))}"] if extra else [])
 
     def test(self, data: Any = None) -> dict[str, Any]:
         """Test the network and count the look.
@@ -254,15 +284,16 @@ class Run:
         return inputs
 
     def _figures(
-        self, raw: Raw, target: targets.Target, rows: npt.NDArray[np.int64]
+        self, raw: Raw | Mapped, target: targets.Target, rows: npt.NDArray[np.int64]
     ) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
         """Return the content of test.json and the decoded outputs of the rows."""
         task, device = self.task(), self.program.device
         with executing(self.config, device):
-            examples = self.program.preparation.examples(raw, None if target.per_step else rows)
-            values = target.values if target.per_step else target.of(rows)
+            whole = target.per_step or isinstance(raw, Mapped)
+            examples = self.program.preparation.examples(raw, None if whole else rows)
+            values = target.values if whole else target.of(rows)
             examples = examples.with_target(task.spell_target(values), target.per_step).to(device)
-            chosen = rows if target.per_step else np.arange(len(rows))
+            chosen = rows if whole else np.arange(len(rows))
             scores = score(self.model, task.loss_function, examples, chosen, self.config.data.batch_size)
         decoded = np.asarray(self.program.outcome.decoding(scores.outputs))
         if not np.isfinite(decoded).all():
@@ -343,7 +374,7 @@ def load_run(
     record = folders.read_record(path)
     config = read_config(path)
     preparation, outcome = load_preparation(path)
-    network = model if model is not None else _network_again(config, path, [Path(file) for file in code])
+    network = model if model is not None else network_again(config, path, [Path(file) for file in code])
     if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
         network = masked(network, preparation)
     weights = path / (BEST if (path / BEST).exists() else LAST)
@@ -359,42 +390,3 @@ def _device_again(config: RunConfig) -> torch.device:
         return choose_device(config.training.device)
     except ConfigError:
         return torch.device("cpu")
-
-
-def _network_again(config: RunConfig, folder: Path, code: Sequence[Path]) -> nn.Module:
-    """Build the network of a run without weights."""
-    with torch.random.fork_rng(devices=[]):
-        if config.model.layers is not None:
-            calls = [parse_call(text, f"model.layers.{place}") for place, text in enumerate(config.model.layers)]
-            try:
-                return construct(calls)
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise CheckpointError(
-                    f"{folder / folders.CONFIG}: the layers cannot be built ({error}); expected those of weights "
-                    "in model/*.safetensors; check the run"
-                ) from None
-        if config.model.module is None:
-            raise CheckpointError(
-                f"{folder}: the network was a Python object ({config.model.object}); load the run from Python: "
-                "netwright.load(RUN, model=...)"
-            )
-        return _own_network_again(config.model.module, config.model.arguments, folder, code)
-
-
-def _own_network_again(module: str, arguments: Mapping[str, Any], folder: Path, code: Sequence[Path]) -> nn.Module:
-    """Build an own class from exactly the file that was named: the original, or the run's copy of it.
-
-    Raises:
-        SafetyError: Neither was named.
-        CheckpointError: The original has changed since training.
-    """
-    original, _, name = module.rpartition(":")
-    copy = folder / "model" / "source" / Path(original).name
-    if any(file.resolve() == copy.resolve() for file in code):
-        return make_own(load_class(copy, name), arguments, name)
-    file = refuse_unnamed(module, code, f"netwright ... {folder}", f"{copy}, its copy in the run,")
-    if copy.is_file() and files.digest_file(file) != files.digest_file(copy):
-        raise CheckpointError(
-            f"{file}: changed since training; expected the code the run was trained with; put it back, or type --code {copy}"
-        )
-    return make_own(load_class(file, name), arguments, name)

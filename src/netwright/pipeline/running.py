@@ -15,9 +15,10 @@ from torch import nn
 from netwright import files
 from netwright.config.read import to_toml
 from netwright.config.schema import RunConfig
-from netwright.data.batches import Examples
+from netwright.data.batches import Examples, Rows
 from netwright.engine.choose import choose_engine
 from netwright.errors import DivergedError, first_line
+from netwright.evaluation import metrics
 from netwright.evaluation.metrics import epoch_figures
 from netwright.evaluation.scoring import score
 from netwright.exporting.bundle import BEST, LAST, Outcome, Program, save_preparation, save_weights
@@ -32,6 +33,7 @@ from netwright.training.loop import Progress, train
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
 from netwright.training.signals import StopRequest, stop_on_signals
 
+AT_ONCE = 1 << 20  # validation rows whose outputs are held at a time
 Observer = Callable[[Told | EpochRecord], None]
 
 
@@ -142,12 +144,19 @@ def _keep_finite(folder: Path, model: nn.Module, error: DivergedError) -> None:
 
 def _validation(bench: Bench, examples: Examples) -> Callable[[], dict[str, float]]:
     """Return the function that gives the figures of the validation rows for the weights of the moment."""
-    rows, task = bench.inputs.split.valid, bench.network.task
-    true = bench.inputs.target.of(rows)
+    rows, task, target = bench.inputs.split.valid, bench.network.task, bench.inputs.target
+    at_once = AT_ONCE if len(target.names) == 1 else len(rows)  # the RMSE of several outputs is a mean over them
+
+    def figures_of(part: Rows) -> tuple[dict[str, float], float]:
+        scores = score(bench.network.module, task.loss_function, examples, part, bench.config.data.batch_size)
+        figures = epoch_figures(task.kind, target.of(part), task.decoding(scores.outputs).numpy())
+        return {"loss": scores.loss, **figures}, scores.weight
 
     def validate() -> dict[str, float]:
-        scores = score(bench.network.module, task.loss_function, examples, rows, bench.config.data.batch_size)
-        return {"loss": scores.loss, **epoch_figures(task.kind, true, task.decoding(scores.outputs).numpy())}
+        parts = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
+        found = [(*figures_of(part), len(part)) for part in parts]
+        loss = metrics.joined_figures([({"loss": figures["loss"]}, weight) for figures, weight, _ in found])
+        return {**metrics.joined_figures([(figures, count) for figures, _, count in found]), **loss}
 
     return validate
 
@@ -175,7 +184,7 @@ def _write_birth(temporary: Path, folder: Path, bench: Bench, outcome: Outcome) 
     record = first_record(bench)
     files.make_folder(temporary / "model" / "source")
     files.write_text(temporary / folders.CONFIG, to_toml(_rows_by_file(bench.config, folder)))
-    files.write_bytes(temporary / folders.SPLIT, folders.split_bytes(bench.inputs.split))
+    folders.write_split(temporary, bench.inputs.split)
     save_preparation(temporary, bench.inputs.preparation, outcome)
     save_weights(temporary / LAST, bench.network.module.state_dict())
     source = bench.network.source or _source_of(bench.network.module)

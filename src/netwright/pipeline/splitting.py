@@ -44,7 +44,7 @@ def make_split(
     given = dict(parts or {})
     _given_rows(data, raw.rows, given)
     taken = np.concatenate([given[name] for name in ("valid", "test") if name in given] or [np.empty(0, np.int64)])
-    pool = given.get("train", np.setdiff1d(np.arange(raw.rows), taken))
+    pool = given["train"] if "train" in given else _others(raw.rows, taken)
     sizes = (_size(data, "valid", given), _size(data, "test", given))
     notes: list[str] = []
     groups = None if settings.group is None else _groups(raw, settings.group, markers)[pool]
@@ -56,6 +56,13 @@ def make_split(
     split = Split(divided.train, np.sort(given.get("valid", divided.valid)), np.sort(given.get("test", divided.test)), how)
     splits.check_disjoint(split)
     return split, [*notes, *_class_notes(raw, target, split, parts is not None)]
+
+
+def _others(rows: int, taken: Rows) -> Rows:
+    """Return the numbers of all rows but those taken, sorted."""
+    free = np.ones(rows, dtype=bool)
+    free[taken] = False
+    return np.flatnonzero(free)
 
 
 def _refuse_contradictions(data: DataConfig, parts: dict[str, Rows]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor
 
 from netwright.files import LineFile
+
+FOLDED = 1024  # losses kept as one tensor: a tensor each would take more memory than many a table
 
 
 @dataclass(frozen=True)
@@ -57,18 +60,21 @@ class EpochLosses:
     """The losses of an epoch's steps, kept on the device until they are read."""
 
     losses: list[Tensor] = field(default_factory=list)
-    weights: list[float] = field(default_factory=list)
+    weights: array[float] = field(default_factory=lambda: array("d"))
+    folded: list[Tensor] = field(default_factory=list)
 
     def add(self, loss: Tensor, weight: float) -> None:
         """Keep one step's mean loss and its weight."""
         self.losses.append(loss)
         self.weights.append(weight)
+        if len(self.losses) == FOLDED:
+            self.folded.append(torch.stack(self.losses))
+            self.losses.clear()
 
     def read(self) -> list[float]:
         """Return the losses as numbers."""
-        if not self.losses:
-            return []
-        values: list[float] = torch.stack(self.losses).double().tolist()
+        rest = [torch.stack(self.losses)] if self.losses else []
+        values: list[float] = torch.cat([*self.folded, *rest]).double().tolist() if self.folded or rest else []
         return values
 
     def mean(self) -> float:

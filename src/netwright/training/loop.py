@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from netwright.data.augmentation import Augmentation
 from netwright.data.batches import Examples, Rows, batches, epoch_order
+from netwright.data.order import Order, Windows
 from netwright.engine.base import Engine
 from netwright.errors import DivergedError
 from netwright.model.losses import loss_weight
@@ -26,6 +27,7 @@ class Plan:
     """What a run does: rows in which order, how many steps, what stops it and which epoch is best.
 
     ``lengths`` are the steps of each of ``rows`` where they differ, int64. ``augmentation`` changes the rows of each epoch.
+    Rows in a map are ordered slice by slice, in ``windows`` where they do not fit into memory.
     """
 
     rows: Rows
@@ -39,6 +41,14 @@ class Plan:
     patience: int | None = None
     lengths: Rows | None = None
     augmentation: Augmentation | None = None
+    mapped: bool = False
+    windows: Windows | None = None
+
+    def order(self, epoch: int) -> Rows | Order:
+        """Return the rows of an epoch (from 1) in order."""
+        if self.mapped:
+            return Order(self.rows, self.seed, epoch, self.windows)
+        return epoch_order(self.rows, self.seed, epoch, self.lengths, self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,7 @@ def train_epoch(
         DivergedError: The loss is not finite.
     """
     progress, losses = replace(progress, epoch=progress.epoch + 1), EpochLosses()
-    order = epoch_order(plan.rows, plan.seed, progress.epoch, plan.lengths, plan.batch_size)
+    order = plan.order(progress.epoch)
     engine.model.train()
     if plan.augmentation is None:
         stream = batches(examples, order, plan.batch_size, plan.last_batch)

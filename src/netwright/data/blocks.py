@@ -1,0 +1,172 @@
+"""A table that is read block by block, as often as asked: Parquet and text files larger than memory. Floor 2."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from netwright.data import tables
+from netwright.data.tables import Origin, Table, TextOptions
+from netwright.errors import DataError, first_line
+
+Rows = npt.NDArray[np.int64]
+BLOCK_BYTES = 1 << 25  # of a block's cells as float64, and of the text parsed at a time
+CELL_BYTES = 8 + 4  # a cell as float64 and as float32, as a table in memory is prepared
+TEXT_GROWTH = 3  # what a text file takes in memory, as texts and as numbers, by its size
+
+
+@final
+@dataclass(frozen=True)
+class Blocks:
+    """Files with the same columns, one below the other.
+
+    Args:
+        paths: The files.
+        options: For text files.
+        names: The columns, in the order of the first file.
+    """
+
+    paths: tuple[Path, ...]
+    options: TextOptions
+    names: tuple[str, ...]
+
+    def read(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, Table]]:
+        """Yield the number of its first row and the rows of each block; a block knows its place in the file.
+
+        Args:
+            columns: Which columns; default all.
+
+        Raises:
+            DataError: A file is malformed, or lacks a column.
+        """
+        start = 0
+        for path in self.paths:
+            first = 0
+            with closing(_pieces(path, self.options, list(columns or self.names))) as pieces:
+                for piece in pieces:
+                    yield start, Table(piece, (replace(self._origin(path, piece.num_rows), first=first),))
+                    first, start = first + piece.num_rows, start + piece.num_rows
+
+    def some(self, columns: Sequence[str]) -> tuple[Table, list[int]]:
+        """Return some columns of all rows, which must fit into memory, and the rows of each file.
+
+        Raises:
+            DataError: See `read`; a file without rows.
+        """
+        parts: list[Table] = []
+        counts = []
+        for path in self.paths:
+            found = [table for _, table in replace(self, paths=(path,)).read(columns)]
+            rows = sum(table.rows for table in found)
+            if rows == 0:
+                raise DataError(f"{path}: no rows; expected a header and at least one row; check the file")
+            counts.append(rows)
+            parts.append(Table(pa.concat_tables([table.columns for table in found]), (self._origin(path, rows),)))
+        return tables.concatenate(parts), counts
+
+    def head(self) -> Table:
+        """Return the first block."""
+        for _, table in self.read():
+            return table
+        raise DataError(f"{self.paths[0]}: no rows; expected a header and at least one row; check the file")
+
+    def size(self) -> int:
+        """Return about how many bytes the table takes in memory, prepared."""
+        return sum(_size(path) for path in self.paths)
+
+    def stamps(self) -> list[tuple[int, int]]:
+        """Return size and time of change of each file."""
+        return [(stat.st_size, stat.st_mtime_ns) for stat in (path.stat() for path in self.paths)]
+
+    def _origin(self, path: Path, rows: int) -> Origin:
+        if path.suffix.lower() in tables.TEXT_SUFFIXES:
+            return Origin(path.name, rows, path, self.options)
+        return Origin(path.name, rows)
+
+
+def blocks_of(paths: Sequence[Path], options: TextOptions) -> Blocks | None:
+    """Return files that can be read block by block; None where one cannot.
+
+    Args:
+        paths: Files that exist.
+        options: For text files.
+
+    Raises:
+        DataError: A file is malformed, or lacks a column of the first.
+    """
+    if not all(_streamed(path, options) for path in paths):
+        return None
+    found = [_names(path, options) for path in paths]
+    for path, names in zip(paths, found, strict=True):
+        missing = [name for name in found[0] if name not in names]
+        if missing:
+            raise DataError(
+                f"{path.name}: column {missing[0]!r} is missing; {paths[0].name} has it; the files need the same columns"
+            )
+    return Blocks(tuple(paths), options, found[0])
+
+
+def _streamed(path: Path, options: TextOptions) -> bool:
+    suffix = path.suffix.lower()
+    return suffix in tables.PARQUET_SUFFIXES or (suffix in tables.TEXT_SUFFIXES and tables.written_in_columns(path, options))
+
+
+def _names(path: Path, options: TextOptions) -> tuple[str, ...]:
+    if path.suffix.lower() in tables.TEXT_SUFFIXES:
+        with tables.text_form(path, options) as form:
+            return form.names
+    with closing(_opened(path)) as file:
+        return tuple(file.schema_arrow.names)
+
+
+def _size(path: Path) -> int:
+    if path.suffix.lower() in tables.TEXT_SUFFIXES:
+        return path.stat().st_size * TEXT_GROWTH
+    with closing(_opened(path)) as file:
+        about = file.metadata
+        unpacked = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
+        return int(about.num_rows * about.num_columns * CELL_BYTES + unpacked)
+
+
+def _pieces(path: Path, options: TextOptions, columns: list[str]) -> Generator[pa.Table]:
+    if path.suffix.lower() in tables.TEXT_SUFFIXES:
+        with tables.text_form(path, options, BLOCK_BYTES) as form:
+            reader = pa.csv.open_csv(
+                form.source,
+                read_options=form.reading,
+                parse_options=form.parsing,
+                convert_options=form.converting(columns),
+            )
+            with reader:
+                for batch in reader:
+                    if batch.num_rows:
+                        yield pa.Table.from_batches([batch])
+        return
+    rows = max(1024, BLOCK_BYTES // (8 * len(columns)))
+    with closing(_opened(path)) as file:
+        try:
+            for batch in file.iter_batches(rows, columns=columns, use_threads=False):
+                yield pa.Table.from_batches([batch]).select(columns)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _damaged(path, error) from None
+
+
+def _opened(path: Path) -> Any:
+    """Open a Parquet file so that only what is read of it lies in memory."""
+    try:
+        return pa.parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: BaseException) -> DataError:
+    return DataError(f"{path}: cannot be read ({first_line(error)}); expected a {path.suffix[1:]} file; check the file")

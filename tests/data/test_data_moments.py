@@ -1,0 +1,38 @@
+"""Moments of columns, block by block, against those of all rows at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from netwright.data.moments import merged, moments_of
+
+GENERATOR = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e9])
+def test_merged_blocks_agree_with_all_rows(shift: float) -> None:
+    cells = GENERATOR.normal(shift, 3.0, (1000, 4))
+    cells[GENERATOR.random(cells.shape) < 0.2] = np.nan
+    cells[:300, 1] = np.nan  # empty at first
+    cells[600:, 2] = np.nan  # empty at last
+    cells[:, 3] = 7.1
+    found = None
+    for start in range(0, 1000, 130):
+        found = merged(found, moments_of(cells[start : start + 130]))
+    assert found is not None
+    whole = moments_of(cells)
+    assert found.rows == 1000
+    np.testing.assert_array_equal(found.present, whole.present)
+    np.testing.assert_allclose(found.fill, np.nanmean(cells, axis=0), rtol=1e-13)
+    np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(found.deviation, whole.deviation, rtol=1e-7 if shift else 1e-13)
+    assert found.deviation[3] == 0.0
+    assert found.fill[3] == 7.1
+
+
+def test_an_empty_column_and_an_empty_block_count_nothing() -> None:
+    one = moments_of(np.full((3, 1), np.nan))
+    assert (one.present[0], one.fill[0], one.deviation[0]) == (0, 0.0, 0.0)
+    two = merged(one, moments_of(np.array([[5.0]])))
+    assert (two.rows, two.fill[0], two.mean[0], two.squares[0]) == (4, 5.0, 5.0, 0.0)
