@@ -84,7 +84,8 @@ def _fit_table(
 ) -> tuple[Preparation, list[str]]:
     """Fit on the train rows of a table; ``further`` columns are known of the data but are no inputs."""
     data, settings = config.data, config.data.preparation
-    names = list(names_of(data.inputs) or [name for name in raw.names if name not in target])
+    named = names_of(data.inputs) or raw.inputs
+    names = [name for name in raw.names if name not in target] if named is None else raw.spread(named)
     for name in [*names, *data.ignore]:
         if name not in raw.names and name not in further:
             raise DataError(f"{raw.origins[0].name}: column {name!r} is missing; {did_you_mean(name, raw.names)}")

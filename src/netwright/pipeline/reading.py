@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from netwright.config.calls import OBJECT
 from netwright.config.schema import DataConfig
 from netwright.data import cells, sequences, sources, tables
 from netwright.data.arrays import Arrays
@@ -21,11 +22,11 @@ from netwright.data.cells import Markers
 from netwright.data.places import place_of
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.sources import Reading
-from netwright.data.tables import Origin, Table, TextOptions
+from netwright.data.tables import Origin, Table
+from netwright.data.texts import TextOptions
 from netwright.errors import CheckpointError, ConfigError, DataError, did_you_mean
 
 Rows = npt.NDArray[np.int64]
-OBJECT = "object:"  # in a resolved config: something from Python that no file can hold
 BRACES = re.compile(r"\{([^{}]+)\}")
 
 
@@ -43,7 +44,7 @@ class Source:
 def reading_of(data: DataConfig) -> Reading:
     """Return how the sources are read."""
     text = TextOptions(data.delimiter, data.encoding, data.header, tuple(data.columns) if data.columns else None)
-    return Reading(text, names_of(data.inputs), names_of(data.target), data.layout)
+    return Reading(text, names_of(data.inputs), names_of(data.target), data.layout, data.sheet)
 
 
 def markers_of(data: DataConfig) -> Markers:

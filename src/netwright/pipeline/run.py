@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from netwright import files
-from netwright.config.calls import parse_call
+from netwright.config.calls import OBJECT, parse_call
 from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
-from netwright.data import sources, targets
+from netwright.data import sources, targets, texts
 from netwright.data.arrays import Arrays
 from netwright.data.sequences import Raw, Sequences, from_dense, step_numbers
 from netwright.data.tables import Table
@@ -37,7 +37,7 @@ from netwright.pipeline.bench import executing
 from netwright.pipeline.fitting import unseen
 from netwright.pipeline.inputs import Inputs, load, read_target
 from netwright.pipeline.network import make_loss_again, masked
-from netwright.pipeline.reading import OBJECT, as_rows, digest_of, read_rows, reading_of
+from netwright.pipeline.reading import as_rows, digest_of, read_rows, reading_of
 from netwright.reporting.report import render_report
 
 
@@ -111,8 +111,7 @@ class Run:
         data = self.config.data
         if isinstance(rows, str | Path):
             path = str(rows)
-            text = Path(path).suffix.lower() in (".csv", ".tsv", ".txt", ".data", ".dat")
-            raw = read_rows(data, path, target_needed=False, reading=self._text_reading(path) if text else None)
+            raw = read_rows(data, path, target_needed=False, reading=self._reading(path))
         else:
             pair = rows if isinstance(rows, tuple) else (rows, None)
             raw = as_rows(data, sources.from_objects(pair, None, data.layout)[0], None)
@@ -126,13 +125,13 @@ class Run:
             return from_dense(raw)
         return raw
 
-    def _text_reading(self, path: str) -> sources.Reading:
-        """Return how to read a text file: of one without a header line the target column may be left out."""
+    def _reading(self, path: str) -> sources.Reading:
+        """Return how to read rows to predict: of a text without a header line the target column may be left out."""
         reading = reading_of(self.config.data)
         names = reading.text.columns
-        if names is None:
+        if names is None or not sources.is_text_table(path):
             return reading
-        count = sources.count_fields(Path(path), reading.text)
+        count = texts.count_fields(sources.places(path)[0], reading.text)
         features = tuple(name for name in names if name not in self.program.outcome.names)
         return sources.with_columns(reading, features if count == len(features) else names)
 
