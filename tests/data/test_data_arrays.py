@@ -18,14 +18,15 @@ import pytest
 
 from netwright.data.arrays import (
     Arrays,
-    bundled,
-    choose_arrays,
     concatenate_arrays,
     idx_labels,
     read_idx,
     read_npy,
     read_npz,
 )
+from netwright.data.bundled import bundled
+from netwright.data.choosing import choose_rows, held
+from netwright.data.places import place_of
 from netwright.data.tables import Origin, Table
 from netwright.errors import ConfigError, DataError, NetwrightError, SafetyError
 
@@ -54,14 +55,14 @@ def same(found: np.ndarray, saved: np.ndarray) -> bool:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_npy_files_come_back_bit_for_bit(name: str, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", EXAMPLES[name])
-    assert same(read_npy(tmp_path / "a.npy"), EXAMPLES[name])
+    assert same(read_npy(place_of(tmp_path / "a.npy")), EXAMPLES[name])
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_npz_files_come_back_bit_for_bit(save: Callable[..., None], tmp_path: Path) -> None:
     saved = {name.replace(" ", "_").replace("-", "_"): value for name, value in EXAMPLES.items()}
     save(tmp_path / "a.npz", **saved)
-    found = read_npz(tmp_path / "a.npz")
+    found = read_npz(place_of(tmp_path / "a.npz"))
     assert list(found) == list(saved)
     assert [name for name in saved if not same(found[name], saved[name])] == []
 
@@ -71,7 +72,7 @@ def test_each_version_of_the_npy_format_is_read(version: tuple[int, int], tmp_pa
     with (tmp_path / "a.npy").open("wb") as stream, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         np.lib.format.write_array(stream, EXAMPLES["float32"], version=version)
-    assert same(read_npy(tmp_path / "a.npy"), EXAMPLES["float32"])
+    assert same(read_npy(place_of(tmp_path / "a.npy")), EXAMPLES["float32"])
 
 
 IDX_CODES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -89,7 +90,7 @@ def test_idx_files_come_back(code: int, ending: str, shape: tuple[int, ...], tmp
     values = np.arange(np.prod(shape)).reshape(shape) + 1
     content = idx_bytes(values, code)
     (tmp_path / f"a.{ending}").write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
-    found = read_idx(tmp_path / f"a.{ending}")
+    found = read_idx(place_of(tmp_path / f"a.{ending}"))
     np.testing.assert_array_equal(found, values)
     assert found.dtype == np.dtype(IDX_CODES[code]).newbyteorder("=")
 
@@ -114,9 +115,9 @@ def test_a_pickled_array_is_refused_and_nothing_in_it_is_run(tmp_path: Path) -> 
     np.save(tmp_path / "a.npy", hidden, allow_pickle=True)
     np.savez(tmp_path / "a.npz", X=np.zeros(3), y=hidden)
     with pytest.raises(SafetyError, match=r"a\.npy: pickled objects came"):
-        read_npy(tmp_path / "a.npy")
+        read_npy(place_of(tmp_path / "a.npy"))
     with pytest.raises(SafetyError, match=r"a\.npz: array 'y': pickled objects came"):
-        read_npz(tmp_path / "a.npz")
+        read_npz(place_of(tmp_path / "a.npz"))
     assert SafetyError.exit_code == 8
     assert not (tmp_path / "canary").exists()
     np.load(tmp_path / "a.npy", allow_pickle=True)  # the canary does sing where pickles are read
@@ -128,7 +129,7 @@ def test_a_plain_pickle_under_another_name_is_refused_and_not_run(ending: str, t
     (tmp_path / f"a.{ending}").write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
     reader = {"npy": read_npy, "npz": read_npz}.get(ending, read_idx)
     with pytest.raises(DataError, match=rf"a\.{ending}"):
-        reader(tmp_path / f"a.{ending}")
+        reader(place_of(tmp_path / f"a.{ending}"))
     assert not (tmp_path / "canary").exists()
 
 
@@ -162,7 +163,7 @@ def test_a_damaged_or_hostile_npy_file_is_told_in_one_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.npy").write_bytes(content)
     with pytest.raises(kind) as problem:
-        read_npy(tmp_path / "a.npy")
+        read_npy(place_of(tmp_path / "a.npy"))
     assert words in str(problem.value)
     assert "a.npy" in str(problem.value)
     assert "\n" not in str(problem.value)
@@ -231,7 +232,7 @@ def test_a_damaged_or_hostile_npz_file_is_told_in_one_line(name: str, tmp_path: 
     content, kind, words = NPZ[name]
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(kind) as problem:
-        read_npz(tmp_path / "a.npz")
+        read_npz(place_of(tmp_path / "a.npz"))
     assert words in str(problem.value)
     assert "a.npz" in str(problem.value)
     assert "\n" not in str(problem.value)
@@ -264,7 +265,7 @@ def test_a_damaged_or_hostile_idx_file_is_told_in_one_line(name: str, tmp_path: 
     file, content, kind, words = BAD_IDX[name]
     (tmp_path / file).write_bytes(content)
     with pytest.raises(kind) as problem:
-        read_idx(tmp_path / file)
+        read_idx(place_of(tmp_path / file))
     assert words in str(problem.value)
     assert "\n" not in str(problem.value)
 
@@ -272,9 +273,9 @@ def test_a_damaged_or_hostile_idx_file_is_told_in_one_line(name: str, tmp_path: 
 def test_the_labels_of_mnist_lie_beside_the_images(tmp_path: Path) -> None:
     for name in ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "other.idx"):
         (tmp_path / name).write_bytes(b"")
-    assert idx_labels(tmp_path / "train-images-idx3-ubyte.gz") == tmp_path / "train-labels-idx1-ubyte.gz"
-    assert idx_labels(tmp_path / "t10k-images-idx3-ubyte") is None
-    assert idx_labels(tmp_path / "other.idx") is None
+    assert idx_labels(place_of(tmp_path / "train-images-idx3-ubyte.gz")) == place_of(tmp_path / "train-labels-idx1-ubyte.gz")
+    assert idx_labels(place_of(tmp_path / "t10k-images-idx3-ubyte")) is None
+    assert idx_labels(place_of(tmp_path / "other.idx")) is None
 
 
 X, Y, OTHER = np.zeros((4, 3)), np.arange(4), np.arange(4) + 10
@@ -297,7 +298,7 @@ CHOICES: dict[str, tuple[dict[str, np.ndarray], Any, Any, bool, list[str], str |
 @pytest.mark.parametrize("name", CHOICES)
 def test_arrays_are_sorted_into_inputs_and_target(name: str) -> None:
     found, inputs, target, needed, chosen, wanted, others = CHOICES[name]
-    arrays = choose_arrays(found, inputs, target, "a.npz", needed)
+    arrays = choose_rows({name: held(value) for name, value in found.items()}, inputs, target, "a.npz", needed)
     assert list(arrays.inputs) == chosen
     assert arrays.target is (None if wanted is None else found[wanted])
     assert list(arrays.others) == others
@@ -322,7 +323,7 @@ NO_CHOICE: dict[str, tuple[dict[str, np.ndarray], Any, Any, str]] = {
 def test_arrays_that_cannot_be_sorted_are_told_in_one_line(name: str) -> None:
     found, inputs, target, words = NO_CHOICE[name]
     with pytest.raises(DataError) as problem:
-        choose_arrays(found, inputs, target, "a.npz", True)
+        choose_rows({name: held(value) for name, value in found.items()}, inputs, target, "a.npz", True)
     assert words in str(problem.value)
     assert str(problem.value).startswith("a.npz")
 

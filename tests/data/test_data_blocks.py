@@ -11,7 +11,9 @@ import pytest
 
 from netwright.data import blocks
 from netwright.data.blocks import Blocks, blocks_of
-from netwright.data.tables import TextOptions, read_table
+from netwright.data.places import place_of
+from netwright.data.sources import Reading, read_source
+from netwright.data.texts import TextOptions
 from netwright.errors import DataError
 
 TABLE = pa.table({"a": list(range(5000)), "b": [f"word {place % 7}" for place in range(5000)]})
@@ -27,7 +29,7 @@ def written(folder: Path, ending: str) -> Path:
 
 
 def opened(*paths: Path) -> Blocks:
-    found = blocks_of(paths, TextOptions())
+    found = blocks_of([place_of(str(path)) for path in paths], TextOptions())
     assert found is not None
     return found
 
@@ -40,7 +42,7 @@ def test_blocks_hold_the_rows_of_the_file_in_order(ending: str, tmp_path: Path, 
     assert len(found) > 2
     assert [start for start, _ in found] == [sum(table.rows for _, table in found[:place]) for place in range(len(found))]
     whole = pa.concat_tables([table.columns for _, table in found])
-    assert whole.equals(read_table(path, TextOptions()).columns)
+    assert whole.equals(read_source(str(path), Reading()).columns)
     start, table = found[-1]
     assert table.place(3) == (f"t.csv:{start + 3 + 2}" if ending == ".csv" else f"t.parquet: row {start + 4}")
 
@@ -90,8 +92,8 @@ def test_a_file_without_rows_is_named(tmp_path: Path) -> None:
 def test_white_space_text_and_json_lines_are_not_read_in_blocks(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("a b\n1 2\n")
     (tmp_path / "t.jsonl").write_text('{"a": 1}\n')
-    assert blocks_of([tmp_path / "t.txt"], TextOptions()) is None
-    assert blocks_of([tmp_path / "t.jsonl"], TextOptions()) is None
+    assert blocks_of([place_of(str(tmp_path / "t.txt"))], TextOptions()) is None
+    assert blocks_of([place_of(str(tmp_path / "t.jsonl"))], TextOptions()) is None
 
 
 def test_the_size_in_memory_is_told_without_reading(tmp_path: Path) -> None:

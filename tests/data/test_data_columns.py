@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from netwright.data.columns import MISSING_VALUES, Markers, TableEncoder, learn_columns
+from netwright.data.cells import MISSING_VALUES, Markers
+from netwright.data.columns import TableEncoder, learn_columns
 from netwright.data.tables import Table, from_frame
 from netwright.errors import DataError
 

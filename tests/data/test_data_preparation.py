@@ -14,7 +14,8 @@ import torch
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 
 from netwright.data.arrays import Arrays
-from netwright.data.columns import Markers, learn_columns
+from netwright.data.cells import Markers
+from netwright.data.columns import learn_columns
 from netwright.data.preparation import Preparation, fit_arrays, fit_table
 from netwright.data.tables import Origin, Table, from_frame
 from netwright.errors import DataError

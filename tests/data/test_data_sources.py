@@ -15,10 +15,10 @@ import torch
 
 from netwright.data.arrays import Arrays
 from netwright.data.objects import as_array
+from netwright.data.places import place_of
 from netwright.data.sources import (
     Reading,
     combine,
-    count_fields,
     declared_form,
     digest_raw,
     digest_source,
@@ -26,7 +26,8 @@ from netwright.data.sources import (
     read_parts,
     read_source,
 )
-from netwright.data.tables import Table, TextOptions
+from netwright.data.tables import Table
+from netwright.data.texts import TextOptions, count_fields
 from netwright.errors import DataError, SafetyError
 
 X, Y = np.arange(12.0).reshape(4, 3), np.array([0, 1, 0, 1])
@@ -84,11 +85,12 @@ REFUSED: dict[str, tuple[str, Reading, str]] = {
     "a folder": ("folder", Reading(), "folder: a folder came"),
     "an unknown ending": ("t.xyz", Reading(), "ending '.xyz' is unknown"),
     "an ending that only looks like idx": ("index.xyz", Reading(), "ending '.xyz' is unknown"),
-    "a sheet": ("t.xlsx", Reading(), "ending '.xlsx' is unknown"),
+    "a sheet that is none": ("t.xlsx", Reading(), "t.xlsx: cannot be read"),
     "a sheet, what to do": ("t.XLS", Reading(), "save the sheet as CSV"),
-    "a packed table": ("t.csv.gz", Reading(), "unpack it first"),
-    "an address": ("https://example.org/t.csv", Reading(), "download it first"),
-    "an address of a store": ("s3://bucket/t.parquet", Reading(), "download it first"),
+    "a packed table": ("t.csv.gz", Reading(), "expected a file packed by gzip"),
+    "an address": ("gopher://example.org/t.csv", Reading(), "gopher:// is no known protocol"),
+    "an address of a store": ("s3://me:secret@bucket/t.parquet", Reading(), "s3://***@bucket/t.parquet: a password came"),
+    "an array, packed": ("t.npy.gz", Reading(), "unpack it first"),
     "no ending": ("plain", Reading(), "plain"),
     "npy without a target": ("t.npy", Reading(), "t.npy: one array without a target"),
     "npy with another target": ("t.npy", Reading(target=("gone.npy",)), "gone.npy"),
@@ -102,7 +104,7 @@ REFUSED: dict[str, tuple[str, Reading, str]] = {
 def test_a_source_that_cannot_be_read_is_told_in_one_line(name: str, tmp_path: Path) -> None:
     file, reading, words = REFUSED[name]
     (tmp_path / "folder").mkdir()
-    for other in ("t.xyz", "index.xyz", "plain", "t.xlsx", "t.XLS", "t.csv.gz"):
+    for other in ("t.xyz", "index.xyz", "plain", "t.xlsx", "t.XLS", "t.csv.gz", "t.npy.gz"):
         (tmp_path / other).write_text("a,b\n1,2\n")
     write(tmp_path, "t.npy")
     write(tmp_path, "u-images-idx3-ubyte")
@@ -110,7 +112,7 @@ def test_a_source_that_cannot_be_read_is_told_in_one_line(name: str, tmp_path: P
     (tmp_path / "u-labels-idx1-ubyte").write_bytes(idx(Y[:3]))
     (tmp_path / "v-labels-idx1-ubyte").unlink()
     (tmp_path / "zero.idx").write_bytes(idx(np.array(7)))
-    with pytest.raises(DataError) as problem:
+    with pytest.raises((DataError, SafetyError)) as problem:
         read_source(file if "://" in file else str(tmp_path / file), reading)
     assert words in str(problem.value)
     assert "\n" not in str(problem.value)
@@ -346,4 +348,4 @@ def test_rows_of_two_kinds_are_not_combined(tmp_path: Path) -> None:
 )
 def test_the_fields_of_the_first_line_are_counted(text: str, options: TextOptions, count: int, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(text)
-    assert count_fields(tmp_path / "t.csv", options) == count
+    assert count_fields(place_of(tmp_path / "t.csv"), options) == count

@@ -14,8 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from netwright.data.columns import Markers, learn_columns
-from netwright.data.tables import Table, TextOptions, concatenate, from_frame, read_table
+from netwright.data.cells import Markers
+from netwright.data.columns import learn_columns
+from netwright.data.sources import Reading, read_source
+from netwright.data.tables import Table, concatenate, from_frame
+from netwright.data.texts import TextOptions
 from netwright.errors import DataError
 
 NAMES = ["size", "count", "colour", "flag", "day"]
@@ -28,6 +31,12 @@ CELLS = [
 KINDS = ["number", "number", "category", "boolean", "date"]
 # blue 1, grün 2, red 3; days since 1970
 MATRIX = np.array([[1.5, 1, 3, 1, 19753], [np.nan, 2, 1, 0, 19782], [2.25, 3, 3, 1, -1], [3, 4, 2, 0, 10957]])
+
+
+def read_table(path: Path, options: TextOptions) -> Table:
+    table = read_source(str(path), Reading(options))
+    assert isinstance(table, Table)
+    return table
 
 
 def text(mark: str, end: str = "\n", quote: str = "", last: bool = True, before: str = "", between: str = "") -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from netwright.data.arrays import Arrays
-from netwright.data.columns import Markers
+from netwright.data.cells import Markers
 from netwright.data.tables import Origin, from_frame
 from netwright.data.targets import Target, read_target
 from netwright.errors import DataError

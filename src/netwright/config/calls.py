@@ -19,6 +19,7 @@ from netwright.errors import ConfigError, SafetyError
 
 PREFIXES = ("nn", "torch.nn", "optim", "torch.optim", "v2", "transforms.v2", "torchvision.transforms.v2")
 CONTAINERS = ("Sequential", "Residual", "Parallel")
+OBJECT = "object:"  # in a resolved config: something from Python that no file can hold
 LONGEST_TEXT = 20_000
 DEEPEST_NESTING = 20
 

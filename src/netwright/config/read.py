@@ -7,6 +7,7 @@ such as ``training.optimizer.lr`` and ``model.layers.6.p``. Floor 1.
 from __future__ import annotations
 
 import ast
+import glob
 import json
 import os
 import re
@@ -19,11 +20,11 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from netwright.config import signatures
-from netwright.config.calls import CONTAINERS, Call, layer_texts
+from netwright.config.calls import CONTAINERS, OBJECT, Call, layer_texts
 from netwright.config.hints import advice
 from netwright.config.problems import problems
 from netwright.config.schema import DataConfig, ModelConfig, RunConfig, TrainingConfig, call_problems
-from netwright.config.values import refuse_objects, shortened, shown
+from netwright.config.values import is_address, refuse_objects, shortened, shown
 from netwright.errors import ConfigError
 
 LARGEST_FILE = 1_000_000  # bytes; a config is written by hand
@@ -60,17 +61,22 @@ def absolute_paths(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
     result = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
     for section, key in PATH_KEYS:
         inner = result.get(section)
-        if (
-            isinstance(inner, dict)
-            and isinstance(inner.get(key), str)
-            and not inner[key].startswith(("sklearn:", "object:"))
-        ):
-            inner[key] = os.path.abspath(folder / os.path.expanduser(inner[key]))
+        if isinstance(inner, dict) and isinstance(inner.get(key), str):
+            inner[key] = _absolute(inner[key], folder)
     data = result.get("data")
     split = data.get("split") if isinstance(data, dict) else None
     if isinstance(data, dict) and isinstance(split, dict) and isinstance(split.get("file"), str):
-        data["split"] = {**split, "file": os.path.abspath(folder / os.path.expanduser(split["file"]))}
+        data["split"] = {**split, "file": _absolute(split["file"], folder)}
     return result
+
+
+def _absolute(name: str, folder: Path) -> str:
+    """Return a file name or pattern taken from a folder; names of sets and objects, and addresses, are untouched."""
+    if name.startswith(("sklearn:", OBJECT)) or is_address(name):
+        return name
+    if glob.has_magic(name) and not (folder / name).exists():
+        folder = Path(glob.escape(str(folder.absolute())))
+    return os.path.abspath(folder / os.path.expanduser(name))
 
 
 def from_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:

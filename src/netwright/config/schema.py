@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from netwright.config import signatures
-from netwright.config.calls import Call, layer_texts, parse_call
+from netwright.config.calls import OBJECT, Call, layer_texts, parse_call
 from netwright.config.values import shown
 from netwright.errors import ConfigError
 
@@ -86,13 +86,16 @@ class DataConfig(Section):
 
     source: str | None = Field(
         None,
-        description="A file (csv, tsv, txt, jsonl, parquet, npz, npy, idx), a folder or zip of images "
-        "(train|valid|test/CLASS/..., or CLASS/...), or sklearn:NAME.",
+        description="A file (csv, tsv, txt, jsonl, these packed as gz; parquet, feather, arrow, xlsx, npz, npy, mat, h5, idx, ts), "
+        "one in a zip archive (data.zip/rows.csv), a pattern (part-*.csv), an address (s3://...), "
+        "a folder or zip of images (train|valid|test/CLASS/..., or CLASS/...), or sklearn:NAME.",
     )
-    train: str | None = Field(None, description="A file of train rows, instead of `source`.")
-    valid: str | None = Field(None, description="A file of validation rows.")
-    test: str | None = Field(None, description="A file of test rows.")
-    target: Names | None = Field(None, description="Column (or array) to predict; several for several outputs.")
+    train: str | None = Field(None, description="Train rows, instead of `source`; likewise a file, pattern or address.")
+    valid: str | None = Field(None, description="Validation rows.")
+    test: str | None = Field(None, description="Test rows.")
+    target: Names | None = Field(
+        None, description='Column (or array, in an HDF5 file "data/y") to predict; several for several outputs.'
+    )
     inputs: Names | None = Field(None, description="Columns (or arrays) to learn from; default all others.")
     ignore: list[str] = Field(default_factory=list, description="Columns to leave out.")
     columns: list[str] | None = Field(None, description="Column names of a file without a header line.")
@@ -104,6 +107,7 @@ class DataConfig(Section):
     delimiter: str | None = Field(None, description='Between fields: one character, or "whitespace".')
     decimal: Literal[".", ","] = Field(".", description="The decimal mark of numbers in text files.")
     encoding: str = Field("utf-8", description="Of text files.")
+    sheet: str | None = Field(None, description="Sheet of an Excel file; default the first.")
     task: Literal["binary", "multiclass", "regression"] | None = Field(
         None, description="Default: texts, booleans and whole numbers with up to 20 values are classes."
     )
@@ -330,7 +334,7 @@ def call_problems(layers: Any, optimizer: Any, loss: Any, augmentation: Any) -> 
         ("optimizer", optimizer, signatures.optimizers()),
         ("loss", loss, signatures.losses()),
     ):
-        if isinstance(text, str) and not text.startswith("object:"):
+        if isinstance(text, str) and not text.startswith(OBJECT):
             found += _text_problems(text, f"training.{name}", registry)
     return found
 

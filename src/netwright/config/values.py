@@ -6,12 +6,14 @@ Nothing is imported and nothing large is ever written out: an array is shown by 
 from __future__ import annotations
 
 import datetime
+import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from netwright.errors import ConfigError
 
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 LONGEST_SHOWN = 80
 _PLAIN = (str, int, float, bool, bytes, list, tuple, dict, set, frozenset)
 _LITERALS = (str, int, float, bool)
@@ -32,6 +34,11 @@ class _Short(reprlib.Repr):
         if isinstance(x, bool | float | bytes | None):
             return repr(x)
         return str(x) if isinstance(x, _DATES) else _kind(x)
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a text is an address, ``s3://bucket/name``, and no path."""
+    return ADDRESS.match(text) is not None
 
 
 def shown(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -14,8 +15,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from netwright.data import tables
-from netwright.data.tables import Origin, Table, TextOptions
+from netwright.data import tables, texts
+from netwright.data.places import Place
+from netwright.data.sources import PARQUET, TEXT, format_of
+from netwright.data.tables import Origin, Table
+from netwright.data.texts import TextOptions
 from netwright.errors import DataError, first_line
 
 Rows = npt.NDArray[np.int64]
@@ -30,12 +34,12 @@ class Blocks:
     """Files with the same columns, one below the other.
 
     Args:
-        paths: The files.
+        places: The files.
         options: For text files.
         names: The columns, in the order of the first file.
     """
 
-    paths: tuple[Path, ...]
+    places: tuple[Place, ...]
     options: TextOptions
     names: tuple[str, ...]
 
@@ -49,11 +53,11 @@ class Blocks:
             DataError: A file is malformed, or lacks a column.
         """
         start = 0
-        for path in self.paths:
+        for place in self.places:
             first = 0
-            with closing(_pieces(path, self.options, list(columns or self.names))) as pieces:
+            with closing(_pieces(place, self.options, list(columns or self.names))) as pieces:
                 for piece in pieces:
-                    yield start, Table(piece, (replace(self._origin(path, piece.num_rows), first=first),))
+                    yield start, Table(piece, (replace(self._origin(place, piece.num_rows), first=first),))
                     first, start = first + piece.num_rows, start + piece.num_rows
 
     def some(self, columns: Sequence[str]) -> tuple[Table, list[int]]:
@@ -64,82 +68,83 @@ class Blocks:
         """
         parts: list[Table] = []
         counts = []
-        for path in self.paths:
-            found = [table for _, table in replace(self, paths=(path,)).read(columns)]
+        for place in self.places:
+            found = [table for _, table in replace(self, places=(place,)).read(columns)]
             rows = sum(table.rows for table in found)
             if rows == 0:
-                raise DataError(f"{path}: no rows; expected a header and at least one row; check the file")
+                raise DataError(f"{place}: no rows; expected a header and at least one row; check the file")
             counts.append(rows)
-            parts.append(Table(pa.concat_tables([table.columns for table in found]), (self._origin(path, rows),)))
+            parts.append(Table(pa.concat_tables([table.columns for table in found]), (self._origin(place, rows),)))
         return tables.concatenate(parts), counts
 
     def head(self) -> Table:
         """Return the first block."""
         for _, table in self.read():
             return table
-        raise DataError(f"{self.paths[0]}: no rows; expected a header and at least one row; check the file")
+        raise DataError(f"{self.places[0]}: no rows; expected a header and at least one row; check the file")
 
     def size(self) -> int:
         """Return about how many bytes the table takes in memory, prepared."""
-        return sum(_size(path) for path in self.paths)
+        return sum(_size(place) for place in self.places)
 
     def stamps(self) -> list[tuple[int, int]]:
         """Return size and time of change of each file."""
-        return [(stat.st_size, stat.st_mtime_ns) for stat in (path.stat() for path in self.paths)]
+        return [(stat.st_size, stat.st_mtime_ns) for stat in (Path(place.path).stat() for place in self.places)]
 
-    def _origin(self, path: Path, rows: int) -> Origin:
-        if path.suffix.lower() in tables.TEXT_SUFFIXES:
-            return Origin(path.name, rows, path, self.options)
-        return Origin(path.name, rows)
+    def _origin(self, place: Place, rows: int) -> Origin:
+        line_of = partial(texts.line_of, place, self.options) if format_of(place) is TEXT else None
+        return Origin(place.label, rows, line_of)
 
 
-def blocks_of(paths: Sequence[Path], options: TextOptions) -> Blocks | None:
+def blocks_of(places: Sequence[Place], options: TextOptions) -> Blocks | None:
     """Return files that can be read block by block; None where one cannot.
 
     Args:
-        paths: Files that exist.
+        places: Files that exist.
         options: For text files.
 
     Raises:
         DataError: A file is malformed, or lacks a column of the first.
     """
-    if not all(_streamed(path, options) for path in paths):
+    if not all(_streamed(place, options) for place in places):
         return None
-    found = [_names(path, options) for path in paths]
-    for path, names in zip(paths, found, strict=True):
+    found = [_names(place, options) for place in places]
+    for place, names in zip(places, found, strict=True):
         missing = [name for name in found[0] if name not in names]
         if missing:
             raise DataError(
-                f"{path.name}: column {missing[0]!r} is missing; {paths[0].name} has it; the files need the same columns"
+                f"{place.label}: column {missing[0]!r} is missing; {places[0].label} has it; the files need the same columns"
             )
-    return Blocks(tuple(paths), options, found[0])
+    return Blocks(tuple(places), options, found[0])
 
 
-def _streamed(path: Path, options: TextOptions) -> bool:
-    suffix = path.suffix.lower()
-    return suffix in tables.PARQUET_SUFFIXES or (suffix in tables.TEXT_SUFFIXES and tables.written_in_columns(path, options))
+def _streamed(place: Place, options: TextOptions) -> bool:
+    if place.local is None or place.packed:
+        return False
+    known = format_of(place)
+    return known is PARQUET or (known is TEXT and texts.written_in_columns(place, options))
 
 
-def _names(path: Path, options: TextOptions) -> tuple[str, ...]:
-    if path.suffix.lower() in tables.TEXT_SUFFIXES:
-        with tables.text_form(path, options) as form:
+def _names(place: Place, options: TextOptions) -> tuple[str, ...]:
+    if format_of(place) is TEXT:
+        with texts.text_form(place, options) as form:
             return form.names
-    with closing(_opened(path)) as file:
+    with closing(_opened(place)) as file:
         return tuple(file.schema_arrow.names)
 
 
-def _size(path: Path) -> int:
-    if path.suffix.lower() in tables.TEXT_SUFFIXES:
-        return path.stat().st_size * TEXT_GROWTH
-    with closing(_opened(path)) as file:
+def _size(place: Place) -> int:
+    if format_of(place) is TEXT:
+        return place.size() * TEXT_GROWTH
+    with closing(_opened(place)) as file:
         about = file.metadata
         unpacked = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
         return int(about.num_rows * about.num_columns * CELL_BYTES + unpacked)
 
 
-def _pieces(path: Path, options: TextOptions, columns: list[str]) -> Generator[pa.Table]:
-    if path.suffix.lower() in tables.TEXT_SUFFIXES:
-        with tables.text_form(path, options, BLOCK_BYTES) as form:
+def _pieces(place: Place, options: TextOptions, columns: list[str]) -> Generator[pa.Table]:
+    if format_of(place) is TEXT:
+        with texts.text_form(place, options, BLOCK_BYTES) as form:
             reader = pa.csv.open_csv(
                 form.source,
                 read_options=form.reading,
@@ -149,24 +154,26 @@ def _pieces(path: Path, options: TextOptions, columns: list[str]) -> Generator[p
             with reader:
                 for batch in reader:
                     if batch.num_rows:
-                        yield pa.Table.from_batches([batch])
+                        piece = pa.Table.from_batches([batch])
+                        texts.refuse_controls(piece, place, options)
+                        yield piece
         return
     rows = max(1024, BLOCK_BYTES // (8 * len(columns)))
-    with closing(_opened(path)) as file:
+    with closing(_opened(place)) as file:
         try:
             for batch in file.iter_batches(rows, columns=columns, use_threads=False):
                 yield pa.Table.from_batches([batch]).select(columns)
         except (pa.ArrowInvalid, OSError) as error:
-            raise _damaged(path, error) from None
+            raise _damaged(place, error) from None
 
 
-def _opened(path: Path) -> Any:
+def _opened(place: Place) -> Any:
     """Open a Parquet file so that only what is read of it lies in memory."""
     try:
-        return pa.parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+        return pa.parquet.ParquetFile(place.path, buffer_size=1 << 20, pre_buffer=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise _damaged(path, error) from None
+        raise _damaged(place, error) from None
 
 
-def _damaged(path: Path, error: BaseException) -> DataError:
-    return DataError(f"{path}: cannot be read ({first_line(error)}); expected a {path.suffix[1:]} file; check the file")
+def _damaged(place: Place, error: BaseException) -> DataError:
+    return DataError(f"{place}: cannot be read ({first_line(error)}); expected a {place.suffix[1:]} file; check the file")

@@ -22,7 +22,6 @@ from netwright.data.cells import (
     COMMA_NUMBER,
     DATE,
     FALSE_WORDS,
-    MISSING_VALUES,
     MONEY,
     MOSTLY,
     NUMBER,
@@ -33,18 +32,14 @@ from netwright.data.cells import (
     booleans,
     clean,
     days,
-    group_values,
     is_text,
     number_advice,
     numbers,
     padded,
     pointed_numbers,
-    time_values,
 )
 from netwright.data.tables import Table
 from netwright.errors import DataError, did_you_mean
-
-__all__ = ["MISSING_VALUES", "Column", "Markers", "TableEncoder", "clean", "group_values", "learn_columns", "time_values"]
 
 Rows = npt.NDArray[np.int64]
 

@@ -25,8 +25,9 @@ from torch.utils.data import (
 )
 
 from netwright.data import objects
-from netwright.data.arrays import TARGET_NAMES, Array
+from netwright.data.arrays import Array
 from netwright.data.augmentation import ITEM
+from netwright.data.choosing import TARGET_NAMES
 from netwright.data.workers import in_order
 from netwright.errors import DataError, ResourceError
 from netwright.seeding import all_forked, drawn_from, seed_all, torch_seed

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from netwright.data import sources, tables
+from netwright.data import sources
 from netwright.data.arrays import Arrays
-from netwright.data.places import Place, place_of, printable
+from netwright.data.packing import printable
+from netwright.data.places import Place, place_of
 from netwright.data.sources import Reading
 from netwright.data.tables import Origin, Table
 from netwright.errors import ConfigError, DataError, SafetyError, did_you_mean
@@ -29,7 +30,6 @@ ENDINGS = {
     ".gif": "GIF",
 }
 PARTS = {"train": ("train", "training"), "valid": ("valid", "val", "validation"), "test": ("test", "testing")}
-TABLES = tuple({*tables.TEXT_SUFFIXES, *tables.JSON_SUFFIXES, *tables.PARQUET_SUFFIXES} - {".txt"})
 FORMATS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
 
 
@@ -223,7 +223,7 @@ def _table_in(place: Place, needed: bool) -> Place | None:
     if not place.is_dir():
         return place
     root = _unwrapped(place)
-    found = [child for child in root.children() if child.suffix in TABLES and child.is_file()]
+    found = [child for child in root.children() if child.suffix != ".txt" and sources.is_table(child) and child.is_file()]
     if len(found) != 1 and (needed or found):
         raise DataError(f"{root}: {len(found)} tables came; expected one, of images; name it, such as {root}/labels.csv")
     return found[0] if found else None

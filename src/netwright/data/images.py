@@ -23,7 +23,8 @@ import numpy.typing as npt
 from netwright.data import cache
 from netwright.data.arrays import Array, Arrays
 from netwright.data.image_files import ENDINGS, FORMATS, ImageFiles
-from netwright.data.places import Place, printable
+from netwright.data.packing import printable
+from netwright.data.places import Place
 from netwright.errors import DataError, SafetyError, first_line
 from netwright.files import digest_bytes
 

@@ -155,7 +155,7 @@ def write_rows(blocks: Blocks, rows: int, preparation: Preparation, encoder: Tab
             array[start : start + table.rows] = preparation.features(TABLE, cells).numpy()
             written = start + table.rows
         if written != rows:
-            raise DataError(f"{blocks.paths[0]}: changed while it was read; expected a file at rest; start again")
+            raise DataError(f"{blocks.places[0]}: changed while it was read; expected a file at rest; start again")
     return {name: count for name, count in unknown.items() if count}
 
 

@@ -169,7 +169,8 @@ def append_labels(table: Table, labels: Any, target: Sequence[str] | None) -> tu
 def _label_columns(labels: Any) -> tuple[list[Any], tuple[str, ...]]:
     """Return the columns of labels and their own names."""
     if isinstance(labels, pa.Array | pa.ChunkedArray):
-        return [labels], ("target",)
+        chunks = labels if isinstance(labels, pa.ChunkedArray) else pa.chunked_array([labels])
+        return [tables.plain_text(chunks)], ("target",)
     if is_series(labels):
         name = labels.name
         frame = tables.from_frame(labels.to_frame(), "data: y")

@@ -1,15 +1,16 @@
 """Where data lie: a file or folder on this machine, inside a zip archive, or at an address that fsspec reaches.
 
-Nothing is unpacked: a member of an archive is read in place. Floor 2.
+Nothing is unpacked on the disk: a member of an archive and a file packed by gzip are read in place. Floor 2.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import glob
+import hashlib
 import io
 import os
 import posixpath
-import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,12 +19,15 @@ from typing import IO, Any, final
 
 import fsspec
 
-from netwright.errors import DataError, SafetyError, first_line
+from netwright.config.values import is_address
+from netwright.data.packing import BROKEN, LARGEST_RATIO, LEAST_PACKED, STRAY, Unpacked, opened, printable, reason_of
+from netwright.errors import DataError, SafetyError, did_you_mean
 from netwright.files import digest_bytes, digest_file
 
-ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-LARGEST_RATIO = 1000  # a member that grows more than this when it is unpacked is refused
-STRAY = (".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX")  # what file managers leave behind
+PROTOCOLS = (  # of addresses; fsspec knows more, some of which run what they read
+    *("http", "https", "ftp", "sftp", "ssh", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss"),
+    *("hdfs", "webhdfs", "hf", "smb", "memory"),
+)
 
 
 @final
@@ -45,7 +49,8 @@ class Place:
 
     def __str__(self) -> str:
         """Return how messages name the place; characters that would break a line are escaped."""
-        return printable(f"{self.archive}/{self.path}".rstrip("/") if self.archive is not None else self.address + self.path)
+        inside = f"{self.archive}/{self.path}".rstrip("/") if self.archive is not None else self.address + self.path
+        return printable(inside)
 
     @property
     def name(self) -> str:
@@ -53,9 +58,20 @@ class Place:
         return posixpath.basename(self.path.rstrip("/")) or (self.archive.name if self.archive is not None else "")
 
     @property
+    def label(self) -> str:
+        """The name before a line or row number in messages; the archive stands before its member."""
+        inside = self.name if self.archive is None else f"{self.archive.name}/{self.path}".rstrip("/")
+        return printable(inside)
+
+    @property
+    def packed(self) -> bool:
+        """Whether the file is packed by gzip, as its name tells; it is unpacked while it is read."""
+        return self.name.lower().endswith(".gz")
+
+    @property
     def suffix(self) -> str:
-        """The ending of the name in small letters, with its dot."""
-        return posixpath.splitext(self.name)[1].lower()
+        """The ending of the name in small letters, with its dot; of ``x.csv.gz`` it is ``.csv``."""
+        return posixpath.splitext(self.name.lower().removesuffix(".gz"))[1]
 
     @property
     def local(self) -> Path | None:
@@ -80,7 +96,7 @@ class Place:
         if self.local is not None:
             return self.local.is_file()
         if self.archive is not None:
-            return self.path in _opened(self.archive)[1]
+            return self.path in opened(self.archive)[1]
         return bool(self.system.isfile(self.path))
 
     def is_dir(self) -> bool:
@@ -89,7 +105,7 @@ class Place:
             return self.local.is_dir()
         if self.archive is not None:
             inside = f"{self.path}/" if self.path else ""
-            return any(member.startswith(inside) for member in _opened(self.archive)[1])
+            return any(member.startswith(inside) for member in opened(self.archive)[1])
         return bool(self.system.isdir(self.path))
 
     def children(self, root: Path | None = None) -> list[Place]:
@@ -106,7 +122,7 @@ class Place:
             names = [entry.name for entry in os.scandir(self.local)]
         elif self.archive is not None:
             inside = f"{self.path}/" if self.path else ""
-            below = (member.removeprefix(inside) for member in _opened(self.archive)[1] if member.startswith(inside))
+            below = (member.removeprefix(inside) for member in opened(self.archive)[1] if member.startswith(inside))
             names = list(dict.fromkeys(member.partition("/")[0] for member in below))
         else:
             names = [posixpath.basename(str(entry).rstrip("/")) for entry in self.system.ls(self.path, detail=False)]
@@ -136,27 +152,38 @@ class Place:
                 yield place
 
     def open(self) -> IO[bytes]:
-        """Open the file for reading; members of archives can be read from any position.
+        """Open the file for reading from its start, unpacked.
 
         Raises:
             DataError: It cannot be read.
-            SafetyError: A member of an archive that would grow more than a thousandfold.
+            SafetyError: It would grow more than a thousandfold when it is unpacked.
         """
+        stream = self._open()
+        return io.BufferedReader(Unpacked(str(self), stream, self.packed_size()), 1 << 20) if self.packed else stream
+
+    def open_anywhere(self) -> IO[bytes]:
+        """Open the file for reading from any position; what is packed is unpacked into memory."""
+        return self._open() if self.archive is None and not self.packed else io.BytesIO(self.read_bytes())
+
+    def _open(self) -> IO[bytes]:
         try:
             if self.local is not None:
                 return self.local.open("rb")
             if self.archive is not None:
-                return _opened(self.archive)[0].open(self._member())
-            opened: IO[bytes] = self.system.open(self.path, "rb")
-            return opened
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+                return opened(self.archive)[0].open(self._member())
+            stream: IO[bytes] = self.system.open(self.path, "rb")
+            return stream
+        except BROKEN as error:
             raise DataError(
                 f"{self}: cannot be read ({reason_of(error)}); expected a readable file; check the path"
             ) from error
 
     def _member(self) -> zipfile.ZipInfo:
-        found = _opened(self.archive)[1][self.path] if self.archive is not None else zipfile.ZipInfo()
-        if found.file_size > LARGEST_RATIO * max(found.compress_size, 1024):
+        members = opened(self.archive)[1] if self.archive is not None else {}
+        if self.path not in members:
+            raise DataError(f"{self}: no such file; expected a file of the archive; {did_you_mean(self.path, members)}")
+        found = members[self.path]
+        if found.file_size > LARGEST_RATIO * max(found.compress_size, LEAST_PACKED):
             raise SafetyError(
                 f"{self}: {found.compress_size} bytes would grow to {found.file_size}; expected at most {LARGEST_RATIO} times as "
                 "many; unpack it yourself if you trust it"
@@ -165,7 +192,12 @@ class Place:
 
     def open_text(self, encoding: str) -> IO[str]:
         """Open the file as text; line ends stay as they are."""
-        return io.TextIOWrapper(self.open(), encoding=encoding, newline="")
+        stream = self.open()
+        try:
+            return io.TextIOWrapper(stream, encoding=encoding, newline="")
+        except LookupError:
+            stream.close()
+            raise
 
     def read_bytes(self) -> bytes:
         """Return the whole content."""
@@ -173,7 +205,11 @@ class Place:
             return stream.read()
 
     def size(self) -> int:
-        """Return the bytes of the file, unpacked."""
+        """Return the bytes of the file; of a file packed by gzip the most it may grow to."""
+        return LARGEST_RATIO * max(self.packed_size(), LEAST_PACKED) if self.packed else self.packed_size()
+
+    def packed_size(self) -> int:
+        """Return the bytes of the file as it lies there; of a member of an archive those it has in it when unpacked."""
         if self.local is not None:
             return self.local.stat().st_size
         if self.archive is not None:
@@ -187,93 +223,93 @@ class Place:
         if self.is_dir():
             parts = [(str(place), place.digest()) for place in self.walk()]
             return digest_bytes(*(text.removeprefix(str(self)).encode() for pair in parts for text in pair))
-        return digest_file(self.local) if self.local is not None else digest_bytes(self.read_bytes())
+        if self.local is not None:
+            return digest_file(self.local)
+        state = hashlib.sha256()
+        with self._open() as stream:
+            while part := stream.read(1 << 20):
+                state.update(part)
+        return f"sha256:{state.hexdigest()}"
 
 
 def place_of(name: str | Path) -> Place:
     """Return the place that a path, a path through a zip archive, or an address names; it need not exist.
 
     Raises:
-        DataError: The address is of a protocol for which a package is missing, or the archive is damaged.
+        DataError: The address is of an unknown protocol or one for which a package is missing, or the archive is damaged.
+        SafetyError: The address holds a password.
     """
     text = str(name)
-    if ADDRESS.match(text):
-        return _remote(text)
-    path = Path(text)
-    archive = next((part for part in (path, *path.parents) if part.suffix.lower() == ".zip" and part.is_file()), None)
+    if is_address(text):
+        protocol, _, rest = text.partition("://")
+        return place_of(rest) if protocol.lower() in ("file", "local") else _remote(text)
+    archive = _archive_of(Path(text))
     if archive is None:
         return Place(text)
-    inside = path.relative_to(archive).as_posix()
-    _opened(archive)
+    inside = Path(text).relative_to(archive).as_posix()
+    opened(archive)
     return Place("" if inside == "." else inside, archive)
 
 
+def _archive_of(path: Path) -> Path | None:
+    """Return the zip archive that a path is or leads through, if any."""
+    return next((part for part in (path, *path.parents) if part.suffix.lower() == ".zip" and part.is_file()), None)
+
+
 def places_of(name: str | Path) -> list[Place]:
-    """Return the places a name stands for: one, or those that a pattern such as ``part-*.csv`` matches, by name.
+    """Return the places a name stands for: one, or the files that a pattern such as ``part-*.csv`` matches, by name.
 
     Raises:
         DataError: No file matches the pattern.
     """
     text = str(name)
-    if not glob.has_magic(text) or Path(text).exists():
+    plain = not glob.has_magic(text) or text.lower().startswith(("http:", "https:"))  # there a ? starts a query
+    if plain or (not is_address(text) and Path(text).exists()):
         return [place_of(text)]
-    first = place_of(re.split(r"/[^/]*[*?\[]", text)[0]) if ADDRESS.match(text) else None
-    if first is not None:
-        found = [Place(str(path), None, first.system, first.address) for path in sorted(first.system.glob(text))]
+    if is_address(text):
+        first = place_of(text)
+        if first.system is not None:
+            matching = sorted(str(path) for path in first.system.glob(first.path))
+            found = [Place(path, None, first.system, first.address) for path in matching]
+        else:
+            found = places_of(first.path)
+    elif (archive := _archive_of(Path(text))) is not None:
+        pattern = Path(text).relative_to(archive).parts
+        members = sorted(opened(archive)[1])
+        found = [Place(member, archive) for member in members if _matches(member.split("/"), pattern)]
     else:
         found = [place_of(path) for path in sorted(glob.glob(text, recursive=True))]
+    found = [place for place in found if place.is_file()]
     if not found:
         raise DataError(f"{text}: no file matches; expected at least one; check the pattern")
     return found
 
 
+def _matches(parts: list[str], pattern: tuple[str, ...]) -> bool:
+    return len(parts) == len(pattern) and all(map(fnmatch.fnmatchcase, parts, pattern))
+
+
 def _remote(text: str) -> Place:
     """Return the place at an address."""
-    protocol = text.partition("://")[0]
+    protocol, _, rest = text.partition("://")
+    if protocol.lower() not in PROTOCOLS:
+        raise DataError(
+            f"{text}: {protocol}:// is no known protocol; expected a path or one of {', '.join(PROTOCOLS)}; download the file"
+        )
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    if at and ":" in user:
+        raise SafetyError(
+            f"{protocol}://***@{rest.rpartition('@')[2]}: a password came in the address; expected none, a run folder keeps its "
+            "settings; write it in fsspec's own configuration"
+        )
     try:
         system, path = fsspec.core.url_to_fs(text)
     except (ImportError, ValueError, OSError) as error:
         raise DataError(
-            f"{text}: fsspec cannot reach {protocol}:// ({reason_of(error)}); expected a path or a known protocol; install its "
-            "package or download the file"
+            f"{text}: fsspec cannot reach {protocol}:// ({reason_of(error)}); expected a protocol whose package is installed; "
+            "install it or download the file"
         ) from None
-    return Place(str(path), None, system, f"{protocol}://")
-
-
-Opened = tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]
-_LAST: dict[tuple[str, int, int], Opened] = {}  # the archive read last stays open: its members are asked for one by one
-
-
-def _opened(archive: Path) -> Opened:
-    """Return an archive, open for reading, and its files by path.
-
-    Raises:
-        DataError: It is damaged.
-        SafetyError: Two members of one name, or a name that leads out of the archive.
-    """
-    try:
-        stat = archive.stat()
-        key = (str(archive.absolute()), stat.st_mtime_ns, stat.st_size)
-        if key not in _LAST:
-            opened = zipfile.ZipFile(archive)
-            _LAST.clear()
-            _LAST[key] = (opened, _files(archive, opened))
-    except (zipfile.BadZipFile, OSError, UnicodeError) as error:
-        raise DataError(f"{archive}: cannot be read ({reason_of(error)}); expected a zip archive; check the file") from None
-    return _LAST[key]
-
-
-def _files(archive: Path, opened: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    found: dict[str, zipfile.ZipInfo] = {}
-    for entry in opened.infolist():
-        parts = entry.filename.replace("\\", "/").split("/")
-        if entry.filename.startswith("/") or ".." in parts or entry.filename in found:
-            raise SafetyError(
-                f"{archive}: member {entry.filename!r} came; expected names inside the archive, each once; pack it again"
-            )
-        if not entry.is_dir() and parts[-1] not in STRAY and parts[0] not in STRAY:
-            found[entry.filename] = entry
-    return found
+    return Place(str(path), None, system, "" if is_address(str(path)) else f"{protocol}://")
 
 
 def _refuse_leaving(place: Place, folder: Path | None) -> None:
@@ -288,15 +324,3 @@ def _refuse_leaving(place: Place, folder: Path | None) -> None:
         raise SafetyError(
             f"{place}: a link out of {printable(str(folder))} came; expected files inside it; copy the file or remove the link"
         )
-
-
-def printable(text: str) -> str:
-    """Return a text in which characters that would break a line, or that no encoding holds, are escaped."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "replace").decode() for letter in text
-    )
-
-
-def reason_of(error: BaseException) -> str:
-    """Return why something could not be read, in one line."""
-    return getattr(error, "strerror", None) or first_line(error)

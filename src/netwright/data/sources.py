@@ -1,9 +1,13 @@
-"""From a name (file, sklearn:NAME) or Python objects to `Table` or `Arrays`, with its digest. Floor 2."""
+"""From a name (path, pattern, address, sklearn:NAME) or Python objects to rows, with their digest.
+
+`FORMATS` says which endings are read by what. Floor 2.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,99 +16,125 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from netwright.data import arrays, datasets, objects, sequences, series, tables
-from netwright.data.arrays import Arrays
-from netwright.data.places import place_of
+from netwright.data import (
+    arrays,
+    choosing,
+    columnar,
+    datasets,
+    hdf5,
+    matlab,
+    objects,
+    sequences,
+    series,
+    sheets,
+    tables,
+    texts,
+)
+from netwright.data.arrays import Arrays, Stored
+from netwright.data.bundled import bundled
+from netwright.data.places import Place, places_of
 from netwright.data.sequences import Raw, Sequences
-from netwright.data.tables import Origin, Table, TextOptions
-from netwright.errors import DataError
-from netwright.files import digest_bytes, digest_file
+from netwright.data.tables import Origin, Table
+from netwright.data.texts import TextOptions
+from netwright.errors import ConfigError, DataError
+from netwright.files import digest_bytes
 
-SUFFIXES = (*tables.TEXT_SUFFIXES, *tables.JSON_SUFFIXES, *tables.PARQUET_SUFFIXES, ".npz", ".npy", ".idx", ".ts")
-SHEET = "save the sheet as CSV"
-UNREAD = {
-    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods"), SHEET),
-    ".json": "write one object per line and name it .jsonl",
-    ".gz": "unpack it first",
-    ".zip": "unpack it first",
-}
+BUNDLED = "sklearn:"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a source is read: text options, which columns or arrays, what the axes mean."""
+    """How a source is read: text options, which columns or arrays, what the axes mean, which sheet."""
 
     text: TextOptions = TextOptions()
     inputs: tuple[str, ...] | None = None
     target: tuple[str, ...] | None = None
     layout: str | None = None
+    sheet: str | None = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Args:
+        endings: Of its names.
+        read: Reads the rows; the last argument tells whether a missing target is an error.
+        arrays: Opens a file of arrays and lists them, so that shapes are known before data are read.
+        apart: Whether its arrays may be the parts train, valid and test.
+        packed: Whether it is read packed by gzip too.
+    """
+
+    endings: tuple[str, ...]
+    read: Callable[[Place, Reading, bool], Raw]
+    arrays: Callable[[Place], AbstractContextManager[dict[str, Stored]]] | None = None
+    apart: bool = False
+    packed: bool = False
 
 
 def read_source(name: str, reading: Reading, target_needed: bool = True) -> Raw:
-    """Read a file or a bundled set whole.
+    """Read a file, all files of a pattern one below the other, or a bundled set whole.
 
     Args:
-        name: A path, or ``sklearn:NAME``.
+        name: A path, one through a zip archive, a pattern, an address, or ``sklearn:NAME``.
         reading: How to read it.
         target_needed: Whether a missing target is an error (false for prediction).
 
     Raises:
         DataError: The file is missing, of an unknown kind, empty or malformed.
     """
-    if name.startswith("sklearn:"):
-        return _with_layout(arrays.bundled(name.removeprefix("sklearn:")), reading)
-    path = Path(name)
-    if not path.exists():
-        if address := re.search(r"(?:^|/)([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", name):  # an absolute path has one slash left
-            raise DataError(f"{'://'.join(address.groups())}: an address came; expected a file here; download it first")
-        raise DataError(f"{path}: no such file; expected a data file; check the path")
-    if path.is_dir():
-        raise DataError(f"{path}: a folder came; expected a file ({', '.join(SUFFIXES)}); name a file in it")
-    kind = kind_of(path)
-    if kind == "table":
-        return tables.read_table(path, reading.text)
-    if kind == "ts":
-        return series.read_ts(place_of(path), (reading.target or ("target",))[0])
-    if kind == "npz":
-        found = arrays.choose_arrays(arrays.read_npz(path), reading.inputs, reading.target, path.name, target_needed)
-        return _with_layout(found, reading)
-    if kind == "npy":
-        return _with_layout(_npy(path, reading, target_needed), reading)
-    if kind == "idx":
-        return _with_layout(_idx(path, reading, target_needed), reading)
-    suffix = path.suffix.lower()
-    advice = UNREAD.get(suffix, "convert the file")
-    raise DataError(f"{path}: ending {suffix!r} is unknown; expected one of {', '.join(SUFFIXES)}; {advice}")
+    if name.startswith(BUNDLED):
+        return _with_layout(bundled(name.removeprefix(BUNDLED)), reading)
+    return combine([_read(place, reading, target_needed) for place in places(name)])
 
 
-def kind_of(path: Path) -> str | None:
-    """Return what a file is by its name: ``table``, ``npz``, ``npy``, ``idx``, or None."""
-    suffix = path.suffix.lower()
-    if suffix in (*tables.TEXT_SUFFIXES, *tables.JSON_SUFFIXES, *tables.PARQUET_SUFFIXES):
-        return "table"
-    if suffix in (".npz", ".npy", ".ts"):
-        return suffix[1:]
-    plain = path.name.lower().removesuffix(".gz")
-    return "idx" if re.search(r"idx\d?(-ubyte)?$", plain) else None
+def places(name: str) -> list[Place]:
+    """Return the data files a name stands for; an archive stands for the one data file in it.
+
+    Raises:
+        DataError: No such file, a folder, or an archive of several data files.
+    """
+    return [_file(place) for place in places_of(name)]
+
+
+def format_of(place: Place) -> Format | None:
+    """Return what a file is by its name, or None."""
+    for known in FORMATS:
+        if place.suffix in known.endings and (known.packed or not place.packed):
+            return known
+    return IDX if re.search(r"idx\d?(-ubyte)?$", place.name.lower().removesuffix(".gz")) else None
+
+
+def is_table(place: Place) -> bool:
+    """Tell by its name whether a file holds a table: named columns, not arrays."""
+    return format_of(place) in (TEXT, JSON, PARQUET, IPC, SHEET)
+
+
+def is_text_table(name: str) -> bool:
+    """Tell whether a name is that of a text table, whose columns a user may have to name."""
+    return not name.startswith(BUNDLED) and format_of(places(name)[0]) is TEXT
 
 
 def read_parts(name: str, reading: Reading) -> dict[str, Raw]:
-    """Read a source that may hold its own parts: an .npz with X_train, y_train, X_test, y_test.
+    """Read a source that may hold its own parts: an .npz with X_train, y_train, X_test, y_test, an .h5 with train/X, ...
 
     Returns:
         ``{"all": rows}``, or the rows under train, valid and test.
     """
-    path = Path(name)
-    if kind_of(path) != "npz" or not path.is_file() or reading.inputs:
+    found = [] if name.startswith(BUNDLED) or reading.inputs else places(name)
+    known = format_of(found[0]) if len(found) == 1 else None
+    if known is None or known.arrays is None or not known.apart:
         return {"all": read_source(name, reading)}
-    found = arrays.read_npz(path)
-    parts: dict[str, Raw] = {}
-    for part, suffixes in arrays.PARTS.items():
-        members = {key.removesuffix(end): value for end in suffixes for key, value in found.items() if key.endswith(end)}
-        if members:
-            label = f"{path.name} ({part})"
-            parts[part] = _with_layout(arrays.choose_arrays(members, None, reading.target, label, True), reading)
-    return parts if "train" in parts else {"all": read_source(name, reading)}
+    with known.arrays(found[0]) as stored:
+        parts = choosing.parts_of(stored)
+        if not parts:
+            return {"all": _with_layout(choosing.choose_rows(stored, None, reading.target, found[0].label, True), reading)}
+        return {
+            part: _with_layout(
+                choosing.choose_rows(members, None, reading.target, f"{found[0].label} ({part})", True), reading
+            )
+            for part, members in parts.items()
+        }
 
 
 def declared_form(name: str, reading: Reading) -> tuple[tuple[int, ...], str | None] | None:
@@ -116,35 +146,18 @@ def declared_form(name: str, reading: Reading) -> tuple[tuple[int, ...], str | N
     Raises:
         DataError: The file is damaged.
     """
-    path = Path(name)
-    kind = kind_of(path)
-    if kind in (None, "table", "ts") or not path.is_file():
+    try:
+        place = places(name)[0] if not name.startswith(BUNDLED) else Place(name)
+    except DataError:
+        return None  # told when the rows are read
+    known = format_of(place)
+    if known is None or known.arrays is None:
         return None
-    shapes = arrays.header_shapes(path, str(kind))
-    train = {key.removesuffix("_train"): shape for key, shape in shapes.items() if key.endswith("_train")}
-    if train and not reading.inputs:
-        shapes = train
-    wanted = reading.inputs or arrays.input_names(shapes, arrays.target_name(shapes, reading.target))
-    found = {shapes[key][1:] for key in wanted if key in shapes}
-    if len(found) != 1:
+    with known.arrays(place) as stored:
+        shape = choosing.declared_shape(stored, reading.inputs, reading.target)
+    if shape is None:
         return None
-    shape = found.pop()
-    return shape, reading.layout or (_idx_layout(len(shape) + 1) if kind == "idx" else None)
-
-
-def declared_shape(name: str, reading: Reading) -> tuple[int, ...] | None:
-    """Return the shape of one raw row that an array file declares in its header; None where only reading tells."""
-    form = declared_form(name, reading)
-    return None if form is None else form[0]
-
-
-def _idx_layout(axes: int) -> str | None:
-    return "NHW" if axes == 3 else None
-
-
-def count_fields(path: Path, options: TextOptions) -> int:
-    """Return the number of fields of the first line of a text file."""
-    return tables.count_fields(path, options)
+    return shape, reading.layout or (_idx_layout(len(shape) + 1) if known is IDX else None)
 
 
 def with_columns(reading: Reading, names: Sequence[str]) -> Reading:
@@ -153,13 +166,11 @@ def with_columns(reading: Reading, names: Sequence[str]) -> Reading:
 
 
 def digest_source(name: str, target: Sequence[str] | None = None) -> str:
-    """Return the digest of a source's content, a file of labels beside it included."""
-    if name.startswith("sklearn:"):
-        return digest_raw(arrays.bundled(name.removeprefix("sklearn:")))
-    path = Path(name)
-    beside = path.with_name(target[0]) if target and kind_of(path) in ("npy", "idx") else None
-    labels = beside if beside is not None and beside.is_file() else arrays.idx_labels(path)
-    return digest_bytes(*(digest_file(part).encode() for part in (path, *([labels] if labels else []))))
+    """Return the digest of a source's content, files of labels beside it included."""
+    if name.startswith(BUNDLED):
+        return digest_raw(bundled(name.removeprefix(BUNDLED)))
+    found = [part for place in places(name) for part in (place, _labels(place, target)) if part is not None]
+    return digest_of([part.digest() for part in found])
 
 
 def digest_of(digests: Sequence[str]) -> str:
@@ -192,8 +203,6 @@ def _column_bytes(column: pa.ChunkedArray) -> list[bytes]:
     values = column.drop_null()
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.uint8())  # bits behind the last row would count otherwise
-    elif pa.types.is_string_view(values.type):
-        values = values.cast(pa.large_string())  # views keep texts that are no longer in the column
     table = pa.table({"": values}).combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
@@ -236,13 +245,14 @@ def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) ->
     else:
         found = {"X": objects.as_rows(rows)}
     answers = None if labels is None else objects.as_array(labels, "data: y")
-    if isinstance(data, Mapping) and (names := objects.target_keys(list(found), target, arrays.TARGET_NAMES)):
+    if isinstance(data, Mapping) and (names := objects.target_keys(list(found), target, choosing.TARGET_NAMES)):
         parts = [found.pop(name) for name in names]
         answers = parts[0] if len(parts) == 1 else objects.side_by_side(parts, names)
     key = "y" if "y" not in found else "y (the target)"
     labelled = found if answers is None else {**found, key: answers}
-    chosen = arrays.choose_arrays(labelled, list(found), [key], "data", answers is not None)
-    return replace(chosen, layout=layout), None
+    stored = {name: choosing.held(value) for name, value in labelled.items()}
+    chosen = choosing.choose_rows(stored, list(found), [key], "data", answers is not None)
+    return (replace(chosen, layout=layout) if isinstance(chosen, Arrays) else chosen), None
 
 
 def combine(parts: Sequence[Raw]) -> Raw:
@@ -258,38 +268,126 @@ def combine(parts: Sequence[Raw]) -> Raw:
     raise DataError("data.train and data.test: rows of different kinds came; expected files of one kind")
 
 
-def _with_layout(raw: Table | Arrays, reading: Reading) -> Table | Arrays:
+def _file(place: Place) -> Place:
+    """Return a data file: the place itself, or the only one in an archive."""
+    if place.is_file():
+        return place
+    if place.archive is not None and not place.path:
+        inside = [member for member in place.walk() if format_of(member) is not None and not _is_labels(member)]
+        if len(inside) == 1:
+            return inside[0]
+        shown = ", ".join(member.path for member in inside[:4]) + (", ..." if len(inside) > 4 else "")
+        raise DataError(
+            f"{place}: an archive of {len(inside)} data files came ({shown}); expected one; name a file in it, such as "
+            f"{place}/{inside[0].path if inside else 'rows.csv'}"
+        )
+    if place.is_dir():
+        raise DataError(f"{place}: a folder came; expected a file ({', '.join(ENDINGS)}); name a file in it")
+    raise DataError(f"{place}: no such file; expected a data file; check the path")
+
+
+def _read(place: Place, reading: Reading, target_needed: bool) -> Raw:
+    known = format_of(place)
+    if known is None:
+        ending = "".join(Path(place.name).suffixes[-2:] if place.packed else Path(place.name).suffixes[-1:]).lower()
+        advice = "unpack it first" if place.packed else UNREAD.get(place.suffix, "convert the file")
+        raise DataError(f"{place}: ending {ending!r} is unknown; expected one of {', '.join(ENDINGS)}; {advice}")
+    if reading.sheet is not None and known is not SHEET:
+        raise ConfigError(f"data.sheet: {reading.sheet!r} came; {place} is no Excel file; leave it out")
+    return _with_layout(known.read(place, reading, target_needed), reading)
+
+
+def _with_layout(raw: Raw, reading: Reading) -> Raw:
     if isinstance(raw, Arrays) and reading.layout is not None:
         return replace(raw, layout=reading.layout)
     return raw
 
 
-def _npy(path: Path, reading: Reading, target_needed: bool) -> Arrays:
-    values = arrays.read_npy(path)
+def _choose(opened: Callable[[Place], AbstractContextManager[dict[str, Stored]]]) -> Callable[[Place, Reading, bool], Raw]:
+    """Return the reader of a file of named arrays."""
+
+    def read(place: Place, reading: Reading, target_needed: bool) -> Raw:
+        with opened(place) as found:
+            return choosing.choose_rows(found, reading.inputs, reading.target, place.label, target_needed)
+
+    return read
+
+
+def _is_labels(place: Place) -> bool:
+    return re.search(r"labels[-.]idx1", place.name.lower()) is not None
+
+
+def _labels(place: Place, target: Sequence[str] | None) -> Place | None:
+    """Return the file of labels beside an array, by the name that the user wrote or MNIST's."""
+    if format_of(place) not in (NPY, IDX):
+        return None
+    beside = place.parent.child(target[0]) if target else None
+    return beside if beside is not None and beside.is_file() else arrays.idx_labels(place)
+
+
+def _one_axis(place: Place, values: arrays.Array) -> arrays.Array:
     if values.ndim == 0:
-        raise DataError(f"{path}: one number came; expected an array with a row each; check the file")
-    if not target_needed and not reading.target:
-        return Arrays({"X": values}, None, (Origin(path.name, len(values)),))
+        raise DataError(f"{place}: one number came; expected an array with a row each; check the file")
+    return values
+
+
+def _npy(place: Place, reading: Reading, target_needed: bool) -> Arrays:
+    values = _one_axis(place, arrays.read_npy(place))
+    rows = Arrays({"X": values}, None, (Origin(place.label, len(values)),))
+    labels = _labels(place, reading.target) if reading.target and reading.target[0].endswith(".npy") else None
+    if labels is not None:
+        found = {"X": choosing.held(values), "y": choosing.held(arrays.read_npy(labels))}
+        chosen = choosing.choose_rows(found, ["X"], ["y"], place.label, True)
+        return chosen if isinstance(chosen, Arrays) else rows
+    if not target_needed:
+        return rows
     if reading.target and reading.target[0].endswith(".npy"):
-        labels = path.with_name(reading.target[0])
-        if labels.exists():
-            found = {"X": values, "y": arrays.read_npy(labels)}
-            return arrays.choose_arrays(found, ["X"], ["y"], path.name, True)
-        if not target_needed:
-            return Arrays({"X": values}, None, (Origin(path.name, len(values)),))
-        raise DataError(f"{labels}: no such file; expected the targets of {path.name}; set data.target")
-    raise DataError(f'{path}: one array without a target; set data.target = "FILE.npy" beside it, or save both in an .npz')
+        beside = place.parent.child(reading.target[0])
+        raise DataError(f"{beside}: no such file; expected the targets of {place.name}; set data.target")
+    raise DataError(f'{place}: one array without a target; set data.target = "FILE.npy" beside it, or save both in an .npz')
 
 
-def _idx(path: Path, reading: Reading, target_needed: bool) -> Arrays:
-    values = arrays.read_idx(path)
-    if values.ndim == 0:
-        raise DataError(f"{path}: one number came; expected an array with a row each; check the file")
-    labels = path.with_name(reading.target[0]) if reading.target and reading.target[0] != "target" else None
-    labels = labels if labels is not None and labels.exists() else arrays.idx_labels(path)
+def _idx(place: Place, reading: Reading, target_needed: bool) -> Arrays:
+    values = _one_axis(place, arrays.read_idx(place))
+    labels = _labels(place, reading.target)
     if labels is None and target_needed:
-        raise DataError(f"{path}: no label file beside it; expected ...-labels-idx1-...; set data.target to its name")
+        raise DataError(f"{place}: no label file beside it; expected ...-labels-idx1-...; set data.target to its name")
     target = None if labels is None else arrays.read_idx(labels)
     if target is not None and len(target) != len(values):
         raise DataError(f"{labels}: {len(target)} labels for {len(values)} images; expected equally many; check the files")
-    return Arrays({"images": values}, target, (Origin(path.name, len(values)),), _idx_layout(values.ndim))
+    return Arrays({"images": values}, target, (Origin(place.label, len(values)),), _idx_layout(values.ndim))
+
+
+def _idx_layout(axes: int) -> str | None:
+    return "NHW" if axes == 3 else None
+
+
+TEXT = Format((".csv", ".tsv", ".txt", ".data", ".dat"), lambda at, how, _: texts.read_text(at, how.text), packed=True)
+SHEET = Format((".xlsx", ".xlsm"), lambda at, how, _: sheets.read_sheet(at, how.text, how.sheet))
+JSON = Format((".jsonl", ".ndjson"), lambda at, how, _: columnar.read_json(at), packed=True)
+PARQUET = Format((".parquet", ".pq"), lambda at, how, _: columnar.read_parquet(at))
+IPC = Format((".feather", ".arrow", ".ipc"), lambda at, how, _: columnar.read_ipc(at))
+NPY = Format((".npy",), _npy, arrays.npy_array)
+IDX = Format((".idx",), _idx, arrays.idx_array, packed=True)
+FORMATS = (
+    TEXT,
+    JSON,
+    PARQUET,
+    IPC,
+    SHEET,
+    Format((".npz",), _choose(arrays.npz_arrays), arrays.npz_arrays, apart=True),
+    NPY,
+    Format((".mat",), _choose(matlab.matlab_arrays), matlab.matlab_arrays, apart=True),
+    Format((".h5", ".hdf5", ".hdf"), _choose(hdf5.hdf5_arrays), hdf5.hdf5_arrays, apart=True),
+    IDX,
+    Format((".ts",), lambda at, how, _: series.read_ts(at, (how.target or ("target",))[0])),
+)
+ENDINGS = tuple(ending for known in FORMATS for ending in known.endings)
+UNREAD = {
+    **dict.fromkeys((".xls", ".xlsb", ".ods"), "save the sheet as CSV or .xlsx"),
+    ".json": "write one object per line and name it .jsonl",
+    ".zip": "it is no zip archive",
+    **dict.fromkeys(
+        (".pkl", ".pickle", ".pt", ".pth", ".joblib"), "it may run code when it is read; save arrays in an .npz"
+    ),
+}

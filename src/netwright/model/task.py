@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from netwright.config import signatures
-from netwright.config.calls import Call, parse_call
+from netwright.config.calls import OBJECT, Call, parse_call
 from netwright.errors import ConfigError, DataError
 from netwright.model.losses import PerStep
 
@@ -117,7 +117,7 @@ def make_task(
         DataError: A count below zero.
     """
     name = loss_name(own_loss) if own_loss is not None else None
-    text = f"object:{name}" if own_loss is not None else loss or DEFAULT_LOSS[kind]
+    text = f"{OBJECT}{name}" if own_loss is not None else loss or DEFAULT_LOSS[kind]
     if loss is None and own_loss is None and kind == "binary" and found_outputs == 2:
         text = "CrossEntropyLoss()"
     call = parse_call(text, "training.loss") if own_loss is None else Call(name or "")
@@ -166,7 +166,7 @@ def loss_name(loss: Any) -> str:
 def implied_task(loss: str | None, own_loss: Any) -> str | None:
     """Return the task that a loss leaves no doubt about: binary or regression; None where the target decides."""
     name = loss_name(own_loss) if own_loss is not None else None
-    if name is None and loss is not None and not loss.startswith("object:"):
+    if name is None and loss is not None and not loss.startswith(OBJECT):
         name = parse_call(loss, "training.loss").name
     if name in BINARY_LOSSES:
         return "binary"

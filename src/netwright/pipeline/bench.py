@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from netwright.config.calls import OBJECT
 from netwright.config.read import absolute_paths, apply_setting, build_config, from_keywords, merge, read_file
 from netwright.config.schema import EarlyStoppingConfig, RunConfig
 from netwright.data.arrays import Arrays
@@ -37,7 +38,7 @@ from netwright.pipeline.augmenting import make_augmentation, read_changes
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.mapping import described
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
-from netwright.pipeline.reading import OBJECT, parts_of
+from netwright.pipeline.reading import parts_of
 from netwright.seeding import forked, torch_seed
 from netwright.training.loop import Plan
 from netwright.training.optimizer import make_optimizer, resolve_optimizer

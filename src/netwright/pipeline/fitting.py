@@ -100,7 +100,8 @@ def input_columns(data: DataConfig, raw: Table, target: Sequence[str], further: 
         ConfigError: The target is among them.
         DataError: A column is missing.
     """
-    names = list(names_of(data.inputs) or [name for name in raw.names if name not in target])
+    named = names_of(data.inputs) or raw.inputs
+    names = [name for name in raw.names if name not in target] if named is None else raw.spread(named)
     for name in [*names, *data.ignore]:
         if name not in raw.names and name not in further:
             raise DataError(f"{raw.origins[0].name}: column {name!r} is missing; {did_you_mean(name, raw.names)}")

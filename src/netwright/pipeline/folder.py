@@ -22,6 +22,7 @@ import torch
 
 from netwright import files
 from netwright.data import arrays
+from netwright.data.places import place_of
 from netwright.data.splits import Split
 from netwright.errors import CheckpointError, ConfigError, NetwrightError, first_line
 
@@ -84,7 +85,7 @@ def read_split(folder: Path) -> Split:
         CheckpointError: Missing or damaged.
     """
     try:
-        found = arrays.read_npz(folder / SPLIT)
+        found = arrays.read_npz(place_of(folder / SPLIT))
         return Split(found["train"], found["valid"], found["test"], "as saved")
     except (NetwrightError, KeyError) as error:
         raise CheckpointError(

@@ -206,9 +206,9 @@ def target_names(data: DataConfig, raw: Raw) -> list[str]:
             else (["target"] if count == 1 else [f"target_{place + 1}" for place in range(count)])
         )
     if names is not None:
-        return list(names)
-    if "target" in raw.names:
-        return ["target"]
+        return raw.spread(names)
+    if "target" in raw.names or "target" in raw.sets:
+        return raw.spread(["target"])
     if data.source is not None and data.source == "sklearn:linnerud":
         return raw.names[-3:]
     shown = ", ".join(raw.names[:12]) + (", ..." if len(raw.names) > 12 else "")

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from netwright import files
-from netwright.config.calls import parse_call
+from netwright.config.calls import OBJECT, parse_call
 from netwright.config.schema import PreparationConfig, RunConfig
 from netwright.data.batches import Batch
 from netwright.data.preparation import ArrayPreparation, Preparation
@@ -31,7 +31,7 @@ from netwright.model.summary import Summary, complete_lazy, output_shape, summar
 from netwright.model.task import Task, make_loss, make_task
 from netwright.pipeline import folder as folders
 from netwright.pipeline.inputs import Inputs
-from netwright.pipeline.reading import OBJECT, reading_of
+from netwright.pipeline.reading import reading_of
 
 OwnModule = nn.Module | tuple[type[nn.Module], Mapping[str, Any]]
 NEED = {"binary": "a yes-no target", "multiclass": "a target of {} classes", "regression": "{} target column(s)"}
@@ -215,8 +215,9 @@ def make_loss_again(text: str, outputs: int, run: Path) -> nn.Module:
     Raises:
         CheckpointError: The loss was a Python object.
     """
-    if text.startswith("object:"):
-        raise CheckpointError(f"{run}: the loss was a Python object ({text[7:]}); test the run that nw.train returned")
+    if text.startswith(OBJECT):
+        name = text.removeprefix(OBJECT)
+        raise CheckpointError(f"{run}: the loss was a Python object ({name}); test the run that nw.train returned")
     return make_loss(parse_call(text, "training.loss"), outputs)
 
 

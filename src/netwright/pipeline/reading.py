@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from netwright.config.calls import OBJECT
 from netwright.config.schema import DataConfig
 from netwright.data import cells, datasets, sequences, sources, tables
 from netwright.data.arrays import Arrays
@@ -26,13 +27,13 @@ from netwright.data.memory import free_memory
 from netwright.data.places import place_of
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.sources import Reading
-from netwright.data.tables import Origin, Table, TextOptions
+from netwright.data.tables import Origin, Table
+from netwright.data.texts import TextOptions
 from netwright.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from netwright.pipeline import pictures
 
 Rows = npt.NDArray[np.int64]
 MEMORY_SHARE = 0.25  # of the free memory that a table may take before it is read block by block
-OBJECT = "object:"  # in a resolved config: something from Python that no file can hold
 BRACES = re.compile(r"\{([^{}]+)\}")
 
 
@@ -59,7 +60,7 @@ class Source:
 def reading_of(data: DataConfig) -> Reading:
     """Return how the sources are read."""
     text = TextOptions(data.delimiter, data.encoding, data.header, tuple(data.columns) if data.columns else None)
-    return Reading(text, names_of(data.inputs), names_of(data.target), data.layout)
+    return Reading(text, names_of(data.inputs), names_of(data.target), data.layout, data.sheet)
 
 
 def markers_of(data: DataConfig) -> Markers:
@@ -158,10 +159,9 @@ def blocks_wanted(data: DataConfig) -> tuple[Blocks | None, str]:
     """
     if data.storage == "memory":
         return None, ""
-    paths = [Path(name) for name in files_of(data).values()]
-    tabular = all(path.is_file() and sources.kind_of(path) == "table" for path in paths)
     single = data.join is None and data.text is None and not data.of_steps
-    blocks = blocks_of(paths, reading_of(data).text) if paths and tabular and single else None
+    named = [name for name in files_of(data).values() if not name.startswith((OBJECT, sources.BUNDLED))] if single else []
+    blocks = blocks_of([place for name in named for place in sources.places(name)], reading_of(data).text) if named else None
     if data.storage == "map":
         if blocks is None:
             raise ConfigError(
@@ -181,8 +181,8 @@ def _in_blocks(data: DataConfig, blocks: Blocks, why: str) -> Source:
     wanted = [*(names_of(data.target) or ("target",)), data.split.group, data.split.time]
     names = list(dict.fromkeys(name for name in wanted if name is not None))
     complete = all(name in blocks.names for name in names)
-    raw, counts = blocks.some(names) if complete else (blocks.head(), [0] * len(named))
-    ends = np.cumsum([0, *counts])
+    raw, counts = blocks.some(names) if complete else (blocks.head(), [0] * len(blocks.places))
+    ends = np.cumsum([0, *counts])[np.cumsum([0, *(len(sources.places(file)) for file in named.values())])]
     parts = {name: np.arange(ends[place], ends[place + 1]) for place, name in enumerate(named)}
     digest = digests[0] if data.train is None else sources.digest_of(digests)
     return Source(raw, None if data.train is None else parts, digest, " + ".join(named.values()), blocks=blocks, why=why)

@@ -15,14 +15,15 @@ import torch
 from torch import nn
 
 from netwright import files
+from netwright.config.calls import OBJECT
 from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
-from netwright.data import sources, targets
+from netwright.data import sources, targets, texts
 from netwright.data.arrays import Arrays
 from netwright.data.blocks import Blocks
 from netwright.data.mapped import Mapped
 from netwright.data.sequences import Raw, Sequences, from_dense, step_numbers
-from netwright.data.tables import TEXT_SUFFIXES, Table
+from netwright.data.tables import Table
 from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError, DivergedError
 from netwright.evaluation import intervals, metrics
@@ -37,7 +38,7 @@ from netwright.pipeline.bench import executing
 from netwright.pipeline.fitting import unseen
 from netwright.pipeline.inputs import Inputs, load, read_target
 from netwright.pipeline.network import make_loss_again, masked, network_again
-from netwright.pipeline.reading import OBJECT, as_rows, blocks_wanted, digest_of, read_rows, reading_of
+from netwright.pipeline.reading import as_rows, blocks_wanted, digest_of, read_rows, reading_of
 from netwright.reporting.report import render_report
 
 
@@ -114,7 +115,7 @@ class Run:
         if images is not None:
             return pictures.decoded(images, data)
         if isinstance(rows, str | Path):
-            raw = read_rows(data, str(rows), target_needed=False, reading=self._text_reading(str(rows)))
+            raw = read_rows(data, str(rows), target_needed=False, reading=self._reading(str(rows)))
         else:
             pair = rows if isinstance(rows, tuple) else (rows, None)
             raw = as_rows(data, sources.from_objects(pair, None, data.layout)[0], None)
@@ -128,13 +129,13 @@ class Run:
             return from_dense(raw)
         return raw
 
-    def _text_reading(self, path: str) -> sources.Reading:
-        """Return how to read a text file: of one without a header line the target column may be left out."""
+    def _reading(self, path: str) -> sources.Reading:
+        """Return how to read rows to predict: of a text without a header line the target column may be left out."""
         reading = reading_of(self.config.data)
         names = reading.text.columns
-        if names is None or Path(path).suffix.lower() not in TEXT_SUFFIXES:
+        if names is None or not sources.is_text_table(path):
             return reading
-        count = sources.count_fields(Path(path), reading.text)
+        count = texts.count_fields(sources.places(path)[0], reading.text)
         features = tuple(name for name in names if name not in self.program.outcome.names)
         return sources.with_columns(reading, features if count == len(features) else names)
 
@@ -151,8 +152,8 @@ class Run:
         Returns:
             The columns of a prediction file, remarks, and the number of rows.
         """
-        blocks = self._blocks_of(path)
         encoder, outcome = self.program.preparation.encoder, self.program.outcome
+        blocks = None if encoder is None else self._blocks_of(path)
         if blocks is None or encoder is None:
             raw = self.read_rows(path)
             return self.prediction_table(raw), self.remarks(raw), raw.rows
@@ -167,9 +168,7 @@ class Run:
 
     def _blocks_of(self, path: str) -> Blocks | None:
         """Return a file that is too large for memory as blocks."""
-        if not Path(path).is_file():
-            return None
-        names = self._text_reading(path).text.columns
+        names = self._reading(path).text.columns
         told = {"source": path, "train": None, "storage": None, "columns": None if names is None else list(names)}
         return blocks_wanted(self.config.data.model_copy(update=told))[0]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from netwright.config.schema import DataConfig
 from netwright.data import arrays, cells, splits
 from netwright.data.arrays import Arrays
 from netwright.data.cells import Markers
+from netwright.data.places import place_of
 from netwright.data.splits import Split
 from netwright.data.tables import Table
 from netwright.data.targets import Target
@@ -80,7 +80,7 @@ def _refuse_contradictions(data: DataConfig, parts: dict[str, Rows]) -> None:
 
 def _given_rows(data: DataConfig, rows: int, given: dict[str, Rows]) -> None:
     """Add row numbers written in the config, or named in ``split.file``."""
-    found = arrays.read_npz(Path(data.split.file)) if data.split.file is not None else {}
+    found = arrays.read_npz(place_of(data.split.file)) if data.split.file is not None else {}
     unnamed = data.split.file is not None and not any(
         isinstance(getattr(data.split, name), str) for name in ("train", "valid", "test")
     )
