@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from netwright.data.arrays import Array, Arrays, native
 from netwright.data.cells import LARGEST
+from netwright.data.moments import moments_of
 from netwright.errors import DataError
 
 Rows = npt.NDArray[np.int64]
 CHUNK = 4096  # rows prepared at a time
+BLOCK = 1 << 22  # numbers of which mean and deviation are learned at a time
 ADDED_CHANNEL = {"NT": "NCT", "NHW": "NCHW", "NDHW": "NCDHW"}
 MOVED_CHANNEL = {"NHWC": "NCHW", "NDHWC": "NCDHW"}
 LAYOUT_OF_RANK = {2: "NC", 4: "NCHW", 5: "NCDHW"}
@@ -97,6 +99,9 @@ class ArrayPreparation(nn.Module):
         """Learn mean and deviation per channel from the train rows; NumPy's sums do not depend on torch's threads."""
         if self.mode != "standardize" or not len(rows):
             return
+        if self.output_layout == "NC":
+            self._fit_columns(raw, rows)
+            return
         axis = self.channel_axis
         shift: npt.NDArray[np.float64] | None = None
         total = total_square = count = np.zeros(self.mean.numel())
@@ -117,6 +122,16 @@ class ArrayPreparation(nn.Module):
         deviation = np.sqrt(np.maximum(total_square / np.maximum(count, 1) - np.square(mean), 0))
         self.mean.copy_(torch.from_numpy(mean + shift[:, 0]).reshape(self.mean.shape))
         self.scale.copy_(torch.from_numpy(np.where(deviation > 1e-12, deviation, 1.0)).reshape(self.scale.shape))
+
+    def _fit_columns(self, raw: Array, rows: Rows) -> None:
+        """Learn mean and deviation of ``(rows, columns)`` as those of a table, a few columns at a time."""
+        together = max(2, BLOCK // len(rows))  # a single column would be summed in another order
+        starts = list(range(0, max(raw.shape[1] - 1, 1), together))
+        for start, end in zip(starts, [*starts[1:], raw.shape[1]], strict=True):
+            cells = tensor_of(raw[rows, start:end]).double().numpy()
+            moments = moments_of(cells)
+            self.mean[start:end] = torch.from_numpy(moments.mean)
+            self.scale[start:end] = torch.from_numpy(moments.scale)
 
     def check(self, raw: Arrays, name: str, values: Array) -> None:
         """Refuse rows of another shape, infinite numbers, and codes beyond the limit.

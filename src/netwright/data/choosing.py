@@ -160,8 +160,8 @@ def _inputs(found: Found, inputs: Sequence[str] | None, answers: Sequence[str], 
     """Return the arrays to learn from."""
     if inputs:
         return [key for key in _all_resolved(found, inputs, name) if key not in answers or key in inputs]
-    rest = {key: stored for key, stored in found.items() if key not in answers and _is_plain(stored)}
-    keys = _usual(rest, INPUT_NAMES) or list(rest)
+    rest = {key: stored for key, stored in found.items() if key not in answers}
+    keys = _usual(rest, INPUT_NAMES) or [key for key in rest if _is_plain(rest[key])] or list(rest)
     if len(keys) > 1 and answers:
         beside = [key for key in keys if key.rpartition("/")[0] == answers[0].rpartition("/")[0]]
         keys = beside if all(found[key].names and found[key].ndim == 1 for key in beside) and beside else keys

@@ -128,10 +128,9 @@ class TablePreparation(nn.Module):
         left = np.asarray(
             [self.numbers == "none" and place < len(self.plain) for place in range(cells.shape[1])], dtype=bool
         )
-        usable = (moments.deviation > 1e-12 * np.maximum(np.abs(moments.mean), 1e-300)) & ~left
         self.fill.copy_(torch.from_numpy(moments.fill))
         self.mean.copy_(torch.from_numpy(np.where(left, 0.0, moments.mean)))
-        self.scale.copy_(torch.from_numpy(np.where(usable, moments.deviation, 1.0)))
+        self.scale.copy_(torch.from_numpy(np.where(left, 1.0, moments.scale)))
         if self.numbers == "quantile":
             filled = np.where(np.isnan(cells), moments.fill, cells)
             for place in range(len(self.plain)):
