@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -10,7 +9,9 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,8 @@ import pyarrow.parquet
 import pytest
 
 from netwright.cli import main
+
+Script = Callable[[str], ModuleType]
 
 ROOT = Path(__file__).parent.parent
 SHORT = ["--set", "training.epochs=2"]
@@ -46,12 +49,8 @@ def houses(path: Path, rows: int = 80) -> Path:
     return path
 
 
-def test_the_help_is_as_it_was() -> None:
-    spec = importlib.util.spec_from_file_location("help_snapshot", ROOT / "tools" / "help_snapshot.py")
-    assert spec is not None
-    assert spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+def test_the_help_is_as_it_was(script: Script) -> None:
+    tool = script("tools/help_snapshot.py")
     assert tool.render() == tool.SNAPSHOT.read_text(encoding="utf-8")
 
 

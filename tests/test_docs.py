@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 import shutil
 import tomllib
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+from PIL import Image
 
 import netwright as nw
 from netwright.cli import main
 from netwright.config import signatures
+
+Script = Callable[[str], ModuleType]
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,8 +44,37 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     generator = np.random.default_rng(0)
     rooms, town = generator.uniform(1, 8, 60), generator.choice(["coast", "inland"], 60)
     table = pa.table({"rooms": rooms, "ocean_proximity": town, "median_house_value": rooms * 30_000 + 7})
-    pa.csv.write_csv(table, tmp_path / "housing.csv")
+    for name in ("housing.csv", "town-1.csv", "town-2.csv"):
+        pa.csv.write_csv(table, tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        archive.write(tmp_path / "housing.csv", "housing.csv")
+    write_images(tmp_path, generator)
+    write_series(tmp_path, generator)
     return tmp_path
+
+
+def write_images(folder: Path, generator: np.random.Generator) -> None:
+    """Write a folder of images by class, and the same packed."""
+    for label in ("cat", "dog"):
+        (folder / "photos" / label).mkdir(parents=True)
+        for place in range(20):
+            values = generator.integers(0, 256, (16, 16), dtype=np.uint8)
+            Image.fromarray(values).save(folder / "photos" / label / f"{place}.png")
+    shutil.make_archive(str(folder / "photos"), "zip", folder / "photos")
+
+
+def write_series(folder: Path, generator: np.random.Generator) -> None:
+    """Write sequences in files, a series by time, texts with labels and one long text."""
+    (folder / "walks").mkdir()
+    for walk in range(40):
+        steps = generator.normal(size=(int(generator.integers(5, 15)), 2))
+        np.savetxt(folder / "walks" / f"{walk}.csv", steps, delimiter=",", header="a,b", comments="")
+    (folder / "walks.csv").write_text("walk,door\n" + "".join(f"{walk},{'lr'[walk % 2]}\n" for walk in range(40)))
+    degrees = 10 + 5 * np.sin(np.arange(400) / 12) + generator.normal(size=400)
+    (folder / "temperature.csv").write_text("degrees\n" + "".join(f"{value:.2f}\n" for value in degrees))
+    moods = [("fine day", "good"), ("bad luck again", "poor")] * 30
+    (folder / "reviews.csv").write_text("review,mood\n" + "".join(f"{text},{mood}\n" for text, mood in moods))
+    (folder / "book.txt").write_text("the cat sat on the mat and looked at the rain. " * 60)
 
 
 @pytest.mark.parametrize(("name", "code"), snippets("python"), ids=lambda value: value if len(value) < 40 else "")
@@ -83,12 +117,8 @@ def test_links_between_the_pages_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_settings_page_is_made_from_the_schema() -> None:
-    spec = importlib.util.spec_from_file_location("settings_table", ROOT / "tools" / "settings_table.py")
-    assert spec is not None
-    assert spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+def test_the_settings_page_is_made_from_the_schema(script: Script) -> None:
+    tool = script("tools/settings_table.py")
     assert tool.page() == tool.PAGE.read_text(encoding="utf-8")
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import netwright as nw
+
+Script = Callable[[str], ModuleType]
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 REACHED = {  # example: (figure, at least) or (figure, at most, negative sign)
@@ -36,19 +38,12 @@ def test_an_example_reaches_its_figure(name: str, tmp_path: Path) -> None:
     assert (run.folder / "report.html").read_text().startswith("<!DOCTYPE html>")
 
 
-def test_the_tutorial_script_learns_its_dummy_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = load_script(EXAMPLES / "tutorial.py").main(str(tmp_path / "tutorial"))
+def test_the_tutorial_script_learns_its_dummy_data(
+    script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = script("examples/tutorial.py").main(str(tmp_path / "tutorial"))
     history = run.history
     assert len(history) == 20
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     assert "first prediction" in capsys.readouterr().out
     assert run.record["split"] | {"digest": "", "how": ""} == {"digest": "", "how": "", "train": 60, "valid": 20, "test": 20}
-
-
-def load_script(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"example_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

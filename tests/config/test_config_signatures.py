@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,25 +17,18 @@ from netwright.config import signatures
 from netwright.config.calls import parse_call
 from netwright.errors import ConfigError
 
+Script = Callable[[str], ModuleType]
+
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "src" / "netwright" / "config" / "signatures.json"
 
 
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tools_signatures", ROOT / "tools" / "signatures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_shipped_table_is_what_the_tool_makes_of_the_installed_torch() -> None:
+def test_the_shipped_table_is_what_the_tool_makes_of_the_installed_torch(script: Script) -> None:
     shipped = TABLE.read_text(encoding="utf-8")
     installed = ".".join(torch.__version__.split(".")[:2])
     if json.loads(shipped)["torch"] != installed:
         pytest.skip(f"the table is of torch {json.loads(shipped)['torch']}, installed is {installed}")
-    assert tool().render() == shipped
+    assert script("tools/signatures.py").render() == shipped
 
 
 def test_every_module_of_torch_is_a_layer_a_loss_or_refused_with_a_reason() -> None:

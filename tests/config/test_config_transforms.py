@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -12,22 +13,19 @@ from netwright.config import signatures
 from netwright.config.read import apply_setting, build_config
 from netwright.errors import ConfigError, SafetyError
 
+Script = Callable[[str], ModuleType]
+
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "src" / "netwright" / "config" / "transforms.json"
 
 
-def test_the_shipped_table_is_what_the_tool_makes_of_the_installed_torchvision() -> None:
+def test_the_shipped_table_is_what_the_tool_makes_of_the_installed_torchvision(script: Script) -> None:
     torchvision = pytest.importorskip("torchvision")
     shipped = TABLE.read_text(encoding="utf-8")
     installed = ".".join(torchvision.__version__.split(".")[:2])
     if json.loads(shipped)["torchvision"] != installed:
         pytest.skip(f"the table is of torchvision {json.loads(shipped)['torchvision']}, installed is {installed}")
-    spec = importlib.util.spec_from_file_location("tools_transforms", ROOT / "tools" / "transforms.py")
-    assert spec is not None
-    assert spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    assert tool.render() == shipped
+    assert script("tools/transforms.py").render() == shipped
 
 
 def test_our_names_are_not_torchvisions() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from netwright.data import moments
 from netwright.data.moments import merged, moments_of
 
 GENERATOR = np.random.default_rng(0)
@@ -36,3 +37,13 @@ def test_an_empty_column_and_an_empty_block_count_nothing() -> None:
     assert (one.present[0], one.fill[0], one.deviation[0]) == (0, 0.0, 0.0)
     two = merged(one, moments_of(np.array([[5.0]])))
     assert (two.rows, two.fill[0], two.mean[0], two.squares[0]) == (4, 5.0, 5.0, 0.0)
+
+
+def test_columns_measured_a_few_at_a_time_are_the_same_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = GENERATOR.normal(size=(500, 7))
+    cells[GENERATOR.random(cells.shape) < 0.1] = np.nan
+    whole = moments_of(cells)
+    monkeypatch.setattr(moments, "BLOCK", 1000)
+    parts = moments_of(cells)
+    for name in ("present", "fill", "mean", "squares"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))

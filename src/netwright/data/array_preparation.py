@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from netwright.data.arrays import Array, Arrays, native
 from netwright.data.cells import LARGEST
-from netwright.data.moments import moments_of
+from netwright.data.moments import BLOCK, moments_of
 from netwright.errors import DataError
 
 Rows = npt.NDArray[np.int64]
 CHUNK = 4096  # rows prepared at a time
-BLOCK = 1 << 22  # numbers of which mean and deviation are learned at a time
 ADDED_CHANNEL = {"NT": "NCT", "NHW": "NCHW", "NDHW": "NCDHW"}
 MOVED_CHANNEL = {"NHWC": "NCHW", "NDHWC": "NCDHW"}
 LAYOUT_OF_RANK = {2: "NC", 4: "NCHW", 5: "NCDHW"}

@@ -84,8 +84,10 @@ class TableEncoder:
                 f"{table.origins[0].name}: column {missing[0]!r} is missing; the network reads it; "
                 f"{did_you_mean(missing[0], table.names)}"
             )
-        cells = [self._cells(table, column) for column in self.used]
-        return np.stack(cells, axis=1) if cells else np.zeros((table.rows, 0))
+        found = np.empty((table.rows, len(self.used)))
+        for place, column in enumerate(self.used):
+            found[:, place] = self._cells(table, column)
+        return found
 
     def unknown(self, table: Table) -> dict[str, int]:
         """Return the number of cells per category column whose value was not seen in the train rows."""

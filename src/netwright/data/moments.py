@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+BLOCK = 1 << 22  # cells measured at a time
 SMALLEST = 1e-12  # deviations below this share of the mean are rounding
 Floats = npt.NDArray[np.float64]
 
@@ -41,15 +42,25 @@ class Moments:
 def moments_of(cells: Floats) -> Moments:
     """Return the moments of cells ``(rows, columns)``, NaN missing; exact for a constant column.
 
-    Sums are NumPy's, which do not depend on torch's threads.
+    Sums are NumPy's, which do not depend on torch's threads. A few columns are measured at a time.
     """
+    together = max(2, BLOCK // max(len(cells), 1))  # a single column would be summed in another order
+    starts = list(range(0, max(cells.shape[1] - 1, 1), together))
+    parts = [_measured(cells[:, start:end]) for start, end in zip(starts, [*starts[1:], cells.shape[1]], strict=True)]
+    present, fill, mean, squares = (np.concatenate(found) for found in zip(*parts, strict=True))
+    return Moments(len(cells), present, fill, mean, squares)
+
+
+def _measured(cells: Floats) -> tuple[npt.NDArray[np.int64], Floats, Floats, Floats]:
+    """Return the numbers of cells, fills, means and squared deviations of columns."""
+    cells = np.ascontiguousarray(cells)
     count, width = cells.shape
     present = ~np.isnan(cells)
     first = np.where(present.any(0), cells[present.argmax(0), np.arange(width)], 0.0) if count else np.zeros(width)
     fill = first + np.where(present, cells - first, 0.0).sum(0) / np.maximum(present.sum(0), 1)
     filled = np.where(present, cells, fill)
     mean = first + (filled - first).mean(0) if count else first
-    return Moments(count, present.sum(0), fill, mean, np.square(filled - mean).sum(0))
+    return present.sum(0), fill, mean, np.square(filled - mean).sum(0)
 
 
 def merged(one: Moments | None, other: Moments) -> Moments:

@@ -241,8 +241,15 @@ class Preparation:
         }
 
     def features(self, name: str, values: Array) -> Tensor:
-        """Return an input for its raw values ``(rows, ...)``."""
-        return torch.cat([self._module(name)(part) for part in _chunks(values)])
+        """Return an input for its raw values ``(rows, ...)``, prepared in place a few rows at a time."""
+        found, start = torch.empty(0), 0
+        for part in _chunks(values):
+            prepared: Tensor = self._module(name)(part)
+            if start == 0:
+                found = prepared.new_empty((len(values), *prepared.shape[1:]))
+            found[start : start + len(prepared)] = prepared
+            start += len(prepared)
+        return found
 
     def raw_inputs(self, raw: Table | Arrays) -> dict[str, Array]:
         """Return the raw arrays of each input, checked."""

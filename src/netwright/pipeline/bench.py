@@ -192,7 +192,7 @@ def resolve(config: RunConfig, inputs: Inputs, network: Network, device: torch.d
     """Return the settings with everything automatic written out; a run from them gives the same bits."""
     training, data = config.training, config.data
     rows = len(inputs.split.train)
-    batch_size = min(data.batch_size, rows)
+    batch_size = plan_of(config, inputs).batch_size
     last_batch = _last_batch(config, network, rows, batch_size)
     epochs, stopping = _duration(config, inputs, steps_per_epoch(rows, batch_size, last_batch))
     threads = training.threads or choose_threads(network.summary.multiply_adds, batch_size)

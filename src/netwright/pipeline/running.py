@@ -62,7 +62,7 @@ def start(bench: Bench, folder: Path, observe: Observer, test: bool) -> Run:
     model = bench.network.module.to(device)
     with executing(config, device), stop_on_signals() as stop, _failure_told(folder):
         progress, seconds = _train(bench, folder, model, observe, stop)
-    _keep(folder, model, progress)
+        _keep(folder, model, progress)
     seconds["total"] = round(time.perf_counter() - begun, 3)
     folders.update_record(
         folder,

@@ -13,13 +13,13 @@ from netwright.config.schema import DataConfig, EarlyStoppingConfig, RunConfig
 from netwright.data.columns import Column
 from netwright.data.sequences import Sequences
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import Bench, monitored
+from netwright.pipeline.bench import Bench, monitored, plan_of
 from netwright.training.loop import Progress
 
 
 @dataclass(frozen=True)
 class Told:
-    """A remark for the user; ``kind`` is line, note (a warning) or network."""
+    """A remark for the user; ``kind`` is line or note (a warning)."""
 
     text: str
     kind: str = "line"
@@ -116,10 +116,9 @@ def describe(bench: Bench) -> list[Told]:
         Told(f"network: {network.summary.parameters:,} parameters, {network.summary.multiply_adds:,} multiply-adds a row")
     )
     training = config.training
-    batch_size = min(config.data.batch_size, len(split.train))
     lines.append(
         Told(
-            f"training: {_duration(config)}, batches of {batch_size}, {training.optimizer}, "
+            f"training: {_duration(config)}, batches of {plan_of(config, inputs).batch_size}, {training.optimizer}, "
             f"{training.engine} engine on {bench.device} with {training.threads} thread(s)"
         )
     )
