@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netwright.errors import NetwrightError as NetwrightError
     from netwright.pipeline.run import Run as Run
+    from netwright.pipeline.verbs import cross_validate as cross_validate
     from netwright.pipeline.verbs import load as load
     from netwright.pipeline.verbs import runs as runs
     from netwright.pipeline.verbs import show as show
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 _WHERE = {
     "NetwrightError": "netwright.errors",
     "Run": "netwright.pipeline.run",
+    "cross_validate": "netwright.pipeline.verbs",
     "load": "netwright.pipeline.verbs",
     "runs": "netwright.pipeline.verbs",
     "show": "netwright.pipeline.verbs",
     "train": "netwright.pipeline.verbs",
 }
-__all__ = ["NetwrightError", "Run", "load", "runs", "show", "train"]
+__all__ = ["NetwrightError", "Run", "cross_validate", "load", "runs", "show", "train"]
 
 
 def __dir__() -> list[str]:

@@ -77,10 +77,9 @@ def train(
     from netwright.pipeline.verbs import train as run_training
 
     screen = Screen(quiet=as_json)
-    keywords: dict[str, Any] = {"target": list(target) if len(target) > 1 else target[0]} if target else {}
     with screen:
         run = run_training(
-            source, run_dir=run_dir, code=code, settings=settings, observers=[screen], test=not no_test, **keywords
+            source, run_dir=run_dir, code=code, settings=settings, observers=[screen], test=not no_test, **_targets(target)
         )
     test = _read_test(run.folder)
     if as_json:
@@ -93,6 +92,59 @@ def train(
         click.echo(str(run.folder))
     if run.record.get("signal"):
         sys.exit(128 + int(run.record["signal"]))
+
+
+@cli.command("cross-validate")
+@click.argument("source", metavar="CONFIG|DATA")
+@click.option("--folds", type=click.IntRange(2), help="Parts, each tested once; default those of the config, or 5.")
+@click.option("--repeats", type=click.IntRange(1), help="How often rows are dealt out anew; default 1.")
+@click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
+@set_option
+@click.option("--run-dir", metavar="DIR", help="Folder of the runs; finished ones in it are kept.")
+@code_option
+@json_option
+def cross_validate(
+    source: str,
+    folds: int | None,
+    repeats: int | None,
+    target: Sequence[str],
+    settings: Sequence[str],
+    run_dir: str | None,
+    code: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Train and test once per split, and print mean and standard error of each test figure.
+
+    The splits are folds of the rows, or those of data.split.file. Prints the folder as the last line.
+    """
+    _check_config_first(source, settings, target)
+    from netwright.pipeline.verbs import cross_validate as run_splits
+
+    with Screen(quiet=as_json) as screen:
+        found = run_splits(
+            source,
+            folds=folds,
+            repeats=repeats,
+            run_dir=run_dir,
+            code=code,
+            settings=settings,
+            observers=[screen],
+            **_targets(target),
+        )
+    if found.signal:
+        sys.exit(128 + found.signal)
+    if as_json:
+        figures = {name: vars(figure) for name, figure in found.figures.items()}
+        click.echo(json.dumps({"folder": str(found.folder), "runs": [str(run) for run in found.runs], "figures": figures}))
+        return
+    click.echo(str(found))
+    click.echo("The splits share train rows: the standard error is too small as an interval for new data.")
+    click.echo(str(found.folder))
+
+
+def _targets(target: Sequence[str]) -> dict[str, Any]:
+    """Return the target columns as a keyword."""
+    return {"target": list(target) if len(target) > 1 else target[0]} if target else {}
 
 
 def _check_config_first(source: str, settings: Sequence[str], target: Sequence[str]) -> None:
@@ -180,8 +232,7 @@ def show(
     from netwright.pipeline.verbs import show as work_out
     from netwright.reporting.diagram import diagram_svg
 
-    keywords: dict[str, Any] = {"target": list(target) if len(target) > 1 else target[0]} if target else {}
-    summary, shape = work_out(source, code=code, settings=settings, **keywords)
+    summary, shape = work_out(source, code=code, settings=settings, **_targets(target))
     described = summary.to_json()
     if svg is not None:
         files.write_text(Path(svg), diagram_svg(described["layers"], shape, Path(source).stem))

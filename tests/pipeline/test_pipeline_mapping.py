@@ -25,7 +25,7 @@ from netwright.engine.eager import EagerEngine
 from netwright.errors import ConfigError, DataError, NetwrightError, ResourceError
 from netwright.pipeline import mapping, reading, running
 from netwright.pipeline.bench import Bench, plan_of
-from netwright.pipeline.verbs import make_bench
+from netwright.pipeline.verbs import gather_all
 from netwright.training.journal import Journal
 from netwright.training.loop import train
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
@@ -71,7 +71,7 @@ def written(path: Path, rows: pa.Table) -> Path:
 def bench(source: Path, storage: str, *settings: str, **keywords: Any) -> Bench:
     told = [f"data.storage={storage}", f"data.cache={source.parent / 'cache'}", *settings]
     keywords = {"target": "price", "epochs": 2, **keywords}
-    return make_bench(str(source), None, None, None, None, (), told, keywords)[0]
+    return gather_all(str(source), None, None, None, (), told, keywords).bench()
 
 
 def features(made: Bench) -> np.ndarray[Any, Any]:
@@ -159,10 +159,10 @@ def test_files_of_ones_own_are_mapped_as_one(tmp_path: Path) -> None:
         written(tmp_path / "b.csv", rows.slice(3000)),
     )
     made = [
-        make_bench(
+        gather_all(
             {"data": {"train": str(train_file), "test": str(test_file), "target": "price", "cache": str(tmp_path / "c")}},
-            None, None, None, None, (), [f"data.storage={storage}"], {"epochs": 1},
-        )[0]
+            None, None, None, (), [f"data.storage={storage}"], {"epochs": 1},
+        ).bench()
         for storage in ("memory", "map")
     ]  # fmt: skip
     assert made[0].inputs.split.digest() == made[1].inputs.split.digest()
@@ -323,11 +323,11 @@ def test_quantiles_of_a_drawn_sample_are_near_those_of_all_rows(tmp_path: Path, 
 def test_a_table_goes_into_a_map_by_its_size(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "free_memory", lambda: 10**12)
     monkeypatch.chdir(source.parent)
-    made = make_bench(str(source), None, None, None, None, (), (), {"target": "price", "epochs": 1})[0]
+    made = gather_all(str(source), None, None, None, (), (), {"target": "price", "epochs": 1}).bench()
     assert not isinstance(made.inputs.raw, Mapped)
     assert made.config.data.storage == "memory"
     monkeypatch.setattr(reading, "free_memory", lambda: 1_000_000)
-    made = make_bench(str(source), None, None, None, None, (), (), {"target": "price", "epochs": 1})[0]
+    made = gather_all(str(source), None, None, None, (), (), {"target": "price", "epochs": 1}).bench()
     assert isinstance(made.inputs.raw, Mapped)
     assert made.config.data.storage == "map"
     assert made.config.data.cache == str(source.parent / ".netwright-cache")

@@ -127,3 +127,47 @@ def test_many_whole_numbers_are_a_quantity_and_it_is_told(tmp_path: Path) -> Non
         data=(X, y), epochs=1, layers=["Linear()"], run_dir=tmp_path / "a", observers=[lambda line: told.append(str(line))]
     )
     assert any("holds 25 different whole numbers and is read as a quantity" in line for line in told)
+
+
+def test_a_list_beside_a_group_holds_values_of_the_group(table: Path) -> None:
+    sites = [line.split(",")[0].strip() for line in table.read_text().splitlines()[1:]]
+    run = trained(table, group="site", test=["e"], valid=["a", "d"])
+    found = [{sites[row] for row in part} for part in parts(run)]
+    assert found == [{"b", "c"}, {"a", "d"}, {"e"}]
+    rest = parts(nw.train(str(run.folder / "config.toml"), run_dir=table.parent / "again"))
+    assert all(np.array_equal(*pair) for pair in zip(rest, parts(run), strict=True))
+
+
+def test_the_rest_of_the_groups_is_divided_by_group(table: Path) -> None:
+    sites = [line.split(",")[0].strip() for line in table.read_text().splitlines()[1:]]
+    train, valid, test = ({sites[row] for row in part} for part in parts(trained(table, group="site", test=["e"])))
+    assert test == {"e"}
+    assert not train & valid
+    assert train | valid == set("abcd")
+
+
+def test_a_gap_leaves_rows_between_the_parts_out(table: Path) -> None:
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([lines[0], *(f"{line.split(',')[0]},2024-{place // 28 + 1:02d}-{place % 28 + 1:02d},1.5,{place % 2}" for place, line in enumerate(lines[1:]))]) + "\n")  # fmt: skip  # noqa: E501
+    train, valid, test = parts(trained(table, time="day", test=20, valid=20, gap=3))
+    assert (train.tolist(), valid.tolist(), test.tolist()) == ([*range(54)], [*range(57, 77)], [*range(80, 100)])
+
+
+@pytest.mark.parametrize(
+    ("split", "kind", "words"),
+    [
+        ({"folds": 3, "test": 0.2}, ConfigError, "data.split.folds: test rows came too; each fold brings its own"),
+        ({"repeats": 3}, ConfigError, "data.split.repeats: 3 came without data.split.folds"),
+        ({"folds": 3, "fold": 3}, ConfigError, "data.split.fold: 3 came; 3 folds, 1 time.s., are numbered from 0 to 2"),
+        ({"gap": 3}, ConfigError, "data.split.gap: 3 came; rows have no order of time"),
+        ({"group": "site", "test": ["x"]}, DataError, "data.split.test: no row has the group 'x'; known: a, b, c, d, e"),
+        ({"test": ["x"]}, DataError, "data.split.test: <U1 of shape"),
+        ({"time": "day", "folds": 3, "repeats": 2, "fold": 4}, DataError, "in order of time there are 3 folds"),
+    ],
+)
+def test_folds_groups_and_gaps_that_cannot_be_are_told(
+    split: dict[str, object], kind: type[Exception], words: str, table: Path
+) -> None:
+    with pytest.raises(kind, match=words):
+        trained(table, **split)
+    assert not (table.parent / "run").exists()

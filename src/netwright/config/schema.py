@@ -36,16 +36,26 @@ class Section(BaseModel):
 class SplitConfig(Section):
     """Who goes where: by default 60 % train, 20 % valid, 20 % test, stratified for classes."""
 
-    test: Share | str | list[int] | None = Field(
+    test: Share | str | list[int | str] | None = Field(
         None,
         description="Share (below 1) or number of the rows for the test set; or an array's name in `file`; or row "
-        "numbers. Default 0.2, and 0 where data.test names a file.",
+        "numbers, with `group` values of the group. Default 0.2, and 0 where data.test names a file.",
     )
-    valid: Share | str | list[int] | None = Field(
+    valid: Share | str | list[int | str] | None = Field(
         None, description="Likewise for the validation set. With data.train or `train` given: a share of those rows."
     )
-    train: str | list[int] | None = Field(None, description="Row numbers (from 0) or an array's name in `file`.")
-    file: str | None = Field(None, description="An .npz file that holds row numbers.")
+    train: str | list[int | str] | None = Field(
+        None, description="Row numbers (from 0), with `group` values of the group; or an array's name in `file`."
+    )
+    file: str | None = Field(
+        None, description="An .npz file that holds row numbers; {fold} in a name is the number of the `fold`."
+    )
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="Test one of so many equal parts instead of a share; in order of time, of blocks that go forward."
+    )
+    repeats: Annotated[int, Field(ge=1)] = Field(1, description="How often rows are dealt out to folds anew.")
+    fold: Annotated[int, Field(ge=0)] = Field(0, description="Which fold tests, from 0; `cross-validate` trains all.")
+    gap: Annotated[int, Field(ge=0)] = Field(0, description="Rows between the parts, in order of time, that belong to none.")
     stratify: bool | None = Field(None, description="Keep the shares of the classes; default true for classes.")
     group: str | None = Field(None, description="Column whose equal values never part (patient, site, ...).")
     time: str | None = Field(None, description="Column to sort by: the oldest rows train, the newest test.")
@@ -56,12 +66,12 @@ class SplitConfig(Section):
     @classmethod
     def _share_or_rows(cls, value: Any) -> Any:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        rows = isinstance(value, list) and all(isinstance(row, int) and not isinstance(row, bool) for row in value)
+        rows = isinstance(value, list) and all(isinstance(row, int | str) and not isinstance(row, bool) for row in value)
         fits = (isinstance(value, int) and value >= 0) or (isinstance(value, float) and 0 <= value < 1)
         if not (value is None or isinstance(value, str) or rows or (number and fits)):
             raise ValueError(
                 f"{shown(value)} came; expected a share from 0 to below 1, a whole number of rows, or a list of row "
-                "numbers; write for instance 0.2 or 150"
+                "numbers or groups; write for instance 0.2 or 150"
             )
         return value
 

@@ -43,6 +43,7 @@ def divide(
     classes: npt.NDArray[np.int64] | None = None,
     groups: npt.NDArray[Any] | None = None,
     times: npt.NDArray[Any] | None = None,
+    gap: int = 0,
 ) -> Split:
     """Divide rows into train, valid and test.
 
@@ -53,6 +54,7 @@ def divide(
         classes: Class number per row, to keep the shares of the classes.
         groups: Group value per row; equal values never part.
         times: A sortable value per row; the newest rows test, the ones before validate. Equal times never part.
+        gap: With ``times``, rows before valid, and before test, that belong to no part.
 
     Returns:
         The split of ``rows``.
@@ -72,7 +74,7 @@ def divide(
             "train; expected more rows or smaller parts; change data.split"
         )
     if times is not None:
-        return _by_time(rows, valid_count, test_count, times)
+        return _by_time(rows, valid_count, test_count, times, gap)
     if groups is not None:
         return _by_group(rows, valid_count, test_count, seed, groups)
     if classes is not None:
@@ -162,24 +164,27 @@ def _by_group(rows: Rows, valid_count: int, test_count: int, seed: int, groups: 
     return Split(train, valid, test, f"by group ({len(found)} groups)")
 
 
-def _by_time(rows: Rows, valid_count: int, test_count: int, times: npt.NDArray[Any]) -> Split:
+def _by_time(rows: Rows, valid_count: int, test_count: int, times: npt.NDArray[Any], gap: int) -> Split:
     order = np.argsort(times, kind="stable")
     ordered = times[order]
-
-    def border(position: int) -> int:
-        """Move a border to where the time changes, so that equal times stay together."""
-        while 0 < position < len(ordered) and ordered[position] == ordered[position - 1]:
-            position -= 1
-        return position
-
-    test_start = border(len(rows) - test_count) if test_count else len(rows)
-    valid_start = border(test_start - valid_count) if valid_count else test_start
-    if valid_start < 1:
-        raise DataError("data.split.time: too many rows share one time; no row is left to train; change the split")
+    test_start = at_change(ordered, len(rows) - test_count) if test_count else len(rows)
+    valid_end = test_start - gap if test_count else test_start
+    valid_start = at_change(ordered, valid_end - valid_count) if valid_count else valid_end
+    train_end = valid_start - gap if valid_count else valid_start
+    if train_end < 1:
+        why = f"gap: {gap} rows came, and " if gap else "time: too many rows share one time; "
+        raise DataError(f"data.split.{why}no row is left to train; expected at least one; change the split")
     chosen = rows[order]
-    return Split(
-        np.sort(chosen[:valid_start]), np.sort(chosen[valid_start:test_start]), np.sort(chosen[test_start:]), "by time"
-    )
+    how = f"by time, {gap} rows between the parts left out" if gap else "by time"
+    train, valid, test = chosen[:train_end], chosen[valid_start:valid_end], chosen[test_start:]
+    return Split(np.sort(train), np.sort(valid), np.sort(test), how)
+
+
+def at_change(ordered: npt.NDArray[Any], place: int) -> int:
+    """Move a border in sorted times back to where the time changes, so that equal times stay together."""
+    while 0 < place < len(ordered) and ordered[place] == ordered[place - 1]:
+        place -= 1
+    return place
 
 
 def check_rows(name: str, rows: Any, count: int) -> Rows:

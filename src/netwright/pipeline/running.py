@@ -169,10 +169,17 @@ def _keep(folder: Path, model: nn.Module, progress: Progress) -> None:
         model.load_state_dict(progress.best.weights)
 
 
+def config_text(config: RunConfig, folder: Path) -> str:
+    """Return the resolved settings as the run folder keeps them."""
+    return to_toml(_rows_by_file(config, folder))
+
+
 def _rows_by_file(config: RunConfig, folder: Path) -> RunConfig:
-    """Name the run's split.npz in place of row numbers written out."""
+    """Name the run's split.npz in place of row numbers written out; groups, and steps of windows, stay as they are."""
     split = config.data.split
     parts = ("train", "valid", "test")
+    if split.group is not None or config.data.window is not None:
+        return config
     if not any(isinstance(getattr(split, part), list) for part in parts):
         return config
     named = split.model_copy(update={"file": str((folder / folders.SPLIT).absolute()), **{part: part for part in parts}})
@@ -183,7 +190,7 @@ def _write_birth(temporary: Path, folder: Path, bench: Bench, outcome: Outcome) 
     """Fill the folder that is about to appear."""
     record = first_record(bench)
     files.make_folder(temporary / "model" / "source")
-    files.write_text(temporary / folders.CONFIG, to_toml(_rows_by_file(bench.config, folder)))
+    files.write_text(temporary / folders.CONFIG, config_text(bench.config, folder))
     folders.write_split(temporary, bench.inputs.split)
     save_preparation(temporary, bench.inputs.preparation, outcome)
     save_weights(temporary / LAST, bench.network.module.state_dict())

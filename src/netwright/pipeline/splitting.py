@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from netwright.config.schema import DataConfig
-from netwright.data import arrays, cells, splits
+from netwright.config.schema import DataConfig, SplitConfig
+from netwright.data import arrays, cells, folds, splits
 from netwright.data.arrays import Arrays
 from netwright.data.cells import Markers
 from netwright.data.places import place_of
@@ -18,6 +19,7 @@ from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError, did_you_mean
 
 Rows = npt.NDArray[np.int64]
+FOLD = "{fold}"  # in the name of an array of split.file
 
 
 def make_split(
@@ -42,20 +44,41 @@ def make_split(
     settings = data.split
     _refuse_contradictions(data, parts or {})
     given = dict(parts or {})
-    _given_rows(data, raw.rows, given)
+    _given_rows(data, raw, markers, given)
     taken = np.concatenate([given[name] for name in ("valid", "test") if name in given] or [np.empty(0, np.int64)])
     pool = given["train"] if "train" in given else _others(raw.rows, taken)
-    sizes = (_size(data, "valid", given), _size(data, "test", given))
     notes: list[str] = []
-    groups = None if settings.group is None else _groups(raw, settings.group, markers)[pool]
-    times: npt.NDArray[Any] | None = np.arange(len(pool)) if settings.in_order else None
-    times = times if settings.time is None else _times(raw, settings.time, markers)[pool]
-    classes = _strata(data, target, pool, sizes, groups is None and times is None, notes)
-    divided = splits.divide(pool, sizes, settings.seed, classes=classes, groups=groups, times=times)
-    how = f"given, {divided.how}" if given and any(sizes) else "given" if given else divided.how
+    groups = None if settings.group is None else _groups(raw, settings.group, markers)
+    times: npt.NDArray[Any] | None = np.arange(raw.rows) if settings.in_order else None
+    times = times if settings.time is None else _times(raw, settings.time, markers)
+    free = groups is None and times is None
+    if settings.folds is not None:
+        strata = _strata(data, target, pool, 1, free, notes)
+        given["test"], pool = folds.fold_rows(
+            pool, settings.folds, settings.fold, settings.seed, classes=strata,
+            groups=_of(groups, pool), times=_of(times, pool), gap=settings.gap,
+        )  # fmt: skip
+    sizes = (_size(data, "valid", given), _size(data, "test", given))
+    strata = _strata(data, target, pool, 1 + sum(size > 0 for size in sizes), free, notes)
+    divided = splits.divide(
+        pool, sizes, settings.seed, classes=strata, groups=_of(groups, pool), times=_of(times, pool), gap=settings.gap
+    )
+    how = _how(settings, divided.how, bool(given), any(sizes))
     split = Split(divided.train, np.sort(given.get("valid", divided.valid)), np.sort(given.get("test", divided.test)), how)
     splits.check_disjoint(split)
     return split, [*notes, *_class_notes(raw, target, split, parts is not None)]
+
+
+def _of(values: npt.NDArray[Any] | None, rows: Rows) -> npt.NDArray[Any] | None:
+    return None if values is None else values[rows]
+
+
+def _how(settings: SplitConfig, divided: str, given: bool, some: bool) -> str:
+    """Say in words how rows were divided."""
+    if settings.folds is not None:
+        again = f", repetition {settings.fold // settings.folds + 1} of {settings.repeats}" if settings.repeats > 1 else ""
+        return f"fold {settings.fold % settings.folds + 1} of {settings.folds}{again}, {divided}"
+    return f"given, {divided}" if given and some else "given" if given else divided
 
 
 def _others(rows: int, taken: Rows) -> Rows:
@@ -74,12 +97,31 @@ def _refuse_contradictions(data: DataConfig, parts: dict[str, Rows]) -> None:
     ways = [name for name in ("group", "time") if getattr(split, name) is not None] + ["in_order"] * split.in_order
     if split.stratify:
         ways.append("stratify")
+    _refuse_folds(split, parts)
     if len(ways) > 1:
         raise ConfigError(f"data.split: {' and '.join(ways)} came together; a split follows one of them; leave one out")
 
 
-def _given_rows(data: DataConfig, rows: int, given: dict[str, Rows]) -> None:
-    """Add row numbers written in the config, or named in ``split.file``."""
+def _refuse_folds(split: SplitConfig, parts: dict[str, Rows]) -> None:
+    """Raise `ConfigError` where folds, repetitions or a gap have no meaning."""
+    tested = split.test is not None or "test" in parts or split.file is not None
+    if split.folds is not None and tested:
+        raise ConfigError(
+            "data.split.folds: test rows came too; each fold brings its own; leave split.test and split.file out"
+        )
+    if split.folds is None and split.repeats > 1:
+        raise ConfigError(f"data.split.repeats: {split.repeats} came without data.split.folds; set it, for instance to 5")
+    if split.folds is not None and split.fold >= split.folds * split.repeats:
+        raise ConfigError(
+            f"data.split.fold: {split.fold} came; {split.folds} folds, {split.repeats} time(s), are numbered from 0 to "
+            f"{split.folds * split.repeats - 1}; choose one of them"
+        )
+    if split.gap and split.time is None and not split.in_order:
+        raise ConfigError(f"data.split.gap: {split.gap} came; rows have no order of time; set data.split.time or in_order")
+
+
+def _given_rows(data: DataConfig, raw: Table | Arrays, markers: Markers, given: dict[str, Rows]) -> None:
+    """Add row numbers written in the config, or named in ``split.file``, and rows whose groups are written."""
     found = arrays.read_npz(place_of(data.split.file)) if data.split.file is not None else {}
     unnamed = data.split.file is not None and not any(
         isinstance(getattr(data.split, name), str) for name in ("train", "valid", "test")
@@ -94,13 +136,25 @@ def _given_rows(data: DataConfig, rows: int, given: dict[str, Rows]) -> None:
         if value is None and unnamed and name in found:
             value = name
         if isinstance(value, str):
-            if value not in found:
+            array = value.replace(FOLD, str(data.split.fold))
+            if array not in found:
                 raise ConfigError(
-                    f"data.split.{name}: array {value!r} is not in data.split.file; {did_you_mean(value, found)}"
+                    f"data.split.{name}: array {array!r} is not in data.split.file; {did_you_mean(array, found)}"
                 )
-            given[name] = splits.check_rows(name, found[value], rows)
+            given[name] = splits.check_rows(name, found[array], raw.rows)
+        elif isinstance(value, list) and data.split.group is not None:
+            given[name] = _rows_of_groups(name, value, _groups(raw, data.split.group, markers))
         elif isinstance(value, list):
-            given[name] = splits.check_rows(name, value, rows)
+            given[name] = splits.check_rows(name, value, raw.rows)
+
+
+def _rows_of_groups(part: str, wanted: Sequence[int | str], groups: npt.NDArray[np.str_]) -> Rows:
+    """Return the rows whose group is among those written."""
+    known = np.unique(groups).tolist()
+    for value in map(str, wanted):
+        if value not in known:
+            raise DataError(f"data.split.{part}: no row has the group {value!r}; {did_you_mean(value, known)}")
+    return np.flatnonzero(np.isin(groups, [str(value) for value in wanted]))
 
 
 def _size(data: DataConfig, name: str, given: dict[str, Rows]) -> float:
@@ -111,7 +165,7 @@ def _size(data: DataConfig, name: str, given: dict[str, Rows]) -> float:
 
 
 def _strata(
-    data: DataConfig, target: Target, pool: Rows, sizes: tuple[float, float], free: bool, notes: list[str]
+    data: DataConfig, target: Target, pool: Rows, parts: int, free: bool, notes: list[str]
 ) -> npt.NDArray[np.int64] | None:
     """Return the class of each row where the split keeps the shares of the classes."""
     wanted = data.split.stratify
@@ -124,7 +178,6 @@ def _strata(
     values = target.values[pool]
     counts = np.bincount(values)
     counts = counts[counts > 0]
-    parts = 1 + sum(size > 0 for size in sizes)
     if wanted is None and counts.min() < parts:
         notes.append(f"a class has only {int(counts.min())} row(s), so the split is random, not stratified")
         return None

@@ -1,20 +1,25 @@
-"""What Python users call: train, load, show, runs. The command line calls the same functions. Floor 9."""
+"""What Python users call: train, cross_validate, load, show, runs. The command line calls the same functions. Floor 9."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from netwright.config.schema import RunConfig
 from netwright.errors import ConfigError
 from netwright.model.summary import Summary
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, gather, prepare
+from netwright.pipeline.crossing import DEFAULT_FOLDS, CrossValidation, finished, splits_of, train_splits
 from netwright.pipeline.network import OwnModule
 from netwright.pipeline.run import Run, load_run
-from netwright.pipeline.running import Observer, start
+from netwright.pipeline.running import Observer, config_text, start
+from netwright.pipeline.telling import Told
 
 
 def train(
@@ -61,26 +66,133 @@ def train(
         ...     len(run.history)
         2
     """
-    bench, folder = make_bench(config, model, data, loss, run_dir, code, settings, keywords)
+    asked = gather_all(config, model, data, loss, code, settings, keywords)
+    folder = folders.folder_for(run_dir, asked.name)
+    return start(asked.bench(), folder, _told_to(observers), test)
+
+
+def cross_validate(
+    config: Any = None,
+    *,
+    folds: int | None = None,
+    repeats: int | None = None,
+    model: nn.Module | Mapping[str, Any] | Sequence[Any] | None = None,
+    data: Any = None,
+    loss: Any = None,
+    run_dir: str | Path | None = None,
+    code: Sequence[str | Path] = (),
+    settings: Sequence[str] = (),
+    observers: Sequence[Observer] = (),
+    **keywords: Any,
+) -> CrossValidation:
+    """Train and test a network once per split: folds of the rows, or the splits of an index file.
+
+    Args:
+        config: As for `train`.
+        folds: In how many folds; default ``data.split.folds``, the splits of ``data.split.file``, or 5.
+        repeats: How often the rows are dealt out anew; default ``data.split.repeats``, or 1.
+        model: As for `train`; a module starts each split as it was handed over.
+        data: As for `train`.
+        loss: As for `train`.
+        run_dir: A folder for the runs; where it holds finished ones of the same settings, only the others are trained.
+        code: Python files that may run.
+        settings: Texts such as ``"training.epochs=50"``.
+        observers: Functions that are told the remarks on the first split, and a line per split.
+        **keywords: As for `train`.
+
+    Returns:
+        The folder, the run folders, and mean, deviation and standard error of each test figure.
+
+    Raises:
+        ConfigError, DataError, DivergedError: See `train`; the finished splits stay.
+        CheckpointError: The folder holds runs of other settings.
+
+    Example:
+        >>> import tempfile, netwright as nw
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = nw.cross_validate("sklearn:iris", folds=3, epochs=2, run_dir=folder + "/cv")
+        ...     len(found.runs)
+        3
+    """
+    told = {"folds": folds, "repeats": repeats}
+    settings = [*settings, *(f"data.split.{name}={value}" for name, value in told.items() if value is not None)]
+    asked = gather_all(config, model, data, loss, code, settings, keywords)
+    count = splits_of(asked.config.data.split)
+    if not count:
+        count, asked = DEFAULT_FOLDS, asked.with_split(folds=DEFAULT_FOLDS)
+    folder = folders.folder_for(run_dir, f"{asked.name}-cross-validation")
+
+    observe = _told_to(observers)
+    return train_splits(folder, count, lambda number, path: _train_split(asked, number, path, observe), observe)
+
+
+def _train_split(asked: Asked, number: int, path: Path, observe: Observer) -> Mapping[str, Any] | int:
+    """Train one split, or find it trained; return its test, or the number of the signal that stopped it."""
+    one = asked.with_split(fold=number)
+    bench = replace(one, module=copy.deepcopy(asked.module)).bench()
+    test = finished(path, config_text(bench.config, path), bench.inputs.digest)
+    if test is not None:
+        return test
+    run = start(bench, path, lambda record: observe(record) if number == 0 and isinstance(record, Told) else None, True)
+    if run.tested is not None:
+        return run.tested
+    if not run.record.get("signal"):
+        raise ConfigError(f"{path}: the split has no test rows; expected some; name them in data.split.test")
+    return int(run.record["signal"])
+
+
+def _told_to(observers: Sequence[Observer]) -> Observer:
+    """Return one observer that tells all of them."""
 
     def observe(record: Any) -> None:
         for observer in observers:
             observer(record)
 
-    return start(bench, folder, observe, test)
+    return observe
 
 
-def make_bench(
+@dataclass(frozen=True)
+class Asked:
+    """What a user asks for: settings and objects, read but not yet prepared."""
+
+    config: RunConfig
+    name: str
+    data: Any
+    module: OwnModule | None
+    loss: Any
+    code: tuple[Path, ...]
+    command: str
+
+    def bench(self) -> Bench:
+        """Prepare everything; nothing is written."""
+        return prepare(
+            self.config,
+            self.name,
+            data=self.data,
+            module=self.module,
+            loss=self.loss,
+            code=self.code,
+            command=self.command,
+        )
+
+    def with_split(self, **changes: int) -> Asked:
+        """Return the same with another split."""
+        split = self.config.data.split.model_copy(update=changes)
+        return replace(
+            self, config=self.config.model_copy(update={"data": self.config.data.model_copy(update={"split": split})})
+        )
+
+
+def gather_all(
     config: Any,
     model: Any,
     data: Any,
     loss: Any,
-    run_dir: str | Path | None,
     code: Sequence[str | Path],
     settings: Sequence[str],
     keywords: Mapping[str, Any],
-) -> tuple[Bench, Path]:
-    """Read settings and objects, prepare everything, and name the run folder; nothing is written."""
+) -> Asked:
+    """Read settings and sort out what was handed over."""
     merged = dict(keywords)
     module: OwnModule | None = None
     if config is not None and not isinstance(config, str | Path | Mapping):
@@ -109,10 +221,8 @@ def make_bench(
     read, name = gather(config, settings, merged)
     if module is not None and read.model.layers is not None:
         raise ConfigError("model and layers came together; describe the network in one of them")
-    folder = folders.folder_for(run_dir, name)
     command = f"netwright train {config}" if isinstance(config, str | Path) else "netwright train CONFIG"
-    bench = prepare(read, name, data=data, module=module, loss=own_loss, code=[Path(file) for file in code], command=command)
-    return bench, folder
+    return Asked(read, name, data, module, own_loss, tuple(Path(file) for file in code), command)
 
 
 def load(
@@ -140,7 +250,7 @@ def show(
     Returns:
         The summary per layer, and the shape of one prepared row.
     """
-    bench, _ = make_bench(config, None, None, None, None, code, settings, keywords)
+    bench = gather_all(config, None, None, None, code, settings, keywords).bench()
     return bench.network.summary, next(iter(bench.examples.shapes.values()))
 
 

@@ -1,0 +1,130 @@
+"""Cross-validation: one ordinary run per split, every row tested once, figures over the splits, going on after a stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import Tensor, nn
+
+import netwright as nw
+from netwright.cli import main
+from netwright.errors import CheckpointError, ConfigError
+from netwright.pipeline.telling import Told
+
+SHORT = {"layers": ["Linear(8)", "ReLU()", "Linear()"], "epochs": 2}
+
+
+def rows_tested(run: Path) -> list[int]:
+    with np.load(run / "split.npz") as found:
+        rows: list[int] = found["test"].tolist()
+    return rows
+
+
+def test_every_row_is_tested_once_and_the_figures_are_those_of_the_runs(tmp_path: Path) -> None:
+    told: list[object] = []
+    found = nw.cross_validate("sklearn:iris", folds=4, run_dir=tmp_path / "cv", observers=[told.append], **SHORT)
+    assert sorted(row for run in found.runs for row in rows_tested(run)) == list(range(150))
+    values = [nw.load(run).tested["metrics"]["accuracy"]["value"] for run in found.runs]  # type: ignore[index]
+    figure = found.figures["accuracy"]
+    assert figure.values == tuple(values)
+    assert figure.mean == pytest.approx(np.mean(values))
+    assert figure.error == pytest.approx(np.std(values, ddof=1) / 2)
+    written = json.loads((tmp_path / "cv" / "cross_validation.json").read_text())
+    assert written["figures"]["accuracy"]["values"] == values
+    assert written["runs"] == ["fold-00", "fold-01", "fold-02", "fold-03"]
+    assert all(isinstance(record, Told) for record in told)
+    assert [str(record).partition(":")[0] for record in told][-4:] == [f"split {place} of 4" for place in (1, 2, 3, 4)]
+    assert "accuracy" in str(found)
+
+
+def test_a_split_alone_is_the_same_run(tmp_path: Path) -> None:
+    found = nw.cross_validate("sklearn:wine", folds=3, run_dir=tmp_path / "cv", **SHORT)
+    alone = nw.train("sklearn:wine", split={"folds": 3, "fold": 1}, run_dir=tmp_path / "alone", **SHORT)
+    assert (alone.folder / "predictions.csv").read_bytes() == (found.runs[1] / "predictions.csv").read_bytes()
+    again = nw.train(str(found.runs[1] / "config.toml"), run_dir=tmp_path / "again")
+    assert (again.folder / "predictions.csv").read_bytes() == (found.runs[1] / "predictions.csv").read_bytes()
+
+
+def test_a_module_starts_each_split_as_it_was_handed_over(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(4, 3))
+    before = module[0].weight.detach().clone()
+    nw.cross_validate("sklearn:iris", folds=2, model=module, epochs=3, run_dir=tmp_path / "cv")
+    assert (module[0].weight == before).all()
+
+
+def test_the_splits_of_a_file_are_found_by_their_pattern(tmp_path: Path) -> None:
+    order = np.random.default_rng(0).permutation(150)
+    arrays = {f"{part}_{place}": rows for place in range(3) for part, rows in
+              (("train", np.roll(order, 40 * place)[:110]), ("test", np.roll(order, 40 * place)[110:]))}  # fmt: skip
+    np.savez(tmp_path / "splits.npz", **arrays)
+    split = {"file": str(tmp_path / "splits.npz"), "train": "train_{fold}", "test": "test_{fold}", "valid": 0.1}
+    found = nw.cross_validate("sklearn:iris", split=split, run_dir=tmp_path / "cv", **SHORT)
+    assert [rows_tested(run) for run in found.runs] == [sorted(arrays[f"test_{place}"].tolist()) for place in range(3)]
+    one = nw.train("sklearn:iris", split={**split, "fold": 2}, run_dir=tmp_path / "one", **SHORT)
+    assert rows_tested(one.folder) == rows_tested(found.runs[2])
+    with pytest.raises(ConfigError, match="array 'tested_0' is not in .*splits.npz; it holds train_0"):
+        nw.cross_validate("sklearn:iris", split={**split, "test": "tested_{fold}"}, run_dir=tmp_path / "no", **SHORT)
+
+
+def test_finished_splits_are_kept_and_others_of_the_same_settings_are_trained(tmp_path: Path) -> None:
+    first = nw.cross_validate("sklearn:iris", folds=3, run_dir=tmp_path / "cv", **SHORT)
+    before = first.runs[0].joinpath("run.json").read_bytes()
+    for path in sorted(first.runs[2].rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    first.runs[2].rmdir()
+    again = nw.cross_validate("sklearn:iris", folds=3, run_dir=tmp_path / "cv", **SHORT)
+    assert again.figures == first.figures
+    assert first.runs[0].joinpath("run.json").read_bytes() == before
+    with pytest.raises(CheckpointError, match="fold-00: a run of other settings or data"):
+        nw.cross_validate("sklearn:iris", folds=3, run_dir=tmp_path / "cv", **{**SHORT, "epochs": 3})
+
+
+class Stopped(nn.Module):
+    """A network that asks the process to end while it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.steps = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.steps += self.training
+        if self.steps == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return self.layer(x)
+
+
+def test_a_signal_ends_it_at_once(tmp_path: Path) -> None:
+    found = nw.cross_validate("sklearn:iris", folds=3, model=Stopped(), epochs=5, run_dir=tmp_path / "cv")
+    assert found.signal == signal.SIGTERM
+    assert [run.name for run in found.runs] == ["fold-00"]
+    assert not (tmp_path / "cv" / "cross_validation.json").exists()
+    with pytest.raises(
+        CheckpointError, match="fold-00: its training did not end .stopped.; expected a finished run; remove"
+    ):
+        nw.cross_validate("sklearn:iris", folds=3, model=Stopped(), epochs=5, run_dir=tmp_path / "cv")
+
+
+def test_the_command_prints_a_line_per_split_and_the_folder_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["cross-validate", "sklearn:diabetes", "--folds", "2", "--run-dir", "cv", "--set", "training.epochs=1"])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "cv"
+    assert "standard error is too small" in lines[-2]
+    assert sum(line.startswith("split ") and " of 2: " in line for line in lines) == 2
+    with pytest.raises(SystemExit):
+        main(
+            ["cross-validate", "sklearn:diabetes", "--folds", "2", "--run-dir", "cv", "--set", "training.epochs=1", "--json"]
+        )
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["runs"]) == 2
+    assert set(found["figures"]["rmse"]) == {"mean", "deviation", "error", "values"}
