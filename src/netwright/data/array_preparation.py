@@ -98,7 +98,7 @@ class ArrayPreparation(nn.Module):
         """Learn mean and deviation per channel from the train rows; NumPy's sums do not depend on torch's threads."""
         if self.mode != "standardize" or not len(rows):
             return
-        if self.output_layout == "NC":
+        if self.output_layout == "NC" and not isinstance(raw, np.memmap):  # a map is read once, a few rows at a time
             self._fit_columns(raw, rows)
             return
         axis = self.channel_axis
@@ -172,11 +172,14 @@ def refuse_infinite(raw: Arrays, name: str, values: Array) -> None:
     """Raise a `DataError` that names the first number that is infinite or beyond float32."""
     if values.dtype.kind != "f":
         return
-    wrong = np.isinf(values)
-    if values.dtype.itemsize > 4:
-        wrong |= np.abs(values) > LARGEST
-    if wrong.any():
-        where = [int(place) for place in np.argwhere(wrong)[0]]
-        raise DataError(
-            f"{raw.place(where[0])}: array {name!r} is infinite at {where[1:]} or beyond float32; expected finite numbers; mend it"
-        )
+    for start in range(0, len(values), CHUNK):
+        part = values[start : start + CHUNK]
+        wrong = np.isinf(part)
+        if part.dtype.itemsize > 4:
+            wrong |= np.abs(part) > LARGEST
+        if wrong.any():
+            row, *where = (int(place) for place in np.argwhere(wrong)[0])
+            raise DataError(
+                f"{raw.place(start + row)}: array {name!r} is infinite at {where} or beyond float32; expected finite numbers; "
+                "mend it"
+            )

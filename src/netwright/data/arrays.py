@@ -55,13 +55,15 @@ class Arrays:
 class Stored:
     """An array of a file, known by its header, that is read when it is asked for.
 
-    ``names`` are the names of its columns where the file tells them: one for an array of one axis.
+    ``names`` are the names of its columns where the file tells them: one for an array of one axis. ``mapped`` gives it
+    without taking memory: a map of the file, or of a copy in a folder of the cache; None where that cannot be.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Callable[[], Array]
     names: tuple[str, ...] = ()
+    mapped: Callable[[str | None], Array] | None = None
 
     @property
     def ndim(self) -> int:
@@ -138,7 +140,9 @@ def read_npz(place: Place) -> dict[str, Array]:
 def npy_array(place: Place) -> Iterator[dict[str, Stored]]:
     """Open an .npy file and yield its array under the name X; see `npz_arrays` for the errors."""
     with place.open() as stream:
-        yield {"X": _stored(stream, place.size(), str(place))}
+        stored = _stored(stream, place.size(), str(place))
+        plain = place.local is not None and not place.packed and stored.dtype.isnative and stored.dtype.kind in NUMBERS
+        yield {"X": replace(stored, mapped=lambda _: np.load(place.path, mmap_mode="r")) if plain else stored}
 
 
 def read_npy(place: Place) -> Array:

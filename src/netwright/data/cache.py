@@ -8,12 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from netwright import files
-from netwright.data.arrays import Array
+from netwright.data.arrays import Array, declared_size
 from netwright.data.memory import free_memory
 
 FOLDER = ".netwright-cache"  # beside runs/, where the user already lets this program write
 IN_MEMORY = 0.25  # of the free memory that one array may take
 UNKNOWN_MEMORY = 8 * 2**30  # bytes, where the system does not tell
+
+
+def fits(size: int) -> bool:
+    """Tell whether an array of so many bytes takes no more than a quarter of the free memory."""
+    free = free_memory()
+    return size <= IN_MEMORY * (UNKNOWN_MEMORY if free is None else free)
 
 
 def filled(
@@ -34,9 +40,8 @@ def filled(
     Raises:
         ResourceError: The disk is full or cannot be written.
     """
-    size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
-    free = free_memory()
-    if size <= IN_MEMORY * (UNKNOWN_MEMORY if free is None else free):
+    size = declared_size(shape) * np.dtype(dtype).itemsize
+    if fits(size):
         values: Array = np.empty(shape, dtype)
         fill(values)
         return values, []

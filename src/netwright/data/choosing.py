@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from netwright.data.arrays import NUMBERS, TEXTS, Array, Arrays, Stored
+from netwright.data.cache import fits
 from netwright.data.objects import side_by_side
 from netwright.data.tables import Origin, Table
 from netwright.errors import DataError, did_you_mean
@@ -33,7 +34,12 @@ def parts_of(found: Found) -> dict[str, dict[str, Stored]]:
 
 
 def choose_rows(
-    found: Found, inputs: Sequence[str] | None, target: Sequence[str] | None, name: str, needed: bool
+    found: Found,
+    inputs: Sequence[str] | None,
+    target: Sequence[str] | None,
+    name: str,
+    needed: bool,
+    cache: str | None = None,
 ) -> Table | Arrays:
     """Sort the arrays of a file into inputs and target, and read them.
 
@@ -43,6 +49,7 @@ def choose_rows(
         target: Names of the target; default ``y``, ``target``, ``label`` or ``labels``.
         name: The file, for messages.
         needed: Whether a missing target is an error.
+        cache: A folder for copies of inputs that are packed and too large for memory.
 
     Returns:
         A table where the columns of all inputs have names, else arrays.
@@ -66,11 +73,23 @@ def choose_rows(
     others = [key for key in found if key not in used and _is_column(found[key], rows)]
     if columns:
         return _table(found, keys, answers, others, name, inputs)
-    read = {_plain(key, keys): found[key].read() for key in keys}
+    notes: list[str] = []
+    read = {_plain(key, keys): kept(key, found[key], cache, notes) for key in keys}
     labels = [found[key].read() for key in answers]
     joined = labels[0] if len(labels) == 1 else side_by_side(labels, answers) if labels else None
     further = {key: found[key].read().reshape(-1) for key in others}
-    return Arrays(read, joined, (Origin(name, rows),), others=further)
+    return Arrays(read, joined, (Origin(name, rows),), others=further, notes=tuple(notes))
+
+
+def kept(key: str, stored: Stored, cache: str | None, notes: list[str]) -> Array:
+    """Return an input in memory, or mapped where it would take more than a quarter of the free memory."""
+    size = stored.size * stored.dtype.itemsize
+    if stored.mapped is None or fits(size):
+        return stored.read()
+    notes.append(
+        f"array {key!r} takes {size / 1e9:.1f} GB, more than a quarter of the free memory: its rows are read from a map"
+    )
+    return stored.mapped(cache)
 
 
 def declared_shape(found: Found, inputs: Sequence[str] | None, target: Sequence[str] | None) -> tuple[int, ...] | None:

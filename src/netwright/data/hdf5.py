@@ -9,14 +9,17 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from netwright.data.arrays import NUMBERS, Array, Stored, declared_size, native
+from netwright.data.cache import filled
 from netwright.data.packing import BROKEN, LARGEST_RATIO, LEAST_PACKED, reason_of
 from netwright.data.places import Place
 from netwright.errors import DataError, SafetyError
+from netwright.files import digest_bytes
 
 NAMES = ("columns", "column_names", "names", "name", "feature_names")  # attributes that name columns
 FILTERS = (1, 2, 3, 4, 5, 6, 32000)  # deflate, shuffle, fletcher32, szip, nbit, scaleoffset, lzf: no others are loaded
@@ -170,7 +173,22 @@ def _stored(path: str, dataset: Any, place: Place, h5py: Any) -> Stored:
                 f"{place}: data set {path!r} cannot be read ({reason_of(error)}); expected numbers or texts; check the file"
             ) from None
 
-    return Stored(shape, np.dtype("U1") if text else dataset.dtype, read, names)
+    def mapped(cache: str | None) -> Array:
+        offset = dataset.id.get_offset()
+        if offset is not None and dataset.dtype.isnative and place.local is not None:  # in one piece, as it stands
+            return np.memmap(place.path, dataset.dtype, "r", offset, shape)
+        key = partial(digest_bytes, place.digest().encode(), path.encode())
+        return filled(shape, dataset.dtype.newbyteorder("=").str, partial(_copy, dataset), key, cache)[0]
+
+    plain = not text and dataset.dtype.kind in NUMBERS and dataset.dtype.itemsize <= 8
+    return Stored(shape, np.dtype("U1") if text else dataset.dtype, read, names, mapped if plain and not column else None)
+
+
+def _copy(dataset: Any, values: Array) -> None:
+    """Fill an array with a data set, a few rows at a time."""
+    step = max(1, BLOCK_BYTES // max(1, values[:1].nbytes))
+    for start in range(0, len(values), step):
+        values[start : start + step] = dataset[start : start + step]
 
 
 def _by_column(dataset: Any) -> Array:
@@ -178,9 +196,7 @@ def _by_column(dataset: Any) -> Array:
     rows, columns = dataset.shape
     kind = dataset.dtype.newbyteorder("=")
     values = np.empty((rows, columns), dtype=kind, order="F")
-    step = max(1, BLOCK_BYTES // max(1, columns * kind.itemsize))
-    for start in range(0, rows, step):
-        values[start : start + step] = dataset[start : start + step]
+    _copy(dataset, values)
     return native(values)
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from netwright.data import (
     sequences,
     series,
     sheets,
+    single,
     tables,
     texts,
 )
@@ -34,7 +34,7 @@ from netwright.data.arrays import Arrays, Stored
 from netwright.data.bundled import bundled
 from netwright.data.places import Place, places_of
 from netwright.data.sequences import Raw, Sequences
-from netwright.data.tables import Origin, Table
+from netwright.data.tables import Table
 from netwright.data.texts import TextOptions
 from netwright.errors import ConfigError, DataError
 from netwright.files import digest_bytes
@@ -44,13 +44,14 @@ BUNDLED = "sklearn:"
 
 @dataclass(frozen=True)
 class Reading:
-    """How a source is read: text options, which columns or arrays, what the axes mean, which sheet."""
+    """How a source is read: text options, which columns or arrays, what the axes mean, which sheet, where copies may lie."""
 
     text: TextOptions = TextOptions()
     inputs: tuple[str, ...] | None = None
     target: tuple[str, ...] | None = None
     layout: str | None = None
     sheet: str | None = None
+    cache: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def format_of(place: Place) -> Format | None:
     for known in FORMATS:
         if place.suffix in known.endings and (known.packed or not place.packed):
             return known
-    return IDX if re.search(r"idx\d?(-ubyte)?$", place.name.lower().removesuffix(".gz")) else None
+    return IDX if single.is_idx(place) else None
 
 
 def is_table(place: Place) -> bool:
@@ -128,11 +129,9 @@ def read_parts(name: str, reading: Reading) -> dict[str, Raw]:
     with known.arrays(found[0]) as stored:
         parts = choosing.parts_of(stored)
         if not parts:
-            return {"all": _with_layout(choosing.choose_rows(stored, None, reading.target, found[0].label, True), reading)}
+            return {"all": _with_layout(_chosen(stored, reading, found[0].label), reading)}
         return {
-            part: _with_layout(
-                choosing.choose_rows(members, None, reading.target, f"{found[0].label} ({part})", True), reading
-            )
+            part: _with_layout(_chosen(members, reading, f"{found[0].label} ({part})"), reading)
             for part, members in parts.items()
         }
 
@@ -157,7 +156,7 @@ def declared_form(name: str, reading: Reading) -> tuple[tuple[int, ...], str | N
         shape = choosing.declared_shape(stored, reading.inputs, reading.target)
     if shape is None:
         return None
-    return shape, reading.layout or (_idx_layout(len(shape) + 1) if known is IDX else None)
+    return shape, reading.layout or (single.idx_layout(len(shape) + 1) if known is IDX else None)
 
 
 def with_columns(reading: Reading, names: Sequence[str]) -> Reading:
@@ -273,7 +272,7 @@ def _file(place: Place) -> Place:
     if place.is_file():
         return place
     if place.archive is not None and not place.path:
-        inside = [member for member in place.walk() if format_of(member) is not None and not _is_labels(member)]
+        inside = [member for member in place.walk() if format_of(member) is not None and not single.is_labels(member)]
         if len(inside) == 1:
             return inside[0]
         shown = ", ".join(member.path for member in inside[:4]) + (", ..." if len(inside) > 4 else "")
@@ -303,63 +302,22 @@ def _with_layout(raw: Raw, reading: Reading) -> Raw:
     return raw
 
 
+def _chosen(found: Mapping[str, Stored], reading: Reading, name: str, needed: bool = True) -> Table | Arrays:
+    return choosing.choose_rows(found, reading.inputs, reading.target, name, needed, reading.cache)
+
+
 def _choose(opened: Callable[[Place], AbstractContextManager[dict[str, Stored]]]) -> Callable[[Place, Reading, bool], Raw]:
     """Return the reader of a file of named arrays."""
 
     def read(place: Place, reading: Reading, target_needed: bool) -> Raw:
         with opened(place) as found:
-            return choosing.choose_rows(found, reading.inputs, reading.target, place.label, target_needed)
+            return _chosen(found, reading, place.label, target_needed)
 
     return read
 
 
-def _is_labels(place: Place) -> bool:
-    return re.search(r"labels[-.]idx1", place.name.lower()) is not None
-
-
 def _labels(place: Place, target: Sequence[str] | None) -> Place | None:
-    """Return the file of labels beside an array, by the name that the user wrote or MNIST's."""
-    if format_of(place) not in (NPY, IDX):
-        return None
-    beside = place.parent.child(target[0]) if target else None
-    return beside if beside is not None and beside.is_file() else arrays.idx_labels(place)
-
-
-def _one_axis(place: Place, values: arrays.Array) -> arrays.Array:
-    if values.ndim == 0:
-        raise DataError(f"{place}: one number came; expected an array with a row each; check the file")
-    return values
-
-
-def _npy(place: Place, reading: Reading, target_needed: bool) -> Arrays:
-    values = _one_axis(place, arrays.read_npy(place))
-    rows = Arrays({"X": values}, None, (Origin(place.label, len(values)),))
-    labels = _labels(place, reading.target) if reading.target and reading.target[0].endswith(".npy") else None
-    if labels is not None:
-        found = {"X": choosing.held(values), "y": choosing.held(arrays.read_npy(labels))}
-        chosen = choosing.choose_rows(found, ["X"], ["y"], place.label, True)
-        return chosen if isinstance(chosen, Arrays) else rows
-    if not target_needed:
-        return rows
-    if reading.target and reading.target[0].endswith(".npy"):
-        beside = place.parent.child(reading.target[0])
-        raise DataError(f"{beside}: no such file; expected the targets of {place.name}; set data.target")
-    raise DataError(f'{place}: one array without a target; set data.target = "FILE.npy" beside it, or save both in an .npz')
-
-
-def _idx(place: Place, reading: Reading, target_needed: bool) -> Arrays:
-    values = _one_axis(place, arrays.read_idx(place))
-    labels = _labels(place, reading.target)
-    if labels is None and target_needed:
-        raise DataError(f"{place}: no label file beside it; expected ...-labels-idx1-...; set data.target to its name")
-    target = None if labels is None else arrays.read_idx(labels)
-    if target is not None and len(target) != len(values):
-        raise DataError(f"{labels}: {len(target)} labels for {len(values)} images; expected equally many; check the files")
-    return Arrays({"images": values}, target, (Origin(place.label, len(values)),), _idx_layout(values.ndim))
-
-
-def _idx_layout(axes: int) -> str | None:
-    return "NHW" if axes == 3 else None
+    return single.labels_beside(place, target) if format_of(place) in (NPY, IDX) else None
 
 
 TEXT = Format((".csv", ".tsv", ".txt", ".data", ".dat"), lambda at, how, _: texts.read_text(at, how.text), packed=True)
@@ -367,8 +325,8 @@ SHEET = Format((".xlsx", ".xlsm"), lambda at, how, _: sheets.read_sheet(at, how.
 JSON = Format((".jsonl", ".ndjson"), lambda at, how, _: columnar.read_json(at), packed=True)
 PARQUET = Format((".parquet", ".pq"), lambda at, how, _: columnar.read_parquet(at))
 IPC = Format((".feather", ".arrow", ".ipc"), lambda at, how, _: columnar.read_ipc(at))
-NPY = Format((".npy",), _npy, arrays.npy_array)
-IDX = Format((".idx",), _idx, arrays.idx_array, packed=True)
+NPY = Format((".npy",), lambda at, how, needed: single.read_npy(at, how.target, needed, how.cache), arrays.npy_array)
+IDX = Format((".idx",), lambda at, how, needed: single.read_idx(at, how.target, needed), arrays.idx_array, packed=True)
 FORMATS = (
     TEXT,
     JSON,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from netwright.config import signatures
 from netwright.config.schema import DataConfig, PreparationConfig, RunConfig
 from netwright.data import cells, columns, preparation, sequences
+from netwright.data.array_preparation import CHUNK
 from netwright.data.arrays import Arrays
 from netwright.data.preparation import Preparation
 from netwright.data.sequences import Raw, Sequences, StepForm
@@ -182,9 +183,12 @@ def _missing_notes(data: DataConfig, raw: Arrays) -> list[str]:
     """Tell of missing numbers in arrays, or refuse them where the settings do."""
     notes = []
     for name, values in raw.inputs.items():
-        missing = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
+        starts = range(0, len(values), CHUNK) if values.dtype.kind == "f" else ()
+        found = [int(np.isnan(values[start : start + CHUNK]).sum()) for start in starts]
+        missing = sum(found)
         if missing and data.missing == "error":
-            row = int(np.argwhere(np.isnan(values))[0][0])
+            start = starts[next(place for place, count in enumerate(found) if count)]
+            row = start + int(np.argwhere(np.isnan(values[start : start + CHUNK]))[0][0])
             raise DataError(
                 f'{raw.place(row)}: array {name!r} is missing ({missing} such numbers) and data.missing = "error"; '
                 'mend them or set data.missing = "fill"'

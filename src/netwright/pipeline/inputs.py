@@ -90,7 +90,8 @@ def load(config: RunConfig, objects: Any = None, implied: str | None = None) -> 
     notes = [*axes, *_task_notes(config.data.task or implied, found.target), *found.notes, *more]
     if 0 < len(found.split.test) < SMALLEST_TEST:
         notes.append(f"only {len(found.split.test)} test rows: the test figure will be rough")
-    notes = [*rows.notes, *notes]
+    how = found.raw.notes if isinstance(found.raw, Arrays) else ()
+    notes = [*rows.notes, *how, *notes]
     return Inputs(kept, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.last, rows.reread)
 
 
@@ -137,7 +138,7 @@ def _images(data: DataConfig, images: ImageFiles, rows: Source, implied: str | N
     """Return images: divided by what is known of them, then read as the train rows decide."""
     found = _rows(data, images.about, rows, implied)
     raw = pictures.decoded(images, data, found.split.train)
-    return replace(found, raw=raw, notes=[*raw.notes, *found.notes])
+    return replace(found, raw=raw)
 
 
 def read_target(data: DataConfig, raw: Raw, names: list[str], task: str | None, classes: Any = None) -> Target:

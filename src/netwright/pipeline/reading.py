@@ -60,7 +60,7 @@ class Source:
 def reading_of(data: DataConfig) -> Reading:
     """Return how the sources are read."""
     text = TextOptions(data.delimiter, data.encoding, data.header, tuple(data.columns) if data.columns else None)
-    return Reading(text, names_of(data.inputs), names_of(data.target), data.layout, data.sheet)
+    return Reading(text, names_of(data.inputs), names_of(data.target), data.layout, data.sheet, data.cache)
 
 
 def markers_of(data: DataConfig) -> Markers:

@@ -1,0 +1,79 @@
+"""Arrays that memory does not hold: read from a map of the file or of a copy, the same bits as in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import netwright as nw
+from netwright.data import cache
+from netwright.data.arrays import Arrays
+from netwright.data.sources import Reading, read_source
+from netwright.errors import DataError
+
+GENERATOR = np.random.default_rng(0)
+VALUES = GENERATOR.normal(3, 2, size=(300, 2, 30)).astype("float32")
+KINDS = (VALUES[:, 0].mean(axis=1) > 3).astype("int64")
+
+
+def written(folder: Path, kind: str) -> Path:
+    h5py = pytest.importorskip("h5py")
+    path = folder / f"{kind}.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", data=VALUES, **({"chunks": (64, 2, 30), "compression": "gzip"} if kind == "packed" else {}))
+        file["y"] = KINDS
+    return path
+
+
+@pytest.fixture
+def nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "IN_MEMORY", 1e-9)
+
+
+@pytest.mark.parametrize("kind", ["plain", "packed"])
+@pytest.mark.usefixtures("nothing_fits")
+def test_a_large_array_is_mapped_row_by_row(kind: str, tmp_path: Path) -> None:
+    raw = read_source(str(written(tmp_path, kind)), Reading(cache=str(tmp_path / "cache")))
+    assert isinstance(raw, Arrays)
+    values = raw.inputs["X"]
+    assert isinstance(values, np.memmap)
+    np.testing.assert_array_equal(values, VALUES)
+    assert (tmp_path / "cache").exists() == (kind == "packed")
+    assert "its rows are read from a map" in raw.notes[0]
+
+
+@pytest.mark.parametrize("kind", ["plain", "packed"])
+def test_training_on_a_map_gives_the_bits_of_memory(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(written(tmp_path, kind))
+    settings = {"layout": "NCT", "epochs": 2, "cache": str(tmp_path / "cache")}
+    nw.train(path, run_dir=tmp_path / "memory", **settings)
+    monkeypatch.setattr(cache, "IN_MEMORY", 1e-9)
+    run = nw.train(path, run_dir=tmp_path / "map", **settings)
+    same = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("memory", "map")]
+    assert same[0] == same[1]
+    assert any("read from a map" in note for note in run.record["notes"])
+    assert nw.load(tmp_path / "map").test()["n"] == 60
+
+
+@pytest.mark.usefixtures("nothing_fits")
+def test_a_large_npy_file_is_its_own_map(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", VALUES)
+    np.save(tmp_path / "y.npy", KINDS)
+    raw = read_source(str(tmp_path / "x.npy"), Reading(target=("y.npy",)))
+    assert isinstance(raw, Arrays)
+    assert isinstance(raw.inputs["X"], np.memmap)
+
+
+@pytest.mark.usefixtures("nothing_fits")
+def test_infinite_and_missing_numbers_far_down_a_map_are_named(tmp_path: Path) -> None:
+    values = np.tile(VALUES, (20, 1, 1))
+    values[5000, 1, 4] = np.inf
+    np.savez(tmp_path / "a.npz", X=values, y=np.tile(KINDS, 20))
+    with pytest.raises(DataError, match=r"a.npz: row 5001: array 'X' is infinite at \[1, 4\]"):
+        nw.train(str(tmp_path / "a.npz"), layout="NCT", epochs=1, run_dir=tmp_path / "run")
+    values[5000, 1, 4] = np.nan
+    np.savez(tmp_path / "a.npz", X=values, y=np.tile(KINDS, 20))
+    with pytest.raises(DataError, match=r"a.npz: row 5001: array 'X' is missing \(1 such numbers\)"):
+        nw.train(str(tmp_path / "a.npz"), layout="NCT", missing="error", epochs=1, run_dir=tmp_path / "run")
