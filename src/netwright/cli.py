@@ -146,7 +146,7 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
     columns = loaded.prediction_table(rows)
     for remark in loaded.remarks(rows):
         click.echo(f"note: {remark}", err=True)
-    content = table_bytes(columns, suffix)
+    content = table_bytes(columns, suffix, loaded.config.data.label_separator)
     if output is None and not as_json:
         click.echo(content.decode("utf-8"), nl=False)
         return
@@ -160,7 +160,10 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value if isinstance(value, str | int | float) else str(value)
 
 
 @cli.command()

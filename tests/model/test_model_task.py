@@ -48,14 +48,14 @@ def a_task(kind: str, loss: str | None = None, **changes: Any) -> Task:
         ("regression", "HuberLoss(delta=0.5)", "HuberLoss(delta=0.5)", 2, "value"),
         ("regression", "SmoothL1Loss()", "SmoothL1Loss()", 2, "value"),
         ("regression", "PoissonNLLLoss()", "PoissonNLLLoss()", 2, "count"),
-        ("regression", "PoissonNLLLoss(log_input=False)", "PoissonNLLLoss(log_input=False)", 2, "value"),
+        ("regression", "PoissonNLLLoss(log_input=False)", "PoissonNLLLoss(log_input=False)", 2, "rate"),
     ],
 )
 def test_the_task_decides_loss_outputs_and_decoding(kind: str, loss: str | None, text: str, outputs: int, form: str) -> None:
     task = a_task(kind, loss)
     assert (task.kind, task.loss, task.outputs, task.decoding.form) == (kind, text, outputs, form)
     assert type(task.loss_function) is getattr(nn, text.partition("(")[0])
-    assert task.probabilities == (form in ("sigmoid", "softmax", "probability", "exp"))
+    assert task.decoding.probabilistic == (form in ("sigmoid", "softmax", "probability", "exp"))
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ class DataConfig(Section):
     train: str | None = Field(None, description="A file of train rows, instead of `source`.")
     valid: str | None = Field(None, description="A file of validation rows.")
     test: str | None = Field(None, description="A file of test rows.")
-    target: Names | None = Field(None, description="Column (or array) to predict; several for several outputs.")
+    target: Names | None = Field(None, description="Column (or array) to predict; several for several outputs or labels.")
     inputs: Names | None = Field(None, description="Columns (or arrays) to learn from; default all others.")
     ignore: list[str] = Field(default_factory=list, description="Columns to leave out.")
     columns: list[str] | None = Field(None, description="Column names of a file without a header line.")
@@ -99,8 +99,13 @@ class DataConfig(Section):
     delimiter: str | None = Field(None, description='Between fields: one character, or "whitespace".')
     decimal: Literal[".", ","] = Field(".", description="The decimal mark of numbers in text files.")
     encoding: str = Field("utf-8", description="Of text files.")
-    task: Literal["binary", "multiclass", "regression"] | None = Field(
-        None, description="Default: texts, booleans and whole numbers with up to 20 values are classes."
+    task: Literal["binary", "multiclass", "multilabel", "regression"] | None = Field(
+        None,
+        description="Default: texts, booleans and whole numbers with up to 20 values are classes; several columns of 0 and 1, "
+        "and lists, are labels (multilabel).",
+    )
+    label_separator: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description='What stands between the labels of a row in one text column, ";" in "a;b": multilabel.'
     )
     sequences: str | None = Field(
         None,
