@@ -83,7 +83,7 @@ def print_test(test: dict[str, Any]) -> None:
     click.echo(f"test: {test['n']} rows, weights {test['weights']}, {looks} at these rows so far")
     for name, entry in test["metrics"].items():
         between = f"   95 % interval {entry['low']:.4g} to {entry['high']:.4g}" if "low" in entry else ""
-        click.echo(f"  {name:<18} {entry['value']:.4g}{between}")
+        click.echo(f"  {name:<22} {entry['value']:.4g}{between}")
     for told in (*test.get("notes", []), baseline_sentence(test)):
         if told:
             click.echo(told)

@@ -11,7 +11,7 @@ from sklearn import metrics
 from netwright.evaluation.intervals import class_intervals, value_intervals, wilson
 from netwright.evaluation.metrics import class_figures, epoch_figures, roc_auc, value_figures
 
-NAMES = ["accuracy", "balanced_accuracy", "f1_macro", "f1", "roc_auc"]
+NAMES = ["accuracy", "balanced_accuracy", "f1_macro", "f1", "roc_auc", "average_precision"]
 
 
 def class_data(rows: int, classes: int) -> tuple[Any, Any]:
@@ -25,13 +25,15 @@ def class_data(rows: int, classes: int) -> tuple[Any, Any]:
 @pytest.mark.parametrize("classes", [2, 4])
 def test_class_intervals_agree_with_a_plain_bootstrap(classes: int) -> None:
     true, proba = class_data(300, classes)
-    names = NAMES if classes == 2 else [name for name in NAMES if name != "f1"]
+    names = NAMES if classes == 2 else [name for name in NAMES if name not in ("f1", "average_precision")]
     found = class_intervals(true, proba, names)
     assert set(found) == set(names)
     generator = np.random.default_rng(1)
     drawn = [generator.integers(0, 300, 300) for _ in range(400)]
     for name in names:
-        if name == "roc_auc":
+        if name == "average_precision":
+            values = [metrics.average_precision_score(true[rows], proba[rows, 1]) for rows in drawn]
+        elif name == "roc_auc":
             values = [roc_auc(true[rows], proba[rows], True) for rows in drawn]
         else:
             values = [class_figures(true[rows], proba[rows], False)[name] for rows in drawn]
@@ -82,3 +84,18 @@ def test_regression_figures_are_scikit_learns() -> None:
     assert found["mae"] == pytest.approx(metrics.mean_absolute_error(true, predicted))
     assert found["r2"] == pytest.approx(metrics.r2_score(true, predicted))
     assert epoch_figures("regression", true, predicted) == pytest.approx({"rmse": found["rmse"], "mae": found["mae"]})
+
+
+def test_the_deviance_of_counts_is_scikit_learns_with_an_interval() -> None:
+    generator = np.random.default_rng(0)
+    rate = np.exp(generator.normal(size=(300, 2)))
+    true, predicted = generator.poisson(rate).astype(float), rate * np.exp(generator.normal(0, 0.3, size=(300, 2)))
+    found = value_figures(true, predicted, rates=True)["mean_poisson_deviance"]
+    assert found == pytest.approx(np.mean([metrics.mean_poisson_deviance(true[:, k], predicted[:, k]) for k in range(2)]))
+    low, high = value_intervals(true, predicted, rates=True)["mean_poisson_deviance"]
+    drawn = [generator.integers(0, 300, 300) for _ in range(400)]
+    values = [value_figures(true[rows], predicted[rows], rates=True)["mean_poisson_deviance"] for rows in drawn]
+    assert (low, high) == pytest.approx(tuple(np.quantile(values, (0.025, 0.975))), rel=0.03)
+    assert "mean_poisson_deviance" not in value_figures(true, predicted - predicted.min(), rates=True)
+    assert "mean_poisson_deviance" not in value_intervals(true, predicted - predicted.min(), rates=True)
+    assert "mean_poisson_deviance" not in value_figures(true, predicted)

@@ -136,6 +136,8 @@ def _task_line(target: Target, loss: str) -> str:
     told = f", {len(target.classes)} classes" if target.classes else ""
     if target.task == "multilabel":
         told = f", {len(target.classes)} labels ({'a set a row' if len(target.names) == 1 else 'columns of 0 and 1'})"
+    if loss.startswith("PoissonNLLLoss"):
+        told = " (counts; predictions are expected counts)"
     names = ", ".join(target.names[:MOST_NAMES]) + (
         f", ... ({len(target.names)} in all)" if len(target.names) > MOST_NAMES else ""
     )
