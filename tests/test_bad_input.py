@@ -440,15 +440,15 @@ DATA: dict[str, Row] = {
         "train t.jsonl --target y", 3, ("'x'", "struct"),
     ),
     "JSON with a nested target": (
-        {"t.jsonl": '{"x": 1.5, "y": [0]}\n{"x": 2.5, "y": [1]}\n' * 9}, "train t.jsonl --target y", 3, ("'y'", "list"),
+        {"t.jsonl": '{"x": 1.5, "y": [[0]]}\n{"x": 2.5, "y": [[1]]}\n' * 9}, "train t.jsonl --target y", 3, ("'y'", "lists of list"),
     ),
     "Parquet that was cut off": (
         {"t.parquet": parquet(x=[1.5, 2.5], y=[0, 1])[:-20]},
         "train t.parquet --target y", 3, ("t.parquet", "cannot be read"),
     ),
-    "Parquet of dates as target": (
-        {"t.parquet": parquet(x=[1.5, 2.5] * 9, y=pa.array([0, 1] * 9, pa.date32()))},
-        "train t.parquet --target y", 3, ("'y'", "date"),
+    "Parquet of many dates as target": (
+        {"t.parquet": parquet(x=[1.5, 2.5] * 15, y=pa.array(range(30), pa.date32()))},
+        "train t.parquet --target y", 3, ("'y'", "30 different dates"),
     ),
     "Parquet of durations": (
         {"t.parquet": parquet(x=pa.array([5, 7] * 9, pa.duration("s")), y=[0, 1] * 9)},

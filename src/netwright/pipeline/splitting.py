@@ -197,7 +197,7 @@ def _label_notes(raw: Table | Arrays, target: Target, split: Split, files: bool)
     notes += [
         f"every train row has label {target.classes[place]!r}; the network cannot learn where it is not" for place in always
     ]
-    if len(train) and len(target.names) > 1 and (train.sum(axis=1) == 1).all():
+    if len(train) and len(target.classes) > 1 and (train.sum(axis=1) == 1).all():
         notes.append(
             f"every train row has exactly one of the labels {', '.join(map(str, target.classes[:6]))}; if they exclude one "
             "another, give one column of classes instead"
