@@ -440,7 +440,8 @@ DATA: dict[str, Row] = {
         "train t.jsonl --target y", 3, ("'x'", "struct"),
     ),
     "JSON with a nested target": (
-        {"t.jsonl": '{"x": 1.5, "y": [[0]]}\n{"x": 2.5, "y": [[1]]}\n' * 9}, "train t.jsonl --target y", 3, ("'y'", "lists of list"),
+        {"t.jsonl": '{"x": 1.5, "y": [[0]]}\n{"x": 2.5, "y": [[1]]}\n' * 9},
+        "train t.jsonl --target y", 3, ("'y'", "lists of list"),
     ),
     "Parquet that was cut off": (
         {"t.parquet": parquet(x=[1.5, 2.5], y=[0, 1])[:-20]},

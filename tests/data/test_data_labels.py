@@ -184,6 +184,8 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda: read(table(a=[0, 1], b=[0, 1]), "a", "b", task="multilabel", classes=("a", "b", "c")),
         "2 target columns came; the network knows 3 labels",
     ),
+    "a missing set": (lambda: of_sets([{"a"}, None]), "row 2 is missing; expected a list in each row"),
+    "objects of two kinds": (lambda: of_sets(np.array([1, "a"], dtype=object)), "data: y: dtype object came"),
     "labels of two kinds": (lambda: of_sets([{"a"}, {1}]), "data: y: "),
 }
 

@@ -133,7 +133,7 @@ def test_what_cannot_be_learned_of_labels_is_said(tmp_path: Path) -> None:
     told: list[str] = []
     labels = np.column_stack([Y[:, :2], np.zeros(400, int), np.ones(400, int)])
     run = trained(tmp_path, data=(X, labels), epochs=1, observers=[lambda record: told.append(str(record))])
-    assert "task: multilabel, 4 labels (columns of 0 and 1); target target_1, target_2, target_3, target_4" in "\n".join(
+    assert "task: multilabel, 4 label(s) (columns of 0 and 1); target target_1, target_2, target_3, target_4" in "\n".join(
         told
     )
     assert "note: label 'target_3' has no train row; the network cannot learn it" in told
@@ -141,6 +141,12 @@ def test_what_cannot_be_learned_of_labels_is_said(tmp_path: Path) -> None:
     assert run.tested["notes"] == [
         "roc_auc and average_precision are the means over 2 of 4 labels: all rows or none have target_3, target_4"
     ]
+    told.clear()
+    fractions = Y.astype(float)
+    nw.train(
+        data=(X, fractions), layers=NET, epochs=1, run_dir=tmp_path / "f", observers=[lambda line: told.append(str(line))]
+    )
+    assert any("4 target columns hold fractions that are all 0 or 1 and are read as quantities" in line for line in told)
     told.clear()
     nw.train(data=(X, np.eye(3, dtype=int)[np.arange(400) % 3]), layers=NET, epochs=1, run_dir=tmp_path / "one-hot",
              observers=[lambda record: told.append(str(record))])  # fmt: skip

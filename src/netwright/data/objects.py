@@ -71,7 +71,7 @@ def as_target(labels: Any) -> tuple[Array, tuple[Label, ...]]:
         return found.matrix(), found.found
     if getattr(getattr(labels, "dtype", None), "kind", "") == "M":
         return np.asarray(labels), ()
-    if _of_objects(labels):
+    if _of_objects(labels) and len({type(label) for label in labels}) == 1:
         labels = labels.tolist()  # booleans, numbers or texts that were kept as objects
     return as_array(labels, "data: y"), ()
 
@@ -90,13 +90,14 @@ def label_sets(labels: Any) -> pa.Array | None:
         DataError: Labels of different kinds.
     """
     rows = list(labels) if isinstance(labels, list | tuple) or _of_objects(labels) else []
-    if not rows or not all(isinstance(row, list | tuple | set | frozenset) for row in rows):
+    there = [row for row in rows if row is not None]
+    if not there or not all(isinstance(row, list | tuple | set | frozenset) for row in there):
         return None
-    sets = any(isinstance(row, set | frozenset) for row in rows)
-    if not sets and len({len(row) for row in rows}) == 1 and not any(isinstance(label, str) for label in rows[0]):
+    sets = any(isinstance(row, set | frozenset) for row in there)
+    if not sets and len({len(row) for row in there}) == 1 and not any(isinstance(label, str) for label in there[0]):
         return None
     try:
-        return pa.array([list(row) for row in rows])
+        return pa.array([None if row is None else list(row) for row in rows])
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataError(f"data: y: {str(error).splitlines()[0]}; expected labels of one kind; convert them") from None
 

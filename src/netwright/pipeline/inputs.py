@@ -181,6 +181,11 @@ def _loss_decides(implied: str | None, target: Target) -> bool:
 def _task_notes(told: str | None, target: Target) -> list[str]:
     """Tell how a target was read where it could be read otherwise."""
     values = target.values
+    if told is None and target.task == "regression" and values.shape[1] > 1 and np.isin(values, (0.0, 1.0)).all():
+        return [
+            f"the {values.shape[1]} target columns hold fractions that are all 0 or 1 and are read as quantities; for labels set "
+            'data.task = "multilabel"'
+        ]
     if told is None and target.task == "regression" and values.shape[1] == 1:
         distinct = np.unique(values)
         if len(distinct) <= MOST_LIKELY_CLASSES and (distinct == np.round(distinct)).all():

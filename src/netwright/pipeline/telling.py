@@ -14,6 +14,7 @@ from netwright.data import labels
 from netwright.data.columns import Column
 from netwright.data.sequences import Sequences
 from netwright.data.targets import Target
+from netwright.model.task import Task
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, monitored
 from netwright.training.loop import Progress
@@ -114,7 +115,7 @@ def describe(bench: Bench) -> list[Told]:
     if isinstance(inputs.raw, Sequences):
         lines.append(Told(f"  {_steps_line(inputs.raw, config.data)}"))
     lines.append(Told(f"split: {len(split.train)} train, {len(split.valid)} valid, {len(split.test)} test ({split.how})"))
-    lines.append(Told(_task_line(inputs.target, network.task.loss)))
+    lines.append(Told(_task_line(inputs.target, network.task)))
     lines.append(
         Told(f"network: {network.summary.parameters:,} parameters, {network.summary.multiply_adds:,} multiply-adds a row")
     )
@@ -131,17 +132,16 @@ def describe(bench: Bench) -> list[Told]:
     return lines + [Told(note, "note") for note in (*inputs.notes, *network.notes)]
 
 
-def _task_line(target: Target, loss: str) -> str:
+def _task_line(target: Target, task: Task) -> str:
     """Return what is learned from what, in words."""
     told = f", {len(target.classes)} classes" if target.classes else ""
     if target.task == "multilabel":
-        told = f", {len(target.classes)} labels ({'a set a row' if len(target.names) == 1 else 'columns of 0 and 1'})"
-    if loss.startswith("PoissonNLLLoss"):
+        told = f", {len(target.classes)} label(s) ({'a set a row' if len(target.names) == 1 else 'columns of 0 and 1'})"
+    if task.decoding.rates:
         told = " (counts; predictions are expected counts)"
-    names = ", ".join(target.names[:MOST_NAMES]) + (
-        f", ... ({len(target.names)} in all)" if len(target.names) > MOST_NAMES else ""
-    )
-    return f"task: {target.task}{told}; target {names}; {loss}"
+    names = ", ".join(target.names[:MOST_NAMES])
+    names += f", ... ({len(target.names)} in all)" if len(target.names) > MOST_NAMES else ""
+    return f"task: {target.task}{told}; target {names}; {task.loss}"
 
 
 def _steps_line(raw: Sequences, data: DataConfig) -> str:
