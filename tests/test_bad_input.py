@@ -286,6 +286,19 @@ DATA: dict[str, Row] = {
     "a number beyond float32": (
         {"t.csv": cell(9, 0, "1e39")}, "train t.csv --target kind", 3, ("t.csv:9:", "'length'", "'1e39'"),
     ),
+    "a 2 among labels of 0 and 1": (
+        {"t.csv": "x,a,b\n" + "1.5,0,1\n2.5,1,0\n" * 20 + "3.5,2,1\n"},
+        "train t.csv --target a --target b --set data.task=multilabel", 3, ("t.csv:42:", "'a'", "2 came", "0 or 1"),
+    ),
+    "classes in two columns": (
+        T, "train t.csv --target kind --target colour --set data.task=multiclass", 3, ("2 columns of classes", "0 and 1"),
+    ),
+    "a separator of labels in two columns": (
+        T, "train t.csv --target kind --target colour --set data.label_separator=;", 2, ("label_separator", "';'", "'kind'"),
+    ),
+    "a fraction among counts": (
+        T, "train t.csv --target width --set training.loss=PoissonNLLLoss()", 3, ("t.csv:3:", "'width'", "1.5 is no count"),
+    ),
     "a target beyond float32": (
         {"t.csv": cell(9, 1, "-1e39")}, "train t.csv --target width", 3, ("t.csv:9:", "'width'", "-1e+39"),
     ),
@@ -433,15 +446,16 @@ DATA: dict[str, Row] = {
         "train t.jsonl --target y", 3, ("'x'", "struct"),
     ),
     "JSON with a nested target": (
-        {"t.jsonl": '{"x": 1.5, "y": [0]}\n{"x": 2.5, "y": [1]}\n' * 9}, "train t.jsonl --target y", 3, ("'y'", "list"),
+        {"t.jsonl": '{"x": 1.5, "y": [[0]]}\n{"x": 2.5, "y": [[1]]}\n' * 9},
+        "train t.jsonl --target y", 3, ("'y'", "lists of list"),
     ),
     "Parquet that was cut off": (
         {"t.parquet": parquet(x=[1.5, 2.5], y=[0, 1])[:-20]},
         "train t.parquet --target y", 3, ("t.parquet", "cannot be read"),
     ),
-    "Parquet of dates as target": (
-        {"t.parquet": parquet(x=[1.5, 2.5] * 9, y=pa.array([0, 1] * 9, pa.date32()))},
-        "train t.parquet --target y", 3, ("'y'", "date"),
+    "Parquet of many dates as target": (
+        {"t.parquet": parquet(x=[1.5, 2.5] * 15, y=pa.array(range(30), pa.date32()))},
+        "train t.parquet --target y", 3, ("'y'", "30 different dates"),
     ),
     "Parquet of durations": (
         {"t.parquet": parquet(x=pa.array([5, 7] * 9, pa.duration("s")), y=[0, 1] * 9)},

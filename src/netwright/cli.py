@@ -197,7 +197,7 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
     columns, remarks, rows = loaded.predict_file(data)
     for remark in remarks:
         click.echo(f"note: {remark}", err=True)
-    content = table_bytes(columns, suffix)
+    content = table_bytes(columns, suffix, loaded.config.data.label_separator)
     if output is None and not as_json:
         click.echo(content.decode("utf-8"), nl=False)
         return
@@ -211,7 +211,10 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value if isinstance(value, str | int | float) else str(value)
 
 
 @cli.command()

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, final
 
 import click
 
-from netwright.reporting.chance import persistence_sentence
+from netwright.reporting.chance import baseline_sentence
+from netwright.reporting.sentences import PRINCIPAL
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -82,9 +83,10 @@ def print_test(test: dict[str, Any]) -> None:
     click.echo(f"test: {test['n']} rows, weights {test['weights']}, {looks} at these rows so far")
     for name, entry in test["metrics"].items():
         between = f"   95 % interval {entry['low']:.4g} to {entry['high']:.4g}" if "low" in entry else ""
-        click.echo(f"  {name:<18} {entry['value']:.4g}{between}")
-    if worth := persistence_sentence(test):
-        click.echo(worth)
+        click.echo(f"  {name:<22} {entry['value']:.4g}{between}")
+    for told in (*test.get("notes", []), baseline_sentence(test)):
+        if told:
+            click.echo(told)
 
 
 def print_layers(described: dict[str, Any], shape: Sequence[int]) -> None:
@@ -128,7 +130,7 @@ def print_runs(found: Sequence[dict[str, Any]]) -> None:
         table.add_column(name, no_wrap=name == "run")
     for entry in found:
         best, test = entry["best"] or {}, entry["test"]
-        main = next((name for name in ("accuracy", "rmse", "loss") if name in test), None)
+        main = next((name for name in PRINCIPAL if name in test), None)
         table.add_row(
             Path(entry["run"]).name,
             entry["status"],

@@ -146,8 +146,8 @@ def test_no_argument_of_an_own_class_may_be_what_a_file_cannot_hold() -> None:
         ({"data": {"split": {"test": 1.5}}}, "data.split.test: 1.5 came; expected a share from 0 to below 1, a whole number"),
         ({"data": {"split": {"valid": 1.0}}}, "data.split.valid: 1.0 came; expected a share from 0 to below 1"),
         ({"data": {"split": {"test": True}}}, "data.split.test: True came; expected a share"),
-        ({"data": {"task": "classification"}}, "data.task: 'classification' came; expected 'binary', 'multiclass' or "
-         "'regression'; did you mean 'binary' or 'multiclass'?"),
+        ({"data": {"task": "classification"}}, "data.task: 'classification' came; expected 'binary', 'multiclass', "
+         "'multilabel' or 'regression'; did you mean 'binary' or 'multiclass'?"),
         ({"data": {"test": 0.2}}, "data.test: 0.2 came; expected a file name; for a share or a number of rows write "
          "data.split.test"),
         ({"data": {"target": 5}}, "data.target: 5 came; expected a text or a list; write it in quotes"),

@@ -33,6 +33,9 @@ def counted(count: int) -> list[int]:
     return [row % count for row in range(3 * count)]
 
 
+DAY = datetime.date(2024, 1, 31)
+NOON = datetime.datetime(2024, 1, 31, 12)
+
 # cells of a table, the task, the classes, the values
 INFERRED: dict[str, tuple[Any, str, tuple[Any, ...], list[Any]]] = {
     "two texts": (["yes", "no", "yes"], "binary", ("no", "yes"), [1, 0, 1]),
@@ -56,6 +59,8 @@ INFERRED: dict[str, tuple[Any, str, tuple[Any, ...], list[Any]]] = {
     "two whole fractions as texts": (["1.0", "-1.0", "1.0"], "binary", (-1, 1), [1, 0, 1]),
     "signs and texts": (["+1", "-1", "+1"], "binary", (-1, 1), [1, 0, 1]),
     "leading zeros": (["007", "012", "7"], "multiclass", ("007", "012", "7"), [0, 1, 2]),
+    "dates": ([DAY, DAY, DAY.replace(day=1)], "binary", (DAY.replace(day=1), DAY), [1, 1, 0]),
+    "times": ([NOON, NOON.replace(hour=1), NOON], "binary", (NOON.replace(hour=1), NOON), [1, 0, 1]),
 }
 
 
@@ -166,6 +171,9 @@ LATER: dict[str, tuple[Any, Any, list[int]]] = {
     "whole numbers as fractions": ([0, 1, 0], [1.0, 0.0], [1, 0]),
     "booleans": ([True, False], [True, True], [1, 1]),
     "booleans as texts": ([True, False], ["True", "False"], [1, 0]),
+    "dates": ([DAY, DAY.replace(day=1)], [DAY, DAY], [1, 1]),
+    "dates as texts": ([DAY, DAY.replace(day=1)], ["2024-01-31", "2024-01-01"], [1, 0]),
+    "texts as dates": (["2024-01-31", "2024-01-01"], [DAY, DAY.replace(day=1)], [1, 0]),
     "another width": (pa.array([1, 2], pa.int64()), pa.array([2], pa.int8()), [1]),
 }
 
@@ -206,8 +214,15 @@ BAD: dict[str, tuple[Any, str | None, Sequence[Any] | None, str]] = {
         (0, 1),
         "t: row 2: target 'y': class 7 was not seen in training; expected one of 0, 1",
     ),
-    "dates": ([datetime.date(2024, 1, 1), datetime.date(2024, 1, 2)], None, None, "'y'"),
-    "lists": ([[1], [2]], None, None, "'y'"),
+    "dates in a regression": ([datetime.date(2024, 1, 1), datetime.date(2024, 1, 2)], "regression", None, "is no number"),
+    "many dates": (
+        [datetime.date(2024, 1, 1) + datetime.timedelta(row) for row in range(60)],
+        None,
+        None,
+        "60 different dates",
+    ),
+    "times of a day": ([datetime.time(1), datetime.time(2)], None, None, "'y' holds time"),
+    "a name that counts as missing": (["None", "a"], None, None, "set data.missing_values if 'None' is a class"),
     "structures": ([{"a": 1}, {"a": 2}], None, None, "'y'"),
 }
 

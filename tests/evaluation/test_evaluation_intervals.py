@@ -11,7 +11,7 @@ from sklearn import metrics
 from netwright.evaluation.intervals import class_intervals, value_intervals, wilson
 from netwright.evaluation.metrics import class_figures, epoch_figures, joined_figures, roc_auc, value_figures
 
-NAMES = ["accuracy", "balanced_accuracy", "f1_macro", "f1", "roc_auc"]
+NAMES = ["accuracy", "balanced_accuracy", "f1_macro", "f1", "roc_auc", "average_precision"]
 
 
 def class_data(rows: int, classes: int) -> tuple[Any, Any]:
@@ -25,13 +25,15 @@ def class_data(rows: int, classes: int) -> tuple[Any, Any]:
 @pytest.mark.parametrize("classes", [2, 4])
 def test_class_intervals_agree_with_a_plain_bootstrap(classes: int) -> None:
     true, proba = class_data(300, classes)
-    names = NAMES if classes == 2 else [name for name in NAMES if name != "f1"]
+    names = NAMES if classes == 2 else [name for name in NAMES if name not in ("f1", "average_precision")]
     found = class_intervals(true, proba, names)
     assert set(found) == set(names)
     generator = np.random.default_rng(1)
     drawn = [generator.integers(0, 300, 300) for _ in range(400)]
     for name in names:
-        if name == "roc_auc":
+        if name == "average_precision":
+            values = [metrics.average_precision_score(true[rows], proba[rows, 1]) for rows in drawn]
+        elif name == "roc_auc":
             values = [roc_auc(true[rows], proba[rows], True) for rows in drawn]
         else:
             values = [class_figures(true[rows], proba[rows], False)[name] for rows in drawn]
@@ -90,7 +92,7 @@ def test_steps_of_a_row_are_drawn_together() -> None:
     error = generator.normal(size=(40, 1))
     lengths = np.full(40, 50)
     true, steps = np.zeros((2000, 1)), np.repeat(error, 50, axis=0)
-    together = value_intervals(true, steps, lengths)["rmse"]
+    together = value_intervals(true, steps, lengths=lengths)["rmse"]
     assert together == pytest.approx(value_intervals(np.zeros((40, 1)), error)["rmse"])
     alone = value_intervals(true, steps)["rmse"]
     assert alone[1] - alone[0] < (together[1] - together[0]) / 4
@@ -103,7 +105,7 @@ def test_steps_of_a_row_are_drawn_together() -> None:
 def test_rows_of_different_length_count_by_their_steps() -> None:
     lengths = np.array([1, 99] * 10)
     error = np.repeat(np.where(lengths == 1, 10.0, 1.0), lengths)[:, None]
-    low, high = value_intervals(np.zeros_like(error), error, lengths)["mae"]
+    low, high = value_intervals(np.zeros_like(error), error, lengths=lengths)["mae"]
     assert low <= error.mean() <= high < 1.5
 
 
@@ -116,3 +118,18 @@ def test_figures_of_parts_join_to_those_of_all_rows() -> None:
     parts = [(epoch_figures("regression", true[cut], predicted[cut]), len(true[cut])) for cut in cuts]
     assert joined_figures(parts) == pytest.approx(whole, rel=1e-12)
     assert joined_figures([(whole, 100)]) == whole
+
+
+def test_the_deviance_of_counts_is_scikit_learns_with_an_interval() -> None:
+    generator = np.random.default_rng(0)
+    rate = np.exp(generator.normal(size=(300, 2)))
+    true, predicted = generator.poisson(rate).astype(float), rate * np.exp(generator.normal(0, 0.3, size=(300, 2)))
+    found = value_figures(true, predicted, rates=True)["mean_poisson_deviance"]
+    assert found == pytest.approx(np.mean([metrics.mean_poisson_deviance(true[:, k], predicted[:, k]) for k in range(2)]))
+    low, high = value_intervals(true, predicted, rates=True)["mean_poisson_deviance"]
+    drawn = [generator.integers(0, 300, 300) for _ in range(400)]
+    values = [value_figures(true[rows], predicted[rows], rates=True)["mean_poisson_deviance"] for rows in drawn]
+    assert (low, high) == pytest.approx(tuple(np.quantile(values, (0.025, 0.975))), rel=0.03)
+    assert "mean_poisson_deviance" not in value_figures(true, predicted - predicted.min(), rates=True)
+    assert "mean_poisson_deviance" not in value_intervals(true, predicted - predicted.min(), rates=True)
+    assert "mean_poisson_deviance" not in value_figures(true, predicted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,21 @@ import torch
 from torch import nn
 
 from netwright.config.calls import parse_call
-from netwright.errors import ConfigError, DataError
+from netwright.errors import ConfigError
 from netwright.model.losses import loss_weight
-from netwright.model.task import Task, decide, make_loss, make_task
+from netwright.model.task import Task, decide, decide_each, implied_task, make_loss, make_task
 
 LABELS = np.array([0, 1, 2, 2, 2, 1], dtype=np.int64)
 YES_NO = np.array([0, 0, 0, 1], dtype=np.int64)
+TAGS = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0]], dtype=np.int64)
 VALUES = np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 60.0]])
 
 
 def a_task(kind: str, loss: str | None = None, **changes: Any) -> Task:
-    values = {"binary": YES_NO, "multiclass": LABELS, "regression": VALUES}[kind]
+    values = {"binary": YES_NO, "multiclass": LABELS, "multilabel": TAGS, "regression": VALUES}[kind]
     settings: dict[str, Any] = {
-        "classes": {"binary": 2, "multiclass": 3, "regression": 0}[kind],
-        "columns": 2 if kind == "regression" else 1,
+        "classes": {"binary": 2, "multiclass": 3, "multilabel": 3, "regression": 0}[kind],
+        "columns": {"regression": 2, "multilabel": 3}.get(kind, 1),
         "train_values": values,
         "scaling": None,
     }
@@ -43,19 +43,23 @@ def a_task(kind: str, loss: str | None = None, **changes: Any) -> Task:
         ("multiclass", "nn.CrossEntropyLoss(label_smoothing=0.1)", "CrossEntropyLoss(label_smoothing=0.1)", 3, "softmax"),
         ("multiclass", "NLLLoss()", "NLLLoss()", 3, "exp"),
         ("multiclass", "MultiMarginLoss(2)", "MultiMarginLoss(p=2)", 3, "score"),
+        ("multilabel", None, "BCEWithLogitsLoss()", 3, "sigmoids"),
+        ("multilabel", "BCELoss()", "BCELoss()", 3, "probabilities"),
+        ("multilabel", "MultiLabelSoftMarginLoss()", "MultiLabelSoftMarginLoss()", 3, "sigmoids"),
         ("regression", None, "MSELoss()", 2, "value"),
         ("regression", "L1Loss()", "L1Loss()", 2, "value"),
         ("regression", "HuberLoss(delta=0.5)", "HuberLoss(delta=0.5)", 2, "value"),
         ("regression", "SmoothL1Loss()", "SmoothL1Loss()", 2, "value"),
         ("regression", "PoissonNLLLoss()", "PoissonNLLLoss()", 2, "count"),
-        ("regression", "PoissonNLLLoss(log_input=False)", "PoissonNLLLoss(log_input=False)", 2, "value"),
+        ("regression", "PoissonNLLLoss(log_input=False)", "PoissonNLLLoss(log_input=False)", 2, "rate"),
     ],
 )
 def test_the_task_decides_loss_outputs_and_decoding(kind: str, loss: str | None, text: str, outputs: int, form: str) -> None:
     task = a_task(kind, loss)
     assert (task.kind, task.loss, task.outputs, task.decoding.form) == (kind, text, outputs, form)
     assert type(task.loss_function) is getattr(nn, text.partition("(")[0])
-    assert task.probabilities == (form in ("sigmoid", "softmax", "probability", "exp"))
+    assert task.decoding.probabilistic == (form in ("sigmoid", "softmax", "probability", "exp", "sigmoids", "probabilities"))
+    assert task.decoding.rates == (form in ("count", "rate"))
 
 
 @pytest.mark.parametrize(
@@ -66,6 +70,13 @@ def test_the_task_decides_loss_outputs_and_decoding(kind: str, loss: str | None,
         ("multiclass", "BCEWithLogitsLoss()", "class numbers (int64)", "CrossEntropyLoss or NLLLoss"),
         ("regression", "CrossEntropyLoss()", "numbers (float32)", "L1Loss or MSELoss"),
         ("regression", "BCELoss()", "numbers (float32)", "L1Loss or MSELoss"),
+        ("multilabel", "CrossEntropyLoss()", "0 and 1 per label (float32)", "BCEWithLogitsLoss or BCELoss or MultiLabel"),
+        (
+            "binary",
+            "MultiLabelSoftMarginLoss()",
+            "class numbers (int64)",
+            "BCEWithLogitsLoss or BCELoss or CrossEntropyLoss",
+        ),
     ],
 )
 def test_a_loss_that_does_not_fit_the_target_is_refused_with_those_that_do(
@@ -90,16 +101,18 @@ def test_a_yes_no_target_fits_networks_of_one_and_of_two_outputs() -> None:
         ("binary", "CrossEntropyLoss()", torch.int64, (4,)),
         ("multiclass", None, torch.int64, (6,)),
         ("multiclass", "NLLLoss()", torch.int64, (6,)),
+        ("multilabel", None, torch.float32, (5, 3)),
+        ("multilabel", "MultiLabelSoftMarginLoss()", torch.float32, (5, 3)),
         ("regression", None, torch.float32, (3, 2)),
     ],
 )
 def test_the_target_is_spelled_as_its_loss_reads_it(kind: str, loss: str | None, dtype: torch.dtype, shape: tuple) -> None:
     task = a_task(kind, loss)
-    values = {"binary": YES_NO, "multiclass": LABELS, "regression": VALUES}[kind]
+    values = {"binary": YES_NO, "multiclass": LABELS, "multilabel": TAGS, "regression": VALUES}[kind]
     target = task.spell_target(values)
     assert (target.dtype, tuple(target.shape)) == (dtype, shape)
     if kind != "regression":
-        assert target.flatten().tolist() == values.tolist()
+        assert target.flatten().tolist() == values.flatten().tolist()
     assert torch.isfinite(task.loss_function(torch.full((len(values), task.outputs), -0.5), target)) or loss == "BCELoss()"
 
 
@@ -125,13 +138,13 @@ def test_a_constant_target_is_not_divided_by_zero() -> None:
     assert task.decoding(torch.tensor([[0.0]])).tolist() == [[7.0]]
 
 
-def test_counts_are_neither_negative_nor_scaled() -> None:
-    with pytest.raises(DataError, match=re.escape("target: -2.0 came; PoissonNLLLoss counts from 0")):
-        a_task("regression", "PoissonNLLLoss()", train_values=np.array([[1.0, -2.0]]))
+def test_counts_are_not_scaled_and_come_out_as_rates() -> None:
     with pytest.raises(ConfigError, match="PoissonNLLLoss reads plain counts; leave target_scaling out"):
         a_task("regression", "PoissonNLLLoss()", scaling="standardize")
     decoded = a_task("regression", "PoissonNLLLoss()").decoding(torch.tensor([[0.0, 2.0]]))
     assert decoded.tolist() == [[1.0, pytest.approx(np.exp(2.0))]]
+    decoded = a_task("regression", "PoissonNLLLoss(log_input=False)").decoding(torch.tensor([[0.5, 2.0]]))
+    assert decoded.tolist() == [[0.5, 2.0]]
 
 
 @pytest.mark.parametrize(
@@ -152,6 +165,13 @@ def test_probabilities_are_those_of_the_classes_and_sum_to_one(
     np.testing.assert_allclose(found.sum(dim=1).numpy(), 1.0, atol=1e-6)
 
 
+def test_each_label_has_a_probability_of_its_own() -> None:
+    found = a_task("multilabel").decoding(torch.tensor([[0.0, 40.0, -40.0]]))
+    np.testing.assert_allclose(found.numpy(), [[0.5, 1.0, 0.0]], atol=1e-7)
+    assert a_task("multilabel", "BCELoss()").decoding(torch.tensor([[0.25, 1.0, 0.0]])).tolist() == [[0.25, 1.0, 0.0]]
+    assert decide_each(np.array([[0.5, 0.51, 1.0], [0.0, 0.49, 0.2]])).tolist() == [[0, 1, 1], [0, 0, 0]]
+
+
 def test_a_margin_loss_decodes_to_its_scores() -> None:
     assert a_task("multiclass", "MultiMarginLoss()").decoding(torch.tensor([[2.0, -1.0, 0.5]])).tolist() == [
         [2.0, -1.0, 0.5]
@@ -168,6 +188,22 @@ def test_balanced_weights_come_from_the_train_rows() -> None:
     assert task.loss_function.weight.tolist() == pytest.approx([2.0, 1.0, 2 / 3])
     assert task.loss_function.weight.dtype == torch.float32
     assert a_task("binary", 'BCEWithLogitsLoss(pos_weight="balanced")').loss == "BCEWithLogitsLoss(pos_weight=[3.0])"
+    task = a_task("multilabel", 'BCEWithLogitsLoss(pos_weight="balanced")')
+    assert task.loss == "BCEWithLogitsLoss(pos_weight=[1.5, 0.25, 5.0])"  # the last label stands in no row
+    with pytest.raises(ConfigError, match="has no class weights; write BCEWithLogitsLoss\\(pos_weight"):
+        a_task("multilabel", 'MultiLabelSoftMarginLoss(weight="balanced")')
+
+
+@pytest.mark.parametrize(
+    ("loss", "task"),
+    [
+        ("BCELoss()", "binary"), ("MultiLabelSoftMarginLoss()", "multilabel"), ("PoissonNLLLoss()", "regression"),
+        ("NLLLoss()", None),
+    ],
+)  # fmt: skip
+def test_some_losses_leave_no_doubt_about_the_task(loss: str, task: str | None) -> None:
+    assert implied_task(loss, None) == task
+    assert implied_task(None, getattr(nn, loss[:-2])()) == task
 
 
 @pytest.mark.parametrize(
@@ -216,6 +252,10 @@ def test_weights_change_the_loss_as_torch_defines_it() -> None:
         ("binary", "BCEWithLogitsLoss(weight=[3.0])"),
         ("binary", "BCELoss()"),
         ("binary", "CrossEntropyLoss(weight=[0.2, 3.0])"),
+        ("multilabel", "BCEWithLogitsLoss()"),
+        ("multilabel", "BCEWithLogitsLoss(pos_weight=[3.0, 0.5, 2.0])"),
+        ("multilabel", "BCELoss()"),
+        ("multilabel", "MultiLabelSoftMarginLoss(weight=[1.0, 2.0, 0.5])"),
         ("regression", "MSELoss()"),
         ("regression", "L1Loss()"),
         ("regression", "HuberLoss()"),
@@ -230,6 +270,7 @@ def test_the_weighted_mean_over_ragged_batches_is_the_loss_over_all_rows(kind: s
     values: Any = {
         "multiclass": generator.choice(3, rows, p=[0.2, 0.3, 0.5]),
         "binary": (generator.random(rows) < 0.2).astype(np.int64),
+        "multilabel": (generator.random((rows, 3)) < 0.3).astype(np.int64),
         "regression": generator.poisson(3.0, (rows, 2)).astype(float),
     }[kind]
     task = a_task(kind, loss, train_values=values, scaling="none")

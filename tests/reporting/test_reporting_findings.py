@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from netwright.reporting.chance import guessing_sentence, guessing_warnings
+from netwright.reporting.chance import baseline_sentence, guessing_sentence, guessing_warnings
 from netwright.reporting.plots import FAINTEST_CELL, STRONGEST_CELL, confusion_svg
 from netwright.reporting.report import render_report
 from netwright.reporting.wording import layout_text
@@ -68,6 +68,64 @@ def test_an_accuracy_no_better_than_guessing_is_a_warning(tmp_path: Path, accura
     assert [text[: len(warning or "")] for text in found] == ([warning] if warning else [])
     page = body_of(a_page(tmp_path, test))
     assert ("Warnings about the test" in page) == bool(warning)
+
+
+def test_a_rare_second_class_sends_the_reader_to_the_average_precision() -> None:
+    warned = guessing_warnings(a_test([[960, 0], [10, 30]], {"value": 0.99, "low": 0.98, "high": 1.0}))
+    assert warned == [
+        "Only 0.04 of the test rows are ‘no’: read average_precision (by chance 0.04) and roc_auc (by chance 0.5) rather than "
+        "accuracy."
+    ]
+    assert guessing_warnings(a_test([[940, 0], [30, 30]], {"value": 0.97, "low": 0.96, "high": 0.98})) == []
+
+
+def a_test_of_labels(**changes: Any) -> dict[str, Any]:
+    guessed = {"labels": ["a", "b"], "f1_micro": 0.4, "f1_macro": 0.2, "subset_accuracy": 0.1, "hamming_loss": 0.5}
+    exact = {"value": 0.3, "low": 0.2, "high": 0.4}
+    table = [
+        {"label": "rare", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 2},
+        {"label": "<b>", "precision": 0.5, "recall": 1.0, "f1": 0.6667, "support": 30},
+    ]
+    return {
+        "n": 40, "looks": 1, "weights": "best (epoch 2)", "labels": table, "baselines": {"most_frequent": guessed},
+        "metrics": {"f1_micro": {"value": 0.7, "low": 0.6, "high": 0.8}, "subset_accuracy": exact},
+        "notes": ["roc_auc is told of 1 of 2 labels"],
+    } | changes  # fmt: skip
+
+
+def test_labels_have_a_table_and_stand_beside_their_most_frequent_set(tmp_path: Path) -> None:
+    sentence = (
+        "Always guessing the most frequent set of labels (‘a’, ‘b’) would reach f1_micro 0.4, f1_macro 0.2, subset_accuracy "
+        "0.1, hamming_loss 0.5."
+    )
+    assert baseline_sentence(a_test_of_labels()) == sentence
+    nothing = a_test_of_labels()["baselines"]["most_frequent"] | {"labels": []}
+    assert "set of labels (none) would" in baseline_sentence(a_test_of_labels(baselines={"most_frequent": nothing}))
+    task = {"kind": "multilabel", "target": ["tags"], "classes": ["rare", "<b>"]}
+    page = body_of(a_page(tmp_path, a_test_of_labels(), task=task))
+    for words in ("Multilabel classification into 2 labels of tags", "Interval of the subset_accuracy: Wilson", sentence,
+                  "Other intervals: infinitesimal jackknife over the test rows", "roc_auc is told of 1 of 2 labels.",
+                  "75.0%"):  # fmt: skip
+        assert words in page
+    assert page.index("&lt;b&gt;") < page.index(">rare<"), "the most frequent label first"
+    many = [{"label": f"l{place}", "precision": 1, "recall": 1, "f1": 1, "support": place} for place in range(60)]
+    page = body_of(a_page(tmp_path, a_test_of_labels(labels=many), task=task))
+    assert "10 more labels are in test.json." in page
+    assert ">l59<" in page
+    assert ">l9<" not in page
+    assert "<h3>Labels</h3>" not in a_page(tmp_path, a_test_of_labels(labels=["x"]), task=task)
+
+
+@pytest.mark.parametrize(
+    ("value", "high", "words"),
+    [(1.2, 1.5, "beats it."), (1.2, 2.5, "no sure gain."), (2.5, 3.0, "does not beat it."), (1.2, None, "beats it.")],
+)
+def test_counts_stand_beside_their_mean(value: float, high: float | None, words: str) -> None:
+    metric = {"value": value} | ({} if high is None else {"low": 1.0, "high": high})
+    test = {"metrics": {"mean_poisson_deviance": metric}, "baselines": {"mean": {"mean_poisson_deviance": 2.0}}}
+    found = baseline_sentence(test)
+    assert found.startswith("Always predicting the mean of the train rows gives mean_poisson_deviance 2; the network's")
+    assert found.endswith(words)
 
 
 def test_classes_with_fewer_than_five_test_rows_are_named() -> None:

@@ -104,7 +104,7 @@ class DataConfig(Section):
     valid: str | None = Field(None, description="Validation rows.")
     test: str | None = Field(None, description="Test rows.")
     target: Names | None = Field(
-        None, description='Column (or array, in an HDF5 file "data/y") to predict; several for several outputs.'
+        None, description='Column (or array, in an HDF5 file "data/y") to predict; several for several outputs or labels.'
     )
     inputs: Names | None = Field(None, description="Columns (or arrays) to learn from; default all others.")
     ignore: list[str] = Field(default_factory=list, description="Columns to leave out.")
@@ -118,8 +118,13 @@ class DataConfig(Section):
     decimal: Literal[".", ","] = Field(".", description="The decimal mark of numbers in text files.")
     encoding: str = Field("utf-8", description="Of text files.")
     sheet: str | None = Field(None, description="Sheet of an Excel file; default the first.")
-    task: Literal["binary", "multiclass", "regression"] | None = Field(
-        None, description="Default: texts, booleans and whole numbers with up to 20 values are classes."
+    task: Literal["binary", "multiclass", "multilabel", "regression"] | None = Field(
+        None,
+        description="Default: texts, booleans and whole numbers with up to 20 values are classes; several columns of 0 and 1, "
+        "and lists, are labels (multilabel).",
+    )
+    label_separator: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description='What stands between the labels of a row in one text column, ";" in "a;b": multilabel.'
     )
     sequences: str | None = Field(
         None,

@@ -31,7 +31,8 @@ class Arrays:
     """Named arrays whose first axis is the row, and what their axes mean.
 
     ``inputs`` hold numbers of any dtype; ``target`` is one array or None; ``layout`` is None where arrays are taken
-    as given; ``others`` are further arrays with a row each (a group, a time); ``notes`` say how they were read.
+    as given; ``others`` are further arrays with a row each (a group, a time); ``notes`` say how they were read;
+    ``labels`` name the columns of a target that came as sets of labels.
     """
 
     inputs: dict[str, Array]
@@ -40,6 +41,7 @@ class Arrays:
     layout: str | None = None
     others: dict[str, Array] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    labels: tuple[Any, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -38,10 +38,11 @@ MOSTLY = 0.9  # with so many of a kind in a column, another cell is taken for a 
 
 @dataclass(frozen=True)
 class Markers:
-    """What the cells of text columns mean: the missing markers and the decimal mark."""
+    """What the cells of text columns mean: the missing markers, the decimal mark, what stands between labels."""
 
     missing_values: tuple[str, ...] = MISSING_VALUES
     decimal: str = "."
+    label_separator: str | None = None
 
 
 def clean(column: pa.ChunkedArray, markers: Markers) -> pa.ChunkedArray:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from netwright.data import labels as multilabel
 from netwright.data import tables
 from netwright.data.arrays import Array, native
+from netwright.data.labels import Label
 from netwright.data.tables import Table
 from netwright.errors import DataError
 
@@ -57,6 +59,49 @@ def as_array(value: Any, where: str) -> Array:
     if array.dtype.kind not in "biufU":
         raise DataError(f"{where}: dtype {array.dtype} came; expected numbers, booleans or texts; convert it")
     return native(array)
+
+
+def as_target(labels: Any) -> tuple[Array, tuple[Label, ...]]:
+    """Return one value or several per row as an array, and for sets of labels the label that each column stands for.
+
+    Raises:
+        DataError: See `as_array`; labels of different kinds.
+    """
+    sets = label_sets(labels)
+    if sets is not None:
+        found = multilabel.of_lists(pa.chunked_array([sets]), lambda row: f"data: y: row {row + 1}")
+        return found.matrix(), found.found
+    if getattr(getattr(labels, "dtype", None), "kind", "") == "M":
+        return np.asarray(labels), ()
+    if _of_objects(labels) and len({type(label) for label in labels}) == 1:
+        labels = labels.tolist()  # booleans, numbers or texts that were kept as objects
+    return as_array(labels, "data: y"), ()
+
+
+def _of_objects(labels: Any) -> bool:
+    """Tell whether an array or a Series holds Python objects."""
+    return getattr(getattr(labels, "dtype", None), "kind", "") == "O" and hasattr(labels, "tolist") and np.ndim(labels) == 1
+
+
+def label_sets(labels: Any) -> pa.Array | None:
+    """Return sets of labels, a list, tuple or set for each row, as lists; None for everything else.
+
+    Lists of numbers that are equally long are the rows of an array, as in NumPy.
+
+    Raises:
+        DataError: Labels of different kinds.
+    """
+    rows = list(labels) if isinstance(labels, list | tuple) or _of_objects(labels) else []
+    there = [row for row in rows if row is not None]
+    if not there or not all(isinstance(row, list | tuple | set | frozenset) for row in there):
+        return None
+    sets = any(isinstance(row, set | frozenset) for row in there)
+    if not sets and len({len(row) for row in there}) == 1 and not any(isinstance(label, str) for label in there[0]):
+        return None
+    try:
+        return pa.array([None if row is None else list(row) for row in rows])
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"data: y: {str(error).splitlines()[0]}; expected labels of one kind; convert them") from None
 
 
 def _dense(value: Any, where: str) -> Any:
@@ -171,6 +216,9 @@ def _label_columns(labels: Any) -> tuple[list[Any], tuple[str, ...]]:
     if isinstance(labels, pa.Array | pa.ChunkedArray):
         chunks = labels if isinstance(labels, pa.ChunkedArray) else pa.chunked_array([labels])
         return [tables.plain_text(chunks)], ("target",)
+    sets = label_sets(labels)
+    if sets is not None:
+        return [sets], (str(getattr(labels, "name", None) or "target"),)
     if is_series(labels):
         name = labels.name
         frame = tables.from_frame(labels.to_frame(), "data: y")

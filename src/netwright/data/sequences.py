@@ -192,13 +192,15 @@ def windows(parts: npt.NDArray[np.int64], window: int, horizon: int, stride: int
     return first, first + reach - 1
 
 
-def from_list(items: Sequence[Any], name: str, labels: Any) -> Sequences:
+def from_list(items: Sequence[Any], name: str, labels: Any, known: tuple[Any, ...] = ()) -> Sequences:
     """Return sequences of unequal length that came as a list of arrays.
 
     Args:
         items: One array ``(steps,)`` or ``(steps, features)`` per row.
         name: Of the source, for messages.
-        labels: One label per row, one array ``(steps,)`` per row for a target per step, or None.
+        labels: One label per row, an array ``(rows, outputs)``, one array ``(steps,)`` per row for a target per step, or
+            None.
+        known: The labels that the columns of ``labels`` stand for, where they came as sets.
 
     Raises:
         DataError: An item has no steps, another number of features, or not one label per step.
@@ -224,9 +226,10 @@ def from_list(items: Sequence[Any], name: str, labels: Any) -> Sequences:
         return rows
     if len(labels) != len(flat):
         raise DataError(f"{name}: {len(flat)} sequences and {len(labels)} labels came; expected equally many; check both")
-    if any(np.ndim(label) > 0 for label in labels):
+    whole = isinstance(labels, np.ndarray) and labels.ndim == 2
+    if not whole and any(np.ndim(label) > 0 for label in labels):
         return _labels_per_step(rows, labels, name)
-    return replace(rows, about=replace(about, target=np.asarray(labels)))
+    return replace(rows, about=replace(about, target=np.asarray(labels), labels=known))
 
 
 def from_dense(rows: Arrays) -> Sequences:

@@ -238,12 +238,15 @@ def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) ->
         table = tables.from_frame(rows)
         return (table, None) if labels is None else objects.append_labels(table, labels, target)
     if objects.is_ragged(rows):
-        return sequences.from_list([objects.as_array(item, "data: X") for item in rows], "data", labels), None
+        items = [objects.as_array(item, "data: X") for item in rows]
+        if isinstance(labels, list) and any(isinstance(row, set | frozenset) for row in labels):
+            return sequences.from_list(items, "data", *objects.as_target(labels)), None
+        return sequences.from_list(items, "data", labels), None
     if isinstance(rows, Mapping):
         found = {str(name): objects.as_array(value, f"data: {name}") for name, value in rows.items()}
     else:
         found = {"X": objects.as_rows(rows)}
-    answers = None if labels is None else objects.as_array(labels, "data: y")
+    answers, known = (None, ()) if labels is None else objects.as_target(labels)
     if isinstance(data, Mapping) and (names := objects.target_keys(list(found), target, choosing.TARGET_NAMES)):
         parts = [found.pop(name) for name in names]
         answers = parts[0] if len(parts) == 1 else objects.side_by_side(parts, names)
@@ -251,7 +254,7 @@ def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) ->
     labelled = found if answers is None else {**found, key: answers}
     stored = {name: choosing.held(value) for name, value in labelled.items()}
     chosen = choosing.choose_rows(stored, list(found), [key], "data", answers is not None)
-    return (replace(chosen, layout=layout) if isinstance(chosen, Arrays) else chosen), None
+    return (replace(chosen, layout=layout, labels=known) if isinstance(chosen, Arrays) else chosen), None
 
 
 def combine(parts: Sequence[Raw]) -> Raw:

@@ -1,4 +1,4 @@
-"""What is predicted: raw target cells in, class numbers or float values and the names of the classes out. Floor 2."""
+"""What is predicted: raw target cells in, class numbers, 0 and 1 per label, or float values, and the labels out. Floor 2."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from netwright.data import labels as multilabel
 from netwright.data.arrays import Arrays
 from netwright.data.cells import LARGEST, Markers, clean, is_text, number_advice, padded, pointed_numbers
+from netwright.data.labels import Label, plain
 from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
-from netwright.errors import DataError, did_you_mean
+from netwright.errors import ConfigError, DataError, did_you_mean
 
 MOST_INTEGER_CLASSES = 20
-Label = str | int | float | bool
 
 
 @dataclass(frozen=True)
 class Target:
     """The target of all rows.
 
-    ``task`` is binary, multiclass or regression; ``values`` is int64 ``(rows,)`` of class numbers, or float64
-    ``(rows, outputs)`` in the user's units; ``classes`` are the user's labels in order; ``names`` the columns. With
-    ``sequences`` the values are those of all steps.
+    ``task`` is binary, multiclass, multilabel or regression; ``values`` is int64 ``(rows,)`` of class numbers, int64
+    ``(rows, labels)`` of 0 and 1, or float64 ``(rows, outputs)`` in the user's units; ``classes`` are the user's classes or
+    labels in order; ``names`` the columns. With ``sequences`` the values are those of all steps.
     """
 
     task: str
@@ -61,12 +62,20 @@ def read_target(
         names: Target columns of a table; a name for messages with arrays.
         task: What the user wrote, or None.
         labels: Values to rename, ``{">50K.": ">50K"}``.
-        markers: Missing markers of text columns.
-        classes: The known classes when a trained network is tested; else they are learned.
+        markers: Missing markers of text columns, and what stands between labels.
+        classes: The known classes or labels when a trained network is tested; else they are learned.
 
     Raises:
+        ConfigError: The task does not fit sets of labels.
         DataError: A column or a cell is missing, one class only, a class unknown, a value not finite.
     """
+    found = multilabel.mentions(raw, names, markers)
+    if found is not None:
+        if task not in (None, "multilabel"):
+            raise ConfigError(
+                f"data.task: {task!r} came; target {names[0]!r} holds sets of labels, which is multilabel; leave data.task out"
+            )
+        return Target("multilabel", *_sets(raw, names, found, labels, classes))
     texts = bool(classes) and isinstance((classes or [0])[0], str)
     if isinstance(raw, Table):
         columns = [_cells(raw, name, labels, markers, texts) for name in names]
@@ -75,14 +84,44 @@ def read_target(
     for name, values in zip(_named(names, len(columns)), columns, strict=True):
         _refuse_missing(raw, name, values)
     if task is None:
-        task = _infer_task(columns)
+        task = "multilabel" if multilabel.are_labels(columns) else _infer_task(columns)
     if task == "regression":
         return Target(task, _floats(raw, names, columns, markers), tuple(names))
+    if task == "multilabel":
+        return _columns_of_labels(raw, _named(names, len(columns)), columns, classes)
     if len(columns) != 1:
-        raise DataError(f"data.target: {len(columns)} columns of classes came; expected one; choose a column")
+        raise DataError(
+            f"data.target: {len(columns)} columns of classes came; expected one column of classes, or several of 0 and 1 for "
+            "labels; choose a column"
+        )
     if classes is None:
         _refuse_amounts(raw, names[0], columns[0], markers)
     return _classes(raw, names[0], _whole(columns[0]), task, classes)
+
+
+def _sets(
+    raw: Table | Arrays,
+    names: Sequence[str],
+    found: multilabel.Mentions,
+    renamed: Mapping[str, str],
+    classes: Sequence[Label] | None,
+) -> tuple[npt.NDArray[np.int64], tuple[str, ...], tuple[Label, ...]]:
+    """Return values, column and labels of a target of sets."""
+    values, known = multilabel.place_labels(raw, names[0], found, renamed, classes)
+    return values, tuple(names), known
+
+
+def _columns_of_labels(
+    raw: Table | Arrays, names: Sequence[str], columns: Sequence[npt.NDArray[Any]], classes: Sequence[Label] | None
+) -> Target:
+    """Return a target of a column per label; the columns of an array are in the order of the known labels."""
+    if classes is not None and len(classes) != len(columns):
+        raise DataError(
+            f"{raw.origins[0].name}: {len(columns)} target columns came; the network knows {len(classes)} labels; expected a "
+            "column each"
+        )
+    values = multilabel.side_by_side(raw, names, columns)
+    return Target("multilabel", values, tuple(names), tuple(names) if classes is None else tuple(classes))
 
 
 def _cells(raw: Table, name: str, labels: Mapping[str, str], markers: Markers, texts: bool) -> npt.NDArray[Any]:
@@ -101,14 +140,29 @@ def _cells(raw: Table, name: str, labels: Mapping[str, str], markers: Markers, t
         return _typed(column, markers)
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
+    if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
+        return _dates(raw, name, column)
     known = pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)
     if not known:
         raise DataError(
-            f"{raw.origins[0].name}: target {name!r} holds {column.type}; expected numbers, texts or booleans; convert it"
+            f"{raw.origins[0].name}: target {name!r} holds {column.type}; expected numbers, texts, booleans or dates; convert it"
         )
     if column.null_count:
         return np.asarray(column.to_pylist(), dtype=object)
     return np.asarray(column)
+
+
+def _dates(raw: Table, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Return dates or times as Python's own, nulls as None."""
+    try:
+        if pa.types.is_timestamp(column.type):
+            column = column.cast(pa.timestamp("us", column.type.tz))
+        return np.asarray(column.to_pylist(), dtype=object)
+    except (pa.ArrowInvalid, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{raw.origins[0].name}: target {name!r}: {str(error).splitlines()[0]}; expected dates, or times in microseconds; "
+            "convert it"
+        ) from None
 
 
 def _typed(column: pa.ChunkedArray, markers: Markers) -> npt.NDArray[Any]:
@@ -135,6 +189,9 @@ def _array_cells(raw: Arrays, names: Sequence[str]) -> list[npt.NDArray[Any]]:
     target = raw.target
     if target.ndim > 2 or target.size == 0:
         raise DataError(f"{raw.origins[0].name}: target of shape {target.shape} came; expected (rows,) or (rows, outputs)")
+    if target.dtype.kind == "M":
+        days = np.datetime_data(target.dtype)[0] == "D"
+        target = target.astype("datetime64[D]" if days else "datetime64[us]").astype(object)
     return [target] if target.ndim == 1 else list(target.T)
 
 
@@ -149,8 +206,14 @@ def _refuse_missing(raw: Table | Arrays, name: str, values: npt.NDArray[Any]) ->
         row = int(np.flatnonzero(missing)[0])
         raise DataError(
             f"{raw.place(row)}: target {name!r} is missing ({int(missing.sum())} such rows); expected a value in each row; "
-            "leave these rows out"
+            "leave these rows out" + _marker_advice(raw, name, row)
         )
+
+
+def _marker_advice(raw: Table | Arrays, name: str, row: int) -> str:
+    """Return how a text that counts as missing becomes a class, where one came."""
+    cell = raw.columns[name][row].as_py() if isinstance(raw, Table) else None
+    return f", or set data.missing_values if {cell!r} is a class" if isinstance(cell, str) and cell.strip() else ""
 
 
 def _infer_task(columns: Sequence[npt.NDArray[Any]]) -> str:
@@ -191,12 +254,12 @@ def _floats(
     for name, values in zip(_named(names, len(columns)), columns, strict=True):
         try:
             numbers = values.astype(np.float64)
-        except ValueError:
+        except (ValueError, TypeError):
             bad = next(place for place, value in enumerate(values) if not _is_float(value))
             advice = number_advice([str(values[bad])]) if markers.decimal == "." else None
             raise DataError(
                 f"{raw.place(bad)}: target {name!r}: {str(values[bad])!r} is no number; a regression needs numbers; "
-                + (advice or 'mend the cell or set data.task = "multiclass"')
+                + (advice or _no_number_advice(len(columns)))
             ) from None
         wrong = ~np.isfinite(numbers) | (np.abs(numbers) > LARGEST)
         if wrong.any():
@@ -208,6 +271,12 @@ def _floats(
     return np.stack(result, axis=1)
 
 
+def _no_number_advice(columns: int) -> str:
+    if columns == 1:
+        return 'mend the cell or set data.task = "multiclass"'
+    return "several columns are numbers, or 0 and 1 each for labels; mend the cell or choose one column"
+
+
 def _named(names: Sequence[str], count: int) -> list[str]:
     """Return one name per target column; the columns of an array share its name."""
     return list(names) if len(names) == count else [names[0]] * count
@@ -216,7 +285,7 @@ def _named(names: Sequence[str], count: int) -> list[str]:
 def _is_float(value: Any) -> bool:
     try:
         float(value)
-    except ValueError:
+    except (ValueError, TypeError):
         return False
     return True
 
@@ -226,12 +295,12 @@ def _classes(raw: Table | Arrays, name: str, values: npt.NDArray[Any], task: str
     if classes is None:
         if len(found) < 2:
             raise DataError(
-                f"{raw.origins[0].name}: target {name!r} holds one class only ({found[0].item()!r}, {len(values)} rows); "
+                f"{raw.origins[0].name}: target {name!r} holds one class only ({plain(found[0])!r}, {len(values)} rows); "
                 "expected two or more; choose another target"
             )
-        if found.dtype.kind == "U" and len(found) > max(20, len(values) // 2):
+        if found.dtype.kind in "UO" and len(found) > max(20, len(values) // 2):
             raise DataError(
-                f"{raw.origins[0].name}: target {name!r} holds {len(found)} different texts in {len(values)} rows; "
+                f"{raw.origins[0].name}: target {name!r} holds {len(found)} different {_kind(found)} in {len(values)} rows; "
                 "expected classes; choose another target"
             )
         if task == "binary" and len(found) != 2:
@@ -239,10 +308,10 @@ def _classes(raw: Table | Arrays, name: str, values: npt.NDArray[Any], task: str
                 f"{raw.origins[0].name}: target {name!r} holds {len(found)} classes; binary needs 2; "
                 'set data.task = "multiclass" or data.labels'
             )
-        labels = [value.item() for value in found]
+        labels = [plain(value) for value in found]
     else:
         labels = list(classes)
-        if labels and isinstance(labels[0], str) and values.dtype.kind in "iu":
+        if labels and isinstance(labels[0], str) and values.dtype.kind in "iuO":
             values = values.astype(str)
         if labels and not isinstance(labels[0], str) and values.dtype.kind == "U":
             labels_as_text = {str(label): place for place, label in enumerate(labels)}
@@ -251,13 +320,17 @@ def _classes(raw: Table | Arrays, name: str, values: npt.NDArray[Any], task: str
     return Target(task, _numbered(raw, name, values, places), (name,), tuple(labels))
 
 
+def _kind(found: npt.NDArray[Any]) -> str:
+    return "texts" if found.dtype.kind == "U" else "dates"
+
+
 def _numbered(raw: Table | Arrays, name: str, values: npt.NDArray[Any], places: Mapping[Any, int]) -> npt.NDArray[np.int64]:
     found, inverse = np.unique(values, return_inverse=True)
-    numbers = np.asarray([places.get(value.item(), -1) for value in found], dtype=np.int64)[inverse]
+    numbers = np.asarray([places.get(plain(value), -1) for value in found], dtype=np.int64)[inverse]
     if (numbers < 0).any():
         row = int(np.flatnonzero(numbers < 0)[0])
         raise DataError(
-            f"{raw.place(row)}: target {name!r}: class {values[row].item()!r} was not seen in training; expected one of "
+            f"{raw.place(row)}: target {name!r}: class {plain(values[row])!r} was not seen in training; expected one of "
             f"{', '.join(str(place) for place in list(places)[:10])}; mend the cell or set data.labels"
         )
     return numbers

@@ -68,8 +68,9 @@ def class_intervals(
     found |= _bounds(list(_confusion_figures(matrix, seed)), names)
     if "roc_auc" in names:
         curves = [label for label in ([1] if classes == 2 else range(classes)) if counts[label]]
-        areas = [_areas(true == label, decoded[:, label], stream(seed, "resampling", label)) for label in curves]
-        found |= _bounds([{"roc_auc": np.mean(areas, axis=0)}], names)
+        drawn = [_curves(true == label, decoded[:, label], stream(seed, "resampling", label)) for label in curves]
+        areas = np.mean([area for area, _ in drawn], axis=0)
+        found |= _bounds([{"roc_auc": areas, "average_precision": drawn[0][1]}], names)
     return found
 
 
@@ -94,8 +95,8 @@ def _confusion_figures(matrix: npt.NDArray[Any], seed: int) -> Iterator[dict[str
         }
 
 
-def _areas(positive: npt.NDArray[np.bool_], scores: Floats, generator: np.random.Generator) -> Floats:
-    """Return the area under the ROC curve of each resample; equal scores count half."""
+def _curves(positive: npt.NDArray[np.bool_], scores: Floats, generator: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return the area under the ROC curve and the average precision of each resample; in the area equal scores count half."""
     distinct = np.unique(scores)
     if len(distinct) > SCORE_BINS:
         edges = np.unique(np.quantile(scores, np.linspace(0, 1, SCORE_BINS + 1)[1:-1]))
@@ -107,29 +108,49 @@ def _areas(positive: npt.NDArray[np.bool_], scores: Floats, generator: np.random
     drawn = generator.multinomial(len(scores), counts / len(scores), size=RESAMPLES).reshape(RESAMPLES, bins, 2)
     miss, hit = drawn[..., 0].astype(np.float64), drawn[..., 1].astype(np.float64)
     below = np.cumsum(miss, axis=1) - miss
+    hits, misses = hit.sum(axis=1), miss.sum(axis=1)
+    above = np.cumsum(hit[:, ::-1], axis=1)[:, ::-1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        areas: Floats = (hit * (below + miss / 2)).sum(axis=1) / (hit.sum(axis=1) * miss.sum(axis=1))
-    return areas
+        areas = (hit * (below + miss / 2)).sum(axis=1) / (hits * misses)
+        precision = above / (above + np.cumsum(miss[:, ::-1], axis=1)[:, ::-1])
+        averages = np.where(hit > 0, hit * precision, 0.0).sum(axis=1) / hits
+    return areas, averages
 
 
-def value_intervals(true: Floats, predicted: Floats, lengths: Lengths | None = None, seed: int = 0) -> Bounds:
-    """Return (low, high) of RMSE, MAE and R2; nothing below ten rows.
+def value_intervals(
+    true: Floats, predicted: Floats, rates: bool = False, lengths: Lengths | None = None, seed: int = 0
+) -> Bounds:
+    """Return (low, high) of RMSE, MAE, R2 and the mean Poisson deviance; nothing below ten rows.
 
     Args:
         true: Values ``(rows, outputs)``, or of all steps of the rows one after the other.
         predicted: Likewise.
+        rates: Whether counts are predicted.
         lengths: Steps of each row where a value per step is predicted.
         seed: Of the resampling.
     """
     error = predicted - true
     centred = true - true.mean(axis=0)  # sums of squares far from 0 would lose their digits
     values = {"square": error**2, "absolute": np.abs(error), "spread": centred**2, "centre": centred}
+    if rates and (predicted > 0).all():
+        values["deviance"] = _deviance(true, predicted)
     parts = []
     for mean in _means(values, lengths, seed):
         with np.errstate(invalid="ignore", divide="ignore"):
             r2 = 1 - mean["square"] / (mean["spread"] - mean["centre"] ** 2)
-        parts.append({"rmse": np.sqrt(mean["square"]), "mae": mean["absolute"], "r2": r2})
-    return _bounds([{name: found.mean(axis=1) for name, found in part.items()} for part in parts], ("rmse", "mae", "r2"))
+        part = {"rmse": np.sqrt(mean["square"]), "mae": mean["absolute"], "r2": r2}
+        parts.append(part if "deviance" not in mean else {**part, "mean_poisson_deviance": mean["deviance"]})
+    return _bounds(
+        [{name: found.mean(axis=1) for name, found in part.items()} for part in parts],
+        ("rmse", "mae", "r2", "mean_poisson_deviance"),
+    )
+
+
+def _deviance(true: Floats, predicted: Floats) -> Floats:
+    """Return the Poisson deviance of each value, ``(rows, outputs)``."""
+    logarithm = np.log(np.where(true > 0, true, 1.0) / predicted)
+    deviance: Floats = 2 * (np.where(true > 0, true * logarithm, 0.0) - true + predicted)
+    return deviance
 
 
 def _means(values: dict[str, Floats], lengths: Lengths | None, seed: int) -> Iterator[dict[str, Floats]]:

@@ -9,18 +9,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from netwright.evaluation import multilabel
+
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 
 
+VALIDATED = {  # the figures of every epoch's validation, by task
+    "binary": ("accuracy",),
+    "multiclass": ("accuracy",),
+    "multilabel": ("f1_micro", "f1_macro", "subset_accuracy"),
+    "regression": ("rmse", "mae"),
+}
+
+
 def epoch_figures(kind: str, true: npt.NDArray[Any], decoded: Floats) -> dict[str, float]:
-    """Return the figures of every epoch's validation: accuracy, or RMSE and MAE, the means over the outputs.
+    """Return the figures of every epoch's validation, those of `VALIDATED`; RMSE and MAE are means over the outputs.
 
     Args:
         kind: The task.
-        true: Class numbers ``(rows,)`` or values ``(rows, outputs)``.
+        true: Class numbers ``(rows,)``, 0 and 1 ``(rows, labels)`` or values ``(rows, outputs)``.
         decoded: Probabilities ``(rows, classes)`` or values ``(rows, outputs)``.
     """
+    if kind == "multilabel":
+        return multilabel.epoch_figures(true, decoded)
     if kind == "regression":
         error = decoded - true
         return {"rmse": float(np.sqrt(np.mean(error**2, axis=0)).mean()), "mae": float(np.mean(np.abs(error)))}
@@ -43,7 +55,7 @@ def joined_figures(parts: Sequence[tuple[Mapping[str, float], float]]) -> dict[s
 
 
 def class_figures(true: Numbers, decoded: Floats, probabilities: bool) -> dict[str, float]:
-    """Return accuracy, balanced accuracy, F1 and ROC-AUC.
+    """Return accuracy, balanced accuracy, F1, ROC-AUC and, for two classes, average precision.
 
     Args:
         true: Class numbers ``(rows,)``.
@@ -51,8 +63,8 @@ def class_figures(true: Numbers, decoded: Floats, probabilities: bool) -> dict[s
         probabilities: Whether ``decoded`` are probabilities; ROC-AUC of several classes needs them.
 
     Returns:
-        Figures by scikit-learn's names. ``f1`` and ``roc_auc`` of the second class for two classes, else macro means
-        over the classes present (one against the rest); a figure that the rows do not define is left out.
+        Figures by scikit-learn's names. ``f1``, ``roc_auc`` and ``average_precision`` are of the second class for two classes,
+        else macro means over the classes present (one against the rest); a figure that the rows do not define is left out.
     """
     from sklearn import metrics
 
@@ -68,6 +80,8 @@ def class_figures(true: Numbers, decoded: Floats, probabilities: bool) -> dict[s
     area = roc_auc(true, decoded, probabilities)
     if area is not None:
         figures["roc_auc"] = area
+        if classes == 2:
+            figures["average_precision"] = float(metrics.average_precision_score(true, decoded[:, 1]))
     return figures
 
 
@@ -94,12 +108,13 @@ def confusion(true: Numbers, decoded: Floats) -> list[list[int]]:
     return matrix
 
 
-def value_figures(true: Floats, predicted: Floats) -> dict[str, float]:
+def value_figures(true: Floats, predicted: Floats, rates: bool = False) -> dict[str, float]:
     """Return RMSE, MAE and R2 over all rows, the mean over the outputs where there are several.
 
     Args:
         true: Values ``(rows, outputs)`` in the user's units.
         predicted: Likewise.
+        rates: Whether counts are predicted: then the mean Poisson deviance too, where all predictions are above 0.
     """
     from sklearn import metrics
 
@@ -109,4 +124,7 @@ def value_figures(true: Floats, predicted: Floats) -> dict[str, float]:
     }
     if len(true) > 1:
         figures["r2"] = float(metrics.r2_score(true, predicted))
+    if rates and (predicted > 0).all():
+        outputs = zip(true.T, predicted.T, strict=True)
+        figures["mean_poisson_deviance"] = float(np.mean([metrics.mean_poisson_deviance(*pair) for pair in outputs]))
     return figures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,49 +16,85 @@ import pyarrow.parquet
 
 from netwright.data.arrays import Arrays
 from netwright.data.tables import Table
-from netwright.data.targets import Target
 from netwright.errors import ConfigError
-from netwright.model.task import decide
+from netwright.model.task import decide, decide_each
 
 Floats = npt.NDArray[np.float64]
+SEPARATOR = ";"  # between the labels of a row in a CSV file, where the settings name none
 
 
-def prediction_columns(decoded: Floats, names: Sequence[str], classes: Sequence[Any], probabilities: bool) -> dict[str, Any]:
+def true_columns(kind: str, values: npt.NDArray[Any], names: Sequence[str], classes: Sequence[Any]) -> dict[str, Any]:
+    """Return the columns of known targets in the user's own labels and units.
+
+    Args:
+        kind: The task.
+        values: Class numbers ``(rows,)``, 0 and 1 ``(rows, labels)`` or values ``(rows, outputs)``.
+        names: Target columns.
+        classes: The user's classes or labels; empty for a regression.
+
+    Returns:
+        ``target``, or ``target_<name>`` for several columns; sets of labels are lists.
+    """
+    if kind == "multilabel":
+        return _label_columns("target", values, names, classes)
+    if classes:
+        return {"target": [classes[place] for place in values]}
+    return _value_columns("target", values, names)
+
+
+def prediction_columns(
+    kind: str, decoded: Floats, names: Sequence[str], classes: Sequence[Any], probabilities: bool
+) -> dict[str, Any]:
     """Return the columns of a prediction file.
 
     Args:
+        kind: The task.
         decoded: Probabilities ``(rows, classes)`` or values ``(rows, outputs)``.
         names: Target columns.
-        classes: The user's labels; empty for a regression.
+        classes: The user's classes or labels; empty for a regression.
         probabilities: Whether ``decoded`` are probabilities.
 
     Returns:
-        ``prediction`` and ``probability_<class>`` columns; for several outputs ``prediction_<name>``.
+        ``prediction`` and ``probability_<class>`` columns; for several target columns ``prediction_<name>``. Labels come
+        as they were learned: from one column of sets as lists, from a column each as 0 and 1 in a column each.
     """
     if not classes:
-        if decoded.shape[1] == 1:
-            return {"prediction": decoded[:, 0]}
-        return {f"prediction_{name}": decoded[:, place] for place, name in enumerate(names)}
-    columns: dict[str, Any] = {"prediction": decide(decoded, classes)}
+        return _value_columns("prediction", decoded, names)
+    if kind == "multilabel":
+        columns = _label_columns("prediction", decide_each(decoded), names, classes)
+    else:
+        columns = {"prediction": decide(decoded, classes)}
     if probabilities:
         columns |= {f"probability_{label}": decoded[:, place] for place, label in enumerate(classes)}
     return columns
-
-
-def true_columns(target: Target, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Return the true target of some rows: ``target``, or ``target_<name>`` for several columns."""
-    values = target.of(rows)
-    if target.classes:
-        return {"target": [target.classes[place] for place in values]}
-    if len(target.names) == 1:
-        return {"target": values[:, 0]}
-    return {f"target_{name}": values[:, place] for place, name in enumerate(target.names)}
 
 
 def file_column(raw: Table | Arrays) -> dict[str, list[str]]:
     """Return ``file``, the name of the file of each row, where rows have one each."""
     files = [name for origin in raw.origins for name in origin.files]
     return {"file": files} if files else {}
+
+
+def _value_columns(word: str, values: Floats, names: Sequence[str]) -> dict[str, Any]:
+    if values.shape[1] == 1:
+        return {word: values[:, 0]}
+    return {f"{word}_{name}": values[:, place] for place, name in enumerate(names)}
+
+
+def _label_columns(word: str, values: npt.NDArray[np.int64], names: Sequence[str], classes: Sequence[Any]) -> dict[str, Any]:
+    if len(names) == 1:
+        return {word: label_lists(values, classes)}
+    return {f"{word}_{name}": values[:, place] for place, name in enumerate(names)}
+
+
+def label_lists(values: npt.NDArray[np.int64], classes: Sequence[Any]) -> list[list[Any]]:
+    """Return the labels of each row.
+
+    Example:
+        >>> label_lists(np.array([[1, 0, 1], [0, 0, 0]]), ["a", "b", "c"])
+        [['a', 'c'], []]
+    """
+    return [[classes[place] for place in np.flatnonzero(row).tolist()] for row in values]
 
 
 def check_suffix(output: str | None) -> str:
@@ -72,13 +109,16 @@ def check_suffix(output: str | None) -> str:
     return suffix
 
 
-def table_bytes(columns: dict[str, Any], suffix: str) -> bytes:
+def table_bytes(columns: dict[str, Any], suffix: str, separator: str | None = None) -> bytes:
     """Return a table as the bytes of a CSV or Parquet file.
 
     Args:
         columns: Name to values; equal lengths.
         suffix: ``.csv`` or ``.parquet``.
+        separator: Between the labels of a row in a CSV file, default ``;``. Labels that hold it are written as JSON.
     """
+    if suffix == ".csv":
+        columns = {name: _joined(values, separator or SEPARATOR) for name, values in columns.items()}
     table = pa.table({name: pa.array(values) for name, values in columns.items()})
     sink = io.BytesIO()
     if suffix == ".parquet":
@@ -89,3 +129,13 @@ def table_bytes(columns: dict[str, Any], suffix: str) -> bytes:
         sink.write(header.getvalue().encode())
         pa.csv.write_csv(table, sink, pa.csv.WriteOptions(include_header=False))
     return sink.getvalue()
+
+
+def _joined(values: Any, separator: str) -> Any:
+    """Return lists of labels as texts, other values as they are."""
+    if not len(values) or not isinstance(values[0], list):
+        return values
+    texts = [[str(label) for label in row] for row in values]
+    if any(separator in label for row in texts for label in row):
+        return [json.dumps(row, ensure_ascii=False) for row in texts]
+    return [separator.join(row) for row in texts]

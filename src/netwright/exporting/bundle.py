@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from netwright import files
+from netwright.data import labels
+from netwright.data.labels import Label
 from netwright.data.preparation import Preparation
 from netwright.data.sequences import Raw, Sequences
-from netwright.data.targets import Label
 from netwright.errors import CheckpointError, DataError
 from netwright.evaluation.scoring import outputs_of
 from netwright.model.masked import Masked
@@ -34,7 +35,7 @@ LAST = "model/last.safetensors"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the outputs mean: task, target columns, class labels, decoding."""
+    """What the outputs mean: task, target columns, classes or labels, decoding."""
 
     task: str
     names: tuple[str, ...]
@@ -44,7 +45,7 @@ class Outcome:
     @property
     def probabilities(self) -> bool:
         """Whether the decoding gives probabilities."""
-        return self.decoding.form in ("softmax", "exp", "sigmoid", "probability")
+        return self.decoding.probabilistic
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def save_preparation(folder: Path, preparation: Preparation, outcome: Outcome) -
         "outcome": {
             "task": outcome.task,
             "names": list(outcome.names),
-            "classes": list(outcome.classes),
+            "classes": [labels.to_json(label) for label in outcome.classes],
             "form": outcome.decoding.form,
             "outputs": outcome.decoding.outputs,
         },
@@ -118,7 +119,8 @@ def load_preparation(folder: Path) -> tuple[Preparation, Outcome]:
         told = described["outcome"]
         decoding = Decoding(told["form"], told["outputs"])
         decoding.load_state_dict(_below(tensors, "decoding."))
-        return preparation, Outcome(told["task"], tuple(told["names"]), tuple(told["classes"]), decoding)
+        classes = tuple(labels.from_json(label) for label in told["classes"])
+        return preparation, Outcome(told["task"], tuple(told["names"]), classes, decoding)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(

@@ -13,13 +13,26 @@ from torch import Tensor, nn
 
 from netwright.config import signatures
 from netwright.config.calls import OBJECT, Call, parse_call
-from netwright.errors import ConfigError, DataError
+from netwright.errors import ConfigError
 from netwright.model.losses import PerStep
 
-DEFAULT_LOSS = {"binary": "BCEWithLogitsLoss()", "multiclass": "CrossEntropyLoss()", "regression": "MSELoss()"}
+DEFAULT_LOSS = {
+    "binary": "BCEWithLogitsLoss()",
+    "multiclass": "CrossEntropyLoss()",
+    "multilabel": "BCEWithLogitsLoss()",
+    "regression": "MSELoss()",
+}
 CLASS_LOSSES = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
 BINARY_LOSSES = ("BCEWithLogitsLoss", "BCELoss")
+LABEL_LOSSES = (*BINARY_LOSSES, "MultiLabelSoftMarginLoss")
 VALUE_LOSSES = ("L1Loss", "MSELoss", "SmoothL1Loss", "HuberLoss", "PoissonNLLLoss")
+FITTING = {
+    "binary": (*BINARY_LOSSES, *CLASS_LOSSES),
+    "multiclass": CLASS_LOSSES,
+    "multilabel": LABEL_LOSSES,
+    "regression": VALUE_LOSSES,
+}
+HOLDS = {"regression": "numbers (float32)", "multilabel": "0 and 1 per label (float32)"}
 
 
 @final
@@ -27,7 +40,8 @@ class Decoding(nn.Module):
     """Turns the network's outputs into probabilities ``(rows, classes)`` or values ``(rows, outputs)``.
 
     Args:
-        form: ``softmax``, ``exp``, ``sigmoid``, ``probability``, ``score``, ``value`` or ``count``.
+        form: ``softmax``, ``exp``, ``sigmoid``, ``probability`` or ``score`` of classes; ``sigmoids`` or ``probabilities``
+            of labels, each on its own; ``value``, ``count`` (the output is the logarithm of a rate) or ``rate``.
         outputs: Number of outputs.
     """
 
@@ -40,19 +54,29 @@ class Decoding(nn.Module):
         self.register_buffer("mean", torch.zeros(outputs, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(outputs, dtype=torch.float64))
 
+    @property
+    def probabilistic(self) -> bool:
+        """Whether probabilities come out."""
+        return self.form in ("softmax", "exp", "sigmoid", "probability", "sigmoids", "probabilities")
+
+    @property
+    def rates(self) -> bool:
+        """Whether expected counts come out."""
+        return self.form in ("count", "rate")
+
     def forward(self, outputs: Tensor) -> Tensor:
         """Return probabilities, scores or values in the user's units, float64."""
         values = outputs.double()
         if self.form == "softmax":
             return values.softmax(dim=1)
-        if self.form == "exp":
+        if self.form in ("exp", "count"):
             return values.exp()
+        if self.form == "sigmoids":
+            return values.sigmoid()
         if self.form in ("sigmoid", "probability"):
             positive = values.sigmoid() if self.form == "sigmoid" else values
             return torch.cat([1.0 - positive, positive], dim=1)
-        if self.form == "count":
-            return values.exp()
-        return values if self.form == "score" else values * self.scale + self.mean
+        return values if self.form in ("score", "probabilities") else values * self.scale + self.mean
 
 
 @dataclass(frozen=True)
@@ -73,18 +97,16 @@ class Task:
     def spell_target(self, values: npt.NDArray[Any]) -> Tensor:
         """Return the target as the loss reads it, of rows or of steps.
 
-        ``(rows,)`` int64 of class numbers, ``(rows, 1)`` float32 of 0 and 1, or ``(rows, outputs)`` float32 scaled.
+        ``(rows,)`` int64 of class numbers, ``(rows, 1)`` or ``(rows, labels)`` float32 of 0 and 1, or ``(rows, outputs)``
+        float32 scaled.
         """
         if self.kind == "regression":
             scaled = (torch.from_numpy(values) - self.decoding.mean) / self.decoding.scale
             return scaled.float()
         numbers = torch.from_numpy(values)
+        if self.kind == "multilabel":
+            return numbers.float()
         return numbers if self.class_target else numbers.float().unsqueeze(1)
-
-    @property
-    def probabilities(self) -> bool:
-        """Whether the decoding gives probabilities."""
-        return self.decoding.form in ("softmax", "exp", "sigmoid", "probability")
 
 
 def make_task(
@@ -102,11 +124,12 @@ def make_task(
     """Choose loss, outputs, target spelling and decoding.
 
     Args:
-        kind: binary, multiclass or regression.
+        kind: binary, multiclass, multilabel or regression.
         loss: torch's text, or None for the usual one.
-        classes: Number of classes, 0 for regression.
+        classes: Number of classes or labels, 0 for regression.
         columns: Number of target columns of a regression.
-        train_values: The target of the train rows: class numbers ``(rows,)`` or values ``(rows, columns)``.
+        train_values: The target of the train rows: class numbers ``(rows,)``, 0 and 1 ``(rows, labels)`` or values
+            ``(rows, columns)``.
         scaling: ``standardize``, ``none`` or None (standardised, but for counts).
         own_loss: A callable ``(output, target) -> loss`` from Python instead of ``loss``.
         found_outputs: Outputs an own module gives, to choose between one and two for binary.
@@ -114,7 +137,6 @@ def make_task(
 
     Raises:
         ConfigError: The loss does not fit the target.
-        DataError: A count below zero.
     """
     name = loss_name(own_loss) if own_loss is not None else None
     text = f"{OBJECT}{name}" if own_loss is not None else loss or DEFAULT_LOSS[kind]
@@ -123,15 +145,15 @@ def make_task(
     call = parse_call(text, "training.loss") if own_loss is None else Call(name or "")
     _refuse_mismatch(kind, call)
     class_target = call.name in CLASS_LOSSES or (kind == "multiclass" and call.name not in VALUE_LOSSES)
-    outputs = columns if kind == "regression" else classes if class_target else 1
+    outputs = columns if kind == "regression" else classes if class_target or kind == "multilabel" else 1
     function = own_loss
     if own_loss is None:
-        call = _balanced(signatures.named(call, signatures.losses(), "training.loss"), train_values, classes)
+        call = _balanced(signatures.named(call, signatures.losses(), "training.loss"), train_values, classes, kind)
         function = make_loss(call, outputs)
         text = str(call)
     decoding = Decoding(_form(kind, call, class_target), outputs)
     if kind == "regression":
-        _scale(decoding, call, train_values, scaling)
+        _scale(decoding, train_values, scaling)
     return Task(kind, text, PerStep(function) if per_step else function, outputs, decoding, class_target, per_step)
 
 
@@ -142,6 +164,7 @@ FUNCTIONAL = {
     "cross_entropy": "CrossEntropyLoss",
     "nll_loss": "NLLLoss",
     "multi_margin_loss": "MultiMarginLoss",
+    "multilabel_soft_margin_loss": "MultiLabelSoftMarginLoss",
     "mse_loss": "MSELoss",
     "l1_loss": "L1Loss",
     "smooth_l1_loss": "SmoothL1Loss",
@@ -164,19 +187,24 @@ def loss_name(loss: Any) -> str:
 
 
 def implied_task(loss: str | None, own_loss: Any) -> str | None:
-    """Return the task that a loss leaves no doubt about: binary or regression; None where the target decides."""
+    """Return the task that a loss leaves no doubt about; None where the target decides.
+
+    The binary losses fit several labels too, where the target has several columns.
+    """
     name = loss_name(own_loss) if own_loss is not None else None
     if name is None and loss is not None and not loss.startswith(OBJECT):
         name = parse_call(loss, "training.loss").name
     if name in BINARY_LOSSES:
         return "binary"
+    if name in LABEL_LOSSES:
+        return "multilabel"
     return "regression" if name in VALUE_LOSSES else None
 
 
 def _refuse_mismatch(kind: str, call: Call) -> None:
-    fitting = {"binary": (*BINARY_LOSSES, *CLASS_LOSSES), "multiclass": CLASS_LOSSES, "regression": VALUE_LOSSES}[kind]
-    if call.name in (*BINARY_LOSSES, *CLASS_LOSSES, *VALUE_LOSSES) and call.name not in fitting:
-        target = "class numbers (int64)" if kind != "regression" else "numbers (float32)"
+    fitting = FITTING[kind]
+    if call.name in (*LABEL_LOSSES, *CLASS_LOSSES, *VALUE_LOSSES) and call.name not in fitting:
+        target = HOLDS.get(kind, "class numbers (int64)")
         raise ConfigError(
             f"training.loss: {call.name} came; the task is {kind}, its target holds {target}; expected "
             f"{' or '.join(fitting)}; change the loss or set data.task"
@@ -184,8 +212,12 @@ def _refuse_mismatch(kind: str, call: Call) -> None:
 
 
 def _form(kind: str, call: Call, class_target: bool) -> str:
+    if kind == "regression" and call.name == "PoissonNLLLoss":
+        return "count" if call.keywords.get("log_input", True) else "rate"
     if kind == "regression":
-        return "count" if call.name == "PoissonNLLLoss" and call.keywords.get("log_input", True) else "value"
+        return "value"
+    if kind == "multilabel":
+        return "probabilities" if call.name == "BCELoss" else "sigmoids"
     if call.name == "BCELoss":
         return "probability"
     if call.name == "NLLLoss":
@@ -195,10 +227,8 @@ def _form(kind: str, call: Call, class_target: bool) -> str:
     return "softmax" if class_target else "sigmoid"
 
 
-def _scale(decoding: Decoding, call: Call, values: npt.NDArray[Any], scaling: str | None) -> None:
-    counts = call.name == "PoissonNLLLoss"
-    if counts and (values < 0).any():
-        raise DataError(f"target: {values.min()} came; PoissonNLLLoss counts from 0; choose another loss")
+def _scale(decoding: Decoding, values: npt.NDArray[Any], scaling: str | None) -> None:
+    counts = decoding.rates
     if counts and scaling == "standardize":
         raise ConfigError("data.preparation.target_scaling: PoissonNLLLoss reads plain counts; leave target_scaling out")
     if scaling == "none" or counts:
@@ -208,17 +238,25 @@ def _scale(decoding: Decoding, call: Call, values: npt.NDArray[Any], scaling: st
     decoding.scale.copy_(torch.from_numpy(np.where(deviation > 1e-12, deviation, 1.0)))
 
 
-def _balanced(call: Call, values: npt.NDArray[Any], classes: int) -> Call:
-    """Replace ``weight="balanced"`` by rows / (classes * rows of the class), from the train rows."""
+def _balanced(call: Call, values: npt.NDArray[Any], classes: int, kind: str) -> Call:
+    """Replace ``weight="balanced"`` by rows / (classes * rows of the class), from the train rows.
+
+    ``pos_weight="balanced"`` becomes rows without / rows with the second class, or each label.
+    """
     for argument in ("weight", "pos_weight"):
         if call.keywords.get(argument) != "balanced":
             continue
-        if call.name in BINARY_LOSSES and argument == "weight":
-            raise ConfigError(f'training.loss: {call} came; one output has no class weights; write pos_weight="balanced"')
-        counts = np.maximum(np.bincount(values, minlength=classes), 1)
-        weights = (len(values) / (classes * counts)).tolist()
+        if call.name in LABEL_LOSSES and argument == "weight":
+            raise ConfigError(
+                f"training.loss: {call} came; an output that says yes or no has no class weights; write "
+                'BCEWithLogitsLoss(pos_weight="balanced")'
+            )
         if argument == "pos_weight":
-            weights = [float(counts[0] / counts[1])]
+            positive = (values if kind == "multilabel" else values[:, None]).sum(axis=0)
+            weights = (np.maximum(len(values) - positive, 1) / np.maximum(positive, 1)).tolist()
+        else:
+            counts = np.maximum(np.bincount(values, minlength=classes), 1)
+            weights = (len(values) / (classes * counts)).tolist()
         call = call.with_keyword(argument, weights)
     return call
 
@@ -247,6 +285,11 @@ def make_loss(call: Call, outputs: int) -> nn.Module:
     return made
 
 
-def decide(probabilities: npt.NDArray[np.float64], labels: Sequence[Any]) -> list[Any]:
+def decide(decoded: npt.NDArray[np.float64], labels: Sequence[Any]) -> list[Any]:
     """Return the label of the largest probability or score of each row."""
-    return [labels[place] for place in probabilities.argmax(axis=1)]
+    return [labels[place] for place in decoded.argmax(axis=1)]
+
+
+def decide_each(decoded: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return 1 for each label that is more likely than not, else 0: the rule of two classes; int64 ``(rows, labels)``."""
+    return (decoded > 0.5).astype(np.int64)

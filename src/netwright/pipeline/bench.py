@@ -31,6 +31,7 @@ from netwright.data.tables import Table
 from netwright.engine.choose import choose_device, choose_threads
 from netwright.engine.eager import try_step
 from netwright.errors import ConfigError, did_you_mean
+from netwright.evaluation.metrics import VALIDATED
 from netwright.model.task import implied_task
 from netwright.pipeline import folder as folders
 from netwright.pipeline import pictures
@@ -46,7 +47,7 @@ from netwright.training.optimizer import make_optimizer, resolve_optimizer
 LONGEST = 200  # epochs, where neither epochs nor steps are written
 PATIENCE = 20
 TRIAL_ROWS = 8  # of the step tried before anything is written
-RISING = ("accuracy",)  # figures of which more is better
+RISING = ("accuracy", "f1_")  # figures of which more is better
 
 
 @dataclass(frozen=True)
@@ -253,8 +254,7 @@ def _duration(config: RunConfig, inputs: Inputs, steps: int) -> tuple[int, Early
         return epochs, "none"
     if not len(inputs.split.valid):
         raise ConfigError("training.early_stopping: there are no valid rows to watch; set data.split.valid or leave it out")
-    known = ["train_loss", "valid_loss"]
-    known += ["valid_rmse", "valid_mae"] if inputs.target.task == "regression" else ["valid_accuracy"]
+    known = ["train_loss", "valid_loss", *(f"valid_{name}" for name in VALIDATED[inputs.target.task])]
     if stopping.monitor not in known:
         raise ConfigError(
             f"training.early_stopping.monitor: {stopping.monitor!r} came; {did_you_mean(stopping.monitor, known)}"

@@ -22,7 +22,7 @@ from netwright.data.preparation import Preparation
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.splits import Split
 from netwright.data.targets import Target
-from netwright.errors import ConfigError
+from netwright.errors import ConfigError, DataError
 from netwright.model.layers import AXES, Form, layouts_read
 from netwright.pipeline import pictures, windows
 from netwright.pipeline.fitting import fit
@@ -126,7 +126,8 @@ def _rows(data: DataConfig, raw: Raw, rows: Source, implied: str | None) -> _Div
     names = list(rows.target) if rows.target is not None else target_names(data, raw)
     target = read_target(data, raw, names, data.task)
     if data.task is None and _loss_decides(implied, target):
-        target = read_target(data, raw, names, implied)
+        several = "multilabel" if len(names) > 1 else "binary"
+        target = read_target(data, raw, names, "regression" if implied == "regression" else several)
     known = raw.about if isinstance(raw, Sequences) and raw.about is not None else raw
     if isinstance(known, Sequences):
         raise ConfigError("data: sequences without labels came; expected a label each or per step; set data.target")
@@ -142,11 +143,44 @@ def _images(data: DataConfig, images: ImageFiles, rows: Source, implied: str | N
 
 
 def read_target(data: DataConfig, raw: Raw, names: list[str], task: str | None, classes: Any = None) -> Target:
-    """Read the target of rows, or of each of their steps."""
+    """Read the target of rows, or of each of their steps.
+
+    Raises:
+        ConfigError: Several labels per step.
+    """
     if not isinstance(raw, Sequences):
         return targets.read_target(raw, names, task, data.labels, markers_of(data), classes)
     found = targets.read_target(raw.labelled, names, task, data.labels, markers_of(data), classes)
+    if raw.per_step and found.task == "multilabel":
+        raise ConfigError(
+            f"data.target: {len(found.classes)} labels per step came; expected one class or numbers per step; choose one column, "
+            'or set data.task = "regression"'
+        )
     return replace(found, sequences=raw) if raw.per_step else found
+
+
+def refuse_no_counts(data: DataConfig, raw: Raw | Mapped, target: Target) -> None:
+    """Refuse a target that holds no counts where the loss expects such.
+
+    Raises:
+        DataError: A value is below zero or no whole number; row and column are named.
+    """
+    bad = (target.values < 0) | (target.values != np.round(target.values))
+    if not bad.any():
+        return
+    row, column = (int(place) for place in np.argwhere(bad)[0])
+    value = f"target {target.names[min(column, len(target.names) - 1)]!r}: {target.values[row, column]:g} is no count"
+    if isinstance(raw, Sequences) and (target.per_step or data.window is not None):
+        step = row if target.per_step else int(raw.starts[row] + raw.lengths[row]) - 1 + (data.horizon or 1)
+        where = raw.steps.place(step)
+    elif isinstance(raw, Mapped):
+        where = f"row {row + 1}"
+    else:
+        where = raw.place(row)
+    raise DataError(
+        f"{where}: {value} ({int(bad.sum())} such values); PoissonNLLLoss expects whole numbers from 0; mend the cell or choose "
+        "another loss"
+    )
 
 
 def _with_axes(config: RunConfig, raw: Raw) -> tuple[Raw, list[str]]:
@@ -171,15 +205,22 @@ def _with_axes(config: RunConfig, raw: Raw) -> tuple[Raw, list[str]]:
 
 
 def _loss_decides(implied: str | None, target: Target) -> bool:
-    """Tell whether the loss asks for another task that the target allows: numbers, or two of them as classes."""
+    """Tell whether the loss asks for another task that the target allows: numbers, or two of them as classes or labels."""
+    if implied == "regression" and target.task == "multilabel":
+        return len(target.names) > 1
     if implied == "regression":
-        return bool(target.classes) and not any(isinstance(label, str | bool) for label in target.classes)
-    return implied == "binary" and target.task == "regression" and len(np.unique(target.values)) == 2
+        return bool(target.classes) and all(type(label) in (int, float) for label in target.classes)
+    return implied in ("binary", "multilabel") and target.task == "regression" and len(np.unique(target.values)) == 2
 
 
 def _task_notes(told: str | None, target: Target) -> list[str]:
     """Tell how a target was read where it could be read otherwise."""
     values = target.values
+    if told is None and target.task == "regression" and values.shape[1] > 1 and np.isin(values, (0.0, 1.0)).all():
+        return [
+            f"the {values.shape[1]} target columns hold fractions that are all 0 or 1 and are read as quantities; for labels set "
+            'data.task = "multilabel"'
+        ]
     if told is None and target.task == "regression" and values.shape[1] == 1:
         distinct = np.unique(values)
         if len(distinct) <= MOST_LIKELY_CLASSES and (distinct == np.round(distinct)).all():
@@ -200,7 +241,7 @@ def target_names(data: DataConfig, raw: Raw) -> list[str]:
     if isinstance(raw, Sequences):
         return target_names(data, raw.labelled)
     if isinstance(raw, Arrays):
-        count = 1 if raw.target is None or raw.target.ndim == 1 else raw.target.shape[1]
+        count = 1 if raw.target is None or raw.target.ndim == 1 or raw.labels else raw.target.shape[1]
         return (
             list(names)
             if names and len(names) == count

@@ -30,11 +30,16 @@ from netwright.model.padding import unmaskable
 from netwright.model.summary import Summary, complete_lazy, output_shape, summarize, takes_lengths
 from netwright.model.task import Task, make_loss, make_task
 from netwright.pipeline import folder as folders
-from netwright.pipeline.inputs import Inputs
+from netwright.pipeline.inputs import Inputs, refuse_no_counts
 from netwright.pipeline.reading import reading_of
 
 OwnModule = nn.Module | tuple[type[nn.Module], Mapping[str, Any]]
-NEED = {"binary": "a yes-no target", "multiclass": "a target of {} classes", "regression": "{} target column(s)"}
+NEED = {
+    "binary": "a yes-no target",
+    "multiclass": "a target of {} classes",
+    "multilabel": "a target of {} labels",
+    "regression": "{} target column(s)",
+}
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ def _steps(inputs: Inputs, sample: Batch) -> int | None:
 def _task(config: RunConfig, inputs: Inputs, loss: Any, found_outputs: int | None) -> Task:
     target, settings = inputs.target, config.data.preparation
     scaling = settings.target_scaling if isinstance(settings, PreparationConfig) else "none"
-    return make_task(
+    task = make_task(
         target.task,
         config.training.loss,
         classes=len(target.classes),
@@ -152,6 +157,9 @@ def _task(config: RunConfig, inputs: Inputs, loss: Any, found_outputs: int | Non
         found_outputs=found_outputs,
         per_step=target.per_step,
     )
+    if task.decoding.rates:
+        refuse_no_counts(config.data, inputs.raw, target)
+    return task
 
 
 def _need(inputs: Inputs, task: Task) -> str:

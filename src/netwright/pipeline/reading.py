@@ -64,9 +64,9 @@ def reading_of(data: DataConfig) -> Reading:
 
 
 def markers_of(data: DataConfig) -> Markers:
-    """Return the missing markers and the decimal mark."""
+    """Return the missing markers, the decimal mark and what stands between labels."""
     missing = cells.MISSING_VALUES if data.missing_values is None else tuple(data.missing_values)
-    return Markers(missing, data.decimal)
+    return Markers(missing, data.decimal, data.label_separator)
 
 
 def names_of(value: str | list[str] | None) -> tuple[str, ...] | None:

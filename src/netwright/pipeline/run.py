@@ -18,7 +18,7 @@ from netwright import files
 from netwright.config.calls import OBJECT
 from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
-from netwright.data import sources, targets, texts
+from netwright.data import labels, sources, targets, texts
 from netwright.data.arrays import Arrays
 from netwright.data.blocks import Blocks
 from netwright.data.mapped import Mapped
@@ -26,17 +26,18 @@ from netwright.data.sequences import Raw, Sequences, from_dense, step_numbers
 from netwright.data.tables import Table
 from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError, DivergedError
-from netwright.evaluation import intervals, metrics
-from netwright.evaluation.prediction import file_column, prediction_columns, table_bytes, true_columns
+from netwright.evaluation import metrics
+from netwright.evaluation.prediction import file_column, label_lists, prediction_columns, table_bytes, true_columns
 from netwright.evaluation.scoring import score
+from netwright.evaluation.testing import all_figures
 from netwright.exporting.bundle import BEST, LAST, Program, load_preparation, load_weights
 from netwright.model.losses import PerStep
-from netwright.model.task import Task
+from netwright.model.task import Task, decide, decide_each
 from netwright.pipeline import folder as folders
 from netwright.pipeline import pictures, windows
 from netwright.pipeline.bench import executing
 from netwright.pipeline.fitting import unseen
-from netwright.pipeline.inputs import Inputs, load, read_target
+from netwright.pipeline.inputs import Inputs, load, read_target, refuse_no_counts
 from netwright.pipeline.network import make_loss_again, masked, network_again
 from netwright.pipeline.reading import as_rows, blocks_wanted, digest_of, read_rows, reading_of
 from netwright.reporting.report import render_report
@@ -79,7 +80,10 @@ class Run:
         return f"Run({str(self.folder)!r}, {self.record['task']['kind']}, {self.record['status']})"
 
     def predict(self, rows: Any) -> npt.NDArray[Any]:
-        """Predict raw rows: labels ``(rows,)``, or values ``(rows,)`` or ``(rows, outputs)`` in the user's units.
+        """Predict raw rows: classes ``(rows,)``, or values ``(rows,)`` or ``(rows, outputs)`` in the user's units.
+
+        Several labels a row come as they were learned: 0 and 1, int64 ``(rows, labels)`` in the order of
+        ``program.outcome.classes``, or a list of labels for each row, object ``(rows,)``.
 
         Args:
             rows: A data frame, an array ``(rows, ...)``, a dictionary of arrays, the path of a file, of an image or of a
@@ -87,12 +91,15 @@ class Run:
         """
         decoded = self.predict_decoded(rows)
         outcome = self.program.outcome
+        if outcome.task == "multilabel":
+            guess = decide_each(decoded)
+            return guess if len(outcome.names) > 1 else np.fromiter(label_lists(guess, outcome.classes), object, len(guess))
         if outcome.classes:
-            return np.asarray([outcome.classes[place] for place in decoded.argmax(axis=1)])
+            return np.asarray(decide(decoded, outcome.classes))
         return decoded[:, 0] if decoded.shape[1] == 1 else decoded
 
     def predict_proba(self, rows: Any) -> npt.NDArray[np.float64]:
-        """Return probabilities ``(rows, classes)`` in the order of ``program.outcome.classes``.
+        """Return probabilities ``(rows, classes)``, or of each label, in the order of ``program.outcome.classes``.
 
         Raises:
             ConfigError: The network predicts numbers, or its loss gives no probabilities.
@@ -142,7 +149,8 @@ class Run:
     def prediction_table(self, rows: Any) -> dict[str, Any]:
         """Return the columns of a prediction file for raw rows, in their order; images and rows of steps are named first."""
         outcome, raw = self.program.outcome, self.read_rows(rows)
-        found = prediction_columns(self.predict_decoded(raw), outcome.names, outcome.classes, outcome.probabilities)
+        decoded = self.predict_decoded(raw)
+        found = prediction_columns(outcome.task, decoded, outcome.names, outcome.classes, outcome.probabilities)
         named = self.row_columns(raw, np.arange(raw.rows)) if isinstance(raw, Sequences) else file_column(raw)
         return {**named, **found}
 
@@ -163,7 +171,7 @@ class Run:
             unknown.update(encoder.unknown(table))
             parts.append(self.predict_decoded(table))
         decoded = np.concatenate(parts) if parts else self.predict_decoded(blocks.head())
-        columns = prediction_columns(decoded, outcome.names, outcome.classes, outcome.probabilities)
+        columns = prediction_columns(outcome.task, decoded, outcome.names, outcome.classes, outcome.probabilities)
         return columns, self._remarks(unknown, blocks.names), len(decoded)
 
     def _blocks_of(self, path: str) -> Blocks | None:
@@ -234,12 +242,17 @@ class Run:
             )
         found, decoded = self._figures(inputs.raw, inputs.target, rows)
         found["looks"] = folders.look(self.folder, inputs.digest, files.digest_bytes(rows.astype("<i8").tobytes()))
-        columns = {**self.row_columns(inputs.raw, rows), **true_columns(inputs.target, rows)}
-        columns |= prediction_columns(decoded, outcome.names, outcome.classes, outcome.probabilities)
+        true = inputs.target.of(rows)
+        columns = {**self.row_columns(inputs.raw, rows), **true_columns(outcome.task, true, outcome.names, outcome.classes)}
+        columns |= prediction_columns(outcome.task, decoded, outcome.names, outcome.classes, outcome.probabilities)
         if inputs.last is not None:
-            found["baselines"] = {"persistence": metrics.value_figures(inputs.target.of(rows), inputs.last[rows])}
+            found["baselines"] = {"persistence": metrics.value_figures(true, inputs.last[rows])}
+        if outcome.decoding.rates:
+            mean = np.broadcast_to(inputs.target.of(inputs.split.train).mean(axis=0), true.shape)
+            found.setdefault("baselines", {})["mean"] = metrics.value_figures(true, mean, rates=True)
         files.write_json(self.folder / folders.TEST, found)
-        files.write_bytes(self.folder / "predictions.csv", table_bytes(columns, ".csv"))
+        content = table_bytes(columns, ".csv", self.config.data.label_separator)
+        files.write_bytes(self.folder / "predictions.csv", content)
         self.report()
         return found
 
@@ -261,7 +274,10 @@ class Run:
             made = windows.labelled(settings, raw, outcome.names, outcome.task, outcome.classes, vocabulary)
             return made.raw, made.target, digest
         raw = self._of_steps(raw)
-        return raw, read_target(settings, raw, list(outcome.names), outcome.task, outcome.classes or None), digest
+        target = read_target(settings, raw, list(outcome.names), outcome.task, outcome.classes or None)
+        if outcome.decoding.rates:
+            refuse_no_counts(settings, raw, target)
+        return raw, target, digest
 
     def _own_inputs(self) -> Inputs:
         """Read the run's own data again, and refuse other data than those it was trained on."""
@@ -302,18 +318,10 @@ class Run:
                 "train with a lower learning rate"
             )
         true = target.of(rows)
+        shown = [labels.shown(label) for label in target.classes]
         lengths = raw.lengths[rows] if self.program.per_step and isinstance(raw, Sequences) else None
-        found: dict[str, Any] = {"n": len(true), "looks": 0, "weights": self.weights_name(), "metrics": {}}
-        if target.task == "regression":
-            figures, bounds = metrics.value_figures(true, decoded), intervals.value_intervals(true, decoded, lengths)
-        else:
-            figures = metrics.class_figures(true, decoded, self.program.outcome.probabilities)
-            bounds = intervals.class_intervals(true, decoded, list(figures), lengths)
-            found["confusion"] = {"classes": list(target.classes), "matrix": metrics.confusion(true, decoded)}
-        for name, value in {"loss": scores.loss, **figures}.items():
-            between = dict(zip(("low", "high"), bounds[name], strict=True)) if name in bounds else {}
-            found["metrics"][name] = {"value": value, **between}
-        return found, decoded
+        found = all_figures(target.task, true, decoded, scores.loss, shown, self.program.outcome.decoding, lengths)
+        return {"n": len(true), "looks": 0, "weights": self.weights_name(), **found}, decoded
 
     def task(self) -> Task:
         """Return the task with its loss."""

@@ -19,7 +19,7 @@ from netwright.data.batches import Examples, Rows
 from netwright.engine.choose import choose_engine
 from netwright.errors import DivergedError, first_line
 from netwright.evaluation import metrics
-from netwright.evaluation.metrics import epoch_figures
+from netwright.evaluation.metrics import VALIDATED, epoch_figures
 from netwright.evaluation.scoring import score
 from netwright.exporting.bundle import BEST, LAST, Outcome, Program, save_preparation, save_weights
 from netwright.pipeline import folder as folders
@@ -113,9 +113,8 @@ def _train(
     engine, _ = choose_engine(config.training.engine, model, loss_function, optimizer)
     examples = bench.examples.to(device)
     validate = _validation(bench, examples) if len(inputs.split.valid) else None
-    figures = ("rmse", "mae") if task.kind == "regression" else ("accuracy",)
     with ExitStack() as stack:
-        journal = Journal(folder, ["loss", *figures] if validate else [])
+        journal = Journal(folder, ["loss", *VALIDATED[task.kind]] if validate else [])
         stack.callback(journal.close)
         try:
             plan = replace(plan_of(config, inputs), augmentation=bench.augmentation)

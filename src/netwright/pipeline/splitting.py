@@ -173,6 +173,13 @@ def _strata(
         if wanted:
             raise ConfigError("data.split.stratify: true came; the target holds numbers, not classes; leave it out")
         return None
+    if target.task == "multilabel":
+        if wanted:
+            raise ConfigError(
+                "data.split.stratify: true came; a row has several labels, so no class divides the rows; leave it out (the split "
+                "is random), or give row numbers of your own in data.split.file"
+            )
+        return None
     if wanted is False or not free or target.per_step:
         return None
     values = target.values[pool]
@@ -220,6 +227,8 @@ def _class_notes(raw: Table | Arrays, target: Target, split: Split, files: bool)
     """Tell of classes missing in train: an error for files of one's own, else a remark."""
     if target.task == "regression":
         return []
+    if target.task == "multilabel":
+        return _label_notes(raw, target, split, files)
     present = set(np.unique(target.of(split.train)).tolist())
     missing = [label for place, label in enumerate(target.classes) if place not in present]
     if missing and files:
@@ -229,3 +238,28 @@ def _class_notes(raw: Table | Arrays, target: Target, split: Split, files: bool)
             "rows; expected every class in train; mend the files or rename it in data.labels"
         )
     return [f"class {label!r} has no train row; the network cannot learn it" for label in missing]
+
+
+def _label_notes(raw: Table | Arrays, target: Target, split: Split, files: bool) -> list[str]:
+    """Tell of labels that no train row has, an error for files of one's own, or that every one has."""
+    train = target.values[split.train]
+    often = train.sum(axis=0)
+    missing = np.flatnonzero(often == 0)
+    asked = missing[target.values[:, missing].any(axis=0)]
+    if len(asked) and files:
+        row = int(np.flatnonzero(target.values[:, asked[0]])[0])
+        raise DataError(
+            f"{raw.place(row)}: target {target.names[0]!r}: label {target.classes[asked[0]]!r} of the valid or test rows is not "
+            "among the train rows; expected every label in train; mend the files or rename it in data.labels"
+        )
+    notes = [f"label {target.classes[place]!r} has no train row; the network cannot learn it" for place in missing]
+    always = np.flatnonzero(often == len(train))
+    notes += [
+        f"every train row has label {target.classes[place]!r}; the network cannot learn where it is not" for place in always
+    ]
+    if len(train) and len(target.classes) > 1 and (train.sum(axis=1) == 1).all():
+        notes.append(
+            f"every train row has exactly one of the labels {', '.join(map(str, target.classes[:6]))}; if they exclude one "
+            "another, give one column of classes instead"
+        )
+    return notes

@@ -10,11 +10,16 @@ from typing import Any
 import torch
 
 from netwright.config.schema import DataConfig, EarlyStoppingConfig, RunConfig
+from netwright.data import labels
 from netwright.data.columns import Column
 from netwright.data.sequences import Sequences
+from netwright.data.targets import Target
+from netwright.model.task import Task
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, monitored, plan_of
 from netwright.training.loop import Progress
+
+MOST_NAMES = 12  # of target columns in one line
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def first_record(bench: Bench) -> dict[str, Any]:
         "task": {
             "kind": network.task.kind,
             "target": list(inputs.target.names),
-            "classes": list(inputs.target.classes),
+            "classes": [labels.shown(label) for label in inputs.target.classes],
             "loss": network.task.loss,
         },
         "model": network.summary.to_json(),
@@ -110,8 +115,7 @@ def describe(bench: Bench) -> list[Told]:
     if isinstance(inputs.raw, Sequences):
         lines.append(Told(f"  {_steps_line(inputs.raw, config.data)}"))
     lines.append(Told(f"split: {len(split.train)} train, {len(split.valid)} valid, {len(split.test)} test ({split.how})"))
-    classes = f", {len(inputs.target.classes)} classes" if inputs.target.classes else ""
-    lines.append(Told(f"task: {network.task.kind}{classes}; target {', '.join(inputs.target.names)}; {network.task.loss}"))
+    lines.append(Told(_task_line(inputs.target, network.task)))
     lines.append(
         Told(f"network: {network.summary.parameters:,} parameters, {network.summary.multiply_adds:,} multiply-adds a row")
     )
@@ -127,6 +131,18 @@ def describe(bench: Bench) -> list[Told]:
     if training.epochs == 0:
         lines.append(Told("0 epochs: the network stays as it was made", "note"))
     return lines + [Told(note, "note") for note in (*inputs.notes, *network.notes)]
+
+
+def _task_line(target: Target, task: Task) -> str:
+    """Return what is learned from what, in words."""
+    told = f", {len(target.classes)} classes" if target.classes else ""
+    if target.task == "multilabel":
+        told = f", {len(target.classes)} label(s) ({'a set a row' if len(target.names) == 1 else 'columns of 0 and 1'})"
+    if task.decoding.rates:
+        told = " (counts; predictions are expected counts)"
+    names = ", ".join(target.names[:MOST_NAMES])
+    names += f", ... ({len(target.names)} in all)" if len(target.names) > MOST_NAMES else ""
+    return f"task: {target.task}{told}; target {names}; {task.loss}"
 
 
 def _steps_line(raw: Sequences, data: DataConfig) -> str:

@@ -12,10 +12,11 @@ import pyarrow as pa
 from netwright.config.schema import DataConfig
 from netwright.data import cells, sequences, targets
 from netwright.data.arrays import Arrays
+from netwright.data.labels import Label
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.splits import Split
 from netwright.data.tables import Table
-from netwright.data.targets import Label, Target
+from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError
 from netwright.pipeline.reading import markers_of
 from netwright.pipeline.splitting import make_split

@@ -1,4 +1,5 @@
-"""What a figure is worth: accuracy beside always guessing the most frequent class, a forecast beside the last value.
+"""What a figure is worth: accuracy beside always guessing the most frequent class, a forecast beside the last value,
+labels beside their most frequent set, counts beside their mean.
 
 Every sentence is about the test rows; without a confusion matrix or a baseline nothing is said.
 """
@@ -12,6 +13,7 @@ from netwright.reporting.contents import entries, section
 from netwright.reporting.wording import as_number, figure_text, shortened
 
 FEWEST_OF_A_CLASS = 5
+RARE = 0.05  # of two classes the second is rare below this share
 _MOST_NAMED = 6
 
 
@@ -86,6 +88,7 @@ def guessing_warnings(test: Mapping[str, object] | None) -> list[str]:
             f"The accuracy of {figure_text(value)} is not clearly above that of always guessing {name} "
             f"({figure_text(share)}): the difference may be chance."
         )
+    found += _rare_class(counts)
     rare = [
         (shortened(label, 40), sum(row))
         for label, row in zip(counts.classes, counts.matrix, strict=True)
@@ -114,12 +117,62 @@ def persistence_sentence(test: Mapping[str, object] | None) -> str:
     value, high = as_number(found.get("value")), as_number(found.get("high"))
     if base is None or value is None:
         return ""
-    known = f"Repeating the last value (persistence) gives RMSE {figure_text(base)}"
+    return _compared(f"Repeating the last value (persistence) gives RMSE {figure_text(base)}", base, value, high)
+
+
+def _compared(known: str, base: float, value: float, high: float | None) -> str:
+    """Say whether a figure of which less is better beats one that needs no network."""
     if value >= base:
         return f"{known}; the network's {figure_text(value)} does not beat it."
     if high is not None and high >= base:
         return f"{known}; the network's {figure_text(value)} is lower, but its interval reaches {figure_text(high)}: no sure gain."
     return f"{known}; the network's {figure_text(value)} beats it."
+
+
+def baseline_sentence(test: Mapping[str, object] | None) -> str:
+    """Say what is reached without a network: by the last value, the most frequent set of labels, or the mean count.
+
+    Args:
+        test: ``test.json``, or None.
+
+    Returns:
+        One sentence; empty where no such figure was taken.
+    """
+    return persistence_sentence(test) or _labels_sentence(test) or _mean_sentence(test)
+
+
+def _labels_sentence(test: Mapping[str, object] | None) -> str:
+    base = section(section(test, "baselines"), "most_frequent")
+    if as_number(base.get("f1_micro")) is None:
+        return ""
+    names = [shortened(str(label), 40) for label in entries(base, "labels")]
+    told = ", ".join(f"‘{name}’" for name in names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+    figures = ", ".join(
+        f"{name} {figure_text(base.get(name))}" for name in ("f1_micro", "f1_macro", "subset_accuracy", "hamming_loss")
+    )
+    return f"Always guessing the most frequent set of labels ({told or 'none'}) would reach {figures}."
+
+
+def _mean_sentence(test: Mapping[str, object] | None) -> str:
+    name = "mean_poisson_deviance"
+    base = as_number(section(section(test, "baselines"), "mean").get(name))
+    found = section(section(test, "metrics"), name)
+    value, high = as_number(found.get("value")), as_number(found.get("high"))
+    if base is None or value is None:
+        return ""
+    return _compared(f"Always predicting the mean of the train rows gives {name} {figure_text(base)}", base, value, high)
+
+
+def _rare_class(counts: ConfusionCounts) -> list[str]:
+    """Say which figures to read where the second of two classes is rare."""
+    sums = [sum(row) for row in counts.matrix]
+    if len(sums) != 2 or not 0 < sums[1] < RARE * sum(sums):
+        return []
+    share = figure_text(sums[1] / sum(sums))
+    return [
+        f"Only {share} of the test rows are ‘{shortened(counts.classes[1], 40)}’: read average_precision (by chance {share}) and "
+        "roc_auc (by chance 0.5) rather than accuracy."
+    ]
 
 
 def _best_guess(counts: ConfusionCounts | None) -> tuple[str, float] | None:

@@ -16,10 +16,10 @@ from markupsafe import Markup, escape
 from netwright.reporting import wording
 from netwright.reporting.chance import (
     ConfusionCounts,
+    baseline_sentence,
     confusion_counts,
     guessing_sentence,
     guessing_warnings,
-    persistence_sentence,
 )
 from netwright.reporting.contents import (
     RunContents,
@@ -50,6 +50,8 @@ _MOST_POINTS = 5000
 _MOST_TARGETS = 4
 _MOST_CLASSES = 100
 _MOST_COLUMNS = 500
+_MOST_LABELS = 50
+_BY_FORMULA = ("accuracy", "subset_accuracy")
 _MOST_SETTINGS = 100_000  # characters; a resolved config may list every row number
 
 
@@ -198,12 +200,14 @@ def _test(contents: RunContents) -> dict[str, object] | None:
         "rows": rows,
         "intervals": any(between for _, _, between, _ in rows),
         "unmeasured": any(missing for _, _, _, missing in rows),
-        "by_formula": any(name == "accuracy" and between for name, _, between, _ in rows),
-        "by_resampling": any(name != "accuracy" and between for name, _, between, _ in rows),
+        "by_formula": next((name for name, _, between, _ in rows if name in _BY_FORMULA and between), ""),
+        "by_resampling": any(name not in _BY_FORMULA and between for name, _, between, _ in rows),
+        "notes": [str(note) for note in entries(test, "notes")],
+        "labels": _labels(test),
         "n": test.get("n"),
         "looks": test.get("looks"),
         "weights": str(test.get("weights") or wording.NOT_RECORDED),
-        "guessing": guessing_sentence(test) or persistence_sentence(test),
+        "guessing": guessing_sentence(test) or baseline_sentence(test),
         "warnings": guessing_warnings(test),
         "confusion": _confusion(confusion_counts(test)),
     }
@@ -231,6 +235,19 @@ def _confusion(counts: ConfusionCounts | None) -> dict[str, object] | None:
         "without_text": size > LARGEST_WITH_CELL_TEXT,
         "confusions": confusions,
     }
+
+
+def _labels(test: Mapping[str, object]) -> dict[str, object] | None:
+    """Return the table of labels, the most frequent first; None where there is none."""
+    found = sorted(objects(test, "labels"), key=lambda entry: -(wording.as_number(entry.get("support")) or 0.0))
+    rows = wording.as_number(test.get("n"))
+    table = []
+    for entry in found[:_MOST_LABELS]:
+        support = wording.as_number(entry.get("support"))
+        share = f"{support / rows:.1%}" if support is not None and rows else ""
+        figures = [wording.figure_text(entry.get(name)) for name in ("precision", "recall", "f1")]
+        table.append((str(entry.get("label")), *figures, wording.count_text(support), share))
+    return {"table": table, "left_out": len(found) - len(table)} if table else None
 
 
 def _regression(contents: RunContents) -> dict[str, object] | None:

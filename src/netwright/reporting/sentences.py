@@ -22,6 +22,9 @@ _STATUS = {
 }
 
 
+PRINCIPAL = ("accuracy", "f1_micro", "mean_poisson_deviance", "rmse", "mae", "r2", "loss")  # the first there is, is told
+
+
 def principal_metric(contents: RunContents) -> str | None:
     """Return the name of the test metric that a reader asks for first.
 
@@ -32,7 +35,7 @@ def principal_metric(contents: RunContents) -> str | None:
         ``accuracy``, ``rmse`` or another name under the test metrics; None without a test.
     """
     metrics = section(contents.test, "metrics")
-    named = [name for name in ("accuracy", "rmse", "mae", "r2", "loss") if name in metrics]
+    named = [name for name in PRINCIPAL if name in metrics]
     return named[0] if named else next(iter(metrics), None)
 
 
@@ -86,8 +89,9 @@ def _task_text(contents: RunContents) -> str:
     kind = str(task.get("kind") or "a task that is not recorded")
     classes = entries(task, "classes")
     if classes:
+        words = ("label", "labels") if kind == "multilabel" else ("class", "classes")
         kind = f"{kind} classification" if kind in ("binary", "multiclass", "multilabel") else kind
-        kind += f" into {plural(len(classes), 'class', 'classes')}"
+        kind += f" into {plural(len(classes), *words)}"
     targets = [str(name) for name in entries(task, "target")]
     if targets and targets != ["target"]:
         kind += " of " + (", ".join(targets) if len(targets) <= 4 else f"{len(targets)} targets")

@@ -1,0 +1,168 @@
+"""Figures of several labels a row: scikit-learn's by scikit-learn's names, their intervals, a table per label. Floor 6."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netwright.evaluation.intervals import FEWEST_OF_A_CLASS, FEWEST_ROWS, NORMAL_QUANTILE, Bounds, wilson
+from netwright.model.task import decide_each
+
+Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+
+
+def epoch_figures(true: Numbers, decoded: Floats) -> dict[str, float]:
+    """Return the figures of every epoch's validation: F1 over all labels, the mean F1 of the labels, subset accuracy.
+
+    Args:
+        true: 0 and 1, ``(rows, labels)``.
+        decoded: The probability of each label, ``(rows, labels)``.
+    """
+    guess = decide_each(decoded)
+    hits, mentioned = (true * guess).sum(axis=0), (true + guess).sum(axis=0)
+    return {
+        "f1_micro": float(_f1(hits.sum(), mentioned.sum())),
+        "f1_macro": float(_f1(hits, mentioned).mean()),
+        "subset_accuracy": float((guess == true).all(axis=1).mean()),
+    }
+
+
+def _f1(hits: Any, mentioned: Any) -> Any:
+    """Return 2 hits / mentions; 0 where nothing is mentioned, as scikit-learn with ``zero_division=0``."""
+    return np.where(mentioned > 0, 2.0 * hits / np.maximum(mentioned, 1), 0.0)
+
+
+def label_figures(true: Numbers, decoded: Floats) -> dict[str, float]:
+    """Return F1 (micro and macro), Hamming loss, subset accuracy, and the means over the labels of ROC-AUC and average precision.
+
+    ``subset_accuracy`` is what scikit-learn's ``accuracy_score`` gives for labels: the share of rows with all labels right.
+    ROC-AUC and average precision leave out labels that all rows or none have; without any other they are not given.
+
+    Args:
+        true: 0 and 1, ``(rows, labels)``.
+        decoded: The probability of each label, ``(rows, labels)``.
+    """
+    from sklearn import metrics
+
+    figures = epoch_figures(true, decoded)
+    figures["hamming_loss"] = float((decide_each(decoded) != true).mean())
+    both = np.flatnonzero(_varied(true))
+    if len(both):
+        areas = [metrics.roc_auc_score(true[:, label], decoded[:, label]) for label in both]
+        precisions = [metrics.average_precision_score(true[:, label], decoded[:, label]) for label in both]
+        figures |= {"roc_auc": float(np.mean(areas)), "average_precision": float(np.mean(precisions))}
+    return figures
+
+
+def _varied(true: Numbers) -> npt.NDArray[np.bool_]:
+    """Return which labels some rows have and some have not."""
+    return np.asarray((true.min(axis=0) == 0) & (true.max(axis=0) == 1))
+
+
+def left_out(true: Numbers, labels: Sequence[Any]) -> list[str]:
+    """Return a remark about the labels that ROC-AUC and average precision leave out, if there are any."""
+    alike = [str(label) for label, varied in zip(labels, _varied(true), strict=True) if not varied]
+    if not alike:
+        return []
+    shown = ", ".join(alike[:6]) + (f" and {len(alike) - 6} more" if len(alike) > 6 else "")
+    return [
+        f"roc_auc and average_precision are the means over {len(labels) - len(alike)} of {len(labels)} labels: "
+        f"all rows or none have {shown}"
+    ]
+
+
+def label_table(true: Numbers, decoded: Floats, labels: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return precision, recall, F1 and support (the rows that have it) of each label."""
+    guess = decide_each(decoded)
+    hits, actual, predicted = (true * guess).sum(axis=0), true.sum(axis=0), guess.sum(axis=0)
+    return [
+        {
+            "label": label,
+            "precision": float(hits[place] / max(predicted[place], 1)),
+            "recall": float(hits[place] / max(actual[place], 1)),
+            "f1": float(_f1(hits[place], actual[place] + predicted[place])),
+            "support": int(actual[place]),
+        }
+        for place, label in enumerate(labels)
+    ]
+
+
+def most_frequent(true: Numbers, labels: Sequence[Any]) -> dict[str, Any]:
+    """Return what always guessing the most frequent set of labels of these rows would reach, and the set."""
+    packed = np.packbits(true.astype(np.uint8), axis=1)
+    _, first, counts = np.unique(packed, axis=0, return_index=True, return_counts=True)
+    best = true[first[counts.argmax()]]
+    guessed = np.broadcast_to(best, true.shape).astype(np.float64)
+    figures = epoch_figures(true, guessed) | {"hamming_loss": float((best != true).mean())}
+    return {"labels": [label for label, there in zip(labels, best, strict=True) if there], **figures}
+
+
+def label_intervals(true: Numbers, decoded: Floats, names: Sequence[str]) -> Bounds:
+    """Return (low, high) of the figures of `label_figures`; nothing below ten rows.
+
+    Subset accuracy by Wilson's formula; the others by the infinitesimal jackknife (Jaeckel 1972; Efron, The Jackknife, the
+    Bootstrap and Other Resampling Plans, 1982, chapter 6): the derivative of a figure by the weight of each row gives its
+    standard deviation over resamples of rows, exact about how labels hang together and without resampling. Means over
+    labels get an interval where each label in them has at least five rows with and without it.
+
+    Args:
+        true: 0 and 1, ``(rows, labels)``.
+        decoded: The probability of each label, ``(rows, labels)``.
+        names: The figures wanted.
+    """
+    rows = len(true)
+    if rows < FEWEST_ROWS:
+        return {}
+    guess, both = decide_each(decoded), np.flatnonzero(_varied(true))
+    found = {"subset_accuracy": wilson(int((guess == true).all(axis=1).sum()), rows)}
+    hits, mentioned = true * guess, true + guess
+    wrong = (guess != true).mean(axis=1)
+    moves = {"hamming_loss": (wrong.mean(), (wrong - wrong.mean()) / rows)}
+    if mentioned.sum() > 0:
+        share = 2 * hits.sum() / mentioned.sum()
+        moves["f1_micro"] = (share, (2 * hits.sum(axis=1) - share * mentioned.sum(axis=1)) / mentioned.sum())
+    counts = np.minimum(true.sum(axis=0), rows - true.sum(axis=0))
+    if counts.min() >= FEWEST_OF_A_CLASS:
+        each = _f1(hits.sum(axis=0), mentioned.sum(axis=0))
+        moves["f1_macro"] = (each.mean(), ((2 * hits - each * mentioned) / mentioned.sum(axis=0)).mean(axis=1))
+    if len(both) and counts[both].min() >= FEWEST_OF_A_CLASS:
+        for name, moved in (("roc_auc", _area_moves), ("average_precision", _precision_moves)):
+            parts = [moved(true[:, label], decoded[:, label]) for label in both]
+            moves[name] = (np.mean([part[0] for part in parts]), np.mean([part[1] for part in parts], axis=0))
+    for name, (value, derivative) in moves.items():
+        half = NORMAL_QUANTILE * float(np.sqrt((derivative**2).sum()))
+        if name in names and half > 0:
+            found[name] = (max(0.0, float(value) - half), min(1.0, float(value) + half))
+    return found
+
+
+def _ranked(true: Numbers, scores: Floats) -> tuple[Numbers, Numbers, Numbers]:
+    """Return the place of each row's score among the different ones, highest first, and the hits and rows at each place."""
+    distinct, place = np.unique(-scores, return_inverse=True)
+    size = len(distinct)
+    return place, np.bincount(place, weights=true, minlength=size).astype(np.int64), np.bincount(place, minlength=size)
+
+
+def _area_moves(true: Numbers, scores: Floats) -> tuple[float, Floats]:
+    """Return the area under the ROC curve and its derivative by the weight of each row; equal scores count half."""
+    place, hit, all_rows = _ranked(true, scores)
+    miss = all_rows - hit
+    hits, misses = int(hit.sum()), int(miss.sum())
+    beaten = misses - np.cumsum(miss) + miss / 2  # misses that a hit at this place stands above
+    above = np.cumsum(hit) - hit / 2
+    area = float((hit * beaten).sum() / (hits * misses))
+    return area, np.where(true == 1, (beaten[place] / misses - area) / hits, (above[place] / hits - area) / misses)
+
+
+def _precision_moves(true: Numbers, scores: Floats) -> tuple[float, Floats]:
+    """Return the average precision and its derivative by the weight of each row."""
+    place, hit, all_rows = _ranked(true, scores)
+    hits, so_far, seen = int(hit.sum()), np.cumsum(hit), np.cumsum(all_rows)
+    value = float((hit * so_far / seen).sum() / hits)
+    gained = np.cumsum((hit / seen)[::-1])[::-1]  # a further hit raises the precision at its place and at all below
+    lost = np.cumsum((hit * so_far / seen**2)[::-1])[::-1]
+    return value, (true * ((so_far / seen)[place] + gained[place] - value) - lost[place]) / hits
