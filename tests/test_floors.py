@@ -21,6 +21,7 @@ FLOORS = {
     "engine": 5,
     "evaluation": 6,
     "training": 7,
+    "checks": 8,
     "exporting": 8,
     "reporting": 8,
     "pipeline": 9,

@@ -19,6 +19,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[model]": schema.ModelConfig,
     "[training]": schema.TrainingConfig,
     "[training.early_stopping]": schema.EarlyStoppingConfig,
+    "[checks]": schema.ChecksConfig,
 }
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from netwright.pipeline.verbs import load as load
     from netwright.pipeline.verbs import runs as runs
     from netwright.pipeline.verbs import show as show
+    from netwright.pipeline.verbs import split as split
     from netwright.pipeline.verbs import train as train
 
 _WHERE = {
@@ -24,9 +25,10 @@ _WHERE = {
     "load": "netwright.pipeline.verbs",
     "runs": "netwright.pipeline.verbs",
     "show": "netwright.pipeline.verbs",
+    "split": "netwright.pipeline.verbs",
     "train": "netwright.pipeline.verbs",
 }
-__all__ = ["NetwrightError", "Run", "cross_validate", "load", "runs", "show", "train"]
+__all__ = ["NetwrightError", "Run", "cross_validate", "load", "runs", "show", "split", "train"]
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from netwright.errors import NetwrightError, ResourceError, did_you_mean
+from netwright.errors import ConfigError, NetwrightError, ResourceError, did_you_mean
 from netwright.terminal import Screen, print_layers, print_runs, print_test
 
 INTERRUPTED = 130
@@ -59,6 +59,7 @@ def cli(debug: bool) -> None:  # main takes --debug out before click sees it; he
 @click.option("--run-dir", metavar="DIR", help="The run folder; default runs/<name>-<time>-<4 hex>.")
 @code_option
 @click.option("--no-test", is_flag=True, help="Leave the test set for later.")
+@click.option("--strict", is_flag=True, help="A finding of the checks is an error (exit 3); nothing is written.")
 @json_option
 def train(
     source: str,
@@ -67,6 +68,7 @@ def train(
     run_dir: str | None,
     code: Sequence[str],
     no_test: bool,
+    strict: bool,
     as_json: bool,
 ) -> None:
     """Train a network on a data file, or as a config describes.
@@ -79,7 +81,14 @@ def train(
     screen = Screen(quiet=as_json)
     with screen:
         run = run_training(
-            source, run_dir=run_dir, code=code, settings=settings, observers=[screen], test=not no_test, **_targets(target)
+            source,
+            run_dir=run_dir,
+            code=code,
+            settings=settings,
+            observers=[screen],
+            test=not no_test,
+            strict=strict,
+            **_targets(target),
         )
     test = _read_test(run.folder)
     if as_json:
@@ -92,6 +101,38 @@ def train(
         click.echo(str(run.folder))
     if run.record.get("signal"):
         sys.exit(128 + int(run.record["signal"]))
+
+
+@cli.command()
+@click.argument("source", metavar="CONFIG|DATA")
+@click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
+@set_option
+@click.option("--figure", metavar="FILE", help="An .svg file to draw the parts into.")
+@click.option("--strict", is_flag=True, help="A finding is an error (exit 3).")
+@json_option
+def split(
+    source: str, target: Sequence[str], settings: Sequence[str], figure: str | None, strict: bool, as_json: bool
+) -> None:
+    """Print and draw what train, valid and test would hold, and what the checks find.
+
+    Nothing is trained; nothing is written but the figure asked for.
+    """
+    _check_config_first(source, settings, target)
+    if figure is not None and not figure.lower().endswith(".svg"):
+        raise ConfigError(f"--figure {figure}: expected a name that ends in .svg; change it")
+    from netwright.pipeline.verbs import split as work_out
+
+    found = work_out(source, settings=settings, **_targets(target))
+    if figure is not None:
+        from netwright import files
+        from netwright.reporting.plots import parts_svg
+
+        files.write_text(Path(figure), parts_svg(found.bins, found.shares, f"The parts of {found.source}"))
+    click.echo(json.dumps(found.to_json()) if as_json else str(found))
+    if strict:
+        from netwright.pipeline.checking import refuse
+
+        refuse(found.findings)
 
 
 @cli.command("cross-validate")

@@ -51,7 +51,9 @@ class Screen:
             if self._bar is not None:
                 self._bar.stop()
                 self._bar = None
-            click.echo(click.style(str(record), fg="yellow") if getattr(record, "kind", "") == "note" else str(record))
+            kind = getattr(record, "kind", "")
+            colour = {"note": "yellow", "warning": "bright_red"}.get(kind)
+            click.echo(click.style(str(record), fg=colour) if colour else str(record))
             return
         self._show_epoch(record)
 

@@ -23,13 +23,18 @@ from netwright.config import signatures
 from netwright.config.calls import CONTAINERS, OBJECT, Call, layer_texts
 from netwright.config.hints import advice
 from netwright.config.problems import problems
-from netwright.config.schema import DataConfig, ModelConfig, RunConfig, TrainingConfig, call_problems
+from netwright.config.schema import ChecksConfig, DataConfig, ModelConfig, RunConfig, TrainingConfig, call_problems
 from netwright.config.values import is_address, refuse_objects, shortened, shown
 from netwright.errors import ConfigError
 
 LARGEST_FILE = 1_000_000  # bytes; a config is written by hand
 LARGEST_RESOLVED = 64_000_000  # bytes; the config of a run folder may list row numbers
-SECTIONS: dict[str, type[BaseModel]] = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}
+SECTIONS: dict[str, type[BaseModel]] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "training": TrainingConfig,
+    "checks": ChecksConfig,
+}
 PATH_KEYS = (*(("data", key) for key in ("source", "train", "valid", "test", "cache")), ("model", "module"))
 
 

@@ -304,12 +304,31 @@ class TrainingConfig(Section):
         return value
 
 
+class ChecksConfig(Section):
+    """What is looked for between the parts before training; findings warn, with --strict they exit 3."""
+
+    skip: list[Literal["duplicates", "near_duplicates", "groups", "time", "classes", "shift", "leak"]] = Field(
+        default_factory=list, description="Checks to leave out."
+    )
+    near_duplicates: Annotated[float, Field(gt=0, le=10)] | None = Field(
+        None,
+        description="Look for valid and test rows nearer to a train row than this share of the usual distance between train "
+        "neighbours, such as 0.1.",
+    )
+
+    @field_validator("skip", mode="before")
+    @classmethod
+    def _single(cls, value: Any) -> Any:
+        return _one_in_a_list(value)
+
+
 class RunConfig(Section):
     """Everything a run can be told."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    checks: ChecksConfig = ChecksConfig()
 
     def layer_calls(self) -> list[Call] | None:
         """Return the layer texts as calls, or None without a list."""

@@ -86,17 +86,18 @@ class TableEncoder:
             )
         found = np.empty((table.rows, len(self.used)))
         for place, column in enumerate(self.used):
-            found[:, place] = self._cells(table, column)
+            found[:, place] = self.cells(table, column)
         return found
 
     def unknown(self, table: Table) -> dict[str, int]:
         """Return the number of cells per category column whose value was not seen in the train rows."""
         counts = {
-            column.name: int((self._cells(table, column) == 0).sum()) for column in self.used if column.kind == "category"
+            column.name: int((self.cells(table, column) == 0).sum()) for column in self.used if column.kind == "category"
         }
         return {name: count for name, count in counts.items() if count}
 
-    def _cells(self, table: Table, column: Column) -> Floats:
+    def cells(self, table: Table, column: Column) -> Floats:
+        """Return the cells of one column as numbers; see `matrix`."""
         values = clean(table.columns[column.name], self.markers)
         if column.kind == "number":
             return numbers(values, table, column.name, self.markers)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from netwright.checks.findings import Finding
 from netwright.config.calls import OBJECT
 from netwright.config.read import absolute_paths, apply_setting, build_config, from_keywords, merge, read_file
 from netwright.config.schema import EarlyStoppingConfig, RunConfig
@@ -61,6 +62,7 @@ class Bench:
     device: torch.device
     name: str
     augmentation: Augmentation | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 def gather(

@@ -224,7 +224,7 @@ def _refuse_unknown(setting: str, name: str, known: Any) -> None:
 
 
 def _class_notes(raw: Table | Arrays, target: Target, split: Split, files: bool) -> list[str]:
-    """Tell of classes missing in train: an error for files of one's own, else a remark."""
+    """Refuse classes of files of one's own that train lacks; the checks tell of others. Tell what labels cannot be learned."""
     if target.task == "regression":
         return []
     if target.task == "multilabel":
@@ -237,11 +237,11 @@ def _class_notes(raw: Table | Arrays, target: Target, split: Split, files: bool)
             f"{raw.place(row)}: target {target.names[0]!r}: class {missing[0]!r} of the valid or test rows is not among the train "
             "rows; expected every class in train; mend the files or rename it in data.labels"
         )
-    return [f"class {label!r} has no train row; the network cannot learn it" for label in missing]
+    return []
 
 
 def _label_notes(raw: Table | Arrays, target: Target, split: Split, files: bool) -> list[str]:
-    """Tell of labels that no train row has, an error for files of one's own, or that every one has."""
+    """Refuse labels of files of one's own that no train row has; tell of those that every one has."""
     train = target.values[split.train]
     often = train.sum(axis=0)
     missing = np.flatnonzero(often == 0)
@@ -252,9 +252,8 @@ def _label_notes(raw: Table | Arrays, target: Target, split: Split, files: bool)
             f"{raw.place(row)}: target {target.names[0]!r}: label {target.classes[asked[0]]!r} of the valid or test rows is not "
             "among the train rows; expected every label in train; mend the files or rename it in data.labels"
         )
-    notes = [f"label {target.classes[place]!r} has no train row; the network cannot learn it" for place in missing]
     always = np.flatnonzero(often == len(train))
-    notes += [
+    notes = [
         f"every train row has label {target.classes[place]!r}; the network cannot learn where it is not" for place in always
     ]
     if len(train) and len(target.classes) > 1 and (train.sum(axis=1) == 1).all():

@@ -24,13 +24,13 @@ MOST_NAMES = 12  # of target columns in one line
 
 @dataclass(frozen=True)
 class Told:
-    """A remark for the user; ``kind`` is line or note (a warning)."""
+    """A remark for the user; ``kind`` is line, note, or warning (a finding of the checks)."""
 
     text: str
     kind: str = "line"
 
     def __str__(self) -> str:
-        return f"note: {self.text}" if self.kind == "note" else self.text
+        return self.text if self.kind == "line" else f"{self.kind}: {self.text}"
 
 
 def ending(progress: Progress, config: RunConfig) -> str:
@@ -94,6 +94,7 @@ def first_record(bench: Bench) -> dict[str, Any]:
         "epochs": 0,
         "steps": 0,
         "notes": [*inputs.notes, *network.notes],
+        "findings": [{"check": finding.check, "message": finding.message, **finding.figures} for finding in bench.findings],
     }
 
 
@@ -130,7 +131,8 @@ def describe(bench: Bench) -> list[Told]:
         lines.append(Told(f"augmentation of the train rows: {', '.join(config.data.augmentation)}"))
     if training.epochs == 0:
         lines.append(Told("0 epochs: the network stays as it was made", "note"))
-    return lines + [Told(note, "note") for note in (*inputs.notes, *network.notes)]
+    lines += [Told(note, "note") for note in (*inputs.notes, *network.notes)]
+    return lines + [Told(finding.message, "warning") for finding in bench.findings]
 
 
 def _task_line(target: Target, task: Task) -> str:

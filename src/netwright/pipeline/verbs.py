@@ -1,4 +1,4 @@
-"""What Python users call: train, cross_validate, load, show, runs. The command line calls the same functions. Floor 9."""
+"""What Python users call: train, split, cross_validate, load, show, runs. The command line calls the same functions. Floor 9."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from netwright.config.schema import RunConfig
 from netwright.errors import ConfigError
 from netwright.model.summary import Summary
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import Bench, gather, prepare
+from netwright.pipeline.bench import Bench, as_given, gather, prepare
+from netwright.pipeline.checking import check, refuse
 from netwright.pipeline.crossing import DEFAULT_FOLDS, CrossValidation, finished, splits_of, train_splits
 from netwright.pipeline.network import OwnModule
+from netwright.pipeline.parting import Parts, divide
 from netwright.pipeline.run import Run, load_run
 from netwright.pipeline.running import Observer, config_text, start
 from netwright.pipeline.telling import Told
@@ -33,6 +35,7 @@ def train(
     settings: Sequence[str] = (),
     observers: Sequence[Observer] = (),
     test: bool = True,
+    strict: bool = False,
     **keywords: Any,
 ) -> Run:
     """Train a network with validation, keep the best weights, test it once.
@@ -48,6 +51,7 @@ def train(
         settings: Texts such as ``"training.epochs=50"``.
         observers: Functions that are told each remark and epoch; ``print`` is one.
         test: Whether to end with one look at the test rows.
+        strict: Whether a finding of the checks is an error.
         **keywords: Any setting by its own name: ``epochs=20``, ``batch_size=64``, ``split={"test": 0.2}``,
             ``target="price"``, ``layers=["Linear(64)", "ReLU()", "Linear()"]``.
 
@@ -68,7 +72,45 @@ def train(
     """
     asked = gather_all(config, model, data, loss, code, settings, keywords)
     folder = folders.folder_for(run_dir, asked.name)
-    return start(asked.bench(), folder, _told_to(observers), test)
+    observe, bench = _told_to(observers), asked.bench()
+    bench = replace(bench, findings=check(bench.config, bench.inputs))
+    if strict:
+        for finding in bench.findings:
+            observe(Told(finding.message, "warning"))
+        refuse(bench.findings)
+    return start(bench, folder, observe, test)
+
+
+def split(
+    config: Any = None,
+    *,
+    data: Any = None,
+    settings: Sequence[str] = (),
+    **keywords: Any,
+) -> Parts:
+    """Divide rows as `train` would, and tell what each part holds; nothing is trained or written.
+
+    Args:
+        config: As for `train`.
+        data: As for `train`.
+        settings: Texts such as ``"data.split.test=0.1"``.
+        **keywords: As for `train`.
+
+    Returns:
+        ``parts.train``, ``parts.valid`` and ``parts.test`` as row numbers, what each holds, and the findings of the checks;
+        printed, they are drawn.
+
+    Raises:
+        ConfigError, DataError: See `train`.
+
+    Example:
+        >>> import netwright as nw
+        >>> parts = nw.split("sklearn:iris", split={"test": 0.2})
+        >>> len(parts.train), len(parts.valid), len(parts.test)
+        (90, 30, 30)
+    """
+    asked = gather_all(config, None, data, None, (), settings, keywords)
+    return divide(as_given(asked.config, asked.data), asked.data)
 
 
 def cross_validate(
@@ -130,6 +172,7 @@ def _train_split(asked: Asked, number: int, path: Path, observe: Observer) -> Ma
     """Train one split, or find it trained; return its test, or the number of the signal that stopped it."""
     one = asked.with_split(fold=number)
     bench = replace(one, module=copy.deepcopy(asked.module)).bench()
+    bench = replace(bench, findings=check(bench.config, bench.inputs))
     test = finished(path, config_text(bench.config, path), bench.inputs.digest)
     if test is not None:
         return test

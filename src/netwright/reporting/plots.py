@@ -247,6 +247,34 @@ def _cell_colours(shares: numpy.ndarray) -> numpy.ndarray:
     return image
 
 
+def parts_svg(bins: Sequence[str], shares: Mapping[str, Sequence[float]], label: str) -> str:
+    """Draw the share of the rows of each part in each class, or in each range of the target.
+
+    Args:
+        bins: The classes or ranges.
+        shares: Per part a share per bin; parts without rows have zeros and are left out.
+        label: What the drawing shows, for readers who cannot see it.
+
+    Returns:
+        The SVG text.
+    """
+    used = {name: values for name, values in shares.items() if any(values)}
+    with _house_style(label):
+        figure, axes = _plane(6.4, max(2.2, 0.34 * len(bins) + 1.0))
+        height = 0.8 / max(len(used), 1)
+        for number, (name, values) in enumerate(used.items()):
+            places = numpy.arange(len(bins)) + (number - (len(used) - 1) / 2) * height
+            axes.barh(places, [100 * share for share in values], height * 0.9, color=_SERIES[number % 4], label=name)
+        axes.set_yticks(numpy.arange(len(bins)), [shortened_inside(text, 30) for text in bins])
+        axes.invert_yaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
+        axes.set_xlabel("share of the rows of the part")
+        axes.grid(axis="y", visible=False)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, borderaxespad=0.2, handlelength=1.2)
+        return _svg(figure, label)
+
+
 @contextmanager
 def _house_style(salt: str) -> Iterator[None]:
     """Draw with matplotlib's own defaults and the house style, whatever the user's settings are."""

@@ -160,6 +160,7 @@ def warnings_of(contents: RunContents) -> list[str]:
     split = section(contents.run, "split")
     if not as_number(split.get("valid")) and as_number(split.get("train")):
         found.append("There is no validation set: nothing says when to stop, and overfitting does not show in the curves.")
+    found.extend(str(section({"finding": entry}, "finding").get("message")) for entry in entries(contents.run, "findings"))
     found.extend(_unmeasured(contents.history))
     found.extend(contents.problems)
     return found

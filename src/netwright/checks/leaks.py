@@ -1,0 +1,84 @@
+"""A single column that tells the target: often an answer that slipped into the inputs. Train rows only. Floor 8."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from netwright.checks.findings import Finding
+from netwright.checks.view import Values
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+BINS = 64
+FEWEST = 40  # train rows below which nothing is said
+TELLING = 0.99
+MOST = 3
+
+
+def leaks(columns: list[Values], target: npt.NDArray[np.float64], classes: int) -> list[Finding]:
+    """Return the columns from which alone the target is known.
+
+    What the even rows say is measured on the odd ones. A class: the numbers are cut into at most 64 bins of equal count, and
+    each bin (or category) guesses its most frequent class, each class weighed alike; balanced accuracy. A value: the mean of
+    the rows with the same number (or category), linearly between numbers; R2.
+
+    Args:
+        columns: Of (some) train rows, in any order that does not follow the target.
+        target: Class numbers ``(rows,)``, or a value per row.
+        classes: Their number; 0 for values.
+    """
+    if len(columns) < 2 or len(target) < FEWEST:
+        return []
+    found = []
+    for column in columns:
+        score = _balanced_accuracy(_bins(column), target.astype(np.int64), classes) if classes else _r2(column, target)
+        if score >= TELLING:
+            found.append((score, column.name))
+    found.sort(reverse=True)
+    measure = "balanced accuracy" if classes else "R2"
+    return [
+        Finding(
+            "leak",
+            f"column {name!r} alone tells the target ({measure} {score:.3f} on train rows it did not see); it may be the answer in "
+            f'other words; leave it out with data.ignore = ["{name}"] unless it is known when predicting',
+            {"column": name, "measure": measure, "value": score},
+        )
+        for score, name in found[:MOST]
+    ]
+
+
+def _bins(column: Values) -> Rows:
+    """Return a small number per row: the category, or the bin of the number; missing is a bin of its own."""
+    if column.kind == "category":
+        return np.asarray(np.unique(column.values, return_inverse=True)[1], dtype=np.int64)
+    distinct = np.unique(column.values[~np.isnan(column.values)])
+    if len(distinct) <= BINS:
+        edges = distinct[1:]
+    else:
+        edges = np.unique(np.nanquantile(column.values, np.linspace(0, 1, BINS + 1)[1:-1]))
+    places = np.searchsorted(edges, column.values, side="right")
+    return np.where(np.isnan(column.values), len(edges) + 1, places).astype(np.int64)
+
+
+def _r2(column: Values, target: Floats) -> float:
+    values = column.values if column.kind != "category" else _bins(column).astype(np.float64)
+    known = ~np.isnan(values[::2])
+    levels, inverse = np.unique(values[::2][known], return_inverse=True)
+    if not len(levels):
+        return 0.0
+    means = np.bincount(inverse, weights=target[::2][known]) / np.bincount(inverse)
+    rest, asked = target[1::2], values[1::2]
+    guess = np.where(np.isnan(asked), target[::2].mean(), np.interp(np.nan_to_num(asked), levels, means))
+    spread = float(np.square(rest - rest.mean()).sum())
+    return 1.0 - float(np.square(rest - guess).sum()) / spread if spread > 0 else 0.0
+
+
+def _balanced_accuracy(bins: Rows, target: Rows, classes: int) -> float:
+    table = np.zeros((int(bins.max()) + 1, classes))
+    np.add.at(table, (bins[::2], target[::2]), 1.0)
+    shares = table / np.maximum(table.sum(axis=0), 1.0)  # rare classes count as much as frequent ones
+    guess = shares.argmax(axis=1)[bins[1::2]]
+    rest = target[1::2]
+    present = np.unique(rest)
+    return float(np.mean([(guess[rest == label] == label).mean() for label in present])) if len(present) > 1 else 0.0

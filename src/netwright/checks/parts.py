@@ -1,0 +1,113 @@
+"""What the parts share that they should not, and what train lacks: classes, groups, time. Floor 8."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netwright.checks.findings import Finding
+from netwright.data.splits import Split
+
+GROUP_NAMES = re.compile(
+    r"(?:^|_|\b)(?:patient|subject|user|person|participant|customer|client|speaker|author|household|family|animal|device|"
+    r"machine|sensor|site|station|session|group|batch|scene|video|document)s?(?:[ _-]?(?:id|nr|no|num|number|code|name|key))?$",
+    re.IGNORECASE,
+)
+RANDOM = ("random", "stratified random")
+IN_ORDER = 0.9  # share of distinct times from which on rows in order of time are a series
+
+
+def classes(names: Sequence[Any], values: npt.NDArray[Any], split: Split) -> list[Finding]:
+    """Return the classes (or labels) that train lacks.
+
+    Args:
+        names: The classes or labels.
+        values: Class numbers ``(rows,)`` or 0 and 1 ``(rows, labels)``.
+        split: Who trains.
+    """
+    train = values[split.train]
+    counts = train.sum(axis=0) if values.ndim == 2 else np.bincount(train, minlength=len(names))
+    word = "label" if values.ndim == 2 else "class"
+    return [
+        Finding(
+            "classes",
+            f"{word} {name!r} has no train row; the network cannot learn it; divide otherwise, or merge it in data.labels",
+            {"class": str(name)},
+        )
+        for name, count in zip(names, counts, strict=True)
+        if not count
+    ]
+
+
+def shared_groups(columns: Mapping[str, npt.NDArray[np.str_]], split: Split, group: str | None) -> list[Finding]:
+    """Return the columns that look like groups and stand in several parts.
+
+    Args:
+        columns: Columns of texts or whole numbers ``(rows,)``.
+        split: Who trains, validates and tests.
+        group: The column that the split follows; None for another split.
+    """
+    found = []
+    for name, values in columns.items():
+        distinct = len(np.unique(values))
+        named = name == group or (group is None and GROUP_NAMES.search(name) is not None)
+        if not named or distinct < 2 or (name != group and distinct > len(values) / 2):
+            continue
+        train = np.unique(values[split.train])
+        for part in ("test", "valid"):
+            rows = values[getattr(split, part)]
+            shared = np.isin(rows, train)
+            if not shared.any():
+                continue
+            count, groups = int(shared.sum()), len(np.unique(rows[shared]))
+            advice = "mend the files or row numbers" if name == group else f'set data.split.group = "{name}" if they do'
+            found.append(
+                Finding(
+                    "groups",
+                    f"{count} of {len(rows)} {part} rows have a {name!r} that train rows have too ({groups} of them); rows of one "
+                    f"group may belong together, and then the {part} figure is too good; {advice}",
+                    {"column": name, "part": part, "rows": count, "groups": groups},
+                )
+            )
+            break
+    return found
+
+
+def time(columns: Mapping[str, npt.NDArray[np.float64]], split: Split) -> list[Finding]:
+    """Return where time runs backwards, or a series was divided at random.
+
+    Args:
+        columns: Times ``(rows,)``, NaN missing.
+        split: Who trains and tests.
+    """
+    found = []
+    for name, times in columns.items():
+        train, test = (times[rows][np.isfinite(times[rows])] for rows in (split.train, split.test))
+        if not len(train) or not len(test):
+            continue
+        known = times[np.isfinite(times)]
+        if split.how in RANDOM and len(known) > 2 and (np.diff(known) >= 0).all():
+            if len(np.unique(known)) >= IN_ORDER * len(known):
+                found.append(
+                    Finding(
+                        "time",
+                        f"rows stand in order of {name!r} and were divided at random; the neighbours of a test row train, so a "
+                        f'forecast looks too good; set data.split.time = "{name}" if the future is asked for',
+                        {"column": name},
+                    )
+                )
+            continue
+        if split.how not in RANDOM and np.median(test) < np.quantile(train, 0.05):
+            found.append(
+                Finding(
+                    "time",
+                    f"time runs backwards: by {name!r} most test rows are older than 95 % of the train rows; expected newer ones; "
+                    "exchange the files, or leave it if the past is asked for",
+                    {"column": name},
+                )
+            )
+    return found

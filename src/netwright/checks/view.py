@@ -1,0 +1,159 @@
+"""Rows of any kind as columns of numbers, and as one hash per row; a few rows at a time. Floor 8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from netwright.data.arrays import Array, Arrays
+from netwright.data.columns import TableEncoder
+from netwright.data.mapped import Mapped
+from netwright.data.sequences import Raw, Sequences, step_numbers
+from netwright.data.tables import Table
+from netwright.seeding import stream
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Hashes = npt.NDArray[np.uint64]
+BLOCK_BYTES = 1 << 24
+MOST_COLUMNS = 1000
+
+
+@dataclass(frozen=True)
+class Values:
+    """A column of some rows: ``number``, ``date`` or ``category``; NaN, or the code 0, where a cell is missing or unknown."""
+
+    name: str
+    kind: str
+    values: Floats
+
+
+def columns_of(raw: Raw | Mapped, encoder: TableEncoder | None, rows: Rows) -> list[Values]:
+    """Return what the network reads of some rows, as columns.
+
+    Images, volumes and series are told by their mean per row (and channel), sequences by their number of steps too.
+
+    Args:
+        raw: All rows.
+        encoder: The learned columns of a table, or of the steps of sequences.
+        rows: Which rows, int64.
+    """
+    if isinstance(raw, Mapped):
+        return [Values(f"feature {place + 1}", "number", column) for place, column in enumerate(_flat(raw.features[rows]))]
+    if isinstance(raw, Table):
+        return _encoded(raw, encoder, rows)
+    if isinstance(raw, Sequences):
+        return _of_steps(raw, encoder, rows)
+    found = []
+    for name, values in raw.inputs.items():
+        part = values[rows]
+        if part.ndim == 2:
+            found += [Values(f"{name}[{place}]", "number", column) for place, column in enumerate(_flat(part))]
+        else:
+            found.append(Values(f"mean of {name}", "number", _means(values, rows)))
+    return found[:MOST_COLUMNS]
+
+
+def _flat(values: Array) -> list[Floats]:
+    return list(np.asarray(values[:, :MOST_COLUMNS], dtype=np.float64).T)
+
+
+def _encoded(table: Table, encoder: TableEncoder | None, rows: Rows) -> list[Values]:
+    if encoder is None:
+        return []
+    cells = encoder.matrix(Table(table.columns.take(pa.array(rows)), table.origins))
+    kinds = ["number" if column.kind == "boolean" else column.kind for column in encoder.used]
+    named = zip(encoder.used[:MOST_COLUMNS], kinds, cells.T, strict=False)
+    return [Values(column.name, kind, np.ascontiguousarray(values)) for column, kind, values in named]
+
+
+def _of_steps(raw: Sequences, encoder: TableEncoder | None, rows: Rows) -> list[Values]:
+    lengths = raw.lengths[rows]
+    found = [Values("steps", "number", lengths.astype(np.float64))] if len(np.unique(raw.lengths)) > 1 else []
+    filled = rows[lengths > 0]
+    if raw.symbols or not len(filled):
+        return found
+    steps = raw.steps_of(filled)
+    starts = np.cumsum(raw.lengths[filled]) - raw.lengths[filled]
+    if isinstance(raw.steps, Table):
+        parts = [(part.name, part.kind, part.values) for part in _encoded(raw.steps, encoder, steps)]
+    else:
+        values = next(iter(raw.steps.inputs.values()))
+        flat = np.asarray(values[steps], dtype=np.float64).reshape(len(steps), -1)
+        parts = [(f"channel {place}", "number", column) for place, column in enumerate(flat.T)]
+    means = [
+        (name, np.add.reduceat(column, starts) / raw.lengths[filled]) for name, kind, column in parts if kind == "number"
+    ]
+    return found + [Values(f"mean of {name}", "number", values) for name, values in means]
+
+
+def _means(values: Array, rows: Rows) -> Floats:
+    step = max(1, BLOCK_BYTES // max(1, values[:1].nbytes))
+    parts = [values[rows[start : start + step]] for start in range(0, len(rows), step)]
+    return np.concatenate([np.asarray(part, dtype=np.float64).reshape(len(part), -1).mean(axis=1) for part in parts])
+
+
+def row_hashes(raw: Raw | Mapped, encoder: TableEncoder | None) -> Hashes:
+    """Return 64 bits per row that are equal where all that the network reads of two rows is equal.
+
+    A row with a category that no train row has gets bits of its own, because it is equal to none that is known.
+    """
+    if isinstance(raw, Sequences):
+        whole = _hashes(_blocks(raw.steps, encoder))
+        factors = _factors(int(raw.lengths.max(initial=0)), "steps")
+        steps = raw.steps_of(np.arange(raw.rows))
+        weighted = whole[steps] * factors[step_numbers(np.zeros_like(raw.lengths), raw.lengths)]
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(weighted, dtype=np.uint64)])
+        ends = np.cumsum(raw.lengths)
+        return np.asarray(sums[ends] - sums[ends - raw.lengths] + raw.lengths.astype(np.uint64), dtype=np.uint64)
+    return _hashes(_blocks(raw, encoder))
+
+
+def _blocks(raw: Table | Arrays | Mapped, encoder: TableEncoder | None) -> Iterator[Array]:
+    """Yield the content of rows, a few at a time, as arrays ``(rows, ...)``."""
+    if isinstance(raw, Table):
+        width = max(1, len(encoder.used) if encoder is not None else 1)
+        for start in range(0, raw.rows, step := max(1, BLOCK_BYTES // (8 * width))):
+            part = Table(raw.columns.slice(start, step), raw.origins)
+            cells = encoder.matrix(part) if encoder is not None else np.zeros((part.rows, 0))
+            places = [place for place, column in enumerate(encoder.used if encoder else ()) if column.kind == "category"]
+            unknown = (cells[:, places] == 0).any(axis=1)
+            yield np.column_stack([cells, np.where(unknown, start + np.arange(len(cells)) + 1.0, 0.0)])
+        return
+    values = list(raw.inputs.values()) if isinstance(raw, Arrays) else [raw.features]
+    size = sum(part[:1].nbytes for part in values)
+    for start in range(0, len(values[0]), step := max(1, BLOCK_BYTES // max(1, size))):
+        parts = [np.asarray(part[start : start + step]) for part in values]
+        yield (
+            parts[0]
+            if len(parts) == 1
+            else np.column_stack([part.reshape(len(part), -1).astype(np.float64) for part in parts])
+        )
+
+
+def _hashes(blocks: Iterator[Array]) -> Hashes:
+    found = [_hashed(block) for block in blocks]
+    return np.concatenate(found) if found else np.zeros(0, np.uint64)
+
+
+def _hashed(values: Array) -> Hashes:
+    """Return a hash per row: the sum of its words, each times an odd number of its own, mixed at the end."""
+    flat = np.ascontiguousarray(values.reshape(len(values), -1))
+    if flat.dtype.kind == "f":
+        flat = np.where(np.isnan(flat), np.nan, flat + 0.0).astype(flat.dtype)  # one NaN, one zero
+    content = flat.view(np.uint8).reshape(len(values), -1)
+    padded = np.zeros((len(values), -(-content.shape[1] // 8) * 8), np.uint8)
+    padded[:, : content.shape[1]] = content
+    words = padded.view(np.uint64)
+    words = (words ^ (words >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
+    words ^= words >> np.uint64(29)
+    return np.asarray((words * _factors(words.shape[1], "columns")).sum(axis=1, dtype=np.uint64), dtype=np.uint64)
+
+
+def _factors(count: int, name: str) -> Hashes:
+    generator = stream(0, "checks", len(name))
+    return generator.integers(0, 2**63, size=count, dtype=np.uint64) * np.uint64(2) + np.uint64(1)

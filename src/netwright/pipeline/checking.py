@@ -1,0 +1,120 @@
+"""From prepared inputs to the findings of the checks: which rows, which columns, which target. Floor 9."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netwright.checks import duplicates, leaks, parts, shift
+from netwright.checks.findings import CHECKS, Finding
+from netwright.checks.view import Values, columns_of, row_hashes
+from netwright.config.schema import RunConfig
+from netwright.data import cells
+from netwright.data.mapped import Mapped
+from netwright.data.sequences import Sequences
+from netwright.data.tables import Table
+from netwright.data.targets import Target
+from netwright.errors import DataError
+from netwright.pipeline.inputs import Inputs
+from netwright.pipeline.reading import markers_of
+from netwright.seeding import stream
+
+Rows = npt.NDArray[np.int64]
+SAMPLE = 20_000  # rows of a part whose columns are compared
+MOST_HASHED = 10_000_000  # rows among which duplicates are looked for
+
+
+def check(config: RunConfig, inputs: Inputs) -> tuple[Finding, ...]:
+    """Return what may spoil the figures, each a line for the user.
+
+    Args:
+        config: The settings.
+        inputs: Rows, target, split and preparation.
+    """
+    wanted = set(CHECKS) - set(config.checks.skip)
+    split, target, encoder = inputs.split, inputs.target, inputs.preparation.encoder
+    found: list[Finding] = []
+    if "classes" in wanted and target.classes and not target.per_step:
+        found += parts.classes(target.classes, target.values, split)
+    table = _table(inputs)
+    if table is not None and "groups" in wanted:
+        found += parts.shared_groups(_group_columns(config, table, target), split, config.data.split.group)
+    if table is not None and "time" in wanted and encoder is not None and not isinstance(inputs.raw, Sequences):
+        dates = [column for column in encoder.columns if column.kind == "date" and column.name in table.names]
+        found += parts.time({column.name: encoder.cells(table, column) for column in dates}, split)
+    if "duplicates" in wanted and config.data.window is None and inputs.raw.rows <= MOST_HASHED:
+        hashes = row_hashes(inputs.raw, encoder)
+        found += duplicates.exact(hashes, _numbers(target), split, lambda row: _place(inputs, row))
+    if not {"shift", "leak", "near_duplicates"} & wanted:
+        return tuple(found)
+    sampled = {part: _sample(getattr(split, part), part) for part in ("train", "valid", "test")}
+    columns = {part: columns_of(inputs.raw, encoder, rows) for part, rows in sampled.items()}
+    if "near_duplicates" in wanted and config.checks.near_duplicates is not None:
+        found += duplicates.near(columns, config.checks.near_duplicates)
+    if "shift" in wanted:
+        found += shift.shifts(columns)
+    if "leak" in wanted and not target.per_step and config.data.window is None:
+        found += _leaks(columns["train"], target, sampled["train"])
+    return tuple(found)
+
+
+def refuse(found: tuple[Finding, ...]) -> None:
+    """Raise `DataError` where there is a finding; they are told before."""
+    if found:
+        names = ", ".join(dict.fromkeys(finding.check for finding in found))
+        raise DataError(
+            f"--strict: {len(found)} finding(s) in the data ({names}); expected none; mend the data, or name what is meant "
+            "to be so in checks.skip"
+        )
+
+
+def _sample(rows: Rows, part: str) -> Rows:
+    if len(rows) <= SAMPLE:
+        return rows
+    return np.sort(stream(0, "checks", len(part)).choice(rows, SAMPLE, replace=False))
+
+
+def _table(inputs: Inputs) -> Table | None:
+    """Return the table with a row each that is known of the rows."""
+    raw: Any = inputs.raw
+    if isinstance(raw, Sequences):
+        raw = raw.about
+    return raw if isinstance(raw, Table) and raw.rows == inputs.raw.rows else None
+
+
+def _group_columns(config: RunConfig, table: Table, target: Target) -> dict[str, npt.NDArray[np.str_]]:
+    """Return the columns that may be groups as texts; those with a missing cell are none."""
+    found: dict[str, npt.NDArray[np.str_]] = {}
+    for name in table.names:
+        if name in target.names or (name != config.data.split.group and not parts.GROUP_NAMES.search(name)):
+            continue
+        try:
+            found[name] = np.asarray(cells.group_values(table, name, markers_of(config.data)))
+        except DataError:
+            continue  # a missing cell: the column groups nothing
+    return found
+
+
+def _numbers(target: Target) -> npt.NDArray[np.float64] | None:
+    """Return the target as numbers ``(rows, outputs)``; None where steps have one each."""
+    return None if target.per_step else np.asarray(target.values, dtype=np.float64).reshape(len(target.values), -1)
+
+
+def _place(inputs: Inputs, row: int) -> str:
+    raw = inputs.raw
+    if isinstance(raw, Sequences):
+        return raw.place(row)
+    return f"row {row + 1}" if isinstance(raw, Mapped) else raw.place(row)
+
+
+def _leaks(columns: list[Values], target: Target, rows: Rows) -> list[Finding]:
+    """Look at each output, or label, of the target; a column is told once."""
+    values = target.of(rows).reshape(len(rows), -1)
+    classes = 2 if target.task == "multilabel" else len(target.classes)
+    found: dict[Any, Finding] = {}
+    for output in values.T:
+        for finding in leaks.leaks(columns, np.asarray(output, dtype=np.float64), classes):
+            found.setdefault(finding.figures["column"], finding)
+    return list(found.values())[: leaks.MOST]

@@ -1,0 +1,152 @@
+"""Each check finds what it is for, and keeps silent where nothing is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from netwright.checks import duplicates, leaks, parts, shift
+from netwright.checks.view import Values
+from netwright.data.splits import Split
+
+GENERATOR = np.random.default_rng(0)
+
+
+def split(train: int, valid: int, test: int, how: str = "random") -> Split:
+    ends = np.cumsum([train, valid, test])
+    return Split(np.arange(ends[0]), np.arange(ends[0], ends[1]), np.arange(ends[1], ends[2]), how)
+
+
+def exact(values: list[int], target: list[int] | None = None, **sizes: int) -> list[Any]:
+    numbers = None if target is None else np.asarray(target, dtype=np.float64)[:, None]
+    return duplicates.exact(np.asarray(values, dtype=np.uint64), numbers, split(**sizes), lambda row: f"row {row}")
+
+
+def test_exact_duplicates_are_counted_per_pair_of_parts() -> None:
+    found = exact([1, 2, 3, 4, 5, 1, 6, 2, 6], [0, 0, 0, 0, 0, 0, 0, 1, 0], train=5, valid=2, test=2)
+    assert [finding.message.partition(" (first")[0] for finding in found] == [
+        "1 of 2 test rows have the inputs of a train row, 1 of them with another target",
+        "1 of 2 valid rows have the inputs of a train row",
+        "1 of 2 test rows have the inputs of a valid row",
+    ]
+    assert "(first: row 7 and row 1)" in found[0].message
+    assert exact([1, 2, 3, 4, 5, 6, 7, 8, 9], train=5, valid=2, test=2) == []
+    assert exact([1, 2, 3], train=3, valid=0, test=0) == []
+
+
+def test_rows_that_repeat_by_nature_are_no_finding() -> None:
+    assert exact([1, 1, 2, 2, 1, 1, 2, 1], train=6, valid=1, test=1) == []
+
+
+def columns(train: np.ndarray, test: np.ndarray, kind: str = "number") -> dict[str, list[Values]]:
+    return {"train": [Values("a", kind, train)], "valid": [Values("a", kind, train[:0])], "test": [Values("a", kind, test)]}
+
+
+def test_near_duplicates_are_found_and_neighbours_are_not() -> None:
+    train = GENERATOR.normal(size=(200, 3))
+    far = GENERATOR.normal(size=(50, 3))
+    near = np.concatenate([train[:5] + 1e-4, far])
+    named = [[Values(str(place), "number", column) for place, column in enumerate(part.T)] for part in (train, near, far)]
+    found = duplicates.near({"train": named[0], "valid": named[2], "test": named[1]}, 0.05)
+    assert [(finding.figures["part"], finding.figures["rows"]) for finding in found] == [("test", 5)]
+
+
+def test_classes_and_labels_that_train_lacks_are_named() -> None:
+    found = parts.classes(["a", "b", 3], np.array([0, 0, 1, 2]), split(2, 1, 1))
+    assert [finding.figures["class"] for finding in found] == ["b", "3"]
+    found = parts.classes(["a", "b"], np.array([[1, 0], [1, 0], [1, 1]]), split(2, 0, 1))
+    assert [finding.message.partition(";")[0] for finding in found] == ["label 'b' has no train row"]
+
+
+@pytest.mark.parametrize("name", ["patient_id", "Subject", "user", "site no", "customerId", "customer_id", "dataset group"])
+def test_a_column_named_as_a_group_that_stands_in_two_parts_is_told(name: str) -> None:
+    values = np.array(["a", "a", "b", "b", "c", "c", "a", "d"])
+    found = parts.shared_groups({name: values}, split(6, 0, 2), None)
+    assert [finding.figures for finding in found] == [{"column": name, "part": "test", "rows": 1, "groups": 1}] or (
+        name == "customerId" and found == []
+    )
+    apart = np.array(["a", "a", "b", "b", "c", "c", "d", "d"])
+    assert parts.shared_groups({name: apart}, split(6, 0, 2), None) == []
+
+
+@pytest.mark.parametrize("name", ["age", "colour", "grouped_price", "userage"])
+def test_other_columns_are_no_groups(name: str) -> None:
+    assert parts.shared_groups({name: np.array(["a"] * 8)}, split(6, 0, 2), None) == []
+
+
+def test_the_group_of_the_split_must_not_stand_in_two_parts() -> None:
+    found = parts.shared_groups({"age": np.array(list("aabbccad"))}, split(6, 0, 2), "age")
+    assert "mend the files or row numbers" in found[0].message
+
+
+def test_time_that_runs_backwards_and_a_series_divided_at_random_are_told() -> None:
+    times = np.arange(100.0)
+    backwards = Split(np.arange(40, 100), np.arange(20, 40), np.arange(20), "given")
+    assert "time runs backwards" in parts.time({"day": times}, backwards)[0].message
+    rows = GENERATOR.permutation(100)
+    random = Split(np.sort(rows[:60]), np.sort(rows[60:80]), np.sort(rows[80:]), "random")
+    assert "rows stand in order of 'day' and were divided at random" in parts.time({"day": times}, random)[0].message
+    assert parts.time({"day": GENERATOR.permutation(100).astype(float)}, random) == []
+    assert parts.time({"day": times}, split(60, 20, 20, "by time")) == []
+    assert parts.time({"day": times // 30}, random) == []  # four days are no series
+
+
+def test_a_shift_is_scikit_and_scipys_statistic_and_named() -> None:
+    train, test = GENERATOR.normal(size=800), GENERATOR.normal(0.6, size=400)
+    found = shift.shifts(columns(train, test))
+    theirs = stats.ks_2samp(train, test, method="asymp")
+    assert found[0].figures["measure"] == "Kolmogorov-Smirnov statistic"
+    assert found[0].figures["distance"] == pytest.approx(theirs.statistic)
+    rows = 800 * 400 / 1200
+    assert np.log(shift._chance(theirs.statistic, rows)) == pytest.approx(np.log(theirs.pvalue), rel=0.05)
+    assert shift.shifts(columns(train, GENERATOR.normal(size=400))) == []
+    assert shift.shifts(columns(train, GENERATOR.normal(0.6, size=8))) == []  # too few to say so
+
+
+def test_shifts_of_categories_and_of_missing_cells_are_found() -> None:
+    train, test = GENERATOR.choice(4, 600, p=[0.4, 0.3, 0.2, 0.1]), GENERATOR.choice(4, 600, p=[0.1, 0.2, 0.3, 0.4])
+    found = shift.shifts(columns(train.astype(float), test.astype(float), "category"))
+    shares = [np.bincount(part, minlength=4) / 600 for part in (train, test)]
+    assert found[0].figures["measure"] == "total variation distance"
+    assert found[0].figures["distance"] == pytest.approx(np.abs(shares[0] - shares[1]).sum() / 2)
+    gaps = GENERATOR.normal(size=600)
+    holes = np.where(GENERATOR.random(600) < 0.5, np.nan, GENERATOR.normal(size=600))
+    assert shift.shifts(columns(gaps, holes))[0].figures["measure"] == "missing cells"
+
+
+def test_only_the_farthest_columns_are_told() -> None:
+    train = [Values(str(place), "number", GENERATOR.normal(size=500)) for place in range(9)]
+    test = [Values(str(place), "number", GENERATOR.normal(place, size=500)) for place in range(9)]
+    found = shift.shifts({"train": train, "valid": [], "test": test})
+    assert len(found) == shift.MOST
+    assert "8" in [finding.figures["column"] for finding in found]
+
+
+NOISE = [Values("noise", "number", GENERATOR.normal(size=400))]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [lambda y: y, lambda y: np.exp(y / 3), lambda y: -3 * y + 100, np.round],
+    ids=["copied", "bent", "turned", "rounded"],
+)
+def test_a_column_that_tells_the_value_is_suspected(made: Any) -> None:
+    target = GENERATOR.uniform(0, 100, 400)
+    found = leaks.leaks([*NOISE, Values("told", "number", made(target))], target, 0)
+    assert [finding.figures["column"] for finding in found] == ["told"]
+    hazy = Values("hazy", "number", made(target) + GENERATOR.normal(0, 0.3 * made(target).std(), 400))
+    empty = Values("empty", "number", np.full(400, np.nan))
+    assert leaks.leaks([*NOISE, hazy, empty], target, 0) == []
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.5], [0.95, 0.05], [0.6, 0.3, 0.1]])
+def test_a_column_that_tells_the_class_is_suspected(shares: list[float]) -> None:
+    target = GENERATOR.choice(len(shares), 400, p=shares)
+    coded = Values("code", "category", (target * 7 % 11 + 1).astype(float))
+    blurred = Values("blurred", "number", target + GENERATOR.normal(0, 0.6, 400))
+    found = leaks.leaks([*NOISE, coded, blurred], target.astype(float), len(shares))
+    assert [finding.figures["column"] for finding in found] == ["code"]
+    assert leaks.leaks([coded], target.astype(float), len(shares)) == []  # the only column is the task itself

@@ -1,0 +1,136 @@
+"""The checks in a run: told as warnings, kept in run.json and the report, an error with --strict; the verb split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import datasets
+
+import netwright as nw
+from netwright.cli import main
+from netwright.errors import DataError
+
+GENERATOR = np.random.default_rng(0)
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> Path:
+    """A table with repeated rows, a group, an answer in other words and two dates."""
+    lines = []
+    for place in range(300):
+        sick = int(GENERATOR.random() < 0.5)
+        lines.append(f"{place % 40},{GENERATOR.normal():.4f},{'ward' if sick else 'home'},{sick}")
+    lines[200:220] = lines[:20]
+    path = tmp_path / "patients.csv"
+    path.write_text("patient_id,marker,discharged_to,sick\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def test_findings_are_told_kept_and_drawn(patients: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    run = nw.train(
+        str(patients), target="sick", epochs=1, run_dir=tmp_path / "run", observers=[lambda r: told.append(str(r))]
+    )
+    warnings = [line for line in told if line.startswith("warning: ")]
+    assert {entry["check"] for entry in run.record["findings"]} == {"duplicates", "groups", "leak"}
+    assert [f"warning: {entry['message']}" for entry in run.record["findings"]] == warnings
+    assert any("column 'discharged_to' alone tells the target (balanced accuracy 1.000" in line for line in warnings)
+    assert any("have a 'patient_id' that train rows have too" in line for line in warnings)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "alone tells the target" in page
+
+
+def test_strict_makes_a_finding_an_error_and_writes_nothing(
+    patients: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "patients.csv", "--target", "sick", "--strict", "--set", "training.epochs=1", "--run-dir", "run"])
+    printed = capsys.readouterr()
+    assert ended.value.code == 3
+    assert printed.err.startswith("netwright: error: --strict: ")
+    assert printed.err.count("\n") == 1
+    assert printed.out.count("warning: ") == int(printed.err.split("--strict: ")[1].split()[0])
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(DataError, match=r"[0-9]+ finding\(s\) in the data"):
+        nw.train("patients.csv", target="sick", epochs=1, strict=True, run_dir="run")
+
+
+def test_checks_are_left_out_by_name_and_a_clean_split_is_strict(patients: Path, tmp_path: Path) -> None:
+    run = nw.train(
+        str(patients), target="sick", epochs=1, run_dir=tmp_path / "run", strict=True, ignore=["discharged_to"],
+        split={"group": "patient_id"}, skip=["duplicates"],
+    )  # fmt: skip
+    assert run.record["findings"] == []
+    assert "skip" in (tmp_path / "run" / "config.toml").read_text()
+
+
+@pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer", "diabetes", "digits", "linnerud"])
+def test_the_bundled_sets_suspect_no_leak_and_no_shift(name: str) -> None:
+    found = nw.split(f"sklearn:{name}").findings
+    assert [finding.message for finding in found if finding.check in ("leak", "shift", "groups", "time", "classes")] == []
+
+
+def test_near_duplicates_are_looked_for_on_request() -> None:
+    X, y = datasets.load_wine(return_X_y=True)
+    X = np.concatenate([X, X[:20] * (1 + 1e-6)])
+    y = np.concatenate([y, y[:20]])
+    data = {"split": {"train": list(range(178)), "test": list(range(178, 198)), "valid": 0}}
+    assert [found.check for found in nw.split(data=(X, y), **data).findings if found.check == "near_duplicates"] == []
+    found = nw.split(data=(X, y), near_duplicates=0.01, **data).findings
+    assert [(one.figures["part"], one.figures["rows"]) for one in found if one.check == "near_duplicates"] == [("test", 20)]
+
+
+def test_a_class_that_train_lacks_is_a_finding(tmp_path: Path) -> None:
+    y = np.array([0, 1] * 50 + [2] * 20)
+    X = GENERATOR.normal(size=(120, 3))
+    found = nw.split(data=(X, y), split={"train": list(range(80)), "test": list(range(80, 120)), "valid": 0}).findings
+    assert "class 2 has no train row; the network cannot learn it" in [
+        one.message.rpartition("; divide")[0] for one in found
+    ]
+
+
+def test_split_prints_and_draws_each_part_and_writes_nothing(
+    patients: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SystemExit) as ended:
+        main(["split", "patients.csv", "--target", "sick"])
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "train       180 rows   60.0%  patient_id 40 groups" in printed
+    assert "█" in printed
+    assert sorted(tmp_path.iterdir()) == before
+    with pytest.raises(SystemExit) as ended:
+        main(["split", "patients.csv", "--target", "sick", "--json", "--figure", "parts.svg", "--strict"])
+    found = json.loads(capsys.readouterr().out)
+    assert ended.value.code == 3
+    assert found["parts"]["test"]["rows"] == 60
+    assert sum(found["shares"]["train"]) == pytest.approx(1)
+    assert (tmp_path / "parts.svg").read_text().startswith("<svg")
+    with pytest.raises(SystemExit) as ended:
+        main(["split", "patients.csv", "--target", "sick", "--figure", "parts.pdf"])
+    assert ended.value.code == 2
+
+
+def test_split_divides_as_train_does(patients: Path, tmp_path: Path) -> None:
+    settings = {"target": "sick", "split": {"test": 0.25, "seed": 4}}
+    parts = nw.split(str(patients), **settings)
+    run = nw.train(str(patients), epochs=1, run_dir=tmp_path / "run", **settings)
+    with np.load(run.folder / "split.npz") as found:
+        for name in ("train", "valid", "test"):
+            np.testing.assert_array_equal(found[name], getattr(parts, name))
+
+
+def test_split_tells_of_numbers_times_and_steps(tmp_path: Path) -> None:
+    lines = [f"2024-{1 + place // 28:02d}-{1 + place % 28:02d},{GENERATOR.normal():.3f},{place}" for place in range(120)]
+    (tmp_path / "t.csv").write_text("day,x,y\n" + "\n".join(lines) + "\n")
+    told = str(nw.split(str(tmp_path / "t.csv"), target="y", split={"time": "day"}))
+    assert "target 35.5 ± 20.8 (0 to 71); day 2024-01-01 to 2024-03-16" in told
+    assert "column 'day' is distributed otherwise in test than in train (Kolmogorov-Smirnov statistic 1.00)" in told
+    items = [GENERATOR.normal(size=(int(steps), 2)) for steps in GENERATOR.integers(3, 9, 60)]
+    assert "steps 3 to 8" in str(nw.split(data=(items, np.arange(60) % 2)))
