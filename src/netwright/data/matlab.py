@@ -46,7 +46,7 @@ def _variables(stream: IO[bytes], place: Place) -> dict[str, Stored]:
     try:
         stream.seek(0)
         listed = scipy.io.whosmat(stream)
-    except DAMAGED as error:
+    except (*DAMAGED, scipy.io.matlab.MatReadError) as error:
         raise _damaged(place, error) from None
     found = {}
     for name, shape, kind in listed:
@@ -65,7 +65,7 @@ def _variables(stream: IO[bytes], place: Place) -> dict[str, Stored]:
                 stream.seek(0)
                 loaded = scipy.io.loadmat(stream, variable_names=[name], chars_as_strings=True)[name]
                 values = np.asarray(loaded.toarray() if kind == "sparse" else loaded)
-            except DAMAGED as error:
+            except (*DAMAGED, scipy.io.matlab.MatReadError) as error:
                 raise _damaged(place, error) from None
             return _plain(values, kind)
 

@@ -95,15 +95,16 @@ def _rows(place: Place, sheet: Any) -> Cells:
             if number > MOST_ROWS:
                 raise DataError(f"{place}:{number}: a row came; a sheet has at most {MOST_ROWS}; check the file")
             values = [_value(place, sheet.title, cell) for cell in cells]
-            while values and values[-1] in (None, ""):
+            width = len(rows[0][1]) if rows else 0
+            while values and (values[-1] is None or (values[-1] == "" and len(values) > width)):
                 values.pop()
-            width = len(rows[0][1]) if rows else len(values)
+            width = width or len(values)
             if len(values) > width:
                 raise DataError(
                     f"{place.label}:{number}: sheet {sheet.title!r}: cell {cells[len(values) - 1].coordinate} stands beyond the "
                     f"{width} columns of the first row; expected as many; mend the sheet"
                 )
-            if values:
+            if any(value not in (None, "") for value in values):
                 rows.append((number, values + [None] * (width - len(values))))
     except DAMAGED as error:
         raise _damaged(place, error) from None
