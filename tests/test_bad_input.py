@@ -632,6 +632,253 @@ PLACE: dict[str, Row] = {
 }  # fmt: skip
 
 
+def hdf5(fill: Callable[[Any], None]) -> bytes:
+    """The bytes of an HDF5 file."""
+    h5py = pytest.importorskip("h5py")
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        fill(file)
+    return stream.getvalue()
+
+
+def linked(file: Any) -> None:
+    import h5py
+
+    file["X"], file["y"] = h5py.ExternalLink("other.h5", "/X"), Y
+
+
+def lost(file: Any) -> None:
+    import h5py
+
+    file["X"], file["y"] = h5py.SoftLink("/../gone"), Y
+
+
+def virtual(file: Any) -> None:
+    import h5py
+
+    layout = h5py.VirtualLayout((40, 3), "f8")
+    layout[:] = h5py.VirtualSource("other.h5", "X", (40, 3))
+    file.create_virtual_dataset("X", layout)
+    file["y"] = Y
+
+
+def huge(file: Any) -> None:
+    file.create_dataset("X", shape=(2**40, 1024), dtype="f8", chunks=(1, 1024))
+    file["y"] = Y
+
+
+def plain(file: Any) -> None:
+    file["data/X"], file["data/y"] = X, Y
+
+
+def archived(**members: str | bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("__", "/").replace("_", "."), content)
+    return stream.getvalue()
+
+
+def declared(shape: str) -> bytes:
+    """An array file whose header declares a shape, and that holds nothing."""
+    head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}"
+    head += " " * (118 - len(head) - 1) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode()
+
+
+def member(name: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(name, npy(X))
+        archive.writestr("y.npy", npy(Y))
+    return stream.getvalue()
+
+
+STEPS = "walk,t,a,door\n" + "".join(
+    f"{place // 5},{place % 5},{place * 0.1:.1f},{'lr'[place // 5 % 2]}\n" for place in range(60)
+)
+SERIES = "day,y\n" + "".join(f"2024-{1 + place // 28:02d}-{1 + place % 28:02d},{place % 9}\n" for place in range(80))
+S: dict[str, Content] = {"s.csv": SERIES}
+W: dict[str, Content] = {"w.csv": STEPS}
+
+RAGGED = "walk,a,door\n" + "".join(f"{walk},{step},{'lr'[walk % 2]}\n" for walk in range(20) for step in range(3 + walk % 4))
+BATCH_NORM = "['Conv1d(4, 3)', 'BatchNorm1d()', 'AdaptiveAvgPool1d(1)', 'Flatten()', 'Linear()']"
+
+CONTAINERS: dict[str, Row] = {
+    "a NUL byte": ({"t.csv": cell(7, 2, "re\0d")}, "train t.csv --target kind", 3, ("t.csv:7", "NUL", "data.encoding")),
+    "a line of a million columns": (
+        {"t.csv": ",".join("a" * 10**6) + "\n"},
+        "train t.csv --target a",
+        3,
+        ("1000000 fields",),
+    ),
+    "a field of 40 MB": (
+        {"t.csv": 'a,b\n1,"' + "x" * 40_000_000 + '"\n'},
+        "train t.csv --target a",
+        3,
+        ("t.csv:2", "16777216"),
+    ),
+    "an encoded Parquet": ({"t.parquet": b"PARE" + b"\0" * 40 + b"PARE"}, "train t.parquet --target y", 3, ("t.parquet",)),
+    "Parquet without rows": (
+        {"t.parquet": parquet(x=pa.array([], pa.int64()))},
+        "train t.parquet --target x",
+        3,
+        ("no rows",),
+    ),
+    "Parquet without an answer": (
+        {"t.parquet": parquet(x=[1.0, 2.0] * 20, y=[*([0, 1] * 19), None, 1])},
+        "train t.parquet --target y",
+        3,
+        ("t.parquet: row 39", "'y'", "missing"),
+    ),
+    "an array of 2**50 numbers": (
+        {"t.npz": archived(X_npy=declared("(1125899906842624,)"), y_npy=npy(Y))},
+        "train t.npz",
+        8,
+        ("'X'", "declared"),
+    ),
+    "an npy of 2**50 numbers": (
+        {"t.npy": declared("(1125899906842624, 3)"), "y.npy": npy(Y)},
+        "train t.npy --target y.npy",
+        8,
+        ("t.npy", "declared"),
+    ),
+    "an array that climbs out": ({"t.npz": member("../../x.npy")}, "train t.npz", 8, ("t.npz", "../../x.npy")),
+    "a link into another file": ({"t.h5": hdf5(linked)}, "train t.h5", 8, ("t.h5", "'X'", "other.h5")),
+    "a link to nothing": ({"t.h5": hdf5(lost)}, "train t.h5", 8, ("t.h5", "'X'", "gone")),
+    "a data set that lies elsewhere": ({"t.h5": hdf5(virtual)}, "train t.h5", 8, ("t.h5", "'X'", "virtual")),
+    "a data set of 2**50 numbers": ({"t.h5": hdf5(huge)}, "train t.h5", 8, ("t.h5", "'X'", "declared")),
+    "a data set that is not there": (
+        {"t.h5": hdf5(plain)},
+        "train t.h5 --target data/z --set data.inputs=data/X",
+        3,
+        ("t.h5", "'data/z'", "did you mean data/y"),
+    ),
+    "an HDF5 file that was cut off": ({"t.h5": hdf5(plain)[:600]}, "train t.h5", 3, ("t.h5", "cannot be read")),
+    "MATLAB that was cut off": (
+        {"t.mat": b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\x01IM" + b"\xff" * 50},
+        "train t.mat",
+        3,
+        ("t.mat",),
+    ),
+    "Feather that was cut off": (
+        {"t.feather": b"ARROW1" + b"\0" * 40},
+        "train t.feather --target y",
+        3,
+        ("t.feather", "cannot be read"),
+    ),
+    "an archive that is none": ({"t.zip": b"PK"}, "train t.zip --target kind", 3, ("t.zip", "zip archive")),
+    "an archive of two tables": (
+        {"t.zip": archived(a_csv=GOOD, b_csv=GOOD)},
+        "train t.zip --target kind",
+        3,
+        ("2 data files", "a.csv"),
+    ),
+    "a member that is not there": (
+        {"t.zip": archived(a_csv=GOOD)},
+        "train t.zip/b.csv --target kind",
+        3,
+        ("t.zip/b.csv", "no such file"),
+    ),
+    "an archive that grows": (
+        {"t.zip": archived(a_csv="x\n" * 30_000_000)},
+        "train t.zip/a.csv --target x",
+        8,
+        ("t.zip/a.csv", "at most"),
+    ),
+    "a packed file that is none": ({"t.csv.gz": b"hello"}, "train t.csv.gz --target kind", 3, ("t.csv.gz",)),
+    "a pattern without a file": ({}, "train 'part-*.csv' --target y", 3, ("part-*.csv", "no file matches")),
+    "files of other columns": (
+        {"p1.csv": GOOD, "p2.csv": "length\n1\n"},
+        "train 'p?.csv' --target kind",
+        3,
+        ("p2.csv", "'width'"),
+    ),
+    "an unknown protocol": ({}, "train gopher://a/b.csv --target y", 3, ("gopher://", "no known protocol")),
+    "a password in an address": ({}, "train s3://me:secret@b/t.csv --target y", 8, ("s3://***@b/t.csv", "password")),
+    "a sheet of another file": (T, "train t.csv --target kind --set data.sheet=A", 2, ("data.sheet", "no Excel file")),
+}
+
+STEPPED: dict[str, Row] = {
+    "a window longer than a part": (S, "train s.csv --target y --set data.window=70", 3, ("data.window", "70 steps")),
+    "a horizon without a window": (S, "train s.csv --target y --set data.horizon=2", 2, ("horizon", "window")),
+    "time that runs backwards": (
+        {"s.csv": SERIES.replace("2024-01-05", "2025-01-05")},
+        "train s.csv --target y --set data.window=3 --set data.split.time=day",
+        3,
+        ("s.csv:7", "'day'", "earlier"),
+    ),
+    "a column of sequences that is not there": (
+        W,
+        "train w.csv --target door --set data.sequences=wlak",
+        3,
+        ("'wlak'", "did you mean walk?"),
+    ),
+    "two labels in one sequence": (
+        {"w.csv": STEPS.replace("0,3,0.3,l", "0,3,0.3,r")},
+        "train w.csv --target door --set data.sequences=walk --set data.horizon=1",
+        2,
+        ("horizon",),
+    ),
+    "a file of steps that is not there": (
+        {"t.csv": "id,kind\n" + "".join(f"{place},{place % 2}\n" for place in range(20))},
+        "train t.csv --target kind --set 'data.sequences=s_{id}.csv'",
+        3,
+        ("t.csv:2", "s_0.csv", "no such file"),
+    ),
+    "a ts file that is none": ({"t.ts": "hello\n"}, "train t.ts", 3, ("t.ts",)),
+    "no text column": (T, "train t.csv --target kind --set data.text=words", 2, ("data.text", "length, width, colour")),
+    "padding before BatchNorm": (
+        {"w.csv": RAGGED},
+        f'train w.csv --target door --set data.sequences=walk --set "model.layers={BATCH_NORM}"',
+        2,
+        ("layer 1 BatchNorm1d", "different length"),
+    ),
+}
+
+DIVIDED: dict[str, Row] = {
+    "more folds than rows": (
+        {"t.csv": "a,y\n1,0\n2,1\n3,0\n"},
+        "train t.csv --target y --set data.split.folds=9 --set data.split.fold=8",
+        3,
+        ("3 rows", "9 folds"),
+    ),
+    "a fold that is not there": (
+        T,
+        "train t.csv --target kind --set data.split.folds=3 --set data.split.fold=3",
+        2,
+        ("data.split.fold", "0 to 2"),
+    ),
+    "folds beside a test share": (
+        T,
+        "train t.csv --target kind --set data.split.folds=3 --set data.split.test=0.2",
+        2,
+        ("data.split.folds",),
+    ),
+    "a gap without time": (T, "train t.csv --target kind --set data.split.gap=3", 2, ("data.split.gap", "order of time")),
+    "a group that is not there": (
+        T,
+        "train t.csv --target kind --set data.split.group=colour --set \"data.split.test=['green']\"",
+        3,
+        ("'green'", "blue, red"),
+    ),
+    "a check that is not there": (T, "train t.csv --target kind --set checks.skip=shifts", 2, ("checks.skip", "shifts")),
+    "equal rows in two parts with --strict": (
+        {"t.csv": GOOD.replace("0.5,0.0,red,no", "0.5,0.0,red,no\n" * 12)},
+        "split t.csv --target kind --strict --json --figure gone/x.svg",
+        6,
+        ("gone/x.svg",),
+    ),
+    "one split of a pattern without one": (
+        {**T, "s.npz": npz(train_0=np.arange(9), test_0=np.arange(9, 20))},
+        "cross-validate t.csv --target kind --set data.split.file=s.npz --set data.split.train=train_{fold} "
+        "--set data.split.test=tested_{fold}",
+        2,
+        ("'tested_0'", "train_0, test_0"),
+    ),
+}
+
+
 def snapshot(folder: Path) -> dict[str, str]:
     """Every file and folder with the digest of its content; Python's own bytecode aside."""
     return {
@@ -668,6 +915,7 @@ def refused(folder: Path, arguments: str, code: int, words: tuple[str, ...], cap
 
 
 ROWS = {"config": CONFIG, "network": NETWORK, "data": DATA, "arrays": ARRAYS, "images": IMAGES, "place": PLACE}
+ROWS |= {"containers": CONTAINERS, "steps": STEPPED, "split": DIVIDED}
 
 
 @pytest.mark.parametrize(("part", "name"), [(part, name) for part, rows in ROWS.items() for name in rows])
