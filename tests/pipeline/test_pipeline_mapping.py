@@ -23,7 +23,7 @@ from netwright.data import blocks, ingest
 from netwright.data.mapped import Mapped
 from netwright.engine.eager import EagerEngine
 from netwright.errors import ConfigError, DataError, NetwrightError, ResourceError
-from netwright.pipeline import mapping, reading, running
+from netwright.pipeline import mapping, new_rows, reading, running
 from netwright.pipeline.bench import Bench, plan_of
 from netwright.pipeline.verbs import gather_all
 from netwright.training.journal import Journal
@@ -363,7 +363,7 @@ def test_a_file_too_large_for_memory_is_predicted_block_by_block(
     other = written(tmp_path / f"new{source.suffix}", rows.set_column(3, "colour", pa.array(["violet"] * ROWS)))
     whole, remarks, count = run.predict_file(str(other))
     monkeypatch.setattr(reading, "free_memory", lambda: 1000)
-    monkeypatch.setattr(type(run), "read_rows", lambda self, rows: rows if not isinstance(rows, str) else None)
+    monkeypatch.setattr(new_rows, "read", lambda config, program, rows: rows if not isinstance(rows, str) else None)
     found, told, number = run.predict_file(str(other))
     assert (told, number) == (remarks, count) == (told, ROWS)
     assert told[0].startswith("column 'colour': 4000 cell(s) hold categories not seen in training")

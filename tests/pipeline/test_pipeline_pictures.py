@@ -17,6 +17,7 @@ from netwright.config.schema import DataConfig
 from netwright.data import cache
 from netwright.data.arrays import Arrays
 from netwright.errors import ConfigError, DataError
+from netwright.pipeline import new_rows
 
 SMALL = {"layers": ["Flatten()", "Linear()"], "epochs": 1, "observers": [], "threads": 1}
 
@@ -90,6 +91,12 @@ def test_only_train_rows_decide_where_the_split_is_made_here(tmp_path: Path) -> 
     assert f"{len(first.inputs.split.test)} of 40 images of colour are read as grey" in again.record["notes"]
 
 
+def rows_of(run: nw.Run, rows: object) -> Arrays:
+    raw = new_rows.read(run.config, run.program, rows)
+    assert isinstance(raw, Arrays)
+    return raw
+
+
 def test_images_to_predict_are_the_same_tensors_as_in_training(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "d")
     for row, path in enumerate(sorted(source.rglob("*.png"))):
@@ -97,10 +104,10 @@ def test_images_to_predict_are_the_same_tensors_as_in_training(tmp_path: Path) -
     run = train(source, tmp_path)
     assert (run.config.data.image_mode, run.config.data.image_size) == ("rgb", [6, 7])
     loaded = nw.load(run.folder)
-    assert bits(loaded.read_rows(source)) == bits(loaded.read_rows(archive_of(source))) == bits(run.inputs.raw)
+    assert bits(rows_of(loaded, source)) == bits(rows_of(loaded, archive_of(source))) == bits(run.inputs.raw)
     one = sorted(source.rglob("*.png"))[3]
     for rows in (str(one), one, [one], [str(one)]):
-        np.testing.assert_array_equal(loaded.read_rows(rows).inputs["images"][0], run.inputs.raw.inputs["images"][3])
+        np.testing.assert_array_equal(rows_of(loaded, rows).inputs["images"][0], run.inputs.raw.inputs["images"][3])
 
 
 def test_the_prediction_file_names_the_images_first(
