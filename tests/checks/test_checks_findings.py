@@ -104,6 +104,7 @@ def test_a_shift_is_scikit_and_scipys_statistic_and_named() -> None:
     assert np.log(shift._chance(theirs.statistic, rows)) == pytest.approx(np.log(theirs.pvalue), rel=0.05)
     assert shift.shifts(columns(train, GENERATOR.normal(size=400))) == []
     assert shift.shifts(columns(train, GENERATOR.normal(0.6, size=8))) == []  # too few to say so
+    assert shift.shifts(columns(train, test), overlapping=50) == []
 
 
 def test_shifts_of_categories_and_of_missing_cells_are_found() -> None:

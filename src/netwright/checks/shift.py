@@ -14,7 +14,7 @@ RARE = 1e-3  # chance of such a distance without a shift, over all columns toget
 MOST = 5
 
 
-def shifts(columns: dict[str, list[Values]]) -> list[Finding]:
+def shifts(columns: dict[str, list[Values]], overlapping: int = 1) -> list[Finding]:
     """Return the columns whose distribution differs, the farthest first.
 
     Numbers and dates by the Kolmogorov-Smirnov statistic (with its asymptotic chance, Smirnov 1948), categories by the
@@ -23,12 +23,13 @@ def shifts(columns: dict[str, list[Values]]) -> list[Finding]:
 
     Args:
         columns: Of (some) rows of each part, in the same order.
+        overlapping: How many neighbouring rows share what they hold, as windows do: they count as one.
     """
     found: list[tuple[float, Finding]] = []
     tests = max(1, 2 * len(columns["train"]))
     for part in ("test", "valid"):
         for train, other in zip(columns["train"], columns[part], strict=False):
-            told = _distance(train, other)
+            told = _distance(train, other, overlapping)
             if told is None or told[1] < LEAST or told[2] * tests > RARE:
                 continue
             measure, distance, _ = told
@@ -49,12 +50,12 @@ def _finding(part: str, train: Values, other: Values, measure: str, distance: fl
     )
 
 
-def _distance(train: Values, other: Values) -> tuple[str, float, float] | None:
+def _distance(train: Values, other: Values, overlapping: int) -> tuple[str, float, float] | None:
     """Return the measure, its value, and the chance of it without a shift."""
     if train.kind == "category":
-        return _variation("total variation distance", train.values, other.values)
+        return _variation("total variation distance", train.values, other.values, overlapping)
     gaps = [np.isnan(values).astype(np.float64) for values in (train.values, other.values)]
-    missing = _variation("missing cells", *gaps)
+    missing = _variation("missing cells", gaps[0], gaps[1], overlapping)
     if missing is not None and missing[1] >= LEAST:
         return missing
     one, two = (np.sort(values[~np.isnan(values)]) for values in (train.values, other.values))
@@ -62,7 +63,12 @@ def _distance(train: Values, other: Values) -> tuple[str, float, float] | None:
         return None
     points = np.concatenate([one, two])
     distance = float(np.abs(_share(one, points) - _share(two, points)).max())
-    return "Kolmogorov-Smirnov statistic", distance, _chance(distance, len(one) * len(two) / (len(one) + len(two)))
+    return "Kolmogorov-Smirnov statistic", distance, _chance(distance, _rows(one, two, overlapping))
+
+
+def _rows(one: Floats, two: Floats, overlapping: int) -> float:
+    """Return the number of independent rows that a comparison of two samples stands on."""
+    return len(one) * len(two) / (len(one) + len(two)) / overlapping
 
 
 def _share(ordered: Floats, points: Floats) -> Floats:
@@ -73,14 +79,14 @@ def _chance(distance: float, rows: float) -> float:
     return float(min(1.0, 2 * np.exp(-2 * rows * distance**2)))
 
 
-def _variation(measure: str, one: Floats, two: Floats) -> tuple[str, float, float] | None:
+def _variation(measure: str, one: Floats, two: Floats, overlapping: int) -> tuple[str, float, float] | None:
     """Return half the sum of the differences between the shares of the values."""
     if not len(one) or not len(two):
         return None
     levels, inverse = np.unique(np.concatenate([one, two]), return_inverse=True)
     shares = [np.bincount(part, minlength=len(levels)) / len(part) for part in (inverse[: len(one)], inverse[len(one) :])]
     distance = float(np.abs(shares[0] - shares[1]).sum() / 2)
-    rows = len(one) * len(two) / (len(one) + len(two))
+    rows = _rows(one, two, overlapping)
     with np.errstate(over="ignore"):
         bound = float(np.exp(min(700.0, len(levels) * np.log(2.0)) - 2 * rows * distance**2 / 2))
     return measure, distance, min(1.0, bound)

@@ -54,7 +54,7 @@ def check(config: RunConfig, inputs: Inputs) -> tuple[Finding, ...]:
     if "near_duplicates" in wanted and config.checks.near_duplicates is not None:
         found += duplicates.near(columns, config.checks.near_duplicates)
     if "shift" in wanted:
-        found += shift.shifts(columns)
+        found += shift.shifts(columns, config.data.window or 1)
     if "leak" in wanted and not target.per_step and config.data.window is None:
         found += _leaks(columns["train"], target, sampled["train"])
     return tuple(found)
