@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format signatures clean
+.PHONY: demo test lint format bench signatures clean
 
 demo: $(READY)  ## train the digits example end to end; prints the test result and where the report is
 	$(BIN)/netwright train examples/digits.toml
@@ -20,6 +20,9 @@ lint: $(READY)  ## style, types
 format: $(READY)  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(READY)  ## memory and speed on tables of growing size (benchmarks/results.md)
+	$(BIN)/python benchmarks/larger_than_memory.py --folder $(shell mktemp -d)/large
 
 signatures: $(READY)  ## the table of torch's layers, losses and optimizers, after a change of torch
 	$(BIN)/python tools/signatures.py
