@@ -105,7 +105,8 @@ def curves_svg(
         axes.margins(x=0.02)
         axes.set_xlabel("epoch" + (" · logarithmic scale" if logarithmic else ""))
         axes.grid(axis="x", visible=False)
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, borderaxespad=0.2, handlelength=1.6)
+        beside = 3 if len(series) <= 2 else 2  # three long names are wider than the plane
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=beside, borderaxespad=0.2, handlelength=1.6)
         return _svg(figure, label)
 
 
