@@ -12,6 +12,7 @@ from sklearn import datasets
 import netwright as nw
 from netwright.cli import main
 from netwright.errors import DataError
+from netwright.pipeline import checking
 
 GENERATOR = np.random.default_rng(0)
 
@@ -134,3 +135,11 @@ def test_split_tells_of_numbers_times_and_steps(tmp_path: Path) -> None:
     assert "column 'day' is distributed otherwise in test than in train (Kolmogorov-Smirnov statistic 1.00)" in told
     items = [GENERATOR.normal(size=(int(steps), 2)) for steps in GENERATOR.integers(3, 9, 60)]
     assert "steps 3 to 8" in str(nw.split(data=(items, np.arange(60) % 2)))
+
+
+def test_duplicates_are_not_looked_for_in_more_than_can_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = datasets.load_iris(return_X_y=True)
+    data = (np.concatenate([X, X]), np.concatenate([y, y]))
+    assert [found.check for found in nw.split(data=data).findings] == ["duplicates"] * 3
+    monkeypatch.setattr(checking, "MOST_BYTES", 1000)
+    assert nw.split(data=data).findings == ()

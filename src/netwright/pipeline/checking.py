@@ -12,8 +12,9 @@ from netwright.checks.findings import CHECKS, Finding
 from netwright.checks.view import Values, columns_of, row_hashes
 from netwright.config.schema import RunConfig
 from netwright.data import cells
+from netwright.data.arrays import Arrays
 from netwright.data.mapped import Mapped
-from netwright.data.sequences import Sequences
+from netwright.data.sequences import Raw, Sequences
 from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import DataError
@@ -23,7 +24,7 @@ from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
 SAMPLE = 20_000  # rows of a part whose columns are compared
-MOST_HASHED = 10_000_000  # rows among which duplicates are looked for
+MOST_ROWS, MOST_BYTES = 10_000_000, 4_000_000_000  # among which duplicates are looked for
 
 
 def check(config: RunConfig, inputs: Inputs) -> tuple[Finding, ...]:
@@ -44,7 +45,7 @@ def check(config: RunConfig, inputs: Inputs) -> tuple[Finding, ...]:
     if table is not None and "time" in wanted and encoder is not None and not isinstance(inputs.raw, Sequences):
         dates = [column for column in encoder.columns if column.kind == "date" and column.name in table.names]
         found += parts.time({column.name: encoder.cells(table, column) for column in dates}, split)
-    if "duplicates" in wanted and config.data.window is None and inputs.raw.rows <= MOST_HASHED:
+    if "duplicates" in wanted and config.data.window is None and _comparable(inputs.raw):
         hashes = row_hashes(inputs.raw, encoder)
         found += duplicates.exact(hashes, _numbers(target), split, lambda row: _place(inputs, row))
     if not {"shift", "leak", "near_duplicates"} & wanted:
@@ -68,6 +69,12 @@ def refuse(found: tuple[Finding, ...]) -> None:
             f"--strict: {len(found)} finding(s) in the data ({names}); expected none; mend the data, or name what is meant "
             "to be so in checks.skip"
         )
+
+
+def _comparable(raw: Raw | Mapped) -> bool:
+    """Tell whether rows are few and small enough to compare all of them."""
+    values = raw.inputs.values() if isinstance(raw, Arrays) else [raw.features] if isinstance(raw, Mapped) else []
+    return raw.rows <= MOST_ROWS and sum(value.nbytes for value in values) <= MOST_BYTES
 
 
 def _sample(rows: Rows, part: str) -> Rows:
