@@ -8,17 +8,18 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from netwright.config import schema
+from netwright.config import data_schema, schema
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 MARK = "<!-- made by tools/settings_table.py; what stands below is overwritten -->"
 SECTIONS: dict[str, type[BaseModel]] = {
-    "[data]": schema.DataConfig,
-    "[data.split]": schema.SplitConfig,
-    "[data.preparation]": schema.PreparationConfig,
+    "[data]": data_schema.DataConfig,
+    "[data.split]": data_schema.SplitConfig,
+    "[data.preparation]": data_schema.PreparationConfig,
     "[model]": schema.ModelConfig,
     "[training]": schema.TrainingConfig,
     "[training.early_stopping]": schema.EarlyStoppingConfig,
+    "[checkpoint]": schema.CheckpointConfig,
     "[checks]": schema.ChecksConfig,
 }
 

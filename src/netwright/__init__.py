@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from netwright.pipeline.run import Run as Run
     from netwright.pipeline.verbs import cross_validate as cross_validate
     from netwright.pipeline.verbs import load as load
+    from netwright.pipeline.verbs import resume as resume
     from netwright.pipeline.verbs import runs as runs
     from netwright.pipeline.verbs import show as show
     from netwright.pipeline.verbs import split as split
@@ -23,12 +24,13 @@ _WHERE = {
     "Run": "netwright.pipeline.run",
     "cross_validate": "netwright.pipeline.verbs",
     "load": "netwright.pipeline.verbs",
+    "resume": "netwright.pipeline.verbs",
     "runs": "netwright.pipeline.verbs",
     "show": "netwright.pipeline.verbs",
     "split": "netwright.pipeline.verbs",
     "train": "netwright.pipeline.verbs",
 }
-__all__ = ["NetwrightError", "Run", "cross_validate", "load", "runs", "show", "split", "train"]
+__all__ = ["NetwrightError", "Run", "cross_validate", "load", "resume", "runs", "show", "split", "train"]
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # torch's words
+
 
 class NetwrightError(Exception):
     """An error that is explained to the user in one line.
@@ -68,6 +70,14 @@ class SafetyError(NetwrightError):
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's message, or the kind of error where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, in Python's class or torch's words."""
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY)
+    )
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:

@@ -7,9 +7,9 @@ machine, and no stream disturbs another. Floor 0: imports nothing of the project
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -87,3 +87,41 @@ def forked(device: torch.device) -> Iterator[None]:
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield
+
+
+def generator_states(device: torch.device) -> dict[str, Any]:
+    """Return the states of the global generators that training draws from: torch (CPU and device), NumPy, Python's random.
+
+    Args:
+        device: That the network is on.
+
+    Returns:
+        Tensors, numbers and tuples, for `restore_generators`.
+    """
+    import torch
+
+    name, key, *rest = np.random.get_state()
+    found: dict[str, Any] = {
+        "torch": torch.default_generator.get_state(),
+        "numpy": (name, torch.from_numpy(np.asarray(key).astype(np.int64)), *rest),
+        "random": random.getstate(),
+    }
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        found["mps"] = torch.mps.get_rng_state()
+    return found
+
+
+def restore_generators(states: Mapping[str, Any], device: torch.device) -> None:
+    """Put the global generators where `generator_states` found them; a device of another kind keeps its own."""
+    import torch
+
+    torch.default_generator.set_state(states["torch"])
+    name, key, *rest = states["numpy"]
+    np.random.set_state((name, key.numpy().astype(np.uint32), *rest))
+    random.setstate(states["random"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    elif device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(states["mps"])

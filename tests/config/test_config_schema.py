@@ -11,16 +11,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from netwright.config.data_schema import DataConfig, PreparationConfig, SplitConfig
 from netwright.config.read import SECTIONS, build_config, json_schema
-from netwright.config.schema import (
-    DataConfig,
-    EarlyStoppingConfig,
-    ModelConfig,
-    PreparationConfig,
-    RunConfig,
-    SplitConfig,
-    TrainingConfig,
-)
+from netwright.config.schema import EarlyStoppingConfig, ModelConfig, RunConfig, TrainingConfig
 
 ALL = (RunConfig, DataConfig, SplitConfig, PreparationConfig, ModelConfig, TrainingConfig, EarlyStoppingConfig)
 

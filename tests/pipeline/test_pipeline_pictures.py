@@ -13,7 +13,7 @@ from PIL import Image
 
 import netwright as nw
 from netwright.cli import main
-from netwright.config.schema import DataConfig
+from netwright.config.data_schema import DataConfig
 from netwright.data import cache
 from netwright.data.arrays import Arrays
 from netwright.errors import ConfigError, DataError

@@ -21,9 +21,10 @@ from pydantic import BaseModel, ValidationError
 
 from netwright.config import signatures
 from netwright.config.calls import CONTAINERS, OBJECT, Call, layer_texts
+from netwright.config.data_schema import DataConfig
 from netwright.config.hints import advice
 from netwright.config.problems import problems
-from netwright.config.schema import ChecksConfig, DataConfig, ModelConfig, RunConfig, TrainingConfig, call_problems
+from netwright.config.schema import CheckpointConfig, ChecksConfig, ModelConfig, RunConfig, TrainingConfig, call_problems
 from netwright.config.values import is_address, refuse_objects, shortened, shown
 from netwright.errors import ConfigError
 
@@ -33,6 +34,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataConfig,
     "model": ModelConfig,
     "training": TrainingConfig,
+    "checkpoint": CheckpointConfig,
     "checks": ChecksConfig,
 }
 PATH_KEYS = (*(("data", key) for key in ("source", "train", "valid", "test", "cache")), ("model", "module"))

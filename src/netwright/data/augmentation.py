@@ -56,17 +56,17 @@ class Augmentation:
     workers: int = 0
 
     def batches(
-        self, examples: Examples, rows: Rows | Order, batch_size: int, last_batch: str, epoch: int
+        self, examples: Examples, rows: Rows | Order, batch_size: int, last_batch: str, epoch: int, start: int = 0
     ) -> Iterator[Batch]:
         """Cut rows, in the order given, into changed batches; see `netwright.data.batches.batches`.
 
         Raises:
             ConfigError: A transform fails, or changes the shape of an image.
         """
-        parts: Iterable[Tensor] = batch_rows(rows, batch_size, last_batch)
+        parts: Iterable[Tensor] = batch_rows(rows, batch_size, last_batch, start)
         if self.images or self.reread is not None:
             parts = list(parts)  # handed to the workers ahead
-        for number, (part, raw) in enumerate(zip(parts, self._raw(examples, parts, epoch), strict=False)):
+        for number, (part, raw) in enumerate(zip(parts, self._raw(examples, parts, epoch), strict=False), start):
             yield self._mixed(self._changed(examples.batch(part, raw), epoch), epoch, number)
 
     def sample(self, examples: Examples, rows: Rows) -> Batch:

@@ -44,6 +44,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def part(self, start: int, stop: int) -> Batch:
+        """Return the rows at some places as a batch of their own, as wide as this one."""
+        inputs = {name: value[start:stop] for name, value in self.inputs.items()}
+        lengths = None if self.lengths is None else self.lengths[start:stop]
+        return Batch(inputs, self.target[start:stop], self.rows[start:stop], lengths)
+
 
 @dataclass(frozen=True)
 class Spans:
@@ -266,7 +272,9 @@ def steps_per_epoch(rows: int, batch_size: int, last_batch: str) -> int:
     return max(1, whole + (1 if rest and last_batch == "keep" else 0))
 
 
-def batches(examples: Examples, rows: Rows | Order, batch_size: int, last_batch: str = "keep") -> Iterator[Batch]:
+def batches(
+    examples: Examples, rows: Rows | Order, batch_size: int, last_batch: str = "keep", start: int = 0
+) -> Iterator[Batch]:
     """Cut rows, in the order given, into batches.
 
     Args:
@@ -274,19 +282,20 @@ def batches(examples: Examples, rows: Rows | Order, batch_size: int, last_batch:
         rows: The row numbers to deliver, in order.
         batch_size: Rows per batch.
         last_batch: ``keep`` or ``drop`` a smaller last batch.
+        start: How many batches to leave out at the beginning.
 
     Yields:
         One batch after the other.
     """
-    for part in batch_rows(rows, batch_size, last_batch):
+    for part in batch_rows(rows, batch_size, last_batch, start):
         yield examples.batch(part)
 
 
-def batch_rows(rows: Rows | Order, batch_size: int, last_batch: str = "keep") -> Iterator[Tensor]:
+def batch_rows(rows: Rows | Order, batch_size: int, last_batch: str = "keep", start: int = 0) -> Iterator[Tensor]:
     """Yield the row numbers of each batch, int64; see `batches`. A long order is worked out piece by piece."""
     count = min(steps_per_epoch(len(rows), batch_size, last_batch) * batch_size, len(rows))
     ahead = max(1, AHEAD // batch_size) * batch_size
-    for first in range(0, count, ahead):
+    for first in range(start * batch_size, count, ahead):
         index = torch.from_numpy(np.ascontiguousarray(rows[first : min(first + ahead, count)]))
-        for start in range(0, len(index), batch_size):
-            yield index[start : start + batch_size]
+        for place in range(0, len(index), batch_size):
+            yield index[place : place + batch_size]

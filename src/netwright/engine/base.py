@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from netwright.data.batches import Batch
@@ -26,6 +27,11 @@ class Engine(Protocol):
     @property
     def loss_function(self) -> Callable[[Tensor, Tensor], Tensor]:
         """The loss of output and target."""
+        ...
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What updates the parameters."""
         ...
 
     def learning_rate(self) -> float:

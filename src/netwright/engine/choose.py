@@ -45,7 +45,9 @@ def choose_threads(multiply_adds: int, batch_size: int) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def choose_engine(name: str, model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer) -> tuple[Engine, str]:
+def choose_engine(
+    name: str, model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer, micro_batch: int | None = None
+) -> tuple[Engine, str]:
     """Return the engine and why it was chosen.
 
     Args:
@@ -53,6 +55,7 @@ def choose_engine(name: str, model: nn.Module, loss_function: Loss, optimizer: t
         model: The network on its device.
         loss_function: Of output and target.
         optimizer: Of the model's parameters.
+        micro_batch: Rows that go forward and backward at a time; None for the whole batch.
     """
     reason = "asked for" if name == "eager" else "auto: every network runs in it"
-    return EagerEngine(model, loss_function, optimizer), reason
+    return EagerEngine(model, loss_function, optimizer, micro_batch), reason

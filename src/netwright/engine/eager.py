@@ -15,13 +15,20 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Batch
 from netwright.errors import ConfigError, DivergedError, first_line
+from netwright.model.losses import loss_weight
 from netwright.model.summary import call_model
 from netwright.seeding import forked
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def train_step(model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer, batch: Batch) -> Tensor:
+def train_step(
+    model: nn.Module,
+    loss_function: Loss,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    micro_batch: int | None = None,
+) -> Tensor:
     """Train on one batch.
 
     Args:
@@ -29,6 +36,7 @@ def train_step(model: nn.Module, loss_function: Loss, optimizer: torch.optim.Opt
         loss_function: Of output and target, to one number.
         optimizer: Of the model's parameters; LBFGS evaluates the loss several times.
         batch: The rows.
+        micro_batch: Rows that go forward and backward at a time; their gradients are added up. None for all at once.
 
     Returns:
         The mean loss of the batch before the update, detached.
@@ -38,16 +46,35 @@ def train_step(model: nn.Module, loss_function: Loss, optimizer: torch.optim.Opt
     """
 
     def forward_and_backward() -> Tensor:
-        output = call_model(model, batch.inputs, batch.lengths)
-        loss = loss_function(output, batch.target)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        if micro_batch is not None and micro_batch < len(batch):
+            loss = _in_parts(model, loss_function, optimizer, batch, micro_batch)
+        else:
+            output = call_model(model, batch.inputs, batch.lengths)
+            loss = loss_function(output, batch.target)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
         if not torch.isfinite(loss):
             raise DivergedError(f"the loss is {loss.item()}")
         return loss
 
     loss: Tensor = optimizer.step(forward_and_backward)  # type: ignore[assignment, arg-type]
     return loss.detach()
+
+
+def _in_parts(
+    model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer, batch: Batch, micro_batch: int
+) -> Tensor:
+    """Add up the gradients of a batch part by part, each weighted with its share of the mean; return the mean loss."""
+    whole = loss_weight(loss_function, batch.target)
+    total = torch.zeros((), device=batch.target.device)
+    optimizer.zero_grad()
+    for start in range(0, len(batch), micro_batch):
+        part = batch.part(start, start + micro_batch)
+        output = call_model(model, part.inputs, part.lengths)
+        loss = loss_function(output, part.target) * (loss_weight(loss_function, part.target) / whole)
+        loss.backward()  # type: ignore[no-untyped-call]
+        total = total + loss.detach()
+    return total
 
 
 def try_step(
@@ -100,11 +127,12 @@ class EagerEngine:
     model: nn.Module
     loss_function: Loss
     optimizer: torch.optim.Optimizer
+    micro_batch: int | None = None
     name: str = "eager"
 
     def train_step(self, batch: Batch) -> Tensor:
         """Train on one batch; see `train_step`."""
-        return train_step(self.model, self.loss_function, self.optimizer, batch)
+        return train_step(self.model, self.loss_function, self.optimizer, batch, self.micro_batch)
 
     def learning_rate(self) -> float:
         """Return the learning rate of the first parameter group."""

@@ -150,7 +150,20 @@ def load_weights(path: Path, model: nn.Module) -> None:
     Raises:
         CheckpointError: The file is missing or damaged, or a name or shape differs; the first difference is named.
     """
-    tensors = _load(path)
+    fill(model, _load(path), path)
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Put weights into a model.
+
+    Args:
+        model: The network.
+        tensors: Parameters and buffers by name.
+        path: Where they come from, for errors.
+
+    Raises:
+        CheckpointError: A name or shape differs; the first difference is named.
+    """
     own = model.state_dict()
     for name in sorted({*own, *tensors}):
         if name not in tensors or name not in own:

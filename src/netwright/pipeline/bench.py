@@ -41,7 +41,7 @@ from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.mapping import described
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
 from netwright.pipeline.reading import parts_of
-from netwright.seeding import forked, torch_seed
+from netwright.seeding import all_forked, forked, torch_seed
 from netwright.training.loop import Plan
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
 
@@ -104,7 +104,7 @@ def executing(config: RunConfig, device: torch.device) -> Iterator[None]:
     try:
         if config.training.threads is not None:
             torch.set_num_threads(config.training.threads)
-        with forked(device):
+        with all_forked(), forked(device):
             yield
     finally:
         torch.set_num_threads(before)

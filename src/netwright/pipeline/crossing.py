@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from netwright import files
-from netwright.config.schema import SplitConfig
+from netwright.config.data_schema import SplitConfig
 from netwright.data import arrays
 from netwright.data.places import place_of
 from netwright.errors import CheckpointError, ConfigError
@@ -123,7 +123,7 @@ def train_splits(
 
 
 def finished(path: Path, config: str, digest: str) -> dict[str, Any] | None:
-    """Return the test of a split that is trained already; None where there is no such run.
+    """Return the test of a split that is trained already; None where there is no such run, or one to go on with.
 
     Args:
         path: Its run folder.
@@ -131,7 +131,7 @@ def finished(path: Path, config: str, digest: str) -> dict[str, Any] | None:
         digest: The digest of its data.
 
     Raises:
-        CheckpointError: A run of other settings or data, or one that did not end.
+        CheckpointError: A run of other settings or data.
     """
     if not path.exists():
         return None
@@ -141,9 +141,7 @@ def finished(path: Path, config: str, digest: str) -> dict[str, Any] | None:
             f"{path}: a run of other settings or data; expected the same; name another folder in --run-dir"
         )
     if record["status"] != "done" or not (path / folders.TEST).is_file():
-        raise CheckpointError(
-            f"{path}: its training did not end ({record['status']}); expected a finished run; remove that folder to train it again"
-        )
+        return None
     found: dict[str, Any] = json.loads((path / folders.TEST).read_text(encoding="utf-8"))
     return found
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright.config import signatures
-from netwright.config.schema import DataConfig, PreparationConfig, RunConfig
+from netwright.config.data_schema import DataConfig, PreparationConfig
+from netwright.config.schema import RunConfig
 from netwright.data import cells, columns, preparation, sequences
 from netwright.data.array_preparation import CHUNK
 from netwright.data.arrays import Arrays

@@ -34,6 +34,7 @@ REPORT = "report.html"
 HISTORY = "history.csv"
 DIAGRAM = "network.svg"
 LOOKS = "looks.jsonl"
+CHECKPOINTS = "checkpoints"
 
 
 def folder_for(run_dir: str | Path | None, name: str) -> Path:

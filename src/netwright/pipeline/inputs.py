@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from netwright.config.schema import DataConfig, RunConfig
+from netwright.config.data_schema import DataConfig
+from netwright.config.schema import RunConfig
 from netwright.data import targets
 from netwright.data.arrays import Arrays
 from netwright.data.augmentation import Reread

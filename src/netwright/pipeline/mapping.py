@@ -12,7 +12,8 @@ import numpy.typing as npt
 import safetensors.torch
 
 from netwright import files
-from netwright.config.schema import DataConfig, PreparationConfig, RunConfig
+from netwright.config.data_schema import DataConfig, PreparationConfig
+from netwright.config.schema import RunConfig
 from netwright.data import columns
 from netwright.data import ingest as ingesting
 from netwright.data.blocks import Blocks

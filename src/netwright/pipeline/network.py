@@ -15,7 +15,8 @@ from torch import nn
 
 from netwright import files
 from netwright.config.calls import OBJECT, parse_call
-from netwright.config.schema import PreparationConfig, RunConfig
+from netwright.config.data_schema import PreparationConfig
+from netwright.config.schema import RunConfig
 from netwright.data.batches import Batch
 from netwright.data.preparation import ArrayPreparation, Preparation
 from netwright.data.sequences import Sequences

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netwright.config.schema import DataConfig
+from netwright.config.data_schema import DataConfig
 from netwright.data import image_files, images
 from netwright.data.arrays import Arrays
 from netwright.data.image_files import ImageFiles

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from netwright.config.calls import OBJECT
-from netwright.config.schema import DataConfig
+from netwright.config.data_schema import DataConfig
 from netwright.data import cells, datasets, sequences, sources, tables
 from netwright.data.arrays import Arrays
 from netwright.data.augmentation import Reread

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from netwright import files
+from netwright.checkpoint import store
 from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
@@ -24,16 +25,19 @@ from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError
 from netwright.evaluation import metrics
 from netwright.evaluation.prediction import file_column, label_lists, prediction_columns, table_bytes, true_columns
-from netwright.exporting.bundle import BEST, LAST, Program, load_preparation, load_weights
+from netwright.exporting.bundle import BEST, LAST, Program, fill, load_preparation, load_weights
 from netwright.model.losses import PerStep
 from netwright.model.task import Task, decide, decide_each
 from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
 from netwright.pipeline.bench import executing
+from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.network import make_loss_again, masked, network_again
 from netwright.pipeline.testing import figures, own_inputs
 from netwright.reporting.report import render_report
+
+ENDED = ("done", "stopped")  # states of a run that left its weights in model/
 
 
 @final
@@ -254,12 +258,36 @@ def load_run(
     network = model if model is not None else network_again(config, path, [Path(file) for file in code])
     if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
         network = masked(network, preparation)
-    weights = path / (BEST if (path / BEST).exists() else LAST)
-    load_weights(weights, network)
+    record = {**record, **_weights_into(network, path, record)}
     place = choose_device(device) if device is not None else _device_again(config)
     network.to(place).eval()
     program = Program(preparation, network, outcome, config.data.batch_size, place)
     return Run(path, config, program, record)
+
+
+def _weights_into(network: nn.Module, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Load the best weights, or the last without validation rows: of a run that ended its own, else of its newest checkpoint.
+
+    Returns:
+        What run.json does not say yet of a run that has not ended: its epochs and the best of them.
+
+    Raises:
+        CheckpointError: Damaged, or of another network.
+    """
+    name = BEST if (folder / BEST).exists() else LAST
+    if record["status"] in ENDED and (folder / name).exists():
+        digest = dict(record.get("weights") or {}).get(name)
+        if digest is not None and files.digest_file(folder / name) != digest:
+            raise CheckpointError(
+                f"{folder / name}: does not agree with its digest in run.json; expected it as written; it is damaged"
+            )
+        load_weights(folder / name, network)
+        return {}
+    found = store.newest(folder / CHECKPOINTS, lambda problem: None).parts
+    progress = found["progress"]
+    fill(network, found["best"] or found["model"]["state"], folder / CHECKPOINTS)
+    best = {} if progress["best"] is None else {"best": {**(record.get("best") or {}), **progress["best"]}}
+    return {"epochs": progress["epoch"] - bool(progress["within"]), "steps": progress["step"], **best}
 
 
 def _device_again(config: RunConfig) -> torch.device:

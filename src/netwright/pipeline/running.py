@@ -4,88 +4,118 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import nn
 
 from netwright import files
+from netwright.checkpoint import store
 from netwright.config.read import to_toml
 from netwright.config.schema import RunConfig
-from netwright.data.batches import Examples, Rows
-from netwright.engine.choose import choose_engine
-from netwright.errors import DivergedError, first_line
-from netwright.evaluation import metrics
-from netwright.evaluation.metrics import VALIDATED, epoch_figures
-from netwright.evaluation.scoring import score
+from netwright.errors import DivergedError, NetwrightError, first_line
 from netwright.exporting.bundle import BEST, LAST, Outcome, Program, save_preparation, save_weights
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import Bench, executing, plan_of
+from netwright.pipeline.bench import Bench, executing
+from netwright.pipeline.folder import CHECKPOINTS
+from netwright.pipeline.job import Job, make_job
+from netwright.pipeline.keeping import refuse_little_room
+from netwright.pipeline.mending import Observer, carry_on
 from netwright.pipeline.run import Run
 from netwright.pipeline.telling import Told, best_of, describe, ending, first_record
 from netwright.reporting.diagram import diagram_svg
-from netwright.seeding import torch_seed
-from netwright.training.journal import EpochRecord, Journal
-from netwright.training.loop import Progress, train
-from netwright.training.optimizer import make_optimizer, resolve_optimizer
-from netwright.training.signals import StopRequest, stop_on_signals
-
-AT_ONCE = 1 << 20  # validation rows whose outputs are held at a time
-Observer = Callable[[Told | EpochRecord], None]
+from netwright.training.loop import Progress
+from netwright.training.signals import stop_on_signals
 
 
-def start(bench: Bench, folder: Path, observe: Observer, test: bool) -> Run:
-    """Let the run folder be born, train, keep best and last weights, and look at the test rows once.
+def start(bench: Bench, folder: Path, observe: Observer, test: bool, auto_micro_batch: bool = False) -> Run:
+    """Let the run folder be born with a checkpoint of step 0, train to the end, and look at the test rows once.
 
     Args:
         bench: What `prepare` made.
         folder: The run folder to be.
         observe: Is told remarks and epochs.
         test: Whether to end with the test.
+        auto_micro_batch: Whether to halve the rows that go forward at a time when memory runs out.
 
     Returns:
         The run with the best weights; ``record["signal"]`` where a signal stopped it.
 
     Raises:
-        DivergedError: The loss is not finite; the weights before the bad update are kept as the last.
+        DivergedError: A number is not finite; the update is not applied.
+        ResourceError: No room for the checkpoints, or memory or disk ran full.
     """
-    config, inputs, task, device = bench.config, bench.inputs, bench.network.task, bench.device
     for line in describe(bench):
         observe(line)
-    outcome = Outcome(inputs.target.task, inputs.target.names, inputs.target.classes, task.decoding)
-    with files.born(folder) as temporary:
-        _write_birth(temporary, folder, bench, outcome)
+    with executing(bench.config, bench.device), ExitStack() as stack:
+        job = make_job(bench, folder)
+        refuse_little_room(job)
+        with files.born(folder) as temporary:
+            parts = _write_birth(temporary, bench, job, test)
+            lock = files.Lock(temporary)
+            stack.callback(lock.release)
+        lock.moved(folder)
+        return run_to_the_end(bench, job, parts, observe, test, auto_micro_batch)
+
+
+def run_to_the_end(
+    bench: Bench, job: Job, parts: Mapping[str, Any], observe: Observer, test: bool, auto_micro_batch: bool
+) -> Run:
+    """Train from a checkpoint, keep best and last weights, and look at the test rows once; the caller holds the lock.
+
+    Args:
+        bench, observe, test, auto_micro_batch: See `start`.
+        job: What trains, into an existing folder.
+        parts: The checkpoint to begin from.
+    """
+    folder, model = job.folder, job.engine.model
     begun = time.perf_counter()
-    model = bench.network.module.to(device)
-    with executing(config, device), stop_on_signals() as stop, _failure_told(folder):
-        progress, seconds = _train(bench, folder, model, observe, stop)
-        _keep(folder, model, progress)
-    seconds["total"] = round(time.perf_counter() - begun, 3)
+    with stop_on_signals() as stop, _failure_told(folder):
+        done = carry_on(bench, job, parts, observe, stop, auto_micro_batch)
+        digests = _keep(folder, model, done.progress)
+    progress, config = done.progress, done.job.config
+    seconds = {part: round(value, 3) for part, value in done.seconds.items()}
     folders.update_record(
         folder,
         {
             "status": "stopped" if stop else "done",
             "ended": folders.now(),
             "why": progress.ended,
-            "epochs": progress.epoch,
+            "epochs": progress.epoch if not progress.within else progress.epoch - 1,
             "steps": progress.step,
             "best": best_of(progress, config),
-            "seconds": seconds,
-            **({"signal": stop.signal_number} if stop else {}),
+            "seconds": {**seconds, "total": round(time.perf_counter() - begun, 3)},
+            "weights": digests,
+            "signal": stop.signal_number,
         },
     )
-    program = Program(inputs.preparation, model.eval(), outcome, config.data.batch_size, device)
-    run = Run(folder, config, program, folders.read_record(folder), inputs, task.loss_function)
+    run = _run_of(replace(bench, config=config), folder)
     observe(Told(ending(progress, config)))
+    if stop:
+        observe(Told(f"to go on: netwright resume {folder}"))
     with _failure_told(folder):
-        if test and not stop and len(inputs.split.test):
+        if test and not stop and len(bench.inputs.split.test):
             run.test()
         else:
             run.report()
     return run
+
+
+def _run_of(bench: Bench, folder: Path) -> Run:
+    """Return the run that a trained network is."""
+    inputs, task = bench.inputs, bench.network.task
+    program = Program(
+        inputs.preparation, bench.network.module.eval(), _outcome(bench), bench.config.data.batch_size, bench.device
+    )
+    return Run(folder, bench.config, program, folders.read_record(folder), inputs, task.loss_function)
+
+
+def _outcome(bench: Bench) -> Outcome:
+    target = bench.inputs.target
+    return Outcome(target.task, target.names, target.classes, bench.network.task.decoding)
 
 
 @contextmanager
@@ -96,76 +126,21 @@ def _failure_told(folder: Path) -> Iterator[None]:
     except BaseException as error:
         status = "diverged" if isinstance(error, DivergedError) else "failed"
         why = f"{type(error).__name__}: {first_line(error)}"
-        folders.update_record(folder, {"status": status, "ended": folders.now(), "why": why})
+        try:
+            epochs = len(folders.read_history(folder))
+            folders.update_record(folder, {"status": status, "ended": folders.now(), "why": why, "epochs": epochs})
+        except NetwrightError as further:  # the disk is full or gone: the first error is the one to tell
+            error.add_note(str(further))
         raise
 
 
-def _train(
-    bench: Bench, folder: Path, model: nn.Module, observe: Observer, stop: StopRequest
-) -> tuple[Progress, dict[str, float]]:
-    """Train on the rows of the bench and write the history; return the progress and the seconds by part."""
-    config, inputs, task, device = bench.config, bench.inputs, bench.network.task, bench.device
-    loss_function = task.loss_function
-    if isinstance(loss_function, nn.Module):
-        loss_function.to(device)
-    torch.manual_seed(torch_seed(config.training.seed, "training"))
-    optimizer = make_optimizer(resolve_optimizer(config.training.optimizer, device), model.parameters())
-    engine, _ = choose_engine(config.training.engine, model, loss_function, optimizer)
-    examples = bench.examples.to(device)
-    validate = _validation(bench, examples) if len(inputs.split.valid) else None
-    with ExitStack() as stack:
-        journal = Journal(folder, ["loss", *VALIDATED[task.kind]] if validate else [])
-        stack.callback(journal.close)
-        try:
-            plan = replace(plan_of(config, inputs), augmentation=bench.augmentation)
-            progress = train(engine, examples, plan, validate, journal, observe, stop)
-        except DivergedError as error:
-            _keep_finite(folder, model, error)
-            raise
-        finally:
-            folders.update_record(folder, {"epochs": len(journal.records)})
-    seconds = {
-        part: round(sum(getattr(entry, f"{part}_seconds") for entry in journal.records), 3) for part in ("train", "valid")
-    }
-    return progress, seconds
-
-
-def _keep_finite(folder: Path, model: nn.Module, error: DivergedError) -> None:
-    """Keep the weights before a bad update as the last, unless an earlier update had spoiled them."""
-    if all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
-        save_weights(folder / LAST, model.state_dict())
-        return
-    raise DivergedError(
-        f"{error}; but the gradient of an earlier step was not finite and spoiled the weights: {folder / LAST} holds those "
-        "of the start"
-    ) from error
-
-
-def _validation(bench: Bench, examples: Examples) -> Callable[[], dict[str, float]]:
-    """Return the function that gives the figures of the validation rows for the weights of the moment."""
-    rows, task, target = bench.inputs.split.valid, bench.network.task, bench.inputs.target
-    at_once = AT_ONCE if len(target.names) == 1 else len(rows)  # the RMSE of several outputs is a mean over them
-
-    def figures_of(part: Rows) -> tuple[dict[str, float], float]:
-        scores = score(bench.network.module, task.loss_function, examples, part, bench.config.data.batch_size)
-        figures = epoch_figures(task.kind, target.of(part), task.decoding(scores.outputs).numpy())
-        return {"loss": scores.loss, **figures}, scores.weight
-
-    def validate() -> dict[str, float]:
-        parts = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
-        found = [(*figures_of(part), len(part)) for part in parts]
-        loss = metrics.joined_figures([({"loss": figures["loss"]}, weight) for figures, weight, _ in found])
-        return {**metrics.joined_figures([(figures, count) for figures, _, count in found]), **loss}
-
-    return validate
-
-
-def _keep(folder: Path, model: nn.Module, progress: Progress) -> None:
-    """Write the last weights, then the best, and leave the best in the model."""
+def _keep(folder: Path, model: nn.Module, progress: Progress) -> dict[str, str]:
+    """Write the last weights, then the best, and leave the best in the model; return the digest of each file."""
     save_weights(folder / LAST, model.state_dict())
     if progress.best is not None:
         save_weights(folder / BEST, progress.best.weights)
         model.load_state_dict(progress.best.weights)
+    return {name: files.digest_file(folder / name) for name in (LAST, BEST) if (folder / name).is_file()}
 
 
 def config_text(config: RunConfig, folder: Path) -> str:
@@ -185,20 +160,24 @@ def _rows_by_file(config: RunConfig, folder: Path) -> RunConfig:
     return config.model_copy(update={"data": config.data.model_copy(update={"split": named})})
 
 
-def _write_birth(temporary: Path, folder: Path, bench: Bench, outcome: Outcome) -> None:
-    """Fill the folder that is about to appear."""
-    record = first_record(bench)
+def _write_birth(temporary: Path, bench: Bench, job: Job, test: bool) -> dict[str, Any]:
+    """Fill the folder that is about to appear, and return its first checkpoint."""
+    record = {**first_record(bench), "tests_at_end": test}
     files.make_folder(temporary / "model" / "source")
-    files.write_text(temporary / folders.CONFIG, config_text(bench.config, folder))
+    files.write_text(temporary / folders.CONFIG, config_text(bench.config, job.folder))
     folders.write_split(temporary, bench.inputs.split)
-    save_preparation(temporary, bench.inputs.preparation, outcome)
-    save_weights(temporary / LAST, bench.network.module.state_dict())
+    save_preparation(temporary, bench.inputs.preparation, _outcome(bench))
     source = bench.network.source or _source_of(bench.network.module)
     if source is not None:
         files.copy_file(source, temporary / "model" / "source" / source.name)
     layers, shape = record["model"]["layers"], record["data"]["shape"]
     files.write_text(temporary / folders.DIAGRAM, diagram_svg(layers, shape, bench.name))
     files.write_json(temporary / folders.RECORD, record)
+    with closing(job.journal(temporary, None)) as journal:
+        parts = job.beginning(journal.state())
+    files.make_folder(temporary / CHECKPOINTS)
+    store.save(temporary / CHECKPOINTS, store.name_of(0, 0), parts, 1)
+    return parts
 
 
 def _source_of(module: nn.Module) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netwright.config.schema import DataConfig, SplitConfig
+from netwright.config.data_schema import DataConfig, SplitConfig
 from netwright.data import arrays, cells, folds, splits
 from netwright.data.arrays import Arrays
 from netwright.data.cells import Markers

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from netwright.config.schema import DataConfig, EarlyStoppingConfig, RunConfig
+from netwright.config.data_schema import DataConfig
+from netwright.config.schema import EarlyStoppingConfig, RunConfig
 from netwright.data import labels
 from netwright.data.columns import Column
 from netwright.data.sequences import Sequences

@@ -1,26 +1,28 @@
-"""What Python users call: train, split, cross_validate, load, show, runs. The command line calls the same functions. Floor 9."""
+"""What Python users call; the command line calls the same functions. Floor 9."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from netwright.config.schema import RunConfig
+from netwright import files
 from netwright.errors import ConfigError
 from netwright.model.summary import Summary
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import Bench, as_given, gather, prepare
+from netwright.pipeline.asking import Asked, gather_all
+from netwright.pipeline.bench import as_given
 from netwright.pipeline.checking import check, refuse
 from netwright.pipeline.crossing import DEFAULT_FOLDS, CrossValidation, finished, splits_of, train_splits
-from netwright.pipeline.network import OwnModule
+from netwright.pipeline.mending import Observer
 from netwright.pipeline.parting import Parts, divide
+from netwright.pipeline.resuming import Objects, resume_run
 from netwright.pipeline.run import Run, load_run
-from netwright.pipeline.running import Observer, config_text, start
+from netwright.pipeline.running import config_text, start
 from netwright.pipeline.telling import Told
 
 
@@ -36,6 +38,7 @@ def train(
     observers: Sequence[Observer] = (),
     test: bool = True,
     strict: bool = False,
+    auto_micro_batch: bool = False,
     **keywords: Any,
 ) -> Run:
     """Train a network with validation, keep the best weights, test it once.
@@ -52,6 +55,7 @@ def train(
         observers: Functions that are told each remark and epoch; ``print`` is one.
         test: Whether to end with one look at the test rows.
         strict: Whether a finding of the checks is an error.
+        auto_micro_batch: Whether to halve the rows that go forward at a time when memory runs out, the batch as it is.
         **keywords: Any setting by its own name: ``epochs=20``, ``batch_size=64``, ``split={"test": 0.2}``,
             ``target="price"``, ``layers=["Linear(64)", "ReLU()", "Linear()"]``.
 
@@ -72,13 +76,59 @@ def train(
     """
     asked = gather_all(config, model, data, loss, code, settings, keywords)
     folder = folders.folder_for(run_dir, asked.name)
+    files.refuse_existing(folder)
     observe, bench = _told_to(observers), asked.bench()
     bench = replace(bench, findings=check(bench.config, bench.inputs))
     if strict:
         for finding in bench.findings:
             observe(Told(finding.message, "warning"))
         refuse(bench.findings)
-    return start(bench, folder, observe, test)
+    return start(bench, folder, observe, test, auto_micro_batch)
+
+
+def resume(
+    run: str | Path,
+    *,
+    model: nn.Module | Sequence[Any] | None = None,
+    data: Any = None,
+    loss: Any = None,
+    code: Sequence[str | Path] = (),
+    settings: Sequence[str] = (),
+    observers: Sequence[Observer] = (),
+    require_exact: bool = False,
+    auto_micro_batch: bool = False,
+) -> Run:
+    """Go on with a run from its newest checkpoint; on the same machine the result is, bit for bit, that of no interruption.
+
+    Args:
+        run: The run folder.
+        model: The network again, where it was a Python object: a module, or ``(Class, arguments)``; trained in place.
+        data: The rows again, where they were Python objects.
+        loss: The loss again, where it was a callable.
+        code: Python files that may run.
+        settings: What may change, such as ``"training.epochs=50"``: epochs, early stopping, the learning rate, checkpoints,
+            workers; and threads, device and micro_batch, which are not exact.
+        observers: As for `train`.
+        require_exact: Whether a result that is not exact is an error.
+        auto_micro_batch: As for `train`.
+
+    Returns:
+        The run; a finished one as it is.
+
+    Raises:
+        CheckpointError: Data, code or a setting changed, or no checkpoint verifies; what differs is named.
+        FolderInUseError: Another process trains it.
+
+    Example:
+        >>> import tempfile, netwright as nw
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = nw.train("sklearn:iris", epochs=2, run_dir=folder + "/iris")
+        ...     len(nw.resume(run.folder, settings=["training.epochs=5"]).history)
+        5
+    """
+    asked = gather_all(None, model, data, loss, code, (), {})
+    objects = Objects(asked.data, asked.module, asked.loss, asked.code)
+    return resume_run(Path(run), objects, settings, _told_to(observers), require_exact, auto_micro_batch)
 
 
 def split(
@@ -136,7 +186,7 @@ def cross_validate(
         model: As for `train`; a module starts each split as it was handed over.
         data: As for `train`.
         loss: As for `train`.
-        run_dir: A folder for the runs; where it holds finished ones of the same settings, only the others are trained.
+        run_dir: A folder for the runs; where it holds some of the same settings, finished ones are kept, others resumed.
         code: Python files that may run.
         settings: Texts such as ``"training.epochs=50"``.
         observers: Functions that are told the remarks on the first split, and a line per split.
@@ -176,7 +226,12 @@ def _train_split(asked: Asked, number: int, path: Path, observe: Observer) -> Ma
     test = finished(path, config_text(bench.config, path), bench.inputs.digest)
     if test is not None:
         return test
-    run = start(bench, path, lambda record: observe(record) if number == 0 and isinstance(record, Told) else None, True)
+    quiet: Observer = lambda record: observe(record) if number == 0 and isinstance(record, Told) else None  # noqa: E731
+    if path.exists():
+        objects = Objects(asked.data, copy.deepcopy(asked.module), asked.loss, asked.code)
+        run = resume_run(path, objects, (), quiet, False, False, True)
+    else:
+        run = start(bench, path, quiet, True)
     if run.tested is not None:
         return run.tested
     if not run.record.get("signal"):
@@ -192,80 +247,6 @@ def _told_to(observers: Sequence[Observer]) -> Observer:
             observer(record)
 
     return observe
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a user asks for: settings and objects, read but not yet prepared."""
-
-    config: RunConfig
-    name: str
-    data: Any
-    module: OwnModule | None
-    loss: Any
-    code: tuple[Path, ...]
-    command: str
-
-    def bench(self) -> Bench:
-        """Prepare everything; nothing is written."""
-        return prepare(
-            self.config,
-            self.name,
-            data=self.data,
-            module=self.module,
-            loss=self.loss,
-            code=self.code,
-            command=self.command,
-        )
-
-    def with_split(self, **changes: int) -> Asked:
-        """Return the same with another split."""
-        split = self.config.data.split.model_copy(update=changes)
-        return replace(
-            self, config=self.config.model_copy(update={"data": self.config.data.model_copy(update={"split": split})})
-        )
-
-
-def gather_all(
-    config: Any,
-    model: Any,
-    data: Any,
-    loss: Any,
-    code: Sequence[str | Path],
-    settings: Sequence[str],
-    keywords: Mapping[str, Any],
-) -> Asked:
-    """Read settings and sort out what was handed over."""
-    merged = dict(keywords)
-    module: OwnModule | None = None
-    if config is not None and not isinstance(config, str | Path | Mapping):
-        if data is not None:
-            raise ConfigError(f"train: {type(config).__name__} came first and data= too; give the rows once, as data=")
-        config, data = None, config
-    if isinstance(model, nn.Module):
-        module = model
-    elif isinstance(model, Mapping):
-        merged["model"] = model
-    elif isinstance(model, Sequence) and not isinstance(model, str) and len(model) == 2 and isinstance(model[0], type):
-        module = (model[0], dict(model[1]))
-    elif model is not None:
-        raise ConfigError(
-            f"model: {type(model).__name__} came; expected a torch.nn.Module, (Class, arguments) or a dictionary; "
-            "texts go into layers=[...]"
-        )
-    sections = isinstance(data, Mapping) and all(isinstance(key, str) for key in data) and "source" in data
-    if sections or (isinstance(data, Mapping) and "train" in data and isinstance(data["train"], str | Path)):
-        merged["data"], data = data, None
-    own_loss = None if loss is None or isinstance(loss, str) else loss
-    if isinstance(loss, str):
-        merged["loss"] = loss
-    if own_loss is not None and not callable(own_loss):
-        raise ConfigError(f"loss: {type(loss).__name__} came; expected a text or a callable of output and target")
-    read, name = gather(config, settings, merged)
-    if module is not None and read.model.layers is not None:
-        raise ConfigError("model and layers came together; describe the network in one of them")
-    command = f"netwright train {config}" if isinstance(config, str | Path) else "netwright train CONFIG"
-    return Asked(read, name, data, module, own_loss, tuple(Path(file) for file in code), command)
 
 
 def load(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from netwright.config.schema import DataConfig
+from netwright.config.data_schema import DataConfig
 from netwright.data import cells, sequences, targets
 from netwright.data.arrays import Arrays
 from netwright.data.labels import Label

@@ -9,17 +9,19 @@ import csv
 import io
 import json
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from netwright.files import LineFile
+from netwright.files import LineFile, Mark
 
-FOLDED = 1024  # losses kept as one tensor: a tensor each would take more memory than many a table
+PENDING = 1024  # losses that stay on the device before they are read and written
+HISTORY = "history.csv"
+STEPS = "steps.jsonl"
 
 
 @dataclass(frozen=True)
@@ -55,73 +57,93 @@ class EpochRecord:
         return f"epoch {self.epoch}/{self.of_epochs}  train_loss {self.train_loss:.4g}  {figures}  {seconds:.2f} s{star}"
 
 
-@dataclass
-class EpochLosses:
-    """The losses of an epoch's steps, kept on the device until they are read."""
-
-    losses: list[Tensor] = field(default_factory=list)
-    weights: array[float] = field(default_factory=lambda: array("d"))
-    folded: list[Tensor] = field(default_factory=list)
-
-    def add(self, loss: Tensor, weight: float) -> None:
-        """Keep one step's mean loss and its weight."""
-        self.losses.append(loss)
-        self.weights.append(weight)
-        if len(self.losses) == FOLDED:
-            self.folded.append(torch.stack(self.losses))
-            self.losses.clear()
-
-    def read(self) -> list[float]:
-        """Return the losses as numbers."""
-        rest = [torch.stack(self.losses)] if self.losses else []
-        values: list[float] = torch.cat([*self.folded, *rest]).double().tolist() if self.folded or rest else []
-        return values
-
-    def mean(self) -> float:
-        """Return the weighted mean, NaN without steps."""
-        total = sum(self.weights)
-        if not total:
-            return float("nan")
-        return sum(loss * weight for loss, weight in zip(self.read(), self.weights, strict=True)) / total
-
-
 @final
 class Journal:
-    """Appends to the history files of a run folder; a run without a folder keeps its records in memory only.
+    """Adds up the losses of an epoch and appends to the history files of a run folder; without a folder nothing is written.
+
+    The losses of the last steps stay on the device until they are asked for. What it remembers of an unfinished epoch is a
+    weighted sum, added up step by step, so that a run that goes on from a checkpoint gives the same bits.
 
     Args:
         folder: The run folder, or None.
         valid_names: Names of the valid figures, which fix the columns.
+        remembered: What `state` gave at the checkpoint to go on from: the files are cut back to it.
+
+    Raises:
+        CheckpointError: A history file was changed.
     """
 
-    def __init__(self, folder: Path | None, valid_names: Sequence[str]) -> None:
-        self.records: list[EpochRecord] = []
-        self._history = LineFile(folder / "history.csv") if folder else None
-        self._steps = LineFile(folder / "steps.jsonl") if folder else None
-        empty = EpochRecord(0, 0, 0.0, dict.fromkeys(valid_names, 0.0), 0.0, 0.0, 0.0)
-        if self._history:
-            self._history.write(_csv(list(empty.columns())))
+    def __init__(self, folder: Path | None, valid_names: Sequence[str], remembered: Mapping[str, Any] | None = None) -> None:
+        told = remembered or {}
+        self.loss_sum: float = told.get("loss_sum", 0.0)
+        self.weight: float = told.get("weight", 0.0)
+        self.seconds: dict[str, float] = dict(told.get("seconds", {"train": 0.0, "valid": 0.0}))
+        self._losses: list[Tensor] = []
+        self._weights = array("d")
+        self._last = (0, 0)  # epoch and step of the last loss
+        self._files = {
+            name: LineFile(folder / name, Mark(*told[name]) if name in told else None) for name in (HISTORY, STEPS) if folder
+        }
+        if remembered is None:
+            empty = EpochRecord(0, 0, 0.0, dict.fromkeys(valid_names, 0.0), 0.0, 0.0, 0.0)
+            self._write(HISTORY, _csv(list(empty.columns())))
 
-    def epoch(self, record: EpochRecord, losses: EpochLosses) -> None:
-        """Write an epoch and its steps."""
-        self.records.append(record)
-        if self._history:
-            self._history.write(_csv(list(record.columns().values())))
-        if self._steps:
-            values = losses.read()
-            first = record.step - len(values) + 1
-            self._steps.write(
-                *(
-                    json.dumps({"step": first + place, "epoch": record.epoch, "loss": value, "weight": weight})
-                    for place, (value, weight) in enumerate(zip(values, losses.weights, strict=True))
-                )
-            )
+    def step(self, epoch: int, step: int, loss: Tensor, weight: float) -> None:
+        """Keep one step's mean loss, detached, and its weight."""
+        self._losses.append(loss)
+        self._weights.append(weight)
+        self._last = (epoch, step)
+        if len(self._losses) == PENDING:
+            self._read()
+
+    def _read(self) -> None:
+        """Read the losses from the device, add them up and write a line for each."""
+        if not self._losses:
+            return
+        epoch, last = self._last
+        first = last - len(self._losses) + 1
+        lines = []
+        values: list[float] = torch.stack(self._losses).double().tolist()
+        for place, (loss, weight) in enumerate(zip(values, self._weights, strict=True)):
+            self.loss_sum += loss * weight
+            self.weight += weight
+            lines.append(json.dumps({"step": first + place, "epoch": epoch, "loss": loss, "weight": weight}))
+        self._losses.clear()
+        self._weights = array("d")
+        self._write(STEPS, *lines)
+
+    def train_loss(self) -> float:
+        """Return the weighted mean over the steps of the epoch so far, NaN without steps."""
+        self._read()
+        return self.loss_sum / self.weight if self.weight else float("nan")
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Write an epoch, and begin the next."""
+        self._read()
+        self._write(HISTORY, _csv(list(record.columns().values())))
+        self.loss_sum = self.weight = 0.0
+        self.seconds["train"] += record.train_seconds
+        self.seconds["valid"] += record.valid_seconds
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint remembers: the sums of the epoch, and how long the synced files are."""
+        self._read()
+        marks = {name: stream.mark() for name, stream in self._files.items()}
+        return {
+            "loss_sum": self.loss_sum,
+            "weight": self.weight,
+            "seconds": dict(self.seconds),
+            **{name: [mark.size, mark.digest] for name, mark in marks.items()},
+        }
+
+    def _write(self, name: str, *lines: str) -> None:
+        if name in self._files:
+            self._files[name].write(*lines)
 
     def close(self) -> None:
         """Sync and close the files."""
-        for stream in (self._history, self._steps):
-            if stream:
-                stream.close()
+        for stream in self._files.values():
+            stream.close()
 
 
 def _csv(values: Sequence[object]) -> str:

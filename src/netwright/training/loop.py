@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from netwright.data.augmentation import Augmentation
-from netwright.data.batches import Examples, Rows, batches, epoch_order
+from netwright.data.batches import Batch, Examples, Rows, batches, epoch_order, steps_per_epoch
 from netwright.data.order import Order, Windows
 from netwright.engine.base import Engine
-from netwright.errors import DivergedError
 from netwright.model.losses import loss_weight
-from netwright.training.journal import EpochLosses, EpochRecord, Journal
+from netwright.training.journal import EpochRecord, Journal
 from netwright.training.signals import StopRequest
 
 Validate = Callable[[], dict[str, float]]
@@ -50,6 +51,11 @@ class Plan:
             return Order(self.rows, self.seed, epoch, self.windows)
         return epoch_order(self.rows, self.seed, epoch, self.lengths, self.batch_size)
 
+    def steps_left(self, progress: Progress) -> int:
+        """Return how many steps the epoch still has."""
+        left = steps_per_epoch(len(self.rows), self.batch_size, self.last_batch) - progress.within
+        return left if self.steps is None else min(left, self.steps - progress.step)
+
 
 @dataclass(frozen=True)
 class Best:
@@ -63,12 +69,41 @@ class Best:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, its best epoch, and why it ended."""
+    """How far a run is, its best epoch, and why it ended.
+
+    ``epoch`` is the last epoch, complete where ``within`` is 0, else with so many of its steps done.
+    """
 
     epoch: int = 0
     step: int = 0
+    within: int = 0
     best: Best | None = None
     ended: str | None = None
+
+
+class StepFailed(Exception):
+    """A training step raised an error: which step, on which rows."""
+
+    def __init__(self, progress: Progress, batch: Batch, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.progress, self.batch, self.error = progress, batch, error
+
+    @property
+    def step(self) -> int:
+        """The number of the step, from 1."""
+        return self.progress.step + 1
+
+
+class Saving(Protocol):
+    """Keeps checkpoints."""
+
+    def due(self, step: int) -> bool:
+        """Tell whether it is time for a checkpoint after a step."""
+        ...
+
+    def save(self, progress: Progress) -> None:
+        """Keep a checkpoint, unless there is one of this very moment."""
+        ...
 
 
 def train(
@@ -77,8 +112,10 @@ def train(
     plan: Plan,
     validate: Validate | None,
     journal: Journal,
+    saving: Saving,
     watch: Watch,
     stop: StopRequest,
+    start: Progress,
 ) -> Progress:
     """Train until the plan, patience or a signal ends it.
 
@@ -87,70 +124,91 @@ def train(
         examples: All prepared rows, on the model's device.
         plan: Rows, epochs and stopping rule.
         validate: Returns the figures of the validation rows, or None without such rows.
-        journal: Takes a record per epoch.
+        journal: Takes the losses of the steps and a record per epoch.
+        saving: Keeps checkpoints.
         watch: Is told each record.
         stop: Becomes true when a signal asks to stop.
+        start: Where to begin, a new run or a checkpoint.
 
     Returns:
         The last progress; the model holds the last weights.
 
     Raises:
-        DivergedError: The loss is not finite; the bad update is not in the model.
+        StepFailed: A step raised an error; a loss that is not finite is one.
     """
-    progress = Progress(ended="0 epochs asked for" if plan.epochs == 0 else None)
+    progress = replace(start, ended=reason_to_end(start, plan))
     while progress.ended is None:
         started = time.perf_counter()
-        progress, losses = train_epoch(engine, examples, plan, progress, stop)
+        progress = train_epoch(engine, examples, plan, progress, journal, saving, stop)
+        if stop:
+            saving.save(progress)
+            return replace(progress, ended=f"stopped by {stop} after step {progress.step}")
         trained = time.perf_counter()
         figures = validate() if validate is not None else {}
         record = EpochRecord(
             epoch=progress.epoch,
             step=progress.step,
-            train_loss=losses.mean(),
+            train_loss=journal.train_loss(),
             valid=figures,
             learning_rate=engine.learning_rate(),
             train_seconds=trained - started,
             valid_seconds=time.perf_counter() - trained,
             of_epochs=plan.epochs,
         )
-        progress = judged(progress, record, plan, engine.model, stop)
-        record = replace(record, best=progress.best is not None and progress.best.epoch == record.epoch)
-        journal.epoch(record, losses)
-        watch(record)
+        progress = judged(progress, record, plan, engine.model)
+        journal.epoch(record)
+        watch(replace(record, best=progress.best is not None and progress.best.epoch == record.epoch))
+        if progress.ended is not None or saving.due(progress.step):
+            saving.save(progress)
     return progress
 
 
 def train_epoch(
-    engine: Engine, examples: Examples, plan: Plan, progress: Progress, stop: StopRequest
-) -> tuple[Progress, EpochLosses]:
+    engine: Engine,
+    examples: Examples,
+    plan: Plan,
+    progress: Progress,
+    journal: Journal,
+    saving: Saving,
+    stop: StopRequest,
+) -> Progress:
     """Train on every row once, in the order of seed and epoch, or until the steps or a signal end it.
 
+    Args:
+        engine, examples, plan, journal, saving, stop: See `train`.
+        progress: A complete epoch, which the next follows, or steps within one, which it goes on with.
+
     Returns:
-        The progress one epoch on, and the losses of its steps.
+        The progress after the last step.
 
     Raises:
-        DivergedError: The loss is not finite.
+        StepFailed: A step raised an error.
     """
-    progress, losses = replace(progress, epoch=progress.epoch + 1), EpochLosses()
+    if not progress.within:
+        progress = replace(progress, epoch=progress.epoch + 1)
     order = plan.order(progress.epoch)
     engine.model.train()
     if plan.augmentation is None:
-        stream = batches(examples, order, plan.batch_size, plan.last_batch)
+        stream = batches(examples, order, plan.batch_size, plan.last_batch, progress.within)
     else:
-        stream = plan.augmentation.batches(examples, order, plan.batch_size, plan.last_batch, progress.epoch)
-    for batch in stream:
+        stream = plan.augmentation.batches(
+            examples, order, plan.batch_size, plan.last_batch, progress.epoch, progress.within
+        )
+    for batch in itertools.islice(stream, plan.steps_left(progress)):
         try:
             loss = engine.train_step(batch)
-        except DivergedError as error:
-            raise DivergedError(_diverged(error, progress)) from error
-        losses.add(loss, float(loss_weight(engine.loss_function, batch.target)))
-        progress = replace(progress, step=progress.step + 1)
-        if progress.step == plan.steps or stop:
+        except Exception as error:  # an own module or loss may raise anything
+            raise StepFailed(progress, batch, error) from error
+        progress = replace(progress, step=progress.step + 1, within=progress.within + 1)
+        journal.step(progress.epoch, progress.step, loss, float(loss_weight(engine.loss_function, batch.target)))
+        if stop:
             break
-    return progress, losses
+        if saving.due(progress.step):
+            saving.save(progress)
+    return progress
 
 
-def judged(progress: Progress, record: EpochRecord, plan: Plan, model: nn.Module, stop: StopRequest) -> Progress:
+def judged(progress: Progress, record: EpochRecord, plan: Plan, model: nn.Module) -> Progress:
     """Return the progress after an epoch: a better best, and the reason to end if there is one."""
     best = progress.best
     if record.valid:
@@ -158,26 +216,24 @@ def judged(progress: Progress, record: EpochRecord, plan: Plan, model: nn.Module
         better = best is None or (value < best.value if plan.mode == "min" else value > best.value)
         if better and math.isfinite(value):
             best = Best(record.epoch, record.step, value, copied_weights(model))
-    ended = None
-    if stop:
-        ended = f"stopped by {stop}"
-    elif plan.steps is not None and record.step >= plan.steps:
-        ended = f"{plan.steps} steps done"
-    elif record.epoch >= plan.epochs:
-        ended = f"{plan.epochs} epochs done"
-    elif plan.patience is not None and record.valid and record.epoch - (best.epoch if best else 0) >= plan.patience:
-        ended = f"{plan.monitor} has not improved for {plan.patience} epochs"
-    return Progress(record.epoch, record.step, best, ended)
+    after = Progress(record.epoch, record.step, 0, best)
+    return replace(after, ended=reason_to_end(after, plan, bool(record.valid)))
+
+
+def reason_to_end(progress: Progress, plan: Plan, validated: bool = True) -> str | None:
+    """Return why a run ends after an epoch; None while it goes on, and inside an epoch."""
+    if progress.within:
+        return None
+    if plan.steps is not None and progress.step >= plan.steps:
+        return f"{plan.steps} steps done"
+    if progress.epoch >= plan.epochs:
+        return f"{plan.epochs} epochs done" if plan.epochs else "0 epochs asked for"
+    rested = progress.epoch - (progress.best.epoch if progress.best else 0)
+    if plan.patience is not None and validated and rested >= plan.patience:
+        return f"{plan.monitor} has not improved for {plan.patience} epochs"
+    return None
 
 
 def copied_weights(model: nn.Module) -> dict[str, Tensor]:
     """Return a copy of parameters and buffers by name."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def _diverged(error: DivergedError, progress: Progress) -> str:
-    best = f"the best weights so far are of epoch {progress.best.epoch}" if progress.best else "no epoch had a finite figure"
-    return (
-        f"training: {error} at step {progress.step + 1} (epoch {progress.epoch}); expected a finite loss; lower the learning rate "
-        f"(--set training.optimizer.lr=...) or check the data; {best}; the bad update was not applied"
-    )

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM ask the loop to stop after the step; a second Ctrl-C leaves at once. Floor 7."""
+"""Signals ask, the loop acts: Ctrl-C and SIGTERM to save and stop after the step, SIGUSR1 to save and go on.
+
+The handlers only set a flag; a second Ctrl-C leaves at once. Floor 7.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+SAVE = getattr(signal, "SIGUSR1", None)  # Windows has none
+STOP = (signal.SIGINT, signal.SIGTERM)
+
 
 @dataclass
 class StopRequest:
-    """Whether and by which signal a stop was asked for."""
+    """Whether and by which signal a stop was asked for, and whether a checkpoint was."""
 
     signal_number: int | None = None
+    save: bool = False
 
     def __str__(self) -> str:
         return "Ctrl-C" if self.signal_number == signal.SIGINT else signal.Signals(self.signal_number or 0).name
@@ -32,11 +39,15 @@ def stop_on_signals() -> Iterator[StopRequest]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
+        if number == SAVE:
+            request.save = True
+            return
         if request and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal_number = number
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = STOP if SAVE is None else (*STOP, SAVE)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield request
     finally:

@@ -1,0 +1,268 @@
+"""Checkpoints on the disk: a folder each, committed by one rename, verified by digests before a tensor of it is used.
+
+A checkpoint holds a file of tensors (safetensors) per part, ``state.json`` and ``manifest.json`` with the size and SHA-256
+of each file. The digests tell damage; they do not tell who wrote it. Floor 6.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from netwright import files
+from netwright.checkpoint import trees
+from netwright.errors import CheckpointError, SafetyError, first_line
+
+FORMAT = 1
+STATE = "state.json"
+MANIFEST = "manifest.json"
+NAME = re.compile(r"step-(\d{9})(?:-epoch-(\d{6}))?")
+LARGEST_JSON = 64 << 20  # bytes
+LARGEST_MANIFEST = 1 << 20
+TRIES = 1000  # to read a checkpoint while newer ones push it out
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint: where it lies and the parts it holds."""
+
+    path: Path
+    parts: dict[str, Any]
+
+
+def name_of(step: int, epoch: int | None) -> str:
+    """Return the name of the checkpoint after a step, or of one that stands at the end of an epoch."""
+    return f"step-{step:09d}" if epoch is None else f"step-{step:09d}-epoch-{epoch:06d}"
+
+
+def step_of(path: Path) -> int:
+    """Return the step of a checkpoint's name."""
+    found = NAME.fullmatch(path.name)
+    return int(found[1]) if found else 0
+
+
+def write_parts(folder: Path, parts: Mapping[str, Any]) -> None:
+    """Write a folder of parts at once; one of that name is replaced.
+
+    Args:
+        folder: The checkpoint to be; the folder above it exists.
+        parts: Values as `netwright.checkpoint.trees.encode` takes them, by the name of the part.
+
+    Raises:
+        CheckpointError: A value cannot be saved.
+        ResourceError: The disk is full or cannot be written; nothing of it stays.
+    """
+    contents: dict[str, bytes] = {}
+    skeletons: dict[str, Any] = {}
+    for name, part in parts.items():
+        tensors: dict[str, Tensor] = {}
+        skeletons[name] = trees.encode(part, tensors, name)
+        if tensors:
+            contents[f"{name}.safetensors"] = safetensors.torch.save(tensors)
+    contents[STATE] = json.dumps(skeletons, allow_nan=False).encode("utf-8")
+    with files.replaced(folder) as temporary:
+        for file, content in contents.items():
+            files.write_bytes(temporary / file, content)
+        files.write_bytes(temporary / MANIFEST, _manifest(folder.name, contents))
+
+
+def _manifest(name: str, contents: Mapping[str, bytes]) -> bytes:
+    listed = {
+        file: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for file, content in sorted(contents.items())
+    }
+    return _sealed({"format": FORMAT, "name": name, "files": listed})
+
+
+def _sealed(told: Mapping[str, Any]) -> bytes:
+    """Return a manifest in its one spelling, with the digest of itself, so that any changed byte is seen."""
+    plain = json.dumps(told, indent=1, sort_keys=True)
+    digest = hashlib.sha256(plain.encode("utf-8")).hexdigest()
+    return (json.dumps({**told, "sha256": digest}, indent=1, sort_keys=True) + "\n").encode("utf-8")
+
+
+def read_parts(folder: Path) -> dict[str, Any]:
+    """Read a folder of parts: every file is compared with the manifest before any of it is used.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, a link, or of another checkpoint; the first is named.
+        SafetyError: A file is larger or nested deeper than any checkpoint.
+    """
+    contents = _verified(folder)
+    try:
+        skeletons = json.loads(contents[STATE], parse_constant=_refuse_constant)
+        tensors = {
+            file: safetensors.torch.load(content) for file, content in contents.items() if file.endswith(".safetensors")
+        }
+        return {name: trees.decode(part, tensors.get(f"{name}.safetensors", {})) for name, part in skeletons.items()}
+    except RecursionError as error:
+        raise SafetyError(f"{folder / STATE}: nested too deeply; expected the state of a run; refused") from error
+    except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder}: cannot be read ({type(error).__name__}: {first_line(error)}); expected a checkpoint; name another"
+        ) from error
+
+
+def _verified(folder: Path) -> dict[str, bytes]:
+    """Return the content of each file of a checkpoint after its digest was compared."""
+    listed = _read_manifest(folder)
+    if STATE not in listed:
+        raise CheckpointError(f"{folder / MANIFEST}: {STATE} is not listed; expected a checkpoint; it is damaged")
+    return {file: _read_listed(folder / file, entry) for file, entry in listed.items()}
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} among the numbers")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the files that a checkpoint holds."""
+    path = folder / MANIFEST
+    if folder.is_symlink() or not folder.is_dir():
+        raise CheckpointError(f"{folder}: no folder; expected a checkpoint; name another")
+    content = _read_file(path, LARGEST_MANIFEST)
+    try:
+        told = json.loads(content)
+        version, sealed = told.get("format"), _sealed({key: value for key, value in told.items() if key != "sha256"})
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({first_line(error)}); expected a manifest; it is damaged") from error
+    if sealed != content:
+        raise CheckpointError(f"{path}: does not agree with its own digest; expected it as written; it is damaged")
+    if version != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {version} came; this netwright reads format {FORMAT}; install a newer netwright"
+        )
+    if told.get("name") != folder.name:
+        raise CheckpointError(f"{path}: belongs to {told.get('name')}; expected that of {folder.name}; it was swapped")
+    listed = told.get("files")
+    if not isinstance(listed, dict) or not all(_fits(file, entry) for file, entry in listed.items()):
+        raise CheckpointError(f"{path}: no list of files; expected name, bytes and sha256 of each; it is damaged")
+    return listed
+
+
+def _fits(file: str, entry: Any) -> bool:
+    """Tell whether an entry of a manifest names a plain file."""
+    plain = re.fullmatch(r"[A-Za-z0-9_-]{1,60}\.(safetensors|json)", file) is not None
+    return plain and isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)
+
+
+def _read_listed(path: Path, entry: Mapping[str, Any]) -> bytes:
+    """Return a file's content after its size and digest were compared."""
+    size = entry["bytes"]
+    if path.name.endswith(".json") and size > LARGEST_JSON:
+        raise SafetyError(f"{path}: {size:,} bytes are listed; expected at most {LARGEST_JSON:,}; refused")
+    content = _read_file(path, size)
+    if len(content) != size:
+        raise CheckpointError(f"{path}: {len(content):,} bytes came; expected {size:,}; it is damaged")
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise CheckpointError(f"{path}: its content does not agree with the manifest; expected it as written; it is damaged")
+    return content
+
+
+def _read_file(path: Path, largest: int) -> bytes:
+    """Return the content of a plain file; a link, a folder or a pipe is refused before it is opened.
+
+    Raises:
+        CheckpointError: No such file, or no plain one, or one with more than ``largest`` bytes.
+    """
+    try:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise CheckpointError(f"{path}: no plain file; expected one of a checkpoint; it was replaced")
+        if found.st_size > largest:
+            raise CheckpointError(f"{path}: {found.st_size:,} bytes came; expected {largest:,}; it is damaged")
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as stream:
+            return stream.read(largest + 1)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}); expected a file of a checkpoint; it is gone"
+        ) from error
+
+
+def save(folder: Path, name: str, parts: Mapping[str, Any], keep: int) -> Path:
+    """Write a checkpoint, verify it, and then remove older ones but the last ``keep``.
+
+    Args:
+        folder: Of the checkpoints of a run.
+        name: As `name_of` gives it.
+        parts: What it holds.
+        keep: How many verified checkpoints stay, at least 1.
+
+    Returns:
+        The folder of the checkpoint.
+
+    Raises:
+        ResourceError: The disk is full or cannot be written; the older checkpoints are untouched.
+    """
+    path = folder / name
+    if not verifies(path):
+        write_parts(path, parts)
+        _verified(path)
+    for old in checkpoints(folder)[max(1, keep) :]:
+        files.remove_all(old)
+    return path
+
+
+def verifies(path: Path) -> bool:
+    """Tell whether a checkpoint is there and whole."""
+    try:
+        return bool(_verified(path))
+    except CheckpointError:
+        return False
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed writer left; only for who holds the lock of the run."""
+    for path in folder.glob(".*.tmp"):
+        files.remove_all(path)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a run, newest first, whether they are whole or not."""
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if NAME.fullmatch(path.name)), key=lambda path: path.name, reverse=True)
+
+
+def newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
+    """Return the newest checkpoint that verifies.
+
+    Args:
+        folder: Of the checkpoints of a run.
+        warn: Is told each newer one that does not verify, and why.
+
+    Raises:
+        CheckpointError: None verifies; the reason of the newest is told.
+        SafetyError: One is refused.
+    """
+    problems: list[str] = []
+    waiting = checkpoints(folder)
+    for _ in range(TRIES):
+        if not waiting:
+            break
+        path = waiting.pop(0)
+        try:
+            found = Checkpoint(path, read_parts(path))
+        except CheckpointError as error:
+            if path.is_dir():
+                problems.append(str(error))
+            else:  # removed meanwhile: a newer one was written
+                problems, waiting = [], checkpoints(folder)
+            continue
+        for problem in problems:
+            warn(f"{problem}; going back to {path.name}")
+        return found
+    reason = problems[0] if problems else f"{folder}: no checkpoint; expected one at least"
+    raise CheckpointError(f"{reason}; no checkpoint of this run can be used; train it again into another folder")

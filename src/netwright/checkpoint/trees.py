@@ -1,0 +1,105 @@
+"""Nested Python values with tensors as plain JSON beside named tensors, and back: no pickle.
+
+Numbers come back as the very same bits: JSON writes a float by its shortest exact text, and what JSON lacks (tuples, keys
+that are no texts, infinities) is written as an object with one key that says what it is. Floor 6.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from netwright.errors import CheckpointError
+
+DEEPEST = 60
+
+
+def encode(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
+    """Return a value as JSON holds it; its tensors are put aside.
+
+    Args:
+        value: None, truth values, numbers, texts, tensors, and lists, tuples and dictionaries of them.
+        tensors: Takes copies of the tensors, on the CPU, by their paths.
+        path: Of the value.
+
+    Raises:
+        CheckpointError: A value of another kind.
+
+    Example:
+        >>> encode({0: (1.5, float("inf"))}, {}, "state")
+        {'dict': [[0, {'tuple': [1.5, {'float': 'inf'}]}]]}
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Tensor):
+        tensors[path] = value.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": path}
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {"float": repr(float(value))}
+    if isinstance(value, list):
+        return [encode(item, tensors, f"{path}.{place}") for place, item in enumerate(value)]
+    if isinstance(value, tuple):
+        return {"tuple": [encode(item, tensors, f"{path}.{place}") for place, item in enumerate(value)]}
+    if isinstance(value, Mapping):
+        return {
+            "dict": [
+                [encode(key, tensors, f"{path}.key"), encode(item, tensors, f"{path}.{key}")] for key, item in value.items()
+            ]
+        }
+    raise CheckpointError(
+        f"checkpoint: {path} is a {type(value).__name__}, which cannot be saved; expected numbers, texts and tensors; keep "
+        "nothing else in the state of a module or an optimizer"
+    )
+
+
+def decode(value: Any, tensors: Mapping[str, Tensor], depth: int = 0) -> Any:
+    """Return the value that `encode` wrote.
+
+    Args:
+        value: What JSON held.
+        tensors: By path.
+        depth: How deep it stands.
+
+    Raises:
+        ValueError, KeyError, TypeError: It was not written by `encode`.
+    """
+    if depth > DEEPEST:
+        raise ValueError(f"nested deeper than {DEEPEST} levels")
+    if isinstance(value, list):
+        return [decode(item, tensors, depth + 1) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) != 1:
+        raise ValueError(f"an object with the keys {', '.join(list(value)[:4])}")
+    kind, held = next(iter(value.items()))
+    if kind == "tensor":
+        return tensors[held]
+    if kind == "float":
+        return {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}[held]
+    if kind == "tuple":
+        return tuple(decode(item, tensors, depth + 1) for item in held)
+    if kind == "dict":
+        return {decode(key, tensors, depth + 1): decode(item, tensors, depth + 1) for key, item in held}
+    raise ValueError(f"an object of kind {kind!r}")
+
+
+def first_not_finite(value: Any, path: str = "") -> str | None:
+    """Return the path of the first tensor or number that is not finite; None where all are."""
+    if isinstance(value, Tensor):
+        return path if value.is_floating_point() and not bool(torch.isfinite(value).all()) else None
+    if isinstance(value, float):
+        return None if math.isfinite(value) else path
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = {str(place): item for place, item in enumerate(value)}.items()
+    else:
+        return None
+    found = (first_not_finite(item, f"{path}.{key}".strip(".")) for key, item in items)
+    return next((name for name in found if name is not None), None)

@@ -1,0 +1,113 @@
+"""Commands that look and train nothing: split, show, report, runs, schema. Floor 11."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from netwright.cli.group import check_config_first, cli, code_option, json_option, set_option, targets
+from netwright.errors import ConfigError
+from netwright.terminal import print_layers, print_runs
+
+
+@cli.command()
+@click.argument("source", metavar="CONFIG|DATA")
+@click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
+@set_option
+@click.option("--figure", metavar="FILE", help="An .svg file to draw the parts into.")
+@click.option("--strict", is_flag=True, help="A finding is an error (exit 3).")
+@json_option
+def split(
+    source: str, target: Sequence[str], settings: Sequence[str], figure: str | None, strict: bool, as_json: bool
+) -> None:
+    """Print and draw what train, valid and test would hold, and what the checks find.
+
+    Nothing is trained; nothing is written but the figure asked for.
+    """
+    check_config_first(source, settings, target)
+    if figure is not None and not figure.lower().endswith(".svg"):
+        raise ConfigError(f"--figure {figure}: expected a name that ends in .svg; change it")
+    from netwright.pipeline.verbs import split as work_out
+
+    found = work_out(source, settings=settings, **targets(target))
+    if figure is not None:
+        from netwright import files
+        from netwright.reporting.plots import parts_svg
+
+        files.write_text(Path(figure), parts_svg(found.bins, found.shares, f"The parts of {found.source}"))
+    click.echo(json.dumps(found.to_json()) if as_json else str(found))
+    if strict:
+        from netwright.pipeline.checking import refuse
+
+        refuse(found.findings)
+
+
+@cli.command()
+@click.argument("source", metavar="CONFIG|DATA|RUN")
+@click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
+@set_option
+@code_option
+@click.option("--svg", metavar="FILE", help="Draw the network into this file.")
+@json_option
+def show(
+    source: str, target: Sequence[str], settings: Sequence[str], code: Sequence[str], svg: str | None, as_json: bool
+) -> None:
+    """Show every layer of a network: output shape, parameters, multiply-adds, memory. Nothing is trained."""
+    resolved = Path(source) / "config.toml"
+    source = str(resolved) if resolved.is_file() else source
+    check_config_first(source, settings, target)
+    from netwright import files
+    from netwright.pipeline.verbs import show as work_out
+    from netwright.reporting.diagram import diagram_svg
+
+    summary, shape = work_out(source, code=code, settings=settings, **targets(target))
+    described = summary.to_json()
+    if svg is not None:
+        files.write_text(Path(svg), diagram_svg(described["layers"], shape, Path(source).stem))
+    if as_json:
+        click.echo(json.dumps({"input": list(shape), **described}))
+        return
+    print_layers(described, shape)
+    if svg is not None:
+        click.echo(svg)
+
+
+@cli.command()
+@click.argument("run")
+@json_option
+def report(run: str, as_json: bool) -> None:
+    """Draw the report of a run anew and print where it is."""
+    from netwright import files
+    from netwright.reporting.report import render_report
+
+    path = Path(run) / "report.html"
+    files.write_text(path, render_report(Path(run)))
+    click.echo(json.dumps({"report": str(path)}) if as_json else str(path))
+
+
+@cli.command()
+@click.argument("folder", default="runs")
+@json_option
+def runs(folder: str, as_json: bool) -> None:
+    """List the runs of a folder with their figures, oldest first."""
+    from netwright.pipeline.verbs import runs as list_runs
+
+    found = list_runs(folder)
+    if as_json:
+        click.echo(json.dumps({"runs": found}))
+        return
+    if not found:
+        click.echo(f"{folder}: no runs yet")
+        return
+    print_runs(found)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of the settings, for editors."""
+    from netwright.config.read import json_schema
+
+    click.echo(json_schema())

@@ -1,0 +1,168 @@
+"""Commands that train: train, resume, cross-validate. Floor 11."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from netwright import files
+from netwright.cli.group import (
+    check_config_first,
+    cli,
+    code_option,
+    json_option,
+    memory_option,
+    read_test,
+    set_option,
+    targets,
+)
+from netwright.errors import CheckpointError
+from netwright.terminal import Screen, print_test
+
+if TYPE_CHECKING:
+    from netwright.pipeline.run import Run
+
+
+@cli.command()
+@click.argument("source", metavar="CONFIG|DATA")
+@click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
+@set_option
+@click.option("--run-dir", metavar="DIR", help="The run folder; default runs/<name>-<time>-<4 hex>.")
+@code_option
+@click.option("--no-test", is_flag=True, help="Leave the test set for later.")
+@click.option("--strict", is_flag=True, help="A finding of the checks is an error (exit 3); nothing is written.")
+@memory_option
+@json_option
+def train(
+    source: str,
+    target: Sequence[str],
+    settings: Sequence[str],
+    run_dir: str | None,
+    code: Sequence[str],
+    no_test: bool,
+    strict: bool,
+    auto_micro_batch: bool,
+    as_json: bool,
+) -> None:
+    """Train a network on a data file, or as a config describes.
+
+    Prints the run folder as the last line.
+    """
+    check_config_first(source, settings, target)
+    if run_dir is not None:
+        files.refuse_existing(Path(run_dir))
+    from netwright.pipeline.verbs import train as run_training
+
+    screen = Screen(quiet=as_json)
+    with screen:
+        run = run_training(
+            source,
+            run_dir=run_dir,
+            code=code,
+            settings=settings,
+            observers=[screen],
+            test=not no_test,
+            strict=strict,
+            auto_micro_batch=auto_micro_batch,
+            **targets(target),
+        )
+    _print_end(run, as_json)
+
+
+@cli.command()
+@click.argument("run")
+@set_option
+@code_option
+@click.option("--require-exact", is_flag=True, help="A result that is not exact, bit for bit, is an error (exit 4).")
+@memory_option
+@json_option
+def resume(
+    run: str, settings: Sequence[str], code: Sequence[str], require_exact: bool, auto_micro_batch: bool, as_json: bool
+) -> None:
+    """Go on with a run from its newest checkpoint, as if it had never stopped.
+
+    Epochs, early stopping, learning rate, checkpoints and workers may be changed with --set. A finished run is left as
+    it is. Prints the run folder as the last line.
+    """
+    if not (Path(run) / "run.json").is_file():
+        raise CheckpointError(f"{run}: no run (run.json is not there); expected a run folder; netwright runs lists them")
+    from netwright.pipeline.verbs import resume as go_on
+
+    with Screen(quiet=as_json) as screen:
+        found = go_on(
+            run,
+            code=code,
+            settings=settings,
+            observers=[screen],
+            require_exact=require_exact,
+            auto_micro_batch=auto_micro_batch,
+        )
+    _print_end(found, as_json)
+
+
+def _print_end(run: Run, as_json: bool) -> None:
+    """Print how a training ended, the run folder last, and exit as its signal asks."""
+    test = read_test(run.folder)
+    if as_json:
+        keys = ("status", "epochs", "steps", "best", "why")
+        click.echo(json.dumps({"run": str(run.folder), **{key: run.record.get(key) for key in keys}, "test": test}))
+    else:
+        if test:
+            print_test(test)
+        click.echo(f"report: {run.folder / 'report.html'}")
+        click.echo(str(run.folder))
+    if run.record.get("signal"):
+        sys.exit(128 + int(run.record["signal"]))
+
+
+@cli.command("cross-validate")
+@click.argument("source", metavar="CONFIG|DATA")
+@click.option("--folds", type=click.IntRange(2), help="Parts, each tested once; default those of the config, or 5.")
+@click.option("--repeats", type=click.IntRange(1), help="How often rows are dealt out anew; default 1.")
+@click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
+@set_option
+@click.option("--run-dir", metavar="DIR", help="Folder of the runs; finished ones in it are kept.")
+@code_option
+@json_option
+def cross_validate(
+    source: str,
+    folds: int | None,
+    repeats: int | None,
+    target: Sequence[str],
+    settings: Sequence[str],
+    run_dir: str | None,
+    code: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Train and test once per split, and print mean and standard error of each test figure.
+
+    The splits are folds of the rows, or those of data.split.file. Prints the folder as the last line.
+    """
+    check_config_first(source, settings, target)
+    from netwright.pipeline.verbs import cross_validate as run_splits
+
+    with Screen(quiet=as_json) as screen:
+        found = run_splits(
+            source,
+            folds=folds,
+            repeats=repeats,
+            run_dir=run_dir,
+            code=code,
+            settings=settings,
+            observers=[screen],
+            **targets(target),
+        )
+    if found.signal:
+        sys.exit(128 + found.signal)
+    if as_json:
+        figures = {name: vars(figure) for name, figure in found.figures.items()}
+        click.echo(json.dumps({"folder": str(found.folder), "runs": [str(run) for run in found.runs], "figures": figures}))
+        return
+    click.echo(str(found))
+    click.echo("The splits share train rows: the standard error is too small as an interval for new data.")
+    click.echo(str(found.folder))

@@ -1,0 +1,66 @@
+"""Commands that use a run: test, predict. Floor 11."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from netwright.cli.group import cli, code_option, json_option
+from netwright.terminal import print_test
+
+
+@cli.command()
+@click.argument("run")
+@click.argument("data", required=False)
+@code_option
+@json_option
+def test(run: str, data: str | None, code: Sequence[str], as_json: bool) -> None:
+    """Test a run on its test rows, or on a file of labelled rows. Each look is counted."""
+    from netwright.pipeline.verbs import load
+
+    found = load(run, code=code).test(data)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        print_test(found)
+
+
+@cli.command()
+@click.argument("run")
+@click.argument("data")
+@click.option("-o", "--output", metavar="FILE", help="A .csv or .parquet file; default: CSV on the screen.")
+@code_option
+@json_option
+def predict(run: str, data: str, output: str | None, code: Sequence[str], as_json: bool) -> None:
+    """Predict the rows of a file, in their order, in the labels and units of the data."""
+    from netwright import files
+    from netwright.evaluation.prediction import check_suffix, table_bytes
+    from netwright.pipeline.verbs import load
+
+    suffix = check_suffix(output)
+    loaded = load(run, code=code)
+    columns, remarks, rows = loaded.predict_file(data)
+    for remark in remarks:
+        click.echo(f"note: {remark}", err=True)
+    content = table_bytes(columns, suffix, loaded.config.data.label_separator)
+    if output is None and not as_json:
+        click.echo(content.decode("utf-8"), nl=False)
+        return
+    if output is not None:
+        files.write_bytes(Path(output), content)
+    if as_json:
+        values = {name: [_plain(value) for value in column] for name, column in columns.items()} if output is None else {}
+        click.echo(json.dumps({"rows": rows, "output": output, **({"predictions": values} if values else {})}))
+    else:
+        click.echo(output)
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value if isinstance(value, str | int | float) else str(value)

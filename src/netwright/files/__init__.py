@@ -1,0 +1,44 @@
+"""The only writer of the product: whole files, folders born by one rename, growing lines, maps, locks, digests."""
+
+from netwright.files.digests import digest_bytes, digest_file
+from netwright.files.lines import LineFile, Mark
+from netwright.files.locks import Lock, holder_of
+from netwright.files.maps import born_array, mapped, off_memory
+from netwright.files.whole import (
+    born,
+    copy_file,
+    make_folder,
+    refuse_existing,
+    remove_all,
+    remove_stale,
+    replaced,
+    room,
+    write_arrays,
+    write_bytes,
+    write_json,
+    write_text,
+)
+
+__all__ = [
+    "LineFile",
+    "Lock",
+    "Mark",
+    "born",
+    "born_array",
+    "copy_file",
+    "digest_bytes",
+    "digest_file",
+    "holder_of",
+    "make_folder",
+    "mapped",
+    "off_memory",
+    "refuse_existing",
+    "remove_all",
+    "remove_stale",
+    "replaced",
+    "room",
+    "write_arrays",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]

@@ -1,0 +1,182 @@
+"""One writer per folder: a lock file that says who holds it, and that the system gives back when its holder dies.
+
+The lock is a record lock of POSIX, which a killed process loses at once and a forked one does not inherit. Where the
+file system has none, the words in the file decide: the host, the process and when it started. Floor 0.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, final
+
+from netwright.errors import FolderInUseError, ResourceError
+from netwright.files import system
+
+NAME = "run.lock"
+TRIES = 20  # to open a lock file that its holder removes at this moment
+UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+_held: set[tuple[int, int]] = set()  # lock files of this process, by device and number: its record locks never collide
+
+
+@final
+class Lock:
+    """The right to write into a folder, held until it is released.
+
+    Args:
+        folder: An existing folder.
+
+    Raises:
+        FolderInUseError: Another process holds it; host, process and start are named.
+        ResourceError: The folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        for _ in range(TRIES):
+            if _ours(self._path):  # opening and closing the file would give the lock back
+                raise FolderInUseError(_in_use(self._path, _self()))
+            try:
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            except OSError as error:
+                raise ResourceError(
+                    f"{self._path}: cannot be written ({error.strerror}); expected a writable run folder; check it"
+                ) from error
+            if self._taken():
+                return
+            os.close(self._descriptor)
+        raise FolderInUseError(f"{folder}: its lock comes and goes; expected one writer at a time; try again")
+
+    def _taken(self) -> bool:
+        """Take the lock; false where its file was removed meanwhile."""
+        here = os.fstat(self._descriptor)
+        self._key = (here.st_dev, here.st_ino)
+        if not _record_lock(self._descriptor, self._path):
+            holder = _holder(self._descriptor)
+            os.close(self._descriptor)
+            raise FolderInUseError(_in_use(self._path, holder))
+        if not self._path.exists() or os.stat(self._path).st_ino != here.st_ino:
+            return False
+        holder = _holder(self._descriptor)
+        if holder and holder.get("host") != socket.gethostname():
+            os.close(self._descriptor)
+            raise FolderInUseError(
+                f"{_in_use(self._path, holder)}; if that process is gone, remove the lock: rm {self._path}"
+            )
+        os.ftruncate(self._descriptor, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        system.write(self._descriptor, json.dumps(_self()).encode("utf-8"))
+        _held.add(self._key)
+        return True
+
+    def moved(self, folder: Path) -> None:
+        """Note that the folder has another name now."""
+        self._path = folder / NAME
+
+    def release(self) -> None:
+        """Remove the lock file and let others write."""
+        if self._key not in _held:
+            return
+        _held.discard(self._key)
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ResourceError(f"{self._path}: cannot be removed ({error.strerror}); remove it by hand") from error
+        finally:
+            os.close(self._descriptor)
+
+
+def _ours(path: Path) -> bool:
+    """Tell whether this process holds the lock file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) in _held
+
+
+def holder_of(folder: Path) -> str | None:
+    """Return in words which living process writes into a folder; None where nobody seems to."""
+    if _ours(folder / NAME):
+        return "this process"
+    try:
+        told = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(told, dict) or not _alive(told):
+        return None
+    return _words(told)
+
+
+def _record_lock(descriptor: int, path: Path) -> bool:
+    """Take the system's lock, or read who holds it where the file system has none."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return not _alive(_holder(descriptor))
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        if error.errno in UNSUPPORTED:
+            return not _alive(_holder(descriptor))
+        raise ResourceError(f"{path}: cannot be locked ({error.strerror}); expected a file system with locks") from error
+    return True
+
+
+def _holder(descriptor: int) -> dict[str, Any]:
+    """Return what the lock file says; nothing where its holder is just writing it."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    try:
+        told = json.loads(os.read(descriptor, 4096) or b"{}")
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _self() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "born": _born(os.getpid()),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "command": " ".join([Path(sys.argv[0]).name if sys.argv else "python", *sys.argv[1:]])[:200],
+    }
+
+
+def _born(pid: int) -> str | None:
+    """Return when a process started, in ticks since the machine did; None where the system does not say."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def _alive(told: dict[str, Any]) -> bool:
+    """Tell whether the process that a lock file names runs on this host; of another host it is taken for granted."""
+    if not told or not isinstance(told.get("pid"), int):
+        return False
+    if told.get("host") != socket.gethostname():
+        return True
+    try:
+        os.kill(told["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return _born(told["pid"]) == told.get("born")
+
+
+def _words(told: dict[str, Any]) -> str:
+    return f"{told.get('host')}, process {told.get('pid')}, since {told.get('started')}"
+
+
+def _in_use(path: Path, told: dict[str, Any]) -> str:
+    who = _words(told) if told else "another process"
+    return f"{path.parent}: in use by {who}; expected one writer at a time; wait for it or name another folder"

@@ -1,0 +1,252 @@
+"""Files and folders that appear whole or not at all.
+
+Whole files are written to a temporary name in the same folder, synced and renamed; a folder is filled beside its place
+and appears by one rename. A full or read-only disk ends as `ResourceError`, which names the free bytes. Floor 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netwright.errors import FolderInUseError, ResourceError
+from netwright.files import system
+from netwright.files.locks import holder_of
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Turn an operating-system error into one line that names the path, and on a full disk the room.
+
+    Args:
+        path: What is written.
+        needed: How many bytes it takes, where that is known.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = f"{error.strerror or error}{_room_told(path, needed) if error.errno in FULL else ''}"
+        raise ResourceError(
+            f"{path}: cannot be written ({what}); expected a writable folder with free space; "
+            "free some space or name another folder"
+        ) from error
+
+
+def _room_told(path: Path, needed: int | None) -> str:
+    """Return how many bytes are needed and free, in words; nothing where the disk does not say."""
+    try:
+        free = f"{room(path.parent):,} bytes are free"
+    except OSError:
+        return ""
+    return f"; {free}" if needed is None else f"; {needed:,} bytes are needed, {free}"
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file so that a reader sees the old content or the new, never a part.
+
+    Args:
+        path: Where the file shall stand; its folder must exist.
+        data: The content.
+
+    Raises:
+        ResourceError: The disk is full, read-only or the folder is missing.
+    """
+    with _whole(path, len(data)) as descriptor:
+        system.write(descriptor, data)
+
+
+@contextlib.contextmanager
+def _whole(path: Path, needed: int | None = None) -> Iterator[int]:
+    """Write a file under another name and rename it when the block ends well."""
+    with disk_errors(path, needed):
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        descriptor = system.create(temporary)
+        try:
+            try:
+                yield descriptor
+                system.sync(descriptor)
+            finally:
+                system.close(descriptor)
+            system.rename(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        system.sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _streamed(path: Path) -> Iterator[IO[bytes]]:
+    """Write a whole file through a stream."""
+    with _whole(path) as descriptor:
+        stream = system.stream(descriptor)
+        yield stream
+        stream.flush()
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write arrays as an .npz file, piece by piece; see `write_bytes`."""
+    with _streamed(path) as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 file; see `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON; not-a-number is refused; see `write_bytes`."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and the folders above it where they are missing."""
+    with disk_errors(path):
+        if path.is_dir():
+            return
+        if not path.parent.is_dir():
+            make_folder(path.parent)
+        try:
+            system.make_folder(path)
+        except FileExistsError:
+            if not path.is_dir():  # else another process made it meanwhile
+                raise
+        system.sync_folder(path.parent)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's content."""
+    write_bytes(target, source.read_bytes())
+
+
+@contextlib.contextmanager
+def born(folder: Path) -> Iterator[Path]:
+    """Prepare a folder beside ``folder`` and let it appear by one rename when the block ends well.
+
+    Args:
+        folder: The run folder to be; must not exist.
+
+    Yields:
+        The temporary folder to fill.
+
+    Raises:
+        FolderInUseError: ``folder`` exists already.
+    """
+    refuse_existing(folder)
+    make_folder(folder.parent)
+    with _filled_beside(folder) as temporary:
+        yield temporary
+        _sync_all(temporary)
+        with disk_errors(folder):
+            try:
+                os.rename(temporary, folder)
+            except OSError as error:
+                if folder.exists():
+                    holder = holder_of(folder)
+                    what = f"appeared meanwhile, in use by {holder}" if holder else "appeared meanwhile"
+                    raise FolderInUseError(
+                        f"{folder}: {what}; expected a new folder, a run is never overwritten; name another --run-dir"
+                    ) from error
+                raise
+            system.sync_folder(folder.parent)
+
+
+def refuse_existing(folder: Path) -> None:
+    """Refuse a folder that exists, and name who writes into it.
+
+    Raises:
+        FolderInUseError: It exists.
+    """
+    if folder.exists():
+        holder = holder_of(folder)
+        what = f"exists already, in use by {holder}" if holder else "exists already"
+        raise FolderInUseError(
+            f"{folder}: {what}; expected a new folder, a run is never overwritten; name another --run-dir"
+        )
+
+
+@contextlib.contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """Prepare a folder beside ``folder`` and let it appear by one rename; one of that name goes first.
+
+    Args:
+        folder: Its parent must exist.
+
+    Yields:
+        The temporary folder to fill.
+    """
+    with _filled_beside(folder) as temporary:
+        yield temporary
+        with disk_errors(folder):
+            _sync_all(temporary)
+            if folder.is_symlink() or folder.exists():
+                remove_all(folder)
+            system.rename(temporary, folder)
+            system.sync_folder(folder.parent)
+
+
+@contextlib.contextmanager
+def _filled_beside(folder: Path) -> Iterator[Path]:
+    """Make a folder of another name, and remove it if the block fails."""
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    with disk_errors(folder):
+        system.make_folder(temporary)
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _sync_all(folder: Path) -> None:
+    """Sync the names in a folder and in those below it."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            _sync_all(path)
+    system.sync_folder(folder)
+
+
+def remove_all(path: Path) -> None:
+    """Remove a file, or a folder with all it holds, which first loses its name at once; links are not followed."""
+    with disk_errors(path):
+        if path.is_symlink() or not path.is_dir():
+            system.remove(path)
+            return
+        doomed = path
+        if not path.name.endswith(".tmp"):
+            doomed = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+            system.rename(path, doomed)
+        for entry in doomed.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                remove_all(entry)
+            else:
+                system.remove(entry)
+        system.remove_folder(doomed)
+
+
+def remove_stale(folder: Path, age: float) -> None:
+    """Remove what writers that were killed left in a folder: temporary files and folders untouched for ``age`` seconds."""
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            newest = max(entry.stat().st_mtime for entry in [path, *path.glob("**/*")])
+            if time.time() - newest > age:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def room(folder: Path) -> int:
+    """Return the free bytes of the disk that a folder lies on, or will lie on."""
+    found = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(found).free

@@ -1,0 +1,89 @@
+"""What a user asks for in Python or on the command line, sorted out before anything is prepared. Floor 9."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from netwright.config.schema import RunConfig
+from netwright.errors import ConfigError
+from netwright.pipeline.bench import Bench, gather, prepare
+from netwright.pipeline.network import OwnModule
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asks for: settings and objects, read but not yet prepared."""
+
+    config: RunConfig
+    name: str
+    data: Any
+    module: OwnModule | None
+    loss: Any
+    code: tuple[Path, ...]
+    command: str
+
+    def bench(self) -> Bench:
+        """Prepare everything; nothing is written."""
+        return prepare(
+            self.config,
+            self.name,
+            data=self.data,
+            module=self.module,
+            loss=self.loss,
+            code=self.code,
+            command=self.command,
+        )
+
+    def with_split(self, **changes: int) -> Asked:
+        """Return the same with another split."""
+        split = self.config.data.split.model_copy(update=changes)
+        return replace(
+            self, config=self.config.model_copy(update={"data": self.config.data.model_copy(update={"split": split})})
+        )
+
+
+def gather_all(
+    config: Any,
+    model: Any,
+    data: Any,
+    loss: Any,
+    code: Sequence[str | Path],
+    settings: Sequence[str],
+    keywords: Mapping[str, Any],
+) -> Asked:
+    """Read settings and sort out what was handed over."""
+    merged = dict(keywords)
+    module: OwnModule | None = None
+    if config is not None and not isinstance(config, str | Path | Mapping):
+        if data is not None:
+            raise ConfigError(f"train: {type(config).__name__} came first and data= too; give the rows once, as data=")
+        config, data = None, config
+    if isinstance(model, nn.Module):
+        module = model
+    elif isinstance(model, Mapping):
+        merged["model"] = model
+    elif isinstance(model, Sequence) and not isinstance(model, str) and len(model) == 2 and isinstance(model[0], type):
+        module = (model[0], dict(model[1]))
+    elif model is not None:
+        raise ConfigError(
+            f"model: {type(model).__name__} came; expected a torch.nn.Module, (Class, arguments) or a dictionary; "
+            "texts go into layers=[...]"
+        )
+    sections = isinstance(data, Mapping) and all(isinstance(key, str) for key in data) and "source" in data
+    if sections or (isinstance(data, Mapping) and "train" in data and isinstance(data["train"], str | Path)):
+        merged["data"], data = data, None
+    own_loss = None if loss is None or isinstance(loss, str) else loss
+    if isinstance(loss, str):
+        merged["loss"] = loss
+    if own_loss is not None and not callable(own_loss):
+        raise ConfigError(f"loss: {type(loss).__name__} came; expected a text or a callable of output and target")
+    read, name = gather(config, settings, merged)
+    if module is not None and read.model.layers is not None:
+        raise ConfigError("model and layers came together; describe the network in one of them")
+    command = f"netwright train {config}" if isinstance(config, str | Path) else "netwright train CONFIG"
+    return Asked(read, name, data, module, own_loss, tuple(Path(file) for file in code), command)

@@ -1,0 +1,154 @@
+"""What it takes to train: engine, rows, plan, validation, and what a checkpoint says of how it was made. Floor 9."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from netwright.config.calls import parse_call
+from netwright.config.schema import RunConfig
+from netwright.data.batches import Examples, Rows
+from netwright.engine.base import Engine
+from netwright.engine.choose import choose_engine
+from netwright.evaluation import metrics
+from netwright.evaluation.metrics import VALIDATED, epoch_figures
+from netwright.evaluation.scoring import score
+from netwright.pipeline.bench import Bench, plan_of
+from netwright.seeding import seed_all, torch_seed
+from netwright.training.journal import Journal
+from netwright.training.loop import Plan, Progress, Validate
+from netwright.training.optimizer import make_optimizer, resolve_optimizer
+from netwright.training.state import put_back, remembered
+
+AT_ONCE = 1 << 20  # validation rows whose outputs are held at a time
+HISTORY, EXECUTION = "history", "execution"  # parts of a checkpoint beside those of the training itself
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training that is ready to run, from its beginning or from a checkpoint."""
+
+    config: RunConfig
+    folder: Path
+    engine: Engine
+    device: torch.device
+    examples: Examples
+    plan: Plan
+    validate: Validate | None
+    figures: tuple[str, ...]
+
+    def beginning(self, history: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the checkpoint of a run that has not begun."""
+        return self.checkpoint(Progress(), history)
+
+    def checkpoint(self, progress: Progress, history: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all that the rest of the run depends on."""
+        return {
+            **remembered(self.engine, self.device, progress),
+            HISTORY: dict(history),
+            EXECUTION: execution(self.config, self.device),
+        }
+
+    def journal(self, folder: Path, history: Mapping[str, Any] | None) -> Journal:
+        """Return the journal of a new run, or of one that goes on."""
+        return Journal(folder, self.figures, history)
+
+    def from_checkpoint(self, parts: Mapping[str, Any]) -> tuple[Progress, Journal]:
+        """Put the training where a checkpoint was made, and cut the history back to it.
+
+        Raises:
+            CheckpointError: The state is of another network, or the history was changed.
+        """
+        progress = put_back(parts, self.engine, self.device)
+        rate = learning_rate_of(self.config.training.optimizer)
+        if rate != learning_rate_of(parts[EXECUTION]["optimizer"]):
+            for group in self.engine.optimizer.param_groups:
+                group["lr"] = rate if rate is not None else self.engine.optimizer.defaults["lr"]
+        return progress, self.journal(self.folder, parts[HISTORY])
+
+    def with_micro_batch(self, rows: int) -> Job:
+        """Return the same training with so many rows forward and backward at a time."""
+        training = self.config.training.model_copy(update={"micro_batch": rows})
+        config = self.config.model_copy(update={"training": training})
+        return replace(self, config=config, engine=_engine(config, self.engine.model, self.engine))
+
+
+def make_job(bench: Bench, folder: Path) -> Job:
+    """Put network, loss and rows on the device and make the optimizer; the generators are seeded for training.
+
+    Args:
+        bench: What `prepare` made.
+        folder: Of the run.
+    """
+    config, task, device = bench.config, bench.network.task, bench.device
+    model = bench.network.module.to(device)
+    if isinstance(task.loss_function, nn.Module):
+        task.loss_function.to(device)
+    number = torch_seed(config.training.seed, "training")
+    torch.manual_seed(number)
+    seed_all(number)  # an own module may draw from NumPy or Python
+    optimizer = make_optimizer(resolve_optimizer(config.training.optimizer, device), model.parameters())
+    training = config.training
+    engine, _ = choose_engine(training.engine, model, task.loss_function, optimizer, training.micro_batch)
+    examples = bench.examples.to(device)
+    validated = bool(len(bench.inputs.split.valid))
+    return Job(
+        config,
+        folder,
+        engine,
+        device,
+        examples,
+        replace(plan_of(config, bench.inputs), augmentation=bench.augmentation),
+        _validation(bench, examples) if validated else None,
+        ("loss", *VALIDATED[task.kind]) if validated else (),
+    )
+
+
+def _engine(config: RunConfig, model: nn.Module, before: Engine) -> Engine:
+    """Return an engine of the same model, loss and optimizer for other settings."""
+    training = config.training
+    return choose_engine(training.engine, model, before.loss_function, before.optimizer, training.micro_batch)[0]
+
+
+def execution(config: RunConfig, device: torch.device) -> dict[str, Any]:
+    """Return what the bits of a run hang on beside its data and settings."""
+    training = config.training
+    return {
+        "torch": str(torch.__version__),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": training.threads,
+        "engine": training.engine,
+        "micro_batch": training.micro_batch,
+        "optimizer": training.optimizer,
+    }
+
+
+def learning_rate_of(optimizer: str) -> float | None:
+    """Return the learning rate that a resolved optimizer text writes; None for torch's default."""
+    found = parse_call(optimizer, "training.optimizer").keywords.get("lr")
+    return None if found is None else float(found)
+
+
+def _validation(bench: Bench, examples: Examples) -> Callable[[], dict[str, float]]:
+    """Return the function that gives the figures of the validation rows for the weights of the moment."""
+    rows, task, target = bench.inputs.split.valid, bench.network.task, bench.inputs.target
+    at_once = AT_ONCE if len(target.names) == 1 else len(rows)  # the RMSE of several outputs is a mean over them
+
+    def figures_of(part: Rows) -> tuple[dict[str, float], float]:
+        scores = score(bench.network.module, task.loss_function, examples, part, bench.config.data.batch_size)
+        figures = epoch_figures(task.kind, target.of(part), task.decoding(scores.outputs).numpy())
+        return {"loss": scores.loss, **figures}, scores.weight
+
+    def validate() -> dict[str, float]:
+        parts = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
+        found = [(*figures_of(part), len(part)) for part in parts]
+        loss = metrics.joined_figures([({"loss": figures["loss"]}, weight) for figures, weight, _ in found])
+        return {**metrics.joined_figures([(figures, count) for figures, _, count in found]), **loss}
+
+    return validate

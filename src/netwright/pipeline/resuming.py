@@ -1,0 +1,289 @@
+"""The heart of the verb resume: what may have changed, what must not, and whether the result is exact. Floor 9."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from netwright import files
+from netwright.checkpoint import store
+from netwright.checkpoint.store import Checkpoint
+from netwright.config.calls import parse_call
+from netwright.config.read import apply_setting, build_config
+from netwright.config.schema import RunConfig
+from netwright.errors import CheckpointError, DataError
+from netwright.pipeline import folder as folders
+from netwright.pipeline.bench import Bench, executing, prepare
+from netwright.pipeline.folder import CHECKPOINTS
+from netwright.pipeline.job import EXECUTION, execution, learning_rate_of, make_job
+from netwright.pipeline.mending import Observer
+from netwright.pipeline.network import OwnModule
+from netwright.pipeline.run import Run, load_run, read_config
+from netwright.pipeline.running import config_text, run_to_the_end
+from netwright.pipeline.telling import Told
+
+# settings that may be changed, and what that does
+FREE = {
+    "training.epochs": "the run ends after {new} epochs",
+    "training.early_stopping": "it decides from now on when the run ends",
+    "training.optimizer": "the steps from now on use it",
+    "training.threads": "other threads add in another order",
+    "training.device": "another device adds in another order",
+    "training.micro_batch": "gradients are added up in other parts",
+    "checkpoint.every_steps": "",
+    "checkpoint.every_seconds": "",
+    "checkpoint.keep": "",
+    "data.workers": "the numbers are the same for any",
+}
+NAMES = {"torch": "torch", "device": "device", "cpu": "CPU kernels", "threads": "threads", "micro_batch": "micro_batch"}
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What a run that was made in Python gets again."""
+
+    data: Any = None
+    module: OwnModule | None = None
+    loss: Any = None
+    code: tuple[Path, ...] = ()
+
+
+def resume_run(
+    folder: Path,
+    objects: Objects,
+    settings: Sequence[str],
+    observe: Observer,
+    require_exact: bool,
+    auto_micro_batch: bool,
+    test: bool | None = None,
+) -> Run:
+    """Go on with a run from its newest verified checkpoint.
+
+    Args:
+        folder: The run folder.
+        objects: Rows, network and loss from Python, and files that may run.
+        settings: Texts such as ``training.epochs=50``.
+        observe: Is told remarks and epochs.
+        require_exact: Whether a result that is not exact is an error.
+        auto_micro_batch: See `netwright.pipeline.running.start`.
+        test: Whether to end with the test; None as the run was started.
+
+    Raises:
+        CheckpointError: Data, network or a setting changed; or no checkpoint verifies.
+        FolderInUseError: Another process trains it.
+    """
+    record = folders.read_record(folder)
+    config, changes = changed(folder, settings)
+    with closing(_Held(folder)):
+        tested = test if test is not None else bool(record.get("tests_at_end", True))
+        if record["status"] == "done" and not _goes_on(config, record):
+            return _finished(folder, objects, record, tested, observe)
+        store.sweep(folder / CHECKPOINTS)
+        found = store.newest(folder / CHECKPOINTS, lambda problem: observe(Told(problem, "warning")))
+        bench = _bench_again(folder, config, record, objects)
+        for line in told(found, bench, changes, require_exact):
+            observe(line)
+        with executing(bench.config, bench.device):
+            job = make_job(bench, folder)
+            files.write_text(folder / folders.CONFIG, config_text(bench.config, folder))
+            entry = {
+                "time": folders.now(),
+                "step": found.parts["progress"]["step"],
+                "changed": [str(one) for one in changes],
+            }
+            folders.update_record(folder, {"status": "running", "resumed": [*record.get("resumed", []), entry]})
+            return run_to_the_end(bench, job, found.parts, observe, tested, auto_micro_batch)
+
+
+class _Held:
+    """The lock of a folder, to be closed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._lock = files.Lock(folder)
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._lock.release()
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that was changed on purpose."""
+
+    path: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        does = FREE[self.path].format(new=self.new)
+        return f"{self.path} {_shown(self.old)} -> {_shown(self.new)}{': ' if does else ''}{does}"
+
+
+def changed(folder: Path, settings: Sequence[str]) -> tuple[RunConfig, list[Change]]:
+    """Return the settings of a run with some changed, and the changes.
+
+    Raises:
+        CheckpointError: A setting that must stay as it is; it is named with both values.
+    """
+    before = read_config(folder)
+    if not settings:
+        return before, []
+    tree = tomllib.loads((folder / folders.CONFIG).read_text(encoding="utf-8"))
+    for setting in settings:
+        apply_setting(tree, setting)
+    after = build_config(tree)
+    found = [Change(path, old, new) for path, old, new in differences(before, after)]
+    for change in found:
+        if change.path not in FREE or (change.path == "training.optimizer" and not _only_rate(change)):
+            what = "training.optimizer.lr" if change.path == "training.optimizer" else ", ".join(FREE)
+            raise CheckpointError(
+                f"{folder}: {change.path} {_shown(change.old)} -> {_shown(change.new)} came; expected a change of {what} only; "
+                "train a new run from its config.toml with that setting"
+            )
+    return after, found
+
+
+def _only_rate(change: Change) -> bool:
+    """Tell whether two texts of an optimizer differ in the learning rate alone."""
+    calls = [parse_call(text, "training.optimizer") for text in (change.old, change.new)]
+    kept = [{name: value for name, value in call.keywords.items() if name != "lr"} for call in calls]
+    return calls[0].name == calls[1].name and kept[0] == kept[1]
+
+
+def differences(before: RunConfig, after: RunConfig) -> list[tuple[str, Any, Any]]:
+    """Return the path, the old and the new value of every setting that differs."""
+    one, other = before.model_dump(), after.model_dump()
+    found = []
+    for section in one:
+        for name in one[section]:
+            old, new = one[section][name], other[section][name]
+            if old != new:
+                found.append((f"{section}.{name}", old, new))
+    return found
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _goes_on(config: RunConfig, record: Mapping[str, Any]) -> bool:
+    """Tell whether a finished run has something left to do under the settings."""
+    training, done = config.training, int(record.get("epochs") or 0)
+    best = (record.get("best") or {}).get("epoch", done)
+    stopping = training.early_stopping
+    if training.steps is not None or done >= (training.epochs or 0):
+        return False
+    return isinstance(stopping, str) or stopping is None or done - best < stopping.patience
+
+
+def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: bool, observe: Observer) -> Run:
+    """Return a run that has nothing left to train; a test or report that a crash prevented is made up for."""
+    observe(Told(f"finished already: {record.get('why')}; nothing is left to do"))
+    module = objects.module if not isinstance(objects.module, tuple) else objects.module[0](**objects.module[1])
+    run = load_run(folder, model=module, code=objects.code)
+    if test and record["split"].get("test") and run.tested is None:
+        observe(Told("the test was not made yet"))
+        run.test()
+    elif not (folder / folders.REPORT).is_file():
+        run.report()
+    return run
+
+
+def _bench_again(folder: Path, config: RunConfig, record: Mapping[str, Any], objects: Objects) -> Bench:
+    """Read, prepare and build again, and refuse data, code or settings that are not those of the run.
+
+    Raises:
+        CheckpointError: What differs is named.
+    """
+    _refuse_changed_code(folder, config, objects.code)
+    try:
+        bench = prepare(
+            _with_copy(folder, config, objects.code),
+            str(record.get("name", folder.name)),
+            data=objects.data,
+            module=objects.module,
+            loss=objects.loss,
+            code=objects.code,
+            command=f"netwright resume {folder}",
+        )
+    except DataError as error:
+        raise CheckpointError(f"{error}; the data are not those the run was trained on") from error
+    bench = replace(bench, config=bench.config.model_copy(update={"model": config.model}))
+    now, then = bench.inputs.digest, str(record.get("data", {}).get("digest"))
+    if now != then:
+        raise CheckpointError(
+            f"{bench.inputs.source}: the data changed since the run began ({then[:19]} -> {now[:19]}, {record['data'].get('rows')} "
+            f"-> {bench.inputs.raw.rows} rows); expected the same; put the file back, or train a new run"
+        )
+    if folders.read_split(folder).digest() != bench.inputs.split.digest():
+        raise CheckpointError(f"{folder}: the split is not that of split.npz; expected the same rows; check the run")
+    for path, old, new in differences(config, bench.config):
+        raise CheckpointError(
+            f"{folder}: {path} {_shown(old)} -> {_shown(new)} is worked out now; expected as in config.toml; use the netwright "
+            f"that began the run ({record.get('netwright')})"
+        )
+    return bench
+
+
+def _with_copy(folder: Path, config: RunConfig, code: Sequence[Path]) -> RunConfig:
+    """Return settings that name the run's own copy of a class where the command line names that one."""
+    if config.model.module is None:
+        return config
+    original, _, name = config.model.module.rpartition(":")
+    copy = folder / "model" / "source" / Path(original).name
+    if not any(file.resolve() == copy.resolve() for file in code):
+        return config
+    model = config.model.model_copy(update={"module": f"{copy.absolute()}:{name}"})
+    return config.model_copy(update={"model": model})
+
+
+def _refuse_changed_code(folder: Path, config: RunConfig, code: Sequence[Path]) -> None:
+    """Refuse an own class whose file is not what the run was trained with."""
+    if config.model.module is None:
+        return
+    original = Path(config.model.module.rpartition(":")[0])
+    copy = folder / "model" / "source" / original.name
+    for file in code:
+        if file.is_file() and file.resolve() == original.resolve() and copy.is_file():
+            now, then = files.digest_file(file), files.digest_file(copy)
+            if now != then:
+                raise CheckpointError(
+                    f"{file}: changed since the run began ({then[:19]} -> {now[:19]}); expected the same code; put it back: "
+                    f"its copy is {copy}"
+                )
+
+
+def told(found: Checkpoint, bench: Bench, changes: Sequence[Change], require_exact: bool) -> list[Told]:
+    """Return the lines that say where a run goes on, and whether its result is that of a run that never stopped.
+
+    Raises:
+        CheckpointError: It is not, and an exact one is required.
+    """
+    config, progress = bench.config, found.parts["progress"]
+    reasons = inexact(found.parts[EXECUTION], execution(config, bench.device))
+    if bench.device.type == "cuda":
+        reasons.append("CUDA kernels may add in another order")
+    where = f"step {progress['step']}, epoch {progress['epoch']}"
+    if progress["within"]:
+        where += f", {progress['within']} of its steps done"
+    lines = [Told(f"changed on purpose: {change}") for change in changes]
+    if reasons:
+        text = f"resume: not exact ({', '.join(reasons)})"
+        if require_exact:
+            raise CheckpointError(f"{found.path}: {text}; --require-exact came; restore what differs or leave it out")
+        return [Told(f"from {found.path.name} ({where})"), *lines, Told(text, "note")]
+    return [Told(f"from {found.path.name} ({where})"), *lines, Told("resume: exact")]
+
+
+def inexact(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return why going on gives other bits than a run that never stopped; nothing where it does not."""
+    found = [f"{word} {before.get(key)} -> {now[key]}" for key, word in NAMES.items() if before.get(key) != now[key]]
+    rates = [learning_rate_of(str(told["optimizer"])) for told in (before, now)]
+    if rates[0] != rates[1]:
+        found.append(f"learning rate {rates[0]} -> {rates[1]}")
+    return found

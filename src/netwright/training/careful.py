@@ -1,0 +1,70 @@
+"""Steps that can be undone: how the step that spoils a training is found, and the state before it kept. Floor 7."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from netwright.data.batches import Batch
+from netwright.engine.base import Engine
+from netwright.errors import DivergedError
+from netwright.training.loop import Progress
+from netwright.training.state import put_back, remembered, spoiled
+
+
+@final
+@dataclass(frozen=True)
+class CarefulEngine:
+    """Another engine's steps; one that raises, or leaves a number that is not finite, is undone before it is told.
+
+    Several times slower than the engine itself: every step is preceded by a copy of the whole state.
+    """
+
+    engine: Engine
+    device: torch.device
+
+    @property
+    def name(self) -> str:
+        """The name of the engine itself."""
+        return self.engine.name
+
+    @property
+    def model(self) -> nn.Module:
+        """The network that is trained."""
+        return self.engine.model
+
+    @property
+    def loss_function(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss of output and target."""
+        return self.engine.loss_function
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What updates the parameters."""
+        return self.engine.optimizer
+
+    def learning_rate(self) -> float:
+        """Return the learning rate of the first parameter group."""
+        return self.engine.learning_rate()
+
+    def train_step(self, batch: Batch) -> Tensor:
+        """Train on one batch.
+
+        Raises:
+            DivergedError: Loss, gradient, parameters or optimizer are not finite; everything is as it was before.
+        """
+        before = copy.deepcopy(remembered(self.engine, self.device, Progress()))
+        try:
+            loss = self.engine.train_step(batch)
+            bad = spoiled(self.engine)
+            if bad is not None:
+                raise DivergedError(f"the loss is {loss.item():.4g}, but after the update {bad} is not finite")
+        except Exception:
+            put_back(before, self.engine, self.device)
+            raise
+        return loss
