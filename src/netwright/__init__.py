@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netwright.errors import NetwrightError as NetwrightError
     from netwright.pipeline.run import Run as Run
+    from netwright.pipeline.verbs import compare as compare
     from netwright.pipeline.verbs import cross_validate as cross_validate
     from netwright.pipeline.verbs import load as load
+    from netwright.pipeline.verbs import replay as replay
     from netwright.pipeline.verbs import resume as resume
     from netwright.pipeline.verbs import runs as runs
     from netwright.pipeline.verbs import show as show
@@ -22,15 +24,29 @@ if TYPE_CHECKING:
 _WHERE = {
     "NetwrightError": "netwright.errors",
     "Run": "netwright.pipeline.run",
+    "compare": "netwright.pipeline.verbs",
     "cross_validate": "netwright.pipeline.verbs",
     "load": "netwright.pipeline.verbs",
+    "replay": "netwright.pipeline.verbs",
     "resume": "netwright.pipeline.verbs",
     "runs": "netwright.pipeline.verbs",
     "show": "netwright.pipeline.verbs",
     "split": "netwright.pipeline.verbs",
     "train": "netwright.pipeline.verbs",
 }
-__all__ = ["NetwrightError", "Run", "cross_validate", "load", "resume", "runs", "show", "split", "train"]
+__all__ = [
+    "NetwrightError",
+    "Run",
+    "compare",
+    "cross_validate",
+    "load",
+    "replay",
+    "resume",
+    "runs",
+    "show",
+    "split",
+    "train",
+]
 
 
 def __dir__() -> list[str]:

@@ -91,6 +91,39 @@ def print_test(test: dict[str, Any]) -> None:
             click.echo(told)
 
 
+def print_replay(found: dict[str, Any]) -> None:
+    """Print a step that failed, layer by layer."""
+    from rich import box
+    from rich.table import Table
+
+    told = found["diagnosis"]
+    click.echo(f"step {found['step']} (epoch {found['epoch']}), {len(found['rows'])} rows: {found['then']}")
+    table = Table(box=box.SIMPLE, header_style="bold")
+    for name in ("layer", "", "largest output", "largest gradient"):
+        table.add_column(name, justify="left" if name in ("layer", "") else "right", no_wrap=True)
+    for layer in told["layers"]:
+        table.add_row(
+            layer["path"],
+            layer["kind"],
+            _largest(layer["largest"], layer["finite"]),
+            _largest(layer["gradient"], layer["gradient_finite"]),
+        )
+    _draw(table)
+    click.echo(f"loss {told['loss']}" if told["error"] is None else f"error {told['error']}")
+    if told["first_bad"]:
+        click.echo(f"it begins with {told['first_bad']}")
+    if told["rows"]:
+        click.echo(f"rows that are not finite: {', '.join(map(str, told['rows']))}")
+    click.echo(f"again: {found['now']}" if found["reproduced"] else "again: the step works")
+
+
+def _largest(value: float | None, finite: bool) -> str:
+    """Return a magnitude, and whether others are not finite."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if finite else f"not finite (else {value:.4g})"
+
+
 def print_layers(described: dict[str, Any], shape: Sequence[int]) -> None:
     """Print a summary of a network, and the shape of one row that comes in."""
     from rich import box

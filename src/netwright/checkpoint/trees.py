@@ -103,3 +103,36 @@ def first_not_finite(value: Any, path: str = "") -> str | None:
         return None
     found = (first_not_finite(item, f"{path}.{key}".strip(".")) for key, item in items)
     return next((name for name in found if name is not None), None)
+
+
+def first_difference(one: Any, other: Any, path: str = "") -> str | None:
+    """Return where two values differ first, and how, in words; None where every bit is the same.
+
+    Args:
+        one: As `encode` takes it.
+        other: Likewise.
+        path: Of both.
+    """
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return _tensor_difference(one, other, path)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        if one.keys() != other.keys():
+            extra = sorted(str(key) for key in one.keys() ^ other.keys())
+            return f"{path}.{extra[0]} is in one of them only"
+        pairs = [(f"{path}.{key}".strip("."), one[key], other[key]) for key in one]
+    elif isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        pairs = [(f"{path}.{place}", *both) for place, both in enumerate(zip(one, other, strict=True))]
+    else:
+        return None if type(one) is type(other) and repr(one) == repr(other) else f"{path} is {one!r:.60} and {other!r:.60}"
+    found = (first_difference(left, right, name) for name, left, right in pairs)
+    return next((text for text in found if text is not None), None)
+
+
+def _tensor_difference(one: Tensor, other: Tensor, path: str) -> str | None:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return f"{path} is {tuple(one.shape)} {one.dtype} and {tuple(other.shape)} {other.dtype}"
+    if torch.equal(one, other) or not one.numel():
+        return None
+    gap = (one.double() - other.double()).abs() if not one.is_complex() else (one - other).abs()
+    count = int((one != other).sum())
+    return f"{path} differs in {count} of {one.numel()} numbers, by {float(gap.nan_to_num().max()):.3g} at most"

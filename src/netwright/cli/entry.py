@@ -9,14 +9,14 @@ from typing import Any, NoReturn
 
 import click
 
-from netwright.cli import looking, training, using
+from netwright.cli import looking, proving, training, using
 from netwright.cli.group import cli
 from netwright.errors import NetwrightError, ResourceError, out_of_memory
 
 INTERRUPTED = 130
 BUG = 70
 READER_LEFT = 1  # click's exit code where nobody reads standard output any more
-COMMANDS = (training, using, looking)  # importing them adds their commands to the group
+COMMANDS = (training, using, looking, proving)  # importing them adds their commands to the group
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words  # wherever it stands
     words = [word for word in words if word != "--debug"]
-    sys.exit(_guarded(lambda: cli.main(args=words, prog_name="netwright", standalone_mode=False), debug))
+    sys.exit(_guarded(lambda: cli.main(args=words, prog_name="netwright", standalone_mode=False, obj=debug), debug))
 
 
 def _guarded(action: Callable[[], Any], debug: bool) -> int:

@@ -17,9 +17,11 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked, gather_all
 from netwright.pipeline.bench import as_given
 from netwright.pipeline.checking import check, refuse
+from netwright.pipeline.comparing import Comparison, compare_runs
 from netwright.pipeline.crossing import DEFAULT_FOLDS, CrossValidation, finished, splits_of, train_splits
 from netwright.pipeline.mending import Observer
 from netwright.pipeline.parting import Parts, divide
+from netwright.pipeline.replaying import Replay, replay_run
 from netwright.pipeline.resuming import Objects, resume_run
 from netwright.pipeline.run import Run, load_run
 from netwright.pipeline.running import config_text, start
@@ -254,6 +256,16 @@ def load(
 ) -> Run:
     """Load a run from its folder; see `netwright.pipeline.run.load_run`."""
     return load_run(run, model=model, code=code, device=device)
+
+
+def replay(run: str | Path, *, model: nn.Module | None = None, loss: Any = None, code: Sequence[str | Path] = ()) -> Replay:
+    """Run the step that ended a run again, from its capsule; see `netwright.pipeline.replaying.replay_run`."""
+    return replay_run(Path(run), model=model, loss=loss, code=[Path(file) for file in code])
+
+
+def compare(run: str | Path, other: str | Path, *, steps: bool = False) -> Comparison:
+    """Compare two runs: settings, machine, test figures and, asked for, the first step that differs; printed, a line each."""
+    return compare_runs(Path(run), Path(other), steps)
 
 
 def show(

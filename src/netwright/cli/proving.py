@@ -1,0 +1,116 @@
+"""Commands that prove and explain: verify, replay, compare, import-weights. Floor 11."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from netwright.cli.group import cli, code_option, json_option
+from netwright.errors import CheckpointError
+from netwright.terminal import print_replay
+
+
+@cli.group()
+def verify() -> None:
+    """Prove a promise on this machine, with copies of a run."""
+
+
+@verify.command("resume")
+@click.argument("run")
+@click.option("--kills", type=click.IntRange(1), default=3, show_default=True, help="How often the copy is killed.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the moments of the kills.")
+@code_option
+@json_option
+def verify_resume(run: str, kills: int, seed: int, code: Sequence[str], as_json: bool) -> None:
+    """Kill and resume a copy of a run, and compare it with the run bit for bit (exit 4 where they differ)."""
+    from netwright.pipeline.verifying import verify_resume as prove
+
+    found = prove(Path(run), kills, [Path(file) for file in code], seed, lambda text: _tell(text, as_json))
+    _print_verdict(run, found.held, found.text, as_json)
+
+
+@verify.command("determinism")
+@click.argument("run")
+@code_option
+@json_option
+def verify_determinism(run: str, code: Sequence[str], as_json: bool) -> None:
+    """Train a run twice more; where the two differ, name the first step and tensor (exit 4)."""
+    from netwright.pipeline.verifying import verify_determinism as prove
+
+    found = prove(Path(run), [Path(file) for file in code], lambda text: _tell(text, as_json))
+    _print_verdict(run, found.held, found.text, as_json)
+
+
+def _tell(text: str, as_json: bool) -> None:
+    if not as_json:
+        click.echo(text)
+
+
+def _print_verdict(run: str, held: bool, text: str, as_json: bool) -> None:
+    """Print what was found; a promise that did not hold is an error."""
+    if as_json:
+        click.echo(json.dumps({"held": held, "text": text}))
+    elif held:
+        click.echo(text)
+    if not held:
+        raise CheckpointError(f"{run}: {text}")
+
+
+@cli.command()
+@click.argument("run")
+@code_option
+@json_option
+@click.pass_context
+def replay(ctx: click.Context, run: str, code: Sequence[str], as_json: bool) -> None:
+    """Run the step that ended a run again, from its capsule, and show every layer of it.
+
+    With --debug the traceback is shown too.
+    """
+    from netwright.pipeline.replaying import replay_run
+
+    found = replay_run(Path(run), code=[Path(file) for file in code])
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+    else:
+        print_replay(found.to_json())
+    if found.error is not None and ctx.obj:
+        click.echo("".join(traceback.format_exception(found.error)), err=True)
+    if not found.reproduced:
+        raise CheckpointError(
+            f"{run}: step {found.step} works now; expected it to fail again ({found.then}); look for state outside the network"
+        )
+
+
+@cli.command()
+@click.argument("run")
+@click.argument("other")
+@click.option("--steps", is_flag=True, help="Find the first step whose loss differs, and the rows of its batch.")
+@json_option
+def compare(run: str, other: str, steps: bool, as_json: bool) -> None:
+    """Show where two runs differ: settings, machine, test figures, and with --steps the first step."""
+    from netwright.pipeline.comparing import compare_runs
+
+    found = compare_runs(Path(run), Path(other), steps)
+    click.echo(json.dumps(found.to_json()) if as_json else str(found))
+
+
+@cli.command("import-weights")
+@click.argument("file")
+@click.option("-o", "--output", metavar="FILE", help="Default: the same name with .safetensors.")
+@json_option
+def import_weights(file: str, output: str | None, as_json: bool) -> None:
+    """Turn weights of another program (.pt, .pth, .bin) into safetensors, in a process of its own with limits."""
+    from netwright.exporting.foreign import import_weights_file
+
+    target = Path(output) if output is not None else Path(file).with_suffix(".safetensors")
+    shapes = import_weights_file(Path(file), target)
+    if as_json:
+        click.echo(json.dumps({"output": str(target), "tensors": {name: list(shape) for name, shape in shapes.items()}}))
+        return
+    for name, shape in shapes.items():
+        click.echo(f"{name}  {shape}")
+    click.echo(str(target))
