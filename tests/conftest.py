@@ -34,4 +34,12 @@ def script() -> Callable[[str], ModuleType]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", action="store_true", help="Run the long suites of faults too.")
     parser.addoption("--real-data", default=None, metavar="FOLDER", help="Folder of published data sets.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--faults"):
+        for item in items:
+            if item.get_closest_marker("faults"):
+                item.add_marker(pytest.mark.skip(reason="a long suite of faults: --faults runs it"))

@@ -79,7 +79,7 @@ def test_the_split_of_another_run_is_used_by_naming_its_file(table: Path) -> Non
     assert all(np.array_equal(one, other) for one, other in zip(parts(first), parts(again), strict=True))
     np.savez(table.parent / "odd.npz", train_0=np.arange(9))
     with pytest.raises(ConfigError, match=r"data.split.file: it holds train_0; expected train, valid and test"):
-        trained(table, file=str(table.parent / "odd.npz"))
+        nw.train(str(table), target="y", split={"file": str(table.parent / "odd.npz")}, run_dir=table.parent / "odd")
 
 
 def test_the_runs_own_rows_are_no_new_test(table: Path) -> None:

@@ -54,7 +54,7 @@ def train(
     Prints the run folder as the last line.
     """
     check_config_first(source, settings, target)
-    if run_dir is not None:
+    if run_dir is not None and Path(run_dir).name.strip("."):  # of another name `train` itself says what is wrong
         files.refuse_existing(Path(run_dir))
     from netwright.pipeline.verbs import train as run_training
 

@@ -276,12 +276,12 @@ def _weights_into(network: nn.Module, folder: Path, record: dict[str, Any]) -> d
     """
     name = BEST if (folder / BEST).exists() else LAST
     if record["status"] in ENDED and (folder / name).exists():
+        load_weights(folder / name, network)
         digest = dict(record.get("weights") or {}).get(name)
         if digest is not None and files.digest_file(folder / name) != digest:
             raise CheckpointError(
                 f"{folder / name}: does not agree with its digest in run.json; expected it as written; it is damaged"
             )
-        load_weights(folder / name, network)
         return {}
     found = store.newest(folder / CHECKPOINTS, lambda problem: None).parts
     progress = found["progress"]
