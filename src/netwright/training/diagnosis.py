@@ -17,6 +17,7 @@ from netwright.model.summary import call_model
 from netwright.seeding import all_forked
 
 MOST_ROWS = 8  # named in a line
+MOST_ALONE = 1024  # rows of a batch that are run alone
 
 
 @dataclass
@@ -88,7 +89,7 @@ def diagnose(model: nn.Module, loss_function: Callable[[Tensor, Tensor], Tensor]
             output = call_model(trial, batch.inputs, batch.lengths)
             rows = _bad_rows(output, batch)
             value = loss_function(output, batch.target)
-            loss = float(value)
+            loss = float(value.detach())
             value.backward()  # type: ignore[no-untyped-call]
     except Exception as problem:  # an own module or loss may raise anything
         error = f"{type(problem).__name__}: {first_line(problem)}"
@@ -103,6 +104,8 @@ def diagnose(model: nn.Module, loss_function: Callable[[Tensor, Tensor], Tensor]
                 layer.gradient_finite &= finite
     if not rows and loss is not None and not torch.isfinite(torch.tensor(loss)):
         rows = _rows_of_loss(output, loss_function, batch)
+    elif not rows and any(not layer.gradient_finite for layer in layers.values()):
+        rows = _rows_of_gradient(trial, loss_function, batch)
     return Diagnosis(tuple(layers.values()), loss, rows, error, inputs_finite)
 
 
@@ -144,5 +147,19 @@ def _rows_of_loss(output: Any, loss_function: Callable[[Tensor, Tensor], Tensor]
             with torch.no_grad():
                 own = float(loss_function(output.detach()[place : place + 1], part))
             if not torch.isfinite(torch.tensor(own)):
+                found.append(int(batch.rows[place]))
+    return tuple(found) if len(found) < len(batch) else ()
+
+
+def _rows_of_gradient(trial: nn.Module, loss_function: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> tuple[int, ...]:
+    """Return the rows that, alone and in eval mode, give a gradient that is not finite, where not all of them do."""
+    found = []
+    trial.eval()
+    with all_forked():
+        for place in range(min(len(batch), MOST_ALONE)):
+            part = batch.part(place, place + 1)
+            trial.zero_grad()
+            loss_function(call_model(trial, part.inputs, part.lengths), part.target).backward()  # type: ignore[no-untyped-call]
+            if not all(bool(torch.isfinite(each.grad).all()) for each in trial.parameters() if each.grad is not None):
                 found.append(int(batch.rows[place]))
     return tuple(found) if len(found) < len(batch) else ()
