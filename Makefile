@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format bench signatures clean
+.PHONY: demo test faults lint format bench signatures clean
 
 demo: $(READY)  ## train the digits example end to end; prints the test result and where the report is
 	$(BIN)/netwright train examples/digits.toml
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest
+
+faults: $(READY)  ## the long suites: kills, losses of power, full disks, hostile files (docs/reliability.md)
+	$(BIN)/python -m pytest --faults tests/faults tests/pipeline/test_pipeline_resuming.py
 
 lint: $(READY)  ## style, types
 	$(BIN)/ruff check .

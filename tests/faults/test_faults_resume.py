@@ -78,21 +78,25 @@ def one_kill(number: int, source: Path, expected: str, seconds: float, place: Pa
     return hit
 
 
-def many_kills(count: int, source: Path, reference: tuple[str, float], place: Path) -> int:
-    calls = {str(number): lambda number=number: one_kill(number, source, *reference, place) for number in range(count)}
-    return sum(harness.in_parallel(calls).values())
+def until_hit(count: int, once: Callable[[int], bool]) -> None:
+    """Kill runs until so many of the kills hit one that was alive; those that came too late count for nothing."""
+    hits, number = 0, 0
+    while hits < count:
+        assert number < 3 * count + 10, f"only {hits} of {number} kills hit a run alive"
+        batch = range(number, number + max(2, min(20, count - hits)))
+        number = batch.stop
+        hits += sum(harness.in_parallel({str(one): lambda one=one: once(one) for one in batch}).values())
 
 
 def test_a_few_runs_killed_at_random_end_with_the_same_bits(
     source: Path, reference: tuple[str, float], tmp_path: Path
 ) -> None:
-    assert many_kills(FEW, source, reference, tmp_path) >= 1
+    until_hit(FEW, lambda number: one_kill(number, source, *reference, tmp_path))
 
 
 @pytest.mark.faults
 def test_runs_killed_at_random_end_with_the_same_bits(source: Path, reference: tuple[str, float], tmp_path: Path) -> None:
-    hits = many_kills(FORKED, source, reference, tmp_path)
-    assert hits >= FORKED * 0.8
+    until_hit(FORKED, lambda number: one_kill(number, source, *reference, tmp_path))
 
 
 @pytest.mark.faults
@@ -117,8 +121,7 @@ def test_commands_killed_at_random_end_with_the_same_bits(
         assert harness.digest(folder) == reference[0], f"kill {number}"
         return process.returncode == -signal.SIGKILL
 
-    hits = harness.in_parallel({str(number): lambda number=number: once(number) for number in range(COMMANDS)})
-    assert sum(hits.values()) >= COMMANDS * 0.8
+    until_hit(COMMANDS, once)
 
 
 def chain(number: int, source: Path, expected: str, seconds: float, place: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import netwright as nw
+from netwright import files
 from netwright.checkpoint import store, trees
 from netwright.errors import CheckpointError, ConfigError, NetwrightError, SafetyError
 from netwright.pipeline.telling import Told
@@ -110,7 +111,7 @@ def test_another_number_of_threads_is_said_to_be_not_exact_and_refused_where_exa
         ("training.seed=1", "training.seed 0 -> 1 came"),
         ("data.batch_size=8", "data.batch_size 16 -> 8 came"),
         ("model.layers.0.out_features=8", "model.layers"),
-        ("training.optimizer=SGD(lr=0.1)", "training.optimizer .* came; expected a change of training.optimizer.lr only"),
+        ("training.optimizer=SGD(lr=0.1)", "training.optimizer .* came; expected its lr only"),
         ("training.optimizer.amsgrad=true", "training.optimizer .* came"),
         ("data.split.seed=3", "data.split"),
         ("training.loss=L1Loss()", r"training.loss MSELoss\(\) -> L1Loss\(\) came"),
@@ -299,6 +300,15 @@ def test_what_cannot_be_verified_says_why(tmp_path: Path) -> None:
     found = command("verify", "resume", str(tmp_path / "run"))
     assert found.returncode == 4
     assert "made from Python objects, which a new process does not have" in found.stderr
+
+
+def test_a_run_whose_process_is_gone_is_listed_as_interrupted(stopped: Path) -> None:
+    record = json.loads((stopped / "run.json").read_text())
+    (stopped / "run.json").write_text(json.dumps({**record, "status": "running"}))
+    assert [entry["status"] for entry in nw.runs(stopped.parent)] == ["interrupted"]
+    lock = files.Lock(stopped)
+    assert [entry["status"] for entry in nw.runs(stopped.parent)] == ["running"]
+    lock.release()
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

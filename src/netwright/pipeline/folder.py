@@ -195,4 +195,6 @@ def _listed(path: Path) -> dict[str, Any]:
     except (CheckpointError, AttributeError, KeyError, TypeError, ValueError):
         return entry
     told = {key: record.get(key) for key in ("status", "started", "epochs", "best")}
+    if told["status"] == "running" and files.holder_of(path) is None:
+        told["status"] = "interrupted"
     return {**entry, **told, "task": record.get("task", {}).get("kind"), "test": figures}

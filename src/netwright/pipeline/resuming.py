@@ -139,9 +139,10 @@ def changed(folder: Path, settings: Sequence[str]) -> tuple[RunConfig, list[Chan
     found = [Change(path, old, new) for path, old, new in differences(before, after)]
     for change in found:
         if change.path not in FREE or (change.path == "training.optimizer" and not _only_rate(change)):
-            what = "training.optimizer.lr" if change.path == "training.optimizer" else ", ".join(FREE)
+            what = ", ".join(name + ".lr" if name == "training.optimizer" else name for name in FREE)
+            what = "its lr only" if change.path == "training.optimizer" else f"a change of {what}"
             raise CheckpointError(
-                f"{folder}: {change.path} {_shown(change.old)} -> {_shown(change.new)} came; expected a change of {what} only; "
+                f"{folder}: {change.path} {_shown(change.old)} -> {_shown(change.new)} came; expected {what}; "
                 "train a new run from its config.toml with that setting"
             )
     return after, found

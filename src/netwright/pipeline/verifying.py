@@ -25,6 +25,7 @@ from netwright.pipeline.run import read_config
 BETWEEN = 4  # checkpoints between two kills, at least
 MOST_KEPT = 200  # checkpoints of a run that looks for the first tensor that differs
 POLL = 0.005  # seconds
+INEXACT = ("training.optimizer", "training.threads", "training.device", "training.micro_batch", "training.early_stopping")
 TIMES = ("train_seconds", "valid_seconds")
 Tell = Callable[[str], None]
 
@@ -118,7 +119,8 @@ def _finished_steps(folder: Path) -> int:
         raise CheckpointError(
             f"{folder}: {record['status']}; expected a run that ended by itself; netwright resume {folder}"
         )
-    if any(entry.get("changed") for entry in record.get("resumed", [])):
+    changes = [change for entry in record.get("resumed", []) for change in entry.get("changed", [])]
+    if any(change.startswith(INEXACT) for change in changes):
         raise CheckpointError(
             f"{folder}: settings were changed when it was resumed; expected a run of one config; verify another"
         )
