@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from netwright import files
 from netwright.errors import did_you_mean
 
 code_option = click.option(
@@ -63,4 +64,4 @@ def check_config_first(source: str, settings: Sequence[str], target: Sequence[st
 
 def read_test(folder: Path) -> dict[str, Any] | None:
     path = folder / "test.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return files.read_json(path) if path.is_file() else None

@@ -20,6 +20,7 @@ from netwright.errors import ConfigError
 from netwright.model.task import decide, decide_each
 
 Floats = npt.NDArray[np.float64]
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that a spreadsheet runs (CWE-1236)
 SEPARATOR = ";"  # between the labels of a row in a CSV file, where the settings name none
 
 
@@ -114,11 +115,15 @@ def table_bytes(columns: dict[str, Any], suffix: str, separator: str | None = No
 
     Args:
         columns: Name to values; equal lengths.
-        suffix: ``.csv`` or ``.parquet``.
+        suffix: ``.csv`` or ``.parquet``. In a CSV file texts that a spreadsheet would run as a formula (``=...``) get a quote
+            in front, but for classes, which come back as they are.
         separator: Between the labels of a row in a CSV file, default ``;``. Labels that hold it are written as JSON.
     """
     if suffix == ".csv":
-        columns = {name: _joined(values, separator or SEPARATOR) for name, values in columns.items()}
+        columns = {
+            _quoted(name): _joined(values, separator or SEPARATOR) if _ours(name) else _all_quoted(values)
+            for name, values in columns.items()
+        }
     table = pa.table({name: pa.array(values) for name, values in columns.items()})
     sink = io.BytesIO()
     if suffix == ".parquet":
@@ -129,6 +134,25 @@ def table_bytes(columns: dict[str, Any], suffix: str, separator: str | None = No
         sink.write(header.getvalue().encode())
         pa.csv.write_csv(table, sink, pa.csv.WriteOptions(include_header=False))
     return sink.getvalue()
+
+
+def _ours(name: str) -> bool:
+    """Tell whether a column holds what the network says or should say: classes, numbers, lists of labels."""
+    return name.partition("_")[0] in ("prediction", "probability", "target")
+
+
+def _quoted(value: Any) -> Any:
+    """Return a text so that no spreadsheet runs it; anything else as it is."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def _all_quoted(values: Any) -> Any:
+    """Return a column of the user's texts so that no spreadsheet runs one; numbers stay as they are."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        texts = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+        return [_quoted(value) for value in values.to_pylist()] if texts else values
+    plain = values.tolist() if isinstance(values, np.ndarray) and values.dtype.kind in "OU" else values
+    return [_quoted(value) for value in plain] if isinstance(plain, list) else plain
 
 
 def _joined(values: Any, separator: str) -> Any:

@@ -6,7 +6,6 @@ are in model/best.safetensors and model/last.safetensors. Floor 8.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +112,7 @@ def load_preparation(folder: Path) -> tuple[Preparation, Outcome]:
         CheckpointError: A file is missing or damaged.
     """
     try:
-        described = json.loads((folder / PREPARATION).read_text(encoding="utf-8"))
+        described = files.read_json(folder / PREPARATION)
         tensors = _load(folder / PREPARATION_TENSORS)
         preparation = Preparation.from_json(described["preparation"], _below(tensors, "preparation."))
         told = described["outcome"]

@@ -4,6 +4,7 @@ from netwright.files.digests import digest_bytes, digest_file
 from netwright.files.lines import LineFile, Mark
 from netwright.files.locks import Lock, holder_of
 from netwright.files.maps import born_array, mapped, off_memory
+from netwright.files.reading import read_json
 from netwright.files.whole import (
     born,
     copy_file,
@@ -32,6 +33,7 @@ __all__ = [
     "make_folder",
     "mapped",
     "off_memory",
+    "read_json",
     "refuse_existing",
     "remove_all",
     "remove_stale",

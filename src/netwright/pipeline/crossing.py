@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +141,7 @@ def finished(path: Path, config: str, digest: str) -> dict[str, Any] | None:
         )
     if record["status"] != "done" or not (path / folders.TEST).is_file():
         return None
-    found: dict[str, Any] = json.loads((path / folders.TEST).read_text(encoding="utf-8"))
+    found: dict[str, Any] = folders.read_json(path / folders.TEST)
     return found
 
 

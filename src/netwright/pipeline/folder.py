@@ -101,7 +101,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         CheckpointError: The folder is no run, or the file is damaged.
     """
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = files.read_json(folder / RECORD)
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0]
         raise CheckpointError(
@@ -163,7 +163,7 @@ def read_json(path: Path) -> Any:
         CheckpointError: Missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read ({first_line(error)}); expected JSON; check the run") from error
 

@@ -148,7 +148,7 @@ def _refuse_missing(source: Source, encoder: TableEncoder, rows: Mapping[str, in
 
 def _read(entry: Path) -> tuple[dict[str, Any], Preparation]:
     try:
-        about: dict[str, Any] = json.loads((entry / ABOUT).read_text(encoding="utf-8"))
+        about: dict[str, Any] = files.read_json(entry / ABOUT)
         tensors = safetensors.torch.load((entry / TENSORS).read_bytes())
         return about, Preparation.from_json(about["preparation"], tensors)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
@@ -159,7 +159,7 @@ def _changed(cache: Path, source: Source) -> list[str]:
     """Tell that a source has changed since a map of it was made."""
     for path in sorted(cache.glob(f"table-*/{ABOUT}")):
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = files.read_json(path)
             if about["source"] == source.name and about["digest"] != source.digest:
                 return [f"{source.name} has changed since {path.parent} was made; that folder can be deleted"]
         except (OSError, ValueError, KeyError, TypeError):

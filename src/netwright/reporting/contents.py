@@ -7,12 +7,12 @@ in a sentence instead. Nothing here opens a file for writing.
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from netwright import files
 from netwright.errors import CheckpointError
 
 
@@ -121,7 +121,7 @@ def read_run(folder: Path) -> RunContents:
 def _read_run_record(path: Path) -> Mapping[str, object]:
     """Read ``run.json`` or say what came, what was expected and what to do."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = files.read_json(path)
     except FileNotFoundError:
         raise CheckpointError(
             f"{path}: no such file; expected the run.json of a run folder; give the path that netwright train printed"
@@ -182,7 +182,7 @@ def _read_test(path: Path, problems: list[str]) -> Mapping[str, object] | None:
     if not path.is_file():
         return None
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = files.read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         problems.append(f"test.json could not be read ({error}), so no test figures are shown; test the run again.")
         return None
