@@ -355,7 +355,6 @@ def sequence_rows(place: Path) -> Path:
 
 
 TABLE = {"data.target": '"y"'}
-IMAGES = {"data.layout": '"NCHW"'}
 STOPPING = {"training.early_stopping": "{ patience = 2 }", "training.epochs": 9}
 DROPOUT = json.dumps(["Linear(16)", "ReLU()", "Dropout(0.3)", "Linear()"])
 CONV = json.dumps(["Conv2d(4, 3)", "BatchNorm2d()", "ReLU()", "Flatten()", "Linear()"])
@@ -385,10 +384,10 @@ CELLS: list[tuple[str, dict[str, Any]]] = [
     ("npz", {"training.optimizer": RMSPROP, "data.split.valid": 0}),
     ("npz", {"training.optimizer": '"Adadelta()"', "training.loss": '"CrossEntropyLoss(label_smoothing=0.1)"'}),
     ("npz", {"training.optimizer": ADAMW, "data.batch_size": 1000, "training.epochs": 30}),
-    ("images", {"training.optimizer": SGD, "model.layers": CONV, **IMAGES}),
-    ("images", {"training.optimizer": ADAMW, "model.layers": CONV, **MIX, **IMAGES}),
-    ("images", {"training.optimizer": ADAMW, "model.layers": CONV, "data.batch_size": 7, **STOPPING, **IMAGES}),
-    ("images", {"training.optimizer": RMSPROP, "model.layers": CONV, **MIX, **STOPPING, **IMAGES}),
+    ("images", {"training.optimizer": SGD, "model.layers": CONV}),
+    ("images", {"training.optimizer": ADAMW, "model.layers": CONV, **MIX}),
+    ("images", {"training.optimizer": ADAMW, "model.layers": CONV, "data.batch_size": 7, **STOPPING}),
+    ("images", {"training.optimizer": RMSPROP, "model.layers": CONV, **MIX, **STOPPING}),
     ("sequences", {"training.optimizer": ADAMW, "model.layers": GRU}),
     ("sequences", {"training.optimizer": SGD, "model.layers": GRU, **NOISE}),
     ("sequences", {"training.optimizer": ADAMW, "model.layers": GRU, **NOISE, **STOPPING}),

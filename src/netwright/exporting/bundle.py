@@ -20,7 +20,7 @@ from netwright.data import labels
 from netwright.data.labels import Label
 from netwright.data.preparation import Preparation
 from netwright.data.sequences import Raw, Sequences
-from netwright.errors import CheckpointError, DataError
+from netwright.errors import CheckpointError, DataError, first_line, out_of_memory
 from netwright.evaluation.scoring import outputs_of
 from netwright.model.masked import Masked
 from netwright.model.padding import unmaskable
@@ -69,11 +69,20 @@ class Program:
 
         Raises:
             DataError: A sequence is so short that nothing of it reaches the end of the network.
+            CheckpointError: Preparation and network are not of one run.
         """
         if isinstance(self.model, Masked) and isinstance(raw, Sequences) and raw.rows:
             _refuse_too_short(self.model, raw)
         examples = self.preparation.examples(raw).to(self.device)
-        decoded: Tensor = self.outcome.decoding(outputs_of(self.model, examples, self.batch_size))
+        try:
+            decoded: Tensor = self.outcome.decoding(outputs_of(self.model, examples, self.batch_size))
+        except (RuntimeError, IndexError) as error:
+            if out_of_memory(error):
+                raise
+            raise CheckpointError(
+                f"predict: the network fails on the prepared rows ({first_line(error)}); expected preparation and network of one "
+                "run; check the run folder"
+            ) from error
         return decoded
 
 

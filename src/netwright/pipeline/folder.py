@@ -30,6 +30,7 @@ CONFIG = "config.toml"
 RECORD = "run.json"
 SPLIT = "split.npz"
 TEST = "test.json"
+PREDICTIONS = "predictions.csv"
 REPORT = "report.html"
 HISTORY = "history.csv"
 DIAGRAM = "network.svg"
@@ -65,7 +66,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
-        "platform": platform.platform(),
+        "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",
     }
 
 

@@ -95,6 +95,9 @@ def resume_run(
                 "step": found.parts["progress"]["step"],
                 "changed": [str(one) for one in changes],
             }
+            for name in (folders.TEST, folders.PREDICTIONS, folders.REPORT):  # of the weights so far
+                if (folder / name).exists():
+                    files.remove_all(folder / name)
             folders.update_record(folder, {"status": "running", "resumed": [*record.get("resumed", []), entry]})
             return run_to_the_end(bench, job, found.parts, observe, tested, auto_micro_batch)
 

@@ -25,7 +25,16 @@ from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError
 from netwright.evaluation import metrics
 from netwright.evaluation.prediction import file_column, label_lists, prediction_columns, table_bytes, true_columns
-from netwright.exporting.bundle import BEST, LAST, Program, fill, load_preparation, load_weights
+from netwright.exporting.bundle import (
+    BEST,
+    LAST,
+    PREPARATION,
+    PREPARATION_TENSORS,
+    Program,
+    fill,
+    load_preparation,
+    load_weights,
+)
 from netwright.model.losses import PerStep
 from netwright.model.task import Task, decide, decide_each
 from netwright.pipeline import folder as folders
@@ -37,6 +46,7 @@ from netwright.pipeline.network import make_loss_again, masked, network_again
 from netwright.pipeline.testing import figures, own_inputs
 from netwright.reporting.report import render_report
 
+PREPARED = (PREPARATION, PREPARATION_TENSORS, folders.SPLIT)
 ENDED = ("done", "stopped")  # states of a run that left its weights in model/
 
 
@@ -184,9 +194,9 @@ class Run:
         if outcome.decoding.rates:
             mean = np.broadcast_to(inputs.target.of(inputs.split.train).mean(axis=0), true.shape)
             found.setdefault("baselines", {})["mean"] = metrics.value_figures(true, mean, rates=True)
-        files.write_json(self.folder / folders.TEST, found)
         content = table_bytes(columns, ".csv", self.config.data.label_separator)
-        files.write_bytes(self.folder / "predictions.csv", content)
+        files.write_bytes(self.folder / folders.PREDICTIONS, content)
+        files.write_json(self.folder / folders.TEST, found)  # last: where it stands, the test was made
         self.report()
         return found
 
@@ -255,6 +265,9 @@ def load_run(
     record = folders.read_record(path)
     config = read_config(path)
     preparation, outcome = load_preparation(path)
+    written = record.get("files")
+    digests = dict(written) if isinstance(written, dict) else {}
+    _refuse_damaged(path, digests, [name for name in digests if (path / name).is_file() and name in PREPARED])
     network = model if model is not None else network_again(config, path, [Path(file) for file in code])
     if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
         network = masked(network, preparation)
@@ -263,6 +276,15 @@ def load_run(
     network.to(place).eval()
     program = Program(preparation, network, outcome, config.data.batch_size, place)
     return Run(path, config, program, record)
+
+
+def _refuse_damaged(folder: Path, digests: dict[str, Any], names: Sequence[str]) -> None:
+    """Refuse files of a run that are not as they were written."""
+    for name in names:
+        if name in digests and files.digest_file(folder / name) != digests[name]:
+            raise CheckpointError(
+                f"{folder / name}: does not agree with its digest in run.json; expected it as written; it is damaged"
+            )
 
 
 def _weights_into(network: nn.Module, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
@@ -277,11 +299,7 @@ def _weights_into(network: nn.Module, folder: Path, record: dict[str, Any]) -> d
     name = BEST if (folder / BEST).exists() else LAST
     if record["status"] in ENDED and (folder / name).exists():
         load_weights(folder / name, network)
-        digest = dict(record.get("weights") or {}).get(name)
-        if digest is not None and files.digest_file(folder / name) != digest:
-            raise CheckpointError(
-                f"{folder / name}: does not agree with its digest in run.json; expected it as written; it is damaged"
-            )
+        _refuse_damaged(folder, dict(record.get("weights") or {}), [name])
         return {}
     found = store.newest(folder / CHECKPOINTS, lambda problem: None).parts
     progress = found["progress"]

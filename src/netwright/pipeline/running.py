@@ -17,7 +17,16 @@ from netwright.checkpoint import store
 from netwright.config.read import to_toml
 from netwright.config.schema import RunConfig
 from netwright.errors import DivergedError, NetwrightError, first_line
-from netwright.exporting.bundle import BEST, LAST, Outcome, Program, save_preparation, save_weights
+from netwright.exporting.bundle import (
+    BEST,
+    LAST,
+    PREPARATION,
+    PREPARATION_TENSORS,
+    Outcome,
+    Program,
+    save_preparation,
+    save_weights,
+)
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing
 from netwright.pipeline.folder import CHECKPOINTS
@@ -172,6 +181,9 @@ def _write_birth(temporary: Path, bench: Bench, job: Job, test: bool) -> dict[st
         files.copy_file(source, temporary / "model" / "source" / source.name)
     layers, shape = record["model"]["layers"], record["data"]["shape"]
     files.write_text(temporary / folders.DIAGRAM, diagram_svg(layers, shape, bench.name))
+    record["files"] = {
+        name: files.digest_file(temporary / name) for name in (PREPARATION, PREPARATION_TENSORS, folders.SPLIT)
+    }
     files.write_json(temporary / folders.RECORD, record)
     with closing(job.journal(temporary, None)) as journal:
         parts = job.beginning(journal.state())
