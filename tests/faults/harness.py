@@ -13,26 +13,20 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from netwright.checkpoint import store, trees
 
-PRELOADED = [
-    "netwright.pipeline.verbs",
-    "netwright.cli",
-    "sklearn.metrics",
-    "torch._dynamo",
-    "matplotlib.figure",
-    "netwright.reporting.plots",
-    "harness",
-]
+PRELOADED = ["netwright.pipeline.verbs", "netwright.cli", "netwright.reporting.plots", "sklearn.metrics", "torch._dynamo"]
+PRELOADED += ["matplotlib.figure", "pytest", "pyarrow.parquet", "pyarrow.csv", "tomli_w", "PIL.Image", "html.parser"]
 NET = ["Linear(16)", "BatchNorm1d()", "ReLU()", "Dropout(0.3)", "Linear()"]
 WAITING = 120.0  # seconds for a process that should have ended
 
@@ -220,3 +214,9 @@ def in_parallel(calls: Mapping[str, Callable[[], Any]], workers: int = 2) -> dic
     with ThreadPoolExecutor(workers) as pool:
         futures = {name: pool.submit(call) for name, call in calls.items()}
         return {name: future.result() for name, future in futures.items()}
+
+
+def some(values: Iterable[Any], few: Iterable[Any]) -> list[Any]:
+    """Return parameters of which only a few are no long test."""
+    short = list(few)
+    return [pytest.param(value, marks=[] if value in short else pytest.mark.faults) for value in values]

@@ -114,7 +114,7 @@ def kills_at_calls(source: Path, place: Path, chosen: Callable[[int], list[int]]
 
 
 def test_a_kill_at_a_few_of_the_calls_of_a_run_loses_nothing(source: Path, tmp_path: Path) -> None:
-    assert kills_at_calls(source, tmp_path, lambda count: random.Random(0).sample(range(count), 2)) == 4
+    assert kills_at_calls(source, tmp_path, lambda count: random.Random(0).sample(range(count), 1)) == 2
 
 
 @pytest.mark.faults

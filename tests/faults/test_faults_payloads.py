@@ -175,20 +175,24 @@ def pickles(folder: Path) -> dict[str, tuple[str, bytes, list[str]]]:
     }
 
 
-def test_no_pickle_is_ever_unpickled(trained: Path, tmp_path: Path) -> None:
-    names = list(pickles(copied(trained, tmp_path / "names")))
-    for name in names:
-        folder = copied(trained, tmp_path / name)
-        path, content, words = pickles(folder)[name]
-        (folder / path).write_bytes(content)
-        if words[0] == "import-weights":
-            done = subprocess.run([sys.executable, "-m", "netwright", *words], cwd=folder, capture_output=True, check=False)
-            assert done.returncode == 8
-            assert not (folder / CANARY).exists()
-            continue
-        known = (0,) if name in ("in the metadata of Parquet", "as the optimizer of the newest checkpoint") else CODES
-        known = (*known, 0) if name == "as the state of the newest checkpoint" else known
-        attacked(words, folder, known, writes=words[0] == "resume")
+PICKLES = ("as .pkl", "as .pt", "as .csv", "as .npz", "as .npy", "in the metadata of Parquet", "as the best weights")
+PICKLES += ("as the preparation", "as the description", "as the split", "as the optimizer of the newest checkpoint")
+PICKLES += ("as the state of the newest checkpoint", "as the record", "as foreign weights")
+
+
+@pytest.mark.parametrize("name", harness.some(PICKLES, PICKLES[3::4]))
+def test_no_pickle_is_ever_unpickled(name: str, trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path / "here")
+    path, content, words = pickles(folder)[name]
+    (folder / path).write_bytes(content)
+    if words[0] == "import-weights":
+        done = subprocess.run([sys.executable, "-m", "netwright", *words], cwd=folder, capture_output=True, check=False)
+        assert done.returncode == 8
+        assert not (folder / CANARY).exists()
+        return
+    known = (0,) if name in ("in the metadata of Parquet", "as the optimizer of the newest checkpoint") else CODES
+    known = (*known, 0) if name == "as the state of the newest checkpoint" else known
+    attacked(words, folder, known, writes=words[0] == "resume")
 
 
 # ---- G2: texts that are names of code --------------------------------------------------------------------------------
@@ -245,7 +249,7 @@ def named_as_code(trained: Path, place: Path, every: int) -> int:
 
 
 def test_a_few_texts_of_a_run_that_name_code_import_and_call_nothing(trained: Path, tmp_path: Path) -> None:
-    assert named_as_code(trained, tmp_path, 61) >= 5
+    assert named_as_code(trained, tmp_path, 101) >= 3
 
 
 @pytest.mark.faults
@@ -253,7 +257,7 @@ def test_no_text_of_a_run_that_names_code_imports_or_calls_anything(trained: Pat
     assert named_as_code(trained, tmp_path, 1) > 300
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", harness.some(SHAPES, SHAPES[:2]))
 def test_layers_losses_optimizers_and_modules_are_no_names_of_code(shape: str, tmp_path: Path) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
@@ -357,14 +361,15 @@ HEADERS: dict[str, bytes] = {
     "a place past the end": safetensors_of({"a": tensor([2**40], 0, 2**42)}, bytes(4)),
     "a shape that overflows": safetensors_of({"a": tensor([2**40, 2**40], 0, 4)}, bytes(4)),
     "an unknown kind of number": safetensors_of({"a": tensor([1], 0, 4, "PICKLE")}, bytes(4)),
-    "very many tensors": safetensors_of({f"t{number}": tensor([0], 0, 0) for number in range(100_000)}, b""),
+    "very many tensors": b"",  # made by the test: it is long
 }
 
 
-@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize("name", harness.some(HEADERS, list(HEADERS)[::3]))
 def test_weights_that_lie_about_themselves_are_refused(name: str, trained: Path, tmp_path: Path) -> None:
     folder = copied(trained, tmp_path / "here")
-    (folder / "run" / "model" / "best.safetensors").write_bytes(HEADERS[name])
+    many = safetensors_of({f"t{number}": tensor([0], 0, 0) for number in range(100_000)}, b"")
+    (folder / "run" / "model" / "best.safetensors").write_bytes(HEADERS[name] or many)
     found = attacked(["predict", "run", "t.csv"], folder, (4, 8))
     assert "best.safetensors" in found.line
 

@@ -9,7 +9,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,6 @@ import harness
 import numpy as np
 import pytest
 from PIL import Image
-
-
-def some(values: Iterable[Any], few: Iterable[Any]) -> list[Any]:
-    """Return parameters of which only a few are no long test."""
-    short = list(few)
-    return [pytest.param(value, marks=[] if value in short else pytest.mark.faults) for value in values]
-
 
 FORKED, COMMANDS = 200, 100  # random kills, in forked processes and through the command line
 FEW = 4
@@ -303,7 +296,7 @@ def test_a_network_that_draws_from_all_generators_resumes_with_the_same_bits(
     assert harness.digest(folder) == expected
 
 
-@pytest.mark.parametrize("name", some(SABOTEURS, list(SABOTEURS)[:3]))
+@pytest.mark.parametrize("name", harness.some(SABOTEURS, list(SABOTEURS)[:3]))
 def test_every_piece_of_state_that_is_lost_is_noticed(
     name: str, interrupted: tuple[Path, list[str], str], tmp_path: Path
 ) -> None:
@@ -403,7 +396,7 @@ MADE: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("number", some(range(len(CELLS)), (1, 21)))
+@pytest.mark.parametrize("number", harness.some(range(len(CELLS)), (1, 21)))
 def test_every_kind_of_run_resumes_from_inside_an_epoch_with_the_same_bits(number: int, tmp_path: Path) -> None:
     kind, settings = CELLS[number]
     make, further = MADE[kind]
