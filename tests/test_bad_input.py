@@ -468,6 +468,9 @@ DATA: dict[str, Row] = {
 }  # fmt: skip
 
 ARRAYS: dict[str, Row] = {
+    "a byte in a series that is no UTF-8": (
+        {"t.ts": b"@classLabel true a b\n@data\n1,2:a\n\xa7,4:b\n"}, "train t.ts", 3, ("t.ts", "0xa7", "expected UTF-8"),
+    ),
     "an npz that is none": ({"t.npz": b"hello"}, "train t.npz", 3, ("t.npz", "cannot be read")),
     "an npz that was cut off": ({"t.npz": npz(X=X, y=Y)[:300]}, "train t.npz", 3, ("t.npz", "cannot be read")),
     "a pickle": ({"t.npz": PICKLED}, "train t.npz", 3, ("t.npz",)),
@@ -541,6 +544,9 @@ ODD = {
     "bytes that are no UTF-8": os.fsdecode(b"x\xff"),
 }
 IMAGES: dict[str, Row] = {
+    "an archive of another version": (
+        {"t.zip": zipped({"a/1.png": b"x"}).replace(b"PK\1\2\x14\x03\x14", b"PK\1\2\x14\x03\x99")}, "train t.zip", 3, ("t.zip",),
+    ),
     "an image that was cut off": (
         {**PICTURES, "d/b/41.png": image(41)[:300]}, "train d", 3, ("d/b/41.png: ", "truncated", "bad_images"),
     ),

@@ -90,7 +90,10 @@ def wait(process: Any, log: Path) -> Ended:
 
 def run(words: list[str], log: Path, prepare: Callable[..., None] | None = None, *arguments: Any) -> Ended:
     """Run ``netwright WORDS`` in a process of its own."""
-    return wait(start(words, log, prepare, *arguments), log)
+    found = wait(start(words, log, prepare, *arguments), log)
+    if found.code == 255:  # the fork server lost the exit code, which it seldom does
+        found = wait(start(words, log, prepare, *arguments), log)
+    return found
 
 
 def killed_after(seconds: float, words: list[str], log: Path) -> Ended:

@@ -25,7 +25,7 @@ NAMES = ("columns", "column_names", "names", "name", "feature_names")  # attribu
 FILTERS = (1, 2, 3, 4, 5, 6, 32000)  # deflate, shuffle, fletcher32, szip, nbit, scaleoffset, lzf: no others are loaded
 MOST_OBJECTS = 100_000
 BLOCK_BYTES = 1 << 24
-DAMAGED = (*BROKEN, KeyError, ValueError, TypeError, OverflowError, MemoryError)
+DAMAGED = (*BROKEN, KeyError, ValueError, TypeError, OverflowError, MemoryError, RuntimeError)
 
 
 @contextmanager
@@ -38,8 +38,14 @@ def hdf5_arrays(place: Place) -> Iterator[dict[str, Stored]]:
     """
     with opened(place) as (file, h5py):
         found: dict[str, Stored] = {}
-        for path, dataset in datasets(file, h5py, place).items():
-            found |= _fields(path, dataset, place) if dataset.dtype.names else {path: _stored(path, dataset, place, h5py)}
+        members = datasets(file, h5py, place)
+        try:
+            for path, dataset in members.items():
+                found |= (
+                    _fields(path, dataset, place) if dataset.dtype.names else {path: _stored(path, dataset, place, h5py)}
+                )
+        except DAMAGED as error:
+            raise DataError(f"{place}: cannot be read ({reason_of(error)}); expected an HDF5 file; check the file") from None
         if not found:
             raise DataError(f"{place}: no data sets; expected at least one; check the file")
         yield found
@@ -73,8 +79,8 @@ def datasets(file: Any, h5py: Any, place: Place) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     links: dict[str, str] = {}
-    groups, seen = {"": file}, {_address(file, h5py)}
     try:
+        groups, seen = {"": file}, {_address(file, h5py)}
         waiting = [("", file)]
         while waiting:
             above, group = waiting.pop()
@@ -138,9 +144,9 @@ def _refuse_unsafe(path: str, dataset: Any, place: Place) -> None:
 def _names(dataset: Any, width: int) -> tuple[str, ...]:
     """Return the column names that an attribute tells, where it names every column once."""
     for attribute in NAMES:
-        if attribute not in dataset.attrs:
-            continue
         try:
+            if attribute not in dataset.attrs:
+                continue
             values = np.atleast_1d(np.asarray(dataset.attrs[attribute], dtype=object)).ravel()
         except DAMAGED:
             continue

@@ -82,7 +82,7 @@ def opened(archive: Path) -> Opened:
             packed = zipfile.ZipFile(archive)
             _LAST.clear()
             _LAST[key] = (packed, _files(archive, packed))
-    except (zipfile.BadZipFile, OSError, UnicodeError) as error:
+    except BROKEN as error:
         raise DataError(f"{archive}: cannot be read ({reason_of(error)}); expected a zip archive; check the file") from None
     return _LAST[key]
 

@@ -5,6 +5,9 @@ Source of the format: https://www.sktime.net/en/stable/api_reference/file_specif
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import IO
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -36,7 +39,7 @@ def read_ts(place: Place, target: str = "target") -> Sequences:
     labels: list[str] = []
     labelled = started = False
     with place.open_text("utf-8") as stream:
-        for number, raw in enumerate(stream, 1):
+        for number, raw in enumerate(_decoded(stream, place), 1):
             line = raw.strip()
             if not line or line.startswith(("#", "%")):
                 continue
@@ -55,6 +58,23 @@ def read_ts(place: Place, target: str = "target") -> Sequences:
     if not series:
         raise DataError(f"{place}: no series; expected lines after @data; check the file")
     return _sequences(place.name, series, labels if labelled else None, target)
+
+
+def _decoded(stream: IO[str], place: Place) -> Iterator[str]:
+    """Yield the lines of a text.
+
+    Raises:
+        DataError: Bytes that are no UTF-8.
+    """
+    lines = 0
+    try:
+        for line in stream:
+            lines += 1
+            yield line
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{place.name}: after line {lines}: byte 0x{error.object[error.start]:02x} came; expected UTF-8; save the file so"
+        ) from None
 
 
 def _declared(line: str, where: str, labelled: bool) -> bool:

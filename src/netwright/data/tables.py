@@ -103,7 +103,10 @@ def typed_table(columns: pa.Table, name: str, label: str) -> Table:
     Raises:
         DataError: No rows, or a column twice.
     """
-    columns = columns.drop_columns([column for column in columns.column_names if column.startswith(UNNAMED_INDEX)])
+    try:
+        columns = columns.drop_columns([column for column in columns.column_names if column.startswith(UNNAMED_INDEX)])
+    except UnicodeDecodeError:
+        raise DataError(f"{name}: a column whose name is no UTF-8 came; expected UTF-8; write the file again") from None
     twice = next((column for column in columns.column_names if columns.column_names.count(column) > 1), None)
     if twice is not None:
         raise DataError(f"{name}: column {twice!r} came twice; expected different names; rename one")
