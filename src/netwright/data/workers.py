@@ -10,7 +10,7 @@ from typing import Any, TypeVar, final
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from netwright.errors import NetwrightError
+from netwright.errors import DataError, NetwrightError, first_line
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -40,6 +40,7 @@ def in_order(call: Callable[[Key], Value], keys: Iterable[Key], workers: int) ->
 
     Raises:
         NetwrightError: What the function raised.
+        DataError: A process died.
     """
     if not workers:
         yield from map(call, keys)
@@ -56,7 +57,18 @@ def in_order(call: Callable[[Key], Value], keys: Iterable[Key], workers: int) ->
                 generator=torch.Generator(),
             )
         )
-    for answer in answers:
+    while True:
+        try:
+            answer = next(answers)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise DataError(
+                f"data.workers: {first_line(error)}; expected a process that lives; free memory, use fewer workers, or set "
+                "data.workers = 0 to see what kills it"
+            ) from error
         if isinstance(answer, NetwrightError):
             raise answer
         yield answer

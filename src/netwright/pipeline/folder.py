@@ -21,6 +21,8 @@ import numpy as np
 import torch
 
 from netwright import files
+from netwright.config.read import to_toml
+from netwright.config.schema import RunConfig
 from netwright.data import arrays
 from netwright.data.places import place_of
 from netwright.data.splits import Split
@@ -73,6 +75,23 @@ def versions() -> dict[str, str]:
 def command_line() -> list[str]:
     """Return how this process was started, without the interpreter's path."""
     return [Path(sys.argv[0]).name if sys.argv else "python", *sys.argv[1:]]
+
+
+def config_text(config: RunConfig, folder: Path) -> str:
+    """Return the resolved settings as the run folder keeps them."""
+    return to_toml(_rows_by_file(config, folder))
+
+
+def _rows_by_file(config: RunConfig, folder: Path) -> RunConfig:
+    """Name the run's split.npz in place of row numbers written out; groups, and steps of windows, stay as they are."""
+    split = config.data.split
+    parts = ("train", "valid", "test")
+    if split.group is not None or config.data.window is not None:
+        return config
+    if not any(isinstance(getattr(split, part), list) for part in parts):
+        return config
+    named = split.model_copy(update={"file": str((folder / SPLIT).absolute()), **{part: part for part in parts}})
+    return config.model_copy(update={"data": config.data.model_copy(update={"split": named})})
 
 
 def write_split(folder: Path, split: Split) -> None:

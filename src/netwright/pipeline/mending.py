@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from netwright import files
 from netwright.checkpoint import store
-from netwright.config.read import to_toml
 from netwright.data.batches import Batch
 from netwright.engine.base import Engine
 from netwright.errors import ConfigError, DivergedError, NetwrightError, ResourceError, first_line, out_of_memory
@@ -162,7 +161,7 @@ def _with_less_memory(job: Job, problem: StepFailed, auto: bool, observe: Observ
             f"parts), or make data.batch_size smaller; the run can be resumed: netwright resume {job.folder} --auto-micro-batch"
         )
     smaller = job.with_micro_batch(half)
-    files.write_text(job.folder / folders.CONFIG, to_toml(smaller.config))
+    files.write_text(job.folder / folders.CONFIG, folders.config_text(smaller.config, job.folder))
     observe(Told(f"{told}; going on from the last checkpoint with {half} at a time, the batch stays", "note"))
     return smaller
 

@@ -23,7 +23,7 @@ from netwright.pipeline.job import EXECUTION, execution, learning_rate_of, make_
 from netwright.pipeline.mending import Observer
 from netwright.pipeline.network import OwnModule
 from netwright.pipeline.run import Run, load_run, read_config
-from netwright.pipeline.running import config_text, run_to_the_end
+from netwright.pipeline.running import run_to_the_end
 from netwright.pipeline.telling import Told
 
 # settings that may be changed, and what that does
@@ -89,7 +89,7 @@ def resume_run(
             observe(line)
         with executing(bench.config, bench.device):
             job = make_job(bench, folder)
-            files.write_text(folder / folders.CONFIG, config_text(bench.config, folder))
+            files.write_text(folder / folders.CONFIG, folders.config_text(bench.config, folder))
             entry = {
                 "time": folders.now(),
                 "step": found.parts["progress"]["step"],

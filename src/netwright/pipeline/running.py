@@ -14,8 +14,6 @@ from torch import nn
 
 from netwright import files
 from netwright.checkpoint import store
-from netwright.config.read import to_toml
-from netwright.config.schema import RunConfig
 from netwright.errors import DivergedError, NetwrightError, first_line
 from netwright.exporting.bundle import (
     BEST,
@@ -152,28 +150,11 @@ def _keep(folder: Path, model: nn.Module, progress: Progress) -> dict[str, str]:
     return {name: files.digest_file(folder / name) for name in (LAST, BEST) if (folder / name).is_file()}
 
 
-def config_text(config: RunConfig, folder: Path) -> str:
-    """Return the resolved settings as the run folder keeps them."""
-    return to_toml(_rows_by_file(config, folder))
-
-
-def _rows_by_file(config: RunConfig, folder: Path) -> RunConfig:
-    """Name the run's split.npz in place of row numbers written out; groups, and steps of windows, stay as they are."""
-    split = config.data.split
-    parts = ("train", "valid", "test")
-    if split.group is not None or config.data.window is not None:
-        return config
-    if not any(isinstance(getattr(split, part), list) for part in parts):
-        return config
-    named = split.model_copy(update={"file": str((folder / folders.SPLIT).absolute()), **{part: part for part in parts}})
-    return config.model_copy(update={"data": config.data.model_copy(update={"split": named})})
-
-
 def _write_birth(temporary: Path, bench: Bench, job: Job, test: bool) -> dict[str, Any]:
     """Fill the folder that is about to appear, and return its first checkpoint."""
     record = {**first_record(bench), "tests_at_end": test}
     files.make_folder(temporary / "model" / "source")
-    files.write_text(temporary / folders.CONFIG, config_text(bench.config, job.folder))
+    files.write_text(temporary / folders.CONFIG, folders.config_text(bench.config, job.folder))
     folders.write_split(temporary, bench.inputs.split)
     save_preparation(temporary, bench.inputs.preparation, _outcome(bench))
     source = bench.network.source or _source_of(bench.network.module)

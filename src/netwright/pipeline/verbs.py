@@ -24,7 +24,7 @@ from netwright.pipeline.parting import Parts, divide
 from netwright.pipeline.replaying import Replay, replay_run
 from netwright.pipeline.resuming import Objects, resume_run
 from netwright.pipeline.run import Run, load_run
-from netwright.pipeline.running import config_text, start
+from netwright.pipeline.running import start
 from netwright.pipeline.telling import Told
 
 
@@ -225,7 +225,7 @@ def _train_split(asked: Asked, number: int, path: Path, observe: Observer) -> Ma
     one = asked.with_split(fold=number)
     bench = replace(one, module=copy.deepcopy(asked.module)).bench()
     bench = replace(bench, findings=check(bench.config, bench.inputs))
-    test = finished(path, config_text(bench.config, path), bench.inputs.digest)
+    test = finished(path, folders.config_text(bench.config, path), bench.inputs.digest)
     if test is not None:
         return test
     quiet: Observer = lambda record: observe(record) if number == 0 and isinstance(record, Told) else None  # noqa: E731
