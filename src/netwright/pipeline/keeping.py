@@ -21,6 +21,12 @@ COPIES = 4  # of the weights in a checkpoint: they, two moments of the optimizer
 MARGIN = 1 << 20  # bytes for the rest of a run folder
 
 
+class SpoiledError(DivergedError):
+    """A state that is not finite was to be kept: an update of this step or one before spoiled it."""
+
+    step = 0
+
+
 @final
 class Keeper:
     """Keeps checkpoints of a job as its settings say.
@@ -58,7 +64,7 @@ class Keeper:
         """Keep a checkpoint, unless there is one of this very moment.
 
         Raises:
-            DivergedError: A parameter is not finite; such a state is never kept.
+            SpoiledError: A parameter is not finite; such a state is never kept.
             ResourceError: The disk is full; the older checkpoints stay.
         """
         self._stop.save = False
@@ -68,7 +74,9 @@ class Keeper:
         begun = time.monotonic()
         bad = spoiled(self._job.engine)
         if bad is not None:
-            raise DivergedError(f"{bad} is not finite after step {progress.step}")
+            error = SpoiledError(f"{bad} is not finite after step {progress.step}")
+            error.step = progress.step
+            raise error
         parts = self._job.checkpoint(progress, self._journal.state())
         store.save(self._job.folder / CHECKPOINTS, name, parts, self._job.config.checkpoint.keep)
         self._last, self._step, self._saved = name, progress.step, time.monotonic()

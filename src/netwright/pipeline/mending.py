@@ -24,7 +24,7 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import Job
-from netwright.pipeline.keeping import Keeper
+from netwright.pipeline.keeping import Keeper, SpoiledError
 from netwright.pipeline.telling import Told
 from netwright.training.careful import CarefulEngine
 from netwright.training.diagnosis import MOST_ROWS, Diagnosis, diagnose
@@ -33,7 +33,7 @@ from netwright.training.loop import Progress, StepFailed, train
 from netwright.training.signals import StopRequest
 
 CAPSULE = "capsule"
-Failure = StepFailed | DivergedError
+Failure = StepFailed | SpoiledError
 Observer = Callable[[Told | EpochRecord], None]
 
 
@@ -91,13 +91,13 @@ def carry_on(
         progress, journal = job.from_checkpoint(parts)
         engine: Engine = job.engine
         if failure is not None:
-            engine = _UpTo(CarefulEngine(engine, job.device), _step_of(failure, progress) - progress.step)
+            engine = _UpTo(CarefulEngine(engine, job.device), failure.step - progress.step)
         with closing(journal):
             keeper = Keeper(job, journal, stop)
             try:
                 done = train(engine, job.examples, job.plan, job.validate, journal, keeper, told, stop, progress)
                 return Trained(done, journal.seconds, job)
-            except (StepFailed, DivergedError) as problem:
+            except (StepFailed, SpoiledError) as problem:
                 if isinstance(problem, StepFailed) and out_of_memory(problem.error):
                     job = _with_less_memory(job, problem, auto_micro_batch, observe)
                     failure = None
@@ -121,14 +121,6 @@ class _Once:
         if record.epoch > self._epoch:
             self._epoch = record.epoch
             self._observe(record)
-
-
-def _step_of(failure: Failure, progress: Progress) -> int:
-    """Return by which step a repeated training must fail; a state that was found spoiled when saved names its own."""
-    if isinstance(failure, StepFailed):
-        return failure.step
-    found = str(failure).rpartition("after step ")[2]
-    return int(found) if found.isdecimal() else progress.step
 
 
 def _repeating(problem: Failure) -> str:
