@@ -11,6 +11,7 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +29,7 @@ from netwright.checkpoint import store, trees
 PRELOADED = ["netwright.pipeline.verbs", "netwright.cli", "netwright.reporting.plots", "sklearn.metrics", "torch._dynamo"]
 PRELOADED += ["matplotlib.figure", "pytest", "pyarrow.parquet", "pyarrow.csv", "tomli_w", "PIL.Image", "html.parser"]
 NET = ["Linear(16)", "BatchNorm1d()", "ReLU()", "Dropout(0.3)", "Linear()"]
+LOST = 255  # what multiprocessing says where the fork server lost the exit code, which it seldom does
 WAITING = 120.0  # seconds for a process that should have ended
 
 
@@ -65,6 +67,9 @@ def _child(words: list[str], log: str, prepare: Callable[..., None] | None, argu
         prepare(*arguments)
     try:
         main(words)
+    except SystemExit as stop:
+        Path(f"{log}.code").write_text(str(stop.code))
+        raise
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -72,6 +77,7 @@ def _child(words: list[str], log: str, prepare: Callable[..., None] | None, argu
 
 def start(words: list[str], log: Path, prepare: Callable[..., None] | None = None, *arguments: Any) -> Any:
     """Start ``netwright WORDS`` in a process of its own; ``prepare`` may break something in it first."""
+    Path(f"{log}.code").unlink(missing_ok=True)
     process = context().Process(target=_child, args=(words, str(log), prepare, arguments))
     process.start()
     return process
@@ -84,16 +90,17 @@ def wait(process: Any, log: Path) -> Ended:
         process.kill()
         process.join()
         raise AssertionError(f"hangs: {Path(f'{log}.err').read_text()}")
+    code = process.exitcode
+    if code == LOST:
+        told = Path(f"{log}.code")
+        code = int(told.read_text()) if told.exists() else -signal.SIGKILL
     texts = [Path(f"{log}.{name}").read_text() if Path(f"{log}.{name}").exists() else "" for name in ("err", "out")]
-    return Ended(process.exitcode, *texts)
+    return Ended(code, *texts)
 
 
 def run(words: list[str], log: Path, prepare: Callable[..., None] | None = None, *arguments: Any) -> Ended:
     """Run ``netwright WORDS`` in a process of its own."""
-    found = wait(start(words, log, prepare, *arguments), log)
-    if found.code == 255:  # the fork server lost the exit code, which it seldom does
-        found = wait(start(words, log, prepare, *arguments), log)
-    return found
+    return wait(start(words, log, prepare, *arguments), log)
 
 
 def killed_after(seconds: float, words: list[str], log: Path) -> Ended:

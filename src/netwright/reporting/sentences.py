@@ -16,9 +16,10 @@ _STATUS = {
     "running": "This run has not ended: every figure is of the epochs finished so far. "
     "If nothing is running any more, netwright resume {folder} goes on from the last checkpoint.",
     "stopped": "This run was stopped before its end; netwright resume {folder} goes on from the last checkpoint.",
-    "diverged": "This run diverged: its loss stopped being a finite number{why}. "
-    "A smaller learning rate or gradient clipping usually helps.",
-    "failed": "This run failed before its end{why}; the figures are of what was finished.",
+    "diverged": "This run diverged: a number stopped being finite{why}. The update that did it is not in the weights; "
+    "netwright replay {folder} shows the step. A smaller learning rate usually helps.",
+    "failed": "This run failed before its end{why}; the figures are of what was finished. "
+    "netwright resume {folder} goes on from the last checkpoint.",
 }
 
 
@@ -151,6 +152,13 @@ def warnings_of(contents: RunContents) -> list[str]:
         found.append(
             known.format(folder=contents.folder, why=_why(contents)) if known else f"The status of this run is {status}."
         )
+    for entry in entries(contents.run, "resumed"):
+        changed = section({"entry": entry}, "entry").get("changed")
+        if isinstance(changed, list) and changed:
+            found.append(
+                f"Resumed after step {section({'entry': entry}, 'entry').get('step')} with other settings: "
+                f"{shortened('; '.join(map(str, changed)), 300)}."
+            )
     looks = as_number(section({"test": contents.test}, "test").get("looks"))
     if looks is not None and looks > 1:
         found.append(
