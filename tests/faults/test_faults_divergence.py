@@ -334,7 +334,7 @@ def test_memory_files_and_processes_stay_as_they_are_over_two_thousand_steps(eve
     )
     warm, last = figures[20], figures[-1]
     assert last[0] - warm[0] <= 5 << 20
-    assert last[1] == warm[1]
+    assert last[1] <= warm[1]  # those of processes that ended may go
 
 
 def test_predicting_again_and_again_takes_no_more_memory(tmp_path: Path) -> None:
