@@ -386,5 +386,14 @@ def test_only_what_dead_writers_left_is_swept_away(tmp_path: Path) -> None:
     assert names(tmp_path) == [".new.2.tmp", "kept"]
 
 
+def test_what_a_writer_that_is_gone_left_is_removed_and_that_of_a_living_one_is_not(tmp_path: Path) -> None:
+    for name in (f".a.{2**22 + 7}.ab12.tmp", f".b.{os.getpid()}.ab12.tmp", ".c.ab12.tmp", "d"):
+        (tmp_path / name).write_text("part")
+    (tmp_path / f".e.{2**22 + 7}.ab12.tmp").mkdir()
+    (tmp_path / f".e.{2**22 + 7}.ab12.tmp" / "f").write_text("part")
+    files.remove_dead(tmp_path)
+    assert names(tmp_path) == [f".b.{os.getpid()}.ab12.tmp", ".c.ab12.tmp", "d"]
+
+
 def test_the_room_of_a_folder_to_be_is_that_of_its_disk(tmp_path: Path) -> None:
     assert files.room(tmp_path / "not" / "yet") > 0

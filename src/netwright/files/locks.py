@@ -19,6 +19,7 @@ from netwright.errors import FolderInUseError, ResourceError
 from netwright.files import system
 
 NAME = "run.lock"
+SHORT = 0.02  # seconds
 TRIES = 20  # to open a lock file that its holder removes at this moment
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 _held: set[tuple[int, int]] = set()  # lock files of this process, by device and number: its record locks never collide
@@ -58,6 +59,11 @@ class Lock:
         self._key = (here.st_dev, here.st_ino)
         if not _record_lock(self._descriptor, self._path):
             holder = _holder(self._descriptor)
+            for _ in range(TRIES):
+                if holder:
+                    break
+                time.sleep(SHORT)  # it has taken the lock and not yet said who it is
+                holder = _holder(self._descriptor)
             os.close(self._descriptor)
             raise FolderInUseError(_in_use(self._path, holder))
         if not self._path.exists() or os.stat(self._path).st_ino != here.st_ino:
@@ -164,13 +170,18 @@ def _alive(told: dict[str, Any]) -> bool:
         return False
     if told.get("host") != socket.gethostname():
         return True
+    return process_lives(told["pid"]) and _born(told["pid"]) == told.get("born")
+
+
+def process_lives(pid: int) -> bool:
+    """Tell whether a process of this number runs on this machine."""
     try:
-        os.kill(told["pid"], 0)
-    except ProcessLookupError:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
         return False
-    except OSError:
+    except OSError:  # another user's
         return True
-    return _born(told["pid"]) == told.get("born")
+    return True
 
 
 def _words(told: dict[str, Any]) -> str:

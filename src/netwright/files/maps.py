@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from netwright.errors import ResourceError
 from netwright.files import system
-from netwright.files.whole import disk_errors, make_folder
+from netwright.files.whole import disk_errors, make_folder, temporary_name
 
 
 @contextlib.contextmanager
@@ -35,7 +35,7 @@ def born_array(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[npt.N
         ResourceError: There is no room on the disk; it is taken before the block starts.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = temporary_name(path)
     try:
         with disk_errors(path):
             values = np.lib.format.open_memmap(temporary, "w+", np.dtype(dtype), shape)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from netwright.errors import FolderInUseError, ResourceError
 from netwright.files import system
-from netwright.files.locks import holder_of
+from netwright.files.locks import holder_of, process_lives
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -54,6 +54,11 @@ def _room_told(path: Path, needed: int | None) -> str:
     return f"; {free}" if needed is None else f"; {needed:,} bytes are needed, {free}"
 
 
+def temporary_name(path: Path) -> Path:
+    """Return a name beside a path for what is not whole yet; it tells the process that writes it."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file so that a reader sees the old content or the new, never a part.
 
@@ -72,7 +77,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def _whole(path: Path, needed: int | None = None) -> Iterator[int]:
     """Write a file under another name and rename it when the block ends well."""
     with disk_errors(path, needed):
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        temporary = temporary_name(path)
         descriptor = system.create(temporary)
         try:
             try:
@@ -201,7 +206,7 @@ def replaced(folder: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _filled_beside(folder: Path) -> Iterator[Path]:
     """Make a folder of another name, and remove it if the block fails."""
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    temporary = temporary_name(folder)
     with disk_errors(folder):
         system.make_folder(temporary)
     try:
@@ -227,7 +232,7 @@ def remove_all(path: Path) -> None:
             return
         doomed = path
         if not path.name.endswith(".tmp"):
-            doomed = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+            doomed = temporary_name(path)
             system.rename(path, doomed)
         for entry in doomed.iterdir():
             if entry.is_dir() and not entry.is_symlink():
@@ -244,6 +249,14 @@ def remove_stale(folder: Path, age: float) -> None:
             newest = max(entry.stat().st_mtime for entry in [path, *path.glob("**/*")])
             if time.time() - newest > age:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def remove_dead(folder: Path) -> None:
+    """Remove what writers of this machine that are gone left in a folder, not in those below it."""
+    for path in folder.glob(".*.tmp"):
+        parts = path.name.rsplit(".", 3)
+        if len(parts) == 4 and parts[1].isdecimal() and not process_lives(int(parts[1])):
+            remove_all(path)
 
 
 def room(folder: Path) -> int:

@@ -82,6 +82,8 @@ def resume_run(
         tested = test if test is not None else bool(record.get("tests_at_end", True))
         if record["status"] == "done" and not _goes_on(config, record):
             return _finished(folder, objects, record, tested, observe)
+        for place in (folder, folder / "model"):
+            files.remove_dead(place)
         store.sweep(folder / CHECKPOINTS)
         found = store.newest(folder / CHECKPOINTS, lambda problem: observe(Told(problem, "warning")))
         bench = _bench_again(folder, config, record, objects)

@@ -267,7 +267,7 @@ def load_run(
     preparation, outcome = load_preparation(path)
     written = record.get("files")
     digests = dict(written) if isinstance(written, dict) else {}
-    _refuse_damaged(path, digests, [name for name in digests if (path / name).is_file() and name in PREPARED])
+    _refuse_damaged(path, digests, [name for name in PREPARED if name in digests and (path / name).is_file()])
     network = model if model is not None else network_again(config, path, [Path(file) for file in code])
     if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
         network = masked(network, preparation)
