@@ -186,6 +186,33 @@ def test_a_step_that_fails_in_own_code_is_told_kept_and_replayed(tmp_path: Path)
     assert not nw.replay(tmp_path / "run", model=mended, loss=nn.MSELoss()).reproduced
 
 
+@pytest.mark.parametrize("step", [1, 2, 10, 11, 12, 20, 21])
+def test_after_a_step_that_failed_anywhere_in_an_epoch_a_mended_run_goes_on_with_the_same_bits(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from netwright.engine import eager
+
+    keywords = {**KEYWORDS, "layers": ["Linear(8)", "BatchNorm1d()", "ReLU()", "Dropout(0.2)", "Linear()"], "data": rows()}
+    whole = nw.train(run_dir=tmp_path / "whole", **keywords)
+    assert whole.record["steps"] == 30
+    original = eager.train_step
+
+    def failing(model: nn.Module, loss: Any, optimizer: torch.optim.Optimizer, *rest: Any) -> Tensor:
+        done = next((int(state["step"]) for state in optimizer.state.values()), 0)
+        if done == step - 1:
+            raise KeyError("mine")
+        return original(model, loss, optimizer, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("netwright.pipeline.bench.try_step", lambda *arguments: None)
+        patch.setattr(eager, "train_step", failing)
+        with pytest.raises(RuntimeError, match=rf"KeyError: 'mine' at step {step} \(epoch {(step - 1) // 10 + 1}\)"):
+            nw.train(run_dir=tmp_path / "run", **keywords)
+    run = nw.resume(tmp_path / "run", data=rows(), require_exact=True)
+    assert [row["train_loss"] for row in run.history] == [row["train_loss"] for row in whole.history]
+    assert harness.digest(run.folder) == harness.digest(whole.folder)
+
+
 def test_a_failure_that_does_not_come_again_says_so(tmp_path: Path) -> None:
     calls = itertools.count()
 

@@ -23,11 +23,11 @@ from netwright.data import blocks, ingest
 from netwright.data.mapped import Mapped
 from netwright.engine.eager import EagerEngine
 from netwright.errors import ConfigError, DataError, NetwrightError, ResourceError
-from netwright.pipeline import mapping, new_rows, reading, running
+from netwright.pipeline import job, mapping, new_rows, reading
 from netwright.pipeline.bench import Bench, plan_of
 from netwright.pipeline.verbs import gather_all
 from netwright.training.journal import Journal
-from netwright.training.loop import train
+from netwright.training.loop import Progress, train
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
 from netwright.training.signals import StopRequest
 
@@ -93,6 +93,16 @@ def test_rows_split_and_preparation_are_those_of_rows_in_memory(source: Path, se
     np.testing.assert_allclose(features(mapped), features(memory), rtol=1e-5, atol=1e-6)
 
 
+class Unsaved:
+    """Keeps no checkpoint."""
+
+    def due(self, step: int) -> bool:
+        return False
+
+    def save(self, progress: Progress) -> None:
+        assert progress.ended is not None
+
+
 def trained(made: Bench) -> dict[str, torch.Tensor]:
     """Train as the command does, in the order of mapped rows."""
     plan = dataclasses.replace(plan_of(made.config, made.inputs), mapped=True)
@@ -101,7 +111,7 @@ def trained(made: Bench) -> dict[str, torch.Tensor]:
     )
     engine = EagerEngine(made.network.module, made.network.task.loss_function, optimizer)
     torch.manual_seed(0)
-    train(engine, made.examples, plan, None, Journal(None, []), lambda _: None, StopRequest())
+    train(engine, made.examples, plan, None, Journal(None, []), Unsaved(), lambda _: None, StopRequest(), Progress())
     return engine.model.state_dict()
 
 
@@ -391,7 +401,7 @@ def test_validation_in_pieces_gives_the_figures_of_all_rows(
     for target in ("price", "flag"):
         whole = nw.train(str(source), target=target, epochs=2, run_dir=tmp_path / f"{target}-whole", test=False)
         with monkeypatch.context() as patch:
-            patch.setattr(running, "AT_ONCE", 300)
+            patch.setattr(job, "AT_ONCE", 300)
             pieces = nw.train(str(source), target=target, epochs=2, run_dir=tmp_path / f"{target}-pieces", test=False)
         for one, other in zip(whole.history, pieces.history, strict=True):
             figures = [name for name in one if name.startswith("valid_") and name != "valid_seconds"]

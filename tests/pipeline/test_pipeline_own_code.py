@@ -113,11 +113,11 @@ class FailsLater(nn.Linear):
 
 
 def test_a_failure_in_training_stands_in_the_record(tmp_path: Path) -> None:
-    with pytest.raises(KeyError, match="mine"):
+    with pytest.raises(ConfigError, match="training: KeyError: 'mine' at step 1 .*mend the network or the loss"):
         nw.train(model=FailsLater(4, 3), data=(X, Y), epochs=50, run_dir=tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (record["status"], record["why"]) == ("failed", "KeyError: 'mine'")
-    assert record["epochs"] > 0
+    assert record["status"] == "failed"
+    assert record["why"].startswith("ConfigError: training: KeyError: 'mine'")
 
 
 def test_outputs_that_are_not_finite_are_no_result(tmp_path: Path) -> None:
@@ -133,11 +133,11 @@ def test_a_gradient_that_is_not_finite_spoils_no_saved_weights(tmp_path: Path) -
     def root(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return (output * 0).abs().sqrt().mean() + (output - target).square().mean()
 
-    with pytest.raises(DivergedError, match="gradient of an earlier step was not finite"):
+    with pytest.raises(
+        DivergedError, match="it begins with the gradient of layer 0 Linear.*last good checkpoint: step-000000000"
+    ):
         nw.train(data=(X, X[:, 0]), layers=["Linear()"], loss=root, epochs=1, batch_size=16, run_dir=tmp_path / "run")
-    from safetensors.torch import load_file
-
-    kept = load_file(tmp_path / "run" / "model" / "last.safetensors")
+    kept = nw.load(tmp_path / "run").model.state_dict()
     assert all(bool(torch.isfinite(value).all()) for value in kept.values())
 
 

@@ -171,7 +171,7 @@ def _told_of(bench: Bench, job: Job, keeper: Keeper, found: Failure, first: Fail
     checkpoint = store.name_of(found.progress.step, None if found.progress.within else found.progress.epoch)
     text = _error_text(found.error)
     write_capsule(job, found, diagnosis, text)
-    where = f"at step {found.step} (epoch {found.progress.epoch}), {_rows_told(bench, found.batch, diagnosis)}"
+    where = f"at step {found.step} (epoch {found.epoch}), {_rows_told(bench, found.batch, diagnosis)}"
     after = f"last good checkpoint: {checkpoint}; netwright replay {job.folder} shows the step"
     if isinstance(found.error, DivergedError):
         begins = diagnosis.first_bad()
@@ -209,6 +209,6 @@ def write_capsule(job: Job, found: StepFailed, diagnosis: Diagnosis, text: str) 
     """Keep the state before a step, its batch, and what was found."""
     batch = found.batch
     held = {"inputs": batch.inputs, "target": batch.target, "rows": batch.rows, "lengths": batch.lengths}
-    said = {"step": found.step, "epoch": found.progress.epoch, "error": text, "diagnosis": diagnosis.to_json()}
+    said = {"step": found.step, "epoch": found.epoch, "error": text, "diagnosis": diagnosis.to_json()}
     parts = {**job.checkpoint(found.progress, {}), "batch": held, "told": said}
     store.write_parts(job.folder / CAPSULE, parts)

@@ -296,10 +296,11 @@ def _weights_into(network: nn.Module, folder: Path, record: dict[str, Any]) -> d
     Raises:
         CheckpointError: Damaged, or of another network.
     """
-    name = BEST if (folder / BEST).exists() else LAST
-    if record["status"] in ENDED and (folder / name).exists():
+    if record["status"] in ENDED:
+        digests = dict(record.get("weights") or {})
+        name = BEST if BEST in digests or (folder / BEST).exists() else LAST
         load_weights(folder / name, network)
-        _refuse_damaged(folder, dict(record.get("weights") or {}), [name])
+        _refuse_damaged(folder, digests, [name])
         return {}
     found = store.newest(folder / CHECKPOINTS, lambda problem: None).parts
     progress = found["progress"]

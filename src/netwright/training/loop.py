@@ -82,11 +82,13 @@ class Progress:
 
 
 class StepFailed(Exception):
-    """A training step raised an error: which step, on which rows."""
+    """A training step raised an error: how far the run was before it, in which epoch it is, on which rows."""
 
     def __init__(self, progress: Progress, batch: Batch, error: BaseException) -> None:
         super().__init__(str(error))
-        self.progress, self.batch, self.error = progress, batch, error
+        self.epoch, self.batch, self.error = progress.epoch, batch, error
+        begun = progress.within > 0  # else the epoch before is the last that is complete
+        self.progress = progress if begun else replace(progress, epoch=progress.epoch - 1)
 
     @property
     def step(self) -> int:
