@@ -374,6 +374,37 @@ def test_weights_that_lie_about_themselves_are_refused(name: str, trained: Path,
     assert "best.safetensors" in found.line
 
 
+PIPED = ("run.json", "config.toml", "preparation.json", "preparation.safetensors", "model/best.safetensors", "split.npz")
+
+
+@pytest.mark.parametrize("name", PIPED)
+def test_a_pipe_in_a_run_is_refused_and_not_waited_for(name: str, trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path / "here")
+    (folder / "run" / name).unlink()
+    os.mkfifo(folder / "run" / name)
+    assert "no plain file" in attacked(["test", "run"], folder, (4,)).line
+
+
+def test_weights_that_are_not_finite_are_refused_even_where_no_digest_tells(trained: Path, tmp_path: Path) -> None:
+    import safetensors.torch
+
+    folder = copied(trained, tmp_path / "here")
+    path = folder / "run" / "model" / "best.safetensors"
+    weights = safetensors.torch.load_file(path)
+    path.write_bytes(safetensors.torch.save({name: value * float("nan") for name, value in weights.items()}))
+    record = json.loads((folder / "run" / "run.json").read_text())
+    del record["weights"]
+    (folder / "run" / "run.json").write_text(json.dumps(record))
+    assert "is not finite; expected trained weights" in attacked(["predict", "run", "t.csv"], folder, (4,)).line
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b"\xff\xfe"])
+def test_a_ledger_that_was_spoiled_ends_no_test(line: bytes, trained: Path, tmp_path: Path) -> None:
+    folder = copied(trained, tmp_path / "here")
+    (folder / "looks.jsonl").write_bytes(line + b"\n")
+    attacked(["test", "run"], folder, (0,), writes=True)
+
+
 # ---- G5: reports and tables ------------------------------------------------------------------------------------------
 
 TRIGGERS = ("=cmd|'/C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\tx", "=HYPERLINK(1)")
@@ -477,8 +508,8 @@ def test_no_secret_of_the_environment_stands_in_a_run(tmp_path: Path) -> None:
     assert [name for name, value in SECRETS.items() if value.encode() in everything or name.encode() in everything] == []
 
 
-def test_a_password_in_an_address_is_not_told(tmp_path: Path) -> None:
-    address = "ftp://somebody:hunter2hunter2@127.0.0.1:9/t.csv"
+@pytest.mark.parametrize("address", ["ftp://somebody:hunter2hunter2@127.0.0.1:9/t.csv", "https://hunter2@127.0.0.1:9/t.csv"])
+def test_a_password_in_an_address_is_not_told(address: str, tmp_path: Path) -> None:
     found = harness.run(["train", address, "--target", "y"], tmp_path / "log")
     assert found.code == 8
     assert "hunter2" not in found.stderr + found.stdout

@@ -27,6 +27,7 @@ from netwright.config.problems import problems
 from netwright.config.schema import CheckpointConfig, ChecksConfig, ModelConfig, RunConfig, TrainingConfig, call_problems
 from netwright.config.values import is_address, refuse_objects, shortened, shown
 from netwright.errors import ConfigError
+from netwright.files import refuse_no_file
 
 LARGEST_FILE = 1_000_000  # bytes; a config is written by hand
 LARGEST_RESOLVED = 64_000_000  # bytes; the config of a run folder may list row numbers
@@ -47,6 +48,7 @@ def read_file(path: Path) -> dict[str, Any]:
         ConfigError: The file is missing, too large or no TOML.
     """
     try:
+        refuse_no_file(path)
         ours = path.name == "config.toml" and (path.parent / "run.json").is_file()
         size, largest = path.stat().st_size, LARGEST_RESOLVED if ours else LARGEST_FILE
         if size > largest:

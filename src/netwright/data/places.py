@@ -297,7 +297,7 @@ def _remote(text: str) -> Place:
             f"{text}: {protocol}:// is no known protocol; expected a path or one of {', '.join(PROTOCOLS)}; download the file"
         )
     user, at, _ = rest.partition("/")[0].rpartition("@")
-    if at and ":" in user:
+    if at and (":" in user or protocol in ("http", "https")):  # there a name alone is a token
         raise SafetyError(
             f"{protocol}://***@{rest.rpartition('@')[2]}: a password came in the address; expected none, a run folder keeps its "
             "settings; write it in fsspec's own configuration"

@@ -186,6 +186,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def _load(path: Path) -> dict[str, Tensor]:
     try:
+        files.refuse_no_file(path)
         return safetensors.torch.load(path.read_bytes())
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); expected a safetensors file; check the run") from error

@@ -4,7 +4,7 @@ from netwright.files.digests import digest_bytes, digest_file
 from netwright.files.lines import LineFile, Mark
 from netwright.files.locks import Lock, holder_of
 from netwright.files.maps import born_array, mapped, off_memory
-from netwright.files.reading import read_json
+from netwright.files.reading import read_json, refuse_no_file
 from netwright.files.whole import (
     born,
     copy_file,
@@ -36,6 +36,7 @@ __all__ = [
     "off_memory",
     "read_json",
     "refuse_existing",
+    "refuse_no_file",
     "remove_all",
     "remove_dead",
     "remove_stale",

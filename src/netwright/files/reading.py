@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ def read_json(path: Path) -> Any:
         SafetyError: It is larger than any file of a run.
         OSError, ValueError: It cannot be read, or is no such JSON; one that is nested too deeply too.
     """
+    refuse_no_file(path)
     size = path.stat().st_size
     if size > LARGEST_JSON:
         raise SafetyError(f"{path}: {size:,} bytes came; expected at most {LARGEST_JSON:,}; refused")
@@ -28,6 +30,16 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def refuse_no_file(path: Path) -> None:
+    """Refuse what could wait for ever or has no end: a pipe, a device, a socket.
+
+    Raises:
+        OSError: No plain file.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "no plain file", str(path))
 
 
 def _refuse(text: str) -> float:

@@ -109,7 +109,7 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 file; see `write_bytes`."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8", "replace"))  # half of a surrogate pair is no character
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -106,9 +106,10 @@ def read_split(folder: Path) -> Split:
         CheckpointError: Missing or damaged.
     """
     try:
+        files.refuse_no_file(folder / SPLIT)
         found = arrays.read_npz(place_of(folder / SPLIT))
         return Split(found["train"], found["valid"], found["test"], "as saved")
-    except (NetwrightError, KeyError) as error:
+    except (NetwrightError, KeyError, OSError) as error:
         raise CheckpointError(
             f"{folder / SPLIT}: cannot be read ({error}); expected the split of a run; check it"
         ) from error
@@ -165,10 +166,10 @@ def look(folder: Path, data_digest: str, rows_digest: str) -> int:
     ledger = folder.parent / LOOKS
     looks = 1
     if ledger.exists():
-        for line in ledger.read_text(encoding="utf-8").splitlines():
+        for line in ledger.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # a line cut off by a crash is no look
             looks += isinstance(entry, dict) and (entry.get("data"), entry.get("rows")) == (data_digest, rows_digest)
     with files.LineFile(ledger) as stream:

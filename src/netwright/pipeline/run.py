@@ -16,6 +16,7 @@ from torch import nn
 
 from netwright import files
 from netwright.checkpoint import store
+from netwright.checkpoint.trees import first_not_finite
 from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
@@ -240,6 +241,7 @@ def read_config(folder: Path) -> RunConfig:
         CheckpointError: Missing or damaged.
     """
     try:
+        files.refuse_no_file(folder / folders.CONFIG)
         tree = tomllib.loads((folder / folders.CONFIG).read_text(encoding="utf-8"))
         return build_config(tree)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
@@ -301,6 +303,9 @@ def _weights_into(network: nn.Module, folder: Path, record: dict[str, Any]) -> d
         name = BEST if BEST in digests or (folder / BEST).exists() else LAST
         load_weights(folder / name, network)
         _refuse_damaged(folder, digests, [name])
+        bad = first_not_finite(dict(network.named_parameters()))
+        if bad is not None:
+            raise CheckpointError(f"{folder / name}: {bad} is not finite; expected trained weights; check the run")
         return {}
     found = store.newest(folder / CHECKPOINTS, lambda problem: None).parts
     progress = found["progress"]
