@@ -14,7 +14,7 @@ from netwright.training.journal import PENDING, EpochRecord, Journal
 
 def fill(journal: Journal, first: int, last: int) -> None:
     for step in range(first, last):
-        journal.step(1, step + 1, torch.tensor(step / 7), 1.0 + step % 2)
+        journal.steps(1, step + 1, torch.tensor([step / 7]), torch.tensor([1.0 + step % 2]))
 
 
 @pytest.mark.parametrize("count", [0, 1, PENDING - 1, PENDING, 2 * PENDING + 3])

@@ -1,14 +1,40 @@
-"""What every engine offers. Floor 5."""
+"""What every engine offers, and what it gives. Floor 5."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from netwright.data.batches import Batch
+from netwright.data.feed import Feed
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+AT_A_TIME = 0.05  # seconds after which steps come back to the loop, so that no signal waits longer
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The batch on which a step raised an error, and the error; the update was not applied."""
+
+    batch: Batch
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Some steps that were taken: the mean loss of each before its update and its weight, both ``(steps,)``.
+
+    ``losses`` are float32 on the device and the caller's to keep, ``weights`` float64. ``failure`` tells of the step after
+    them.
+    """
+
+    losses: Tensor
+    weights: Tensor
+    failure: Failure | None = None
 
 
 class Engine(Protocol):
@@ -25,7 +51,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def loss_function(self) -> Callable[[Tensor, Tensor], Tensor]:
+    def loss_function(self) -> Loss:
         """The loss of output and target."""
         ...
 
@@ -34,14 +60,14 @@ class Engine(Protocol):
         """What updates the parameters."""
         ...
 
-    def learning_rate(self) -> float:
-        """Return the learning rate of the first parameter group."""
-        ...
+    def train_steps(self, feed: Feed, most: int) -> Steps:
+        """Train on the next batches of a feed.
 
-    def train_step(self, batch: Batch) -> Tensor:
-        """Train on one batch and return its mean loss, detached; the caller may keep it.
+        Args:
+            feed: It has ``most`` batches or more.
+            most: How many steps to take at most, 1 or more; fewer where they take longer than `AT_A_TIME`.
 
-        Raises:
-            DivergedError: The loss is not a finite number; the update was not applied.
+        Returns:
+            One step or more, or the failure of the first.
         """
         ...

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.batches import Batch
+from netwright.data.feed import Feed
+from netwright.engine.base import Engine, Failure, Loss, Steps
+from netwright.engine.recording import is_finite
 from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.model.losses import loss_weight
 from netwright.model.summary import call_model
 from netwright.seeding import forked
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def train_step(
@@ -53,7 +54,7 @@ def train_step(
             loss = loss_function(output, batch.target)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-        if not torch.isfinite(loss):
+        if not is_finite(loss):
             raise DivergedError(f"the loss is {loss.item()}")
         return loss
 
@@ -134,6 +135,24 @@ class EagerEngine:
         """Train on one batch; see `train_step`."""
         return train_step(self.model, self.loss_function, self.optimizer, batch, self.micro_batch)
 
-    def learning_rate(self) -> float:
-        """Return the learning rate of the first parameter group."""
-        return float(self.optimizer.param_groups[0]["lr"])
+    def train_steps(self, feed: Feed, most: int) -> Steps:
+        """Train on the next batch of a feed; see `netwright.engine.base.Engine`."""
+        batch = feed.next()
+        return one_step(batch, self.loss_function, lambda: self.train_step(batch))
+
+
+def one_step(batch: Batch, loss_function: Loss, step: Callable[[], Tensor]) -> Steps:
+    """Take a step and return its loss and weight, or its failure."""
+    try:
+        loss = step()
+    except Exception as error:  # an own module or loss may raise anything
+        return Steps(torch.empty(0), torch.empty(0), Failure(batch, error))
+    return Steps(loss.reshape(1), torch.as_tensor(loss_weight(loss_function, batch.target)).reshape(1))
+
+
+def eager_beside(engine: Engine, micro_batch: int | None = None) -> EagerEngine:
+    """Return the engine that runs the steps of another as they are written: same model, loss and optimizer."""
+    if isinstance(engine, EagerEngine):
+        return engine
+    return EagerEngine(engine.model, engine.loss_function, engine.optimizer, micro_batch)
+

@@ -60,6 +60,11 @@ class Keeper:
             seconds = max(SECONDS, SHARE * self._took)
         return time.monotonic() - self._saved >= seconds
 
+    def steps_until(self, step: int, most: int) -> int:
+        """Return how many steps may follow a step, at most ``most``, before `due` must be asked."""
+        every = self._job.config.checkpoint.every_steps
+        return most if every is None else min(most, every - step % every)
+
     def save(self, progress: Progress) -> None:
         """Keep a checkpoint, unless there is one of this very moment.
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from netwright import files
 from netwright.checkpoint import store
 from netwright.data.batches import Batch
-from netwright.engine.base import Engine
+from netwright.data.feed import Feed
+from netwright.engine.base import Engine, Failure, Steps
+from netwright.engine.eager import eager_beside
 from netwright.errors import ConfigError, DivergedError, NetwrightError, ResourceError, first_line, out_of_memory
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench
@@ -33,7 +35,7 @@ from netwright.training.loop import Progress, StepFailed, train
 from netwright.training.signals import StopRequest
 
 CAPSULE = "capsule"
-Failure = StepFailed | SpoiledError
+Found = StepFailed | SpoiledError
 Observer = Callable[[Told | EpochRecord], None]
 
 
@@ -57,14 +59,14 @@ class _UpTo:
     def __init__(self, engine: CarefulEngine, steps: int) -> None:
         self.engine, self.left = engine, steps
         self.name, self.model, self.loss_function = engine.name, engine.model, engine.loss_function
-        self.optimizer, self.learning_rate = engine.optimizer, engine.learning_rate
+        self.optimizer = engine.optimizer
 
-    def train_step(self, batch: Batch) -> Tensor:
-        """Train on one batch; see `CarefulEngine.train_step`."""
+    def train_steps(self, feed: Feed, most: int) -> Steps:
+        """Train on one batch; see `CarefulEngine.train_steps`."""
         if not self.left:
-            raise _NotRepeatedError
+            return Steps(torch.empty(0), torch.empty(0), Failure(feed.next(), _NotRepeatedError()))
         self.left -= 1
-        return self.engine.train_step(batch)
+        return self.engine.train_steps(feed, most)
 
 
 def carry_on(
@@ -85,13 +87,13 @@ def carry_on(
         ResourceError: Memory or disk are full.
         ConfigError: Own code raised an error.
     """
-    failure: Failure | None = None
+    failure: Found | None = None
     told = _Once(observe, parts["progress"]["epoch"])
     while True:
         progress, journal = job.from_checkpoint(parts)
         engine: Engine = job.engine
         if failure is not None:
-            engine = _UpTo(CarefulEngine(engine, job.device), failure.step - progress.step)
+            engine = _UpTo(CarefulEngine(eager_beside(engine), job.device), failure.step - progress.step)
         with closing(journal):
             keeper = Keeper(job, journal, stop)
             try:
@@ -123,7 +125,7 @@ class _Once:
             self._observe(record)
 
 
-def _repeating(problem: Failure) -> str:
+def _repeating(problem: Found) -> str:
     what = f"step {problem.step}: {_error_text(problem.error)}" if isinstance(problem, StepFailed) else str(problem)
     return f"{what}; repeating the steps since the last checkpoint with care, to find where it begins"
 
@@ -158,7 +160,7 @@ def _with_less_memory(job: Job, problem: StepFailed, auto: bool, observe: Observ
     return smaller
 
 
-def _told_of(bench: Bench, job: Job, keeper: Keeper, found: Failure, first: Failure) -> Exception:
+def _told_of(bench: Bench, job: Job, keeper: Keeper, found: Found, first: Found) -> Exception:
     """Keep the state before the step that fails, and return the error that tells of it."""
     if not isinstance(found, StepFailed) or isinstance(found.error, _NotRepeatedError):
         what = f"step {first.step}: {_error_text(first.error)}" if isinstance(first, StepFailed) else str(first)

@@ -11,7 +11,7 @@ from torch import nn
 
 from netwright.checkpoint import store
 from netwright.data.batches import Batch
-from netwright.engine.choose import choose_engine
+from netwright.engine.eager import EagerEngine
 from netwright.errors import CheckpointError, first_line
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import executing
@@ -72,7 +72,7 @@ def replay_run(folder: Path, *, model: nn.Module | None = None, loss: Any = None
     network, function, device = run.model.train(), run.task().loss_function, run.program.device
     training = run.config.training
     optimizer = make_optimizer(resolve_optimizer(training.optimizer, device), network.parameters())
-    engine, _ = choose_engine(training.engine, network, function, optimizer, training.micro_batch)
+    engine = EagerEngine(network, function, optimizer, training.micro_batch)
     held, told = parts["batch"], parts["told"]
     batch = Batch(
         {name: value.to(device) for name, value in held["inputs"].items()},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -11,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.batches import Batch
-from netwright.engine.base import Engine
+from netwright.data.feed import Feed
+from netwright.engine.base import Loss, Steps
+from netwright.engine.eager import EagerEngine, one_step
 from netwright.errors import DivergedError
 from netwright.training.loop import Progress
 from netwright.training.state import put_back, remembered, spoiled
@@ -20,18 +21,14 @@ from netwright.training.state import put_back, remembered, spoiled
 @final
 @dataclass(frozen=True)
 class CarefulEngine:
-    """Another engine's steps; one that raises, or leaves a number that is not finite, is undone before it is told.
+    """The steps as they are written; one that raises, or leaves a number that is not finite, is undone before it is told.
 
-    Several times slower than the engine itself: every step is preceded by a copy of the whole state.
+    Several times slower than the steps themselves: each is preceded by a copy of the whole state.
     """
 
-    engine: Engine
+    engine: EagerEngine
     device: torch.device
-
-    @property
-    def name(self) -> str:
-        """The name of the engine itself."""
-        return self.engine.name
+    name: str = "careful"
 
     @property
     def model(self) -> nn.Module:
@@ -39,7 +36,7 @@ class CarefulEngine:
         return self.engine.model
 
     @property
-    def loss_function(self) -> Callable[[Tensor, Tensor], Tensor]:
+    def loss_function(self) -> Loss:
         """The loss of output and target."""
         return self.engine.loss_function
 
@@ -47,10 +44,6 @@ class CarefulEngine:
     def optimizer(self) -> torch.optim.Optimizer:
         """What updates the parameters."""
         return self.engine.optimizer
-
-    def learning_rate(self) -> float:
-        """Return the learning rate of the first parameter group."""
-        return self.engine.learning_rate()
 
     def train_step(self, batch: Batch) -> Tensor:
         """Train on one batch.
@@ -68,3 +61,8 @@ class CarefulEngine:
             put_back(before, self.engine, self.device)
             raise
         return loss
+
+    def train_steps(self, feed: Feed, most: int) -> Steps:
+        """Train on the next batch of a feed."""
+        batch = feed.next()
+        return one_step(batch, self.loss_function, lambda: self.train_step(batch))

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +76,8 @@ class Journal:
         self.loss_sum: float = told.get("loss_sum", 0.0)
         self.weight: float = told.get("weight", 0.0)
         self.seconds: dict[str, float] = dict(told.get("seconds", {"train": 0.0, "valid": 0.0}))
-        self._losses: list[Tensor] = []
-        self._weights = array("d")
+        self._pending: list[tuple[Tensor, Tensor]] = []
+        self._count = 0
         self._last = (0, 0)  # epoch and step of the last loss
         self._files = {
             name: LineFile(folder / name, Mark(*told[name]) if name in told else None) for name in (HISTORY, STEPS) if folder
@@ -88,28 +86,35 @@ class Journal:
             empty = EpochRecord(0, 0, 0.0, dict.fromkeys(valid_names, 0.0), 0.0, 0.0, 0.0)
             self._write(HISTORY, _csv(list(empty.columns())))
 
-    def step(self, epoch: int, step: int, loss: Tensor, weight: float) -> None:
-        """Keep one step's mean loss, detached, and its weight."""
-        self._losses.append(loss)
-        self._weights.append(weight)
-        self._last = (epoch, step)
-        if len(self._losses) == PENDING:
+    def steps(self, epoch: int, last: int, losses: Tensor, weights: Tensor) -> None:
+        """Keep the mean losses of steps up to the last, detached ``(steps,)``, and their weights ``(steps,)``."""
+        if not len(losses):
+            return
+        self._pending.append((losses, weights))
+        self._count += len(losses)
+        self._last = (epoch, last)
+        if self._count >= PENDING:
             self._read()
+
+    def waited(self, seconds: float) -> None:
+        """Count seconds in which steps waited for their rows."""
+        self.seconds["waiting"] = self.seconds.get("waiting", 0.0) + seconds
 
     def _read(self) -> None:
         """Read the losses from the device, add them up and write a line for each."""
-        if not self._losses:
+        if not self._pending:
             return
         epoch, last = self._last
-        first = last - len(self._losses) + 1
+        first = last - self._count + 1
         lines = []
-        values: list[float] = torch.stack(self._losses).double().tolist()
-        for place, (loss, weight) in enumerate(zip(values, self._weights, strict=True)):
+        losses: list[float] = torch.cat([losses for losses, _ in self._pending]).double().tolist()
+        weights: list[float] = torch.cat([weights for _, weights in self._pending]).double().tolist()
+        for place, (loss, weight) in enumerate(zip(losses, weights, strict=True)):
             self.loss_sum += loss * weight
             self.weight += weight
-            lines.append(json.dumps({"step": first + place, "epoch": epoch, "loss": loss, "weight": weight}))
-        self._losses.clear()
-        self._weights = array("d")
+            lines.append(f'{{"step": {first + place}, "epoch": {epoch}, "loss": {loss!r}, "weight": {weight!r}}}')
+        self._pending.clear()
+        self._count = 0
         self._write(STEPS, *lines)
 
     def train_loss(self) -> float:

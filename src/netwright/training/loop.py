@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable
@@ -12,10 +11,10 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from netwright.data.augmentation import Augmentation
-from netwright.data.batches import Batch, Examples, Rows, batches, epoch_order, steps_per_epoch
+from netwright.data.batches import Batch, Examples, Rows, epoch_order, steps_per_epoch
+from netwright.data.feed import Feed
 from netwright.data.order import Order, Windows
 from netwright.engine.base import Engine
-from netwright.model.losses import loss_weight
 from netwright.training.journal import EpochRecord, Journal
 from netwright.training.signals import StopRequest
 
@@ -50,6 +49,14 @@ class Plan:
         if self.mapped:
             return Order(self.rows, self.seed, epoch, self.windows)
         return epoch_order(self.rows, self.seed, epoch, self.lengths, self.batch_size)
+
+    def feed(self, examples: Examples, progress: Progress) -> Feed:
+        """Return the batches that an epoch still has."""
+        order, size, last = self.order(progress.epoch), self.batch_size, self.last_batch
+        changed = None
+        if self.augmentation is not None:
+            changed = self.augmentation.batches(examples, order, size, last, progress.epoch, progress.within)
+        return Feed(examples, order, size, last, progress.within, changed)
 
     def steps_left(self, progress: Progress) -> int:
         """Return how many steps the epoch still has."""
@@ -103,6 +110,10 @@ class Saving(Protocol):
         """Tell whether it is time for a checkpoint after a step."""
         ...
 
+    def steps_until(self, step: int, most: int) -> int:
+        """Return how many steps may follow a step, at most ``most``, before `due` must be asked."""
+        ...
+
     def save(self, progress: Progress) -> None:
         """Keep a checkpoint, unless there is one of this very moment."""
         ...
@@ -152,7 +163,7 @@ def train(
             step=progress.step,
             train_loss=journal.train_loss(),
             valid=figures,
-            learning_rate=engine.learning_rate(),
+            learning_rate=float(engine.optimizer.param_groups[0]["lr"]),
             train_seconds=trained - started,
             valid_seconds=time.perf_counter() - trained,
             of_epochs=plan.epochs,
@@ -188,25 +199,20 @@ def train_epoch(
     """
     if not progress.within:
         progress = replace(progress, epoch=progress.epoch + 1)
-    order = plan.order(progress.epoch)
     engine.model.train()
-    if plan.augmentation is None:
-        stream = batches(examples, order, plan.batch_size, plan.last_batch, progress.within)
-    else:
-        stream = plan.augmentation.batches(
-            examples, order, plan.batch_size, plan.last_batch, progress.epoch, progress.within
-        )
-    for batch in itertools.islice(stream, plan.steps_left(progress)):
-        try:
-            loss = engine.train_step(batch)
-        except Exception as error:  # an own module or loss may raise anything
-            raise StepFailed(progress, batch, error) from error
-        progress = replace(progress, step=progress.step + 1, within=progress.within + 1)
-        journal.step(progress.epoch, progress.step, loss, float(loss_weight(engine.loss_function, batch.target)))
+    feed = plan.feed(examples, progress)
+    while left := plan.steps_left(progress):
+        steps = engine.train_steps(feed, saving.steps_until(progress.step, left))
+        taken = len(steps.losses)
+        progress = replace(progress, step=progress.step + taken, within=progress.within + taken)
+        journal.steps(progress.epoch, progress.step, steps.losses, steps.weights)
+        if steps.failure is not None:
+            raise StepFailed(progress, steps.failure.batch, steps.failure.error) from steps.failure.error
         if stop:
             break
         if saving.due(progress.step):
             saving.save(progress)
+    journal.waited(feed.waited)
     return progress
 
 

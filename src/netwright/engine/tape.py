@@ -1,0 +1,336 @@
+"""From a recording to calls that can be repeated: memory planned once, views folded, kernels with planned outputs.
+
+Every tensor of a recording becomes one tensor object at a fixed place. Kernels that can write into memory that is given
+do so; the others allocate as ever, and the tensor objects of their outputs are pointed at what they gave. Floor 5.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from netwright.engine.recording import CannotCapture, Operation, Place, Recording, mapped
+
+aten = torch.ops.aten
+EMPTY = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "empty_permuted")
+FILLED = {"zeros": 0.0, "new_zeros": 0.0, "zeros_like": 0.0, "ones": 1.0, "new_ones": 1.0, "ones_like": 1.0}
+COPIES = ("clone", "_to_copy")
+LARGE = 1 << 20  # bytes from which memory that is free again within a step is given to another tensor
+
+
+@final
+@dataclass
+class Call:
+    """One call with its tensors: ``function(*arguments, **keywords)``.
+
+    ``function`` is None for a guard. ``fresh`` are, for each output that is allocated by the call, the tensors to point at
+    it; ``spent`` the tensors that nobody reads after the call. ``reads`` and ``writes`` are spans of memory, by its number.
+    """
+
+    function: OpOverload | None
+    arguments: list[Any]
+    keywords: dict[str, Any] = field(default_factory=dict)
+    fresh: list[list[Tensor]] = field(default_factory=list)
+    spent: list[Tensor] = field(default_factory=list)
+    reads: list[tuple[int, int, int]] = field(default_factory=list)
+    writes: list[tuple[int, int, int]] = field(default_factory=list)
+    draws: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Tape:
+    """Calls in order, what they give, and the bytes that were planned for them."""
+
+    calls: tuple[Call, ...]
+    results: tuple[Tensor, ...]
+    planned: int
+
+    def play(self) -> bool:
+        """Make every call; False where a guard found a number that is not finite: nothing after it was done."""
+        for call in self.calls:
+            function = call.function
+            if function is None:
+                if not torch.isfinite(call.arguments[0]):
+                    return False
+                continue
+            if not call.fresh:
+                function(*call.arguments, **call.keywords)
+            else:
+                result = function(*call.arguments, **call.keywords)
+                outputs = result if isinstance(result, tuple | list) else (result,)
+                for output, aliases in zip(outputs, call.fresh, strict=True):
+                    for alias in aliases:
+                        _point(alias, output)
+            for tensor in call.spent:
+                tensor.set_(NOTHING, 0, (0,), (1,))  # type: ignore[call-overload]
+        return True
+
+
+NOTHING = torch.UntypedStorage(0)
+
+
+def make_tape(recording: Recording) -> Tape:
+    """Turn a recording into calls.
+
+    Raises:
+        CannotCapture: A tensor lies where it cannot be repeated.
+    """
+    return _Maker(recording).tape()
+
+
+def _point(alias: Tensor, output: Tensor) -> None:
+    geometry = alias.place  # type: ignore[attr-defined]
+    alias.set_(output.untyped_storage(), geometry.offset, geometry.shape, geometry.strides)  # type: ignore[call-overload]
+
+
+@final
+class _Maker:
+    """Works out where every storage of a recording lives, and the call of every operation."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.operations = _needed(recording)
+        self.kinds = {number: "outside" for number in recording.outside}  # or planned, constant, allocated
+        self.first: dict[int, int] = {}
+        self.last: dict[int, int] = {}
+        self.writers: dict[int, int] = defaultdict(int)
+        for index, operation in enumerate(self.operations):
+            for place in self._all(operation):
+                self.first.setdefault(place.storage, index)
+                self.last[place.storage] = index
+            for number in written_by(operation):
+                self.writers[number] += 1
+        for result in recording.results:
+            self.last[result.storage] = len(self.operations)
+        self.storages: dict[int, torch.UntypedStorage] = dict(recording.outside)
+        self.memory: dict[int, int] = {}  # the number of the memory a storage lies in
+        self.tensors: dict[Place, Tensor] = {}
+        self.planned = 0
+
+    @staticmethod
+    def _all(operation: Operation) -> list[Place]:
+        return [place for place, _ in operation.places()] + [place for place in operation.outputs if place is not None]
+
+    def tape(self) -> Tape:
+        """Return the calls."""
+        ways = [self._way(operation) for operation in self.operations]
+        self._plan()
+        calls = []
+        for index, (operation, way) in enumerate(zip(self.operations, ways, strict=True)):
+            call = self._call(operation, way)
+            if way == "constant":
+                _run(call)
+                continue
+            if call is not None:
+                calls.append((index, call))
+        self._release(calls)
+        results = tuple(self._tensor(place) for place in self.recording.results)
+        return Tape(tuple(call for _, call in calls), results, self.planned)
+
+    def _way(self, operation: Operation) -> str:
+        """Decide how an operation is repeated, and with it the kind of the storages it makes."""
+        if operation.function is None:
+            return "guard"
+        name = _name(operation.function)
+        if operation.function._schema.is_mutable:
+            return "as it is"
+        made = [place.storage for place in operation.outputs if place is not None and place.storage not in self.kinds]
+        if not made:
+            return "view"
+        read = [place.storage for place, _ in operation.places()]
+        random = torch.Tag.nondeterministic_seeded in operation.function.tags
+        fixed = not random and all(self.kinds[number] == "constant" for number in read)
+        if name in EMPTY:
+            way, kind = "empty", "planned"
+        elif fixed and all(self.writers[number] == 1 for number in made):
+            way, kind = "constant", "constant"
+        elif name in FILLED:
+            way, kind = "fill", "planned"
+        elif name in COPIES and len(operation.outputs) == 1:
+            way, kind = "copy", "planned"
+        elif name == "relu" or out_variant(operation.function) is not None:
+            way, kind = "out", "planned"
+        else:
+            way, kind = "allocate", "allocated"
+        for number in made:
+            self.kinds[number] = kind
+        return way
+
+    def _plan(self) -> None:
+        """Give every planned storage its memory; large ones take that of large ones which nobody reads any more."""
+        free: list[tuple[int, int, torch.UntypedStorage]] = []  # when, its number, the memory
+        for number in sorted(self.first, key=lambda storage: self.first[storage]):
+            kind = self.kinds[number]
+            if kind == "outside":
+                self.memory[number] = number
+                continue
+            if kind != "planned":
+                self.memory[number] = number
+                continue
+            size = self.recording.sizes[number]
+            fitting = [one for one in free if one[0] < self.first[number] and one[2].nbytes() >= size]
+            if size >= LARGE and fitting:
+                best = min(fitting, key=lambda one: one[2].nbytes())
+                free.remove(best)
+                self.memory[number], self.storages[number] = best[1], best[2]
+            else:
+                self.memory[number] = number
+                self.storages[number] = torch.empty(size, dtype=torch.uint8).untyped_storage()
+                self.planned += size
+            if size >= LARGE:
+                free.append((self.last[number], self.memory[number], self.storages[number]))
+
+    def _tensor(self, place: Place) -> Tensor:
+        """Return the one tensor object of a place."""
+        found = self.tensors.get(place)
+        if found is None:
+            storage = self.storages.get(place.storage)
+            found = torch.empty(0, dtype=place.dtype)
+            if storage is not None:
+                found.set_(storage, place.offset, place.shape, place.strides)  # type: ignore[call-overload]
+            found.place = place  # type: ignore[attr-defined]
+            self.tensors[place] = found
+        return found
+
+    def _call(self, operation: Operation, way: str) -> Call | None:
+        """Return the call of an operation; None where nothing needs to be done."""
+        if way in ("view", "empty"):
+            return None
+        arguments = [mapped(value, self._tensor) for value in operation.arguments]
+        keywords = {name: mapped(value, self._tensor) for name, value in operation.keywords.items()}
+        reads = [self._span(place) for place, _ in operation.places()]
+        writes = [self._span(place) for place in written_places(operation)]
+        outputs = [place for place in operation.outputs if place is not None]
+        function = operation.function
+        if function is None:
+            return Call(None, arguments, reads=reads)
+        draws = torch.Tag.nondeterministic_seeded in function.tags
+        if way == "as it is":
+            return Call(function, arguments, keywords, reads=reads, writes=writes, draws=draws)
+        if way == "fill":
+            value = FILLED[_name(function)]
+            return Call(aten.fill_.Scalar, [self._tensor(outputs[0]), value], writes=[self._span(outputs[0])])
+        if way == "copy":
+            target = self._tensor(outputs[0])
+            return Call(aten.copy_.default, [target, arguments[0]], reads=reads, writes=[self._span(outputs[0])])
+        if way == "out":
+            return self._with_outputs(function, arguments, keywords, operation, reads, draws)
+        call = Call(function, arguments, keywords, reads=reads, draws=draws)
+        for place in operation.outputs:
+            if place is None:
+                call.fresh.append([])
+                continue
+            call.fresh.append(self._aliases(place.storage))
+            call.writes.append((place.storage, 0, self.recording.sizes[place.storage]))
+        return call
+
+    def _with_outputs(
+        self, function: OpOverload, arguments: list[Any], keywords: dict[str, Any], operation: Operation, reads: Any, draws: bool
+    ) -> Call:
+        """Return the call of the kernel that writes into planned memory."""
+        writes = [self._span(place) for place in operation.outputs if place is not None]
+        if _name(function) == "relu":
+            out = self._tensor(_known(operation.outputs[0]))
+            return Call(aten.clamp_min.out, [arguments[0], 0], {"out": out}, reads=reads, writes=writes)
+        variant = out_variant(function)
+        if variant is None:
+            raise CannotCapture(f"{function} has no kernel with outputs given")
+        names = [argument.name for argument in variant._schema.arguments if argument.is_out]
+        given = dict(zip(names, (self._tensor(_known(place)) for place in operation.outputs), strict=True))
+        return Call(variant, arguments, {**keywords, **given}, reads=reads, writes=writes, draws=draws)
+
+    def _aliases(self, storage: int) -> list[Tensor]:
+        """Return the tensor objects of all places in a storage."""
+        places = {
+            place for operation in self.operations for place, _ in operation.places() if place.storage == storage
+        } | {place for place in self.recording.results if place.storage == storage}
+        return [self._tensor(place) for place in places]
+
+    def _span(self, place: Place) -> tuple[int, int, int]:
+        first, end = place.span
+        return self.memory.get(place.storage, place.storage), first, end
+
+    def _release(self, calls: list[tuple[int, Call]]) -> None:
+        """Note, for each call, the allocated tensors that nobody reads after it."""
+        at = {index: call for index, call in calls}
+        for number, kind in self.kinds.items():
+            index = self.last.get(number, -1)
+            if kind == "allocated" and index in at:
+                at[index].spent += self._aliases(number)
+
+
+def _needed(recording: Recording) -> list[Operation]:
+    """Return the operations without those whose outputs nobody reads."""
+    read = {place.storage for place in recording.results}
+    kept = []
+    for operation in reversed(recording.operations):
+        function = operation.function
+        needed = (
+            function is None
+            or function._schema.is_mutable
+            or torch.Tag.nondeterministic_seeded in function.tags
+            or str(function) == "aten.native_batch_norm.default"
+            or any(place is not None and place.storage in read for place in operation.outputs)
+        )
+        if needed:
+            kept.append(operation)
+            read |= {place.storage for place, _ in operation.places()}
+    return kept[::-1]
+
+
+def written_places(operation: Operation) -> list[Place]:
+    """Return the arguments an operation writes to."""
+    return [place for place, written in operation.places() if written]
+
+
+def written_by(operation: Operation) -> Iterable[int]:
+    """Return the storages an operation writes to, new ones too."""
+    found = {place.storage for place in written_places(operation)}
+    if operation.function is not None and _name(operation.function) not in EMPTY:
+        made = {place.storage for place in operation.outputs if place is not None}
+        found |= made - {place.storage for place, _ in operation.places()}
+    return found
+
+
+def _name(function: OpOverload) -> str:
+    return function._schema.name.partition("::")[2]
+
+
+def _known(place: Place | None) -> Place:
+    if place is None:
+        raise CannotCapture("an output that is no tensor cannot be planned")
+    return place
+
+
+def _run(call: Call | None) -> None:
+    """Make the call of a constant now."""
+    if call is not None:
+        Tape((call,), (), 0).play()
+
+
+def out_variant(function: OpOverload) -> OpOverload | None:
+    """Return the kernel of the same operation that writes into tensors that are given, where torch has a real one."""
+    schema = function._schema
+    if any(str(returned.type) != "Tensor" for returned in schema.returns):
+        return None
+    packet = getattr(getattr(torch.ops, function.namespace), _name(function))
+    wanted = [(argument.name, str(argument.type)) for argument in schema.arguments]
+    for overload in packet.overloads():
+        other = getattr(packet, overload)
+        outs = [argument for argument in other._schema.arguments if argument.is_out]
+        rest = [(argument.name, str(argument.type)) for argument in other._schema.arguments if not argument.is_out]
+        named = other._schema.name + (f".{other._schema.overload_name}" if other._schema.overload_name else "")
+        if rest == wanted and len(outs) == len(schema.returns) and _has_kernel(named):
+            return other  # type: ignore[no-any-return]
+    return None
+
+
+def _has_kernel(named: str) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(named, "CPU")
