@@ -8,7 +8,8 @@ from torch import nn
 
 from netwright.data.batches import Batch
 from netwright.engine.choose import choose_device, choose_threads
-from netwright.engine.eager import train_step, try_step
+from netwright.engine.eager import train_step
+from netwright.engine.trial import try_step
 from netwright.errors import ConfigError, DivergedError
 
 

@@ -70,7 +70,14 @@ class TrainingConfig(Section):
     threads: Annotated[int, Field(ge=1)] | None = Field(
         None, description="CPU threads; default by a rule on the work per step."
     )
-    engine: Literal["auto", "eager"] = Field("auto", description="How a step is executed.")
+    lanes: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Cores that share a captured step with threads = 1; default by a rule on the work per step."
+    )
+    engine: Literal["auto", "eager", "captured"] = Field(
+        "auto",
+        description="How a step is executed: eager, as it is written; captured, recorded once and replayed with the same bits. "
+        "auto takes captured where that works.",
+    )
     micro_batch: Annotated[int, Field(ge=1)] | None = Field(
         None,
         description="Rows that go forward and backward at a time; gradients are added up over the batch. Takes less memory; "

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from netwright.engine.base import Engine
-from netwright.engine.eager import EagerEngine, Loss
+from netwright.engine.base import Engine, Loss
+from netwright.engine.captured import CapturedEngine
+from netwright.engine.eager import EagerEngine
 from netwright.errors import ConfigError
 
 # A step below this many multiply-adds (forward and backward) is not worth waking a second thread.
 ONE_THREAD = 40_000_000
+# A captured step below this many is not worth a barrier between cores; more cores than this wait longer than they work.
+ONE_LANE = 1_000_000
+MOST_LANES = 4
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -42,20 +47,49 @@ def choose_threads(multiply_adds: int, batch_size: int) -> int:
     """
     if 3 * multiply_adds * batch_size < ONE_THREAD:
         return 1
+    return cores()
+
+
+def choose_lanes(threads: int, multiply_adds: int, batch_size: int) -> int:
+    """Return the number of cores that share a step whose operations run on one thread each; see `netwright.engine.lanes`.
+
+    Args:
+        threads: Of each operation.
+        multiply_adds: Of one row, forward.
+        batch_size: Rows per step.
+    """
+    if threads > 1 or 3 * multiply_adds * batch_size < ONE_LANE:
+        return 1
+    return min(cores(), MOST_LANES)
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def choose_engine(
-    name: str, model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer, micro_batch: int | None = None
-) -> tuple[Engine, str]:
-    """Return the engine and why it was chosen.
+    name: str,
+    model: nn.Module,
+    loss_function: Loss,
+    optimizer: torch.optim.Optimizer,
+    micro_batch: int | None = None,
+    lanes: int = 1,
+    by_name: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Engine:
+    """Return an engine.
 
     Args:
-        name: ``auto`` or ``eager``.
+        name: ``eager`` or ``captured``.
         model: The network on its device.
         loss_function: Of output and target.
         optimizer: Of the model's parameters.
         micro_batch: Rows that go forward and backward at a time; None for the whole batch.
+        lanes: Cores that share a captured step.
+        by_name: Whether it is an error that a step cannot be captured.
+        tell: Is told why steps run otherwise.
     """
-    reason = "asked for" if name == "eager" else "auto: every network runs in it"
-    return EagerEngine(model, loss_function, optimizer, micro_batch), reason
+    if name == "captured" and micro_batch is None:
+        return CapturedEngine(model, loss_function, optimizer, lanes, by_name, tell)
+    return EagerEngine(model, loss_function, optimizer, micro_batch)

@@ -5,8 +5,7 @@ Every engine wraps `train_step`, none copies it. Floor 5.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -17,10 +16,9 @@ from netwright.data.batches import Batch
 from netwright.data.feed import Feed
 from netwright.engine.base import Engine, Failure, Loss, Steps
 from netwright.engine.recording import is_finite
-from netwright.errors import ConfigError, DivergedError, first_line
+from netwright.errors import ConfigError, DivergedError
 from netwright.model.losses import loss_weight
 from netwright.model.summary import call_model
-from netwright.seeding import forked
 
 
 def train_step(
@@ -78,48 +76,6 @@ def _in_parts(
     return total
 
 
-def try_step(
-    model: nn.Module, loss_function: Loss, make: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer], batch: Batch
-) -> None:
-    """Take one training step on a copy of the model, so that what cannot train is told before anything is written.
-
-    Args:
-        model: On the CPU; neither it nor any generator is touched.
-        loss_function: Of output and target.
-        make: Builds the optimizer of some parameters.
-        batch: A few rows.
-
-    Raises:
-        ConfigError: The network, the loss or the optimizer fails on the rows.
-    """
-    trial = copy.deepcopy(model).train()
-    target = f"target {tuple(batch.target.shape)} {str(batch.target.dtype).removeprefix('torch.')}"
-    with forked(batch.target.device):
-        try:
-            output = call_model(trial, batch.inputs, batch.lengths)
-        except Exception as error:  # an own module may raise anything
-            raise ConfigError(
-                f"model: the network fails in training mode: {type(error).__name__}: {first_line(error)}; mend its forward"
-            ) from error
-        try:
-            loss = loss_function(output, batch.target)
-        except Exception as error:  # an own loss may raise anything
-            raise ConfigError(
-                f"training.loss: it fails on output {tuple(output.shape)} and {target}: {first_line(error)}; change the loss "
-                "or the network's end"
-            ) from error
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            raise ConfigError(f"training.loss: {type(loss).__name__} came; expected one number as a tensor; take the mean")
-        try:
-            train_step(trial, loss_function, make(trial.parameters()), batch)
-        except DivergedError:
-            return  # training itself tells it, with the step
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise ConfigError(
-                f"training: a trial step fails: {first_line(error)}; change the network, the loss or the optimizer"
-            ) from error
-
-
 @final
 @dataclass(frozen=True)
 class EagerEngine:
@@ -145,6 +101,8 @@ def one_step(batch: Batch, loss_function: Loss, step: Callable[[], Tensor]) -> S
     """Take a step and return its loss and weight, or its failure."""
     try:
         loss = step()
+    except ConfigError:
+        raise
     except Exception as error:  # an own module or loss may raise anything
         return Steps(torch.empty(0), torch.empty(0), Failure(batch, error))
     return Steps(loss.reshape(1), torch.as_tensor(loss_weight(loss_function, batch.target)).reshape(1))
@@ -155,4 +113,3 @@ def eager_beside(engine: Engine, micro_batch: int | None = None) -> EagerEngine:
     if isinstance(engine, EagerEngine):
         return engine
     return EagerEngine(engine.model, engine.loss_function, engine.optimizer, micro_batch)
-

@@ -56,12 +56,14 @@ class Operation:
     """One call of a kernel: its arguments with `Place` for every tensor, and where its outputs lie.
 
     ``function`` is None for a guard: the one argument must be finite, or the step ends before it changes anything.
+    ``gradients`` tells whether they were switched on: some kernels keep more for the way back then.
     """
 
     function: OpOverload | None
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
     outputs: tuple[Place | None, ...]
+    gradients: bool = False
 
     def places(self) -> list[tuple[Place, bool]]:
         """Return every tensor argument, and whether it is written."""
@@ -109,18 +111,18 @@ def is_finite(loss: Tensor) -> bool:
 
 
 @final
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down what runs under it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._operations: list[Operation] = []
         self._numbers: dict[int, int] = {}  # by address
         self._alive: list[StorageWeakRef] = []  # an address is not used again while it is watched
         self._outside: dict[int, torch.UntypedStorage] = {}
         self._sizes: dict[int, int] = {}
 
-    def __torch_dispatch__(  # type: ignore[override]
+    def __torch_dispatch__(
         self, function: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Run one operation and write it down.
@@ -144,16 +146,16 @@ class Recorder(TorchDispatchMode):
         outputs = result if isinstance(result, tuple | list) else (result,)
         flat = [part for output in outputs for part in (output if isinstance(output, tuple | list) else (output,))]
         places = tuple(self.place(part, False) if isinstance(part, Tensor) else None for part in flat)
-        self._operations.append(Operation(function, arguments, held, places))
+        self._operations.append(Operation(function, arguments, held, places, torch.is_grad_enabled()))
         return result
 
     def __enter__(self) -> Recorder:
         _ACTIVE.append(self)
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         _ACTIVE.remove(self)
 
     def guard(self, loss: Tensor) -> None:
@@ -174,13 +176,13 @@ class Recorder(TorchDispatchMode):
         if number is None:
             number = len(self._alive)
             self._numbers[address] = number
-            self._alive.append(StorageWeakRef(storage))
+            self._alive.append(StorageWeakRef(storage))  # type: ignore[no-untyped-call]
             self._sizes[number] = storage.nbytes()
             if argument:
                 self._outside[number] = storage
         elif storage.nbytes() > self._sizes[number]:
             self._sizes[number] = storage.nbytes()
-        return Place(number, tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
+        return Place(number, tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset()))
 
     def recording(self, *results: Tensor) -> Recording:
         """Return what was written down, and where the results lie."""

@@ -6,10 +6,11 @@ do so; the others allocate as ever, and the tensor objects of their outputs are 
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, final
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor
@@ -29,18 +30,27 @@ LARGE = 1 << 20  # bytes from which memory that is free again within a step is g
 class Call:
     """One call with its tensors: ``function(*arguments, **keywords)``.
 
-    ``function`` is None for a guard. ``fresh`` are, for each output that is allocated by the call, the tensors to point at
-    it; ``spent`` the tensors that nobody reads after the call. ``reads`` and ``writes`` are spans of memory, by its number.
+    ``function`` is None for a guard: its one argument must be finite. ``written`` are the tensors it writes to; ``fresh``,
+    for each output that it allocates itself, the tensors to point at that output; ``spent`` those that nobody reads after
+    the call. ``draws`` tells whether it takes random numbers, ``gradients`` whether they are switched on.
     """
 
     function: OpOverload | None
     arguments: list[Any]
     keywords: dict[str, Any] = field(default_factory=dict)
+    written: list[Tensor] = field(default_factory=list)
     fresh: list[list[Tensor]] = field(default_factory=list)
     spent: list[Tensor] = field(default_factory=list)
-    reads: list[tuple[int, int, int]] = field(default_factory=list)
-    writes: list[tuple[int, int, int]] = field(default_factory=list)
     draws: bool = False
+    gradients: bool = False
+
+    def tensors(self) -> list[Tensor]:
+        """Return every tensor it reads or writes, some of them twice."""
+        return [
+            *tensors_in([*self.arguments, *self.keywords.values()]),
+            *self.written,
+            *(tensor for aliases in self.fresh for tensor in aliases),
+        ]
 
 
 @final
@@ -60,20 +70,83 @@ class Tape:
                 if not torch.isfinite(call.arguments[0]):
                     return False
                 continue
+            torch._C._set_grad_enabled(call.gradients)
             if not call.fresh:
                 function(*call.arguments, **call.keywords)
             else:
                 result = function(*call.arguments, **call.keywords)
                 outputs = result if isinstance(result, tuple | list) else (result,)
-                for output, aliases in zip(outputs, call.fresh, strict=True):
+                for output, aliases in zip(_flat(outputs), call.fresh, strict=True):
                     for alias in aliases:
                         _point(alias, output)
             for tensor in call.spent:
-                tensor.set_(NOTHING, 0, (0,), (1,))  # type: ignore[call-overload]
+                _point(tensor, NOTHING)
         return True
 
 
-NOTHING = torch.UntypedStorage(0)
+@final
+@dataclass(frozen=True)
+class Played:
+    """What steps gave: numbers ``(steps, numbers)`` float32 of those that were done, and the seconds of gathering rows."""
+
+    results: Tensor
+    gathering: float
+
+
+class Player(Protocol):
+    """Takes recorded steps."""
+
+    def run(self, rows: Tensor | None, steps: int, seconds: float) -> Played:
+        """Take steps until they are done, the seconds are over, or a guard finds a number that is not finite.
+
+        Args:
+            rows: The numbers of the rows to gather, int64 ``(steps, batch)``, contiguous; None where nothing is gathered.
+            steps: How many at most.
+            seconds: After which no further step begins.
+        """
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class TapePlayer:
+    """Takes the steps of a tape call by call from Python; see `netwright.engine.native.Program` for the arguments."""
+
+    tape: Tape
+    numbers: Sequence[Tensor]
+    gathers: Sequence[tuple[Tensor, Tensor]]
+
+    def run(self, rows: Tensor | None, steps: int, seconds: float) -> Played:
+        """Take steps; see `Player`."""
+        results, begun, gathering = [], time.perf_counter(), 0.0
+        with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
+            for step in range(steps):
+                before = time.perf_counter()
+                if rows is not None:
+                    for source, into in self.gathers:
+                        torch.index_select(source, 0, rows[step], out=into)
+                now = time.perf_counter()
+                gathering += now - before
+                if not self.tape.play():
+                    break
+                results.append([number.item() for number in self.numbers])
+                if time.perf_counter() - begun > seconds:
+                    break
+        return Played(torch.tensor(results).reshape(len(results), len(self.numbers)), gathering)
+
+
+NOTHING = torch.empty(0)
+
+
+def _flat(outputs: Iterable[Any]) -> list[Any]:
+    return [part for output in outputs for part in (output if isinstance(output, tuple | list) else (output,))]
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors of an argument."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for part in value for tensor in tensors_in(part)] if isinstance(value, list | tuple) else []
 
 
 def make_tape(recording: Recording) -> Tape:
@@ -86,8 +159,18 @@ def make_tape(recording: Recording) -> Tape:
 
 
 def _point(alias: Tensor, output: Tensor) -> None:
-    geometry = alias.place  # type: ignore[attr-defined]
-    alias.set_(output.untyped_storage(), geometry.offset, geometry.shape, geometry.strides)  # type: ignore[call-overload]
+    """Let a tensor read what another one holds, as it was recorded; of nothing it reads nothing."""
+    where = place_of(alias)
+    if output is NOTHING:
+        alias.set_(NOTHING.untyped_storage(), 0, (0,), (1,))
+    else:
+        alias.set_(output.untyped_storage(), where.offset, where.shape, where.strides)
+
+
+def place_of(tensor: Tensor) -> Place:
+    """Return the place of a tensor of a tape."""
+    place: Place = tensor.place  # type: ignore[attr-defined]
+    return place
 
 
 @final
@@ -97,8 +180,8 @@ class _Maker:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.operations = _needed(recording)
-        self.kinds = {number: "outside" for number in recording.outside}  # or planned, constant, allocated
-        self.first: dict[int, int] = {}
+        self.kinds = dict.fromkeys(recording.outside, "outside")  # or planned, constant, allocated
+        self.first: dict[int, int] = {}  # the operation, by the storage
         self.last: dict[int, int] = {}
         self.writers: dict[int, int] = defaultdict(int)
         for index, operation in enumerate(self.operations):
@@ -168,20 +251,19 @@ class _Maker:
         free: list[tuple[int, int, torch.UntypedStorage]] = []  # when, its number, the memory
         for number in sorted(self.first, key=lambda storage: self.first[storage]):
             kind = self.kinds[number]
+            self.memory[number] = number
             if kind == "outside":
-                self.memory[number] = number
-                continue
-            if kind != "planned":
-                self.memory[number] = number
                 continue
             size = self.recording.sizes[number]
+            if kind != "planned":
+                self.storages[number] = torch.empty(size, dtype=torch.uint8).untyped_storage()
+                continue
             fitting = [one for one in free if one[0] < self.first[number] and one[2].nbytes() >= size]
             if size >= LARGE and fitting:
                 best = min(fitting, key=lambda one: one[2].nbytes())
                 free.remove(best)
                 self.memory[number], self.storages[number] = best[1], best[2]
             else:
-                self.memory[number] = number
                 self.storages[number] = torch.empty(size, dtype=torch.uint8).untyped_storage()
                 self.planned += size
             if size >= LARGE:
@@ -191,11 +273,9 @@ class _Maker:
         """Return the one tensor object of a place."""
         found = self.tensors.get(place)
         if found is None:
-            storage = self.storages.get(place.storage)
             found = torch.empty(0, dtype=place.dtype)
-            if storage is not None:
-                found.set_(storage, place.offset, place.shape, place.strides)  # type: ignore[call-overload]
-            found.place = place  # type: ignore[attr-defined]
+            found.set_(self.storages[place.storage], place.offset, place.shape, place.strides)
+            found.place = replace(place, storage=self.memory[place.storage])  # type: ignore[attr-defined]
             self.tensors[place] = found
         return found
 
@@ -205,61 +285,38 @@ class _Maker:
             return None
         arguments = [mapped(value, self._tensor) for value in operation.arguments]
         keywords = {name: mapped(value, self._tensor) for name, value in operation.keywords.items()}
-        reads = [self._span(place) for place, _ in operation.places()]
-        writes = [self._span(place) for place in written_places(operation)]
-        outputs = [place for place in operation.outputs if place is not None]
+        written = [self._tensor(place) for place in written_places(operation)]
+        made = [self._tensor(place) for place in operation.outputs if place is not None]
         function = operation.function
         if function is None:
-            return Call(None, arguments, reads=reads)
-        draws = torch.Tag.nondeterministic_seeded in function.tags
+            return Call(None, arguments)
+        draws, gradients = torch.Tag.nondeterministic_seeded in function.tags, operation.gradients
         if way == "as it is":
-            return Call(function, arguments, keywords, reads=reads, writes=writes, draws=draws)
+            return Call(function, arguments, keywords, written, draws=draws, gradients=gradients)
         if way == "fill":
-            value = FILLED[_name(function)]
-            return Call(aten.fill_.Scalar, [self._tensor(outputs[0]), value], writes=[self._span(outputs[0])])
+            return Call(aten.fill_.Scalar, [made[0], FILLED[_name(function)]], written=made)
         if way == "copy":
-            target = self._tensor(outputs[0])
-            return Call(aten.copy_.default, [target, arguments[0]], reads=reads, writes=[self._span(outputs[0])])
+            return Call(aten.copy_.default, [made[0], arguments[0]], written=made)
+        if way == "out" and _name(function) == "relu":
+            return Call(aten.clamp_min.out, [arguments[0], 0], {"out": made[0]}, made)
         if way == "out":
-            return self._with_outputs(function, arguments, keywords, operation, reads, draws)
-        call = Call(function, arguments, keywords, reads=reads, draws=draws)
-        for place in operation.outputs:
-            if place is None:
-                call.fresh.append([])
-                continue
-            call.fresh.append(self._aliases(place.storage))
-            call.writes.append((place.storage, 0, self.recording.sizes[place.storage]))
-        return call
-
-    def _with_outputs(
-        self, function: OpOverload, arguments: list[Any], keywords: dict[str, Any], operation: Operation, reads: Any, draws: bool
-    ) -> Call:
-        """Return the call of the kernel that writes into planned memory."""
-        writes = [self._span(place) for place in operation.outputs if place is not None]
-        if _name(function) == "relu":
-            out = self._tensor(_known(operation.outputs[0]))
-            return Call(aten.clamp_min.out, [arguments[0], 0], {"out": out}, reads=reads, writes=writes)
-        variant = out_variant(function)
-        if variant is None:
-            raise CannotCapture(f"{function} has no kernel with outputs given")
-        names = [argument.name for argument in variant._schema.arguments if argument.is_out]
-        given = dict(zip(names, (self._tensor(_known(place)) for place in operation.outputs), strict=True))
-        return Call(variant, arguments, {**keywords, **given}, reads=reads, writes=writes, draws=draws)
+            variant = _known(out_variant(function))
+            names = [argument.name for argument in variant._schema.arguments if argument.is_out]
+            given = {**keywords, **dict(zip(names, made, strict=True))}
+            return Call(variant, arguments, given, [*written, *made], draws=draws, gradients=gradients)
+        fresh = [[] if place is None else self._aliases(place.storage) for place in operation.outputs]
+        return Call(function, arguments, keywords, written, fresh, draws=draws, gradients=gradients)
 
     def _aliases(self, storage: int) -> list[Tensor]:
         """Return the tensor objects of all places in a storage."""
-        places = {
-            place for operation in self.operations for place, _ in operation.places() if place.storage == storage
-        } | {place for place in self.recording.results if place.storage == storage}
+        places = {place for operation in self.operations for place, _ in operation.places() if place.storage == storage} | {
+            place for place in self.recording.results if place.storage == storage
+        }
         return [self._tensor(place) for place in places]
-
-    def _span(self, place: Place) -> tuple[int, int, int]:
-        first, end = place.span
-        return self.memory.get(place.storage, place.storage), first, end
 
     def _release(self, calls: list[tuple[int, Call]]) -> None:
         """Note, for each call, the allocated tensors that nobody reads after it."""
-        at = {index: call for index, call in calls}
+        at = dict(calls)
         for number, kind in self.kinds.items():
             index = self.last.get(number, -1)
             if kind == "allocated" and index in at:
@@ -303,10 +360,10 @@ def _name(function: OpOverload) -> str:
     return function._schema.name.partition("::")[2]
 
 
-def _known(place: Place | None) -> Place:
-    if place is None:
-        raise CannotCapture("an output that is no tensor cannot be planned")
-    return place
+def _known(function: OpOverload | None) -> OpOverload:
+    if function is None:
+        raise CannotCapture("a kernel with outputs given is gone")
+    return function
 
 
 def _run(call: Call | None) -> None:

@@ -59,3 +59,21 @@ def loss_weight(loss_function: Callable[[Tensor, Tensor], Tensor], target: Tenso
             return weight[target.clamp(min=0)][counted].sum()
         return counted.sum()
     return len(target)
+
+
+def loss_weights(loss_function: Callable[[Tensor, Tensor], Tensor], target: Tensor, rows: Tensor) -> Tensor:
+    """Return the weight of each of many batches, see `loss_weight`, float64 ``(batches,)``.
+
+    Args:
+        loss_function: Of output and target.
+        target: Of all rows.
+        rows: The rows of each batch, int64 ``(batches, rows)``.
+    """
+    count, size = rows.shape
+    if isinstance(loss_function, IGNORING) and target.dtype == torch.long and loss_function.weight is None:
+        real = (target[rows] != loss_function.ignore_index).reshape(count, -1)
+        return real.sum(dim=1, dtype=torch.float64)
+    if isinstance(loss_function, (*IGNORING, PerStep)):
+        each = [torch.as_tensor(loss_weight(loss_function, target[batch])) for batch in rows]
+        return torch.stack(each).double() if each else torch.empty(0, dtype=torch.float64)
+    return torch.full((count,), float(size), dtype=torch.float64)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ from netwright.config.read import absolute_paths, apply_setting, build_config, f
 from netwright.config.schema import EarlyStoppingConfig, RunConfig
 from netwright.data.arrays import Arrays
 from netwright.data.augmentation import Augmentation
-from netwright.data.batches import Examples, steps_per_epoch
+from netwright.data.batches import Batch, Examples, steps_per_epoch
 from netwright.data.datasets import is_dataset
 from netwright.data.mapped import Mapped
 from netwright.data.memory import give_back
 from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
-from netwright.engine.choose import choose_device, choose_threads
-from netwright.engine.eager import try_step
+from netwright.engine.choose import choose_device, choose_lanes, choose_threads
+from netwright.engine.trial import Make, try_step, why_not_captured
 from netwright.errors import ConfigError, did_you_mean
 from netwright.evaluation.metrics import VALIDATED
 from netwright.model.task import implied_task
@@ -48,6 +49,7 @@ from netwright.training.optimizer import make_optimizer, resolve_optimizer
 LONGEST = 200  # epochs, where neither epochs nor steps are written
 PATIENCE = 20
 TRIAL_ROWS = 8  # of the step tried before anything is written
+ASKED_FOR = "asked for"
 RISING = ("accuracy", "f1_")  # figures of which more is better
 
 
@@ -63,6 +65,7 @@ class Bench:
     name: str
     augmentation: Augmentation | None = None
     findings: tuple[Finding, ...] = ()
+    why_engine: str = ""
 
 
 def gather(
@@ -150,17 +153,40 @@ def prepare(
         target = torch.from_numpy(inputs.raw.beside(target.numpy()))
         give_back()
     examples = examples.with_target(target, inputs.target.per_step)
-    resolved = resolve(config, inputs, network, device, str(optimizer))
     on_cpu = resolve_optimizer(config.training.optimizer, torch.device("cpu"))
     few = inputs.split.train[: min(config.data.batch_size, TRIAL_ROWS)]
     augmentation = make_augmentation(config, changes, inputs, sample, network.task)
-    try_step(
-        network.module,
-        network.task.loss_function,
-        lambda parameters: make_optimizer(on_cpu, parameters),
-        examples.batch(torch.from_numpy(few)) if augmentation is None else augmentation.sample(examples, few),
-    )
-    return Bench(resolved, inputs, examples, network, device, name, augmentation)
+    batch = examples.batch(torch.from_numpy(few)) if augmentation is None else augmentation.sample(examples, few)
+    make = partial(make_optimizer, on_cpu)
+    try_step(network.module, network.task.loss_function, make, batch)
+    engine, why = _engine(config, network, device, make, batch)
+    resolved = resolve(config, inputs, network, device, str(optimizer), engine)
+    return Bench(resolved, inputs, examples, network, device, name, augmentation, why_engine=why)
+
+
+def _engine(config: RunConfig, network: Network, device: torch.device, make: Make, batch: Batch) -> tuple[str, str]:
+    """Return the name of the engine and why it is that.
+
+    Raises:
+        ConfigError: The engine asked for cannot run.
+    """
+    training, loss = config.training, network.task.loss_function
+    if training.engine == "eager":
+        return "eager", ASKED_FOR
+    if device.type != "cpu":
+        why: str | None = "recordings are made on the CPU"
+    elif training.micro_batch is not None:
+        why = "a batch in parts is several pieces of work"
+    else:
+        why = why_not_captured(network.module, loss, make, batch)
+    if why is None:
+        return "captured", ASKED_FOR if training.engine == "captured" else "recorded and replayed with the same bits"
+    if training.engine == "captured":
+        raise ConfigError(
+            f"training.engine: captured came; steps cannot be captured here: {why}; expected one of recorded operations; "
+            "write auto or eager, which runs them as they are written"
+        )
+    return "eager", why
 
 
 def as_given(config: RunConfig, data: Any) -> RunConfig:
@@ -191,14 +217,18 @@ def with_layout(config: RunConfig, inputs: Inputs) -> RunConfig:
     return config.model_copy(update={"data": config.data.model_copy(update=written)}) if written else config
 
 
-def resolve(config: RunConfig, inputs: Inputs, network: Network, device: torch.device, optimizer: str) -> RunConfig:
+def resolve(
+    config: RunConfig, inputs: Inputs, network: Network, device: torch.device, optimizer: str, engine: str = "eager"
+) -> RunConfig:
     """Return the settings with everything automatic written out; a run from them gives the same bits."""
     training, data = config.training, config.data
     rows = len(inputs.split.train)
     batch_size = plan_of(config, inputs).batch_size
     last_batch = _last_batch(config, network, rows, batch_size)
     epochs, stopping = _duration(config, inputs, steps_per_epoch(rows, batch_size, last_batch))
-    threads = training.threads or choose_threads(network.summary.multiply_adds, batch_size)
+    work = network.summary.multiply_adds
+    threads = training.threads or choose_threads(work, batch_size)
+    shared = engine == "captured" and training.threads is None  # threads that are written down are all that are used
     written = {
         "epochs": epochs,
         "early_stopping": stopping,
@@ -206,7 +236,8 @@ def resolve(config: RunConfig, inputs: Inputs, network: Network, device: torch.d
         "loss": network.task.loss,
         "device": str(device),
         "threads": threads,
-        "engine": "eager",
+        "lanes": training.lanes or (choose_lanes(threads, work, batch_size) if shared else 1),
+        "engine": engine,
     }
     origin: dict[str, Any] = {"source": inputs.source} if inputs.source.startswith(OBJECT) else {}
     origin |= described(inputs.raw) if isinstance(inputs.raw, Mapped) else {"storage": "memory"}

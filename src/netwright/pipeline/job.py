@@ -18,7 +18,7 @@ from netwright.engine.choose import choose_engine
 from netwright.evaluation import metrics
 from netwright.evaluation.metrics import VALIDATED, epoch_figures
 from netwright.evaluation.scoring import score
-from netwright.pipeline.bench import Bench, plan_of
+from netwright.pipeline.bench import ASKED_FOR, Bench, plan_of
 from netwright.seeding import seed_all, torch_seed
 from netwright.training.journal import Journal
 from netwright.training.loop import Plan, Progress, Validate
@@ -78,12 +78,13 @@ class Job:
         return replace(self, config=config, engine=_engine(config, self.engine.model, self.engine))
 
 
-def make_job(bench: Bench, folder: Path) -> Job:
+def make_job(bench: Bench, folder: Path, tell: Callable[[str], None]) -> Job:
     """Put network, loss and rows on the device and make the optimizer; the generators are seeded for training.
 
     Args:
         bench: What `prepare` made.
         folder: Of the run.
+        tell: Is told why steps run otherwise than the settings say.
     """
     config, task, device = bench.config, bench.network.task, bench.device
     model = bench.network.module.to(device)
@@ -94,7 +95,10 @@ def make_job(bench: Bench, folder: Path) -> Job:
     seed_all(number)  # an own module may draw from NumPy or Python
     optimizer = make_optimizer(resolve_optimizer(config.training.optimizer, device), model.parameters())
     training = config.training
-    engine, _ = choose_engine(training.engine, model, task.loss_function, optimizer, training.micro_batch)
+    by_name = bench.why_engine == ASKED_FOR
+    engine = choose_engine(
+        training.engine, model, task.loss_function, optimizer, training.micro_batch, training.lanes or 1, by_name, tell
+    )
     examples = bench.examples.to(device)
     validated = bool(len(bench.inputs.split.valid))
     return Job(
@@ -112,7 +116,7 @@ def make_job(bench: Bench, folder: Path) -> Job:
 def _engine(config: RunConfig, model: nn.Module, before: Engine) -> Engine:
     """Return an engine of the same model, loss and optimizer for other settings."""
     training = config.training
-    return choose_engine(training.engine, model, before.loss_function, before.optimizer, training.micro_batch)[0]
+    return choose_engine(training.engine, model, before.loss_function, before.optimizer, training.micro_batch)
 
 
 def execution(config: RunConfig, device: torch.device) -> dict[str, Any]:

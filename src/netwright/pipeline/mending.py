@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import nn
 
 from netwright import files
 from netwright.checkpoint import store
@@ -21,6 +20,7 @@ from netwright.data.batches import Batch
 from netwright.data.feed import Feed
 from netwright.engine.base import Engine, Failure, Steps
 from netwright.engine.eager import eager_beside
+from netwright.engine.trial import own_code
 from netwright.errors import ConfigError, DivergedError, NetwrightError, ResourceError, first_line, out_of_memory
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench
@@ -186,14 +186,6 @@ def _told_of(bench: Bench, job: Job, keeper: Keeper, found: Found, first: Found)
     if own_code(job.engine.model, job.engine.loss_function):
         return ConfigError(f"training: {text} {where}; expected a step that works; mend the network or the loss; {after}")
     return RuntimeError(f"{text} {where}; {after}")
-
-
-def own_code(model: nn.Module, loss_function: Any) -> bool:
-    """Tell whether network or loss hold code that is neither torch's nor ours."""
-    parts = [*model.modules(), *(loss_function.modules() if isinstance(loss_function, nn.Module) else [])]
-    return not isinstance(loss_function, nn.Module) or any(
-        not type(part).__module__.startswith(("torch.nn.", "netwright.")) for part in parts
-    )
 
 
 def _rows_told(bench: Bench, batch: Batch, diagnosis: Diagnosis) -> str:

@@ -33,6 +33,8 @@ FREE = {
     "training.optimizer": "the steps from now on use it",
     "training.threads": "other threads add in another order",
     "training.device": "another device adds in another order",
+    "training.engine": "the numbers are the same in each",
+    "training.lanes": "the numbers are the same for any",
     "training.micro_batch": "gradients are added up in other parts",
     "checkpoint.every_steps": "",
     "checkpoint.every_seconds": "",
@@ -90,7 +92,7 @@ def resume_run(
         for line in told(found, bench, changes, require_exact):
             observe(line)
         with executing(bench.config, bench.device):
-            job = make_job(bench, folder)
+            job = make_job(bench, folder, lambda text: observe(Told(text, "note")))
             files.write_text(folder / folders.CONFIG, folders.config_text(bench.config, folder))
             entry = {
                 "time": folders.now(),

@@ -58,7 +58,7 @@ def start(bench: Bench, folder: Path, observe: Observer, test: bool, auto_micro_
     for line in describe(bench):
         observe(line)
     with executing(bench.config, bench.device), ExitStack() as stack:
-        job = make_job(bench, folder)
+        job = make_job(bench, folder, lambda text: observe(Told(text, "note")))
         refuse_little_room(job)
         with files.born(folder) as temporary:
             parts = _write_birth(temporary, bench, job, test)

@@ -66,6 +66,8 @@ def first_record(bench: Bench) -> dict[str, Any]:
         "device": str(bench.device),
         "threads": config.training.threads,
         "engine": config.training.engine,
+        "lanes": config.training.lanes,
+        "why_engine": bench.why_engine,
         "data": {
             "source": inputs.source,
             "digest": inputs.digest,
@@ -125,7 +127,7 @@ def describe(bench: Bench) -> list[Told]:
     lines.append(
         Told(
             f"training: {_duration(config)}, batches of {plan_of(config, inputs).batch_size}, {training.optimizer}, "
-            f"{training.engine} engine on {bench.device} with {training.threads} thread(s)"
+            f"{_engine_line(bench)}"
         )
     )
     if config.data.augmentation:
@@ -134,6 +136,14 @@ def describe(bench: Bench) -> list[Told]:
         lines.append(Told("0 epochs: the network stays as it was made", "note"))
     lines += [Told(note, "note") for note in (*inputs.notes, *network.notes)]
     return lines + [Told(finding.message, "warning") for finding in bench.findings]
+
+
+def _engine_line(bench: Bench) -> str:
+    """Return how the steps are executed, in words."""
+    training = bench.config.training
+    shared = f", each step shared by {training.lanes} cores" if (training.lanes or 1) > 1 else ""
+    why = f" ({bench.why_engine})" if bench.why_engine and training.engine == "eager" else ""
+    return f"{training.engine} engine{why} on {bench.device} with {training.threads} thread(s){shared}"
 
 
 def _task_line(target: Target, task: Task) -> str:

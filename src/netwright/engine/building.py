@@ -1,0 +1,141 @@
+"""native.cpp compiled once a machine: in the background at the first use, into the user's cache, where a compiler is found.
+
+The cache is ``~/.cache/netwright``; a library there is named by the digest of its source, torch and compiler, and is loaded
+only where nobody else can have written it. Floor 5.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+from netwright import files
+from netwright.errors import NetwrightError
+
+SOURCE = Path(__file__).with_name("native.cpp")
+COMPILERS = ("c++", "g++", "clang++")
+LIBRARY = "replay.so"
+BUILT, LOG = "built", "compiler.txt"
+LONGEST = 600.0  # seconds that compiling may take
+POLL = 0.2  # seconds
+
+
+class NotBuiltError(Exception):
+    """Why there is no library, in one line; ``soon`` where it is being made."""
+
+    def __init__(self, why: str, soon: bool = False) -> None:
+        super().__init__(why)
+        self.soon = soon
+
+
+def library(root: Path | None = None, wait: bool = False) -> ctypes.CDLL:
+    """Return the compiled library; where there is none yet, let it be compiled by a process of its own.
+
+    Args:
+        root: The cache; default ``~/.cache/netwright``.
+        wait: Whether to wait for the compiler.
+
+    Raises:
+        NotBuiltError: There is no library, or not yet.
+    """
+    folder, command = _place(root)
+    built = folder / BUILT / LIBRARY
+    until = time.monotonic() + (LONGEST if wait else 0.0)
+    while not (folder / BUILT).exists():
+        if all(child.poll() is not None for child in _CHILDREN):
+            _start(folder, command)
+        if time.monotonic() >= until:
+            break
+        time.sleep(POLL)
+    if not built.exists():
+        log = folder / BUILT / LOG
+        if log.exists():
+            raise NotBuiltError(f"the compiler fails, see {log}; remove {folder} to try again")
+        raise NotBuiltError("it is being compiled, once on this machine", soon=True)
+    return _loaded(built)
+
+
+@cache
+def _place(root: Path | None) -> tuple[Path, tuple[str, ...]]:
+    """Return the folder of the library and the command that compiles it, without its output."""
+    import torch
+
+    compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
+    if compiler is None:
+        raise NotBuiltError(f"no C++ compiler is found ({', '.join(COMPILERS)})")
+    if sys.platform == "win32":
+        raise NotBuiltError("it is made for Linux and macOS")
+    home = Path(torch.__file__).parent
+    command = (
+        *(str(Path(compiler).resolve()), "-O2", "-std=c++20", "-shared", "-fPIC", "-pthread", str(SOURCE)),
+        *(f"-I{home / 'include'}", f"-L{home / 'lib'}", f"-Wl,-rpath,{home / 'lib'}", "-lc10", "-ltorch_cpu"),
+    )
+    made_of = (SOURCE.read_text(), str(torch.__version__), str(torch.version.git_version), platform.machine(), *command)
+    digest = files.digest_bytes("\0".join(made_of).encode()).partition(":")[2][:16]
+    try:
+        cached = root or Path.home() / ".cache" / "netwright"
+    except RuntimeError:
+        raise NotBuiltError("there is no home folder to keep it in") from None
+    return cached / f"native-{digest}", command
+
+
+def _start(folder: Path, command: tuple[str, ...]) -> None:
+    """Compile in a process of its own, which goes on where this one ends."""
+    words = [sys.executable, "-m", "netwright.engine.building", str(folder), *command]
+    with contextlib.suppress(OSError):
+        none = subprocess.DEVNULL
+        _CHILDREN[:] = [subprocess.Popen(words, stdin=none, stdout=none, stderr=none, start_new_session=True)]
+
+
+_CHILDREN: list[subprocess.Popen[bytes]] = []  # the one that compiles for this process
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    """Load a library that is this user's alone.
+
+    Raises:
+        NotBuiltError: Others can write it, or it does not fit this machine.
+    """
+    for each in (path, path.parent, path.parent.parent):
+        found = each.stat()
+        if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise NotBuiltError(f"{each} can be written by others; expected a folder of this user alone; remove it")
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NotBuiltError(f"{path} cannot be loaded ({error}); remove it") from None
+
+
+def build(folder: Path, command: list[str]) -> None:
+    """Compile into a folder, which appears whole; where another process does so already, do nothing."""
+    with contextlib.suppress(NetwrightError):
+        old = os.umask(0o077)
+        try:
+            files.make_folder(folder)
+            lock = files.Lock(folder)
+            try:
+                if (folder / BUILT).exists():
+                    return
+                with files.replaced(folder / BUILT) as temporary:
+                    done = subprocess.run(
+                        [*command, "-o", str(temporary / LIBRARY)], capture_output=True, text=True, check=False
+                    )
+                    if done.returncode:
+                        files.write_text(temporary / LOG, f"{' '.join(command)}\n{done.stderr}")
+            finally:
+                lock.release()
+        finally:
+            os.umask(old)
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]), sys.argv[2:])

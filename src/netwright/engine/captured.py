@@ -1,0 +1,220 @@
+"""The one training step, recorded once for each shape of a batch and replayed: same kernels, same bits, no autograd.
+
+A step is recorded while it runs. Then some steps run both ways from the same state and are compared bit by bit; only after
+that are steps replayed. What cannot be recorded, or differs, runs as it is written. Floor 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from netwright.data.batches import Batch
+from netwright.data.feed import Feed
+from netwright.engine.base import AT_A_TIME, Failure, Loss, Steps
+from netwright.engine.eager import EagerEngine, one_step
+from netwright.engine.recorded import Recorded, gathered_shape, record, shape_of, ways
+from netwright.engine.recording import CannotCapture, Place
+from netwright.engine.state import copied, differing, fused, hooked, put_back, signature
+from netwright.engine.tape import Tape
+from netwright.errors import ConfigError, DivergedError, first_line
+from netwright.model.losses import loss_weights
+
+MOST_SHAPES = 8
+
+
+@final
+class CapturedEngine:
+    """Records the step and replays it.
+
+    Args:
+        model: The network on the CPU.
+        loss_function: Of output and target.
+        optimizer: Of the model's parameters.
+        lanes: Cores that share a step, where it is played natively; each operation runs on one thread then.
+        by_name: Whether it is an error that a step cannot be captured; else such steps run as they are written.
+        tell: Is told in a line why steps run as they are written.
+        native: Whether steps are played by the compiled library, where there is one.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_function: Loss,
+        optimizer: torch.optim.Optimizer,
+        lanes: int = 1,
+        by_name: bool = False,
+        tell: Callable[[str], None] = lambda text: None,
+        native: bool = True,
+    ) -> None:
+        self.name = "captured"
+        self.model, self.loss_function, self.optimizer = model, loss_function, optimizer
+        self.why_not: str | None = None  # steps run as they are written
+        self._eager = EagerEngine(model, loss_function, optimizer)
+        self._ways, self._by_name, self._tell = ways(native, lanes), by_name, tell
+        self._known: dict[tuple[Any, ...], Recorded] = {}
+        self._rates: list[tuple[Tensor, int]] = []  # tensors of learning rates, and the group of parameters of each
+        self._signature: tuple[Any, ...] | None = None
+        self._settled: tuple[Any, ...] | None = None  # the signature after a step that was not recorded
+
+    def played(self) -> str:
+        """Return in words how steps are played, and why not faster."""
+        if self.why_not is not None:
+            return f"as written: {self.why_not}"
+        found = next(iter(self._known.values()), None)
+        if found is None or found.way is None:
+            return "as written: the run is short"
+        return f"{found.way}" + (f": {found.why}" if found.why and not found.way.native else "")
+
+    def train_steps(self, feed: Feed, most: int) -> Steps:
+        """Train on the next batches of a feed; see `netwright.engine.base.Engine`.
+
+        Raises:
+            ConfigError: A step cannot be captured, and that was asked for by name.
+        """
+        if self.why_not is not None:
+            return self._eager.train_steps(feed, most)
+        self._forget_what_changed()
+        sources = feed.sources
+        if sources is not None:
+            rows = feed.rows(most)
+            known = self._known.get(gathered_shape(sources, rows))
+            if known is not None and known.ready():
+                return self._replay(known, feed, rows)
+        batch = feed.next()
+        found = self._known.get(shape_of(batch))
+        if found is None:
+            return one_step(batch, self.loss_function, lambda: self._recorded_step(batch, sources))
+        if found.ready():
+            return one_step(batch, self.loss_function, lambda: self._replayed_step(found, batch))
+        return one_step(batch, self.loss_function, lambda: self._compared_step(found, batch))
+
+    def _parts(self) -> tuple[nn.Module, Loss, torch.optim.Optimizer]:
+        return self.model, self.loss_function, self.optimizer
+
+    def _forget_what_changed(self) -> None:
+        """Drop the recordings where tensors lie elsewhere now, or a setting that was written down has changed."""
+        found = signature(*self._parts())
+        if found != self._signature:
+            self._known.clear()
+            self._rates.clear()
+            self._signature = found
+
+    def _recorded_step(self, batch: Batch, sources: dict[str, Tensor] | None) -> Tensor:
+        """Take a step, and record it where the one before has made all that steps need."""
+        if self._signature != self._settled:
+            loss = self._eager.train_step(batch)
+            self._settled = signature(*self._parts())
+            return loss
+        if len(self._known) >= MOST_SHAPES:
+            return self._eager.train_step(batch)
+        before = copied(*self._parts())
+        try:
+            reason = hooked(self.model, self.loss_function)
+            if reason is not None:
+                raise CannotCapture(reason)
+            known, (loss,) = record(batch, lambda fixed: [self._eager.train_step(fixed)], list(self._ways), sources)
+            known.numbers = known.tape.results
+            rates = with_rates(known.tape, self.optimizer)
+        except CannotCapture as why:
+            put_back(before, *self._parts())
+            self._give_up(str(why))
+            return self._eager.train_step(batch)
+        self.optimizer.zero_grad()
+        self._known[shape_of(batch)] = known
+        self._rates += rates
+        return loss
+
+    def _compared_step(self, known: Recorded, batch: Batch) -> Tensor:
+        """Take a step both ways from the same state; a way that gives other bits is not used again."""
+        before = copied(*self._parts())
+        problem, loss = "", torch.zeros(())
+        try:
+            loss = self._replayed_step(known, batch)
+        except (RuntimeError, DivergedError) as error:
+            problem = first_line(error)
+        after = copied(*self._parts())
+        put_back(before, *self._parts())
+        expected = self._eager.train_step(batch)
+        self.optimizer.zero_grad()
+        wrong = differing([*after, loss], [*copied(*self._parts()), expected])
+        if not problem and not wrong:
+            known.trusted += 1
+        elif not known.refuse():
+            self._give_up(problem or f"its replay gives other bits, in {wrong} of {len(before) + 1} tensors")
+        return expected
+
+    def _give_up(self, reason: str) -> None:
+        if self._by_name:
+            raise ConfigError(
+                f"training.engine: captured came; a step cannot be captured: {reason}; expected one of recorded operations; "
+                "write auto or eager, which runs it as it is written"
+            )
+        self.why_not = reason
+        self._known.clear()
+        self._tell(f"steps run as they are written (eager engine): {reason}")
+
+    def _set_rates(self) -> None:
+        for rate, group in self._rates:
+            rate.fill_(self.optimizer.param_groups[group]["lr"])
+
+    def _replay(self, known: Recorded, feed: Feed, rows: Tensor) -> Steps:
+        """Take many steps at once."""
+        self._set_rates()
+        played = known.run(rows, len(rows), AT_A_TIME)
+        count = len(played.results)
+        feed.take(count)
+        feed.waited += played.gathering
+        if not count:
+            return Steps(torch.empty(0), torch.empty(0), Failure(feed.next(), self._diverged(known)))
+        return Steps(played.results[:, 0], loss_weights(self.loss_function, feed.examples.target, rows[:count]))
+
+    def _replayed_step(self, known: Recorded, batch: Batch) -> Tensor:
+        """Take one step.
+
+        Raises:
+            DivergedError: The loss is not finite; the update was not applied.
+        """
+        self._set_rates()
+        played = known.play(batch)
+        if not len(played.results):
+            raise self._diverged(known)
+        return played.results[0, 0]
+
+    @staticmethod
+    def _diverged(known: Recorded) -> DivergedError:
+        return DivergedError(f"the loss is {known.tape.results[0].item()}")
+
+
+def with_rates(tape: Tape, optimizer: torch.optim.Optimizer) -> list[tuple[Tensor, int]]:
+    """Let fused updates read their learning rate from a tensor, float64 as the number they were recorded with.
+
+    Returns:
+        The tensors, and the number of the group of parameters of each.
+
+    Raises:
+        CannotCapture: A fused update is of no group.
+    """
+    places = {
+        parameter.data_ptr(): number
+        for number, group in enumerate(optimizer.param_groups)
+        if fused(group)
+        for parameter in group["params"]
+    }
+    found: list[tuple[Tensor, int]] = []
+    for call in tape.calls:
+        name = "" if call.function is None else call.function._schema.name.partition("::")[2]
+        if not name.startswith("_fused_") or not isinstance(call.keywords.get("lr"), float):
+            continue
+        number = places.get(call.arguments[0][0].data_ptr())
+        kernel = getattr(getattr(torch.ops.aten, name), "tensor_lr", None)
+        if number is None or kernel is None:
+            raise CannotCapture(f"{name} reads no learning rate from a tensor")
+        rate = torch.tensor(call.keywords["lr"], dtype=torch.float64)
+        rate.place = Place(-2 - len(found), rate.dtype, (), (), 0)  # type: ignore[attr-defined]
+        call.function, call.keywords["lr"] = kernel, rate
+        found.append((rate, number))
+    return found

@@ -1,0 +1,358 @@
+// Replays the recorded calls of a training step: the same kernels in the same order, without Python, autograd and the
+// interpreter's lock. netwright/engine/native.py compiles this file, writes the programs and calls nw_*.
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/ivalue.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <c10/core/GradMode.h>
+
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define NW_PAUSE() _mm_pause()
+#else
+#define NW_PAUSE() std::this_thread::yield()
+#endif
+
+namespace {
+
+using at::Tensor;
+using c10::IValue;
+using Clock = std::chrono::steady_clock;
+
+constexpr int SPINS = 2000;  // some 30 microseconds of waiting before a core is given to others
+
+enum Kind : int64_t { CALL = 0, GUARD = 1, BARRIER = 2, INCREMENT = 3 };
+
+struct Operation {
+  Kind kind = CALL;
+  std::optional<c10::OperatorHandle> kernel;
+  std::vector<IValue> arguments;
+  std::vector<std::vector<Tensor>> fresh;  // for each output, the tensors to point at it
+  std::vector<Tensor> spent;               // nobody reads them after the call
+  std::vector<float*> numbers;             // of an increment
+  float by = 0;
+  bool gradients = false;  // switched on: some kernels keep more for the way back then
+};
+
+struct Gather {  // rows of a source by number, into an input
+  Tensor source, input;
+  int64_t bytes = 0;
+};
+
+class Barrier {
+ public:
+  explicit Barrier(int count) : count_(count) {}
+  void wait() {
+    const uint32_t phase = phase_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count_) {
+      arrived_.store(0, std::memory_order_relaxed);
+      phase_.store(phase + 1, std::memory_order_release);
+      return;
+    }
+    for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
+      if (spins < SPINS) NW_PAUSE();
+      else std::this_thread::yield();
+    }
+  }
+
+ private:
+  const int count_;
+  alignas(64) std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<uint32_t> phase_{0};
+};
+
+struct Program {
+  std::vector<Tensor> tensors;
+  std::vector<std::vector<Operation>> lanes;
+  std::vector<Gather> gathers;
+  std::vector<Tensor> results;  // one float32 number each
+  int64_t batch = 0;
+  c10::Storage nothing;
+
+  std::unique_ptr<Barrier> barrier;
+  std::vector<std::thread> workers;
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::atomic<uint64_t> call{0};
+  bool closing = false;
+
+  // Of the call that is running.
+  const int64_t* rows = nullptr;
+  int64_t steps = 0;
+  float* out = nullptr;
+  double seconds = 0;
+  std::atomic<int64_t> done{0};
+  std::atomic<bool> stop{false}, leave{false};
+  std::string error;
+  std::mutex error_mutex;
+  int64_t gathering = 0;  // nanoseconds
+
+  ~Program() {
+    {
+      std::lock_guard<std::mutex> hold(mutex);
+      closing = true;
+      call.fetch_add(1);
+    }
+    wake.notify_all();
+    for (auto& worker : workers) worker.join();
+  }
+};
+
+struct Reader {
+  const int64_t* at;
+  int64_t whole() { return *at++; }
+  double real() {
+    double value;
+    std::memcpy(&value, at++, 8);
+    return value;
+  }
+};
+
+Tensor held(int64_t address) {
+  return Tensor(c10::intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>::reclaim_copy(
+      reinterpret_cast<c10::TensorImpl*>(address)));
+}
+
+enum Tag : int64_t { NONE, TENSOR, WHOLE, REAL, TRUTH, WHOLES, REALS, TENSORS, SOME_TENSORS, TRUTHS, TEXT, CPU, DEFAULT, NUMBER };
+
+template <typename T, typename Next>
+IValue listed(Reader& reader, Next next) {
+  c10::List<T> list;
+  const int64_t count = reader.whole();
+  list.reserve(count);
+  for (int64_t i = 0; i < count; ++i) list.push_back(next());
+  return list;
+}
+
+IValue value_of(Reader& reader, const Program& program, const char** texts, const c10::Argument& argument) {
+  const auto tensor = [&] { return program.tensors.at(reader.whole()); };
+  switch (reader.whole()) {
+    case NONE: return IValue();
+    case TENSOR: return tensor();
+    case WHOLE: return reader.whole();
+    case REAL: return reader.real();
+    case TRUTH: return reader.whole() != 0;
+    case WHOLES: return listed<int64_t>(reader, [&] { return reader.whole(); });
+    case REALS: return listed<double>(reader, [&] { return reader.real(); });
+    case TENSORS: return listed<Tensor>(reader, tensor);
+    case SOME_TENSORS:
+      return listed<std::optional<Tensor>>(reader, [&]() -> std::optional<Tensor> {
+        const int64_t number = reader.whole();
+        return number < 0 ? std::nullopt : std::optional<Tensor>(program.tensors.at(number));
+      });
+    case TRUTHS: return listed<bool>(reader, [&] { return reader.whole() != 0; });
+    case TEXT: return std::string(texts[reader.whole()]);
+    case CPU: return c10::Device(c10::DeviceType::CPU);
+    case DEFAULT:
+      if (!argument.default_value()) throw std::runtime_error("argument " + argument.name() + " is missing");
+      return *argument.default_value();
+    case NUMBER: {  // a Python number where a tensor is expected: it takes part in no promotion of dtypes
+      Tensor number = tensor();
+      number.unsafeGetTensorImpl()->set_wrapped_number(true);
+      return number;
+    }
+  }
+  throw std::runtime_error("a value of unknown kind");
+}
+
+Operation operation_of(Reader& reader, const Program& program, const char** texts) {
+  Operation made;
+  made.kind = static_cast<Kind>(reader.whole());
+  if (made.kind == BARRIER) return made;
+  if (made.kind == GUARD) {
+    made.arguments.push_back(program.tensors.at(reader.whole()));
+    return made;
+  }
+  if (made.kind == INCREMENT) {
+    made.by = static_cast<float>(reader.real());
+    for (int64_t left = reader.whole(); left > 0; --left)
+      made.numbers.push_back(program.tensors.at(reader.whole()).data_ptr<float>());
+    return made;
+  }
+  made.gradients = reader.whole() != 0;
+  const char* name = texts[reader.whole()];
+  const char* overload = texts[reader.whole()];
+  made.kernel = c10::Dispatcher::singleton().findSchemaOrThrow(name, overload);
+  const auto& schema = made.kernel->schema().arguments();
+  for (size_t place = 0, count = reader.whole(); place < count; ++place)
+    made.arguments.push_back(value_of(reader, program, texts, schema.at(place)));
+  made.fresh.resize(reader.whole());
+  for (auto& aliases : made.fresh)
+    for (int64_t left = reader.whole(); left > 0; --left) aliases.push_back(program.tensors.at(reader.whole()));
+  for (int64_t left = reader.whole(); left > 0; --left) made.spent.push_back(program.tensors.at(reader.whole()));
+  return made;
+}
+
+void call(Operation& operation, torch::jit::Stack& stack, const c10::Storage& nothing) {
+  stack.clear();
+  for (const auto& argument : operation.arguments) stack.push_back(argument);
+  c10::GradMode::set_enabled(operation.gradients);
+  operation.kernel->callBoxed(&stack);
+  for (size_t place = 0; place < operation.fresh.size(); ++place) {
+    if (operation.fresh[place].empty()) continue;
+    const auto& storage = stack[place].toTensor().storage();
+    for (auto& alias : operation.fresh[place]) alias.unsafeGetTensorImpl()->set_storage_keep_dtype(storage);
+  }
+  for (auto& tensor : operation.spent) tensor.unsafeGetTensorImpl()->set_storage_keep_dtype(nothing);
+}
+
+void gather(Program& program, int64_t step, int lane) {
+  const int64_t count = static_cast<int64_t>(program.lanes.size());
+  const int64_t first = program.batch * lane / count, end = program.batch * (lane + 1) / count;
+  const int64_t* rows = program.rows + step * program.batch;
+  for (auto& each : program.gathers) {
+    auto* to = static_cast<char*>(each.input.data_ptr());
+    const auto* from = static_cast<const char*>(each.source.data_ptr());
+    for (int64_t row = first; row < end; ++row)
+      std::memcpy(to + row * each.bytes, from + rows[row] * each.bytes, each.bytes);
+  }
+}
+
+void fail(Program& program, const char* text) {
+  std::lock_guard<std::mutex> hold(program.error_mutex);
+  if (program.error.empty()) program.error = text;
+  program.stop.store(true);
+}
+
+// Runs the steps of one call on one lane. Every lane passes the same barriers, whatever happens.
+void run_lane(Program& program, int lane) {
+  at::AutoDispatchBelowADInplaceOrView below;
+  c10::AutoGradMode no_gradients(false);
+  torch::jit::Stack stack;
+  const bool first = lane == 0;
+  const auto begun = Clock::now();
+  for (int64_t step = 0; step < program.steps; ++step) {
+    if (!program.gathers.empty()) {
+      const auto before = first ? Clock::now() : begun;
+      gather(program, step, lane);
+      if (first) program.gathering += std::chrono::nanoseconds(Clock::now() - before).count();
+      program.barrier->wait();
+    }
+    for (auto& operation : program.lanes[lane]) {
+      if (operation.kind == BARRIER) {
+        program.barrier->wait();
+        continue;
+      }
+      if (program.stop.load(std::memory_order_relaxed)) continue;
+      try {
+        if (operation.kind == GUARD) {
+          if (!std::isfinite(*operation.arguments[0].toTensor().data_ptr<float>())) program.stop.store(true);
+        } else if (operation.kind == INCREMENT) {
+          for (float* number : operation.numbers) *number += operation.by;
+        } else {
+          call(operation, stack, program.nothing);
+        }
+      } catch (const std::exception& error) {
+        fail(program, error.what());
+      }
+    }
+    if (first && !program.stop.load()) {
+      for (size_t place = 0; place < program.results.size(); ++place)
+        program.out[step * program.results.size() + place] = *program.results[place].data_ptr<float>();
+      program.done.store(step + 1);
+      if (std::chrono::duration<double>(Clock::now() - begun).count() > program.seconds) program.leave.store(true);
+    }
+    program.barrier->wait();  // the next step writes what this one reads, and all lanes know whether there is one
+    if (program.stop.load() || program.leave.load()) return;
+  }
+}
+
+void work(Program& program, int lane) {
+  at::set_num_threads(1);
+  uint64_t seen = 0;
+  while (true) {
+    for (int spins = 0; program.call.load(std::memory_order_acquire) == seen && spins < SPINS; ++spins) NW_PAUSE();
+    if (program.call.load(std::memory_order_acquire) == seen) {
+      std::unique_lock<std::mutex> hold(program.mutex);
+      program.wake.wait(hold, [&] { return program.call.load() != seen; });
+    }
+    seen = program.call.load(std::memory_order_acquire);
+    if (program.closing) return;
+    run_lane(program, lane);
+    program.barrier->wait();  // the caller may return
+  }
+}
+
+void tell(const std::string& text, char* into, int64_t room) {
+  std::strncpy(into, text.c_str(), room - 1);
+  into[room - 1] = 0;
+}
+
+}  // namespace
+
+extern "C" {
+
+// Makes a program from its code; null and a text where that fails. The tensors are held until it is closed.
+void* nw_make(const int64_t* code, const int64_t* tensors, int64_t count, const char** texts, char* error, int64_t room) {
+  auto program = std::make_unique<Program>();
+  try {
+    for (int64_t i = 0; i < count; ++i) program->tensors.push_back(held(tensors[i]));
+    Reader reader{code};
+    program->nothing = program->tensors.at(reader.whole()).storage();
+    program->batch = reader.whole();
+    for (int64_t left = reader.whole(); left > 0; --left) program->results.push_back(program->tensors.at(reader.whole()));
+    for (int64_t left = reader.whole(); left > 0; --left) {
+      Gather each{program->tensors.at(reader.whole()), program->tensors.at(reader.whole())};
+      each.bytes = each.input.numel() / program->batch * each.input.element_size();
+      program->gathers.push_back(each);
+    }
+    program->lanes.resize(reader.whole());
+    for (auto& lane : program->lanes)
+      for (int64_t left = reader.whole(); left > 0; --left) lane.push_back(operation_of(reader, *program, texts));
+    program->barrier = std::make_unique<Barrier>(static_cast<int>(program->lanes.size()));
+    for (size_t lane = 1; lane < program->lanes.size(); ++lane)
+      program->workers.emplace_back(work, std::ref(*program), static_cast<int>(lane));
+    return program.release();
+  } catch (const std::exception& problem) {
+    tell(problem.what(), error, room);
+    return nullptr;
+  }
+}
+
+// Runs steps until they are done, the seconds are over, or a guard stops; returns how many were done, -1 for an error.
+// rows: numbers of the gathered rows, steps x batch; out: the results, steps x results; spent: seconds of gathering.
+int64_t nw_run(void* handle, const int64_t* rows, int64_t steps, double seconds, float* out, double* spent, char* error, int64_t room) {
+  auto& program = *static_cast<Program*>(handle);
+  program.rows = rows;
+  program.steps = steps;
+  program.seconds = seconds;
+  program.out = out;
+  program.done.store(0);
+  program.stop.store(false);
+  program.leave.store(false);
+  program.error.clear();
+  program.gathering = 0;
+  if (!program.workers.empty()) {
+    {
+      std::lock_guard<std::mutex> hold(program.mutex);
+      program.call.fetch_add(1, std::memory_order_release);
+    }
+    program.wake.notify_all();
+  }
+  run_lane(program, 0);
+  if (!program.workers.empty()) program.barrier->wait();
+  *spent = static_cast<double>(program.gathering) * 1e-9;
+  if (!program.error.empty()) {
+    tell(program.error, error, room);
+    return -1;
+  }
+  return program.done.load();
+}
+
+void nw_close(void* handle) { delete static_cast<Program*>(handle); }
+
+}  // extern "C"

@@ -1,0 +1,231 @@
+"""A tape as a program of native.cpp: many steps a call, no Python between them, the interpreter's lock released. Floor 5."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import weakref
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from netwright.engine.lanes import Barrier, in_lanes
+from netwright.engine.recording import CannotCapture
+from netwright.engine.tape import Call, Played, Tape
+
+CALL, GUARD, BARRIER, INCREMENT = range(4)
+(NONE, TENSOR, WHOLE, REAL, TRUTH, WHOLES, REALS, TENSORS, SOME_TENSORS, TRUTHS, TEXT, CPU, DEFAULT, NUMBER) = range(14)
+# c10::ScalarType, c10::Layout and c10::MemoryFormat as numbers (torch's C++ documentation).
+DTYPES = {
+    torch.uint8: 0,
+    torch.int8: 1,
+    torch.int16: 2,
+    torch.int32: 3,
+    torch.int64: 4,
+    torch.float16: 5,
+    torch.float32: 6,
+    torch.float64: 7,
+    torch.bool: 11,
+    torch.bfloat16: 15,
+}
+FORMATS = {torch.contiguous_format: 0, torch.preserve_format: 1, torch.channels_last: 2, torch.channels_last_3d: 3}
+ROOM = 2000  # bytes of an error's text
+
+
+@final
+class Program:
+    """A tape ready to be played natively.
+
+    Args:
+        library: What `netwright.engine.building.library` gave.
+        tape: The calls of one step.
+        numbers: Results of the tape that are kept of every step, one float32 number each.
+        lanes: Cores that share them.
+        gathers: For each input of the step that is filled from rows by number: all rows ``(rows, ...)`` and the input
+            ``(batch, ...)``.
+        batch: Rows of a step.
+
+    Raises:
+        CannotCapture: A call cannot be translated.
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        tape: Tape,
+        numbers: Sequence[Tensor],
+        lanes: int,
+        gathers: Sequence[tuple[Tensor, Tensor]],
+        batch: int,
+    ) -> None:
+        self._library, self._results = library, len(numbers)
+        code = _Code()
+        nothing = torch.empty(0)
+        words = [code.tensor(nothing), batch, len(numbers), *map(code.tensor, numbers), len(gathers)]
+        for source, into in gathers:
+            words += [code.tensor(source), code.tensor(into)]
+        dealt = in_lanes(tape.calls, lanes)
+        words.append(len(dealt))
+        for lane in dealt:
+            words.append(len(lane))
+            for call in lane:
+                words += [BARRIER] if isinstance(call, Barrier) else code.call(call)
+        error = ctypes.create_string_buffer(ROOM)
+        addresses = [tensor._cdata for tensor in code.tensors]
+        handle = library.nw_make(
+            (ctypes.c_int64 * len(words))(*words),
+            (ctypes.c_int64 * len(addresses))(*addresses),
+            len(addresses),
+            (ctypes.c_char_p * len(code.texts))(*code.texts),
+            error,
+            ROOM,
+        )
+        if not handle:
+            raise CannotCapture(f"native replay: {error.value.decode().splitlines()[0]}")
+        self._handle = handle
+        self._keep = code.tensors
+        weakref.finalize(self, library.nw_close, handle)
+
+    def run(self, rows: Tensor | None, steps: int, seconds: float) -> Played:
+        """Take steps until they are done, the seconds are over, or a guard finds a number that is not finite.
+
+        Args:
+            rows: The numbers of the rows to gather, int64 ``(steps, batch)``, contiguous; None where nothing is gathered.
+            steps: How many at most.
+            seconds: After which no further step begins.
+
+        Raises:
+            RuntimeError: A kernel failed.
+        """
+        results = torch.empty(steps, self._results)
+        error, spent = ctypes.create_string_buffer(ROOM), ctypes.c_double()
+        address = 0 if rows is None else rows.data_ptr()
+        done = self._library.nw_run(
+            self._handle, address, steps, seconds, results.data_ptr(), ctypes.byref(spent), error, ROOM
+        )
+        if done < 0:
+            raise RuntimeError(error.value.decode().splitlines()[0])
+        return Played(results[:done], spent.value)
+
+
+def declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    """Tell ctypes what the functions of the library take and give."""
+    pointer, whole, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+    library.nw_make.restype = pointer
+    library.nw_make.argtypes = [pointer, pointer, whole, pointer, ctypes.c_char_p, whole]
+    library.nw_run.restype = whole
+    library.nw_run.argtypes = [pointer, pointer, whole, real, pointer, pointer, ctypes.c_char_p, whole]
+    library.nw_close.restype = None
+    library.nw_close.argtypes = [pointer]
+    return library
+
+
+@final
+class _Code:
+    """Calls as whole numbers, with the tensors and texts that they name by number."""
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+        self.texts: list[bytes] = []
+        self._numbers: dict[int, int] = {}
+
+    def tensor(self, tensor: Tensor) -> int:
+        number = self._numbers.setdefault(id(tensor), len(self.tensors))
+        if number == len(self.tensors):
+            self.tensors.append(tensor)
+        return number
+
+    def text(self, text: str) -> int:
+        self.texts.append(text.encode())
+        return len(self.texts) - 1
+
+    def call(self, call: Call) -> list[int]:
+        """Return one call in numbers."""
+        function = call.function
+        if function is None:
+            return [GUARD, self.tensor(call.arguments[0])]
+        if _increment(call):
+            numbers = call.arguments[0]
+            return [INCREMENT, _bits(call.arguments[1]), len(numbers), *map(self.tensor, numbers)]
+        schema = function._schema
+        words = [CALL, int(call.gradients), self.text(schema.name), self.text(schema.overload_name)]
+        words.append(len(schema.arguments))
+        for place, argument in enumerate(schema.arguments):
+            kind = str(argument.real_type)
+            if place < len(call.arguments):
+                words += self.value(call.arguments[place], kind)
+            elif argument.name in call.keywords:
+                words += self.value(call.keywords[argument.name], kind)
+            else:
+                words.append(DEFAULT)
+        words.append(len(call.fresh))
+        for aliases in call.fresh:
+            words += [len(aliases), *map(self.tensor, aliases)]
+        return [*words, len(call.spent), *map(self.tensor, call.spent)]
+
+    def value(self, value: Any, kind: str) -> list[int]:
+        """Return an argument in numbers, by the kind that the kernel's schema gives it."""
+        if value is None:
+            return [NONE]
+        if isinstance(value, list | tuple):
+            return self._listed(value, kind)
+        if isinstance(value, Tensor):
+            return [TENSOR, self.tensor(value)]
+        if "Tensor" in kind:
+            return [NUMBER, self.tensor(_number(value))]
+        return self._plain(value, kind)
+
+    def _plain(self, value: Any, kind: str) -> list[int]:
+        if isinstance(value, torch.dtype) and value in DTYPES:
+            return [WHOLE, DTYPES[value]]
+        if isinstance(value, torch.layout):
+            return [WHOLE, 0]
+        if isinstance(value, torch.memory_format):
+            return [WHOLE, FORMATS[value]]
+        if isinstance(value, torch.device):
+            return [CPU]
+        if isinstance(value, str):
+            return [TEXT, self.text(value)]
+        if "float" in kind and not isinstance(value, bool):
+            return [REAL, _bits(value)]
+        if isinstance(value, bool):
+            return [TRUTH, int(value)]
+        if isinstance(value, int):
+            return [WHOLE, value]
+        if isinstance(value, float):
+            return [REAL, _bits(value)]
+        raise CannotCapture(f"native replay knows no {type(value).__name__} {value!r}")
+
+    def _listed(self, values: Sequence[Any], kind: str) -> list[int]:
+        if "Optional[Tensor]" in kind:
+            return [SOME_TENSORS, len(values), *(-1 if value is None else self.tensor(value) for value in values)]
+        if "Tensor" in kind:
+            return [TENSORS, len(values), *map(self.tensor, values)]
+        if "float" in kind:
+            return [REALS, len(values), *map(_bits, values)]
+        if "bool" in kind:
+            return [TRUTHS, len(values), *map(int, values)]
+        if all(isinstance(value, int) for value in values):
+            return [WHOLES, len(values), *values]
+        raise CannotCapture(f"native replay knows no list of {kind}")
+
+
+def _bits(value: float) -> int:
+    bits: int = struct.unpack("q", struct.pack("d", float(value)))[0]
+    return bits
+
+
+def _number(value: float | bool) -> Tensor:
+    """Return a Python number as torch makes a tensor of it in arithmetic with tensors."""
+    if isinstance(value, bool):
+        return torch.tensor(value)
+    return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
+
+
+def _increment(call: Call) -> bool:
+    """Tell whether a call counts the steps of an optimizer: whole numbers as float32, one by one."""
+    if str(call.function) != "aten._foreach_add_.Scalar" or call.arguments[1] != 1:
+        return False
+    return all(number.numel() == 1 and number.dtype == torch.float32 for number in call.arguments[0])

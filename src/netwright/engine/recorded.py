@@ -1,0 +1,165 @@
+"""Work on a batch of one shape, recorded once, and whoever plays it: native code where it is there, else Python. Floor 5."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from netwright.data.batches import Batch
+from netwright.data.feed import TARGET
+from netwright.engine import building
+from netwright.engine.native import Program, declare
+from netwright.engine.recording import CannotCapture, Recorder
+from netwright.engine.tape import Played, Player, Tape, TapePlayer, make_tape
+
+CHECKED = 2  # steps that run both ways before a player is trusted
+ASKED_AGAIN = 1.0  # seconds between two looks whether the native library is there
+FOREVER = 1e9  # seconds
+
+
+@final
+@dataclass(frozen=True)
+class Way:
+    """How recorded work is played: natively on some cores, or from Python."""
+
+    native: bool
+    lanes: int = 1
+
+    def __str__(self) -> str:
+        return ("natively" + (f" on {self.lanes} cores" if self.lanes > 1 else "")) if self.native else "from Python"
+
+
+def ways(native: bool, lanes: int) -> list[Way]:
+    """Return the ways to play, the fastest first."""
+    return [*(Way(True, count) for count in dict.fromkeys((lanes, 1)) if native), Way(False)]
+
+
+@final
+@dataclass
+class Recorded:
+    """Some work: the batch it reads, its calls, and the way it is played.
+
+    ``ways`` are left to try, the first is used; ``trusted`` counts the times it gave the same bits. ``why`` tells why a faster
+    way is not used.
+    """
+
+    batch: Batch
+    tape: Tape
+    ways: list[Way]
+    numbers: Sequence[Tensor] = ()
+    gathers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    player: Player | None = None
+    way: Way | None = None
+    trusted: int = 0
+    why: str = ""
+    _asked: float = -ASKED_AGAIN
+
+    def ready(self) -> bool:
+        """Tell whether the player in use is trusted; where a faster one is there by now, it is taken, and not trusted yet."""
+        if self.way != self.ways[0] and time.monotonic() - self._asked > ASKED_AGAIN:
+            self.choose()
+        return self.trusted >= CHECKED
+
+    def choose(self) -> None:
+        """Take the fastest player that can be made now."""
+        self._asked = time.monotonic()
+        for way in list(self.ways):
+            if way == self.way:
+                return
+            try:
+                self.player = self._made(way)
+            except (building.NotBuiltError, CannotCapture) as reason:
+                self.why = str(reason)
+                if not getattr(reason, "soon", False):
+                    self.ways.remove(way)
+                continue
+            self.way, self.trusted = way, 0
+            return
+
+    def _made(self, way: Way) -> Player:
+        if not way.native:
+            return TapePlayer(self.tape, self.numbers, self.gathers)
+        return Program(declare(building.library()), self.tape, self.numbers, way.lanes, self.gathers, len(self.batch))
+
+    def refuse(self) -> bool:
+        """Give the way in use up; false where no other is left."""
+        if self.way in self.ways:
+            self.ways.remove(self.way)
+        self.player = self.way = None
+        if self.ways:
+            self.choose()
+        return self.player is not None
+
+    def play(self, batch: Batch) -> Played:
+        """Play the work once on a batch."""
+        if self.gathers:
+            return self.run(batch.rows.reshape(1, -1), 1, FOREVER)
+        for into, value in zip(tensors_of(self.batch), tensors_of(batch), strict=True):
+            into.copy_(value)
+        return self.run(None, 1, FOREVER)
+
+    def run(self, rows: Tensor | None, steps: int, seconds: float) -> Played:
+        """Play the work step after step; see `netwright.engine.tape.Player`."""
+        if self.player is None:
+            self.choose()
+        if self.player is None:
+            raise ValueError("nothing plays this recording")
+        return self.player.run(rows, steps, seconds)
+
+
+def record(
+    batch: Batch,
+    work: Callable[[Batch], Sequence[Tensor]],
+    ways: list[Way],
+    sources: Mapping[str, Tensor] | None = None,
+) -> tuple[Recorded, Sequence[Tensor]]:
+    """Do some work on a batch, once, and write it down; return what was written, and the results.
+
+    Args:
+        batch: What it is done on.
+        work: Returns its results.
+        ways: To play it.
+        sources: All rows by the name of their input, and the target, where batches are gathered from them by row number.
+
+    Raises:
+        CannotCapture: It cannot be repeated from what was written.
+    """
+    inputs = {name: value.clone() for name, value in batch.inputs.items()}
+    lengths = None if batch.lengths is None else batch.lengths.clone()
+    fixed = Batch(inputs, batch.target.clone(), batch.rows, lengths)
+    with Recorder() as recorder:
+        results = work(fixed)
+    gathers = [] if sources is None else [(sources[name], into) for name, into in {**inputs, TARGET: fixed.target}.items()]
+    if any(not source.is_contiguous() for source, _ in gathers):
+        raise CannotCapture("rows do not lie one after the other")
+    return Recorded(fixed, make_tape(recorder.recording(*results)), ways, gathers=gathers), results
+
+
+def tensors_of(batch: Batch) -> list[Tensor]:
+    """Return what work reads of a batch."""
+    found = [*batch.inputs.values(), batch.target]
+    return found if batch.lengths is None else [*found, batch.lengths]
+
+
+def shape_of(batch: Batch) -> tuple[Any, ...]:
+    """Return what the recordings of a batch are known by."""
+    shapes = tuple((tuple(value.shape), value.dtype, value.stride()) for value in tensors_of(batch))
+    return (*shapes, batch.lengths is None)
+
+
+def gathered_shape(sources: Mapping[str, Tensor], rows: Tensor) -> tuple[Any, ...]:
+    """Return what the recordings of batches gathered from rows are known by, from the rows of some batches."""
+    shapes = tuple(
+        ((rows.shape[1], *source.shape[1:]), source.dtype, _strides((rows.shape[1], *source.shape[1:])))
+        for source in sources.values()
+    )
+    return (*shapes, True)
+
+
+def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return torch.empty(shape, device="meta").stride()

@@ -1,0 +1,95 @@
+"""What a training step reads and writes: copied, put back, compared bit by bit, and known by where it lies. Floor 5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def tensors(model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    """Yield parameters, buffers and the optimizer's tensors, always in the same order."""
+    for module in (model, loss_function):
+        if isinstance(module, nn.Module):
+            yield from module.parameters()
+            yield from module.buffers()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter, {})
+            yield from (value for value in state.values() if isinstance(value, Tensor))
+
+
+def copied(model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return a copy of all that a step on the CPU changes, torch's generator last."""
+    found = [value.detach().clone() for value in tensors(model, loss_function, optimizer)]
+    return [*found, torch.default_generator.get_state()]
+
+
+def put_back(before: Sequence[Tensor], model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer) -> None:
+    """Put everything where `copied` found it."""
+    *values, generator = before
+    with torch.no_grad():
+        for into, value in zip(tensors(model, loss_function, optimizer), values, strict=True):
+            into.copy_(value)
+    torch.default_generator.set_state(generator)
+
+
+def differing(some: Sequence[Tensor], others: Sequence[Tensor]) -> int:
+    """Return how many tensors of two lists are not equal bit by bit."""
+    return sum(not torch.equal(_bits(one), _bits(other)) for one, other in zip(some, others, strict=True))
+
+
+def _bits(value: Tensor) -> Tensor:
+    return value.reshape(-1).contiguous().view(torch.uint8)
+
+
+def signature(model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer) -> tuple[Any, ...]:
+    """Return what a recording hangs on: where tensors lie, modes, and the optimizer's settings.
+
+    The learning rate is left out where the optimizer's kernel reads it from a tensor.
+    """
+    modes = [(module.training, _hooked(module)) for part in (model, loss_function) for module in _modules(part)]
+    lies = [(value.data_ptr(), value.requires_grad) for value in tensors(model, loss_function, optimizer)]
+    groups = [
+        tuple(
+            (name, _plain(value))
+            for name, value in group.items()
+            if name != "params" and not (name == "lr" and fused(group))
+        )
+        for group in optimizer.param_groups
+    ]
+    return tuple(modes), tuple(lies), tuple(groups)
+
+
+def fused(group: dict[str, Any]) -> bool:
+    """Tell whether the parameters of a group are updated by a fused kernel."""
+    return bool(group.get("fused"))
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else float(value) if isinstance(value, Tensor) else value
+
+
+def _modules(part: Any) -> Iterator[nn.Module]:
+    if isinstance(part, nn.Module):
+        yield from part.modules()
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
+
+
+def hooked(model: nn.Module, loss_function: Loss) -> str | None:
+    """Return what has a hook, in words; None where nothing has."""
+    for part in (model, loss_function):
+        for module in _modules(part):
+            if _hooked(module):
+                return f"{type(module).__name__} has a hook"
+    for name, parameter in model.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            return f"parameter {name} has a hook"
+    return None

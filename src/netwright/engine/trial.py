@@ -1,0 +1,104 @@
+"""A few steps on copies before anything is written: what cannot train is told, and which engine can run it. Floor 5."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from netwright.data.batches import Batch, Examples
+from netwright.data.feed import Feed
+from netwright.engine.base import Loss
+from netwright.engine.captured import CapturedEngine
+from netwright.engine.eager import train_step
+from netwright.engine.recorded import CHECKED
+from netwright.errors import ConfigError, DivergedError, first_line
+from netwright.model.summary import call_model
+from netwright.seeding import forked
+
+Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+LARGEST = 20_000_000  # parameters up to which a capture can gain more than noise
+WITHOUT_CLOSURE = ("LBFGS",)  # optimizers that evaluate the loss several times a step
+
+
+def try_step(
+    model: nn.Module, loss_function: Loss, make: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer], batch: Batch
+) -> None:
+    """Take one training step on a copy of the model, so that what cannot train is told before anything is written.
+
+    Args:
+        model: On the CPU; neither it nor any generator is touched.
+        loss_function: Of output and target.
+        make: Builds the optimizer of some parameters.
+        batch: A few rows.
+
+    Raises:
+        ConfigError: The network, the loss or the optimizer fails on the rows.
+    """
+    trial = copy.deepcopy(model).train()
+    target = f"target {tuple(batch.target.shape)} {str(batch.target.dtype).removeprefix('torch.')}"
+    with forked(batch.target.device):
+        try:
+            output = call_model(trial, batch.inputs, batch.lengths)
+        except Exception as error:  # an own module may raise anything
+            raise ConfigError(
+                f"model: the network fails in training mode: {type(error).__name__}: {first_line(error)}; mend its forward"
+            ) from error
+        try:
+            loss = loss_function(output, batch.target)
+        except Exception as error:  # an own loss may raise anything
+            raise ConfigError(
+                f"training.loss: it fails on output {tuple(output.shape)} and {target}: {first_line(error)}; change the loss "
+                "or the network's end"
+            ) from error
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            raise ConfigError(f"training.loss: {type(loss).__name__} came; expected one number as a tensor; take the mean")
+        try:
+            train_step(trial, loss_function, make(trial.parameters()), batch)
+        except DivergedError:
+            return  # training itself tells it, with the step
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"training: a trial step fails: {first_line(error)}; change the network, the loss or the optimizer"
+            ) from error
+
+
+def why_not_captured(model: nn.Module, loss_function: Loss, make: Make, batch: Batch) -> str | None:
+    """Return why the steps of a network cannot be recorded and replayed, found out on a copy of it; None where they can.
+
+    Args:
+        model: On the CPU; neither it nor any generator is touched.
+        loss_function: Of output and target.
+        make: Builds the optimizer of some parameters.
+        batch: A few rows.
+    """
+    if own_code(model, loss_function):
+        return "network or loss are code of your own, which may do more than a recording shows"
+    if sum(parameter.numel() for parameter in model.parameters()) > LARGEST:
+        return f"steps of more than {LARGEST:,} parameters gain nothing"
+    trial, trial_loss = copy.deepcopy((model, loss_function))
+    optimizer = make(trial.train().parameters())
+    if type(optimizer).__name__ in WITHOUT_CLOSURE:
+        return f"{type(optimizer).__name__} evaluates the loss several times a step"
+    engine = CapturedEngine(trial, trial_loss, optimizer, native=False)
+    steps = 2 + CHECKED
+    with forked(batch.target.device):
+        for _ in range(steps):
+            engine.train_steps(_again(batch), 1)
+    return engine.why_not
+
+
+def _again(batch: Batch) -> Feed:
+    """Return a feed of one batch."""
+    return Feed(Examples(batch.inputs, batch.target), np.empty(1, dtype=np.int64), 1, changed=iter([batch]))
+
+
+def own_code(model: nn.Module, loss_function: Loss) -> bool:
+    """Tell whether network or loss hold code that is neither torch's nor ours."""
+    parts = [*model.modules(), *(loss_function.modules() if isinstance(loss_function, nn.Module) else [])]
+    return not isinstance(loss_function, nn.Module) or any(
+        not type(part).__module__.startswith(("torch.nn.", "netwright.")) or "forward" in vars(part) for part in parts
+    )
