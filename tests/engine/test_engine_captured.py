@@ -123,7 +123,7 @@ def both(
     loss = nn.CrossEntropyLoss() if loss is None else loss
     other, other_loss = copy.deepcopy((model, loss))
     eager = EagerEngine(model, loss, make(model.parameters()))
-    captured = CapturedEngine(other, other_loss, make(other.parameters()), **settings)
+    captured = CapturedEngine(EagerEngine(other, other_loss, make(other.parameters())), **settings)
     expected = run(eager, examples)
     truth = copied(model, loss, eager.optimizer)
     found = run(captured, examples)

@@ -73,10 +73,17 @@ class TrainingConfig(Section):
     lanes: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Cores that share a captured step with threads = 1; default by a rule on the work per step."
     )
-    engine: Literal["auto", "eager", "captured"] = Field(
+    engine: Literal["auto", "eager", "captured", "compiled"] = Field(
         "auto",
         description="How a step is executed: eager, as it is written; captured, recorded once and replayed with the same bits. "
-        "auto takes captured where that works.",
+        "compiled, by torch.compile, with other last bits. auto takes captured where that works, else eager.",
+    )
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32",
+        description="Of products: tf32 on a GPU that has it, bfloat16 by torch.autocast; weights and their updates stay float32.",
+    )
+    memory_format: Literal["contiguous", "channels_last"] = Field(
+        "contiguous", description="How the weights of 2-d convolutions lie; channels_last is often faster for images."
     )
     micro_batch: Annotated[int, Field(ge=1)] | None = Field(
         None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,22 @@ from netwright.data.feed import Feed
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 AT_A_TIME = 0.05  # seconds after which steps come back to the loop, so that no signal waits longer
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How steps shall be executed.
+
+    ``engine`` is eager, captured or compiled; ``by_name`` tells whether it was asked for, so that it is an error where it
+    cannot run. ``micro_batch`` rows go forward and backward at a time; None for the whole batch. ``autocast`` is the dtype in
+    which the forward pass computes where that is safe, None for that of the weights. ``lanes`` cores share a captured step.
+    """
+
+    engine: str = "eager"
+    by_name: bool = False
+    micro_batch: int | None = None
+    autocast: torch.dtype | None = None
+    lanes: int = 1
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,11 @@ class Engine(Protocol):
     @property
     def optimizer(self) -> torch.optim.Optimizer:
         """What updates the parameters."""
+        ...
+
+    @property
+    def eager(self) -> Any:
+        """The engine that runs the same steps as they are written; itself, where it does."""
         ...
 
     def train_steps(self, feed: Feed, most: int) -> Steps:

@@ -31,9 +31,7 @@ class CapturedEngine:
     """Records the step and replays it.
 
     Args:
-        model: The network on the CPU.
-        loss_function: Of output and target.
-        optimizer: Of the model's parameters.
+        eager: The engine that runs the step as it is written, on the CPU.
         lanes: Cores that share a step, where it is played natively; each operation runs on one thread then.
         by_name: Whether it is an error that a step cannot be captured; else such steps run as they are written.
         tell: Is told in a line why steps run as they are written.
@@ -42,18 +40,16 @@ class CapturedEngine:
 
     def __init__(
         self,
-        model: nn.Module,
-        loss_function: Loss,
-        optimizer: torch.optim.Optimizer,
+        eager: EagerEngine,
         lanes: int = 1,
         by_name: bool = False,
         tell: Callable[[str], None] = lambda text: None,
         native: bool = True,
     ) -> None:
         self.name = "captured"
-        self.model, self.loss_function, self.optimizer = model, loss_function, optimizer
+        self.eager = eager
+        self.model, self.loss_function, self.optimizer = eager.model, eager.loss_function, eager.optimizer
         self.why_not: str | None = None  # steps run as they are written
-        self._eager = EagerEngine(model, loss_function, optimizer)
         self._ways, self._by_name, self._tell = ways(native, lanes), by_name, tell
         self._known: dict[tuple[Any, ...], Recorded] = {}
         self._rates: list[tuple[Tensor, int]] = []  # tensors of learning rates, and the group of parameters of each
@@ -76,7 +72,7 @@ class CapturedEngine:
             ConfigError: A step cannot be captured, and that was asked for by name.
         """
         if self.why_not is not None:
-            return self._eager.train_steps(feed, most)
+            return self.eager.train_steps(feed, most)
         self._forget_what_changed()
         sources = feed.sources
         if sources is not None:
@@ -106,23 +102,23 @@ class CapturedEngine:
     def _recorded_step(self, batch: Batch, sources: dict[str, Tensor] | None) -> Tensor:
         """Take a step, and record it where the one before has made all that steps need."""
         if self._signature != self._settled:
-            loss = self._eager.train_step(batch)
+            loss = self.eager.train_step(batch)
             self._settled = signature(*self._parts())
             return loss
         if len(self._known) >= MOST_SHAPES:
-            return self._eager.train_step(batch)
+            return self.eager.train_step(batch)
         before = copied(*self._parts())
         try:
             reason = hooked(self.model, self.loss_function)
             if reason is not None:
                 raise CannotCapture(reason)
-            known, (loss,) = record(batch, lambda fixed: [self._eager.train_step(fixed)], list(self._ways), sources)
+            known, (loss,) = record(batch, lambda fixed: [self.eager.train_step(fixed)], list(self._ways), sources)
             known.numbers = known.tape.results
             rates = with_rates(known.tape, self.optimizer)
         except CannotCapture as why:
             put_back(before, *self._parts())
             self._give_up(str(why))
-            return self._eager.train_step(batch)
+            return self.eager.train_step(batch)
         self.optimizer.zero_grad()
         self._known[shape_of(batch)] = known
         self._rates += rates
@@ -138,7 +134,7 @@ class CapturedEngine:
             problem = first_line(error)
         after = copied(*self._parts())
         put_back(before, *self._parts())
-        expected = self._eager.train_step(batch)
+        expected = self.eager.train_step(batch)
         self.optimizer.zero_grad()
         wrong = differing([*after, loss], [*copied(*self._parts()), expected])
         if not problem and not wrong:

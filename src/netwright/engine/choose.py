@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from netwright.engine.base import Engine, Loss
+from netwright.engine.base import Engine, Execution, Loss
 from netwright.engine.captured import CapturedEngine
+from netwright.engine.compiled import CompiledEngine
 from netwright.engine.eager import EagerEngine
 from netwright.errors import ConfigError
 
@@ -69,27 +70,22 @@ def cores() -> int:
 
 
 def choose_engine(
-    name: str,
+    how: Execution,
     model: nn.Module,
     loss_function: Loss,
     optimizer: torch.optim.Optimizer,
-    micro_batch: int | None = None,
-    lanes: int = 1,
-    by_name: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Engine:
     """Return an engine.
 
     Args:
-        name: ``eager`` or ``captured``.
+        how: Steps shall be executed.
         model: The network on its device.
         loss_function: Of output and target.
         optimizer: Of the model's parameters.
-        micro_batch: Rows that go forward and backward at a time; None for the whole batch.
-        lanes: Cores that share a captured step.
-        by_name: Whether it is an error that a step cannot be captured.
         tell: Is told why steps run otherwise.
     """
-    if name == "captured" and micro_batch is None:
-        return CapturedEngine(model, loss_function, optimizer, lanes, by_name, tell)
-    return EagerEngine(model, loss_function, optimizer, micro_batch)
+    eager = EagerEngine(model, loss_function, optimizer, how.micro_batch, how.autocast)
+    if how.engine == "captured" and how.micro_batch is None:
+        return CapturedEngine(eager, how.lanes, how.by_name, tell)
+    return CompiledEngine(eager) if how.engine == "compiled" else eager

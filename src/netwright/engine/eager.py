@@ -6,15 +6,16 @@ Every engine wraps `train_step`, none copies it. Floor 5.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from netwright.data.batches import Batch
 from netwright.data.feed import Feed
-from netwright.engine.base import Engine, Failure, Loss, Steps
+from netwright.engine.base import Failure, Loss, Steps
 from netwright.engine.recording import is_finite
 from netwright.errors import ConfigError, DivergedError
 from netwright.model.losses import loss_weight
@@ -27,6 +28,7 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     micro_batch: int | None = None,
+    autocast: torch.dtype | None = None,
 ) -> Tensor:
     """Train on one batch.
 
@@ -36,6 +38,7 @@ def train_step(
         optimizer: Of the model's parameters; LBFGS evaluates the loss several times.
         batch: The rows.
         micro_batch: Rows that go forward and backward at a time; their gradients are added up. None for all at once.
+        autocast: Dtype in which the forward pass computes where that is safe (torch.autocast); None for that of the weights.
 
     Returns:
         The mean loss of the batch before the update, detached.
@@ -46,10 +49,11 @@ def train_step(
 
     def forward_and_backward() -> Tensor:
         if micro_batch is not None and micro_batch < len(batch):
-            loss = _in_parts(model, loss_function, optimizer, batch, micro_batch)
+            loss = _in_parts(model, loss_function, optimizer, batch, micro_batch, autocast)
         else:
-            output = call_model(model, batch.inputs, batch.lengths)
-            loss = loss_function(output, batch.target)
+            with casting(batch.target.device, autocast):
+                output = call_model(model, batch.inputs, batch.lengths)
+                loss = loss_function(output, batch.target)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         if not is_finite(loss):
@@ -60,8 +64,18 @@ def train_step(
     return loss.detach()
 
 
+def casting(device: torch.device, autocast: torch.dtype | None) -> AbstractContextManager[Any]:
+    """Return the context of a forward pass."""
+    return nullcontext() if autocast is None else torch.autocast(device.type, autocast)
+
+
 def _in_parts(
-    model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer, batch: Batch, micro_batch: int
+    model: nn.Module,
+    loss_function: Loss,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    micro_batch: int,
+    autocast: torch.dtype | None,
 ) -> Tensor:
     """Add up the gradients of a batch part by part, each weighted with its share of the mean; return the mean loss."""
     whole = loss_weight(loss_function, batch.target)
@@ -69,8 +83,9 @@ def _in_parts(
     optimizer.zero_grad()
     for start in range(0, len(batch), micro_batch):
         part = batch.part(start, start + micro_batch)
-        output = call_model(model, part.inputs, part.lengths)
-        loss = loss_function(output, part.target) * (loss_weight(loss_function, part.target) / whole)
+        with casting(batch.target.device, autocast):
+            output = call_model(model, part.inputs, part.lengths)
+            loss = loss_function(output, part.target) * (loss_weight(loss_function, part.target) / whole)
         loss.backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()
     return total
@@ -85,11 +100,17 @@ class EagerEngine:
     loss_function: Loss
     optimizer: torch.optim.Optimizer
     micro_batch: int | None = None
+    autocast: torch.dtype | None = None
     name: str = "eager"
+
+    @property
+    def eager(self) -> EagerEngine:
+        """This engine itself."""
+        return self
 
     def train_step(self, batch: Batch) -> Tensor:
         """Train on one batch; see `train_step`."""
-        return train_step(self.model, self.loss_function, self.optimizer, batch, self.micro_batch)
+        return train_step(self.model, self.loss_function, self.optimizer, batch, self.micro_batch, self.autocast)
 
     def train_steps(self, feed: Feed, most: int) -> Steps:
         """Train on the next batch of a feed; see `netwright.engine.base.Engine`."""
@@ -106,10 +127,3 @@ def one_step(batch: Batch, loss_function: Loss, step: Callable[[], Tensor]) -> S
     except Exception as error:  # an own module or loss may raise anything
         return Steps(torch.empty(0), torch.empty(0), Failure(batch, error))
     return Steps(loss.reshape(1), torch.as_tensor(loss_weight(loss_function, batch.target)).reshape(1))
-
-
-def eager_beside(engine: Engine, micro_batch: int | None = None) -> EagerEngine:
-    """Return the engine that runs the steps of another as they are written: same model, loss and optimizer."""
-    if isinstance(engine, EagerEngine):
-        return engine
-    return EagerEngine(engine.model, engine.loss_function, engine.optimizer, micro_batch)

@@ -65,6 +65,12 @@ def signature(model: nn.Module, loss_function: Loss, optimizer: torch.optim.Opti
     return tuple(modes), tuple(lies), tuple(groups)
 
 
+def lies(model: nn.Module) -> tuple[Any, ...]:
+    """Return where the tensors of a network lie, and its modes."""
+    values = (*model.parameters(), *model.buffers())
+    return (*(value.data_ptr() for value in values), *((part.training, _hooked(part)) for part in model.modules()))
+
+
 def fused(group: dict[str, Any]) -> bool:
     """Tell whether the parameters of a group are updated by a fused kernel."""
     return bool(group.get("fused"))

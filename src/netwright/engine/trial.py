@@ -13,8 +13,10 @@ from netwright.data.batches import Batch, Examples
 from netwright.data.feed import Feed
 from netwright.engine.base import Loss
 from netwright.engine.captured import CapturedEngine
-from netwright.engine.eager import train_step
+from netwright.engine.eager import EagerEngine, train_step
+from netwright.engine.own_code import why_not_told
 from netwright.engine.recorded import CHECKED
+from netwright.engine.state import hooked
 from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.model.summary import call_model
 from netwright.seeding import forked
@@ -66,7 +68,9 @@ def try_step(
             ) from error
 
 
-def why_not_captured(model: nn.Module, loss_function: Loss, make: Make, batch: Batch) -> str | None:
+def why_not_captured(
+    model: nn.Module, loss_function: Loss, make: Make, batch: Batch, autocast: torch.dtype | None = None
+) -> str | None:
     """Return why the steps of a network cannot be recorded and replayed, found out on a copy of it; None where they can.
 
     Args:
@@ -74,16 +78,18 @@ def why_not_captured(model: nn.Module, loss_function: Loss, make: Make, batch: B
         loss_function: Of output and target.
         make: Builds the optimizer of some parameters.
         batch: A few rows.
+        autocast: See `netwright.engine.eager.train_step`.
     """
-    if own_code(model, loss_function):
-        return "network or loss are code of your own, which may do more than a recording shows"
+    why = why_not_told(model, loss_function) or hooked(model, loss_function)
+    if why is not None:
+        return why
     if sum(parameter.numel() for parameter in model.parameters()) > LARGEST:
         return f"steps of more than {LARGEST:,} parameters gain nothing"
     trial, trial_loss = copy.deepcopy((model, loss_function))
     optimizer = make(trial.train().parameters())
     if type(optimizer).__name__ in WITHOUT_CLOSURE:
         return f"{type(optimizer).__name__} evaluates the loss several times a step"
-    engine = CapturedEngine(trial, trial_loss, optimizer, native=False)
+    engine = CapturedEngine(EagerEngine(trial, trial_loss, optimizer, autocast=autocast), native=False)
     steps = 2 + CHECKED
     with forked(batch.target.device):
         for _ in range(steps):
@@ -94,11 +100,3 @@ def why_not_captured(model: nn.Module, loss_function: Loss, make: Make, batch: B
 def _again(batch: Batch) -> Feed:
     """Return a feed of one batch."""
     return Feed(Examples(batch.inputs, batch.target), np.empty(1, dtype=np.int64), 1, changed=iter([batch]))
-
-
-def own_code(model: nn.Module, loss_function: Loss) -> bool:
-    """Tell whether network or loss hold code that is neither torch's nor ours."""
-    parts = [*model.modules(), *(loss_function.modules() if isinstance(loss_function, nn.Module) else [])]
-    return not isinstance(loss_function, nn.Module) or any(
-        not type(part).__module__.startswith(("torch.nn.", "netwright.")) or "forward" in vars(part) for part in parts
-    )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.batches import Batch, Examples, Rows, batches
+from netwright.engine.forward import Forward
 from netwright.errors import DataError, first_line
 from netwright.model.losses import loss_weight
 from netwright.model.summary import call_model, takes_lengths
@@ -55,7 +56,7 @@ def evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def score(
-    model: nn.Module,
+    forward: Forward,
     loss_function: Callable[[Tensor, Tensor], Tensor],
     examples: Examples,
     rows: Rows,
@@ -64,7 +65,7 @@ def score(
     """Run rows through a network without training it.
 
     Args:
-        model: Its mode is put back afterwards.
+        forward: Calls a network, whose mode is put back afterwards.
         loss_function: Of output and target, the mean of a batch.
         examples: All prepared rows, on the model's device.
         rows: The row numbers, in order.
@@ -75,9 +76,9 @@ def score(
     """
     outputs: list[Tensor] = []
     loss_sum = weight = 0.0
-    with evaluating(model, examples.device):
+    with evaluating(forward.model, examples.device):
         for batch in batches(examples, rows, max(batch_size, SMALLEST_BATCH)):
-            output = call_model(model, batch.inputs, batch.lengths)
+            output = forward(batch)
             batch_weight = float(loss_weight(loss_function, batch.target))
             loss_sum += float(loss_function(output, batch.target)) * batch_weight
             weight += batch_weight
@@ -85,17 +86,18 @@ def score(
     return Scores(torch.cat(outputs), loss_sum, weight)
 
 
-def outputs_of(model: nn.Module, examples: Examples, batch_size: int) -> Tensor:
+def outputs_of(forward: Forward, examples: Examples, batch_size: int) -> Tensor:
     """Return the outputs ``(rows, ...)`` of all rows, or ``(steps, ...)`` of a target per step, on the CPU.
 
     A network that was trained on rows of one length and gets others reads those of each length together, unpadded.
     """
+    model = forward.model
     if examples.padded and not takes_lengths(model):
         return _outputs_by_length(model, examples, batch_size)
     parts = []
     with evaluating(model, examples.device):
         for batch in batches(examples, np.arange(examples.rows), max(batch_size, SMALLEST_BATCH)):
-            parts.append(_real(call_model(model, batch.inputs, batch.lengths), batch, examples.per_step).cpu())
+            parts.append(_real(forward(batch), batch, examples.per_step).cpu())
     return torch.cat(parts)
 
 

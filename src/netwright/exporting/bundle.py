@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import safetensors
@@ -20,6 +21,8 @@ from netwright.data import labels
 from netwright.data.labels import Label
 from netwright.data.preparation import Preparation
 from netwright.data.sequences import Raw, Sequences
+from netwright.engine.base import Execution
+from netwright.engine.forward import WRITTEN, Forward
 from netwright.errors import CheckpointError, DataError, first_line, out_of_memory
 from netwright.evaluation.scoring import outputs_of
 from netwright.model.masked import Masked
@@ -49,13 +52,22 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Program:
-    """Preparation, network and decoding: all it takes from raw rows to predictions."""
+    """Preparation, network and decoding: all it takes from raw rows to predictions.
+
+    ``how`` says how the network is called; see `netwright.engine.forward.Forward`.
+    """
 
     preparation: Preparation
     model: nn.Module
     outcome: Outcome
     batch_size: int
     device: torch.device
+    how: Execution = WRITTEN
+
+    @cached_property
+    def forward(self) -> Forward:
+        """What calls the network."""
+        return Forward(self.model, self.how)
 
     @property
     def per_step(self) -> bool:
@@ -75,7 +87,7 @@ class Program:
             _refuse_too_short(self.model, raw)
         examples = self.preparation.examples(raw).to(self.device)
         try:
-            decoded: Tensor = self.outcome.decoding(outputs_of(self.model, examples, self.batch_size))
+            decoded: Tensor = self.outcome.decoding(outputs_of(self.forward, examples, self.batch_size))
         except (RuntimeError, IndexError) as error:
             if out_of_memory(error):
                 raise

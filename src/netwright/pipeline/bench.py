@@ -30,7 +30,9 @@ from netwright.data.mapped import Mapped
 from netwright.data.memory import give_back
 from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
+from netwright.engine.base import Execution
 from netwright.engine.choose import choose_device, choose_lanes, choose_threads
+from netwright.engine.compiled import why_not_compiled
 from netwright.engine.trial import Make, try_step, why_not_captured
 from netwright.errors import ConfigError, did_you_mean
 from netwright.evaluation.metrics import VALIDATED
@@ -103,14 +105,16 @@ def gather(
 @contextmanager
 def executing(config: RunConfig, device: torch.device) -> Iterator[None]:
     """Run a block with the run's threads and generators, and put the caller's back."""
-    before = torch.get_num_threads()
+    before, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     try:
         if config.training.threads is not None:
             torch.set_num_threads(config.training.threads)
+        torch.set_float32_matmul_precision("high" if config.training.precision == "tf32" else "highest")
         with all_forked(), forked(device):
             yield
     finally:
         torch.set_num_threads(before)
+        torch.set_float32_matmul_precision(precision)
 
 
 def prepare(
@@ -170,23 +174,32 @@ def _engine(config: RunConfig, network: Network, device: torch.device, make: Mak
     Raises:
         ConfigError: The engine asked for cannot run.
     """
-    training, loss = config.training, network.task.loss_function
-    if training.engine == "eager":
+    name, loss = config.training.engine, network.task.loss_function
+    if name == "eager":
         return "eager", ASKED_FOR
-    if device.type != "cpu":
-        why: str | None = "recordings are made on the CPU"
-    elif training.micro_batch is not None:
+    if name == "compiled":
+        why = why_not_compiled(device)
+    elif device.type != "cpu":
+        why = "recordings are made on the CPU"
+    elif config.training.micro_batch is not None:
         why = "a batch in parts is several pieces of work"
     else:
-        why = why_not_captured(network.module, loss, make, batch)
+        why = why_not_captured(network.module, loss, make, batch, execution_of(config).autocast)
     if why is None:
-        return "captured", ASKED_FOR if training.engine == "captured" else "recorded and replayed with the same bits"
-    if training.engine == "captured":
+        return ("captured", "replayed with the same bits") if name == "auto" else (name, ASKED_FOR)
+    if name != "auto":
         raise ConfigError(
-            f"training.engine: captured came; steps cannot be captured here: {why}; expected one of recorded operations; "
-            "write auto or eager, which runs them as they are written"
+            f"training.engine: {name} came; it cannot run here: {why}; expected another engine; write auto or eager, which "
+            "runs steps as they are written"
         )
     return "eager", why
+
+
+def execution_of(config: RunConfig, by_name: bool = False) -> Execution:
+    """Return how the settings want steps to be executed."""
+    training = config.training
+    autocast = torch.bfloat16 if training.precision == "bfloat16" else None
+    return Execution(training.engine, by_name, training.micro_batch, autocast, training.lanes or 1)
 
 
 def as_given(config: RunConfig, data: Any) -> RunConfig:

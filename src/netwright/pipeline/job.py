@@ -15,10 +15,11 @@ from netwright.config.schema import RunConfig
 from netwright.data.batches import Examples, Rows
 from netwright.engine.base import Engine
 from netwright.engine.choose import choose_engine
+from netwright.engine.forward import Forward
 from netwright.evaluation import metrics
 from netwright.evaluation.metrics import VALIDATED, epoch_figures
 from netwright.evaluation.scoring import score
-from netwright.pipeline.bench import ASKED_FOR, Bench, plan_of
+from netwright.pipeline.bench import ASKED_FOR, Bench, execution_of, plan_of
 from netwright.seeding import seed_all, torch_seed
 from netwright.training.journal import Journal
 from netwright.training.loop import Plan, Progress, Validate
@@ -75,7 +76,8 @@ class Job:
         """Return the same training with so many rows forward and backward at a time."""
         training = self.config.training.model_copy(update={"micro_batch": rows})
         config = self.config.model_copy(update={"training": training})
-        return replace(self, config=config, engine=_engine(config, self.engine.model, self.engine))
+        engine = choose_engine(execution_of(config), self.engine.model, self.engine.loss_function, self.engine.optimizer)
+        return replace(self, config=config, engine=engine)
 
 
 def make_job(bench: Bench, folder: Path, tell: Callable[[str], None]) -> Job:
@@ -88,17 +90,16 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None]) -> Job:
     """
     config, task, device = bench.config, bench.network.task, bench.device
     model = bench.network.module.to(device)
+    if config.training.memory_format == "channels_last":
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if isinstance(task.loss_function, nn.Module):
         task.loss_function.to(device)
     number = torch_seed(config.training.seed, "training")
     torch.manual_seed(number)
     seed_all(number)  # an own module may draw from NumPy or Python
     optimizer = make_optimizer(resolve_optimizer(config.training.optimizer, device), model.parameters())
-    training = config.training
-    by_name = bench.why_engine == ASKED_FOR
-    engine = choose_engine(
-        training.engine, model, task.loss_function, optimizer, training.micro_batch, training.lanes or 1, by_name, tell
-    )
+    how = execution_of(config, bench.why_engine == ASKED_FOR)
+    engine = choose_engine(how, model, task.loss_function, optimizer, tell)
     examples = bench.examples.to(device)
     validated = bool(len(bench.inputs.split.valid))
     return Job(
@@ -113,12 +114,6 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None]) -> Job:
     )
 
 
-def _engine(config: RunConfig, model: nn.Module, before: Engine) -> Engine:
-    """Return an engine of the same model, loss and optimizer for other settings."""
-    training = config.training
-    return choose_engine(training.engine, model, before.loss_function, before.optimizer, training.micro_batch)
-
-
 def execution(config: RunConfig, device: torch.device) -> dict[str, Any]:
     """Return what the bits of a run hang on beside its data and settings."""
     training = config.training
@@ -129,6 +124,7 @@ def execution(config: RunConfig, device: torch.device) -> dict[str, Any]:
         "threads": training.threads,
         "engine": training.engine,
         "micro_batch": training.micro_batch,
+        "precision": training.precision,
         "optimizer": training.optimizer,
     }
 
@@ -142,10 +138,11 @@ def learning_rate_of(optimizer: str) -> float | None:
 def _validation(bench: Bench, examples: Examples) -> Callable[[], dict[str, float]]:
     """Return the function that gives the figures of the validation rows for the weights of the moment."""
     rows, task, target = bench.inputs.split.valid, bench.network.task, bench.inputs.target
+    forward = Forward(bench.network.module, execution_of(bench.config))
     at_once = AT_ONCE if len(target.names) == 1 else len(rows)  # the RMSE of several outputs is a mean over them
 
     def figures_of(part: Rows) -> tuple[dict[str, float], float]:
-        scores = score(bench.network.module, task.loss_function, examples, part, bench.config.data.batch_size)
+        scores = score(forward, task.loss_function, examples, part, bench.config.data.batch_size)
         figures = epoch_figures(task.kind, target.of(part), task.decoding(scores.outputs).numpy())
         return {"loss": scores.loss, **figures}, scores.weight
 

@@ -19,8 +19,7 @@ from netwright.checkpoint import store
 from netwright.data.batches import Batch
 from netwright.data.feed import Feed
 from netwright.engine.base import Engine, Failure, Steps
-from netwright.engine.eager import eager_beside
-from netwright.engine.trial import own_code
+from netwright.engine.own_code import own_code
 from netwright.errors import ConfigError, DivergedError, NetwrightError, ResourceError, first_line, out_of_memory
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench
@@ -59,7 +58,7 @@ class _UpTo:
     def __init__(self, engine: CarefulEngine, steps: int) -> None:
         self.engine, self.left = engine, steps
         self.name, self.model, self.loss_function = engine.name, engine.model, engine.loss_function
-        self.optimizer = engine.optimizer
+        self.optimizer, self.eager = engine.optimizer, engine.eager
 
     def train_steps(self, feed: Feed, most: int) -> Steps:
         """Train on one batch; see `CarefulEngine.train_steps`."""
@@ -93,7 +92,7 @@ def carry_on(
         progress, journal = job.from_checkpoint(parts)
         engine: Engine = job.engine
         if failure is not None:
-            engine = _UpTo(CarefulEngine(eager_beside(engine), job.device), failure.step - progress.step)
+            engine = _UpTo(CarefulEngine(engine.eager, job.device), failure.step - progress.step)
         with closing(journal):
             keeper = Keeper(job, journal, stop)
             try:

@@ -40,7 +40,7 @@ from netwright.model.losses import PerStep
 from netwright.model.task import Task, decide, decide_each
 from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
-from netwright.pipeline.bench import executing
+from netwright.pipeline.bench import executing, execution_of
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.network import make_loss_again, masked, network_again
@@ -276,7 +276,7 @@ def load_run(
     record = {**record, **_weights_into(network, path, record)}
     place = choose_device(device) if device is not None else _device_again(config)
     network.to(place).eval()
-    program = Program(preparation, network, outcome, config.data.batch_size, place)
+    program = Program(preparation, network, outcome, config.data.batch_size, place, execution_of(config))
     return Run(path, config, program, record)
 
 

@@ -26,7 +26,7 @@ from netwright.exporting.bundle import (
     save_weights,
 )
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import Bench, executing
+from netwright.pipeline.bench import Bench, executing, execution_of
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import Job, make_job
 from netwright.pipeline.keeping import refuse_little_room
@@ -115,7 +115,12 @@ def _run_of(bench: Bench, folder: Path) -> Run:
     """Return the run that a trained network is."""
     inputs, task = bench.inputs, bench.network.task
     program = Program(
-        inputs.preparation, bench.network.module.eval(), _outcome(bench), bench.config.data.batch_size, bench.device
+        inputs.preparation,
+        bench.network.module.eval(),
+        _outcome(bench),
+        bench.config.data.batch_size,
+        bench.device,
+        execution_of(bench.config),
     )
     return Run(folder, bench.config, program, folders.read_record(folder), inputs, task.loss_function)
 

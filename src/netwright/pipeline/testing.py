@@ -61,7 +61,7 @@ def figures(
         values = target.values if whole else target.of(rows)
         examples = examples.with_target(task.spell_target(values), target.per_step).to(device)
         chosen = rows if whole else np.arange(len(rows))
-        scores = score(program.model, task.loss_function, examples, chosen, config.data.batch_size)
+        scores = score(program.forward, task.loss_function, examples, chosen, config.data.batch_size)
     decoded = np.asarray(program.outcome.decoding(scores.outputs))
     if not np.isfinite(decoded).all():
         count = int((~np.isfinite(decoded)).any(axis=1).sum())

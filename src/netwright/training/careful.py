@@ -31,6 +31,11 @@ class CarefulEngine:
     name: str = "careful"
 
     @property
+    def eager(self) -> EagerEngine:
+        """The engine whose steps are undone where they spoil something."""
+        return self.engine
+
+    @property
     def model(self) -> nn.Module:
         """The network that is trained."""
         return self.engine.model
