@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def bundled(name: str) -> Table | Arrays:
     return Table(pa.table(columns), (Origin(origin, len(loaded.target)),))
 
 
+@cache
 def _digits() -> npt.NDArray[np.float64]:
     """Return the 64 pixels and the digit of each row, float64 ``(1797, 65)``.
 
