@@ -8,11 +8,41 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "sklearn", "matplotlib", "pyarrow", "scipy", "pandas")
+HEAVY = ("torch", "sklearn", "matplotlib", "pyarrow", "scipy", "pandas", "numpy", "rich", "jinja2", "fsspec")
+LATE = (
+    "torch._dynamo",
+    "torch._inductor",
+    "sympy",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "jinja2",
+    "pyarrow.dataset",
+    "networkx",
+)
+LATE += ("torch.utils.flop_counter", "concurrent.futures.process", "safetensors.numpy", "rich")
+EXAMPLES = Path(__file__).parent.parent / "examples"
+FIRST_STEP = """
+from netwright.cli import main
+from netwright.training.journal import Journal
+
+class Stop(BaseException):
+    pass
+
+def stop(journal, *told):
+    print("a step is done")
+    raise Stop
+
+Journal.step = stop
+try:
+    main(["train", {config!r}, "--run-dir", "run", *{settings!r}])
+except Stop:
+    pass
+"""
 
 
-def modules_after(code: str, folder: Path) -> list[str]:
-    script = f"import sys\n{code}\nprint('LOADED', *sorted(set(sys.modules) & {set(HEAVY)!r}))"
+def modules_after(code: str, folder: Path, watched: tuple[str, ...] = HEAVY) -> list[str]:
+    script = f"import sys\n{code}\nprint('LOADED', *sorted(set(sys.modules) & {set(watched)!r}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, check=True)
     return done.stdout.splitlines()[-1].split()[1:]
 
@@ -36,6 +66,20 @@ except SystemExit:
     pass
 """
     assert modules_after(code, tmp_path) == []
+
+
+@pytest.mark.parametrize("optimizer", ["Adam(lr=1e-3)", "SGD(lr=0.1)", "LBFGS()", "RMSprop()"])
+def test_nothing_that_comes_later_is_loaded_by_the_first_step(optimizer: str, tmp_path: Path) -> None:
+    settings = ["--set", f"training.optimizer={optimizer}"]
+    code = FIRST_STEP.format(config=str(EXAMPLES / "digits.toml"), settings=settings)
+    assert modules_after(code, tmp_path, LATE) == []
+
+
+def test_a_table_with_categories_comes_to_its_first_step_without_the_compiler(tmp_path: Path) -> None:
+    rows = [f"{number / 7:.3f},{'xyz'[number % 3]},{'yes' if number % 2 else 'no'}" for number in range(200)]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,b,y", *rows, ""]))
+    code = FIRST_STEP.format(config="rows.csv", settings=["--target", "y"])
+    assert modules_after(code, tmp_path, LATE) == []
 
 
 def test_importing_netwright_touches_no_generator_and_no_environment(tmp_path: Path) -> None:

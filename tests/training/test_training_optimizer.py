@@ -2,14 +2,82 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
+from netwright.config import signatures
 from netwright.errors import ConfigError
-from netwright.training.optimizer import make_optimizer, resolve_optimizer
+from netwright.training.optimizer import light, make_optimizer, resolve_optimizer
 
 CPU = torch.device("cpu")
+ALONE = """
+import copy, sys
+import torch
+from torch import nn
+from netwright.training.optimizer import make_optimizer, resolve_optimizer
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4, bias={bias}), nn.Tanh(), nn.Linear(4, 2, bias={bias}))
+
+def train(model, optimizer, steps):
+    generator = torch.Generator().manual_seed(3)
+    inputs, target = torch.randn(8, 3, generator=generator), torch.randn(8, 2, generator=generator)
+
+    def forward_and_backward():
+        loss = nn.functional.mse_loss(model(inputs), target)
+        optimizer.zero_grad()
+        loss.backward()
+        assert torch.is_grad_enabled()
+        return loss
+
+    for _ in range(steps):
+        optimizer.step(forward_and_backward)
+        assert torch.is_grad_enabled()
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+call = resolve_optimizer("{name}()", torch.device("cpu"))
+ours, theirs, seen = network(), network(), []
+late = make_optimizer(call, ours.parameters())
+late.register_step_post_hook(lambda *told: seen.append(told))
+train(ours, late, 3)
+assert "torch._dynamo" not in sys.modules
+usual = torch.optim.{name}(theirs.parameters(), **call.keywords)
+train(theirs, usual, 3)
+assert "torch._dynamo" in sys.modules
+for steps in (0, 2):
+    train(ours, late, steps)
+    train(theirs, usual, steps)
+    assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
+    assert str(late.state_dict()) == str(usual.state_dict())
+assert len(seen) == 5 and repr(late) == repr(usual) and isinstance(late, torch.optim.{name})
+"""
+COMPILED = """
+import torch
+from torch import nn
+from netwright.training.optimizer import make_optimizer, resolve_optimizer
+
+def breaks(optimizer, model):
+    def step():
+        optimizer.step()
+
+    model(torch.ones(2, 3)).sum().backward()
+    before = model.weight.clone()
+    torch.compile(step, backend="eager")()
+    assert not torch.equal(before, model.weight)
+    found = sum(torch._dynamo.utils.counters["graph_break"].values())
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    return found
+
+ours, theirs = nn.Linear(3, 1), nn.Linear(3, 1)
+late = make_optimizer(resolve_optimizer("RMSprop()", torch.device("cpu")), ours.parameters())
+assert breaks(late, ours) == breaks(torch.optim.RMSprop(theirs.parameters()), theirs) > 0
+"""
 
 
 @pytest.mark.parametrize(
@@ -48,3 +116,26 @@ def test_what_torch_refuses_is_one_line(text: str, words: str) -> None:
 def test_a_network_without_trainable_parameters_is_refused() -> None:
     with pytest.raises(ConfigError, match="no parameter needs a gradient"):
         make_optimizer(resolve_optimizer("Adam()", CPU), nn.ReLU().parameters())
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(signatures.optimizers().known) if name != "SparseAdam"])
+def test_an_optimizer_gives_the_bits_of_torch_without_importing_the_compiler(name: str) -> None:
+    code = ALONE.format(name=name, bias=name != "Muon")  # Muon takes matrices only
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_where_torch_wraps_nothing_an_optimizer_stays_as_it_is() -> None:
+    class Own(torch.optim.SGD):
+        def step(self, closure: object = None) -> None: ...
+
+        def zero_grad(self, set_to_none: bool = True) -> None: ...
+
+    kept = light(Own)
+    assert {"step", "zero_grad"} & set(vars(kept)) == set()
+    assert (kept.__name__, kept.__qualname__, kept.__module__) == (Own.__name__, Own.__qualname__, Own.__module__)
+
+
+def test_a_step_that_a_user_compiles_breaks_where_that_of_torch_breaks() -> None:
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from netwright.data.arrays import Arrays
@@ -20,13 +26,13 @@ def bundled(name: str) -> Table | Arrays:
     """
     if name not in BUNDLED:
         raise ConfigError(f"data.source: sklearn:{name} is not bundled with scikit-learn; {did_you_mean(name, BUNDLED)}")
-    from sklearn import datasets
-
     origin = f"sklearn:{name}"
     if name == "digits":
-        digits = datasets.load_digits()
-        rows = len(digits.images)
-        return Arrays({"images": digits.images.astype(np.uint8)}, digits.target, (Origin(origin, rows),), "NHW")
+        values = _digits()
+        images = values[:, :-1].reshape(-1, 8, 8).astype(np.uint8)
+        return Arrays({"images": images}, values[:, -1].astype(np.int64), (Origin(origin, len(images)),), "NHW")
+    from sklearn import datasets
+
     loaded = datasets.load_diabetes(scaled=False) if name == "diabetes" else getattr(datasets, f"load_{name}")()
     columns = {str(column): pa.array(values) for column, values in zip(loaded.feature_names, loaded.data.T, strict=True)}
     if loaded.target.ndim == 2:
@@ -37,3 +43,20 @@ def bundled(name: str) -> Table | Arrays:
     else:
         columns["target"] = pa.array(loaded.target)
     return Table(pa.table(columns), (Origin(origin, len(loaded.target)),))
+
+
+@cache
+def _digits() -> npt.NDArray[np.float64]:
+    """Return the 64 pixels and the digit of each row, float64 ``(1797, 65)``.
+
+    They are read from scikit-learn's own file; importing scikit-learn, and with it SciPy, would take longer than torch.
+    """
+    found = find_spec("sklearn")
+    path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz" if found and found.origin else None
+    if path is not None and path.is_file():
+        with gzip.open(path, "rt", encoding="utf-8") as stream:
+            return np.loadtxt(stream, delimiter=",", dtype=np.float64)
+    from sklearn import datasets  # a version that keeps its files elsewhere
+
+    digits = datasets.load_digits()
+    return np.column_stack([digits.data, digits.target])

@@ -9,14 +9,14 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from netwright.errors import ResourceError
 from netwright.files import system
 from netwright.files.whole import disk_errors, make_folder, temporary_name
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 @contextlib.contextmanager
@@ -34,6 +34,8 @@ def born_array(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[npt.N
     Raises:
         ResourceError: There is no room on the disk; it is taken before the block starts.
     """
+    import numpy as np
+
     make_folder(path.parent)
     temporary = temporary_name(path)
     try:
@@ -72,6 +74,8 @@ def mapped(path: Path) -> npt.NDArray[Any]:
     Raises:
         ResourceError: The file is missing or damaged.
     """
+    import numpy as np
+
     try:
         found: npt.NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
         return found
@@ -89,6 +93,8 @@ def off_memory(values: npt.NDArray[Any], folder: Path) -> npt.NDArray[Any]:
     Raises:
         ResourceError: There is no room.
     """
+    import numpy as np
+
     path = folder / f".{secrets.token_hex(8)}.tmp"
     if values.size == 0:
         return values

@@ -15,14 +15,14 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import IO, TYPE_CHECKING, Any
 
 from netwright.errors import FolderInUseError, ResourceError
 from netwright.files import system
 from netwright.files.locks import holder_of, process_lives
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -103,6 +103,8 @@ def _streamed(path: Path) -> Iterator[IO[bytes]]:
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write arrays as an .npz file, piece by piece; see `write_bytes`."""
+    import numpy as np
+
     with _streamed(path) as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 

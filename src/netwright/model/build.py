@@ -28,6 +28,7 @@ from netwright.model.layers import (
     mismatch_advice,
     wanted_size,
 )
+from netwright.model.measuring import two_rows, without_weights
 
 OWN = {name: getattr(modules, name) for name in (*signatures.OWN_LAYERS, "RNN", "LSTM", "GRU", "MultiheadAttention")}
 BATCH_FIRST = ("RNN", "LSTM", "GRU", "MultiheadAttention", "TransformerEncoderLayer")
@@ -173,7 +174,7 @@ def _join(
             f"{where}: Parallel came with dim={dim!r}; expected an axis from 1 to {rank - 1}; axis 0 are the rows"
         )
     try:
-        joined = torch.cat([torch.empty(1, *after.shape, device="meta") for after in forms], dim=dim)
+        joined = torch.cat([torch.empty(1, *after.shape) for after in forms], dim=dim)
     except (RuntimeError, IndexError):
         shapes = " and ".join(str(after) for after in forms)
         raise ConfigError(f"{where}: branches give {shapes}; Parallel joins axis {dim}; make the other axes equal") from None
@@ -264,17 +265,17 @@ def _refuse_size(call: Call, form: Form, shown: str, before: str) -> None:
 
 
 def _measure(call: Call, form: Form, shown: str, before: str, resolved: Resolved) -> Form:
-    """Run the layer on the meta device and return the form it gives."""
+    """Run the layer without its weights and return the form it gives."""
+    wanted = wanted_size(call, form)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            with torch.device("meta"):
+            with without_weights():
                 module = _make(call)
         except (TypeError, ValueError, RuntimeError, AssertionError, ZeroDivisionError) as error:
             raise ConfigError(f"{shown} cannot be built: {first_line(error)}; mend its arguments") from None
         try:
-            kind = torch.long if form.codes else torch.float32
-            output = module(torch.empty(2, *form.shape, device="meta", dtype=kind))
+            output = two_rows(module, form, wanted[1] if wanted is not None else None)
         except (
             TypeError,
             ValueError,

@@ -45,7 +45,6 @@ from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.network import make_loss_again, masked, network_again
 from netwright.pipeline.testing import figures, own_inputs
-from netwright.reporting.report import render_report
 
 PREPARED = (PREPARATION, PREPARATION_TENSORS, folders.SPLIT)
 ENDED = ("done", "stopped")  # states of a run that left its weights in model/
@@ -230,6 +229,8 @@ class Run:
     def report(self) -> Path:
         """Draw report.html from the run folder and return its path."""
         path = self.folder / folders.REPORT
+        from netwright.reporting.report import render_report  # and with it matplotlib, once all is trained
+
         files.write_text(path, render_report(self.folder))
         return path
 

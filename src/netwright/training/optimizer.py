@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
+from functools import cache, wraps
+from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import optimizer as base
 
 from netwright.config import signatures
 from netwright.config.calls import Call, parse_call
@@ -60,7 +64,56 @@ def make_optimizer(call: Call, parameters: Iterable[nn.Parameter]) -> torch.opti
         raise ConfigError("model: no parameter needs a gradient; expected at least one to train; check the network")
     arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in call.kwargs}
     try:
-        made: torch.optim.Optimizer = getattr(torch.optim, call.name)(trained, **arguments)
+        kind: Any = light(getattr(torch.optim, call.name))
+        made: torch.optim.Optimizer = kind(trained, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"training.optimizer: {call} cannot be built: {error}; mend its arguments") from None
     return made
+
+
+@cache
+def light(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """Return a subclass of an optimizer, of the same name, that does the same without importing torch._dynamo.
+
+    torch wraps five methods of an optimizer so that torch.compile leaves them alone, and imports the compiler, which takes
+    longer than a small run, when one is first called. Where nobody has imported it nothing is compiled, and the methods that
+    torch wraps are called directly; afterwards torch's own wrappers are. A wrapper that is not known stays as it is.
+    """
+    methods: dict[str, Any] = {}
+    for name in ("add_param_group", "state_dict", "load_state_dict", "zero_grad"):
+        wrapped = getattr(kind, name)
+        if _made_by(wrapped, getattr(torch, "_disable_dynamo", None)):
+            methods[name] = _direct(wrapped, wrapped.__wrapped__)
+    step: Any = kind.step
+    if getattr(step, "hooked", False):  # for profiler and hooks; torch does so again with the step of the subclass
+        step = step.__wrapped__
+    if _made_by(step, getattr(base, "_use_grad_for_differentiable", None)):
+        methods["step"] = _direct(step, _with_gradients(step.__wrapped__))
+    return type(kind.__name__, (kind,), {**methods, "__module__": kind.__module__, "__qualname__": kind.__qualname__})
+
+
+def _made_by(function: Any, decorator: Callable[[Any], Any] | None) -> bool:
+    """Tell whether a function is what a decorator makes of another."""
+    code = getattr(function, "__code__", None)
+    return decorator is not None and code is not None and code is getattr(decorator(lambda: None), "__code__", None)
+
+
+def _direct(wrapped: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that calls the plain one until torch._dynamo is there, then the wrapped one."""
+
+    @wraps(plain)
+    def method(*arguments: Any, **keywords: Any) -> Any:
+        return (wrapped if "torch._dynamo" in sys.modules else plain)(*arguments, **keywords)
+
+    return method
+
+
+def _with_gradients(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a step that records gradients only where the optimizer is differentiable."""
+
+    @wraps(step)
+    def inner(self: torch.optim.Optimizer, *arguments: Any, **keywords: Any) -> Any:
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            return step(self, *arguments, **keywords)
+
+    return inner
