@@ -146,7 +146,7 @@ def measure(contender: Contender, name: str, case: Case, threads: int | None, pa
             result: dict[str, Any] = {"failed": lines[-1][:100]}
             print(errors[-2000:], file=sys.stderr)
         elif ours:
-            result = {"figure": json.loads((run / "test.json").read_text())["metrics"]["accuracy"]}
+            result = {"figure": json.loads((run / "test.json").read_text())["metrics"]["accuracy"]["value"]}
         else:
             result = json.loads(output.strip().splitlines()[-1])
     return Found(contender.name, case.label, threads, seconds, peak, result)

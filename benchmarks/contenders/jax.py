@@ -31,13 +31,22 @@ def dense(layer: Any, x: Any) -> Any:
 
 
 def convolution(layer: Any, x: Any) -> Any:
-    """Convolve ``(rows, ..., channels)``, the faster layout here, then ReLU and pooling by 2."""
-    axes = x.ndim - 2
-    letters = "HW"[:axes]
-    names = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
-    x = nn.relu(lax.conv_general_dilated(x, layer["w"], (1,) * axes, "VALID", dimension_numbers=names) + layer["b"])
-    window = (1, *[2] * axes, 1)
-    return lax.reduce_window(x, -jnp.inf, lax.max, window, window, "VALID")
+    """Convolve ``(rows, ..., channels)``, then ReLU and pooling by 2.
+
+    The windows are cut out and multiplied as one matrix: inside ``lax.scan`` XLA's own convolution is 6 to 10 times slower on
+    the CPU.
+    """
+    weights, bias = layer["w"], layer["b"]
+    *kernel, _, filters = weights.shape
+    sides = [x.shape[1 + axis] - size + 1 for axis, size in enumerate(kernel)]
+    windows = []
+    for place in np.ndindex(*kernel):
+        windows.append(x[(slice(None), *(slice(at, at + side) for at, side in zip(place, sides, strict=True)))])
+    x = nn.relu(jnp.concatenate(windows, axis=-1) @ weights.reshape(-1, filters) + bias)
+    whole = [side // 2 * 2 for side in sides]
+    x = x[(slice(None), *(slice(side) for side in whole))]
+    halves = [part for side in whole for part in (side // 2, 2)]
+    return x.reshape(len(x), *halves, filters).max(axis=tuple(range(2, 2 + 2 * len(sides), 2)))
 
 
 def perceptron(layers: list[Any], x: Any) -> Any:

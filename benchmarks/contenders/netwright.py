@@ -122,4 +122,4 @@ def tutorial(task: SimpleNamespace) -> float:
             run_dir=Path(folder) / "run",
             settings=task.settings,
         )
-        return float(run.tested["metrics"]["rmse"]) ** 2
+        return float(run.tested["metrics"]["rmse"]["value"]) ** 2
