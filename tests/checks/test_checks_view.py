@@ -83,3 +83,9 @@ def test_a_part_without_rows_has_columns_without_values(shape: tuple[int, ...]) 
     none = columns_of(values, None, np.arange(0))
     assert [column.name for column in none] == [column.name for column in columns_of(values, None, np.arange(4))]
     assert {len(column.values) for column in none} == {0}
+
+
+def test_a_part_without_rows_has_the_columns_of_a_table_read_from_text() -> None:
+    rows, encoder = table(a=["1.5", "2.5", "3"], b=["x", "y", "x"])
+    none = columns_of(rows, encoder, np.arange(0))
+    assert [(column.name, column.kind, len(column.values)) for column in none] == [("a", "number", 0), ("b", "category", 0)]
