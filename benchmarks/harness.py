@@ -93,10 +93,11 @@ class Found:
 def run_child(command: list[str], environment: dict[str, str]) -> tuple[int, str, str, float, float]:
     """Run a command and return exit code, output, errors, seconds from start to end, and peak memory in MB."""
     kept = {name: value for name, value in os.environ.items() if name not in CLEARED}
+    path = os.pathsep.join(filter(None, (str(HERE), kept.get("PYTHONPATH"))))
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         started = time.perf_counter()
         child = subprocess.Popen(
-            command, stdout=output, stderr=errors, env={**kept, "PYTHONPATH": str(HERE), **environment}, cwd=HERE
+            command, stdout=output, stderr=errors, env={**kept, "PYTHONPATH": path, **environment}, cwd=HERE
         )
         _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - started
@@ -223,7 +224,7 @@ class Figures:
         if key == "epoch":
             return [median(one.result["seconds"][1:]) for one in self.all]
         if key == "around":
-            return [one.result["whole"] - sum(one.result["seconds"]) for one in self.all]
+            return [one.process - sum(one.result["seconds"]) for one in self.all]
         if key == "grown":
             return [one.peak - one.result["held"] for one in self.all]
         return [one.result[key] for one in self.all]
@@ -352,7 +353,7 @@ def _growth_table(_: str, found: Sequence[Found], takers: Sequence[Contender], c
             ]
             memory = [f"{median(many.values('grown')):,.0f}", f"{median(many.values('peak')):,.0f}"]
             body.append([case.label, one.label, *cells, *memory, f"{median(many.values('loss')):.3f}"])
-    heads = ["rows x width x depth", "", "epoch (s)", "microseconds/row", "around training (s)"]
+    heads = ["rows x width x depth", "", "epoch (s)", "microseconds/row", "rest of the process (s)"]
     return rows_of([*heads, "memory above the data (MB)", "peak memory (MB)", "train loss"], body)
 
 

@@ -162,6 +162,10 @@ def _grown(rows: int, width: int, depth: int, epochs: int) -> Case:
     return Case(f"{rows:,} x {width} x {depth}", 1024, epochs, rows, {"width": width, "depth": depth})
 
 
+def _once(*cases: Case) -> tuple[Case, ...]:
+    return tuple({case.label: case for case in cases}.values())
+
+
 WORKLOADS = {
     "mlp": Workload(
         "train",
@@ -221,13 +225,13 @@ WORKLOADS = {
     "growth": Workload(
         "growth",
         "Growth with rows, width and depth: rows x width x depth of an MLP on 20 numbers, batch 1,024",
-        (
+        _once(
             *(_grown(rows, 64, 1, 11 if rows < 100_000 else 4) for rows in (10_000, 40_000, 160_000, 640_000, 2_560_000)),
             _grown(10_000_000, 64, 1, 3),
             *(_grown(40_000, width, 2, 4) for width in (32, 64, 128, 256, 512, 1024, 2048)),
             *(_grown(40_000, 64, depth, 4) for depth in (1, 2, 4, 8, 16, 32, 64)),
         ),
-        (
+        _once(
             *(_grown(rows, 64, 1, 3) for rows in (10_000, 40_000, 160_000)),
             *(_grown(10_000, width, 2, 3) for width in (64, 256)),
             *(_grown(10_000, 64, depth, 3) for depth in (1, 4, 16)),
