@@ -53,18 +53,34 @@ PEERS = (
     Contender("fastai", "fastai", "fastai", TRIED),
     Contender("keras-torch", "Keras on torch", "keras", TRIED, {"KERAS_BACKEND": "torch"}),
     Contender("keras-jax", "Keras on JAX", "keras", (None,), {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}),
+    Contender(
+        "keras-jax-steps",
+        "Keras on JAX, 16 steps per call",
+        "keras",
+        (None,),
+        {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        ("steps_per_execution=16",),
+    ),
     Contender("sklearn", "scikit-learn", "sklearn", TRIED),
     Contender("jax", "JAX, one call per epoch", "jax", (None,), {"JAX_PLATFORMS": "cpu"}),
 )
 NETWRIGHT = Contender("netwright", "netwright", "netwright")
 
 
-def contenders(only: Sequence[str], engines: Sequence[str], threads: Sequence[int]) -> list[Contender]:
-    """Return netwright, once per engine asked for, and its peers with the numbers of threads to try."""
+def contenders(
+    only: Sequence[str], engines: Sequence[str], threads: Sequence[int], settings: Sequence[str]
+) -> list[Contender]:
+    """Return netwright with settings, once per engine asked for, and its peers with the numbers of threads to try."""
+    plain = replace(NETWRIGHT, settings=tuple(settings), label=" ".join([NETWRIGHT.label, *settings]))
     ours = [
-        Contender(f"netwright-{engine}", f"netwright, {engine} engine", "netwright", settings=(f"training.engine={engine}",))
+        replace(
+            plain,
+            name=f"netwright-{engine}",
+            label=f"{plain.label}, {engine} engine",
+            settings=(*plain.settings, f"training.engine={engine}"),
+        )
         for engine in engines
-    ] or [NETWRIGHT]
+    ] or [plain]
     peers = [replace(one, threads=tuple(threads)) if one.threads == TRIED else one for one in PEERS]
     return [one for one in (*ours, *peers) if not only or one.name in only or one.module in only]
 

@@ -55,14 +55,15 @@ def _table() -> keras.Model:
     return keras.Model([numbers, codes], layers.Dense(1)(hidden))
 
 
-def compiled(model: keras.Model, rate: float, loss: str) -> keras.Model:
-    """Return a model with Adam and the loss of a kind of target."""
+def compiled(model: keras.Model, task: SimpleNamespace, loss: str) -> keras.Model:
+    """Return a model with Adam and the loss of a kind of target, and so many steps per call as the task says."""
     losses = {
         "classes": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         "binary": keras.losses.BinaryCrossentropy(from_logits=True),
         "values": "mse",
     }
-    model.compile(optimizer=keras.optimizers.Adam(rate), loss=losses[loss])
+    settings = {name: int(value) for name, value in (text.split("=") for text in task.settings)}
+    model.compile(optimizer=keras.optimizers.Adam(task.rate), loss=losses[loss], **settings)
     return model
 
 
@@ -95,7 +96,7 @@ class Clock(keras.callbacks.Callback):
 def train(task: SimpleNamespace, data: Any) -> Trained:
     """Train and time each epoch."""
     keras.utils.set_random_seed(task.seed)
-    model, clock = compiled(network(task), task.rate, data.loss), Clock()
+    model, clock = compiled(network(task), task, data.loss), Clock()
     model.fit(together(data.inputs), data.target, batch_size=task.batch, epochs=task.epochs, verbose=0, callbacks=[clock])
     return Trained(clock.seconds, lambda inputs: model.predict(together(inputs), verbose=0))
 
@@ -105,7 +106,7 @@ mlp = cnn = lstm = conv1d = table = train
 
 def prediction(task: SimpleNamespace, data: Any) -> Predictor:
     """Predict by ``predict``; one row by ``predict_on_batch``, which is the faster for few rows."""
-    model = compiled(network(task), task.rate, data.loss)
+    model = compiled(network(task), task, data.loss)
     model.fit(data.inputs[0], data.target, batch_size=task.batch, epochs=task.epochs, verbose=0)
     return Predictor(
         lambda rows: model.predict(rows, batch_size=task.batch, verbose=0).argmax(axis=1),
@@ -119,7 +120,7 @@ def tutorial(task: SimpleNamespace) -> float:
     generator = np.random.default_rng(task.seed)
     inputs, target = generator.random((task.rows, 10), np.float32), generator.random((task.rows, 1), np.float32)
     cut = task.rows * 4 // 5
-    model = compiled(network(task), task.rate, "values")
+    model = compiled(network(task), task, "values")
     model.fit(inputs[:cut], target[:cut], batch_size=task.batch, epochs=task.epochs, verbose=0)
     return float(model.evaluate(inputs[cut:], target[cut:], batch_size=task.batch, verbose=0))
 
@@ -138,7 +139,7 @@ def job(task: SimpleNamespace) -> float:
     dummies = pd.get_dummies(frame.drop(columns=numbers.columns), dtype="float32")
     inputs = pd.concat([scaled, dummies], axis=1).to_numpy(np.float32)
     stack = [layers.Input((inputs.shape[1],)), layers.Dense(64, "relu"), layers.Dense(32, "relu"), layers.Dense(1)]
-    model = compiled(keras.Sequential(stack), task.rate, "binary")
+    model = compiled(keras.Sequential(stack), task, "binary")
     model.fit(inputs[fit], target[fit], batch_size=task.batch, epochs=task.epochs, verbose=0)
     found = model.predict(inputs[test], batch_size=task.batch, verbose=0)
     return float(((found > 0) == (target[test] > 0.5)).mean())
