@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -373,10 +375,19 @@ def _growth_table(_: str, found: Sequence[Found], takers: Sequence[Contender], c
     return rows_of([*heads, "memory above the data (MB)", "peak memory (MB)", "train loss"], body)
 
 
+def versions() -> str:
+    """Return Python's and the libraries' versions, and the cores, in a line."""
+    known = []
+    for name in ("torch", "netwright", "lightning", "skorch", "fastai", "keras", "jax", "optax", "scikit-learn", "numpy"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            known.append(f"{name} {metadata.version(name)}")
+    return ", ".join([f"Python {platform.python_version()}", *known, f"{os.cpu_count()} cores"])
+
+
 def keep(folder: Path, name: str, found: Sequence[Found], takers: Sequence[Contender], quick: bool) -> None:
     """Write every measurement as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"quick": quick, "takers": [asdict(one) for one in takers], "found": [asdict(one) for one in found]}
+    content = {"versions": versions(), "quick": quick, "takers": [asdict(one) for one in takers], "found": [asdict(one) for one in found]}
     (folder / f"{name}.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 

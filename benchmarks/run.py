@@ -57,6 +57,7 @@ def main() -> None:
         content = harness.kept(folder, name)
         if content:
             print(harness.table(name, *content), flush=True)
+    print(harness.versions())
     harness.draw(folder, asked.plot or (harness.HERE if folder == measured else folder) / "results.png")
 
 
