@@ -22,7 +22,7 @@ from workloads import WORKLOADS, Case
 
 HERE = Path(__file__).parent
 BAND = 1.5  # a train loss further from the median of all contenders than this factor is marked
-NEAR = 1.15  # numbers of threads within this factor of the fastest in the first round stay in
+NEAR = 1.15  # numbers of threads within this factor of the fastest in the first two rounds stay in
 # Numbers of threads, and hints to libraries which kernel to take: every contender starts without them.
 CLEARED = (
     "OMP_NUM_THREADS",
@@ -181,8 +181,8 @@ def cost(found: Found) -> float:
 def collect(name: str, takers: Sequence[Contender], rounds: int, quick: bool) -> list[Found]:
     """Measure every contender in every case, round by round, each second round backwards.
 
-    The first round tries every number of threads; a contender goes on with the fastest (and those near it). Whole processes
-    get a round before that does not count, so that files are in memory and compiled.
+    The first two rounds try every number of threads; a contender goes on with the fastest by its better round, and those
+    near it. Whole processes get a round before that does not count, so that files are in memory and compiled.
     """
     workload = WORKLOADS[name]
     cases = workload.quick if quick else workload.cases
@@ -212,15 +212,18 @@ def collect(name: str, takers: Sequence[Contender], rounds: int, quick: bool) ->
                         if now.trouble or number >= 0:
                             measured.append(now)
                 found += measured
-                if number == 0:
-                    _keep_fastest(kept, measured)
+            if number == 1:
+                _keep_fastest(kept, found)
     return found
 
 
 def _keep_fastest(kept: dict[tuple[str, str], list[int | None]], measured: Sequence[Found]) -> None:
     good = [one for one in measured if not one.trouble]
     for key in {(one.contender, one.case) for one in good}:
-        costs = {one.threads: cost(one) for one in good if (one.contender, one.case) == key}
+        costs: dict[int | None, float] = {}
+        for one in good:
+            if (one.contender, one.case) == key:
+                costs[one.threads] = min(cost(one), costs.get(one.threads, float("inf")))
         kept[key] = [threads for threads, value in costs.items() if value <= NEAR * min(costs.values())]
 
 
@@ -387,7 +390,12 @@ def versions() -> str:
 def keep(folder: Path, name: str, found: Sequence[Found], takers: Sequence[Contender], quick: bool) -> None:
     """Write every measurement as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"versions": versions(), "quick": quick, "takers": [asdict(one) for one in takers], "found": [asdict(one) for one in found]}
+    content = {
+        "versions": versions(),
+        "quick": quick,
+        "takers": [asdict(one) for one in takers],
+        "found": [asdict(one) for one in found],
+    }
     (folder / f"{name}.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
