@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := .venv-bench
+ROUNDS ?= 5
 
-.PHONY: demo test faults lint format bench signatures clean
+.PHONY: demo test faults lint format bench bench-memory signatures clean
 
 demo: $(READY)  ## train the digits example end to end; prints the test result and where the report is
 	$(BIN)/netwright train examples/digits.toml
@@ -24,11 +26,20 @@ format: $(READY)  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## memory and speed on tables of growing size (benchmarks/results.md)
+bench: $(BENCH)/.ready  ## beside its peers: speed, start, memory (benchmarks/results.md); make bench ROUNDS=1 for a first look
+	$(BENCH)/bin/python benchmarks/run.py all --rounds $(ROUNDS)
+
+bench-memory: $(READY)  ## memory and speed on tables of growing size (benchmarks/results.md)
 	$(BIN)/python benchmarks/larger_than_memory.py --folder $(shell mktemp -d)/large
 
 signatures: $(READY)  ## the table of torch's layers, losses and optimizers, after a change of torch
 	$(BIN)/python tools/signatures.py
+
+$(BENCH)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BENCH)/bin/python -m pip install --quiet --no-deps fastai
+	touch $(BENCH)/.ready
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("netwright needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
@@ -37,4 +48,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache

@@ -75,3 +75,17 @@ def test_the_columns_of_each_kind_of_rows() -> None:
     assert [(column.name, column.values.tolist()) for column in found] == [
         ("steps", [2.0, 3.0]), ("mean of channel 0", [1.0, 5.0]),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 6, 6), (3, 12)])
+def test_a_part_without_rows_has_columns_without_values(shape: tuple[int, ...]) -> None:
+    values = arrays(GENERATOR.normal(size=(10, *shape)))
+    none = columns_of(values, None, np.arange(0))
+    assert [column.name for column in none] == [column.name for column in columns_of(values, None, np.arange(4))]
+    assert {len(column.values) for column in none} == {0}
+
+
+def test_a_part_without_rows_has_the_columns_of_a_table_read_from_text() -> None:
+    rows, encoder = table(a=["1.5", "2.5", "3"], b=["x", "y", "x"])
+    none = columns_of(rows, encoder, np.arange(0))
+    assert [(column.name, column.kind, len(column.values)) for column in none] == [("a", "number", 0), ("b", "category", 0)]

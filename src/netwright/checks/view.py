@@ -94,7 +94,8 @@ def _of_steps(raw: Sequences, encoder: TableEncoder | None, rows: Rows) -> list[
 def _means(values: Array, rows: Rows) -> Floats:
     step = max(1, BLOCK_BYTES // max(1, values[:1].nbytes))
     parts = [values[rows[start : start + step]] for start in range(0, len(rows), step)]
-    return np.concatenate([np.asarray(part, dtype=np.float64).reshape(len(part), -1).mean(axis=1) for part in parts])
+    means = [np.asarray(part, dtype=np.float64).reshape(len(part), -1).mean(axis=1) for part in parts]
+    return np.concatenate([np.empty(0), *means])  # a part may have no rows
 
 
 def row_hashes(raw: Raw | Mapped, encoder: TableEncoder | None) -> Hashes:

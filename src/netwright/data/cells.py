@@ -108,7 +108,7 @@ def numbers(values: pa.ChunkedArray, table: Table, name: str, markers: Markers) 
     if is_text(values.type):
         pointed = pointed_numbers(values, markers)
         fits = pc.fill_null(pc.match_substring_regex(pointed, NUMBER), True)
-        if not pc.all(fits).as_py():
+        if not pc.all(fits, min_count=0).as_py():  # true for no rows
             wrong = ~np.asarray(fits, dtype=bool)
             advice = number_advice([values[int(np.flatnonzero(wrong)[0])].as_py()]) if markers.decimal == "." else None
             refuse(table, name, values, wrong, "no number", advice or _bad_number_advice(name))
