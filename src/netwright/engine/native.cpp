@@ -1,9 +1,9 @@
 // Replays the recorded calls of a training step: the same kernels in the same order, without Python, autograd and the
 // interpreter's lock. netwright/engine/native.py compiles this file, writes the programs and calls nw_*.
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/ivalue.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <c10/core/GradMode.h>
 
@@ -89,6 +89,7 @@ struct Program {
   std::condition_variable wake;
   std::atomic<uint64_t> call{0};
   bool closing = false;
+  std::atomic<size_t> ready{0};
 
   // Of the call that is running.
   const int64_t* rows = nullptr;
@@ -272,7 +273,8 @@ void run_lane(Program& program, int lane) {
 }
 
 void work(Program& program, int lane) {
-  at::set_num_threads(1);
+  at::set_num_threads(1);  // of this thread; the caller has set one for the process
+  program.ready.fetch_add(1);
   uint64_t seen = 0;
   while (true) {
     for (int spins = 0; program.call.load(std::memory_order_acquire) == seen && spins < SPINS; ++spins) NW_PAUSE();
@@ -316,6 +318,7 @@ void* nw_make(const int64_t* code, const int64_t* tensors, int64_t count, const 
     program->barrier = std::make_unique<Barrier>(static_cast<int>(program->lanes.size()));
     for (size_t lane = 1; lane < program->lanes.size(); ++lane)
       program->workers.emplace_back(work, std::ref(*program), static_cast<int>(lane));
+    while (program->ready.load() < program->workers.size()) std::this_thread::yield();  // kernels run nowhere meanwhile
     return program.release();
   } catch (const std::exception& problem) {
     tell(problem.what(), error, room);

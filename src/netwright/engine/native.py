@@ -61,6 +61,7 @@ class Program:
         batch: int,
     ) -> None:
         self._library, self._results = library, len(numbers)
+        tape.refill()
         code = _Code()
         nothing = torch.empty(0)
         words = [code.tensor(nothing), batch, len(numbers), *map(code.tensor, numbers), len(gathers)]

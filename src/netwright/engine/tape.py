@@ -62,6 +62,15 @@ class Tape:
     results: tuple[Tensor, ...]
     planned: int
 
+    def refill(self) -> None:
+        """Give the tensors that a player has emptied memory of their size again, for another player."""
+        for call in self.calls:
+            for tensor in (tensor for aliases in call.fresh for tensor in aliases):
+                where = place_of(tensor)
+                if tuple(tensor.shape) != where.shape:
+                    room = torch.empty(where.span[1], dtype=torch.uint8)
+                    tensor.set_(room.untyped_storage(), where.offset, where.shape, where.strides)
+
     def play(self) -> bool:
         """Make every call; False where a guard found a number that is not finite: nothing after it was done."""
         for call in self.calls:
