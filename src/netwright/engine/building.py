@@ -24,6 +24,7 @@ from netwright.errors import NetwrightError
 SOURCE = Path(__file__).with_name("native.cpp")
 COMPILERS = ("c++", "g++", "clang++")
 LIBRARY = "replay.so"
+LINK = "--link"  # between the words that compile and those that link
 BUILT, LOG = "built", "compiler.txt"
 LONGEST = 600.0  # seconds that compiling may take
 POLL = 0.2  # seconds
@@ -75,9 +76,12 @@ def _place(root: Path | None) -> tuple[Path, tuple[str, ...]]:
     if sys.platform == "win32":
         raise NotBuiltError("it is made for Linux and macOS")
     home = Path(torch.__file__).parent
+    # Calls of OpenMP are resolved from torch's own runtime, which is not named here, so that there is only one.
+    parallel = ["-fopenmp"] if sys.platform == "linux" else []
     command = (
-        *(str(Path(compiler).resolve()), "-O2", "-std=c++20", "-shared", "-fPIC", "-pthread", str(SOURCE)),
-        *(f"-I{home / 'include'}", f"-L{home / 'lib'}", f"-Wl,-rpath,{home / 'lib'}", "-lc10", "-ltorch_cpu"),
+        *(str(Path(compiler).resolve()), "-O3", "-std=c++20", "-fPIC", "-pthread", *parallel, f"-I{home / 'include'}"),
+        *("-c", str(SOURCE), LINK, "-shared", "-pthread", f"-L{home / 'lib'}", f"-Wl,-rpath,{home / 'lib'}"),
+        *("-lc10", "-ltorch_cpu", *(["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else [])),
     )
     made_of = (SOURCE.read_text(), str(torch.__version__), str(torch.version.git_version), platform.machine(), *command)
     digest = files.digest_bytes("\0".join(made_of).encode()).partition(":")[2][:16]
@@ -135,6 +139,19 @@ def build(folder: Path, command: list[str]) -> None:
                 lock.release()
         finally:
             os.umask(old)
+
+
+def _compile(folder: Path, command: list[str]) -> str:
+    """Compile and link; return what the compiler says where it fails."""
+    at, part = command.index(LINK), str(folder / "replay.o")
+    for words in (
+        [*command[:at], "-o", part],
+        [command[0], part, *command[at + 1 :], "-o", str(folder / LIBRARY)],
+    ):
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return f"{' '.join(words)}\n{done.stderr}"
+    return ""
 
 
 if __name__ == "__main__":

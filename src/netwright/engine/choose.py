@@ -19,6 +19,8 @@ ONE_THREAD = 40_000_000
 # A captured step below this many is not worth a barrier between cores; more cores than this wait longer than they work.
 ONE_LANE = 1_000_000
 MOST_LANES = 4
+MANY_THREADS = 400_000_000  # from which more threads than lanes are worth it
+DENSE = 0.9  # share of the multiply-adds that must be in Linear layers
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -40,26 +42,28 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def choose_threads(multiply_adds: int, batch_size: int) -> int:
-    """Return the number of CPU threads for a step: one for small steps, else one per core this process may use.
+    """Return the number of CPU threads of each operation: one for small steps, else one per core this process may use.
 
     Args:
         multiply_adds: Of one row, forward.
         batch_size: Rows per step.
     """
-    if 3 * multiply_adds * batch_size < ONE_THREAD:
-        return 1
-    return cores()
+    return 1 if 3 * multiply_adds * batch_size < ONE_THREAD else cores()
 
 
-def choose_lanes(threads: int, multiply_adds: int, batch_size: int) -> int:
-    """Return the number of cores that share a step whose operations run on one thread each; see `netwright.engine.lanes`.
+def choose_lanes(multiply_adds: int, dense: int, batch_size: int) -> int:
+    """Return the number of cores that share a captured step whose operations run on one thread each.
+
+    Products of matrices are dealt out to cores with the same bits (see `netwright.engine.lanes`), which is faster than
+    several threads in each; convolutions and recurrent layers are not.
 
     Args:
-        threads: Of each operation.
         multiply_adds: Of one row, forward.
+        dense: Those of them in products of matrices by weights (Linear).
         batch_size: Rows per step.
     """
-    if threads > 1 or 3 * multiply_adds * batch_size < ONE_LANE:
+    work = 3 * multiply_adds * batch_size
+    if work < ONE_LANE or dense < DENSE * multiply_adds or (cores() > MOST_LANES and work > MANY_THREADS):
         return 1
     return min(cores(), MOST_LANES)
 

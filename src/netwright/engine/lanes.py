@@ -161,6 +161,8 @@ def split(call: Call, count: int) -> list[Call] | None:
     """Return a call in parts, one a lane, that give the same bits; None where it is small or cannot be split."""
     if count == 1 or call.function is None or call.fresh or call.draws or cost(call) < WORTHWHILE:
         return None
+    if any(place_of(tensor).moves for tensor in call.tensors()):
+        return None  # a part of a tensor would stay where that was
     name = _name(call)
     if name in ("aten::addmm", "aten::mm"):
         return _matrix_parts(call, name, count)

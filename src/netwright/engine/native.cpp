@@ -7,12 +7,14 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
 #include <condition_variable>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -33,9 +35,15 @@ using at::Tensor;
 using c10::IValue;
 using Clock = std::chrono::steady_clock;
 
+constexpr int64_t PLANES = 20000;  // windows that are worth a second thread
 constexpr int SPINS = 2000;  // some 30 microseconds of waiting before a core is given to others
 
-enum Kind : int64_t { CALL = 0, GUARD = 1, BARRIER = 2, INCREMENT = 3 };
+enum Kind : int64_t { CALL = 0, GUARD = 1, BARRIER = 2, INCREMENT = 3, POOL = 4 };
+
+struct Pool {  // max pooling of float32 planes; the sizes of a window, its steps and margins, by rows and columns
+  Tensor input, output, indices;
+  int64_t size[2], stride[2], margin[2];
+};
 
 struct Operation {
   Kind kind = CALL;
@@ -45,6 +53,7 @@ struct Operation {
   std::vector<Tensor> spent;               // nobody reads them after the call
   std::vector<float*> numbers;             // of an increment
   float by = 0;
+  Pool pool;
   bool gradients = false;  // switched on: some kernels keep more for the way back then
 };
 
@@ -170,6 +179,81 @@ IValue value_of(Reader& reader, const Program& program, const char** texts, cons
   throw std::runtime_error("a value of unknown kind");
 }
 
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define NW_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define NW_WIDE
+#endif
+
+// The largest number of windows of two by two (or one by two) numbers, and where it stands in the plane: the first of equal
+// ones, the last that is no number.
+NW_WIDE void pool_pairs(const float* in, float* out, int64_t* at, int64_t rows, int64_t columns, int64_t width, bool tall) {
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t first = row * (tall ? 2 : 1) * width;
+    const float* above = in + first;
+    const float* below = tall ? above + width : above;
+    for (int64_t column = 0; column < columns; ++column) {
+      const int64_t place = 2 * column;
+      float best = above[place];
+      int64_t where = 0;
+      const float right = above[place + 1], low = below[place], last = below[place + 1];
+      bool better = (right > best) | (right != right);
+      best = better ? right : best;
+      where = better ? 1 : where;
+      if (tall) {
+        better = (low > best) | (low != low);
+        best = better ? low : best;
+        where = better ? width : where;
+        better = (last > best) | (last != last);
+        best = better ? last : best;
+        where = better ? width + 1 : where;
+      }
+      out[row * columns + column] = best;
+      at[row * columns + column] = first + place + where;
+    }
+  }
+}
+
+void pool_plane(const Pool& pool, const float* in, float* out, int64_t* at, int64_t height, int64_t width, int64_t rows, int64_t columns) {
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t top = row * pool.stride[0] - pool.margin[0];
+    const int64_t first = std::max<int64_t>(top, 0), end = std::min(top + pool.size[0], height);
+    for (int64_t column = 0; column < columns; ++column) {
+      const int64_t side = column * pool.stride[1] - pool.margin[1];
+      const int64_t left = std::max<int64_t>(side, 0), right = std::min(side + pool.size[1], width);
+      float best = -std::numeric_limits<float>::infinity();
+      int64_t where = first * width + left;
+      for (int64_t y = first; y < end; ++y)
+        for (int64_t x = left; x < right; ++x) {
+          const float value = in[y * width + x];
+          if (value > best || value != value) best = value, where = y * width + x;
+        }
+      *out++ = best;
+      *at++ = where;
+    }
+  }
+}
+
+void run(const Pool& pool) {
+  const auto sizes = pool.input.sizes(), given = pool.output.sizes();
+  const int64_t height = sizes[sizes.size() - 2], width = sizes.back(), rows = given[given.size() - 2], columns = given.back();
+  const int64_t planes = rows * columns ? pool.output.numel() / (rows * columns) : 0;
+  const bool tall = pool.size[0] == 2 && pool.stride[0] == 2;
+  const bool pairs = pool.size[1] == 2 && pool.stride[1] == 2 && !pool.margin[0] && !pool.margin[1] &&
+                     (tall || (pool.size[0] == 1 && pool.stride[0] == 1));
+  const auto* in = pool.input.const_data_ptr<float>();
+  auto* out = pool.output.mutable_data_ptr<float>();
+  auto* at = pool.indices.mutable_data_ptr<int64_t>();
+  at::parallel_for(0, planes, 1 + PLANES / (rows * columns + 1), [&](int64_t first, int64_t end) {
+    for (int64_t plane = first; plane < end; ++plane) {
+      const float* from = in + plane * height * width;
+      const int64_t to = plane * rows * columns;
+      if (pairs) pool_pairs(from, out + to, at + to, rows, columns, width, tall);
+      else pool_plane(pool, from, out + to, at + to, height, width, rows, columns);
+    }
+  });
+}
+
 Operation operation_of(Reader& reader, const Program& program, const char** texts) {
   Operation made;
   made.kind = static_cast<Kind>(reader.whole());
@@ -182,6 +266,15 @@ Operation operation_of(Reader& reader, const Program& program, const char** text
     made.by = static_cast<float>(reader.real());
     for (int64_t left = reader.whole(); left > 0; --left)
       made.numbers.push_back(program.tensors.at(reader.whole()).data_ptr<float>());
+    return made;
+  }
+  if (made.kind == POOL) {
+    made.pool.input = program.tensors.at(reader.whole());
+    made.pool.output = program.tensors.at(reader.whole());
+    made.pool.indices = program.tensors.at(reader.whole());
+    for (auto* pair : {made.pool.size, made.pool.stride, made.pool.margin})
+      for (int axis = 0; axis < 2; ++axis) pair[axis] = reader.whole();
+    for (int64_t left = reader.whole(); left > 0; --left) made.spent.push_back(program.tensors.at(reader.whole()));
     return made;
   }
   made.gradients = reader.whole() != 0;
@@ -254,6 +347,9 @@ void run_lane(Program& program, int lane) {
           if (!std::isfinite(*operation.arguments[0].toTensor().data_ptr<float>())) program.stop.store(true);
         } else if (operation.kind == INCREMENT) {
           for (float* number : operation.numbers) *number += operation.by;
+        } else if (operation.kind == POOL) {
+          run(operation.pool);
+          for (auto& tensor : operation.spent) tensor.unsafeGetTensorImpl()->set_storage_keep_dtype(program.nothing);
         } else {
           call(operation, stack, program.nothing);
         }

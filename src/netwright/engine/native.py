@@ -15,7 +15,7 @@ from netwright.engine.lanes import Barrier, in_lanes
 from netwright.engine.recording import CannotCapture
 from netwright.engine.tape import Call, Played, Tape
 
-CALL, GUARD, BARRIER, INCREMENT = range(4)
+CALL, GUARD, BARRIER, INCREMENT, POOL = range(5)
 (NONE, TENSOR, WHOLE, REAL, TRUTH, WHOLES, REALS, TENSORS, SOME_TENSORS, TRUTHS, TEXT, CPU, DEFAULT, NUMBER) = range(14)
 # c10::ScalarType, c10::Layout and c10::MemoryFormat as numbers (torch's C++ documentation).
 DTYPES = {
@@ -150,6 +150,10 @@ class _Code:
         if _increment(call):
             numbers = call.arguments[0]
             return [INCREMENT, _bits(call.arguments[1]), len(numbers), *map(self.tensor, numbers)]
+        pooled = _pooled(call)
+        if pooled is not None:
+            given = [self.tensor(tensor) for tensor in (call.arguments[0], call.keywords["out"], call.keywords["indices"])]
+            return [POOL, *given, *pooled, len(call.spent), *map(self.tensor, call.spent)]
         schema = function._schema
         words = [CALL, int(call.gradients), self.text(schema.name), self.text(schema.overload_name)]
         words.append(len(schema.arguments))
@@ -223,6 +227,25 @@ def _number(value: float | bool) -> Tensor:
     if isinstance(value, bool):
         return torch.tensor(value)
     return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
+
+
+def _pooled(call: Call) -> list[int] | None:
+    """Return window, stride and margin of a max pooling that native.cpp does itself, with the same numbers; None for others."""
+    if str(call.function) != "aten.max_pool2d_with_indices.out":
+        return None
+    source, size, *rest = call.arguments
+    usual: list[Any] = [[], 0, 1, False]
+    stride, margin, dilation, ceil = [*rest, *usual[len(rest) :]]
+    plain = all(tensor.is_contiguous() for tensor in (source, *call.written)) and source.dtype == torch.float32
+    if not plain or ceil or _pair(dilation) != [1, 1]:
+        return None
+    return [*_pair(size), *(_pair(stride) or _pair(size)), *_pair(margin)]
+
+
+def _pair(value: int | Sequence[int]) -> list[int]:
+    """Return rows and columns of a setting of a window, which is given once where both are equal."""
+    values = [value] if isinstance(value, int) else list(value)
+    return values * 2 if len(values) == 1 else values
 
 
 def _increment(call: Call) -> bool:

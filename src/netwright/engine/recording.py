@@ -32,13 +32,17 @@ class CannotCapture(Exception):
 @final
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor of a recording lies: its storage by number, and shape, strides and offset in elements."""
+    """Where a tensor of a recording lies: its storage by number, and shape, strides and offset in elements.
+
+    ``moves`` tells that the storage is another one each time the work is replayed.
+    """
 
     storage: int
     dtype: torch.dtype
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int
+    moves: bool = False
 
     @property
     def span(self) -> tuple[int, int]:

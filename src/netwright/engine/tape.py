@@ -284,7 +284,8 @@ class _Maker:
         if found is None:
             found = torch.empty(0, dtype=place.dtype)
             found.set_(self.storages[place.storage], place.offset, place.shape, place.strides)
-            found.place = replace(place, storage=self.memory[place.storage])  # type: ignore[attr-defined]
+            moves = self.kinds[place.storage] == "allocated"
+            found.place = replace(place, storage=self.memory[place.storage], moves=moves)  # type: ignore[attr-defined]
             self.tensors[place] = found
         return found
 

@@ -239,9 +239,7 @@ def resolve(
     batch_size = plan_of(config, inputs).batch_size
     last_batch = _last_batch(config, network, rows, batch_size)
     epochs, stopping = _duration(config, inputs, steps_per_epoch(rows, batch_size, last_batch))
-    work = network.summary.multiply_adds
-    threads = training.threads or choose_threads(work, batch_size)
-    shared = engine == "captured" and training.threads is None  # threads that are written down are all that are used
+    threads, lanes = _threads_and_lanes(config, network, batch_size, engine)
     written = {
         "epochs": epochs,
         "early_stopping": stopping,
@@ -249,7 +247,7 @@ def resolve(
         "loss": network.task.loss,
         "device": str(device),
         "threads": threads,
-        "lanes": training.lanes or (choose_lanes(threads, work, batch_size) if shared else 1),
+        "lanes": lanes,
         "engine": engine,
     }
     origin: dict[str, Any] = {"source": inputs.source} if inputs.source.startswith(OBJECT) else {}
@@ -270,6 +268,16 @@ def resolve(
             "training": training.model_copy(update=written),
         }
     )
+
+
+def _threads_and_lanes(config: RunConfig, network: Network, batch_size: int, engine: str) -> tuple[int, int]:
+    """Return the threads of each operation and the cores that share a step; threads that are written are all that are used."""
+    training, layers, work = config.training, network.summary.layers, network.summary.multiply_adds
+    lanes = training.lanes or 1
+    if engine == "captured" and training.lanes is None and training.threads is None:
+        dense = sum(layer.multiply_adds for layer in layers if layer.text.startswith("Linear("))
+        lanes = choose_lanes(work, dense, batch_size)
+    return training.threads or (1 if lanes > 1 else choose_threads(work, batch_size)), lanes
 
 
 def _last_batch(config: RunConfig, network: Network, rows: int, batch_size: int) -> str:
