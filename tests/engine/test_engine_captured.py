@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from netwright.data.batches import Examples, epoch_order
 from netwright.data.feed import Feed
@@ -18,7 +19,6 @@ from netwright.engine.base import Engine
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine
 from netwright.engine.state import copied, differing
-from netwright.errors import ConfigError, DivergedError
 from netwright.model import modules
 
 ROWS, BATCH, EPOCHS = 44, 10, 6  # the last batch is smaller
@@ -71,10 +71,9 @@ LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], list[nn.Module]]]] = {
 @pytest.fixture(scope="session")
 def compiled() -> None:
     """Wait for the native library, or skip where there can be none."""
-    try:
-        building.library(wait=True)
-    except building.NotBuiltError as reason:
-        pytest.skip(str(reason))
+    if not any(shutil.which(name) for name in building.COMPILERS):
+        pytest.skip("no C++ compiler here")
+    building.library(wait=True)
 
 
 @pytest.fixture(autouse=True)

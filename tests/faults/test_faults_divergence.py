@@ -272,7 +272,6 @@ def little_memory(most: int, monkeypatch: pytest.MonkeyPatch, where: str) -> lis
         return original(model, inputs, lengths)
 
     monkeypatch.setattr(eager, "call_model", greedy)
-    monkeypatch.setattr(trial, "try_step", lambda *arguments: None)
     monkeypatch.setattr("netwright.pipeline.bench.try_step", lambda *arguments: None)
     return seen
 

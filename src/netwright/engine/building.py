@@ -130,11 +130,9 @@ def build(folder: Path, command: list[str]) -> None:
                 if (folder / BUILT).exists():
                     return
                 with files.replaced(folder / BUILT) as temporary:
-                    done = subprocess.run(
-                        [*command, "-o", str(temporary / LIBRARY)], capture_output=True, text=True, check=False
-                    )
-                    if done.returncode:
-                        files.write_text(temporary / LOG, f"{' '.join(command)}\n{done.stderr}")
+                    problem = _compile(temporary, command)
+                    if problem:
+                        files.write_text(temporary / LOG, problem)
             finally:
                 lock.release()
         finally:
