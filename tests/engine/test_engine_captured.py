@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import copy
+import gc
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from netwright.data.batches import Examples, epoch_order
+from netwright.data.batches import Batch, Examples, epoch_order
 from netwright.data.feed import Feed
 from netwright.engine import building
-from netwright.engine.base import Engine
+from netwright.engine.base import Engine, Execution
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine
+from netwright.engine.forward import Forward
 from netwright.engine.state import copied, differing
+from netwright.engine.tape import Tape
+from netwright.errors import ConfigError, DivergedError
 from netwright.model import modules
 
 ROWS, BATCH, EPOCHS = 44, 10, 6  # the last batch is smaller
@@ -62,6 +67,28 @@ LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], list[nn.Module]]]] = {
             nn.InstanceNorm2d(6, affine=True, track_running_stats=True),
             nn.Flatten(),
             nn.Linear(294, 3),
+        ],
+    ),
+    "large convolutions": (
+        (3, 20, 20),
+        lambda: [
+            nn.Conv2d(3, 24, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(24, 40, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(1960, 3),
+        ],
+    ),
+    "MaxPool": (
+        (2, 11, 13),
+        lambda: [
+            nn.Conv2d(2, 4, 3),
+            nn.MaxPool2d((3, 2), (2, 1), (1, 0)),
+            nn.MaxPool2d((1, 2)),
+            nn.Flatten(),
+            nn.LazyLinear(3),
         ],
     ),
     "GroupNorm": ((1, 9, 9), lambda: [nn.Conv2d(1, 6, 3), nn.GroupNorm(2, 6), nn.Flatten(), nn.Linear(294, 3)]),
@@ -134,7 +161,9 @@ def both(
 def network(name: str) -> tuple[nn.Module, Examples]:
     torch.manual_seed(1)
     shape, layers = LAYERS[name]
-    return nn.Sequential(*layers()), examples_of(shape)
+    model, examples = nn.Sequential(*layers()), examples_of(shape)
+    model(examples.inputs["x"])  # lazy layers
+    return model, examples
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -149,3 +178,240 @@ def test_every_layer_gives_the_same_bits_replayed_from_python(name: str) -> None
 def test_every_layer_gives_the_same_bits_replayed_natively(name: str, lanes: int) -> None:
     engine = both(*network(name), lanes=lanes, by_name=True)
     assert engine.played() == ("natively" if lanes == 1 else f"natively on {lanes} cores")
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01, fused=True),
+        lambda parameters: torch.optim.SGD(parameters, lr=0.05),
+        lambda parameters: torch.optim.AdamW(parameters, lr=0.01, amsgrad=True, fused=True),
+        lambda parameters: torch.optim.Adagrad(parameters, lr=0.05, fused=True),
+        lambda parameters: torch.optim.RMSprop(parameters, lr=0.01, momentum=0.5),
+        lambda parameters: torch.optim.Adadelta(parameters),
+    ],
+)
+def test_optimizers_give_the_same_bits(optimizer: Callable[..., torch.optim.Optimizer]) -> None:
+    assert both(*network("Linear"), make=optimizer, by_name=True, native=False).why_not is None
+
+
+def test_an_optimizer_that_reads_its_step_runs_as_it_is_written() -> None:
+    engine = both(*network("Linear"), make=lambda parameters: torch.optim.NAdam(parameters))
+    assert engine.why_not is not None
+    assert "a number is read in the middle of the step" in engine.why_not
+
+
+def test_groups_of_parameters_keep_their_own_learning_rates() -> None:
+    def make(parameters: Any) -> torch.optim.Optimizer:
+        one, *others = parameters
+        return torch.optim.Adam([{"params": [one], "lr": 0.1}, {"params": others}], lr=0.001, fused=True)
+
+    assert both(*network("Linear"), make=make, by_name=True).why_not is None
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_learning_rate_may_change_between_steps(fused: bool) -> None:
+    """Fused kernels read it from a tensor; for others the step is recorded again."""
+
+    def make(model: nn.Module) -> torch.optim.Optimizer:
+        if fused:
+            return torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+        return torch.optim.SGD(model.parameters(), lr=0.01)
+
+    model, examples = network("Linear")
+    other = copy.deepcopy(model)
+    engines: list[Any] = [
+        EagerEngine(model, nn.CrossEntropyLoss(), make(model)),
+        CapturedEngine(EagerEngine(other, nn.CrossEntropyLoss(), make(other)), by_name=True),
+    ]
+    found = []
+    for engine in engines:
+        losses = []
+        for rate in (0.01, 0.02, 0.005):
+            engine.optimizer.param_groups[0]["lr"] = rate
+            losses.append(run(engine, examples, epochs=3))
+        found.append(losses)
+    assert found[0] == found[1]
+    assert differing(list(model.parameters()), list(other.parameters())) == 0
+
+
+LOSSES: dict[str, tuple[Any, bool]] = {
+    "class weights": (nn.CrossEntropyLoss(weight=torch.tensor([0.3, 1.0, 2.0])), True),
+    "smoothing": (nn.CrossEntropyLoss(label_smoothing=0.1), True),
+    "ignored": (nn.CrossEntropyLoss(ignore_index=1), True),
+    "mse": (nn.MSELoss(), False),
+    "huber": (nn.HuberLoss(), False),
+    "l1": (nn.L1Loss(), False),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_and_their_weights_are_the_same(name: str) -> None:
+    loss, classes = LOSSES[name]
+    model, _ = network("Linear")
+    both(model, examples_of((12,), classes), loss, by_name=True)
+
+
+def test_float64_networks_run_as_they_are_written() -> None:
+    model, examples = network("Linear")
+    doubles = Examples({"x": examples.inputs["x"].double()}, examples.target)
+    engine = both(model.double(), doubles)
+    assert engine.why_not == "the loss is torch.float64 (); expected one float32"
+
+
+class Counting(nn.Module):
+    """Reads a number of a tensor to decide what to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.layer(x)
+        return output * 2 if output.mean().item() > 0 else output
+
+
+def test_a_branch_on_a_number_of_a_tensor_runs_as_it_is_written() -> None:
+    engine = both(Counting(), examples_of((12,)))
+    assert "a number is read in the middle of the step (aten._local_scalar_dense.default)" in str(engine.why_not)
+    assert engine.played().startswith("as written: a number is read")
+
+
+def test_asked_for_by_name_it_is_an_error() -> None:
+    model = Counting()
+    engine = CapturedEngine(EagerEngine(model, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters())), by_name=True)
+    with pytest.raises(ConfigError, match=r"training.engine: captured came; a step cannot be captured: a number is read"):
+        run(engine, examples_of((12,)))
+
+
+def test_hooks_run_in_every_step() -> None:
+    calls = []
+    model, examples = network("Linear")
+    model[0].register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+    told: list[str] = []
+    engine = CapturedEngine(EagerEngine(model, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters())), tell=told.append)
+    run(engine, examples)
+    assert len(calls) == EPOCHS * 5
+    assert told == ["steps run as they are written (eager engine): Linear has a hook"]
+
+
+def test_a_replay_that_gives_other_bits_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Tape.play
+
+    def wrong(tape: Tape) -> bool:
+        done = original(tape)
+        tape.calls[-1].arguments[0][0].view(-1)[0] += 1e-6
+        return done
+
+    monkeypatch.setattr(Tape, "play", wrong)
+    engine = both(*network("Linear"), native=False)
+    assert engine.why_not is not None
+    assert "its replay gives other bits, in 1 of" in engine.why_not
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_loss_that_is_not_finite_stops_before_its_update(native: bool) -> None:
+    model, examples = network("Linear")
+    examples.inputs["x"][17] = float("inf")
+    others = [copy.deepcopy(model) for _ in range(2)]
+    engines: list[Any] = [
+        EagerEngine(each, nn.CrossEntropyLoss(), torch.optim.Adam(each.parameters(), fused=True)) for each in others
+    ]
+    engines[1] = CapturedEngine(engines[1], native=native)
+    good = Examples({"x": examples.inputs["x"].clone()}, examples.target)
+    good.inputs["x"][17] = 0.0
+    states = []
+    for engine in engines:
+        run(engine, good, epochs=4)  # the recordings are trusted by now
+        order = np.array([row for row in range(ROWS) if row != 17] + [17])
+        feed = Feed(examples, order[4:], BATCH)
+        taken = 0
+        while True:
+            steps = engine.train_steps(feed, 4 - taken)
+            taken += len(steps.losses)
+            if steps.failure is not None:
+                break
+        assert taken == 3
+        assert isinstance(steps.failure.error, DivergedError)
+        assert str(steps.failure.error) == "the loss is nan"
+        assert 17 in steps.failure.batch.rows.tolist()
+        states.append(copied(engine.model, engine.loss_function, engine.optimizer))
+    assert differing(*states) == 0
+
+
+def test_rows_that_are_changed_on_their_way_are_copied_in() -> None:
+    model, examples = network("Linear")
+    other = copy.deepcopy(model)
+    engines: list[Any] = [
+        EagerEngine(each, nn.CrossEntropyLoss(), torch.optim.SGD(each.parameters(), lr=0.1)) for each in (model, other)
+    ]
+    engines[1] = CapturedEngine(engines[1], by_name=True)
+    for engine in engines:
+        for epoch in range(1, 5):
+            rows = [torch.arange(start, start + 10) for start in range(0, 40, 10)]
+            changed = (Batch({"x": examples.inputs["x"][part] * epoch}, examples.target[part], part) for part in rows)
+            feed = Feed(examples, np.arange(40), 10, changed=changed)
+            for _ in rows:
+                engine.train_steps(feed, 4)
+    assert differing(list(model.parameters()), list(other.parameters())) == 0
+    assert engines[1].why_not is None
+
+
+def test_settings_that_change_make_new_recordings() -> None:
+    """Modes, frozen parameters and a loaded optimizer: each run goes on with the same bits."""
+    model, examples = network("Dropout")
+    other = copy.deepcopy(model)
+    engines: list[Any] = [
+        EagerEngine(each, nn.CrossEntropyLoss(), torch.optim.Adam(each.parameters(), lr=0.01, fused=True))
+        for each in (model, other)
+    ]
+    engines[1] = CapturedEngine(engines[1], by_name=True)
+    for engine in engines:
+        run(engine, examples, epochs=3)
+        engine.model[1].p = 0.0
+        run(engine, examples, epochs=3)
+        next(engine.model.parameters()).requires_grad_(False)
+        run(engine, examples, epochs=3)
+        engine.optimizer.load_state_dict(copy.deepcopy(engine.optimizer.state_dict()))
+        run(engine, examples, epochs=3)
+    assert differing(list(model.parameters()), list(other.parameters())) == 0
+
+
+def test_networks_that_share_a_weight() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(12, 12), nn.Linear(12, 12)
+            self.second.weight = self.first.weight
+            self.last = nn.Linear(12, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            output: Tensor = self.last(self.second(torch.relu(self.first(x))))
+            return output
+
+    both(Tied(), examples_of((12,)), by_name=True)
+
+
+@pytest.mark.usefixtures("compiled")
+def test_many_engines_leave_no_threads() -> None:
+    for _ in range(3):
+        both(*network("wide"), lanes=2, by_name=True)
+    gc.collect()
+    assert len(list(Path("/proc/self/task").iterdir())) < 40 if Path("/proc/self/task").exists() else True
+
+
+def test_forward_gives_the_same_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LAYERS:
+        model, examples = network(name)
+        model.eval()
+        forward = Forward(model, Execution("captured"))
+        batch = examples.batch(torch.arange(20))
+        with torch.inference_mode():
+            expected = model(batch.inputs["x"])
+            found = [forward(batch) for _ in range(6)]
+            assert all(torch.equal(each, expected) for each in found), name
+        with torch.no_grad():
+            next(model.parameters()).mul_(1.5)
+        with torch.inference_mode():
+            assert torch.equal(forward(batch), model(batch.inputs["x"])), name
+            assert torch.equal(found[-1], expected)  # it is the caller's

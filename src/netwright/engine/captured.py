@@ -77,16 +77,24 @@ class CapturedEngine:
         sources = feed.sources
         if sources is not None:
             rows = feed.rows(most)
-            known = self._known.get(gathered_shape(sources, rows))
+            known = self._known_for(gathered_shape(sources, rows), sources)
             if known is not None and known.ready():
                 return self._replay(known, feed, rows)
         batch = feed.next()
-        found = self._known.get(shape_of(batch))
+        found = self._known_for(shape_of(batch), sources)
         if found is None:
             return one_step(batch, self.loss_function, lambda: self._recorded_step(batch, sources))
         if found.ready():
             return one_step(batch, self.loss_function, lambda: self._replayed_step(found, batch))
         return one_step(batch, self.loss_function, lambda: self._compared_step(found, batch))
+
+    def _known_for(self, shape: tuple[Any, ...], sources: dict[str, Tensor] | None) -> Recorded | None:
+        """Return the recording of a shape; one that gathers from other rows is dropped."""
+        found = self._known.get(shape)
+        if found is not None and not found.fits(sources):
+            del self._known[shape]
+            return None
+        return found
 
     def _parts(self) -> tuple[nn.Module, Loss, torch.optim.Optimizer]:
         return self.model, self.loss_function, self.optimizer

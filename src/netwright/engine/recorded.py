@@ -59,6 +59,11 @@ class Recorded:
     why: str = ""
     _asked: float = -ASKED_AGAIN
 
+    def fits(self, sources: Mapping[str, Tensor] | None) -> bool:
+        """Tell whether it gathers from these rows; one that gathers nothing fits where there are none."""
+        given = [] if sources is None else [source.data_ptr() for source in sources.values()]
+        return given == [source.data_ptr() for source, _ in self.gathers]
+
     def ready(self) -> bool:
         """Tell whether the player in use is trusted; where a faster one is there by now, it is taken, and not trusted yet."""
         if self.way != self.ways[0] and time.monotonic() - self._asked > ASKED_AGAIN:

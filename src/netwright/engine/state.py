@@ -48,11 +48,11 @@ def _bits(value: Tensor) -> Tensor:
 
 
 def signature(model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer) -> tuple[Any, ...]:
-    """Return what a recording hangs on: where tensors lie, modes, and the optimizer's settings.
+    """Return what a recording hangs on: where tensors lie, and the settings of modules and optimizer.
 
     The learning rate is left out where the optimizer's kernel reads it from a tensor.
     """
-    modes = [(module.training, _hooked(module)) for part in (model, loss_function) for module in _modules(part)]
+    modes = [_settings(module) for part in (model, loss_function) for module in _modules(part)]
     lies = [(value.data_ptr(), value.requires_grad) for value in tensors(model, loss_function, optimizer)]
     groups = [
         tuple(
@@ -66,9 +66,17 @@ def signature(model: nn.Module, loss_function: Loss, optimizer: torch.optim.Opti
 
 
 def lies(model: nn.Module) -> tuple[Any, ...]:
-    """Return where the tensors of a network lie, and its modes."""
+    """Return where the tensors of a network lie, and the settings of its modules."""
     values = (*model.parameters(), *model.buffers())
-    return (*(value.data_ptr() for value in values), *((part.training, _hooked(part)) for part in model.modules()))
+    return (*(value.data_ptr() for value in values), *map(_settings, model.modules()))
+
+
+CONSTANTS = {int, float, bool, str, tuple, type(None)}
+
+
+def _settings(module: nn.Module) -> tuple[Any, ...]:
+    """Return the plain values of a module, its mode and the probability of a dropout among them, and whether it has hooks."""
+    return (*(value for value in vars(module).values() if type(value) in CONSTANTS), _hooked(module))
 
 
 def fused(group: dict[str, Any]) -> bool:
