@@ -193,6 +193,7 @@ def test_after_a_step_that_failed_anywhere_in_an_epoch_a_mended_run_goes_on_with
     from netwright.engine import eager
 
     keywords = {**KEYWORDS, "layers": ["Linear(8)", "BatchNorm1d()", "ReLU()", "Dropout(0.2)", "Linear()"], "data": rows()}
+    keywords["engine"] = "eager"  # the step that is broken here
     whole = nw.train(run_dir=tmp_path / "whole", **keywords)
     assert whole.record["steps"] == 30
     original = eager.train_step

@@ -136,8 +136,11 @@ class CapturedEngine:
         """Take a step both ways from the same state; a way that gives other bits is not used again."""
         before = copied(*self._parts())
         problem, loss = "", torch.zeros(())
+        planned = known.tape.lies
         try:
             loss = self._replayed_step(known, batch)
+            moved = known.tape.moved()
+            problem = f"{moved} puts its output elsewhere" if planned and moved else ""
         except (RuntimeError, DivergedError) as error:
             problem = first_line(error)
         after = copied(*self._parts())

@@ -151,7 +151,7 @@ class _Reader:
             self.function(value, None)
         elif isinstance(value, type) and issubclass(value, torch.autograd.Function):
             for method in ("forward", "backward"):
-                self.method(value(), method)
+                self.function(getattr(value, method), value)
         elif not self.known(value):
             raise _Refused(f"{where}: it uses {name}, {_kind(value)} from outside")
 
@@ -170,8 +170,8 @@ class _Reader:
         )
 
     def _attribute(self, node: ast.Attribute, where: str, outer: dict[str, Any], owner: Any, me: str | None) -> None:
-        if isinstance(owner, torch.autograd.Function) and _root(node) == me and not node.attr.startswith("_"):
-            return  # the context of one call
+        if isinstance(owner, type) and _root(node) == me and not node.attr.startswith("_"):
+            return  # the context of one call of an autograd function
         if isinstance(node.ctx, ast.Store):
             raise _Refused(f"{where}: it changes {ast.unparse(node)}")
         if node.attr in REFUSED or (node.attr.startswith("_") and node.attr not in ("__init__",)):

@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol, final
 
 import torch
@@ -22,6 +23,7 @@ aten = torch.ops.aten
 EMPTY = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "empty_permuted")
 FILLED = {"zeros": 0.0, "new_zeros": 0.0, "zeros_like": 0.0, "ones": 1.0, "new_ones": 1.0, "ones_like": 1.0}
 COPIES = ("clone", "_to_copy")
+REDUCED = ("mse_loss", "nll_loss_forward")  # losses whose kernels write one number where they are told
 LARGE = 1 << 20  # bytes from which memory that is free again within a step is given to another tensor
 
 
@@ -61,6 +63,22 @@ class Tape:
     calls: tuple[Call, ...]
     results: tuple[Tensor, ...]
     planned: int
+
+    @cached_property
+    def lies(self) -> dict[int, int]:
+        """The addresses of what calls write, by the identity of the tensor, as they were planned."""
+        return {id(tensor): tensor.data_ptr() for call in self.calls for tensor in call.written}
+
+    def moved(self) -> str | None:
+        """Return the name of a kernel that gave an output another shape or place than was planned; None where none did."""
+        for call in self.calls:
+            for tensor in call.written:
+                where = place_of(tensor)
+                if where.moves:
+                    continue
+                if tuple(tensor.shape) != where.shape or tensor.data_ptr() != self.lies[id(tensor)]:
+                    return str(call.function)
+        return None
 
     def refill(self) -> None:
         """Give the tensors that a player has emptied memory of their size again, for another player."""
@@ -379,7 +397,8 @@ def _known(function: OpOverload | None) -> OpOverload:
 def _run(call: Call | None) -> None:
     """Make the call of a constant now."""
     if call is not None:
-        Tape((call,), (), 0).play()
+        with torch.no_grad():
+            Tape((call,), (), 0).play()
 
 
 def out_variant(function: OpOverload) -> OpOverload | None:
@@ -387,6 +406,9 @@ def out_variant(function: OpOverload) -> OpOverload | None:
     schema = function._schema
     if any(str(returned.type) != "Tensor" for returned in schema.returns):
         return None
+    reduced = any(argument.name == "reduction" for argument in schema.arguments)
+    if reduced and not _name(function).endswith("_backward") and _name(function) not in REDUCED:
+        return None  # it would use the one number as room for all of them
     packet = getattr(getattr(torch.ops, function.namespace), _name(function))
     wanted = [(argument.name, str(argument.type)) for argument in schema.arguments]
     for overload in packet.overloads():

@@ -1,0 +1,96 @@
+"""The native library: compiled once into a cache that is the user's alone, replaced by Python where it cannot be."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from test_engine_captured import both, examples_of, network, run
+from torch import nn
+
+from netwright.engine import building, recorded
+from netwright.engine.building import NotBuiltError
+from netwright.engine.captured import CapturedEngine
+from netwright.engine.eager import EagerEngine
+
+
+@pytest.fixture
+def cached() -> Path:
+    """The folder of the library on this machine."""
+    if not any(shutil.which(name) for name in building.COMPILERS):
+        pytest.skip("no C++ compiler here")
+    building.library(wait=True)
+    return building._place(None)[0]
+
+
+def copied(cached: Path, root: Path) -> Path:
+    """Copy the library into another cache, and return its folder there."""
+    folder = building._place(root)[0]
+    folder.mkdir(parents=True, mode=0o700)
+    root.chmod(0o700)
+    shutil.copytree(cached / building.BUILT, folder / building.BUILT)
+    return folder
+
+
+def test_the_cache_is_the_users_alone(cached: Path) -> None:
+    for path in (cached, cached / building.BUILT, cached / building.BUILT / building.LIBRARY):
+        assert not path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+@pytest.mark.parametrize("part", ["", building.BUILT, f"{building.BUILT}/{building.LIBRARY}"])
+def test_a_library_that_others_can_write_is_not_loaded(cached: Path, tmp_path: Path, part: str) -> None:
+    folder = copied(cached, tmp_path / "cache")
+    building.library(tmp_path / "cache")
+    (folder / part).chmod(0o777)
+    with pytest.raises(NotBuiltError, match="can be written by others; expected a folder of this user alone; remove it"):
+        building.library(tmp_path / "cache")
+
+
+def test_a_damaged_library_is_told(cached: Path, tmp_path: Path) -> None:
+    folder = copied(cached, tmp_path / "cache")
+    (folder / building.BUILT / building.LIBRARY).write_bytes(b"no library")
+    with pytest.raises(NotBuiltError, match="cannot be loaded"):
+        building.library(tmp_path / "cache")
+
+
+def test_what_the_compiler_says_is_kept(tmp_path: Path) -> None:
+    compiler = next((found for name in building.COMPILERS if (found := shutil.which(name))), None)
+    if compiler is None:
+        pytest.skip("no C++ compiler here")
+    building.build(tmp_path / "native", [compiler, "-c", str(tmp_path / "missing.cpp"), building.LINK, "-shared"])
+    told = (tmp_path / "native" / building.BUILT / building.LOG).read_text()
+    assert "missing.cpp" in told
+    assert not (tmp_path / "native" / building.BUILT / building.LIBRARY).exists()
+
+
+def test_without_a_compiler_steps_are_replayed_from_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "COMPILERS", ("no-such-compiler",))
+    building._place.cache_clear()
+    try:
+        with pytest.raises(NotBuiltError, match=r"no C\+\+ compiler is found \(no-such-compiler\)"):
+            building.library()
+        model = nn.Linear(3, 3)
+        engine = CapturedEngine(EagerEngine(model, nn.MSELoss(), torch.optim.SGD(model.parameters())))
+        run(engine, examples_of((3,), classes=False))
+        assert engine.played() == "from Python: no C++ compiler is found (no-such-compiler)"
+    finally:
+        building._place.cache_clear()
+
+
+def test_a_library_that_is_there_later_is_taken_then(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Python at first, natively once it is compiled, compared again, and the same bits all along."""
+    original, asked = building.library, []
+
+    def late() -> object:
+        asked.append(1)
+        if len(asked) < 4:
+            raise NotBuiltError("it is being compiled, once on this machine", soon=True)
+        return original()
+
+    monkeypatch.setattr(building, "library", late)
+    monkeypatch.setattr(recorded, "ASKED_AGAIN", 0.0)
+    assert both(*network("LSTM")).played() == "natively"
+    assert len(asked) >= 4
