@@ -180,7 +180,8 @@ def remove_folder_at(step: int, folder: str) -> None:
 
 def test_a_run_folder_that_is_removed_meanwhile_ends_with_six(source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    found = harness.run(harness.training(source, folder, **SHORT), tmp_path / "log", remove_folder_at, 5, str(folder))
+    words = harness.training(source, folder, **SHORT, **{"training.engine": "eager"})
+    found = harness.run(words, tmp_path / "log", remove_folder_at, 5, str(folder))
     assert found.code == 6, found.stderr
     assert "cannot be written (No such file or directory)" in found.line
 

@@ -286,11 +286,11 @@ def _no_memory(gradient: Tensor) -> Tensor:
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_halved_micro_batches_give_the_same_losses(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layers = ["Linear(8)", "ReLU()", "Linear()"]
-    whole = nw.train(data=rows(), layers=layers, run_dir=tmp_path / "whole", **KEYWORDS)
+    whole = nw.train(data=rows(), layers=layers, run_dir=tmp_path / "whole", engine="eager", **KEYWORDS)
     lines: list[str] = []
     seen = little_memory(5, monkeypatch, where)
     run = nw.train(
-        data=rows(), layers=layers, run_dir=tmp_path / "run", auto_micro_batch=True,
+        data=rows(), layers=layers, run_dir=tmp_path / "run", auto_micro_batch=True, engine="eager",
         observers=[lambda record: lines.append(str(record)) if isinstance(record, Told) else None], **KEYWORDS,
     )  # fmt: skip
     assert run.config.training.micro_batch == 4

@@ -410,7 +410,7 @@ def test_every_kind_of_run_resumes_from_inside_an_epoch_with_the_same_bits(numbe
     steps = int(harness.history(tmp_path / "whole")[-1]["step"])
     calls = 4 if "LBFGS" in str(changes) else 1
     step = random.Random(number).randint(2, max(2, steps - 2)) if calls == 1 else 5
-    words = harness.training(source, tmp_path / "run", **changes)
+    words = harness.training(source, tmp_path / "run", **changes, **{"training.engine": "eager"})  # step by step
     assert (found := harness.run(words, tmp_path / "log", die_after, step)).code == -signal.SIGKILL, found.stderr
     found = harness.run(["resume", str(tmp_path / "run"), "--require-exact"], tmp_path / "log")
     assert found.code == 0, found.stderr

@@ -30,6 +30,11 @@ def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return harness.digest(folder / "run")
 
 
+def stepping(place: str) -> dict[str, str]:
+    """Return settings that bring steps one by one where a signal shall come inside one; the bits stay those of ``expected``."""
+    return {"training.engine": "eager"} if place == "step" else {}
+
+
 def signalled(place: str, names: list[str]) -> None:
     """Send signals to this process when it comes to a place for the second time."""
     from netwright.engine import eager
@@ -60,7 +65,7 @@ def test_a_signal_saves_and_the_run_goes_on_with_the_same_bits(
     name: str, place: str, source: Path, expected: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    words = harness.training(source, folder, **{"checkpoint.every_steps": 10, "checkpoint.keep": 9})
+    words = harness.training(source, folder, **{"checkpoint.every_steps": 10, "checkpoint.keep": 9, **stepping(place)})
     found = harness.run(words, tmp_path / "log", signalled, place, [name])
     assert found.code == CODES[name], found.stderr
     assert "Traceback" not in found.stderr
@@ -81,7 +86,7 @@ def test_a_signal_saves_and_the_run_goes_on_with_the_same_bits(
 
 def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(source: Path, expected: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    words = harness.training(source, folder)
+    words = harness.training(source, folder, **stepping("step"))
     found = harness.run(words, tmp_path / "log", signalled, "step", ["SIGINT", "SIGINT"])
     assert found.code == 130
     assert found.line == "netwright: error: stopped by Ctrl-C"
