@@ -81,6 +81,10 @@ class Engine(Protocol):
         """The engine that runs the same steps as they are written; itself, where it does."""
         ...
 
+    def played(self) -> str:
+        """Return in words how steps were executed so far."""
+        ...
+
     def train_steps(self, feed: Feed, most: int) -> Steps:
         """Train on the next batches of a feed.
 

@@ -34,6 +34,10 @@ class CompiledEngine:
         compiled: nn.Module = torch.compile(eager.model)  # type: ignore[assignment]
         self._step = replace(eager, model=compiled)
 
+    def played(self) -> str:
+        """Return in words how steps were executed so far."""
+        return "by torch.compile"
+
     def train_steps(self, feed: Feed, most: int) -> Steps:
         """Train on the next batch of a feed; see `netwright.engine.base.Engine`."""
         return self._step.train_steps(feed, most)

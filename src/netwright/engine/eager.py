@@ -112,6 +112,10 @@ class EagerEngine:
         """Train on one batch; see `train_step`."""
         return train_step(self.model, self.loss_function, self.optimizer, batch, self.micro_batch, self.autocast)
 
+    def played(self) -> str:
+        """Return in words how steps were executed so far."""
+        return "as written"
+
     def train_steps(self, feed: Feed, most: int) -> Steps:
         """Train on the next batch of a feed; see `netwright.engine.base.Engine`."""
         batch = feed.next()

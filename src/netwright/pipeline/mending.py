@@ -58,7 +58,7 @@ class _UpTo:
     def __init__(self, engine: CarefulEngine, steps: int) -> None:
         self.engine, self.left = engine, steps
         self.name, self.model, self.loss_function = engine.name, engine.model, engine.loss_function
-        self.optimizer, self.eager = engine.optimizer, engine.eager
+        self.optimizer, self.eager, self.played = engine.optimizer, engine.eager, engine.played
 
     def train_steps(self, feed: Feed, most: int) -> Steps:
         """Train on one batch; see `CarefulEngine.train_steps`."""

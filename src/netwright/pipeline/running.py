@@ -32,7 +32,7 @@ from netwright.pipeline.job import Job, make_job
 from netwright.pipeline.keeping import refuse_little_room
 from netwright.pipeline.mending import Observer, carry_on
 from netwright.pipeline.run import Run
-from netwright.pipeline.telling import Told, best_of, describe, ending, first_record
+from netwright.pipeline.telling import Told, best_of, describe, ending, first_record, time_line
 from netwright.reporting.diagram import diagram_svg
 from netwright.training.loop import Progress
 from netwright.training.signals import stop_on_signals
@@ -96,11 +96,13 @@ def run_to_the_end(
             "best": best_of(progress, config),
             "seconds": {**seconds, "total": round(time.perf_counter() - begun, 3)},
             "weights": digests,
+            "played": done.job.engine.played(),
             "signal": stop.signal_number,
         },
     )
     run = _run_of(replace(bench, config=config), folder)
     observe(Told(ending(progress, config)))
+    observe(Told(time_line(done.seconds, done.job.engine.played())))
     if stop:
         observe(Told(f"to go on: netwright resume {folder}"))
     with _failure_told(folder):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -144,6 +144,13 @@ def _engine_line(bench: Bench) -> str:
     shared = f", each step shared by {training.lanes} cores" if (training.lanes or 1) > 1 else ""
     why = f" ({bench.why_engine})" if bench.why_engine and training.engine == "eager" else ""
     return f"{training.engine} engine{why} on {bench.device} with {training.threads} thread(s){shared}"
+
+
+def time_line(seconds: Mapping[str, float], played: str) -> str:
+    """Return where the time of the training went, in words: its steps, the wait for rows in them, the validation."""
+    train, waiting = seconds.get("train", 0.0), seconds.get("waiting", 0.0)
+    share = f", {100 * min(1.0, waiting / train):.0f} % of it waiting for rows" if train else ""
+    return f"time: {train:.1f} s in steps ({played}){share}; {seconds.get('valid', 0.0):.1f} s in validation"
 
 
 def _task_line(target: Target, task: Task) -> str:

@@ -50,6 +50,10 @@ class CarefulEngine:
         """What updates the parameters."""
         return self.engine.optimizer
 
+    def played(self) -> str:
+        """Return in words how steps were executed so far."""
+        return "as written, each undone where it spoils something"
+
     def train_step(self, batch: Batch) -> Tensor:
         """Train on one batch.
 
