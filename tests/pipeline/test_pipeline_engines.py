@@ -1,0 +1,199 @@
+"""Engines from the outside: which one a run gets and why, the same bits in each, precision and memory format."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import netwright as nw
+from netwright.engine import building
+from netwright.errors import ConfigError
+from netwright.pipeline.telling import Told
+
+NET = ["Linear(32)", "BatchNorm1d()", "ReLU()", "Dropout(0.2)", "Linear()"]
+
+
+class Straight(nn.Module):
+    """Code of one's own that only computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(13, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        output: Tensor = self.last(torch.relu(self.first(x)))
+        return output
+
+
+class Counting(Straight):
+    """Code of one's own that remembers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits and count."""
+        self.calls += 1
+        return super().forward(x)
+
+
+def trained(folder: Path, source: Any = "sklearn:wine", **settings: Any) -> tuple[nw.Run, list[str]]:
+    lines: list[str] = []
+    given = {"layers": NET, "epochs": 6, "batch_size": 20, **settings}
+    run = nw.train(
+        source,
+        run_dir=folder,
+        observers=[lambda record: lines.append(str(record)) if isinstance(record, Told) else None],
+        **given,
+    )
+    return run, lines
+
+
+def weights(run: nw.Run) -> bytes:
+    return (run.folder / "model" / "last.safetensors").read_bytes()
+
+
+def losses(run: nw.Run) -> list[tuple[float, float]]:
+    return [(row["train_loss"], row["valid_loss"]) for row in run.history]
+
+
+def test_captured_is_the_default_and_gives_the_bits_of_eager(tmp_path: Path) -> None:
+    captured, lines = trained(tmp_path / "captured")
+    eager, _ = trained(tmp_path / "eager", engine="eager")
+    assert (captured.config.training.engine, eager.config.training.engine) == ("captured", "eager")
+    assert captured.record["played"].startswith(("natively", "from Python"))
+    assert eager.record["played"] == "as written"
+    assert weights(captured) == weights(eager)
+    assert losses(captured) == losses(eager)
+    assert captured.record["best"] == eager.record["best"]
+    assert (captured.folder / "steps.jsonl").read_text() == (eager.folder / "steps.jsonl").read_text()
+    assert [line for line in lines if line.startswith("time: ") and "of it waiting for rows" in line]
+
+
+def test_the_resolved_config_gives_the_run_again(tmp_path: Path) -> None:
+    run, _ = trained(tmp_path / "run")
+    again = nw.train(tmp_path / "run" / "config.toml", run_dir=tmp_path / "again")
+    assert weights(run) == weights(again)
+    assert again.config == run.config
+
+
+def test_a_run_of_one_engine_goes_on_in_the_other_with_the_same_bits(tmp_path: Path) -> None:
+    whole, _ = trained(tmp_path / "whole", epochs=8)
+    first, _ = trained(tmp_path / "run", epochs=4)
+    run = nw.resume(first.folder, settings=["training.engine=eager", "training.epochs=8"], require_exact=True)
+    assert run.config.training.engine == "eager"
+    assert weights(run) == weights(whole)
+    assert losses(run) == losses(whole)
+
+
+def test_own_code_that_only_computes_is_captured(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Straight()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    run, _ = trained(tmp_path / "run", layers=None, model=model)
+    again = Straight()
+    again.load_state_dict(state)
+    eager, _ = trained(tmp_path / "eager", layers=None, model=again, engine="eager")
+    assert run.config.training.engine == "captured"
+    assert weights(run) == weights(eager)
+
+
+def test_own_code_that_remembers_runs_as_it_is_written_and_that_is_said(tmp_path: Path) -> None:
+    model = Counting()
+    run, lines = trained(tmp_path / "run", layers=None, model=model)
+    assert run.config.training.engine == "eager"
+    assert run.record["why_engine"] == "Counting.forward: it changes self.calls"
+    assert [line for line in lines if "eager engine (Counting.forward: it changes self.calls) on cpu" in line]
+    assert model.calls >= run.record["steps"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"layers": None, "model": Counting()}, "Counting.forward: it changes self.calls"),
+        ({"micro_batch": 5, "layers": ["Linear(8)", "ReLU()", "Linear()"]}, "a batch in parts is several pieces of work"),
+        ({"optimizer": "LBFGS()"}, "LBFGS evaluates the loss several times a step"),
+        ({"optimizer": "NAdam()"}, r"a number is read in the middle of the step \(aten._local_scalar_dense.default\)"),
+    ],
+)
+def test_captured_by_name_is_refused_where_it_cannot_run(settings: dict[str, Any], why: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"training.engine: captured came; it cannot run here: {why}; expected another engine; write auto"
+    ):
+        trained(tmp_path / "run", engine="captured", **settings)
+    assert not (tmp_path / "run").exists()
+    run, _ = trained(tmp_path / "run", **{**settings, "epochs": 1})
+    assert run.config.training.engine == "eager"
+
+
+@pytest.mark.parametrize("engine", ["eager", "captured"])
+def test_bfloat16_learns_and_keeps_weights_in_float32(engine: str, tmp_path: Path) -> None:
+    run, _ = trained(tmp_path / engine, precision="bfloat16", engine=engine, epochs=15)
+    tensors = safetensors.torch.load_file(run.folder / "model" / "best.safetensors")
+    assert all(value.dtype == torch.float32 for name, value in tensors.items() if not name.endswith("num_batches_tracked"))
+    assert run.test()["metrics"]["accuracy"]["value"] > 0.8
+    assert run.program.how.autocast == torch.bfloat16
+
+
+def test_bfloat16_gives_the_same_bits_in_both_engines(tmp_path: Path) -> None:
+    runs = [trained(tmp_path / engine, precision="bfloat16", engine=engine)[0] for engine in ("eager", "captured")]
+    assert weights(runs[0]) == weights(runs[1])
+    assert losses(runs[0]) == losses(runs[1])
+    whole = trained(tmp_path / "float32")[0]
+    assert weights(whole) != weights(runs[0])
+    np.testing.assert_allclose(losses(whole), losses(runs[0]), rtol=0.1)
+
+
+@pytest.mark.parametrize("engine", ["eager", "captured"])
+def test_channels_last_learns_the_same(engine: str, tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(90, 3, 8, 8)).astype(np.float32)
+    y = (X.mean(axis=(1, 2, 3)) > 0).astype(int)
+    found = []
+    for memory_format in ("contiguous", "channels_last"):
+        run = nw.train(
+            data=(X, y), layers=["Conv2d(8, 3)", "ReLU()", "Flatten()", "Linear()"], epochs=3, batch_size=16, layout="NCHW",
+            engine=engine, memory_format=memory_format, run_dir=tmp_path / memory_format,
+        )  # fmt: skip
+        found.append(run)
+    first = next(found[1].model.parameters())
+    assert first.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_allclose(losses(found[0]), losses(found[1]), rtol=1e-4)
+
+
+def test_tf32_is_put_back(tmp_path: Path) -> None:
+    before = torch.get_float32_matmul_precision()
+    trained(tmp_path / "run", precision="tf32", epochs=1)
+    assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
+def test_compiled_learns_the_same_within_a_tolerance(tmp_path: Path) -> None:
+    if not any(shutil.which(name) for name in building.COMPILERS):
+        with pytest.raises(ConfigError, match="training.engine: compiled came; it cannot run here: no C"):
+            trained(tmp_path / "none", engine="compiled")
+        return
+    layers = ["Linear(16)", "ReLU()", "Linear()"]
+    compiled, _ = trained(tmp_path / "compiled", engine="compiled", epochs=3, layers=layers)
+    eager, _ = trained(tmp_path / "eager", engine="eager", epochs=3, layers=layers)
+    assert compiled.record["played"] == "by torch.compile"
+    np.testing.assert_allclose(losses(compiled), losses(eager), rtol=1e-5)
+    for one, other in zip(compiled.model.parameters(), eager.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_resumed_captured_run_records_again(tmp_path: Path) -> None:
+    """The optimizer's tensors are others after a checkpoint was read."""
+    part, _ = trained(tmp_path / "epochs", epochs=2)
+    run = nw.resume(part.folder, settings=["training.epochs=6"], require_exact=True)
+    again, _ = trained(tmp_path / "again", epochs=6)
+    assert weights(run) == weights(again)
+    assert losses(run) == losses(again)
