@@ -172,6 +172,17 @@ NETWORK: dict[str, Row] = {
     "an unknown loss": (
         T, "train t.csv --target kind --set training.loss=MSELos()", 2, ("training.loss", "'MSELos'", "MSELoss"),
     ),
+    "an engine that cannot run": (
+        T, "train t.csv --target kind --set training.engine=captured --set training.optimizer=NAdam()", 2,
+        ("training.engine: captured came", "a number is read in the middle of the step", "write auto or eager"),
+    ),
+    "an engine for a batch in parts": (
+        T, "train t.csv --target kind --set training.engine=captured --set training.micro_batch=4", 2,
+        ("training.engine: captured came", "a batch in parts"),
+    ),
+    "an unknown engine": (T, "train t.csv --set training.engine=fast", 2, ("training.engine", "'fast'", "captured")),
+    "an unknown precision": (T, "train t.csv --set training.precision=fp16", 2, ("training.precision", "'fp16'", "bfloat16")),
+    "no lanes": (T, "train t.csv --set training.lanes=0", 2, ("training.lanes", "0")),
     "an unknown optimizer": (T, "train t.csv --target kind --set training.optimizer=Adamm()", 2, ("'Adamm'", "Adam")),
     "a layer without brackets": ({**T, "c.toml": layers("ReLU", "Linear()")}, "train c.toml", 2, ("'ReLU'", "ReLU()")),
     "a layer applied to x": ({**T, "c.toml": layers("ReLU(x)", "Linear()")}, "train c.toml", 2, ("'ReLU(x)'", "ReLU()")),

@@ -19,7 +19,7 @@ ONE_THREAD = 40_000_000
 # A captured step below this many is not worth a barrier between cores; more cores than this wait longer than they work.
 ONE_LANE = 1_000_000
 MOST_LANES = 4
-MANY_THREADS = 400_000_000  # from which more threads than lanes are worth it
+MANY_THREADS = 400_000_000  # above it threads inside the operations, elementwise ones too, are as fast
 DENSE = 0.9  # share of the multiply-adds that must be in Linear layers
 
 
@@ -63,7 +63,7 @@ def choose_lanes(multiply_adds: int, dense: int, batch_size: int) -> int:
         batch_size: Rows per step.
     """
     work = 3 * multiply_adds * batch_size
-    if work < ONE_LANE or dense < DENSE * multiply_adds or (cores() > MOST_LANES and work > MANY_THREADS):
+    if not ONE_LANE <= work <= MANY_THREADS or dense < DENSE * multiply_adds:
         return 1
     return min(cores(), MOST_LANES)
 
