@@ -94,3 +94,14 @@ def test_a_library_that_is_there_later_is_taken_then(cached: Path, monkeypatch: 
     monkeypatch.setattr(recorded, "ASKED_AGAIN", 0.0)
     assert both(*network("LSTM")).played() == "natively"
     assert len(asked) >= 4
+
+
+def test_nothing_of_the_current_folder_runs_when_it_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("platform", "ctypes", "subprocess"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nraise SystemExit(1)\n")
+    monkeypatch.chdir(tmp_path)
+    command = ("no-such-compiler", "-c", "x.cpp", building.LINK, "-shared")
+    building._start(tmp_path / "native", command)
+    building._CHILDREN[0].wait(60)
+    assert (tmp_path / "native").exists()
+    assert not (tmp_path / "ran").exists()

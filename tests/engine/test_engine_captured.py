@@ -21,6 +21,8 @@ from netwright.engine.base import Engine, Execution
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine
 from netwright.engine.forward import Forward
+from netwright.engine.lanes import _region
+from netwright.engine.recording import Place
 from netwright.engine.state import copied, differing
 from netwright.engine.tape import Tape
 from netwright.errors import ConfigError, DivergedError
@@ -50,6 +52,10 @@ LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], list[nn.Module]]]] = {
             modules.LastStep(),
             nn.Linear(16, 3),
         ],
+    ),
+    "both directions": (
+        (7, 3),
+        lambda: [modules.GRU(3, 8, bidirectional=True, batch_first=True), modules.LastStep(), nn.RReLU(), nn.Linear(16, 3)],
     ),
     "GRU": ((7, 3), lambda: [modules.GRU(3, 8, batch_first=True), modules.MeanOverTime(), nn.Linear(8, 3)]),
     "Dropout": ((12,), lambda: [nn.Linear(12, 40), nn.Dropout(0.4), nn.ReLU(), nn.Linear(40, 3)]),
@@ -415,3 +421,117 @@ def test_forward_gives_the_same_outputs(monkeypatch: pytest.MonkeyPatch) -> None
         with torch.inference_mode():
             assert torch.equal(forward(batch), model(batch.inputs["x"])), name
             assert torch.equal(found[-1], expected)  # it is the caller's
+
+
+class Guarded(nn.Module):
+    """Gives no number for some dropout masks, on one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop, self.layer = nn.Dropout(0.7), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        keep = self.drop(torch.ones_like(x))
+        spoiled = torch.where((keep > 0) & (x > 2.8), torch.inf, 0.0).sum(1, keepdim=True)
+        output: Tensor = self.layer(x) + spoiled
+        return output
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_step_that_stops_is_not_run_again(native: bool) -> None:
+    """The generator moves once, so chance gives no second try."""
+    torch.manual_seed(0)
+    model, examples = Guarded(), examples_of((4,))
+    examples.inputs["x"][5, 1] = 3.0
+    others = [copy.deepcopy(model) for _ in range(2)]
+    engines: list[Any] = [
+        EagerEngine(each, nn.CrossEntropyLoss(), torch.optim.SGD(each.parameters(), fused=True)) for each in others
+    ]
+    engines[1] = CapturedEngine(engines[1], native=native)
+    found = []
+    for engine in engines:
+        taken, failure = 0, None
+        torch.manual_seed(5)
+        for epoch in range(1, 60):
+            feed, left = Feed(examples, epoch_order(np.arange(ROWS), 0, epoch), BATCH), 5
+            while left and failure is None:
+                steps = engine.train_steps(feed, left)
+                taken, left, failure = taken + len(steps.losses), left - len(steps.losses), steps.failure
+            if failure is not None:
+                break
+        assert failure is not None
+        state = copied(engine.model, engine.loss_function, engine.optimizer)
+        found.append((taken, str(failure.error), failure.batch.rows.tolist(), state))
+    assert found[0][:3] == found[1][:3]
+    assert differing(found[0][3], found[1][3]) == 0
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_kernel_that_fails_late_is_the_failure_of_its_step(native: bool) -> None:
+    model = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(8, 3))
+    codes = torch.arange(2 * ROWS).reshape(ROWS, 2) % 10
+    good, bad = Examples({"x": codes}, torch.arange(ROWS) % 3), Examples({"x": codes}, torch.arange(ROWS) % 3)
+    engine = CapturedEngine(
+        EagerEngine(model, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), fused=True)), native=native
+    )
+    run(engine, good)
+    codes[33, 1] = 30
+    feed = Feed(bad, np.arange(40), BATCH)
+    taken = 0
+    while (steps := engine.train_steps(feed, 4 - taken)).failure is None:
+        taken += len(steps.losses)
+    assert taken + len(steps.losses) == 3
+    assert "index out of range in self" in str(steps.failure.error)
+    assert 33 in steps.failure.batch.rows.tolist()
+
+
+def test_operations_that_only_raise_are_replayed_too() -> None:
+    class Factor(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            square = torch.eye(2) + x[0, 0] * 0 - torch.eye(2) * (x > 5).any().to(torch.float32) * 2
+            output: Tensor = self.layer(x) + torch.linalg.cholesky(square).sum() * 0
+            return output
+
+    model, examples = Factor(), examples_of((4,))
+    engine = CapturedEngine(EagerEngine(model, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), fused=True)))
+    run(engine, examples)
+    assert engine.why_not is None
+    examples.inputs["x"][3, 0] = 6.0
+    with pytest.raises(RuntimeError, match="not positive-definite"):
+        run(engine, examples, epochs=1)
+
+
+def test_regions_that_share_a_number_meet() -> None:
+    generator = np.random.default_rng(0)
+    base = torch.arange(24 * 40).reshape(24, 40)
+    missed = 0
+    for _ in range(2000):
+        tensors = []
+        for _ in range(2):
+            bounds = [sorted(generator.choice(size + 1, 2, replace=False)) for size in base.shape]
+            part = base[bounds[0][0] : bounds[0][1], bounds[1][0] : bounds[1][1]]
+            part = part.t() if generator.random() < 0.3 else part
+            part.place = Place(0, part.dtype, tuple(part.shape), tuple(part.stride()), int(part.storage_offset()))
+            tensors.append(part)
+        shared = bool(np.intersect1d(*(part.reshape(-1).numpy() for part in tensors)).size)
+        met = _region(tensors[0]).meets(_region(tensors[1]))
+        missed += shared and not met
+    assert missed == 0
+
+
+def test_a_tensor_that_is_no_buffer_is_not_changed_twice() -> None:
+    count = torch.zeros(1)
+
+    class Loss(nn.Module):
+        def forward(self, output: Tensor, target: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(output, target) + 0 * count.add_(1).sum()
+
+    model, examples = network("Linear")
+    engine = CapturedEngine(EagerEngine(model, Loss(), torch.optim.SGD(model.parameters(), fused=True)))
+    run(engine, examples)
+    assert engine.why_not is not None
+    assert count.item() == EPOCHS * 5

@@ -127,6 +127,76 @@ class Trying(Base):
             return x
 
 
+class Child(Counter):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x)
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def encode(self, x: Tensor) -> Any:
+        return self.layer(x) if random.random() < 0.9 else x
+
+
+class UsingEncoders(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([Encoder()])
+
+    def forward(self, x: Tensor) -> Any:
+        for part in self.parts:
+            x = part.encode(x)
+        return x
+
+
+class Generating(Base):
+    def forward(self, x: Tensor) -> Any:
+        return self.layer(x) * sum(random.random() for _ in range(1))
+
+
+class Defaulting(Base):
+    def forward(self, x: Tensor, seen: list[int] = []) -> Any:  # noqa: B006
+        return self.layer(x) * len(seen)
+
+
+class OfClass(Base):
+    factor = 2.0
+
+    def forward(self, x: Tensor) -> Any:
+        return self.layer(x) * self.factor
+
+
+class Property(Base):
+    @property
+    def chance(self) -> float:
+        return random.random()
+
+    def forward(self, x: Tensor) -> Any:
+        return self.layer(x) * self.chance
+
+
+class OwnConvolution(nn.Conv1d):
+    def _conv_forward(self, *arguments: Any) -> Any:
+        return super()._conv_forward(*arguments)
+
+
+class OwnTensor(Base):
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = torch.zeros(1)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.layer(x) + self.other
+
+
+class Copying(Base):
+    def forward(self, x: Tensor) -> Any:
+        return self.layer(x) * torch.tensor([(x > 2.9).any()])
+
+
 def test_layers_of_torch_and_of_ours_are_not_own_code() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
     assert not own_code(model, nn.MSELoss())
@@ -152,6 +222,15 @@ def test_code_that_only_computes_is_taken(kind: type[nn.Module]) -> None:
         (Outside, "remembered: it uses SEEN, a list from outside"),
         (Unseen, "Unseen.forward: it uses .numpy"),
         (Trying, "Trying.forward: try in it"),
+        (Child, "Counter.forward: it changes self.count"),
+        (UsingEncoders, "Encoder.encode: it uses random, a module from outside"),
+        (Generating, "Generating.forward: it uses random, a module from outside"),
+        (Defaulting, "Defaulting.forward: an argument has a default that may change"),
+        (OfClass, "OfClass.forward: it reads self.factor, a float of its class, which may change"),
+        (Property, "Property.forward: it reads self.chance, a property of its class, which may change"),
+        (lambda: OwnConvolution(1, 1, 1), "OwnConvolution: it writes _conv_forward of torch anew"),
+        (OwnTensor, "OwnTensor.forward: it reads self.other, a Tensor, which may change"),
+        (Copying, "Copying.forward: it calls .tensor"),
     ],
 )
 def test_code_that_may_do_more_is_not(kind: type[nn.Module], why: str) -> None:

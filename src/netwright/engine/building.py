@@ -94,7 +94,8 @@ def _place(root: Path | None) -> tuple[Path, tuple[str, ...]]:
 
 def _start(folder: Path, command: tuple[str, ...]) -> None:
     """Compile in a process of its own, which goes on where this one ends."""
-    words = [sys.executable, "-m", "netwright.engine.building", str(folder), *command]
+    # -P: what lies in the current folder is no part of Python's path, and never runs
+    words = [sys.executable, "-P", "-m", "netwright.engine.building", str(folder), *command]
     with contextlib.suppress(OSError):
         none = subprocess.DEVNULL
         _CHILDREN[:] = [subprocess.Popen(words, stdin=none, stdout=none, stderr=none, start_new_session=True)]

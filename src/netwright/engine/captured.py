@@ -16,10 +16,11 @@ from netwright.data.batches import Batch
 from netwright.data.feed import Feed
 from netwright.engine.base import AT_A_TIME, Failure, Loss, Steps
 from netwright.engine.eager import EagerEngine, one_step
+from netwright.engine.own_code import constants_read, why_not_told
 from netwright.engine.recorded import Recorded, gathered_shape, record, shape_of, ways
 from netwright.engine.recording import CannotCapture, Place
-from netwright.engine.state import copied, differing, fused, hooked, put_back, signature
-from netwright.engine.tape import Tape
+from netwright.engine.state import copied, differing, fused, hooked, put_back, signature, tensors, unfit
+from netwright.engine.tape import NotFiniteError, Tape
 from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.model.losses import loss_weights
 
@@ -53,6 +54,7 @@ class CapturedEngine:
         self._ways, self._by_name, self._tell = ways(native, lanes), by_name, tell
         self._known: dict[tuple[Any, ...], Recorded] = {}
         self._rates: list[tuple[Tensor, int]] = []  # tensors of learning rates, and the group of parameters of each
+        self._names = constants_read(self.model, self.loss_function)
         self._signature: tuple[Any, ...] | None = None
         self._settled: tuple[Any, ...] | None = None  # the signature after a step that was not recorded
 
@@ -101,26 +103,33 @@ class CapturedEngine:
 
     def _forget_what_changed(self) -> None:
         """Drop the recordings where tensors lie elsewhere now, or a setting that was written down has changed."""
-        found = signature(*self._parts())
+        found = self._what_it_hangs_on()
         if found != self._signature:
             self._known.clear()
             self._rates.clear()
             self._signature = found
 
+    def _what_it_hangs_on(self) -> tuple[Any, ...]:
+        names = tuple(inside.get(name) for inside, name in self._names)
+        return (*signature(*self._parts()), names)
+
     def _recorded_step(self, batch: Batch, sources: dict[str, Tensor] | None) -> Tensor:
         """Take a step, and record it where the one before has made all that steps need."""
         if self._signature != self._settled:
             loss = self.eager.train_step(batch)
-            self._settled = signature(*self._parts())
+            self._settled = self._what_it_hangs_on()
             return loss
         if len(self._known) >= MOST_SHAPES:
             return self.eager.train_step(batch)
         before = copied(*self._parts())
         try:
-            reason = hooked(self.model, self.loss_function)
+            reason = hooked(self.model, self.loss_function) or unfit(*self._parts())
+            reason = reason or why_not_told(self.model, self.loss_function)
             if reason is not None:
                 raise CannotCapture(reason)
-            known, (loss,) = record(batch, lambda fixed: [self.eager.train_step(fixed)], list(self._ways), sources)
+            known, (loss,) = record(
+                batch, lambda fixed: [self.eager.train_step(fixed)], list(self._ways), sources, tensors(*self._parts())
+            )
             known.numbers = known.tape.results
             rates = with_rates(known.tape, self.optimizer)
         except CannotCapture as why:
@@ -175,9 +184,9 @@ class CapturedEngine:
         count = len(played.results)
         feed.take(count)
         feed.waited += played.gathering
-        if not count:
-            return Steps(torch.empty(0), torch.empty(0), Failure(feed.next(), self._diverged(known)))
-        return Steps(played.results[:, 0], loss_weights(self.loss_function, feed.examples.target, rows[:count]))
+        weights = loss_weights(self.loss_function, feed.examples.target, rows[:count])
+        failure = None if played.stopped is None else Failure(feed.next(), self._error(known, played.stopped))
+        return Steps(played.results[:, 0], weights, failure)
 
     def _replayed_step(self, known: Recorded, batch: Batch) -> Tensor:
         """Take one step.
@@ -187,13 +196,16 @@ class CapturedEngine:
         """
         self._set_rates()
         played = known.play(batch)
-        if not len(played.results):
-            raise self._diverged(known)
+        if played.stopped is not None:
+            raise self._error(known, played.stopped)
         return played.results[0, 0]
 
     @staticmethod
-    def _diverged(known: Recorded) -> DivergedError:
-        return DivergedError(f"the loss is {known.tape.results[0].item()}")
+    def _error(known: Recorded, stopped: Exception) -> Exception:
+        """Return the error of a step that stopped."""
+        if isinstance(stopped, NotFiniteError):
+            return DivergedError(f"the loss is {known.tape.results[0].item()}")
+        return stopped
 
 
 def with_rates(tape: Tape, optimizer: torch.optim.Optimizer) -> list[tuple[Tensor, int]]:

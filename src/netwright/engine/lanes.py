@@ -50,14 +50,14 @@ class _Region:
             return False
         if [stride for _, stride in self.axes] != [stride for _, stride in other.axes]:
             return True
-        left, right = self.start, other.start
-        left, right = left - min(left, right), right - min(left, right)
+        left, right, outer, apart = self.start, other.start, 0, False
         for (one, stride), (two, _) in zip(self.axes, other.axes, strict=True):
             first, second = left // stride, right // stride
-            if first + one <= second or second + two <= first:
-                return False
-            left, right = left % stride, right % stride
-        return True
+            if outer and (first + max(one, 1)) * stride > outer or outer and (second + max(two, 1)) * stride > outer:
+                return True  # a row goes on in the next one: places are no pairs of row and column
+            apart |= first + one <= second or second + two <= first
+            left, right, outer = left % stride, right % stride, stride
+        return not apart
 
 
 def _region(tensor: Tensor) -> _Region:

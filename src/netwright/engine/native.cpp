@@ -422,7 +422,8 @@ void* nw_make(const int64_t* code, const int64_t* tensors, int64_t count, const 
   }
 }
 
-// Runs steps until they are done, the seconds are over, or a guard stops; returns how many were done, -1 for an error.
+// Runs steps until they are done, the seconds are over, or one stops; returns how many were done, -1 less that many where a
+// guard stopped the next. The text is of a kernel that failed in it.
 // rows: numbers of the gathered rows, steps x batch; out: the results, steps x results; spent: seconds of gathering.
 int64_t nw_run(void* handle, const int64_t* rows, int64_t steps, double seconds, float* out, double* spent, char* error, int64_t room) {
   auto& program = *static_cast<Program*>(handle);
@@ -447,9 +448,9 @@ int64_t nw_run(void* handle, const int64_t* rows, int64_t steps, double seconds,
   *spent = static_cast<double>(program.gathering) * 1e-9;
   if (!program.error.empty()) {
     tell(program.error, error, room);
-    return -1;
+    return program.done.load();
   }
-  return program.done.load();
+  return program.stop.load() ? -1 - program.done.load() : program.done.load();
 }
 
 void nw_close(void* handle) { delete static_cast<Program*>(handle); }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 import weakref
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from netwright.engine.lanes import Barrier, in_lanes
 from netwright.engine.recording import CannotCapture
-from netwright.engine.tape import Call, Played, Tape
+from netwright.engine.tape import Call, NotFiniteError, Played, Tape
 
 CALL, GUARD, BARRIER, INCREMENT, POOL = range(5)
 (NONE, TENSOR, WHOLE, REAL, TRUTH, WHOLES, REALS, TENSORS, SOME_TENSORS, TRUTHS, TEXT, CPU, DEFAULT, NUMBER) = range(14)
@@ -87,18 +88,21 @@ class Program:
             raise CannotCapture(f"native replay: {error.value.decode().splitlines()[0]}")
         self._handle = handle
         self._keep = code.tensors
-        weakref.finalize(self, library.nw_close, handle)
+        self._process = os.getpid()
+        weakref.finalize(self, _close, library, handle, self._process)
+
+    @property
+    def usable(self) -> bool:
+        """Whether this is the process that made it; a forked one has not its threads."""
+        return os.getpid() == self._process
 
     def run(self, rows: Tensor | None, steps: int, seconds: float) -> Played:
-        """Take steps until they are done, the seconds are over, or a guard finds a number that is not finite.
+        """Take steps until they are done, the seconds are over, or one stops; see `netwright.engine.tape.Player`.
 
         Args:
             rows: The numbers of the rows to gather, int64 ``(steps, batch)``, contiguous; None where nothing is gathered.
             steps: How many at most.
             seconds: After which no further step begins.
-
-        Raises:
-            RuntimeError: A kernel failed.
         """
         results = torch.empty(steps, self._results)
         error, spent = ctypes.create_string_buffer(ROOM), ctypes.c_double()
@@ -106,9 +110,18 @@ class Program:
         done = self._library.nw_run(
             self._handle, address, steps, seconds, results.data_ptr(), ctypes.byref(spent), error, ROOM
         )
-        if done < 0:
-            raise RuntimeError(error.value.decode().splitlines()[0])
-        return Played(results[:done], spent.value)
+        stopped: Exception | None = None
+        if error.value:
+            stopped = RuntimeError(error.value.decode().splitlines()[0])
+        elif done < 0:
+            stopped, done = NotFiniteError(), -1 - done
+        return Played(results[:done], spent.value, stopped)
+
+
+def _close(library: ctypes.CDLL, handle: int, process: int) -> None:
+    """Close a program in the process that made it; a forked one has not its threads."""
+    if os.getpid() == process:
+        library.nw_close(handle)
 
 
 def declare(library: ctypes.CDLL) -> ctypes.CDLL:
@@ -165,6 +178,8 @@ class _Code:
                 words += self.value(call.keywords[argument.name], kind)
             else:
                 words.append(DEFAULT)
+        if call.fresh and any("List" in str(returned.real_type) for returned in schema.returns):
+            raise CannotCapture(f"native replay knows no lists that are given back ({schema.name})")
         words.append(len(call.fresh))
         for aliases in call.fresh:
             words += [len(aliases), *map(self.tensor, aliases)]
@@ -226,6 +241,8 @@ def _number(value: float | bool) -> Tensor:
     """Return a Python number as torch makes a tensor of it in arithmetic with tensors."""
     if isinstance(value, bool):
         return torch.tensor(value)
+    if not isinstance(value, int | float):
+        raise CannotCapture(f"native replay knows no number such as {value!r}")
     return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
 
 

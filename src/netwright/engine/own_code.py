@@ -1,7 +1,8 @@
 """Which code of the user's own a recording of one step tells whole: read as source, never run.
 
 Such code computes: it reads its arguments, constants and its own layers, and calls torch. Then Python decides nothing that
-could be otherwise in the next step, but from numbers of tensors, and reading one of those is seen in the recording. Floor 5.
+could be otherwise in the next step, but from numbers of tensors, and reading one of those is seen in the recording. Whatever
+is not known to be of this kind is refused, and runs as it is written. Floor 5.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ import ast
 import builtins
 import inspect
 import textwrap
-from collections.abc import Callable
-from types import FunctionType, MethodType, ModuleType
+from collections.abc import Callable, Iterator
+from types import FunctionType, ModuleType
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-PLAIN = (int, float, complex, str, bool, bytes, type(None), torch.dtype, torch.device, torch.Size, type(Ellipsis), slice)
+PLAIN = {int, float, complex, str, bool, bytes, type(None), torch.dtype, torch.device, torch.Size, type(Ellipsis), slice}
 BUILTINS = {
     *("abs", "all", "any", "bool", "dict", "divmod", "enumerate", "float", "int", "isinstance", "len", "list", "max", "min"),
-    *("pow", "range", "reversed", "round", "slice", "sorted", "sum", "super", "tuple", "zip", "NotImplementedError"),
-    *("RuntimeError", "TypeError", "ValueError", "True", "False", "None"),
+    *("pow", "range", "reversed", "round", "slice", "sorted", "str", "sum", "super", "tuple", "zip", "NotImplementedError"),
+    *("RuntimeError", "TypeError", "ValueError", "AssertionError"),
 }
-MODULES = ("torch", "math")
+FOREIGN = ("torch", "math", "netwright", "_operator")  # the first part of the names of modules that are not the user's
 # Attributes that hand numbers of tensors to Python unseen, or change what is not theirs.
 REFUSED = {
     *("numpy", "tolist", "data_ptr", "storage", "untyped_storage", "map_", "apply_", "register_hook", "seed", "manual_seed"),
@@ -49,22 +50,22 @@ REFUSED = {
         "zero_grad",
         "utils",
     ),
+    *("grad", "tensor_split", "set_", "__dict__", "__class__", "set_grad_enabled", "load_state_dict", "apply"),
 }
+CALLED = {"tensor", "as_tensor", "asarray", "new_tensor", "Tensor", "from_numpy", "frombuffer"}  # of numbers of tensors
+CONTEXTS = {"no_grad", "enable_grad", "inference_mode"}
+MINE = {"__init__", "forward", "extra_repr", "__repr__", "reset_parameters"}  # methods of torch that one may write anew
 STATEMENTS = (
     *(ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Delete),
-    *(ast.Try, ast.With, ast.AsyncWith, ast.AsyncFor, ast.Await, ast.Yield, ast.YieldFrom, ast.While, ast.NamedExpr),
+    *(ast.Try, ast.AsyncWith, ast.AsyncFor, ast.Await, ast.Yield, ast.YieldFrom, ast.While, ast.NamedExpr, ast.Lambda),
 )
 
 
 def own_code(model: nn.Module, loss_function: Callable[..., Any]) -> bool:
     """Tell whether network or loss hold code that is neither torch's nor ours."""
     return not isinstance(loss_function, nn.Module) or any(
-        _own(type(part)) or "forward" in vars(part) for part in [*model.modules(), *loss_function.modules()]
+        _own_classes(type(part)) or "forward" in vars(part) for part in [*model.modules(), *loss_function.modules()]
     )
-
-
-def _own(kind: type) -> bool:
-    return not kind.__module__.startswith(("torch.nn.", "netwright."))
 
 
 def why_not_told(model: nn.Module, loss_function: Callable[..., Any]) -> str | None:
@@ -75,20 +76,23 @@ def why_not_told(model: nn.Module, loss_function: Callable[..., Any]) -> str | N
         >>> why_not_told(nn.Linear(3, 1), nn.MSELoss()) is None
         True
     """
-    reader = _Reader()
     try:
-        for part in [*model.modules(), *(loss_function.modules() if isinstance(loss_function, nn.Module) else [])]:
-            if "forward" in vars(part):
-                raise _Refused(f"{type(part).__name__}: its forward was replaced")
-            if _own(type(part)):
-                reader.method(part, "forward")
-        if isinstance(loss_function, FunctionType):
-            reader.function(loss_function, None)
-        elif not isinstance(loss_function, nn.Module) and not reader.known(loss_function):
-            raise _Refused(f"the loss is {type(loss_function).__name__}, no function whose source can be read")
+        _Reader(model, loss_function).read()
     except _Refused as reason:
         return str(reason)
     return None
+
+
+def constants_read(model: nn.Module, loss_function: Callable[..., Any]) -> list[tuple[dict[str, Any], str]]:
+    """Return the names outside of functions whose plain values own code reads, each with where it stands."""
+    if not own_code(model, loss_function):
+        return []
+    reader = _Reader(model, loss_function)
+    try:
+        reader.read()
+    except _Refused:
+        return []
+    return reader.constants
 
 
 class _Refused(Exception):
@@ -96,108 +100,193 @@ class _Refused(Exception):
 
 
 @final
-class _Reader:
-    """Reads functions, each once."""
+class _Function:
+    """A function that is read: its syntax, what its names mean, and the module it is a method of."""
 
-    def __init__(self) -> None:
-        self._seen: set[tuple[Any, int]] = set()
-
-    def method(self, owner: Any, name: str) -> None:
-        """Read a method of a module."""
-        found = inspect.getattr_static(type(owner), name)
-        found = found.__func__ if isinstance(found, staticmethod | classmethod) else found
-        if not isinstance(found, FunctionType):
-            raise _Refused(f"{type(owner).__name__}.{name} is {type(found).__name__}, whose source cannot be read")
-        self.function(found, owner)
-
-    def function(self, function: FunctionType, owner: Any) -> None:
-        """Read a function; ``owner`` is what its first argument is, for a method."""
-        key = (function.__code__, id(owner))
-        if key in self._seen or _foreign(function.__module__):
-            return
-        self._seen.add(key)
+    def __init__(self, function: FunctionType, owner: Any) -> None:
+        self.name = function.__qualname__
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
         except (OSError, TypeError, SyntaxError):
-            raise _Refused(f"the source of {function.__qualname__} cannot be read") from None
+            raise _Refused(f"the source of {self.name} cannot be read") from None
         if not isinstance(tree, ast.FunctionDef):
-            raise _Refused(f"{function.__qualname__} is no function of its own")
-        closure = inspect.getclosurevars(function)
-        outer = {**closure.globals, **closure.nonlocals}
-        me = tree.args.args[0].arg if owner is not None and tree.args.args else None
-        local = {node.arg for node in ast.walk(tree.args) if isinstance(node, ast.arg)}
-        local |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        for statement in tree.body:
-            for node in ast.walk(statement):
-                self._node(node, function.__qualname__, outer, local - {me}, owner, me)
+            raise _Refused(f"{self.name} is no function of its own")
+        decorated = [ast.unparse(each) for each in tree.decorator_list]
+        if hasattr(function, "__wrapped__") or any(each not in ("staticmethod", "classmethod") for each in decorated):
+            raise _Refused(f"{self.name} is decorated")
+        defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        if not all(_plain(value) for value in defaults):
+            raise _Refused(f"{self.name}: an argument has a default that may change")
+        self.tree, self.owner, self.globals = tree, owner, function.__globals__
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        self.closure = {name: cell.cell_contents for name, cell in cells if name != "__class__"}
+        bound = bool(tree.args.args) and (isinstance(owner, type) or (owner is not None and "staticmethod" not in decorated))
+        self.me = tree.args.args[0].arg if bound else None
+        self.local = {node.arg for node in ast.walk(tree.args) if isinstance(node, ast.arg)} - {self.me}
+        self.local |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
-    def _node(self, node: ast.AST, where: str, outer: dict[str, Any], local: set[str], owner: Any, me: str | None) -> None:
+    def nodes(self) -> Iterator[ast.AST]:
+        """Yield every part of the body, annotations left out."""
+        stack: list[ast.AST] = [*self.tree.body]
+        while stack:
+            node = stack.pop()
+            yield node
+            children = list(ast.iter_child_nodes(node))
+            stack += [child for child in children if not (isinstance(node, ast.AnnAssign) and child is node.annotation)]
+
+
+@final
+class _Reader:
+    """Reads the functions of a network and a loss, each once."""
+
+    def __init__(self, model: nn.Module, loss_function: Callable[..., Any]) -> None:
+        self.constants: list[tuple[dict[str, Any], str]] = []
+        self._loss = loss_function
+        self._modules = [*model.modules(), *(loss_function.modules() if isinstance(loss_function, nn.Module) else [])]
+        self._known = {id(module) for module in self._modules}
+        self._seen: set[tuple[Any, int]] = set()
+
+    def read(self) -> None:
+        """Read everything, or say why not."""
+        for module in self._modules:
+            if "forward" in vars(module):
+                raise _Refused(f"{type(module).__name__}: its forward was replaced")
+            for kind in _own_classes(type(module)):
+                for name in vars(kind):
+                    if name not in MINE and callable(vars(kind)[name]) and hasattr(nn.Module, name):
+                        raise _Refused(f"{kind.__name__}: it writes {name} of torch anew")
+                    over = any(name in vars(base) for base in type(module).__mro__ if _foreign(base.__module__))
+                    if name not in MINE and over and isinstance(vars(kind)[name], FunctionType):
+                        raise _Refused(f"{kind.__name__}: it writes {name} of torch anew")
+            if _own_classes(type(module)):
+                self._method(module, "forward")
+        if isinstance(self._loss, FunctionType):
+            self._function(self._loss, None)
+        elif not isinstance(self._loss, nn.Module) and not _of_torch(self._loss):
+            raise _Refused(f"the loss is {type(self._loss).__name__}, no function whose source can be read")
+
+    def _method(self, owner: Any, name: str) -> None:
+        """Read a method of a module, and what it may call as that of a parent."""
+        for kind in _own_classes(type(owner)):
+            found = vars(kind).get(name)
+            found = found.__func__ if isinstance(found, staticmethod | classmethod) else found
+            if isinstance(found, FunctionType):
+                self._function(found, owner)
+            elif found is not None:
+                raise _Refused(f"{kind.__name__}.{name} is a {type(found).__name__}")
+
+    def _function(self, function: FunctionType, owner: Any) -> None:
+        if (function.__code__, id(owner)) in self._seen or _foreign(function.__module__):
+            return
+        self._seen.add((function.__code__, id(owner)))
+        read = _Function(function, owner)
+        for node in read.nodes():
+            self._node(node, read)
+
+    def _node(self, node: ast.AST, read: _Function) -> None:
         if isinstance(node, STATEMENTS):
-            raise _Refused(f"{where}: {type(node).__name__.lower()} in it")
+            raise _Refused(f"{read.name}: {type(node).__name__.lower()} in it")
+        if isinstance(node, ast.With) and not all(_context(item) for item in node.items):
+            raise _Refused(f"{read.name}: with in it")
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CALLED:
+            raise _Refused(f"{read.name}: it calls .{node.func.attr}")
         if isinstance(node, ast.Attribute):
-            self._attribute(node, where, outer, owner, me)
-        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and _root(node) not in local:
-            raise _Refused(f"{where}: it changes {ast.unparse(node)}")
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in local and node.id != me:
-            self._name(node.id, where, outer)
+            self._attribute(node, read)
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and _root(node) not in read.local:
+            raise _Refused(f"{read.name}: it changes {ast.unparse(node)}")
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in {*read.local, read.me}:
+            self._name(node.id, read)
 
-    def _name(self, name: str, where: str, outer: dict[str, Any]) -> None:
-        if name not in outer:
-            if name in BUILTINS or (name == "__class__") or not hasattr(builtins, name):
-                return
-            raise _Refused(f"{where}: it calls {name}")
-        value = outer[name]
-        if isinstance(value, FunctionType):
-            self.function(value, None)
-        elif isinstance(value, type) and issubclass(value, torch.autograd.Function):
-            for method in ("forward", "backward"):
-                self.function(getattr(value, method), value)
-        elif not self.known(value):
-            raise _Refused(f"{where}: it uses {name}, {_kind(value)} from outside")
+    def _name(self, name: str, read: _Function) -> None:
+        if name in read.closure or name in read.globals:
+            inside = read.closure if name in read.closure else read.globals
+            value = inside[name]
+            if isinstance(value, FunctionType):
+                self._function(value, None)
+            elif isinstance(value, type) and issubclass(value, torch.autograd.Function):
+                for method in ("forward", "backward"):
+                    self._function(getattr(value, method), value)
+            elif _plain(value):
+                self.constants.append((inside, name))
+            elif not _of_torch(value) and not (isinstance(value, type) and value in map(type, self._modules)):
+                raise _Refused(f"{read.name}: it uses {name}, {_kind(value)} from outside")
+        elif name not in BUILTINS:
+            raise _Refused(f"{read.name}: it {'calls' if hasattr(builtins, name) else 'reads'} {name}")
 
-    def known(self, value: Any) -> bool:
-        """Tell whether a value is a constant, torch's, or Python's mathematics."""
-        if isinstance(value, ModuleType):
-            return value.__name__.split(".")[0] in MODULES
-        if isinstance(value, tuple):
-            return all(self.known(part) for part in value)
-        if isinstance(value, PLAIN):
-            return True
-        if isinstance(value, type):
-            return _foreign(value.__module__) or (issubclass(value, nn.Module) and value is not nn.Module)
-        return callable(value) and (
-            _foreign(getattr(value, "__module__", None)) or type(value).__module__.startswith("torch")
-        )
-
-    def _attribute(self, node: ast.Attribute, where: str, outer: dict[str, Any], owner: Any, me: str | None) -> None:
-        if isinstance(owner, type) and _root(node) == me and not node.attr.startswith("_"):
+    def _attribute(self, node: ast.Attribute, read: _Function) -> None:
+        root = _root(node)
+        if isinstance(read.owner, type) and root == read.me and isinstance(node.value, ast.Name):
             return  # the context of one call of an autograd function
         if isinstance(node.ctx, ast.Store):
-            raise _Refused(f"{where}: it changes {ast.unparse(node)}")
-        if node.attr in REFUSED or (node.attr.startswith("_") and node.attr not in ("__init__",)):
-            raise _Refused(f"{where}: it uses .{node.attr}")
-        if not isinstance(node.value, ast.Name):
-            return
-        if node.value.id in outer and not isinstance(outer[node.value.id], ModuleType | type | tuple | str):
-            raise _Refused(f"{where}: it uses {node.value.id}, {_kind(outer[node.value.id])} from outside")
-        if owner is not None and node.value.id == me:
-            self._own_attribute(node.attr, where, owner)
+            raise _Refused(f"{read.name}: it changes {ast.unparse(node)}")
+        if node.attr in REFUSED and not (isinstance(read.owner, type) or _is_function(node, read)):
+            raise _Refused(f"{read.name}: it uses .{node.attr}")
+        if isinstance(node.value, ast.Name) and node.value.id == read.me and read.owner is not None:
+            self._of(read.owner, node.attr, read.name)
+        elif isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name) and node.value.func.id == "super":
+            self._method(read.owner, node.attr)
+        elif isinstance(node.value, ast.Name) and node.value.id not in read.local:
+            value = read.closure.get(node.value.id, read.globals.get(node.value.id))
+            if isinstance(value, type) and value in map(type, self._modules) and not _foreign(value.__module__):
+                raise _Refused(f"{read.name}: it uses {ast.unparse(node)}")
+        else:  # of a layer, a tensor or a local: whatever own layers have by that name is read
+            for module in self._modules:
+                if node.attr in vars(module) or any(node.attr in vars(kind) for kind in _own_classes(type(module))):
+                    self._of(module, node.attr, read.name)
 
-    def _own_attribute(self, name: str, where: str, owner: Any) -> None:
-        try:
-            value = getattr(owner, name)
-        except AttributeError:
-            return  # of the context of an autograd function, or an error of the user's that the trial step tells
-        if isinstance(value, MethodType):
-            if not _foreign(value.__func__.__module__):
-                self.method(owner, name)
-        elif not isinstance(value, nn.Module | Tensor) and not self.known(value):
-            raise _Refused(f"{where}: it reads self.{name}, {_kind(value)}, which may change")
+    def _of(self, owner: Any, name: str, where: str) -> None:
+        """Read an attribute of a module."""
+        held = vars(owner)
+        if name in held:
+            value = held[name]
+            inside = isinstance(value, nn.Module) and id(value) in self._known
+            if not inside and not _plain(value) and not _of_torch(value):
+                raise _Refused(f"{where}: it reads self.{name}, {_kind(value)}, which may change")
+            return
+        if any(name in held.get(part, {}) for part in ("_parameters", "_buffers", "_modules")):
+            return
+        for kind in _own_classes(type(owner)):
+            found = vars(kind).get(name)
+            if found is None:
+                continue
+            if isinstance(found, FunctionType | staticmethod | classmethod):
+                self._method(owner, name)
+                return
+            raise _Refused(f"{where}: it reads self.{name}, {_kind(found)} of its class, which may change")
+
+
+def _own_classes(kind: type) -> list[type]:
+    """Return the classes of a layer that are the user's."""
+    return [each for each in kind.__mro__ if each is not object and not _foreign(each.__module__)]
 
 
 def _foreign(module: str | None) -> bool:
     """Tell whether code is torch's, ours, or of Python's mathematics."""
-    return module is not None and module.split(".")[0] in ("torch", "math", "netwright", "_operator")
+    return module is not None and module.split(".")[0] in (*FOREIGN, "typing", "abc")
+
+
+def _plain(value: Any) -> bool:
+    return type(value) in PLAIN or (type(value) is tuple and all(map(_plain, value)))
+
+
+def _of_torch(value: Any) -> bool:
+    """Tell whether a value is a module, class or function of torch, or of Python's mathematics; a tensor or layer is not."""
+    if isinstance(value, ModuleType):
+        return _foreign(value.__name__)
+    if isinstance(value, Tensor | nn.Module):
+        return False
+    return callable(value) and (_foreign(getattr(value, "__module__", None)) or _foreign(type(value).__module__))
+
+
+def _is_function(node: ast.Attribute, read: _Function) -> bool:
+    """Tell whether an attribute is that of an autograd function, which is called by ``apply``."""
+    value = read.globals.get(node.value.id) if isinstance(node.value, ast.Name) else None
+    return node.attr == "apply" and isinstance(value, type) and issubclass(value, torch.autograd.Function)
+
+
+def _context(item: ast.withitem) -> bool:
+    call = item.context_expr
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in CONTEXTS
 
 
 def _root(node: ast.AST) -> str | None:

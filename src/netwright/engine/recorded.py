@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -14,8 +14,9 @@ from netwright.data.batches import Batch
 from netwright.data.feed import TARGET
 from netwright.engine import building
 from netwright.engine.native import Program, declare
-from netwright.engine.recording import CannotCapture, Recorder
+from netwright.engine.recording import CannotCapture, Recorder, written_outside
 from netwright.engine.tape import Played, Player, Tape, TapePlayer, make_tape
+from netwright.errors import first_line
 
 CHECKED = 2  # steps that run both ways before a player is trusted
 ASKED_AGAIN = 1.0  # seconds between two looks whether the native library is there
@@ -78,7 +79,7 @@ class Recorded:
                 return
             try:
                 self.player = self._made(way)
-            except (building.NotBuiltError, CannotCapture) as reason:
+            except (building.NotBuiltError, CannotCapture, TypeError, ValueError) as reason:
                 self.why = str(reason)
                 if not getattr(reason, "soon", False):
                     self.ways.remove(way)
@@ -110,8 +111,12 @@ class Recorded:
 
     def run(self, rows: Tensor | None, steps: int, seconds: float) -> Played:
         """Play the work step after step; see `netwright.engine.tape.Player`."""
+        if isinstance(self.player, Program) and not self.player.usable:  # of the process before a fork
+            self.player, self.ways = None, [Way(False)]
         if self.player is None:
+            trusted = self.trusted
             self.choose()
+            self.trusted = trusted
         if self.player is None:
             raise ValueError("nothing plays this recording")
         return self.player.run(rows, steps, seconds)
@@ -122,6 +127,7 @@ def record(
     work: Callable[[Batch], Sequence[Tensor]],
     ways: list[Way],
     sources: Mapping[str, Tensor] | None = None,
+    changed: Iterable[Tensor] = (),
 ) -> tuple[Recorded, Sequence[Tensor]]:
     """Do some work on a batch, once, and write it down; return what was written, and the results.
 
@@ -130,6 +136,7 @@ def record(
         work: Returns its results.
         ways: To play it.
         sources: All rows by the name of their input, and the target, where batches are gathered from them by row number.
+        changed: The tensors that the work may change, beside the batch.
 
     Raises:
         CannotCapture: It cannot be repeated from what was written.
@@ -142,7 +149,15 @@ def record(
     gathers = [] if sources is None else [(sources[name], into) for name, into in {**inputs, TARGET: fixed.target}.items()]
     if any(not source.is_contiguous() for source, _ in gathers):
         raise CannotCapture("rows do not lie one after the other")
-    return Recorded(fixed, make_tape(recorder.recording(*results)), ways, gathers=gathers), results
+    recording = recorder.recording(*results)
+    may = {value.untyped_storage().data_ptr() for value in (*tensors_of(fixed), *changed)}
+    written = written_outside(recording)
+    if any(recording.outside[number].data_ptr() not in may for number in written):
+        raise CannotCapture("it changes a tensor that is neither a parameter, a buffer nor the optimizer's")
+    try:
+        return Recorded(fixed, make_tape(recording), ways, gathers=gathers), results
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CannotCapture(f"its operations cannot be repeated ({type(error).__name__}: {first_line(error)})") from error
 
 
 def tensors_of(batch: Batch) -> list[Tensor]:

@@ -71,6 +71,7 @@ def lies(model: nn.Module) -> tuple[Any, ...]:
     return (*(value.data_ptr() for value in values), *map(_settings, model.modules()))
 
 
+GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks", "_global_backward_pre_hooks")
 CONSTANTS = {int, float, bool, str, tuple, type(None)}
 
 
@@ -97,8 +98,18 @@ def _hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
 
 
+def unfit(model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer) -> str | None:
+    """Return why the state of a step cannot be copied and put back; None where it can."""
+    for value in tensors(model, loss_function, optimizer):
+        if torch._debug_has_internal_overlap(value) == 1:
+            return f"a tensor {tuple(value.shape)} of its state has one number in several places"
+    return None
+
+
 def hooked(model: nn.Module, loss_function: Loss) -> str | None:
     """Return what has a hook, in words; None where nothing has."""
+    if any(getattr(nn.modules.module, name, None) for name in GLOBAL_HOOKS):
+        return "all modules have a hook"
     for part in (model, loss_function):
         for module in _modules(part):
             if _hooked(module):

@@ -114,17 +114,25 @@ class Tape:
 @final
 @dataclass(frozen=True)
 class Played:
-    """What steps gave: numbers ``(steps, numbers)`` float32 of those that were done, and the seconds of gathering rows."""
+    """What steps gave: numbers ``(steps, numbers)`` float32 of those that were done, and the seconds of gathering rows.
+
+    ``stopped`` tells why the step after them was not done: a guard found a number that is not finite, or a kernel failed.
+    """
 
     results: Tensor
     gathering: float
+    stopped: Exception | None = None
+
+
+class NotFiniteError(Exception):
+    """A guard found a number that is not finite."""
 
 
 class Player(Protocol):
     """Takes recorded steps."""
 
     def run(self, rows: Tensor | None, steps: int, seconds: float) -> Played:
-        """Take steps until they are done, the seconds are over, or a guard finds a number that is not finite.
+        """Take steps until they are done, the seconds are over, or one stops.
 
         Args:
             rows: The numbers of the rows to gather, int64 ``(steps, batch)``, contiguous; None where nothing is gathered.
@@ -146,6 +154,7 @@ class TapePlayer:
     def run(self, rows: Tensor | None, steps: int, seconds: float) -> Played:
         """Take steps; see `Player`."""
         results, begun, gathering = [], time.perf_counter(), 0.0
+        stopped: Exception | None = None
         with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
             for step in range(steps):
                 before = time.perf_counter()
@@ -154,12 +163,16 @@ class TapePlayer:
                         torch.index_select(source, 0, rows[step], out=into)
                 now = time.perf_counter()
                 gathering += now - before
-                if not self.tape.play():
+                try:
+                    stopped = None if self.tape.play() else NotFiniteError()
+                except Exception as error:  # of a kernel
+                    stopped = error
+                if stopped is not None:
                     break
                 results.append([number.item() for number in self.numbers])
                 if time.perf_counter() - begun > seconds:
                     break
-        return Played(torch.tensor(results).reshape(len(results), len(self.numbers)), gathering)
+        return Played(torch.tensor(results).reshape(len(results), len(self.numbers)), gathering, stopped)
 
 
 NOTHING = torch.empty(0)
@@ -249,11 +262,14 @@ class _Maker:
         if operation.function is None:
             return "guard"
         name = _name(operation.function)
-        if operation.function._schema.is_mutable:
-            return "as it is"
+        if torch.Tag.inplace_view in operation.function.tags:
+            return "view"
         made = [place.storage for place in operation.outputs if place is not None and place.storage not in self.kinds]
         if not made:
-            return "view"
+            return "as it is" if operation.function._schema.is_mutable or not operation.function._schema.returns else "view"
+        if operation.function._schema.is_mutable:
+            self.kinds |= dict.fromkeys(made, "allocated")
+            return "allocate"
         read = [place.storage for place, _ in operation.places()]
         random = torch.Tag.nondeterministic_seeded in operation.function.tags
         fixed = not random and all(self.kinds[number] == "constant" for number in read)
@@ -360,6 +376,7 @@ def _needed(recording: Recording) -> list[Operation]:
         needed = (
             function is None
             or function._schema.is_mutable
+            or not function._schema.returns  # it raises an error, or does something else that is seen
             or torch.Tag.nondeterministic_seeded in function.tags
             or str(function) == "aten.native_batch_norm.default"
             or any(place is not None and place.storage in read for place in operation.outputs)

@@ -93,7 +93,9 @@ def why_not_captured(
     steps = 2 + CHECKED
     with forked(batch.target.device):
         for _ in range(steps):
-            engine.train_steps(_again(batch), 1)
+            failure = engine.train_steps(_again(batch), 1).failure
+            if failure is not None and not isinstance(failure.error, DivergedError):
+                return f"a step fails when it is recorded ({type(failure.error).__name__}: {first_line(failure.error)})"
     return engine.why_not
 
 

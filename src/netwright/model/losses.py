@@ -71,7 +71,7 @@ def loss_weights(loss_function: Callable[[Tensor, Tensor], Tensor], target: Tens
     """
     count, size = rows.shape
     if isinstance(loss_function, IGNORING) and target.dtype == torch.long and loss_function.weight is None:
-        real = (target[rows] != loss_function.ignore_index).reshape(count, -1)
+        real = (target[rows] != loss_function.ignore_index).flatten(1)
         return real.sum(dim=1, dtype=torch.float64)
     if isinstance(loss_function, (*IGNORING, PerStep)):
         each = [torch.as_tensor(loss_weight(loss_function, target[batch])) for batch in rows]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from netwright import files
 from netwright.config.calls import parse_call
 from netwright.config.schema import RunConfig
 from netwright.data.batches import Examples, Rows
@@ -19,6 +20,7 @@ from netwright.engine.forward import Forward
 from netwright.evaluation import metrics
 from netwright.evaluation.metrics import VALIDATED, epoch_figures
 from netwright.evaluation.scoring import score
+from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import ASKED_FOR, Bench, execution_of, plan_of
 from netwright.seeding import seed_all, torch_seed
 from netwright.training.journal import Journal
@@ -99,7 +101,7 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None]) -> Job:
     seed_all(number)  # an own module may draw from NumPy or Python
     optimizer = make_optimizer(resolve_optimizer(config.training.optimizer, device), model.parameters())
     how = execution_of(config, bench.why_engine == ASKED_FOR)
-    engine = choose_engine(how, model, task.loss_function, optimizer, tell)
+    engine = choose_engine(how, model, task.loss_function, optimizer, lambda text: _fall_back(config, folder, text, tell))
     examples = bench.examples.to(device)
     validated = bool(len(bench.inputs.split.valid))
     return Job(
@@ -112,6 +114,14 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None]) -> Job:
         _validation(bench, examples) if validated else None,
         ("loss", *VALIDATED[task.kind]) if validated else (),
     )
+
+
+def _fall_back(config: RunConfig, folder: Path, text: str, tell: Callable[[str], None]) -> None:
+    """Write down that the steps of a run are executed as they are written, so that it goes on so, and tell it."""
+    training = config.training.model_copy(update={"engine": "eager"})
+    eager = config.model_copy(update={"training": training})
+    files.write_text(folder / folders.CONFIG, folders.config_text(eager, folder))
+    tell(text)
 
 
 def execution(config: RunConfig, device: torch.device) -> dict[str, Any]:
