@@ -246,7 +246,7 @@ class Preparation:
         if len(values) <= CHUNK:
             raw = tensor_of(values)
             whole: Tensor = self._module(name)(raw)
-            apart = whole.untyped_storage().data_ptr() != raw.untyped_storage().data_ptr()
+            apart = whole.data_ptr() != raw.data_ptr()
             return whole if apart and lies_plainly(whole) else whole.clone(memory_format=torch.contiguous_format)
         found, start = torch.empty(0), 0
         for part in _chunks(values):
