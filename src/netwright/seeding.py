@@ -84,9 +84,15 @@ def forked(device: torch.device) -> Iterator[None]:
     """Run a block without moving torch's global generators: validating never changes training."""
     import torch
 
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    if device.type == "cuda":
+        with torch.random.fork_rng(devices=[device]):
+            yield
+        return
+    state = torch.default_generator.get_state()
+    try:
         yield
+    finally:
+        torch.default_generator.set_state(state)
 
 
 def generator_states(device: torch.device) -> dict[str, Any]:

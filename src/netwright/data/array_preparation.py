@@ -88,11 +88,13 @@ class ArrayPreparation(nn.Module):
         """Return prepared rows of raw ones whose axes are those of `output_layout`."""
         if self.mode == "codes":
             return moved.long()
+        if self.mode == "none" and moved.dtype == torch.float32 and self.layout not in MOVED_CHANNEL:
+            return torch.nan_to_num(moved, nan=0.0)
         if moved.dtype not in (torch.float64, torch.int32, torch.int64):  # float32 would lose their last digits
-            scaled = (moved.float() - self.mean.float()) / self.scale.float()
+            scaled = (moved.float() - self.mean.float()).div_(self.scale.float())
         else:
-            scaled = ((moved - self.mean) / self.scale).float()
-        return torch.nan_to_num(scaled, nan=0.0)
+            scaled = (moved - self.mean).div_(self.scale).float()
+        return scaled.nan_to_num_(nan=0.0)
 
     def fit(self, raw: Array, rows: Rows) -> None:
         """Learn mean and deviation per channel from the train rows; NumPy's sums do not depend on torch's threads."""
@@ -168,15 +170,20 @@ def tensor_of(part: Array) -> Tensor:
     return torch.from_numpy(part if part.flags.writeable else part.copy())
 
 
+def infinite(values: Array) -> npt.NDArray[np.bool_]:
+    """Return which numbers are infinite or beyond float32."""
+    wrong = np.isinf(values)
+    if values.dtype.kind == "f" and values.dtype.itemsize > 4:
+        wrong |= np.abs(values) > LARGEST
+    return wrong
+
+
 def refuse_infinite(raw: Arrays, name: str, values: Array) -> None:
     """Raise a `DataError` that names the first number that is infinite or beyond float32."""
     if values.dtype.kind != "f":
         return
     for start in range(0, len(values), CHUNK):
-        part = values[start : start + CHUNK]
-        wrong = np.isinf(part)
-        if part.dtype.itemsize > 4:
-            wrong |= np.abs(part) > LARGEST
+        wrong = infinite(values[start : start + CHUNK])
         if wrong.any():
             row, *where = (int(place) for place in np.argwhere(wrong)[0])
             raise DataError(

@@ -24,6 +24,7 @@ Rows = npt.NDArray[np.int64]
 RESIDENT_SHARE = 0.3  # of a device's free memory
 AHEAD = 1 << 14  # rows whose order is worked out at a time
 PADDED_CLASS = -100  # in a target per step: a step that is not there (the ignore_index of torch's losses)
+ALIGNMENT = 64  # bytes: of every tensor that torch makes
 POOL = 50  # batches among which sequences of about equal length are sought
 
 
@@ -155,6 +156,8 @@ class Examples:
 
         Rows too large for that stay in the computer's memory, and each batch is sent over.
         """
+        if device.type == "cpu" and device == self.device and not self.raw:
+            return self
         large = device.type == "cuda" and self.size() > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
         if large or self.changed:
             return replace(self, device=device, raw={name: value.beside(device) for name, value in self.raw.items()})
@@ -289,6 +292,38 @@ def batches(
     """
     for part in batch_rows(rows, batch_size, last_batch, start):
         yield examples.batch(part)
+
+
+def batches_in_order(examples: Examples, batch_size: int) -> Iterator[Batch]:
+    """Cut all rows into batches that are read once, with the bits of `batches`: where they can, they lie among the rows.
+
+    A batch on the CPU that has the strides and the alignment of one that was gathered is no copy.
+    """
+    rows = examples.rows
+    plain = examples.device.type == "cpu" and examples.spans is None and not examples.raw
+    if not plain or not all(lies_plainly(value) for value in examples.inputs.values()):
+        yield from batches(examples, np.arange(examples.rows), batch_size)
+        return
+    numbers = torch.arange(rows)
+    for start in range(0, rows, batch_size):
+        part = slice(start, start + batch_size)
+        inputs = {name: _aligned(value[part]) for name, value in examples.inputs.items()}
+        yield Batch(inputs, examples.target[part], numbers[part])
+
+
+def lies_plainly(value: Tensor) -> bool:
+    """Tell whether the strides of a tensor are those of one that is made anew, of axes of one element too."""
+    expected = 1
+    for size, stride in zip(reversed(value.shape), reversed(value.stride()), strict=True):
+        if stride != expected:
+            return False
+        expected *= max(size, 1)
+    return True
+
+
+def _aligned(value: Tensor) -> Tensor:
+    """Return a tensor that begins where torch would let one begin."""
+    return value if value.data_ptr() % ALIGNMENT == 0 else value.clone()
 
 
 def batch_rows(rows: Rows | Order, batch_size: int, last_batch: str = "keep", start: int = 0) -> Iterator[Tensor]:

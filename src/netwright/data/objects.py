@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from netwright.data import labels as multilabel
 from netwright.data import tables
-from netwright.data.arrays import Array, native
+from netwright.data.arrays import NUMBERS, Array, native
 from netwright.data.labels import Label
 from netwright.data.tables import Table
 from netwright.errors import DataError
@@ -152,6 +153,14 @@ def as_rows(value: Any) -> Array:
     if array.ndim == 1 and array.dtype.kind != "U" and len(array):
         raise DataError(f"data: X: shape {array.shape} came; expected (rows, columns); reshape to (rows, 1)")
     return array
+
+
+def plain_rows(value: Any) -> Array | None:
+    """Return an array or a tensor of numbers, rows and columns or more axes, as `as_rows` does; None for all else."""
+    if type(value) is torch.Tensor and value.layout == torch.strided:
+        value = _dense(value, "data: X")
+    plain = type(value) is np.ndarray and value.ndim > 1 and value.size and value.dtype.kind in NUMBERS
+    return native(value) if plain else None
 
 
 def target_keys(keys: Sequence[str], target: Sequence[str] | None, usual: Sequence[str]) -> list[str]:

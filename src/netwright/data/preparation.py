@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from netwright.data.array_preparation import CHUNK, ArrayPreparation, refuse_infinite, tensor_of
+from netwright.data.array_preparation import CHUNK, ArrayPreparation, infinite, refuse_infinite, tensor_of
 from netwright.data.arrays import Array, Arrays
-from netwright.data.batches import Examples, RawInput, Spans
+from netwright.data.batches import Examples, RawInput, Spans, lies_plainly
 from netwright.data.columns import Column, TableEncoder
 from netwright.data.mapped import Mapped
 from netwright.data.moments import Moments, moments_of
@@ -200,11 +200,12 @@ class Preparation:
                 raise DataError(
                     f"{raw.origins[0].name}: sequences came; the network was trained on single rows; give such rows"
                 )
-            late = self._late(raw, rows, changed)
+            values = self.raw_inputs(raw)
+            late = self._late(values, rows, changed)
             if late:
                 nothing = torch.zeros(len(next(iter(late.values()))), dtype=torch.int64)
                 return Examples({}, nothing, raw=late, changed=changed)
-            inputs = self.prepare(raw, rows)
+            inputs = self._prepared(values, rows)
             return Examples(inputs, torch.zeros(len(next(iter(inputs.values()))), dtype=torch.int64))
         if not isinstance(raw, Sequences):
             raise DataError(f"{raw.origins[0].name}: single rows came; the network was trained on sequences; give sequences")
@@ -215,16 +216,16 @@ class Preparation:
         nothing = torch.zeros(count, dtype=torch.int64)
         return Examples(inputs, nothing, spans=spans).stacked().with_target(nothing, self.steps.per_step)
 
-    def _late(self, raw: Table | Arrays, rows: Rows | None, changed: bool) -> dict[str, RawInput]:
+    def _late(self, inputs: Mapping[str, Array], rows: Rows | None, changed: bool) -> dict[str, RawInput]:
         """Return the inputs raw where they are prepared after the gather, by a rule that never changes a bit."""
         if self.encoder is not None:
             return {}
         found: dict[str, RawInput] = {}
-        for name, values in self.raw_inputs(raw).items():
+        for name, values in inputs.items():
             module = self._module(name)
             if isinstance(module, ArrayPreparation):
                 found[name] = RawInput(values, module, rows)
-        room = sum(len(value) * math.prod(value.shape) * value.module.item_size for value in found.values())
+        room = sum(len(value) * math.prod(value.module.shape) * value.module.item_size for value in found.values())
         smaller = sum(value.size() for value in found.values()) < room
         mapped = any(_mapped(value.values) for value in found.values())
         return found if changed or mapped or (smaller and room > LATE) else {}
@@ -235,13 +236,18 @@ class Preparation:
         Raises:
             DataError: A column or array is missing, or has another kind or shape than in training.
         """
-        return {
-            name: self.features(name, values if rows is None else values[rows])
-            for name, values in self.raw_inputs(raw).items()
-        }
+        return self._prepared(self.raw_inputs(raw), rows)
+
+    def _prepared(self, inputs: Mapping[str, Array], rows: Rows | None) -> dict[str, Tensor]:
+        return {name: self.features(name, values if rows is None else values[rows]) for name, values in inputs.items()}
 
     def features(self, name: str, values: Array) -> Tensor:
-        """Return an input for its raw values ``(rows, ...)``, prepared in place a few rows at a time."""
+        """Return an input for its raw values ``(rows, ...)``, prepared in place a few rows at a time; nobody else holds it."""
+        if len(values) <= CHUNK:
+            raw = tensor_of(values)
+            whole: Tensor = self._module(name)(raw)
+            apart = whole.data_ptr() != raw.data_ptr()
+            return whole if apart and lies_plainly(whole) else whole.clone(memory_format=torch.contiguous_format)
         found, start = torch.empty(0), 0
         for part in _chunks(values):
             prepared: Tensor = self._module(name)(part)
@@ -250,6 +256,14 @@ class Preparation:
             found[start : start + len(prepared)] = prepared
             start += len(prepared)
         return found
+
+    def single(self, values: Array) -> tuple[str, Tensor] | None:
+        """Return the name and the prepared rows of the only input, an array; None for other inputs and what `check` refuses."""
+        if self.encoder is not None or self.steps is not None or len(self.modules) != 1:
+            return None
+        name, module = next(iter(self.modules.items()))
+        fits = isinstance(module, ArrayPreparation) and module.mode != "codes" and list(values.shape[1:]) == module.shape
+        return (name, self.features(name, values)) if fits and not infinite(values).any() else None
 
     def raw_inputs(self, raw: Table | Arrays) -> dict[str, Array]:
         """Return the raw arrays of each input, checked."""

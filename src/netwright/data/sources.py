@@ -34,7 +34,7 @@ from netwright.data.arrays import Arrays, Stored
 from netwright.data.bundled import bundled
 from netwright.data.places import Place, places_of
 from netwright.data.sequences import Raw, Sequences
-from netwright.data.tables import Table
+from netwright.data.tables import Origin, Table
 from netwright.data.texts import TextOptions
 from netwright.errors import ConfigError, DataError
 from netwright.files import digest_bytes
@@ -225,6 +225,8 @@ def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) ->
         DataError: The objects are of another kind, or differ in length.
     """
     rows, labels = objects.split_pair(data)
+    if labels is None and target is None and (plain := objects.plain_rows(rows)) is not None:
+        return Arrays({"X": plain}, None, (Origin("data", len(plain)),), layout), None
     if datasets.is_dataset(rows) and datasets.is_dataset(labels):
         raise DataError('data: two Datasets came; expected rows and labels; hand over data={"train": TRAIN, "test": TEST}')
     if datasets.is_dataset(rows) and labels is None:

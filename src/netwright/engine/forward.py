@@ -6,19 +6,21 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from netwright.data.batches import Batch
 from netwright.engine.base import Execution
 from netwright.engine.eager import casting
-from netwright.engine.own_code import why_not_told
+from netwright.engine.own_code import own_code, why_not_told
 from netwright.engine.recorded import Recorded, record, shape_of, ways
 from netwright.engine.recording import CannotCapture
-from netwright.engine.state import differing, hooked, lies
+from netwright.engine.state import differing, hooked
 from netwright.model.summary import call_model
 
 MOST_SHAPES = 8
 NOTHING = torch.empty(0)
 WRITTEN = Execution()
+TENSORS = (Tensor, nn.Parameter)
 
 
 @final
@@ -37,7 +39,9 @@ class Forward:
         self._ways = ways(True, how.lanes)
         self._captured = how.engine == "captured" and self._capturable()
         self._known: dict[tuple[Any, ...], Recorded | None] = {}  # None: seen once
-        self._lies: tuple[Any, ...] | None = None
+        self._seen: list[Any] = []
+        self._built: list[Any] = []
+        self._computes = self._resting = False
 
     def _capturable(self) -> bool:
         on_cpu = all(value.device.type == "cpu" for value in (*self.model.parameters(), *self.model.buffers()))
@@ -45,12 +49,13 @@ class Forward:
 
     def __call__(self, batch: Batch) -> Any:
         """Return the output of a batch; the caller may keep it."""
+        found = _seen(self.model)
+        if found != self._seen:
+            self._known.clear()
+            self._seen = found
+            self._resting = self.computes and not any(part.training for part in parts_of(self.model))
         if not self._captured:
             return self._written(batch)
-        found = lies(self.model)
-        if found != self._lies:
-            self._known.clear()
-            self._lies = found
         batch = Batch(batch.inputs, NOTHING, batch.rows, batch.lengths)
         shape = shape_of(batch)
         known = self._known.get(shape)
@@ -63,6 +68,32 @@ class Forward:
             self._known[shape] = None  # one that comes again is worth recording
             return self._written(batch)
         return self._recorded(shape, batch) if shape in self._known else self._written(batch)
+
+    @property
+    def computes(self) -> bool:
+        """Whether all that runs is code of torch.nn and ours: it draws from torch's generators, if at all, and no others."""
+        parts = parts_of(self.model)
+        found = [*parts, *(_changed(part) for part in parts)]
+        if found != self._built:
+            self._computes = not own_code(self.model, nn.Identity()) and all(_plain(part) for part in parts)
+            self._built = found
+        return self._computes and not _has_any_global_hook()  # type: ignore[no-untyped-call]
+
+    @property
+    def rests(self) -> bool:
+        """Whether the network, its code torch.nn's and ours, is in eval mode and as it was when it was called last."""
+        return self._resting and _seen(self.model) == self._seen and not _has_any_global_hook()  # type: ignore[no-untyped-call]
+
+    def again(self, name: str, value: Tensor) -> Any:
+        """Return what a call gives for one input while the network `rests`; None where the call is to be recorded yet."""
+        batch = Batch({name: value}, NOTHING, NOTHING)
+        if not self._captured:
+            return self._written(batch)
+        known = self._known.get(shape_of(batch))
+        if known is None or not known.ready():
+            return None
+        known.play(batch)
+        return known.tape.results[0].clone()
 
     def _written(self, batch: Batch) -> Any:
         """Make a call as it is written; what autocast made narrower is float32 again."""
@@ -104,3 +135,42 @@ class Forward:
         elif not known.refuse():
             self._captured = False
         return expected
+
+
+def parts_of(model: nn.Module) -> list[nn.Module]:
+    """Return what ``model.modules()`` yields, in less time than the names take that it makes."""
+    found, todo = {model: None}, [model]
+    for part in todo:
+        for child in part._modules.values():
+            if child is not None and child not in found:
+                found[child] = None
+                todo.append(child)
+    return todo
+
+
+def _seen(model: nn.Module) -> list[Any]:
+    """Return the modules of a network, their modes, and where their tensors lie: what a recording hangs on."""
+    found: list[Any] = []
+    for part in parts_of(model):
+        found += (part, part.training, _changed(part))
+        found += [None if value is None else value.data_ptr() for value in part._parameters.values()]
+        if part._buffers:
+            found += [None if value is None else value.data_ptr() for value in part._buffers.values()]
+    return found
+
+
+def _changed(part: nn.Module) -> bool:
+    """Tell whether something else than the forward of its class runs when a module is called."""
+    hooks = part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+    return bool(hooks) or "forward" in part.__dict__
+
+
+def _plain(part: nn.Module) -> bool:
+    """Tell whether a module has no hooks, plain tensors, and no functions but torch's."""
+    tensors = [value for value in (*part._parameters.values(), *part._buffers.values()) if value is not None]
+    functions = [value for value in vars(part).values() if callable(value)]
+    return (
+        not _changed(part)
+        and all(type(value) in TENSORS for value in tensors)
+        and all(str(getattr(value, "__module__", None)).split(".")[0] == "torch" for value in functions)
+    )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from netwright.evaluation import multilabel
+from netwright.evaluation import formulas, multilabel
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
@@ -66,37 +65,34 @@ def class_figures(true: Numbers, decoded: Floats, probabilities: bool) -> dict[s
         Figures by scikit-learn's names. ``f1``, ``roc_auc`` and ``average_precision`` are of the second class for two classes,
         else macro means over the classes present (one against the rest); a figure that the rows do not define is left out.
     """
-    from sklearn import metrics
-
     guess = decoded.argmax(axis=1)
     classes = decoded.shape[1]
-    figures = {"accuracy": float(metrics.accuracy_score(true, guess))}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # classes that are predicted but absent
-        figures["balanced_accuracy"] = float(metrics.balanced_accuracy_score(true, guess))
-    figures["f1_macro"] = float(metrics.f1_score(true, guess, average="macro", zero_division=0.0))
+    each = formulas.f1_of_each(true, guess)
+    figures = {
+        "accuracy": float(np.mean(true == guess)),
+        "balanced_accuracy": formulas.balanced_accuracy(true, guess),
+        "f1_macro": float(np.nanmean(each)),
+    }
     if classes == 2:
-        figures["f1"] = float(metrics.f1_score(true, guess, zero_division=0.0))
+        figures["f1"] = float(np.nan_to_num(each[1], nan=0.0))
     area = roc_auc(true, decoded, probabilities)
     if area is not None:
         figures["roc_auc"] = area
         if classes == 2:
-            figures["average_precision"] = float(metrics.average_precision_score(true, decoded[:, 1]))
+            figures["average_precision"] = formulas.average_precision(true == 1, decoded[:, 1])
     return figures
 
 
 def roc_auc(true: Numbers, decoded: Floats, probabilities: bool) -> float | None:
     """Return the area under the ROC curve, for several classes the mean of one against the rest; None if undefined."""
-    from sklearn import metrics
-
     present = np.unique(true)
     if len(present) < 2:
         return None
     if decoded.shape[1] == 2:
-        return float(metrics.roc_auc_score(true, decoded[:, 1]))
+        return formulas.area_under_curve(true == 1, decoded[:, 1])
     if not probabilities:
         return None
-    areas = [metrics.roc_auc_score(true == label, decoded[:, label]) for label in present]
+    areas = [formulas.area_under_curve(true == label, decoded[:, label]) for label in present]
     return float(np.mean(areas))
 
 
@@ -116,15 +112,12 @@ def value_figures(true: Floats, predicted: Floats, rates: bool = False) -> dict[
         predicted: Likewise.
         rates: Whether counts are predicted: then the mean Poisson deviance too, where all predictions are above 0.
     """
-    from sklearn import metrics
-
-    figures = {
-        "rmse": float(metrics.root_mean_squared_error(true, predicted)),
-        "mae": float(metrics.mean_absolute_error(true, predicted)),
-    }
+    figures = {"rmse": formulas.rmse(true, predicted), "mae": formulas.mae(true, predicted)}
     if len(true) > 1:
-        figures["r2"] = float(metrics.r2_score(true, predicted))
+        figures["r2"] = formulas.r2(true, predicted)
     if rates and (predicted > 0).all():
+        from sklearn import metrics
+
         outputs = zip(true.T, predicted.T, strict=True)
         figures["mean_poisson_deviance"] = float(np.mean([metrics.mean_poisson_deviance(*pair) for pair in outputs]))
     return figures

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from netwright.data.batches import Batch, Examples, Rows, batches
-from netwright.engine.forward import Forward
+from netwright.data.batches import Batch, Examples, Rows, batches, batches_in_order
+from netwright.engine.forward import Forward, parts_of
 from netwright.errors import DataError, first_line
 from netwright.model.losses import loss_weight
 from netwright.model.summary import call_model, takes_lengths
@@ -44,15 +43,17 @@ def evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
     Networks of torch's layers run under inference_mode. An own module may keep a tensor for later (a mask, a position),
     which inference_mode would make useless for training, so it runs under no_grad.
     """
-    modes = {module: module.training for module in model.modules()}
+    modes = {module: module.training for module in parts_of(model)}
     ours = all(type(module).__module__.startswith(("torch.nn.", "netwright.")) for module in modes)
-    model.eval()
+    if not ours or any(modes.values()):
+        model.eval()
     try:
         with torch.inference_mode() if ours else torch.no_grad(), forked(device):
             yield
     finally:
         for module, training in modes.items():
-            module.training = training
+            if module.training != training:
+                module.training = training
 
 
 def score(
@@ -89,6 +90,7 @@ def score(
 def outputs_of(forward: Forward, examples: Examples, batch_size: int) -> Tensor:
     """Return the outputs ``(rows, ...)`` of all rows, or ``(steps, ...)`` of a target per step, on the CPU.
 
+    Nobody else holds the rows: a network that writes into its input writes into them.
     A network that was trained on rows of one length and gets others reads those of each length together, unpadded.
     """
     model = forward.model
@@ -96,7 +98,7 @@ def outputs_of(forward: Forward, examples: Examples, batch_size: int) -> Tensor:
         return _outputs_by_length(model, examples, batch_size)
     parts = []
     with evaluating(model, examples.device):
-        for batch in batches(examples, np.arange(examples.rows), max(batch_size, SMALLEST_BATCH)):
+        for batch in batches_in_order(examples, max(batch_size, SMALLEST_BATCH)):
             parts.append(_real(forward(batch), batch, examples.per_step).cpu())
     return torch.cat(parts)
 

@@ -7,7 +7,7 @@ are in model/best.safetensors and model/last.safetensors. Floor 8.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,13 +18,15 @@ from torch import Tensor, nn
 
 from netwright import files
 from netwright.data import labels
+from netwright.data.arrays import Array
+from netwright.data.batches import lies_plainly
 from netwright.data.labels import Label
 from netwright.data.preparation import Preparation
 from netwright.data.sequences import Raw, Sequences
 from netwright.engine.base import Execution
 from netwright.engine.forward import WRITTEN, Forward
 from netwright.errors import CheckpointError, DataError, first_line, out_of_memory
-from netwright.evaluation.scoring import outputs_of
+from netwright.evaluation.scoring import SMALLEST_BATCH, outputs_of
 from netwright.model.masked import Masked
 from netwright.model.padding import unmaskable
 from netwright.model.task import Decoding
@@ -66,8 +68,8 @@ class Program:
 
     @cached_property
     def forward(self) -> Forward:
-        """What calls the network."""
-        return Forward(self.model, self.how)
+        """What calls the network, on one core: where another program has the second, a shared call waits for it."""
+        return Forward(self.model, replace(self.how, lanes=1))
 
     @property
     def per_step(self) -> bool:
@@ -95,6 +97,27 @@ class Program:
                 f"predict: the network fails on the prepared rows ({first_line(error)}); expected preparation and network of one "
                 "run; check the run folder"
             ) from error
+        return decoded
+
+    def decoded_few(self, values: Array) -> Tensor | None:
+        """Return what `decoded` gives for a few rows of one array, by the same calls of kernels; None: ask that.
+
+        Args:
+            values: Numbers ``(rows, ...)``, read while `Forward.rests`.
+        """
+        if self.device.type != "cpu" or not 0 < len(values) <= max(self.batch_size, SMALLEST_BATCH):
+            return None
+        found = self.preparation.single(values)
+        if found is None:
+            return None
+        try:
+            with torch.inference_mode():
+                output = self.forward.again(*found)
+        except (RuntimeError, IndexError):
+            return None  # `decoded` tells
+        if not isinstance(output, Tensor) or not lies_plainly(output):
+            return None
+        decoded: Tensor = self.outcome.decoding(output)
         return decoded
 
 

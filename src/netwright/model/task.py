@@ -290,6 +290,15 @@ def decide(decoded: npt.NDArray[np.float64], labels: Sequence[Any]) -> list[Any]
     return [labels[place] for place in decoded.argmax(axis=1)]
 
 
+def decided(decoded: npt.NDArray[np.float64], labels: Sequence[Any]) -> npt.NDArray[Any]:
+    """Return what `decide` gives as an array, of the dtype that NumPy gives such a list."""
+    kinds = {type(label) for label in labels}
+    every = np.asarray(labels) if len(decoded) and len(kinds) == 1 else np.empty(0, dtype=object)
+    if (*kinds, every.dtype.kind) in ((int, "i"), (bool, "b"), (float, "f")):
+        return np.asarray(every[decoded.argmax(axis=1)])
+    return np.asarray(decide(decoded, labels))
+
+
 def decide_each(decoded: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Return 1 for each label that is more likely than not, else 0: the rule of two classes; int64 ``(rows, labels)``."""
     return (decoded > 0.5).astype(np.int64)

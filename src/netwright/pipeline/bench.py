@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -103,14 +103,21 @@ def gather(
 
 
 @contextmanager
-def executing(config: RunConfig, device: torch.device) -> Iterator[None]:
-    """Run a block with the run's threads and generators, and put the caller's back."""
+def executing(config: RunConfig, device: torch.device, computing: bool = False) -> Iterator[None]:
+    """Run a block with the run's threads and generators, and put the caller's back.
+
+    Args:
+        config: The settings.
+        device: That the network is on.
+        computing: The block is known to draw from torch's generators or none: those of NumPy and Python, whose states take
+            longer to copy than a small network takes to answer, are left alone.
+    """
     before, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     try:
         if config.training.threads is not None:
             torch.set_num_threads(config.training.threads)
         torch.set_float32_matmul_precision("high" if config.training.precision == "tf32" else "highest")
-        with all_forked(), forked(device):
+        with nullcontext() if computing else all_forked(), forked(device):
             yield
     finally:
         torch.set_num_threads(before)

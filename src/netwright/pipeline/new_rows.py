@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from netwright.config.schema import RunConfig
-from netwright.data import sources, texts
-from netwright.data.arrays import Arrays
+from netwright.data import objects, sources, texts
+from netwright.data.arrays import NUMBERS, Arrays
 from netwright.data.blocks import Blocks
 from netwright.data.mapped import Mapped
 from netwright.data.sequences import Raw, Sequences, from_dense, step_numbers
@@ -25,14 +26,29 @@ from netwright.pipeline.inputs import read_target, refuse_no_counts
 from netwright.pipeline.reading import as_rows, blocks_wanted, digest_of, read_rows, reading_of
 
 
+def are_plain(rows: Any) -> bool:
+    """Tell whether reading rows runs no code of others, so that nobody draws a random number."""
+    if type(rows) is np.ndarray:
+        return rows.dtype.kind in NUMBERS
+    return type(rows) in (torch.Tensor, Table, Arrays, Sequences)
+
+
+def plain_array(config: RunConfig, rows: Any) -> npt.NDArray[Any] | None:
+    """Return an array or a tensor of numbers that are rows as they are; None for all else."""
+    data = config.data
+    others = data.image_mode, data.window, data.sequences, data.text, data.join
+    return None if any(value is not None for value in others) else objects.plain_rows(rows)
+
+
 def read(config: RunConfig, program: Program, rows: Any) -> Raw:
     """Read rows to predict from a path or from Python objects; a target among them is not needed."""
     if isinstance(rows, Table | Arrays | Sequences):
         return rows
     data = config.data
-    images = pictures.find_for_run(data, reading_of(data), rows, labelled=False)
-    if images is not None:
-        return pictures.decoded(images, data)
+    if data.image_mode is not None:
+        images = pictures.find_for_run(data, reading_of(data), rows, labelled=False)
+        if images is not None:
+            return pictures.decoded(images, data)
     if isinstance(rows, str | Path):
         raw = read_rows(data, str(rows), target_needed=False, reading=_reading(config, program, str(rows)))
     else:

@@ -37,7 +37,7 @@ from netwright.exporting.bundle import (
     load_weights,
 )
 from netwright.model.losses import PerStep
-from netwright.model.task import Task, decide, decide_each
+from netwright.model.task import Task, decide_each, decided
 from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
 from netwright.pipeline.bench import executing, execution_of
@@ -102,7 +102,7 @@ class Run:
             guess = decide_each(decoded)
             return guess if len(outcome.names) > 1 else np.fromiter(label_lists(guess, outcome.classes), object, len(guess))
         if outcome.classes:
-            return np.asarray(decide(decoded, outcome.classes))
+            return decided(decoded, outcome.classes)
         return decoded[:, 0] if decoded.shape[1] == 1 else decoded
 
     def predict_proba(self, rows: Any) -> npt.NDArray[np.float64]:
@@ -117,7 +117,14 @@ class Run:
 
     def predict_decoded(self, rows: Any) -> npt.NDArray[np.float64]:
         """Return probabilities, scores or values ``(rows, ...)`` of raw rows."""
-        with executing(self.config, self.program.device):
+        forward, device = self.program.forward, self.program.device
+        values = new_rows.plain_array(self.config, rows)
+        if values is not None and forward.rests:
+            with executing(self.config, device, computing=True):
+                few = self.program.decoded_few(values)
+            if few is not None:
+                return np.asarray(few)
+        with executing(self.config, device, new_rows.are_plain(rows) and forward.computes):
             return np.asarray(self.program.decoded(new_rows.read(self.config, self.program, rows)))
 
     def prediction_table(self, rows: Any) -> dict[str, Any]:
