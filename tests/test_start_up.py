@@ -33,7 +33,7 @@ def stop(journal, *told):
     print("a step is done")
     raise Stop
 
-Journal.step = stop
+Journal.steps = stop
 try:
     main(["train", {config!r}, "--run-dir", "run", *{settings!r}])
 except Stop:
@@ -44,7 +44,9 @@ except Stop:
 def modules_after(code: str, folder: Path, watched: tuple[str, ...] = HEAVY) -> list[str]:
     script = f"import sys\n{code}\nprint('LOADED', *sorted(set(sys.modules) & {set(watched)!r}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, check=True)
-    return done.stdout.splitlines()[-1].split()[1:]
+    last = done.stdout.splitlines()[-1].split()
+    assert last[0] == "LOADED"
+    return last[1:]
 
 
 def test_importing_netwright_loads_nothing_heavy(tmp_path: Path) -> None:

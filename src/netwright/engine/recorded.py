@@ -14,8 +14,9 @@ from netwright.data.batches import Batch
 from netwright.data.feed import TARGET
 from netwright.engine import building
 from netwright.engine.native import Program, declare
+from netwright.engine.planning import make_tape
 from netwright.engine.recording import CannotCapture, Recorder, written_outside
-from netwright.engine.tape import Played, Player, Tape, TapePlayer, make_tape
+from netwright.engine.tape import Played, Player, Tape, TapePlayer
 from netwright.errors import first_line
 
 CHECKED = 2  # steps that run both ways before a player is trusted

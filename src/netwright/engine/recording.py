@@ -126,6 +126,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._outside: dict[int, torch.UntypedStorage] = {}
         self._sizes: dict[int, int] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Leave `__torch_dispatch__` as it is: torch's wrapper imports the compiler, which takes longer than a small run."""
+        return False
+
     def __torch_dispatch__(
         self, function: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
