@@ -170,7 +170,7 @@ WORKLOADS = {
     "mlp": Workload(
         "train",
         "MLP 784-128-64-10, thousand rows per second",
-        (Case("batch 10", 10, 4, 30_000), Case("batch 64", 64, 6, 30_000), Case("batch 512", 512, 11, 30_000)),
+        (Case("batch 10", 10, 2, 30_000), Case("batch 64", 64, 3, 30_000), Case("batch 512", 512, 6, 30_000)),
         (Case("batch 10", 10, 3, 3_000), Case("batch 64", 64, 3, 6_000), Case("batch 512", 512, 4, 30_000)),
         mlp,
     ),

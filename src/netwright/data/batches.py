@@ -211,10 +211,10 @@ class Examples:
         if self.spans is not None:
             return self._sequences(rows, self.spans)
         index = rows.to(self.target.device)
-        inputs = {name: value[index].to(self.device) for name, value in self.inputs.items()}
+        inputs = {name: sent(value[index], self.device) for name, value in self.inputs.items()}
         found = self.gathered(rows) if raw is None else raw
-        inputs |= {name: self.raw[name].module.scaled(value.to(self.device)) for name, value in found.items()}
-        return Batch(inputs, self.target[index].to(self.device), index)
+        inputs |= {name: self.raw[name].module.scaled(sent(value, self.device)) for name, value in found.items()}
+        return Batch(inputs, sent(self.target[index], self.device), index)
 
     def gathered(self, rows: Tensor) -> dict[str, Tensor]:
         """Return the raw rows of inputs that are not prepared yet, channels first."""
@@ -236,16 +236,23 @@ class Examples:
         missing = float("nan") if self.target.is_floating_point() else PADDED_CLASS
         index = rows.to(self.target.device)
         target = (
-            self._gathered(self.target, steps, padding, missing) if self.per_step else self.target[index].to(self.device)
+            self._gathered(self.target, steps, padding, missing) if self.per_step else sent(self.target[index], self.device)
         )
         return Batch(inputs, target, index, None if padding is None else lengths.to(self.device))
 
     def _gathered(self, values: Tensor, steps: Tensor, padding: Tensor | None, fill: Any) -> Tensor:
-        found = values[steps.to(values.device)].to(self.device)
+        found = sent(values[steps.to(values.device)], self.device)
         if padding is None:
             return found
         mask = padding.to(self.device).reshape(*padding.shape, *(1,) * (found.dim() - 2))
         return found.masked_fill(mask, fill)
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Return gathered rows on the device; to a GPU they travel from pinned memory while the host goes on."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def epoch_order(rows: Rows, seed: int, epoch: int, lengths: Rows | None = None, batch_size: int = 1) -> Rows:

@@ -21,6 +21,7 @@ from netwright.pipeline.bench import Bench, monitored, plan_of
 from netwright.training.loop import Progress
 
 MOST_NAMES = 12  # of target columns in one line
+COMPILED_PAYS = 10_000_000_000  # multiply-adds of a step from which torch.compile is worth its seconds on a GPU, about
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,11 @@ def describe(bench: Bench) -> list[Told]:
             f"{_engine_line(bench)}"
         )
     )
+    work = 3 * network.summary.multiply_adds * plan_of(config, inputs).batch_size
+    if bench.device.type == "cuda" and training.engine == "eager" and work > COMPILED_PAYS:
+        lines.append(
+            Told("large steps on a GPU are often faster with --set training.engine=compiled (torch.compile)", "note")
+        )
     if config.data.augmentation:
         lines.append(Told(f"augmentation of the train rows: {', '.join(config.data.augmentation)}"))
     if training.epochs == 0:

@@ -202,7 +202,7 @@ def train_epoch(
     engine.model.train()
     feed = plan.feed(examples, progress)
     while left := plan.steps_left(progress):
-        steps = engine.train_steps(feed, saving.steps_until(progress.step, left))
+        steps = engine.train_steps(feed, 1 if stop else saving.steps_until(progress.step, left))
         taken = len(steps.losses)
         progress = replace(progress, step=progress.step + taken, within=progress.within + taken)
         journal.steps(progress.epoch, progress.step, steps.losses, steps.weights)
