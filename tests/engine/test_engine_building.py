@@ -102,6 +102,6 @@ def test_nothing_of_the_current_folder_runs_when_it_is_compiled(tmp_path: Path, 
     monkeypatch.chdir(tmp_path)
     command = ("no-such-compiler", "-c", "x.cpp", building.LINK, "-shared")
     building._start(tmp_path / "native", command)
-    building._CHILDREN[0].wait(60)
+    building._CHILDREN[-1].wait(60)
     assert (tmp_path / "native").exists()
     assert not (tmp_path / "ran").exists()

@@ -98,10 +98,11 @@ def _start(folder: Path, command: tuple[str, ...]) -> None:
     words = [sys.executable, "-P", "-m", "netwright.engine.building", str(folder), *command]
     with contextlib.suppress(OSError):
         none = subprocess.DEVNULL
-        _CHILDREN[:] = [subprocess.Popen(words, stdin=none, stdout=none, stderr=none, start_new_session=True)]
+        started = subprocess.Popen(words, stdin=none, stdout=none, stderr=none, start_new_session=True)
+        _CHILDREN[:] = [*(child for child in _CHILDREN if child.poll() is None), started]
 
 
-_CHILDREN: list[subprocess.Popen[bytes]] = []  # the one that compiles for this process
+_CHILDREN: list[subprocess.Popen[bytes]] = []  # those that compile for this process and have not ended
 
 
 def _loaded(path: Path) -> ctypes.CDLL:
