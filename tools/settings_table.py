@@ -21,6 +21,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[training.early_stopping]": schema.EarlyStoppingConfig,
     "[checkpoint]": schema.CheckpointConfig,
     "[checks]": schema.ChecksConfig,
+    "[evaluation]": schema.EvaluationConfig,
 }
 
 

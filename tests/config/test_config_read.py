@@ -43,7 +43,7 @@ def problems(tree: dict[str, Any]) -> list[str]:
         ),
         ({"training": {"learning_rate": 3}}, "training.learning_rate: unknown key; "),
         ({"model": {"layer": []}}, "model.layer: unknown key; did you mean layers?"),
-        ({1: 2}, "1: unknown key; known: checkpoint, checks, data, model, training"),
+        ({1: 2}, "1: unknown key; known: checkpoint, checks, data, evaluation, model, training"),
         ({"data": 5}, "data: 5 came; "),
         ({"data": {"split": [0.2]}}, "data.split: [0.2] came; "),
         ({"data": {"batch_size": 0}}, "data.batch_size: 0 came; expected at least 1; make it larger"),

@@ -25,7 +25,15 @@ from netwright.config.calls import CONTAINERS, OBJECT, Call, layer_texts
 from netwright.config.data_schema import DataConfig
 from netwright.config.hints import advice
 from netwright.config.problems import problems
-from netwright.config.schema import CheckpointConfig, ChecksConfig, ModelConfig, RunConfig, TrainingConfig, call_problems
+from netwright.config.schema import (
+    CheckpointConfig,
+    ChecksConfig,
+    EvaluationConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+    call_problems,
+)
 from netwright.config.values import is_address, refuse_objects, shortened, shown
 from netwright.errors import ConfigError
 
@@ -37,6 +45,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "training": TrainingConfig,
     "checkpoint": CheckpointConfig,
     "checks": ChecksConfig,
+    "evaluation": EvaluationConfig,
 }
 PATH_KEYS = (*(("data", key) for key in ("source", "train", "valid", "test", "cache")), ("model", "module"))
 

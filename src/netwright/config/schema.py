@@ -136,6 +136,41 @@ class ChecksConfig(Section):
         return one_in_a_list(value)
 
 
+class EvaluationConfig(Section):
+    """What the test shows beside its figures; nothing here changes the weights."""
+
+    baselines: list[Literal["simple", "linear", "boosting"]] = Field(
+        ["simple", "linear", "boosting"],
+        description="Models trained on the same train rows and tested on the same test rows: simple (the most frequent class, the "
+        "mean; for series the last value and that of a season ago), linear or logistic, histogram gradient boosting.",
+    )
+    season: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="Steps after which a series repeats; left out, found on the train rows."
+    )
+    slices: list[str] | None = Field(
+        None,
+        description="Columns by whose values the test rows are shown apart; left out, categories of few values and the group.",
+    )
+    importance: bool = Field(True, description="How much worse the figure gets when a column of the test rows is shuffled.")
+    temperature: bool = Field(
+        False, description="Divide the logits by a number fitted on the valid rows, so that probabilities are calibrated."
+    )
+    threshold: Literal["f1", "balanced_accuracy", "accuracy"] = Field(
+        "f1", description="Of two classes: the figure for which the threshold shown is best on the valid rows."
+    )
+    coverage: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.9, description="Share of new rows that the prediction intervals of a regression shall hold."
+    )
+    worst: Annotated[int, Field(ge=0, le=200)] = Field(
+        24, description="How many of the worst errors are kept and shown; 0 leaves rows out of the report."
+    )
+
+    @field_validator("baselines", "slices", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        return [] if value == "none" else one_in_a_list(value)
+
+
 class RunConfig(Section):
     """Everything a run can be told."""
 
@@ -144,6 +179,7 @@ class RunConfig(Section):
     training: TrainingConfig = TrainingConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     checks: ChecksConfig = ChecksConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
 
     def layer_calls(self) -> list[Call] | None:
         """Return the layer texts as calls, or None without a list."""
