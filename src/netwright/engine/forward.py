@@ -18,6 +18,7 @@ from netwright.engine.state import differing, hooked
 from netwright.model.summary import call_model
 
 MOST_SHAPES = 8
+SHARED = 128  # rows from which a call is worth sharing between cores, even where another program has one of them
 NOTHING = torch.empty(0)
 WRITTEN = Execution()
 TENSORS = (Tensor, nn.Parameter)
@@ -36,7 +37,7 @@ class Forward:
     def __init__(self, model: nn.Module, how: Execution = WRITTEN) -> None:
         self.model = model
         self._autocast = how.autocast
-        self._ways = ways(True, how.lanes)
+        self._lanes = how.lanes
         self._captured = how.engine == "captured" and self._capturable()
         self._known: dict[tuple[Any, ...], Recorded | None] = {}  # None: seen once
         self._seen: list[Any] = []
@@ -106,7 +107,8 @@ class Forward:
         before = [buffer.clone() for buffer in self.model.buffers()]
         try:
             with torch.inference_mode(False), torch.no_grad():
-                known, (output,) = record(batch, lambda fixed: [self._output(fixed)], list(self._ways))
+                lanes = self._lanes if len(batch) >= SHARED else 1
+                known, (output,) = record(batch, lambda fixed: [self._output(fixed)], ways(True, lanes))
         except CannotCapture:
             self._captured = False
             for buffer, value in zip(self.model.buffers(), before, strict=True):

@@ -17,6 +17,7 @@ from netwright.model.summary import call_model, takes_lengths
 from netwright.seeding import forked
 
 SMALLEST_BATCH = 128  # scoring needs no gradients, so small training batches are widened
+SMALLEST_OF_VECTORS = 1024  # what layers hold of a vector is small
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,21 @@ def evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
                 module.training = training
 
 
+def at_once(axes: int, batch_size: int) -> int:
+    """Return how many rows are scored or predicted at a time: of vectors more than of what lies in space or time.
+
+    Args:
+        axes: Of the batch, that of the rows included.
+        batch_size: Rows of a training batch.
+    """
+    return max(batch_size, SMALLEST_OF_VECTORS if axes <= 2 else SMALLEST_BATCH)
+
+
+def _at_once(examples: Examples, batch_size: int) -> int:
+    axes = [len(shape) for shape in examples.shapes.values()]
+    return at_once(3 if examples.spans is not None else max(axes) + 1, batch_size)
+
+
 def score(
     forward: Forward,
     loss_function: Callable[[Tensor, Tensor], Tensor],
@@ -70,7 +86,7 @@ def score(
         loss_function: Of output and target, the mean of a batch.
         examples: All prepared rows, on the model's device.
         rows: The row numbers, in order.
-        batch_size: Rows at a time (at least 128 are taken).
+        batch_size: Rows at a time; fewer than `at_once` says are not taken.
 
     Returns:
         Outputs and loss; no generator of training is moved.
@@ -78,7 +94,7 @@ def score(
     outputs: list[Tensor] = []
     loss_sum = weight = 0.0
     with evaluating(forward.model, examples.device):
-        for batch in batches(examples, rows, max(batch_size, SMALLEST_BATCH)):
+        for batch in batches(examples, rows, _at_once(examples, batch_size)):
             output = forward(batch)
             batch_weight = float(loss_weight(loss_function, batch.target))
             loss_sum += float(loss_function(output, batch.target)) * batch_weight
@@ -98,7 +114,7 @@ def outputs_of(forward: Forward, examples: Examples, batch_size: int) -> Tensor:
         return _outputs_by_length(model, examples, batch_size)
     parts = []
     with evaluating(model, examples.device):
-        for batch in batches_in_order(examples, max(batch_size, SMALLEST_BATCH)):
+        for batch in batches_in_order(examples, _at_once(examples, batch_size)):
             parts.append(_real(forward(batch), batch, examples.per_step).cpu())
     return torch.cat(parts)
 
@@ -112,7 +128,7 @@ def _outputs_by_length(model: nn.Module, examples: Examples, batch_size: int) ->
     found: dict[int, Tensor] = {}
     with evaluating(model, examples.device):
         for same, rows in examples.by_length():
-            for batch in batches(same, rows, max(batch_size, SMALLEST_BATCH)):
+            for batch in batches(same, rows, _at_once(same, batch_size)):
                 try:
                     outputs = call_model(model, batch.inputs).cpu()
                 except Exception as error:  # an own module may raise anything

@@ -7,7 +7,7 @@ are in model/best.safetensors and model/last.safetensors. Floor 8.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from netwright.data.sequences import Raw, Sequences
 from netwright.engine.base import Execution
 from netwright.engine.forward import WRITTEN, Forward
 from netwright.errors import CheckpointError, DataError, first_line, out_of_memory
-from netwright.evaluation.scoring import SMALLEST_BATCH, outputs_of
+from netwright.evaluation.scoring import at_once, outputs_of
 from netwright.model.masked import Masked
 from netwright.model.padding import unmaskable
 from netwright.model.task import Decoding
@@ -68,8 +68,8 @@ class Program:
 
     @cached_property
     def forward(self) -> Forward:
-        """What calls the network, on one core: where another program has the second, a shared call waits for it."""
-        return Forward(self.model, replace(self.how, lanes=1))
+        """What calls the network."""
+        return Forward(self.model, self.how)
 
     @property
     def per_step(self) -> bool:
@@ -105,10 +105,10 @@ class Program:
         Args:
             values: Numbers ``(rows, ...)``, read while `Forward.rests`.
         """
-        if self.device.type != "cpu" or not 0 < len(values) <= max(self.batch_size, SMALLEST_BATCH):
+        if self.device.type != "cpu" or not 0 < len(values) <= at_once(1, self.batch_size):
             return None
         found = self.preparation.single(values)
-        if found is None:
+        if found is None or len(values) > at_once(found[1].ndim, self.batch_size):
             return None
         try:
             with torch.inference_mode():
