@@ -108,7 +108,7 @@ def test_a_forecast_of_temperatures_beats_persistence(folder: Path, tmp_path: Pa
         epochs=12, run_dir=tmp_path / "run",
     )  # fmt: skip
     assert run.tested is not None
-    assert run.tested["metrics"]["rmse"]["value"] < run.tested["baselines"]["persistence"]["rmse"]
+    assert run.tested["metrics"]["rmse"]["value"] < run.tested["baselines"]["persistence"]["metrics"]["rmse"]
 
 
 @pytest.mark.parametrize(("name", "least"), [("GunPoint", 0.95), ("ItalyPowerDemand", 0.95)])

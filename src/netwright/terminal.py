@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, final
 
 import click
 
-from netwright.reporting.chance import baseline_sentence
 from netwright.reporting.sentences import PRINCIPAL
 
 if TYPE_CHECKING:
@@ -86,9 +85,25 @@ def print_test(test: dict[str, Any]) -> None:
     for name, entry in test["metrics"].items():
         between = f"   95 % interval {entry['low']:.4g} to {entry['high']:.4g}" if "low" in entry else ""
         click.echo(f"  {name:<22} {entry['value']:.4g}{between}")
-    for told in (*test.get("notes", []), baseline_sentence(test)):
-        if told:
-            click.echo(told)
+    _print_baselines(test)
+    for told in test.get("notes", []):
+        click.echo(told)
+
+
+def _print_baselines(test: dict[str, Any]) -> None:
+    """Print what models without a network reach on the same rows, and by how much the network differs."""
+    found = test.get("baselines") or {}
+    name = next((one for one in PRINCIPAL if any(one in entry["metrics"] for entry in found.values())), None)
+    if name is None:
+        return
+    click.echo(f"beside, fitted on the same train rows ({name}, and the network less it):")
+    width = max(len(entry["name"]) for entry in found.values())
+    for entry in found.values():
+        gap = entry["difference"].get(name)
+        if gap is not None:
+            between = f"   95 % interval {gap['low']:+.4g} to {gap['high']:+.4g}" if "low" in gap else ""
+            note = f"   ({entry['note']})" if "note" in entry else ""
+            click.echo(f"  {entry['name']:<{width}} {entry['metrics'][name]:.4g}   {gap['value']:+.4g}{between}{note}")
 
 
 def print_replay(found: dict[str, Any]) -> None:

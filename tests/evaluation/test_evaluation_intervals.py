@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics
 
+from netwright.evaluation import resampling
 from netwright.evaluation.intervals import class_intervals, value_intervals, wilson
 from netwright.evaluation.metrics import class_figures, epoch_figures, joined_figures, roc_auc, value_figures
 
@@ -23,7 +25,8 @@ def class_data(rows: int, classes: int) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_class_intervals_agree_with_a_plain_bootstrap(classes: int) -> None:
+def test_class_intervals_agree_with_a_plain_bootstrap(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "MOST_BCA", 0)
     true, proba = class_data(300, classes)
     names = NAMES if classes == 2 else [name for name in NAMES if name not in ("f1", "average_precision")]
     found = class_intervals(true, proba, names)
@@ -39,6 +42,15 @@ def test_class_intervals_agree_with_a_plain_bootstrap(classes: int) -> None:
             values = [class_figures(true[rows], proba[rows], False)[name] for rows in drawn]
         low, high = np.quantile(values, (0.025, 0.975))
         assert found[name] == pytest.approx((low, high), abs=0.012), name
+
+
+def test_the_area_under_the_curve_has_scipys_interval() -> None:
+    true, proba = class_data(300, 2)
+    found = class_intervals(true, proba, ["roc_auc"])["roc_auc"]
+    statistic = lambda rows: metrics.roc_auc_score(true[rows], proba[rows, 1])  # noqa: E731
+    options: Any = {"vectorized": False, "n_resamples": 1000, "method": "BCa", "rng": 1}
+    expected = stats.bootstrap((np.arange(300),), statistic, **options).confidence_interval
+    assert found == pytest.approx((expected.low, expected.high), abs=0.2 * (expected.high - expected.low))
 
 
 def test_value_intervals_agree_with_a_plain_bootstrap_far_from_zero() -> None:
@@ -90,22 +102,22 @@ def test_steps_of_a_row_are_drawn_together() -> None:
     """Repeating each row's value at 50 steps says nothing new; as rows of their own they would narrow the interval."""
     generator = np.random.default_rng(0)
     error = generator.normal(size=(40, 1))
-    lengths = np.full(40, 50)
+    rows = np.repeat(np.arange(40), 50)
     true, steps = np.zeros((2000, 1)), np.repeat(error, 50, axis=0)
-    together = value_intervals(true, steps, lengths=lengths)["rmse"]
+    together = value_intervals(true, steps, clusters=rows)["rmse"]
     assert together == pytest.approx(value_intervals(np.zeros((40, 1)), error)["rmse"])
     alone = value_intervals(true, steps)["rmse"]
     assert alone[1] - alone[0] < (together[1] - together[0]) / 4
     hits = np.repeat(generator.random(40) < 0.7, 50)
     decoded = np.stack([1.0 - hits, hits], axis=1)
-    low, high = class_intervals(np.ones(2000, np.int64), decoded, ["accuracy", "f1"], lengths)["accuracy"]
+    low, high = class_intervals(np.ones(2000, np.int64), decoded, ["accuracy", "f1"], rows)["accuracy"]
     assert high - low > 0.2
 
 
 def test_rows_of_different_length_count_by_their_steps() -> None:
     lengths = np.array([1, 99] * 10)
     error = np.repeat(np.where(lengths == 1, 10.0, 1.0), lengths)[:, None]
-    low, high = value_intervals(np.zeros_like(error), error, lengths=lengths)["mae"]
+    low, high = value_intervals(np.zeros_like(error), error, clusters=np.repeat(np.arange(20), lengths))["mae"]
     assert low <= error.mean() <= high < 1.5
 
 

@@ -15,7 +15,7 @@ from netwright.evaluation.multilabel import (
     label_intervals,
     label_table,
     left_out,
-    most_frequent,
+    paired_label_intervals,
 )
 
 NAMES = ["f1_micro", "f1_macro", "hamming_loss", "subset_accuracy", "roc_auc", "average_precision"]
@@ -73,16 +73,6 @@ def test_the_table_of_labels_is_scikit_learns() -> None:
         assert entry["label"] == "abcd"[place]
 
 
-def test_guessing_gives_the_most_frequent_set_to_every_row() -> None:
-    true = np.array([[1, 0, 1]] * 3 + [[0, 0, 0]] * 2 + [[1, 1, 1]])
-    found = most_frequent(true, ["a", "b", "c"])
-    guessed = np.tile([1, 0, 1], (6, 1))
-    assert found.pop("labels") == ["a", "c"]
-    expected = of_scikit_learn(true, guessed)
-    assert found == pytest.approx({name: expected[name] for name in found})
-    assert found["subset_accuracy"] == 0.5
-
-
 def test_the_intervals_agree_with_a_plain_bootstrap_of_rows() -> None:
     true, decoded = label_data(400)
     found = label_intervals(true, decoded, NAMES)
@@ -104,3 +94,27 @@ def test_few_rows_give_few_intervals() -> None:
         warnings.simplefilter("error")
         perfect = label_intervals(true, true.astype(float), NAMES)
     assert set(perfect) == {"subset_accuracy"}
+
+
+def test_differences_on_the_same_rows_agree_with_a_plain_bootstrap() -> None:
+    true, decoded = label_data(400)
+    other = np.clip(decoded + np.random.default_rng(2).normal(0, 0.25, decoded.shape), 0, 1).round(2)
+    found = paired_label_intervals(true, decoded, other)
+    generator = np.random.default_rng(1)
+    for name in NAMES:
+        gaps = []
+        for _ in range(200):
+            rows = generator.integers(0, 400, 400)
+            gaps.append(of_scikit_learn(true[rows], decoded[rows])[name] - of_scikit_learn(true[rows], other[rows])[name])
+        assert found[name] == pytest.approx(tuple(np.quantile(gaps, (0.025, 0.975))), abs=0.012), name
+    assert paired_label_intervals(true, decoded, decoded) == {}
+
+
+def test_rows_of_a_group_widen_the_intervals() -> None:
+    true, decoded = label_data(60)
+    groups = np.repeat(np.arange(60), 10)
+    many = np.repeat(true, 10, axis=0), np.repeat(decoded, 10, axis=0)
+    together, alone = label_intervals(*many, NAMES, groups), label_intervals(*many, NAMES)
+    plain = label_intervals(true, decoded, NAMES)
+    assert together["hamming_loss"] == pytest.approx(plain["hamming_loss"])
+    assert np.ptp(alone["hamming_loss"]) < np.ptp(together["hamming_loss"]) / 2

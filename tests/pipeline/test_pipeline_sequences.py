@@ -189,7 +189,7 @@ def test_a_forecast_is_told_beside_persistence_and_predicts_the_step_to_come(tmp
     test = np.load(tmp_path / "r" / "split.npz")["test"]
     starts = run.inputs.raw.starts[test]  # type: ignore[union-attr]
     persistence = np.sqrt(np.mean((values[starts + 12] - values[starts + 11]) ** 2))
-    assert run.tested["baselines"]["persistence"]["rmse"] == pytest.approx(persistence)
+    assert run.tested["baselines"]["persistence"]["metrics"]["rmse"] == pytest.approx(persistence)
     assert run.tested["metrics"]["rmse"]["value"] < persistence
     assert "beats it" in (tmp_path / "r" / "report.html").read_text()
     new = tmp_path / "new.csv"

@@ -1,29 +1,24 @@
-"""95 % intervals of test figures.
+"""95 % intervals of test figures, and of the difference between two models on the same rows.
 
-Accuracy by Wilson's formula (1927); the other figures by the percentile bootstrap over rows (Efron and Tibshirani, An
-Introduction to the Bootstrap, 1993, chapter 13). What depends only on counts is resampled as counts, so the cost does
-not grow with the rows. Of predictions per step whole rows are drawn, for the steps of a row are alike (Field and Welsh,
-Bootstrapping clustered data, 2007). Figures that too few rows carry get no interval. Floor 6.
+Accuracy by Wilson's formula (1927) where each row stands for itself; all else by the bootstrap of
+`netwright.evaluation.resampling`. Figures that too few rows carry get no interval. Floor 6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from netwright.seeding import stream
+from netwright.evaluation.resampling import Bounds, Summed, bootstrap, difference, joined
 
 Floats = npt.NDArray[np.float64]
-Lengths = npt.NDArray[np.int64]
-Bounds = dict[str, tuple[float, float]]
-RESAMPLES = 1000
-AT_A_TIME = 10_000_000  # numbers held at once
+Numbers = npt.NDArray[np.int64]
 FEWEST_OF_A_CLASS = 5
 FEWEST_ROWS = 10
 SCORE_BINS = 2000  # a ROC curve of more different scores is resampled on so many
+MOST_BINS = 20_000  # of all classes together
 NORMAL_QUANTILE = 1.959963984540054
 
 
@@ -42,108 +37,162 @@ def wilson(hits: int, rows: int) -> tuple[float, float]:
 
 
 def class_intervals(
-    true: npt.NDArray[np.int64], decoded: Floats, names: Sequence[str], lengths: Lengths | None = None, seed: int = 0
+    true: Numbers, decoded: Floats, names: Sequence[str], clusters: Numbers | None = None, seed: int = 0
 ) -> Bounds:
     """Return (low, high) of classification figures.
 
     Args:
-        true: Class numbers ``(rows,)``, or of all steps of the rows one after the other.
-        decoded: Probabilities or scores ``(rows, classes)``, likewise.
+        true: Class numbers ``(rows,)``.
+        decoded: Probabilities or scores ``(rows, classes)``.
         names: The figures wanted, of `netwright.evaluation.metrics.class_figures`.
-        lengths: Steps of each row where a value per step is predicted.
+        clusters: The number of the cluster of each row where rows are not drawn alone.
         seed: Of the resampling.
 
     Returns:
-        Intervals; beside accuracy only where every class that is present has at least five rows; per step accuracy alone.
+        Intervals; beside accuracy only where every class that is present has at least five rows.
     """
-    if lengths is not None:
-        hits = true == decoded.argmax(axis=1)
-        return _bounds(list(_means({"accuracy": hits[:, None].astype(np.float64)}, lengths, seed)), names)
+    found = bootstrap(class_sums(true, decoded, names), clusters, seed)
+    if clusters is None:
+        found["accuracy"] = wilson(int((true == decoded.argmax(axis=1)).sum()), len(true))
+    counts = np.bincount(true)
+    few = counts[counts > 0].min() < FEWEST_OF_A_CLASS
+    return {name: bounds for name, bounds in found.items() if name in names and not (few and name != "accuracy")}
+
+
+def class_sums(true: Numbers, decoded: Floats, names: Sequence[str]) -> Summed:
+    """Return classification figures as functions of sums over rows; the areas only where they are wanted."""
     classes = decoded.shape[1]
-    matrix = np.bincount(true * classes + decoded.argmax(axis=1), minlength=classes**2).reshape(classes, classes)
-    found = {"accuracy": wilson(int(matrix.trace()), len(true))}
-    counts = matrix.sum(axis=1)
-    if counts[counts > 0].min() < FEWEST_OF_A_CLASS:
-        return found
-    found |= _bounds(list(_confusion_figures(matrix, seed)), names)
-    if "roc_auc" in names:
-        curves = [label for label in ([1] if classes == 2 else range(classes)) if counts[label]]
-        drawn = [_curves(true == label, decoded[:, label], stream(seed, "resampling", label)) for label in curves]
-        areas = np.mean([area for area, _ in drawn], axis=0)
-        found |= _bounds([{"roc_auc": areas, "average_precision": drawn[0][1]}], names)
-    return found
+    tables = [_counted(true, decoded.argmax(axis=1), classes)]
+    if "roc_auc" in names or "average_precision" in names:
+        present = np.unique(true)
+        labels = [1] if classes == 2 else [int(label) for label in present]
+        bins = max(2, min(SCORE_BINS, MOST_BINS // len(labels)))
+        tables += [_scored(true == label, decoded[:, label], bins, f"{label}") for label in labels]
+        return _areas(joined(tables), [f"{label}" for label in labels], classes == 2)
+    return joined(tables)
 
 
-def _confusion_figures(matrix: npt.NDArray[Any], seed: int) -> Iterator[dict[str, Floats]]:
-    """Yield figures of resampled confusion matrices, in blocks that fit into memory."""
-    classes, rows = len(matrix), int(matrix.sum())
-    generator = stream(seed, "resampling")
-    present = matrix.sum(axis=1) + matrix.sum(axis=0) > 0
-    block = max(1, min(RESAMPLES, AT_A_TIME // classes**2))
-    for start in range(0, RESAMPLES, block):
-        drawn = generator.multinomial(rows, matrix.ravel() / rows, size=min(block, RESAMPLES - start))
-        drawn = drawn.reshape(-1, classes, classes)
-        hits = np.diagonal(drawn, axis1=1, axis2=2).astype(np.float64)
-        actual, predicted = drawn.sum(axis=2), drawn.sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            recall = hits / actual
-            f1 = np.where(actual + predicted > 0, 2 * hits / (actual + predicted), 0.0)
-        yield {
-            "balanced_accuracy": np.nanmean(recall[:, matrix.sum(axis=1) > 0], axis=1),
-            "f1_macro": f1[:, present].mean(axis=1),
-            "f1": f1[:, -1],
+def _areas(table: Summed, labels: Sequence[str], two: bool) -> Summed:
+    """Return a table whose areas of each class are joined to their mean; the average precision is of two classes only."""
+
+    def figures(sums: Floats) -> dict[str, Floats]:
+        found = table.figures(sums)
+        areas = [found.pop(f"area {label}") for label in labels]
+        precisions = [found.pop(f"precision {label}") for label in labels]
+        return {
+            **found,
+            "roc_auc": np.mean(areas, axis=0),
+            **({"average_precision": precisions[0]} if two else {}),
         }
 
+    return Summed(table.parts, figures)
 
-def _curves(positive: npt.NDArray[np.bool_], scores: Floats, generator: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return the area under the ROC curve and the average precision of each resample; in the area equal scores count half."""
+
+def _counted(true: Numbers, guess: Numbers, classes: int) -> Summed:
+    """Return the figures of a confusion matrix, from the hits, the rows and the guesses of each class."""
+    from scipy import sparse
+
+    rows = len(true)
+    hits = np.flatnonzero(true == guess)
+    places = np.concatenate([hits, np.arange(rows), np.arange(rows)])
+    columns = np.concatenate([true[hits], classes + true, 2 * classes + guess])
+    parts = sparse.csr_array((np.ones(len(places)), (places, columns)), shape=(rows, 3 * classes))
+    actual = np.bincount(true, minlength=classes) > 0
+    present = actual | (np.bincount(guess, minlength=classes) > 0)
+
+    def figures(sums: Floats) -> dict[str, Floats]:
+        right, there, guessed = sums[:, :classes], sums[:, classes : 2 * classes], sums[:, 2 * classes :]
+        f1 = np.divide(2 * right, there + guessed, out=np.zeros_like(right), where=there + guessed > 0)
+        recall = np.divide(right, there, out=np.full_like(right, np.nan), where=there > 0)[:, actual]
+        known = np.isfinite(recall)
+        return {
+            "accuracy": right.sum(axis=1) / there.sum(axis=1),
+            "balanced_accuracy": np.where(known, recall, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1),
+            "f1_macro": f1[:, present].mean(axis=1),
+            **({"f1": f1[:, 1]} if classes == 2 else {}),
+        }
+
+    return Summed(parts, figures)
+
+
+def _scored(positive: npt.NDArray[np.bool_], scores: Floats, most: int, label: str) -> Summed:
+    """Return the area under the ROC curve, where equal scores count half, and the average precision, from counts of scores."""
+    from scipy import sparse
+
     distinct = np.unique(scores)
-    if len(distinct) > SCORE_BINS:
-        edges = np.unique(np.quantile(scores, np.linspace(0, 1, SCORE_BINS + 1)[1:-1]))
-        places = np.searchsorted(edges, scores, side="right")
+    if len(distinct) > most:
+        distinct = np.unique(np.quantile(scores, np.linspace(0, 1, most + 1)[1:-1]))
+        places = np.searchsorted(distinct, scores, side="right")
     else:
         places = np.searchsorted(distinct, scores)
-    bins = int(places.max()) + 1
-    counts = np.bincount(places * 2 + positive, minlength=2 * bins)
-    drawn = generator.multinomial(len(scores), counts / len(scores), size=RESAMPLES).reshape(RESAMPLES, bins, 2)
-    miss, hit = drawn[..., 0].astype(np.float64), drawn[..., 1].astype(np.float64)
-    below = np.cumsum(miss, axis=1) - miss
-    hits, misses = hit.sum(axis=1), miss.sum(axis=1)
-    above = np.cumsum(hit[:, ::-1], axis=1)[:, ::-1]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        areas = (hit * (below + miss / 2)).sum(axis=1) / (hits * misses)
+    bins, rows = int(places.max()) + 1, len(scores)
+    parts = sparse.csr_array((np.ones(rows), (np.arange(rows), places + bins * positive)), shape=(rows, 2 * bins))
+
+    def figures(sums: Floats) -> dict[str, Floats]:
+        miss, hit = sums[:, :bins], sums[:, bins:]
+        below = np.cumsum(miss, axis=1) - miss
+        hits, misses = hit.sum(axis=1), miss.sum(axis=1)
+        above = np.cumsum(hit[:, ::-1], axis=1)[:, ::-1]
+        area = (hit * (below + miss / 2)).sum(axis=1) / (hits * misses)
         precision = above / (above + np.cumsum(miss[:, ::-1], axis=1)[:, ::-1])
-        averages = np.where(hit > 0, hit * precision, 0.0).sum(axis=1) / hits
-    return areas, averages
+        average = np.where(hit > 0, hit * precision, 0.0).sum(axis=1) / hits
+        return {f"area {label}": area, f"precision {label}": average}
+
+    return Summed(parts, figures)
 
 
 def value_intervals(
-    true: Floats, predicted: Floats, rates: bool = False, lengths: Lengths | None = None, seed: int = 0
+    true: Floats, predicted: Floats, rates: bool = False, clusters: Numbers | None = None, seed: int = 0
 ) -> Bounds:
     """Return (low, high) of RMSE, MAE, R2 and the mean Poisson deviance; nothing below ten rows.
 
     Args:
-        true: Values ``(rows, outputs)``, or of all steps of the rows one after the other.
+        true: Values ``(rows, outputs)``.
         predicted: Likewise.
         rates: Whether counts are predicted.
-        lengths: Steps of each row where a value per step is predicted.
+        clusters: See `class_intervals`.
         seed: Of the resampling.
     """
+    return bootstrap(value_sums(true, predicted, rates), clusters, seed)
+
+
+def value_sums(true: Floats, predicted: Floats, rates: bool = False) -> Summed:
+    """Return the figures of values as functions of sums over rows; each is the mean over the outputs."""
     error = predicted - true
     centred = true - true.mean(axis=0)  # sums of squares far from 0 would lose their digits
-    values = {"square": error**2, "absolute": np.abs(error), "spread": centred**2, "centre": centred}
-    if rates and (predicted > 0).all():
-        values["deviance"] = _deviance(true, predicted)
-    parts = []
-    for mean in _means(values, lengths, seed):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            r2 = 1 - mean["square"] / (mean["spread"] - mean["centre"] ** 2)
-        part = {"rmse": np.sqrt(mean["square"]), "mae": mean["absolute"], "r2": r2}
-        parts.append(part if "deviance" not in mean else {**part, "mean_poisson_deviance": mean["deviance"]})
-    return _bounds(
-        [{name: found.mean(axis=1) for name, found in part.items()} for part in parts],
-        ("rmse", "mae", "r2", "mean_poisson_deviance"),
-    )
+    parts = [error**2, np.abs(error), centred**2, centred, np.ones_like(error)]
+    if deviant := rates and bool((predicted > 0).all()):
+        parts.append(_deviance(true, predicted))
+    outputs = error.shape[1]
+
+    def figures(sums: Floats) -> dict[str, Floats]:
+        square, absolute, spread, centre, rows, *more = (
+            sums[:, start : start + outputs] for start in range(0, sums.shape[1], outputs)
+        )
+        r2 = 1 - square / (spread - centre**2 / rows)
+        found = {"rmse": np.sqrt(square / rows), "mae": absolute / rows, "r2": r2}
+        if deviant:
+            found["mean_poisson_deviance"] = more[0] / rows
+        return {name: value.mean(axis=1) for name, value in found.items()}
+
+    return Summed(np.concatenate(parts, axis=1), figures)
+
+
+def mean_interval(values: Floats, clusters: Numbers | None = None, seed: int = 0) -> tuple[float, float] | None:
+    """Return (low, high) of the mean of a value per row, such as the loss; None below ten rows.
+
+    Args:
+        values: ``(rows,)``.
+        clusters: See `class_intervals`.
+        seed: Of the resampling.
+    """
+    parts = np.stack([values, np.ones_like(values)], axis=1)
+    return bootstrap(Summed(parts, lambda sums: {"mean": sums[:, 0] / sums[:, 1]}), clusters, seed).get("mean")
+
+
+def paired_intervals(one: Summed, other: Summed, clusters: Numbers | None = None, seed: int = 0) -> Bounds:
+    """Return (low, high) of one model's figures less another's on the same rows."""
+    return bootstrap(difference(one, other), clusters, seed)
 
 
 def _deviance(true: Floats, predicted: Floats) -> Floats:
@@ -151,39 +200,3 @@ def _deviance(true: Floats, predicted: Floats) -> Floats:
     logarithm = np.log(np.where(true > 0, true, 1.0) / predicted)
     deviance: Floats = 2 * (np.where(true > 0, true * logarithm, 0.0) - true + predicted)
     return deviance
-
-
-def _means(values: dict[str, Floats], lengths: Lengths | None, seed: int) -> Iterator[dict[str, Floats]]:
-    """Yield the means ``(resamples, outputs)`` of values over resampled rows, in blocks that fit into memory."""
-    counts = np.ones(len(next(iter(values.values()))), np.int64) if lengths is None else lengths[lengths > 0]
-    rows = len(counts)
-    if rows < FEWEST_ROWS:
-        return
-    starts = np.cumsum(counts) - counts
-    sums = {name: np.add.reduceat(found, starts) for name, found in values.items()}
-    generator = stream(seed, "resampling")
-    block = max(1, min(RESAMPLES, AT_A_TIME // rows))
-    for start in range(0, RESAMPLES, block):
-        drawn = _row_counts(generator, rows, min(block, RESAMPLES - start))
-        total = (drawn @ counts)[:, None]
-        yield {name: drawn @ found / total for name, found in sums.items()}
-
-
-def _row_counts(generator: np.random.Generator, rows: int, resamples: int) -> Floats:
-    """Return how often each row is drawn, ``(resamples, rows)``."""
-    drawn = generator.integers(0, rows, size=(resamples, rows))
-    drawn += np.arange(resamples)[:, None] * rows
-    return np.bincount(drawn.ravel(), minlength=resamples * rows).reshape(resamples, rows).astype(np.float64)
-
-
-def _bounds(parts: list[dict[str, Floats]], names: Sequence[str]) -> Bounds:
-    """Return the 2.5 and 97.5 % quantiles of the figures wanted; a figure that never varies gets no interval."""
-    found = {}
-    for name in parts[0] if parts else ():
-        values = np.concatenate([part[name] for part in parts])
-        values = values[np.isfinite(values)]
-        if name in names and len(values) > RESAMPLES // 2:
-            low, high = (float(bound) for bound in np.quantile(values, (0.025, 0.975)))
-            if low < high:
-                found[name] = (low, high)
-    return found

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netwright.evaluation.intervals import FEWEST_OF_A_CLASS, FEWEST_ROWS, NORMAL_QUANTILE, Bounds, wilson
+from netwright.evaluation.intervals import FEWEST_OF_A_CLASS, FEWEST_ROWS, NORMAL_QUANTILE, wilson
+from netwright.evaluation.resampling import Bounds
 from netwright.model.task import decide_each
 
 Floats = npt.NDArray[np.float64]
@@ -91,53 +92,72 @@ def label_table(true: Numbers, decoded: Floats, labels: Sequence[Any]) -> list[d
     ]
 
 
-def most_frequent(true: Numbers, labels: Sequence[Any]) -> dict[str, Any]:
-    """Return what always guessing the most frequent set of labels of these rows would reach, and the set."""
-    packed = np.packbits(true.astype(np.uint8), axis=1)
-    _, first, counts = np.unique(packed, axis=0, return_index=True, return_counts=True)
-    best = true[first[counts.argmax()]]
-    guessed = np.broadcast_to(best, true.shape).astype(np.float64)
-    figures = epoch_figures(true, guessed) | {"hamming_loss": float((best != true).mean())}
-    return {"labels": [label for label, there in zip(labels, best, strict=True) if there], **figures}
+def label_intervals(true: Numbers, decoded: Floats, names: Sequence[str], clusters: Numbers | None = None) -> Bounds:
+    """Return (low, high) of the figures of `label_figures`; nothing below ten rows or clusters.
 
-
-def label_intervals(true: Numbers, decoded: Floats, names: Sequence[str]) -> Bounds:
-    """Return (low, high) of the figures of `label_figures`; nothing below ten rows.
-
-    Subset accuracy by Wilson's formula; the others by the infinitesimal jackknife (Jaeckel 1972; Efron, The Jackknife, the
-    Bootstrap and Other Resampling Plans, 1982, chapter 6): the derivative of a figure by the weight of each row gives its
-    standard deviation over resamples of rows, exact about how labels hang together and without resampling. Means over
-    labels get an interval where each label in them has at least five rows with and without it.
+    Subset accuracy by Wilson's formula where each row stands for itself; the others by the infinitesimal jackknife (Jaeckel
+    1972; Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982, chapter 6): the derivative of a figure by the
+    weight of each row gives its standard deviation over resamples of rows, exact about how labels hang together and without
+    resampling. Means over labels get an interval where each label in them has at least five rows with and without it.
 
     Args:
         true: 0 and 1, ``(rows, labels)``.
         decoded: The probability of each label, ``(rows, labels)``.
         names: The figures wanted.
+        clusters: The number of the cluster of each row where rows are not drawn alone.
     """
-    rows = len(true)
-    if rows < FEWEST_ROWS:
-        return {}
-    guess, both = decide_each(decoded), np.flatnonzero(_varied(true))
-    found = {"subset_accuracy": wilson(int((guess == true).all(axis=1).sum()), rows)}
-    hits, mentioned = true * guess, true + guess
+    found: Bounds = {}
+    for name, (value, derivative) in _moves(true, decoded).items():
+        half = _half_width(derivative, clusters)
+        if name in names and half:
+            found[name] = (max(0.0, value - half), min(1.0, value + half))
+    if clusters is None and len(true) >= FEWEST_ROWS:
+        found["subset_accuracy"] = wilson(int((decide_each(decoded) == true).all(axis=1).sum()), len(true))
+    return found
+
+
+def paired_label_intervals(true: Numbers, one: Floats, other: Floats, clusters: Numbers | None = None) -> Bounds:
+    """Return (low, high) of one model's figures less another's on the same rows; see `label_intervals`."""
+    left, right = _moves(true, one), _moves(true, other)
+    found: Bounds = {}
+    for name in left:
+        if name in right:
+            half = _half_width(left[name][1] - right[name][1], clusters)
+            gap = left[name][0] - right[name][0]
+            found |= {name: (gap - half, gap + half)} if half else {}
+    return found
+
+
+def _half_width(derivative: Floats, clusters: Numbers | None) -> float:
+    """Return half the width of a 95 % interval; 0 where too few rows or clusters carry it."""
+    if clusters is not None:
+        codes = np.unique(clusters, return_inverse=True)[1]
+        derivative = np.asarray(np.bincount(codes, weights=derivative), dtype=np.float64)
+    return NORMAL_QUANTILE * float(np.sqrt((derivative**2).sum())) if len(derivative) >= FEWEST_ROWS else 0.0
+
+
+def _moves(true: Numbers, decoded: Floats) -> dict[str, tuple[float, Floats]]:
+    """Return each figure with its derivative by the weight of each row, ``(rows,)``."""
+    rows, guess, both = len(true), decide_each(decoded), np.flatnonzero(_varied(true))
+    right = (guess == true).all(axis=1).astype(np.float64)
     wrong = (guess != true).mean(axis=1)
-    moves = {"hamming_loss": (wrong.mean(), (wrong - wrong.mean()) / rows)}
+    moves = {
+        "subset_accuracy": (float(right.mean()), (right - right.mean()) / rows),
+        "hamming_loss": (float(wrong.mean()), (wrong - wrong.mean()) / rows),
+    }
+    hits, mentioned = true * guess, true + guess
     if mentioned.sum() > 0:
         share = 2 * hits.sum() / mentioned.sum()
-        moves["f1_micro"] = (share, (2 * hits.sum(axis=1) - share * mentioned.sum(axis=1)) / mentioned.sum())
+        moves["f1_micro"] = (float(share), (2 * hits.sum(axis=1) - share * mentioned.sum(axis=1)) / mentioned.sum())
     counts = np.minimum(true.sum(axis=0), rows - true.sum(axis=0))
     if counts.min() >= FEWEST_OF_A_CLASS:
         each = _f1(hits.sum(axis=0), mentioned.sum(axis=0))
-        moves["f1_macro"] = (each.mean(), ((2 * hits - each * mentioned) / mentioned.sum(axis=0)).mean(axis=1))
+        moves["f1_macro"] = (float(each.mean()), ((2 * hits - each * mentioned) / mentioned.sum(axis=0)).mean(axis=1))
     if len(both) and counts[both].min() >= FEWEST_OF_A_CLASS:
         for name, moved in (("roc_auc", _area_moves), ("average_precision", _precision_moves)):
             parts = [moved(true[:, label], decoded[:, label]) for label in both]
-            moves[name] = (np.mean([part[0] for part in parts]), np.mean([part[1] for part in parts], axis=0))
-    for name, (value, derivative) in moves.items():
-        half = NORMAL_QUANTILE * float(np.sqrt((derivative**2).sum()))
-        if name in names and half > 0:
-            found[name] = (max(0.0, float(value) - half), min(1.0, float(value) + half))
-    return found
+            moves[name] = (float(np.mean([part[0] for part in parts])), np.mean([part[1] for part in parts], axis=0))
+    return moves
 
 
 def _ranked(true: Numbers, scores: Floats) -> tuple[Numbers, Numbers, Numbers]:

@@ -1,58 +1,123 @@
-"""What a test says of some rows: the figures of the task with their intervals, tables and remarks. Floor 6."""
+"""What a test says of some rows: the figures of the task with their intervals, and those of another model beside. Floor 6."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from netwright.evaluation import intervals, metrics, multilabel
+from netwright.evaluation.resampling import Bounds, method_of
 from netwright.model.task import Decoding
 
 Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
 
 
-def all_figures(
-    kind: str,
-    true: npt.NDArray[Any],
-    decoded: Floats,
-    loss: float,
-    labels: Sequence[Any],
-    decoding: Decoding,
-    lengths: npt.NDArray[np.int64] | None = None,
-) -> dict[str, Any]:
-    """Return the figures of a test and what else is told of its rows.
+@dataclass(frozen=True)
+class Drawn:
+    """Which rows are drawn together: ``clusters`` is a number per row ``(rows,)``, ``name`` says what they are."""
+
+    clusters: Numbers
+    name: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of some rows, and what a model gave for them.
 
     Args:
         kind: The task.
         true: Class numbers ``(rows,)``, 0 and 1 ``(rows, labels)`` or values ``(rows, outputs)``.
         decoded: What the decoding gave: probabilities, scores or values ``(rows, ...)``.
+        decoding: How outputs became ``decoded``.
+        drawn: Rows that are drawn together; None where each row stands for itself.
+    """
+
+    kind: str
+    true: npt.NDArray[Any]
+    decoded: Floats
+    decoding: Decoding
+    drawn: Drawn | None = None
+
+    def figures(self, decoded: Floats | None = None, probabilistic: bool | None = None) -> dict[str, float]:
+        """Return the figures of the task, of this model or of another's decoded outputs."""
+        decoded = self.decoded if decoded is None else decoded
+        if self.kind == "regression":
+            return metrics.value_figures(self.true, decoded, self.decoding.rates)
+        if self.kind == "multilabel":
+            return multilabel.label_figures(self.true, decoded)
+        chances = self.decoding.probabilistic if probabilistic is None else probabilistic
+        return metrics.class_figures(self.true, decoded, chances)
+
+    def bounds(self, names: Sequence[str]) -> Bounds:
+        """Return the interval of each figure that has one."""
+        clusters = None if self.drawn is None else self.drawn.clusters
+        if self.kind == "regression":
+            return intervals.value_intervals(self.true, self.decoded, self.decoding.rates, clusters)
+        if self.kind == "multilabel":
+            return multilabel.label_intervals(self.true, self.decoded, names, clusters)
+        return intervals.class_intervals(self.true, self.decoded, names, clusters)
+
+    def beside(self, other: Floats) -> dict[str, Any]:
+        """Return the figures of another model on the same rows, and this one's less them with paired intervals.
+
+        Args:
+            other: Its decoded outputs, probabilities ``(rows, classes)``, of labels, or values ``(rows, outputs)``.
+        """
+        own, figures = self.figures(), self.figures(other, True)
+        shared = [name for name in own if name in figures]
+        bounds = self._paired(other, shared)
+        told: dict[str, Any] = {}
+        for name in shared:
+            told[name] = {"value": own[name] - figures[name], **_told(bounds.get(name))}
+        return {"metrics": figures, "difference": told}
+
+    def _paired(self, other: Floats, names: Sequence[str]) -> Bounds:
+        clusters = None if self.drawn is None else self.drawn.clusters
+        if self.kind == "multilabel":
+            return multilabel.paired_label_intervals(self.true, self.decoded, other, clusters)
+        if self.kind == "regression":
+            tables = [intervals.value_sums(self.true, decoded, self.decoding.rates) for decoded in (self.decoded, other)]
+        else:
+            tables = [intervals.class_sums(self.true, decoded, names) for decoded in (self.decoded, other)]
+        return intervals.paired_intervals(tables[0], tables[1], clusters)
+
+
+def all_figures(verdict: Verdict, loss: float, labels: Sequence[Any], losses: Floats | None = None) -> dict[str, Any]:
+    """Return the figures of a test and what else is told of its rows.
+
+    Args:
+        verdict: The rows and what the network gave for them.
         loss: The mean loss, in training units.
         labels: The classes or labels as JSON shows them; empty for a regression.
-        decoding: How outputs became ``decoded``.
-        lengths: Steps of each row where a value per step is predicted.
+        losses: The loss of each row ``(rows,)``, whose mean is ``loss``, where it is known.
 
     Returns:
-        ``metrics``, for classes ``confusion``, for labels a table ``labels``, ``notes``, and what guessing reaches in
-        ``baselines``.
+        ``metrics`` and ``intervals``, for classes ``confusion``, for labels a table ``labels`` and ``notes``.
     """
     found: dict[str, Any] = {}
-    if kind == "regression":
-        figures = metrics.value_figures(true, decoded, decoding.rates)
-        bounds = intervals.value_intervals(true, decoded, decoding.rates, lengths)
-    elif kind == "multilabel":
-        figures = multilabel.label_figures(true, decoded)
-        bounds = multilabel.label_intervals(true, decoded, list(figures))
-        found["labels"] = multilabel.label_table(true, decoded, labels)
-        found["notes"] = multilabel.left_out(true, labels)
-        found["baselines"] = {"most_frequent": multilabel.most_frequent(true, labels)}
-    else:
-        figures = metrics.class_figures(true, decoded, decoding.probabilistic)
-        bounds = intervals.class_intervals(true, decoded, list(figures), lengths)
-        found["confusion"] = {"classes": list(labels), "matrix": metrics.confusion(true, decoded)}
-    told = {}
-    for name, value in {"loss": loss, **figures}.items():
-        told[name] = {"value": value, **(dict(zip(("low", "high"), bounds[name], strict=True)) if name in bounds else {})}
+    figures, drawn = verdict.figures(), verdict.drawn
+    bounds = verdict.bounds(list(figures))
+    clusters = None if drawn is None else drawn.clusters
+    spread = None if losses is None else intervals.mean_interval(losses, clusters)
+    if spread is not None:
+        bounds["loss"] = spread
+    if verdict.kind == "multilabel":
+        found["labels"] = multilabel.label_table(verdict.true, verdict.decoded, labels)
+        found["notes"] = multilabel.left_out(verdict.true, labels)
+    elif verdict.kind != "regression":
+        found["confusion"] = {"classes": list(labels), "matrix": metrics.confusion(verdict.true, verdict.decoded)}
+    count = len(verdict.true) if drawn is None else len(np.unique(drawn.clusters))
+    groups = None if drawn is None else {"column": drawn.name, "n": count}
+    method = "infinitesimal jackknife" if verdict.kind == "multilabel" else method_of(count)
+    found["intervals"] = {"level": 0.95, "method": method, "groups": groups}
+    told = {name: {"value": value, **_told(bounds.get(name))} for name, value in {"loss": loss, **figures}.items()}
     return {"metrics": told, **found}
+
+
+def _told(bounds: tuple[float, float] | None) -> dict[str, float]:
+    return {} if bounds is None else {"low": bounds[0], "high": bounds[1]}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -77,3 +78,22 @@ def loss_weights(loss_function: Callable[[Tensor, Tensor], Tensor], target: Tens
         each = [torch.as_tensor(loss_weight(loss_function, target[batch])) for batch in rows]
         return torch.stack(each).double() if each else torch.empty(0, dtype=torch.float64)
     return torch.full((count,), float(size), dtype=torch.float64)
+
+
+def loss_of_each(loss_function: Callable[[Tensor, Tensor], Tensor], output: Tensor, target: Tensor) -> Tensor | None:
+    """Return the loss of each row, or of each step, float64 ``(rows,)``; None for own losses and means with class weights.
+
+    Args:
+        loss_function: Whose mean over the rows is the loss.
+        output: Of the network, ``(rows, ...)``.
+        target: As the loss reads it, ``(rows, ...)``.
+    """
+    loss = loss_function.loss if isinstance(loss_function, PerStep) else loss_function
+    plain = isinstance(loss, nn.Module) and type(loss).__module__ == "torch.nn.modules.loss"
+    if not plain or getattr(loss, "reduction", None) != "mean" or (isinstance(loss, IGNORING) and loss.weight is not None):
+        return None
+    each: Any = copy.deepcopy(loss)
+    each.cpu().reduction = "none"
+    with torch.inference_mode():
+        found: Tensor = each(output, target).double()
+    return found.flatten(1).mean(dim=1) if found.ndim > 1 else found

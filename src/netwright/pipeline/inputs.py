@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from netwright.config.data_schema import DataConfig
@@ -30,6 +29,7 @@ from netwright.pipeline.fitting import fit
 from netwright.pipeline.mapping import ingest
 from netwright.pipeline.reading import Source, markers_of, names_of, read
 from netwright.pipeline.splitting import make_split
+from netwright.pipeline.windows import Past
 
 MOST_LIKELY_CLASSES = 100
 SMALLEST_TEST = 30  # below this many rows a test figure says little
@@ -39,7 +39,7 @@ SMALLEST_TEST = 30  # below this many rows a test figure says little
 class Inputs:
     """All rows of a run: raw, target, split, preparation, and what to tell the user.
 
-    ``last`` holds, for windows, the target at the last step of each: the forecast of no change. ``reread`` reads a train
+    ``past`` holds, for windows of a series, what is known of the target before the step asked for. ``reread`` reads a train
     row anew where the rows are a Dataset that changes them at random.
     """
 
@@ -50,7 +50,7 @@ class Inputs:
     digest: str
     source: str
     notes: tuple[str, ...]
-    last: npt.NDArray[np.float64] | None = None
+    past: Past | None = None
     reread: Reread | None = None
 
     def forms(self, sample: dict[str, torch.Tensor]) -> dict[str, Form]:
@@ -93,7 +93,7 @@ def load(config: RunConfig, objects: Any = None, implied: str | None = None) -> 
         notes.append(f"only {len(found.split.test)} test rows: the test figure will be rough")
     how = found.raw.notes if isinstance(found.raw, Arrays) else ()
     notes = [*rows.notes, *how, *notes]
-    return Inputs(kept, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.last, rows.reread)
+    return Inputs(kept, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.past, rows.reread)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class _Divided:
     target: Target
     split: Split
     notes: list[str]
-    last: npt.NDArray[np.float64] | None = None
+    past: Past | None = None
 
 
 def _off_memory(found: _Divided, rows: Mapped) -> _Divided:
@@ -119,7 +119,7 @@ def _windows(data: DataConfig, raw: Raw, rows: Source) -> _Divided:
     text = isinstance(raw, Sequences) and bool(raw.symbols)
     names = [] if text else list(rows.target) if rows.target is not None else target_names(data, raw)
     made, split, notes = windows.cut(data, raw, names, rows.parts)
-    return _Divided(made.raw, made.target, split, notes, made.last)
+    return _Divided(made.raw, made.target, split, notes, made.past)
 
 
 def _rows(data: DataConfig, raw: Raw, rows: Source, implied: str | None) -> _Divided:

@@ -14,7 +14,7 @@ from netwright.checkpoint import store
 from netwright.checkpoint.store import Checkpoint
 from netwright.config.calls import parse_call
 from netwright.config.read import apply_setting, build_config
-from netwright.config.schema import RunConfig
+from netwright.config.schema import EvaluationConfig, RunConfig
 from netwright.errors import CheckpointError, DataError
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, prepare
@@ -40,6 +40,7 @@ FREE = {
     "checkpoint.every_seconds": "",
     "checkpoint.keep": "",
     "data.workers": "the numbers are the same for any",
+    **{f"evaluation.{name}": "" for name in EvaluationConfig.model_fields},
 }
 NAMES = {"torch": "torch", "device": "device", "cpu": "CPU kernels", "threads": "threads", "micro_batch": "micro_batch"}
 

@@ -24,8 +24,8 @@ from netwright.data.sequences import Raw, Sequences
 from netwright.data.targets import Target
 from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError
-from netwright.evaluation import metrics
 from netwright.evaluation.prediction import file_column, label_lists, prediction_columns, table_bytes, true_columns
+from netwright.evaluation.testing import Verdict
 from netwright.exporting.bundle import (
     BEST,
     LAST,
@@ -40,11 +40,12 @@ from netwright.model.losses import PerStep
 from netwright.model.task import Task, decide_each, decided
 from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
+from netwright.pipeline.baselines import Standing, compare
 from netwright.pipeline.bench import executing, execution_of
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.network import make_loss_again, masked, network_again
-from netwright.pipeline.testing import figures, own_inputs
+from netwright.pipeline.testing import judge, own_inputs
 
 PREPARED = (PREPARATION, PREPARATION_TENSORS, folders.SPLIT)
 ENDED = ("done", "stopped")  # states of a run that left its weights in model/
@@ -188,31 +189,28 @@ class Run:
             raise ConfigError(
                 f"{self.folder}: the run has no test rows; expected some; give a file: netwright test RUN DATA"
             )
-        found, decoded = self._figures(inputs.raw, inputs.target, rows)
+        found, verdict = self._figures(inputs.raw, inputs.target, rows)
         found["looks"] = folders.look(self.folder, inputs.digest, files.digest_bytes(rows.astype("<i8").tobytes()))
-        true = inputs.target.of(rows)
         columns = {
             **new_rows.row_columns(self.config, self.program, inputs.raw, rows),
-            **true_columns(outcome.task, true, outcome.names, outcome.classes),
+            **true_columns(outcome.task, verdict.true, outcome.names, outcome.classes),
         }
-        columns |= prediction_columns(outcome.task, decoded, outcome.names, outcome.classes, outcome.probabilities)
-        if inputs.last is not None:
-            found["baselines"] = {"persistence": metrics.value_figures(true, inputs.last[rows])}
-        if outcome.decoding.rates:
-            mean = np.broadcast_to(inputs.target.of(inputs.split.train).mean(axis=0), true.shape)
-            found.setdefault("baselines", {})["mean"] = metrics.value_figures(true, mean, rates=True)
+        columns |= prediction_columns(outcome.task, verdict.decoded, outcome.names, outcome.classes, outcome.probabilities)
+        found |= compare(Standing(self.config, self.program, inputs, verdict, self._seconds_of_training()))
         content = table_bytes(columns, ".csv", self.config.data.label_separator)
         files.write_bytes(self.folder / folders.PREDICTIONS, content)
         files.write_json(self.folder / folders.TEST, found)  # last: where it stands, the test was made
         self.report()
         return found
 
-    def _figures(
-        self, raw: Raw | Mapped, target: Target, rows: npt.NDArray[np.int64]
-    ) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
-        """Return the content of test.json but for the looks, and the decoded outputs of the rows."""
-        found, decoded = figures(self.folder, self.config, self.program, self.task(), raw, target, rows)
-        return {"n": found.pop("n"), "looks": 0, "weights": self.weights_name(), **found}, decoded
+    def _figures(self, raw: Raw | Mapped, target: Target, rows: npt.NDArray[np.int64]) -> tuple[dict[str, Any], Verdict]:
+        """Return the content of test.json but for the looks, and what the network gave for the rows."""
+        found, verdict = judge(self.folder, self.config, self.program, self.task(), raw, target, rows)
+        return {"n": found.pop("n"), "looks": 0, "weights": self.weights_name(), **found}, verdict
+
+    def _seconds_of_training(self) -> float:
+        seconds = self.record.get("seconds")
+        return float(seconds.get("total", 0.0)) if isinstance(seconds, dict) else 0.0
 
     def task(self) -> Task:
         """Return the task with its loss."""

@@ -10,18 +10,21 @@ import numpy.typing as npt
 
 from netwright.config.calls import OBJECT
 from netwright.config.schema import RunConfig
-from netwright.data import labels
+from netwright.data import cells, labels
 from netwright.data.mapped import Mapped
 from netwright.data.sequences import Raw, Sequences
+from netwright.data.tables import Table
 from netwright.data.targets import Target
-from netwright.errors import CheckpointError, DivergedError
-from netwright.evaluation.scoring import score
-from netwright.evaluation.testing import all_figures
+from netwright.errors import CheckpointError, DataError, DivergedError
+from netwright.evaluation.scoring import Scores, score
+from netwright.evaluation.testing import Drawn, Verdict, all_figures
 from netwright.exporting.bundle import Program
+from netwright.model.losses import loss_of_each
 from netwright.model.task import Task
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import executing
 from netwright.pipeline.inputs import Inputs, load
+from netwright.pipeline.reading import markers_of
 
 
 def own_inputs(folder: Path, config: RunConfig, record: dict[str, Any]) -> Inputs:
@@ -44,7 +47,7 @@ def own_inputs(folder: Path, config: RunConfig, record: dict[str, Any]) -> Input
     return inputs
 
 
-def figures(
+def judge(
     folder: Path,
     config: RunConfig,
     program: Program,
@@ -52,8 +55,43 @@ def figures(
     raw: Raw | Mapped,
     target: Target,
     rows: npt.NDArray[np.int64],
-) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
-    """Return the figures of labelled rows, and the decoded outputs."""
+) -> tuple[dict[str, Any], Verdict]:
+    """Return the figures of labelled rows, and what the network gave for them.
+
+    Args:
+        folder: Of the run.
+        config: Its settings.
+        program: Preparation, network, decoding.
+        task: With the loss.
+        raw: All rows.
+        target: Of all rows.
+        rows: Which of them.
+    """
+    scores, decoded = decode(folder, config, program, task, raw, target, rows)
+    true = target.of(rows)
+    verdict = Verdict(target.task, true, decoded, program.outcome.decoding, drawn_together(config, program, raw, rows))
+    losses = loss_of_each(task.loss_function, scores.outputs, task.spell_target(true))
+    if losses is not None and not np.isclose(float(losses.mean()), scores.loss, rtol=1e-4, atol=1e-6):
+        losses = None  # the mean of the loss is another than that over the rows
+    shown = [labels.shown(label) for label in target.classes]
+    found = all_figures(verdict, scores.loss, shown, None if losses is None else losses.numpy())
+    return {"n": len(true), **found}, verdict
+
+
+def decode(
+    folder: Path,
+    config: RunConfig,
+    program: Program,
+    task: Task,
+    raw: Raw | Mapped,
+    target: Target,
+    rows: npt.NDArray[np.int64],
+) -> tuple[Scores, npt.NDArray[np.float64]]:
+    """Return outputs and loss of labelled rows, and the decoded outputs; see `judge`.
+
+    Raises:
+        DivergedError: A decoded output is not finite.
+    """
     device = program.device
     with executing(config, device):
         whole = target.per_step or isinstance(raw, Mapped)
@@ -69,8 +107,25 @@ def figures(
             f"{folder}: the network gives no finite value for {count} of {len(rows)} rows; expected finite outputs; "
             "train with a lower learning rate"
         )
-    true = target.of(rows)
-    shown = [labels.shown(label) for label in target.classes]
-    lengths = raw.lengths[rows] if program.per_step and isinstance(raw, Sequences) else None
-    found = all_figures(target.task, true, decoded, scores.loss, shown, program.outcome.decoding, lengths)
-    return {"n": len(true), **found}, decoded
+    return scores, decoded
+
+
+def drawn_together(config: RunConfig, program: Program, raw: Raw | Mapped, rows: npt.NDArray[np.int64]) -> Drawn | None:
+    """Return which rows are no independent draws: the steps of a row, the rows of a group, neighbours in a series.
+
+    Errors of forecasts are alike over the steps between forecast and answer at least; blocks of the series are drawn
+    (Carlstein, The use of subseries values for estimating the variance of a general statistic, 1986).
+    """
+    if program.per_step and isinstance(raw, Sequences):
+        return Drawn(np.repeat(np.arange(len(rows)), raw.lengths[rows]), "steps of a row")
+    if config.data.window is not None and isinstance(raw, Sequences):
+        length = max(config.data.horizon or 1, int(round(len(rows) ** (1 / 3), 6)))
+        return Drawn(np.arange(len(rows)) // length, f"blocks of {length} steps") if length > 1 else None
+    group, table = config.data.split.group, raw.about if isinstance(raw, Sequences) else raw
+    if group is None or not isinstance(table, Table) or group not in table.names:
+        return None
+    try:
+        values = cells.group_values(table, group, markers_of(config.data))
+    except DataError:
+        return None  # new rows need no group
+    return Drawn(np.unique(values[rows], return_inverse=True)[1].astype(np.int64), group)

@@ -27,16 +27,26 @@ UNKNOWN = "(unknown)"
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Windows as rows and their target.
+class Past:
+    """What is known of a target before the step that is asked for.
 
-    ``last`` holds the target's values at the last step of each window, ``(rows, outputs)``: what a forecast of no
-    change gives (persistence); None for classes.
+    ``values`` are those of all steps, ``(steps, outputs)``; ``known`` is the last step of each window, ``begins`` the first of
+    its series, both ``(rows,)``; the target lies ``horizon`` steps after ``known``.
     """
+
+    values: npt.NDArray[np.float64]
+    known: Rows
+    begins: Rows
+    horizon: int
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows as rows and their target; ``past`` is None for classes."""
 
     raw: Sequences
     target: Target
-    last: npt.NDArray[np.float64] | None = None
+    past: Past | None = None
 
 
 def cut(data: DataConfig, raw: Raw, names: Sequence[str], parts: dict[str, Rows] | None) -> tuple[Windows, Split, list[str]]:
@@ -63,17 +73,20 @@ def cut(data: DataConfig, raw: Raw, names: Sequence[str], parts: dict[str, Rows]
         _by_time(data, parts, series), _named(data, raw, steps, series), target, parts, markers_of(data)
     )
     codes = _codes(steps.rows, split, series)
-    made = _windows(data, steps, target, codes)
+    made = _windows(data, steps, target, codes, series)
     return made, _split_of(split, codes, made.raw.starts, data), notes
 
 
-def _windows(data: DataConfig, steps: Table | Arrays, target: Target, codes: Rows) -> Windows:
+def _windows(data: DataConfig, steps: Table | Arrays, target: Target, codes: Rows, series: Rows | None) -> Windows:
     """Return the windows over steps whose code never changes inside, and their target ``horizon`` steps later."""
     window = data.window or 1
     starts, answers = sequences.windows(codes, window, data.horizon or 1, data.stride or 1)
     rows = Sequences(steps, starts, np.full(len(starts), window, dtype=np.int64))
-    last = target.values[starts + window - 1] if target.task == "regression" else None
-    return Windows(rows, replace(target, values=target.values[answers]), last)
+    past = None
+    if target.task == "regression":
+        begins = np.zeros_like(starts) if series is None else np.searchsorted(series, series[starts])
+        past = Past(target.values, starts + window - 1, begins, data.horizon or 1)
+    return Windows(rows, replace(target, values=target.values[answers]), past)
 
 
 def _cut_text(data: DataConfig, raw: Sequences, parts: dict[str, Rows] | None) -> tuple[Windows, Split, list[str]]:
@@ -115,7 +128,7 @@ def labelled(
     else:
         steps, series = _series(data, raw)
         target = targets.read_target(steps, names, task, data.labels, markers_of(data), classes or None)
-        found = _windows(data, steps, target, np.zeros(steps.rows, np.int64) if series is None else series)
+        found = _windows(data, steps, target, np.zeros(steps.rows, np.int64) if series is None else series, series)
     if not found.raw.rows:
         raise _too_short(data, raw, data.horizon or 1)
     return found

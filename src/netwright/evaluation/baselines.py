@@ -1,0 +1,265 @@
+"""Models that need no network, fitted on the same train rows and asked about the same test rows; scikit-learn's. Floor 6."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netwright.model.task import decide_each
+
+Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+ROUNDS = 100  # of boosting, scikit-learn's default
+ITERATIONS = 100  # of regressions, scikit-learn's default
+FIRST = 5  # rounds or iterations whose time tells how many there is time for
+SHORT = 0.1  # share of the time given below which the first ones are mostly preparation
+MOST_LINEAR, MOST_BOOSTED = 20_000, 400  # features
+MOST_LABELS = 50  # models of one kind, one for each label or output
+MOST_CATEGORIES = 255
+CALENDAR = (7, 12, 24, 52, 168, 365)  # seasons that are taken where they fit nearly as well as the best: a peak is broad
+PEAK = 0.2  # autocorrelation below which no season is said to be there
+NEARLY = 0.9
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is learned from and asked about.
+
+    ``kind`` is the task; ``train`` and ``test`` are features ``(rows, features)``, NaN missing; ``target`` that of the train
+    rows: class numbers ``(rows,)``, 0 and 1 ``(rows, labels)`` or values ``(rows, outputs)``; ``classes`` their number;
+    ``rates``: counts are predicted; ``categories``: the places of features that are codes.
+    """
+
+    kind: str
+    train: npt.NDArray[Any]
+    test: npt.NDArray[Any]
+    target: npt.NDArray[Any]
+    classes: int = 0
+    rates: bool = False
+    categories: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a model says of the test rows, decoded as the network's outputs are: ``(rows, classes)`` or ``(rows, outputs)``."""
+
+    key: str
+    name: str
+    decoded: Floats
+    seconds: float = 0.0
+    note: str = ""
+    period: int | None = None
+
+
+class LeftOutError(Exception):
+    """A baseline that is not made; the text says why."""
+
+
+def make_simple(kind: str, target: npt.NDArray[Any], rows: int, classes: int) -> Baseline:
+    """Return what is best where nothing is known of a row: class shares, label shares, the mean.
+
+    Args:
+        kind: The task.
+        target: Of the train rows, see `Problem`.
+        rows: To be asked about.
+        classes: Their number.
+    """
+    if kind == "regression":
+        return Baseline("mean", "the mean of the train rows", np.tile(target.mean(axis=0), (rows, 1)))
+    if kind == "multilabel":
+        packed = np.packbits(target.astype(np.uint8), axis=1)
+        _, first, counts = np.unique(packed, axis=0, return_index=True, return_counts=True)
+        best = target[first[counts.argmax()]].astype(np.float64)
+        return Baseline("most_frequent", "the most frequent set of labels", np.tile(best, (rows, 1)))
+    shares = np.bincount(target, minlength=classes) / len(target)
+    return Baseline("most_frequent", "the most frequent class", np.tile(shares, (rows, 1)))
+
+
+def make_linear(problem: Problem, seconds: float) -> Baseline:
+    """Return logistic, Poisson or ridge regression on standardised features, with scikit-learn's defaults.
+
+    Args:
+        problem: What is learned.
+        seconds: That it may take, about; in too little time fewer iterations are made.
+
+    Raises:
+        LeftOutError: Too many features or labels, or a few iterations take too long.
+    """
+    from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    one_hot = _as_one_hot(problem)
+    _refuse_large(one_hot, MOST_LINEAR)
+    if problem.kind == "regression" and not problem.rates:
+        return _fitted("linear", "linear regression", one_hot, lambda: make_pipeline(StandardScaler(), Ridge(alpha=1.0)))
+
+    def fitted(iterations: int) -> Baseline:
+        key, name, kind = "logistic", "logistic regression", LogisticRegression
+        if problem.rates:
+            key, name, kind = "linear", "Poisson regression", PoissonRegressor
+        return _fitted(key, name, one_hot, lambda: make_pipeline(StandardScaler(), kind(max_iter=iterations)))
+
+    return _in_time(fitted, ITERATIONS, "iterations", seconds)
+
+
+def make_boosting(problem: Problem, seconds: float) -> Baseline:
+    """Return histogram gradient boosting with scikit-learn's defaults.
+
+    Args:
+        problem: What is learned.
+        seconds: That it may take, about; in too little time fewer rounds are made.
+
+    Raises:
+        LeftOutError: Too many features or labels, or a few rounds take too long.
+    """
+    _refuse_large(problem, MOST_BOOSTED)
+    return _in_time(
+        lambda rounds: _fitted("boosting", "gradient boosting", problem, lambda: _boosted(problem, rounds)),
+        ROUNDS,
+        "rounds",
+        seconds,
+    )
+
+
+def _refuse_large(problem: Problem, features: int) -> None:
+    """Refuse more features or labels than a baseline is made for."""
+    if problem.train.shape[1] > features:
+        raise LeftOutError(f"{problem.train.shape[1]:,} features; at most {features:,} are taken")
+    if _models(problem) > MOST_LABELS:
+        raise LeftOutError(f"{_models(problem)} outputs; at most {MOST_LABELS} are taken")
+
+
+def _in_time(fitted: Callable[[int], Baseline], most: int, word: str, seconds: float) -> Baseline:
+    """Fit with as many rounds as there is time for: the time of a few tells."""
+    begun = time.perf_counter()
+    few = fitted(FIRST)
+    took = time.perf_counter() - begun
+    rounds = most if took < SHORT * seconds else int(min(most, FIRST * seconds / took))
+    if rounds < FIRST:
+        raise LeftOutError(f"{FIRST} {word} took {took:.1f} s; at most {seconds:.1f} s are taken")
+    found = fitted(rounds)
+    note = f"{rounds} of {most} {word} in the time given ({seconds:.1f} s)" if rounds < most else found.note
+    return replace(found, note=note, seconds=round(few.seconds + found.seconds, 3))
+
+
+def _boosted(problem: Problem, rounds: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    sizes = [int(np.nanmax(problem.train[:, place], initial=0)) for place in problem.categories]
+    coded = [place for place, size in zip(problem.categories, sizes, strict=True) if size < MOST_CATEGORIES]
+    settings: dict[str, Any] = {"max_iter": rounds, "random_state": 0, "categorical_features": coded or None}
+    if problem.kind != "regression":
+        return HistGradientBoostingClassifier(**settings)
+    return HistGradientBoostingRegressor(loss="poisson" if problem.rates else "squared_error", **settings)
+
+
+def _models(problem: Problem) -> int:
+    """Return how many models of one output are fitted."""
+    return problem.target.shape[1] if problem.target.ndim == 2 else 1
+
+
+def _fitted(key: str, name: str, problem: Problem, make: Callable[[], Any]) -> Baseline:
+    """Fit a model, one for each label or output, and ask it about the test rows; that it stopped early is noted."""
+    begun = time.perf_counter()
+    columns = problem.target.T if problem.target.ndim == 2 else [problem.target]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        answers = [_answer(make(), problem, column) for column in columns]
+    if problem.kind in ("multilabel", "regression"):
+        decoded = np.stack([answer if answer.ndim == 1 else answer[:, 1] for answer in answers], axis=1)
+    else:
+        decoded = answers[0]
+    stopped = any(warning.category.__name__ == "ConvergenceWarning" for warning in caught)
+    note = f"stopped after {ITERATIONS} iterations" if stopped else ""
+    return Baseline(key, name, decoded, round(time.perf_counter() - begun, 3), note)
+
+
+def _answer(model: Any, problem: Problem, target: npt.NDArray[Any]) -> Floats:
+    """Return values ``(rows,)`` or probabilities ``(rows, classes)`` of one output; classes without a train row get 0."""
+    if problem.kind == "regression":
+        return np.asarray(model.fit(problem.train, target).predict(problem.test), dtype=np.float64)
+    known, codes = np.unique(target, return_inverse=True)
+    found = np.zeros((len(problem.test), 2 if problem.kind == "multilabel" else problem.classes))
+    if len(known) == 1:
+        found[:, known[0]] = 1.0
+        return found
+    found[:, known] = model.fit(problem.train, codes).predict_proba(problem.test)
+    return found
+
+
+def _as_one_hot(problem: Problem) -> Problem:
+    """Return the problem with a feature for each category of a code, and missing numbers as 0."""
+    kept = [place for place in range(problem.train.shape[1]) if place not in problem.categories]
+    parts = {"train": [problem.train[:, kept]], "test": [problem.test[:, kept]]}
+    for place in problem.categories:
+        levels = np.unique(problem.train[:, place])
+        for name, rows in (("train", problem.train), ("test", problem.test)):
+            parts[name].append((rows[:, [place]] == levels).astype(np.float32))
+    train, test = (np.nan_to_num(np.concatenate(parts[name], axis=1)) for name in ("train", "test"))
+    return replace(problem, train=train, test=test, categories=())
+
+
+def persist(last: Floats) -> Baseline:
+    """Return the forecast of no change: the last value known, ``(rows, outputs)``."""
+    return Baseline("persistence", "the last value", last)
+
+
+def repeat_season(values: Floats, known: Numbers, horizon: int, period: int, last: Floats) -> Baseline:
+    """Return the seasonal naive forecast: the value of one season before the step asked for.
+
+    Hyndman and Athanasopoulos, Forecasting: Principles and Practice, chapter 5.2.
+
+    Args:
+        values: Of the series step by step, ``(steps, outputs)``.
+        known: The last step that is known of each row, ``(rows,)``.
+        horizon: Steps from there to the one asked for.
+        period: Steps after which the series repeats.
+        last: The last value known, ``(rows, outputs)``, for rows whose season before begins earlier than the series.
+    """
+    places = known + horizon - period * math.ceil(horizon / period)
+    found = np.where((places >= 0)[:, None], values[np.maximum(places, 0)], last)
+    return Baseline("seasonal", f"the value of {period} steps before", found, period=period)
+
+
+def find_period(values: Floats) -> int | None:
+    """Return after how many steps a series repeats, by the highest peak of its autocorrelation; None if nothing stands out.
+
+    Args:
+        values: One series of train steps ``(steps,)``; its straight trend is taken out.
+    """
+    steps = len(values)
+    if steps < 8 or not np.isfinite(values).all():
+        return None
+    times = np.arange(steps)
+    rest = values - np.polyval(np.polyfit(times, values, 1), times)
+    size = 1 << (2 * steps - 1).bit_length()
+    spectrum = np.abs(np.fft.rfft(rest, size)) ** 2
+    correlation = np.fft.irfft(spectrum, size)[: steps // 3 + 2]
+    if correlation[0] <= 0:
+        return None
+    correlation = correlation / correlation[0] * steps / (steps - np.arange(len(correlation)))
+    below = np.flatnonzero(correlation < 0)
+    if not len(below):
+        return None
+    lags = np.arange(max(2, int(below[0])), len(correlation) - 1)
+    around = correlation[lags]
+    peaks = lags[(around >= correlation[lags - 1]) & (around >= correlation[lags + 1]) & (around > 3 / math.sqrt(steps))]
+    peaks = peaks[correlation[peaks] > PEAK]
+    if not len(peaks):
+        return None
+    high = NEARLY * correlation[peaks].max()
+    usual = [lag for lag in CALENDAR if lag in lags and correlation[lag] >= high]
+    return usual[0] if usual else int(peaks[np.flatnonzero(correlation[peaks] >= high)[0]])  # itself, not a multiple of it
+
+
+def labels_told(decoded: Floats, labels: Sequence[Any]) -> list[Any]:
+    """Return the labels of the set that a baseline gives to every row."""
+    return [label for label, there in zip(labels, decide_each(decoded[:1])[0], strict=True) if there]

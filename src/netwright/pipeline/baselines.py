@@ -1,0 +1,225 @@
+"""The network beside models that need none: their rows, which of them are made, and by how much the network differs. Floor 9."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from netwright.config.schema import RunConfig
+from netwright.data import labels
+from netwright.data.batches import Batch, Examples
+from netwright.data.preparation import TABLE, Preparation, TablePreparation
+from netwright.evaluation import baselines
+from netwright.evaluation.baselines import Baseline, LeftOutError, Problem
+from netwright.evaluation.testing import Verdict
+from netwright.exporting.bundle import Program
+from netwright.pipeline.inputs import Inputs
+from netwright.seeding import stream
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+LEAST_SECONDS, MOST_SECONDS = 2.0, 30.0  # for each; between them as long as the training took
+MOST_TRAIN = 200_000  # rows that a baseline learns from
+MOST_NUMBERS = 400_000_000  # in the features of train and test rows
+MOST_CODES = 20_000
+CHUNK = 1024
+IMAGE_AXES = 4  # of a batch, from which features lie in space and boosting of single ones is not sensible
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a network is compared on: its run's rows, and what it gave for the test rows.
+
+    ``verdict`` holds the test rows' targets and the network's decoded outputs; ``seconds`` is how long training took.
+    """
+
+    config: RunConfig
+    program: Program
+    inputs: Inputs
+    verdict: Verdict
+    seconds: float
+
+
+def compare(standing: Standing) -> dict[str, Any]:
+    """Return the entries ``baselines`` and ``baselines_left_out`` of test.json.
+
+    Each model is fitted on the train rows (of very many, on a part) as the network's preparation gives them, and asked about
+    the test rows; the difference is the network's figure less the model's, with a paired interval.
+    """
+    found: dict[str, Any] = {}
+    left_out: list[dict[str, str]] = []
+    for key, make in _makers(standing):
+        begun = time.perf_counter()
+        try:
+            made = make()
+        except LeftOutError as reason:
+            left_out.append({"name": key, "why": str(reason)})
+            continue
+        entry: dict[str, Any] = {"name": made.name, **standing.verdict.beside(made.decoded)}
+        if made.key == "most_frequent" and standing.inputs.target.task == "multilabel":
+            names = [str(labels.shown(label)) for label in standing.inputs.target.classes]
+            entry["labels"] = baselines.labels_told(made.decoded, names)
+        entry |= {"period": made.period} if made.period is not None else {}
+        entry |= {"note": made.note} if made.note else {}
+        found[made.key] = {**entry, "seconds": round(made.seconds or time.perf_counter() - begun, 3)}
+    return {"baselines": found, **({"baselines_left_out": left_out} if left_out else {})}
+
+
+def _makers(standing: Standing) -> Iterator[tuple[str, Callable[[], Baseline]]]:
+    """Yield the name of each baseline wanted and what makes it."""
+    wanted, inputs = standing.config.evaluation.baselines, standing.inputs
+    target, split = inputs.target, inputs.split
+    if "simple" in wanted:
+        rows = len(target.of(split.test))
+        yield "simple", lambda: baselines.make_simple(target.task, target.of(split.train), rows, len(target.classes))
+        if inputs.past is not None:
+            yield "persistence", lambda: baselines.persist(_last(inputs, split.test))
+            yield "seasonal", lambda: _seasonal(standing)
+    if target.per_step or not {"linear", "boosting"} & set(wanted):
+        return
+    problems: list[Problem] = []
+
+    def problem() -> Problem:
+        if not problems:
+            problems.append(_problem(standing))
+        return problems[0]
+
+    allowed = min(MOST_SECONDS, max(LEAST_SECONDS, standing.seconds))
+    if "linear" in wanted:
+        yield "linear", lambda: baselines.make_linear(problem(), allowed)
+    if "boosting" in wanted:
+        yield "boosting", lambda: baselines.make_boosting(_told_apart(problem(), standing), allowed)
+
+
+def _last(inputs: Inputs, rows: Rows) -> Floats:
+    past = inputs.past
+    if past is None:
+        raise LeftOutError("the rows are no windows of a series")
+    return past.values[past.known[rows]]
+
+
+def _seasonal(standing: Standing) -> Baseline:
+    """Return the seasonal naive forecast.
+
+    Raises:
+        LeftOutError: The train steps show no season and none is set.
+    """
+    inputs = standing.inputs
+    past, rows = inputs.past, inputs.split.test
+    if past is None:
+        raise LeftOutError("the rows are no windows of a series")
+    known = past.known[inputs.split.train]
+    first = known[past.begins[inputs.split.train] == past.begins[inputs.split.train][0]]
+    period = standing.config.evaluation.season
+    if period is None:
+        period = baselines.find_period(past.values[first.min() : first.max() + 1, 0])
+    if period is None:
+        raise LeftOutError("the train steps show no season; set evaluation.season")
+    shift = past.begins[rows]
+    found = [
+        baselines.repeat_season(past.values[begin:], past.known[rows][shift == begin] - begin, past.horizon, period, part)
+        for begin in np.unique(shift)
+        for part in [_last(inputs, rows[shift == begin])]
+    ]
+    order = np.argsort(np.concatenate([np.flatnonzero(shift == begin) for begin in np.unique(shift)]))
+    return Baseline("seasonal", found[0].name, np.concatenate([one.decoded for one in found])[order], period=period)
+
+
+def _problem(standing: Standing) -> Problem:
+    """Return the prepared train and test rows as features.
+
+    Raises:
+        LeftOutError: Too many numbers.
+    """
+    inputs, program = standing.inputs, standing.program
+    train, target = inputs.split.train, inputs.target
+    if len(train) > MOST_TRAIN:
+        train = np.sort(stream(0, "resampling").choice(train, MOST_TRAIN, replace=False))
+    examples = program.preparation.examples(inputs.raw)
+    size = len(_features(examples, train[:1], 0)[0])
+    if size * (len(train) + len(inputs.split.test)) > MOST_NUMBERS:
+        raise LeftOutError(f"{size:,} features of {len(train):,} train rows; at most {MOST_NUMBERS:,} numbers are taken")
+    codes = _most_codes(examples, train)
+    return Problem(
+        target.task,
+        _features(examples, train, codes),
+        _features(examples, inputs.split.test, codes),
+        target.of(train),
+        len(target.classes),
+        program.outcome.decoding.rates,
+        _code_places(program.preparation, size),
+    )
+
+
+def _told_apart(problem: Problem, standing: Standing) -> Problem:
+    """Return a problem for boosting.
+
+    Raises:
+        LeftOutError: Its features are pixels.
+    """
+    shapes = standing.program.preparation.examples(standing.inputs.raw, standing.inputs.split.test[:1]).shapes
+    if any(len(shape) + 1 >= IMAGE_AXES for shape in shapes.values()):
+        raise LeftOutError("the rows are images; trees on single pixels say little")
+    return problem
+
+
+def _code_places(preparation: Preparation, size: int) -> tuple[int, ...]:
+    """Return which features of a table are codes of categories."""
+    module = preparation.modules[TABLE] if TABLE in preparation.modules and preparation.steps is None else None
+    if not isinstance(module, TablePreparation) or not module.codes:
+        return ()
+    return tuple(range(size - len(module.categories), size))
+
+
+def _most_codes(examples: Examples, rows: Rows) -> int:
+    """Return one more than the largest symbol of rows that are sequences of such; 0 for others."""
+    largest = [
+        int(value.max()) + 1
+        for batch in _batches(examples, rows)
+        for value in batch.inputs.values()
+        if value.dtype == torch.int64
+    ]
+    return min(max(largest, default=0), MOST_CODES)
+
+
+def _features(examples: Examples, rows: Rows, codes: int) -> npt.NDArray[np.float32]:
+    """Return prepared rows as features ``(rows, features)``."""
+    first = examples.spans is not None and examples.spans.channels_first
+    uniform = examples.spans is None or examples.spans.uniform
+    parts = [
+        np.concatenate([_flat(value, batch.lengths, codes, uniform, first) for value in batch.inputs.values()], axis=1)
+        for batch in _batches(examples, rows)
+    ]
+    return np.concatenate(parts)
+
+
+def _batches(examples: Examples, rows: Rows) -> Iterator[Batch]:
+    for start in range(0, len(rows), CHUNK):
+        yield examples.batch(torch.from_numpy(rows[start : start + CHUNK]))
+
+
+def _flat(value: Tensor, lengths: Tensor | None, codes: int, uniform: bool, channels_first: bool) -> npt.NDArray[np.float32]:
+    """Return an input of a batch as numbers of each row: as they are, symbols counted, unequal series summed up."""
+    if value.dtype == torch.int64:
+        counted = torch.zeros(len(value), max(codes, 1))
+        counted.scatter_add_(1, value.flatten(1).clamp(max=max(codes, 1) - 1), torch.ones(value.flatten(1).shape))
+        return counted.numpy()
+    if uniform or lengths is None:
+        return value.flatten(1).float().numpy()
+    steps = value.transpose(1, 2) if channels_first else value
+    there = (torch.arange(steps.shape[1]) < lengths.unsqueeze(1)).unsqueeze(2)
+    count = lengths.clamp(min=1).unsqueeze(1)
+    mean = (steps * there).sum(1) / count
+    deviation = ((((steps - mean.unsqueeze(1)) ** 2) * there).sum(1) / count).sqrt()
+    least = steps.masked_fill(~there, torch.inf).amin(1)
+    most = steps.masked_fill(~there, -torch.inf).amax(1)
+    last = steps[torch.arange(len(steps)), (lengths - 1).clamp(min=0)]
+    told = [mean, deviation, least, most, last, count.float()]
+    return torch.nan_to_num(torch.cat(told, dim=1), posinf=0.0, neginf=0.0).float().numpy()

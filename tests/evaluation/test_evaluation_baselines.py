@@ -1,0 +1,130 @@
+"""Models without a network: against scikit-learn's own figures, series against their formulas, and what is not made."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from netwright.evaluation import baselines
+from netwright.evaluation.baselines import (
+    LeftOutError,
+    Problem,
+    find_period,
+    make_boosting,
+    make_linear,
+    make_simple,
+    repeat_season,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def problem(load: object, kind: str, **settings: object) -> tuple[Problem, np.ndarray]:
+    rows, target = load(return_X_y=True)  # type: ignore[operator]
+    order = np.random.default_rng(1).permutation(len(rows))
+    train, test = order[: len(rows) * 2 // 3], order[len(rows) * 2 // 3 :]
+    target = target.astype(float)[:, None] if kind == "regression" else target
+    return Problem(kind, rows[train], rows[test], target[train], **settings), target[test]  # type: ignore[arg-type]
+
+
+def test_without_a_feature_the_shares_of_the_train_rows_are_given() -> None:
+    target = np.array([0, 1, 1, 2, 1])
+    found = make_simple("multiclass", target, 4, 3)
+    prior = DummyClassifier(strategy="prior").fit(np.zeros((5, 1)), target)
+    np.testing.assert_allclose(found.decoded, prior.predict_proba(np.zeros((4, 1))))
+    assert found.key == "most_frequent"
+    np.testing.assert_allclose(make_simple("regression", np.array([[1.0, 2.0], [3.0, 6.0]]), 2, 0).decoded, [[2, 4], [2, 4]])
+    labels = np.array([[1, 0, 1]] * 3 + [[0, 0, 0]] * 2)
+    found = make_simple("multilabel", labels, 2, 3)
+    np.testing.assert_array_equal(found.decoded, [[1, 0, 1], [1, 0, 1]])
+    assert baselines.labels_told(found.decoded, ["a", "b", "c"]) == ["a", "c"]
+
+
+def test_logistic_and_linear_regression_are_scikit_learns() -> None:
+    given, _ = problem(load_breast_cancer, "binary", classes=2)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(given.train, given.target)
+    np.testing.assert_allclose(make_linear(given, 60.0).decoded, model.predict_proba(given.test))
+    given, _ = problem(load_diabetes, "regression")
+    ridge = make_pipeline(StandardScaler(), Ridge()).fit(given.train, given.target[:, 0])
+    np.testing.assert_allclose(make_linear(given, 60.0).decoded[:, 0], ridge.predict(given.test))
+
+
+def test_boosting_learns_more_than_a_guess() -> None:
+    given, true = problem(load_iris, "multiclass", classes=3)
+    found = make_boosting(given, 60.0)
+    assert found.note == ""
+    assert (found.decoded.argmax(axis=1) == true).mean() > 0.85
+    given, true = problem(load_diabetes, "regression")
+    error = make_boosting(given, 60.0).decoded - true
+    assert np.sqrt((error**2).mean()) < 0.9 * true.std()
+
+
+def test_a_class_without_a_train_row_gets_no_chance_and_one_class_alone_all() -> None:
+    given = Problem("multiclass", RNG.normal(size=(30, 2)), RNG.normal(size=(5, 2)), np.arange(30) % 2 * 2, classes=4)
+    found = make_linear(given, 60.0).decoded
+    assert found.shape == (5, 4)
+    assert (found[:, [1, 3]] == 0).all()
+    alone = Problem("multilabel", given.train, given.test, np.stack([np.zeros(30, int), np.arange(30) % 2], axis=1))
+    found = make_linear(alone, 60.0).decoded
+    assert (found[:, 0] == 0).all()
+    assert ((found[:, 1] > 0) & (found[:, 1] < 1)).all()
+
+
+def test_codes_are_categories_and_not_amounts() -> None:
+    codes = RNG.integers(0, 5, 400).astype(float)
+    target = (codes % 2 == 0).astype(np.int64)
+    given = Problem("binary", codes[:300, None], codes[300:, None], target[:300], 2, categories=(0,))
+    for found in (make_linear(given, 60.0), make_boosting(given, 60.0)):
+        assert (found.decoded.argmax(axis=1) == target[300:]).all(), found.name
+
+
+def test_counts_get_poisson_models() -> None:
+    rows = RNG.normal(size=(300, 3))
+    counts = RNG.poisson(np.exp(rows[:, 0])).astype(float)[:, None]
+    given = Problem("regression", rows[:200], rows[200:], counts[:200], rates=True)
+    found = make_linear(given, 60.0)
+    assert found.name == "Poisson regression"
+    assert (found.decoded > 0).all()
+    assert (make_boosting(given, 60.0).decoded > 0).all()
+
+
+def test_what_takes_too_long_is_cut_or_left_out_and_said() -> None:
+    given = Problem("binary", RNG.normal(size=(50, 500)), RNG.normal(size=(5, 500)), np.arange(50) % 2, 2)
+    with pytest.raises(LeftOutError, match="500 features; at most 400"):
+        make_boosting(given, 60.0)
+    slow = Problem("binary", RNG.normal(size=(4000, 300)), RNG.normal(size=(5, 300)), RNG.integers(0, 2, 4000), 2)
+    with pytest.raises(LeftOutError, match="5 rounds took"):
+        make_boosting(slow, 1e-6)
+    many = Problem("multilabel", RNG.normal(size=(20, 2)), RNG.normal(size=(5, 2)), RNG.integers(0, 2, (20, 60)))
+    with pytest.raises(LeftOutError, match="60 outputs"):
+        make_linear(many, 60.0)
+
+
+def test_a_season_is_repeated_from_what_is_known() -> None:
+    values = np.arange(40.0)[:, None]
+    known = np.array([2, 20, 21])
+    found = repeat_season(values, known, 1, 7, values[known])
+    np.testing.assert_array_equal(found.decoded[:, 0], [2, 14, 15])  # the first begins before the series: the last value
+    found = repeat_season(values, known, 10, 7, values[known])
+    np.testing.assert_array_equal(found.decoded[:, 0], [2, 16, 17])  # two seasons before the tenth step ahead
+    assert (found.decoded[:, 0] <= known).all()
+
+
+@pytest.mark.parametrize("period", [7, 12, 30, 365])
+def test_a_season_is_found_beside_a_trend_and_noise(period: int) -> None:
+    times = np.arange(5 * period)
+    series = 0.02 * times + np.sin(2 * np.pi * times / period) + RNG.normal(0, 0.3, len(times))
+    assert find_period(series) == period
+
+
+def test_noise_trends_and_constants_have_no_season() -> None:
+    found = [find_period(np.random.default_rng(seed).normal(size=300)) for seed in range(20)]
+    assert sum(period is not None for period in found) <= 2
+    assert find_period(np.arange(200.0)) is None
+    assert find_period(np.ones(200)) is None
+    assert find_period(np.ones(5)) is None
