@@ -16,6 +16,7 @@ from torch import nn
 
 import netwright as nw
 from netwright.cli import main
+from netwright.pipeline import baselines
 
 RNG = np.random.default_rng(0)
 
@@ -155,3 +156,15 @@ def test_own_losses_and_modules_are_compared_too(tmp_path: Path) -> None:
     assert run.tested is not None
     assert "low" not in run.tested["metrics"]["loss"]  # the loss of a row is not known
     assert "low" in run.tested["metrics"]["rmse"]
+
+
+def test_of_very_many_train_rows_a_part_is_taken_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "MOST_TRAIN", 1000)
+    rows = RNG.normal(size=(3000, 3))
+    run = nw.train(data=(rows, (rows[:, 0] > 0).astype(int)), epochs=1, run_dir=tmp_path / "run")
+    assert beside(run)["logistic"]["note"] == "fitted on 1,000 of 1,800 train rows"
+    monkeypatch.setattr(baselines, "MOST_NUMBERS", 500)
+    run = nw.train(data=(rows, (rows[:, 0] > 0).astype(int)), epochs=1, run_dir=tmp_path / "small")
+    assert list(beside(run)) == ["most_frequent"]
+    assert run.tested is not None
+    assert [entry["name"] for entry in run.tested["baselines_left_out"]] == ["linear", "boosting"]

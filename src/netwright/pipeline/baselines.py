@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 LEAST_SECONDS, MOST_SECONDS = 2.0, 30.0  # for each; between them as long as the training took
 MOST_TRAIN = 200_000  # rows that a baseline learns from
-MOST_NUMBERS = 400_000_000  # in the features of train and test rows
+MOST_NUMBERS = 100_000_000  # in the features of train rows, and in those of test rows
+FEWEST_TRAIN = 1000  # of very many rows
 MOST_CODES = 20_000
 CHUNK = 1024
 IMAGE_AXES = 4  # of a batch, from which features lie in space and boosting of single ones is not sensible
@@ -84,18 +86,20 @@ def _makers(standing: Standing) -> Iterator[tuple[str, Callable[[], Baseline]]]:
             yield "seasonal", lambda: _seasonal(standing)
     if target.per_step or not {"linear", "boosting"} & set(wanted):
         return
-    problems: list[Problem] = []
+    known: list[tuple[Problem, str]] = []
 
-    def problem() -> Problem:
-        if not problems:
-            problems.append(_problem(standing))
-        return problems[0]
+    def fitted(make: Callable[[Problem, float], Baseline]) -> Baseline:
+        if not known:
+            known.append(_problem(standing))
+        problem, note = known[0]
+        made = make(problem, allowed)
+        return replace(made, note="; ".join(text for text in (note, made.note) if text))
 
     allowed = min(MOST_SECONDS, max(LEAST_SECONDS, standing.seconds))
     if "linear" in wanted:
-        yield "linear", lambda: baselines.make_linear(problem(), allowed)
+        yield "linear", lambda: fitted(baselines.make_linear)
     if "boosting" in wanted:
-        yield "boosting", lambda: baselines.make_boosting(_told_apart(problem(), standing), allowed)
+        yield "boosting", lambda: fitted(partial(_boost, standing))
 
 
 def _last(inputs: Inputs, rows: Rows) -> Floats:
@@ -132,42 +136,40 @@ def _seasonal(standing: Standing) -> Baseline:
     return Baseline("seasonal", found[0].name, np.concatenate([one.decoded for one in found])[order], period=period)
 
 
-def _problem(standing: Standing) -> Problem:
-    """Return the prepared train and test rows as features.
+def _problem(standing: Standing) -> tuple[Problem, str]:
+    """Return the prepared train and test rows as features, and how many train rows they are where it is a part.
 
     Raises:
         LeftOutError: Too many numbers.
     """
     inputs, program = standing.inputs, standing.program
-    train, target = inputs.split.train, inputs.target
-    if len(train) > MOST_TRAIN:
-        train = np.sort(stream(0, "resampling").choice(train, MOST_TRAIN, replace=False))
+    train, test, target = inputs.split.train, inputs.split.test, inputs.target
     examples = program.preparation.examples(inputs.raw)
-    size = len(_features(examples, train[:1], 0)[0])
-    if size * (len(train) + len(inputs.split.test)) > MOST_NUMBERS:
-        raise LeftOutError(f"{size:,} features of {len(train):,} train rows; at most {MOST_NUMBERS:,} numbers are taken")
+    size = _features(examples, train[:1], _most_codes(examples, train[:CHUNK])).shape[1]
+    room = min(MOST_TRAIN, MOST_NUMBERS // size)
+    if room < min(FEWEST_TRAIN, len(train)) or size * len(test) > MOST_NUMBERS:
+        raise LeftOutError(f"{size:,} features of {len(test):,} test rows; at most {MOST_NUMBERS:,} numbers are taken")
+    note = ""
+    if len(train) > room:
+        note = f"fitted on {room:,} of {len(train):,} train rows"
+        train = np.sort(stream(0, "resampling").choice(train, room, replace=False))
     codes = _most_codes(examples, train)
-    return Problem(
-        target.task,
-        _features(examples, train, codes),
-        _features(examples, inputs.split.test, codes),
-        target.of(train),
-        len(target.classes),
-        program.outcome.decoding.rates,
-        _code_places(program.preparation, size),
-    )
+    features = [_features(examples, rows, codes) for rows in (train, test)]
+    rates, places = program.outcome.decoding.rates, _code_places(program.preparation, features[0].shape[1])
+    problem = Problem(target.task, features[0], features[1], target.of(train), len(target.classes), rates, places)
+    return problem, note
 
 
-def _told_apart(problem: Problem, standing: Standing) -> Problem:
-    """Return a problem for boosting.
+def _boost(standing: Standing, problem: Problem, seconds: float) -> Baseline:
+    """Return boosting of features that are no pixels.
 
     Raises:
-        LeftOutError: Its features are pixels.
+        LeftOutError: They are.
     """
     shapes = standing.program.preparation.examples(standing.inputs.raw, standing.inputs.split.test[:1]).shapes
     if any(len(shape) + 1 >= IMAGE_AXES for shape in shapes.values()):
         raise LeftOutError("the rows are images; trees on single pixels say little")
-    return problem
+    return baselines.make_boosting(problem, seconds)
 
 
 def _code_places(preparation: Preparation, size: int) -> tuple[int, ...]:
