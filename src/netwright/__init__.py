@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from netwright.pipeline.run import Run as Run
     from netwright.pipeline.verbs import compare as compare
     from netwright.pipeline.verbs import cross_validate as cross_validate
+    from netwright.pipeline.verbs import draft as draft
     from netwright.pipeline.verbs import load as load
     from netwright.pipeline.verbs import replay as replay
     from netwright.pipeline.verbs import resume as resume
@@ -26,6 +27,7 @@ _WHERE = {
     "Run": "netwright.pipeline.run",
     "compare": "netwright.pipeline.verbs",
     "cross_validate": "netwright.pipeline.verbs",
+    "draft": "netwright.pipeline.verbs",
     "load": "netwright.pipeline.verbs",
     "replay": "netwright.pipeline.verbs",
     "resume": "netwright.pipeline.verbs",
@@ -39,6 +41,7 @@ __all__ = [
     "Run",
     "compare",
     "cross_validate",
+    "draft",
     "load",
     "replay",
     "resume",

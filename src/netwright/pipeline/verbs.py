@@ -19,8 +19,10 @@ from netwright.pipeline.bench import as_given
 from netwright.pipeline.checking import check, refuse
 from netwright.pipeline.comparing import Comparison, compare_runs
 from netwright.pipeline.crossing import DEFAULT_FOLDS, CrossValidation, finished, splits_of, train_splits
+from netwright.pipeline.drafting import Draft, draft_config
 from netwright.pipeline.mending import Observer
 from netwright.pipeline.parting import Parts, divide
+from netwright.pipeline.reading import names_of
 from netwright.pipeline.replaying import Replay, replay_run
 from netwright.pipeline.resuming import Objects, resume_run
 from netwright.pipeline.run import Run, load_run
@@ -163,6 +165,32 @@ def split(
     """
     asked = gather_all(config, None, data, None, (), settings, keywords)
     return divide(as_given(asked.config, asked.data), asked.data)
+
+
+def draft(source: str, *, output: str | Path | None = None, settings: Sequence[str] = (), **keywords: Any) -> Draft:
+    """Look at a data file and return a commented config to edit; nothing is written.
+
+    Args:
+        source: A data file or ``sklearn:NAME``.
+        output: Where the config will lie, so that paths in it are relative to its folder.
+        settings: Texts such as ``"data.split.test=0.1"``.
+        **keywords: As for `train`.
+
+    Returns:
+        ``draft.text``; trained from it, a run is the one that the data file alone gives.
+
+    Raises:
+        ConfigError, DataError: See `train`.
+
+    Example:
+        >>> import netwright as nw
+        >>> "Linear(128)" in nw.draft("sklearn:iris").text
+        True
+    """
+    asked = gather_all(source, None, None, None, (), settings, keywords)
+    words = [source, *(f"--target {name}" for name in names_of(keywords.get("target")) or ())]
+    words += [f"--set {setting}" for setting in settings]
+    return draft_config(asked.bench(), None if output is None else Path(output), words)
 
 
 def cross_validate(
