@@ -42,13 +42,13 @@ def reliability(probability: Floats, happened: Truths, bins: int = BINS) -> list
     )
     return [
         {
-            "low": float(edges[number]),
-            "high": float(edges[number + 1]),
+            "low": number / bins,
+            "high": (number + 1) / bins,
             "mean": float(said[number] / counts[number]),
             "observed": float(came[number] / counts[number]),
             "n": int(counts[number]),
         }
-        for number in np.flatnonzero(counts)
+        for number in np.flatnonzero(counts).tolist()
     ]
 
 

@@ -261,4 +261,4 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if np.isfinite(value) else None
-    return _cut(str(value))
+    return _cut(str(value).strip())
