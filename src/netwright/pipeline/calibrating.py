@@ -20,6 +20,7 @@ from netwright.data import arrays
 from netwright.data.mapped import Mapped
 from netwright.data.places import place_of
 from netwright.data.sequences import Raw
+from netwright.data.splits import Split
 from netwright.data.targets import Target
 from netwright.errors import CheckpointError, ConfigError, NetwrightError
 from netwright.evaluation import conformal
@@ -69,27 +70,28 @@ def deciding_rows(valid: Rows) -> Rows:
     return valid[drawn_rows(len(valid), MOST_ROWS)]
 
 
-def calibrate(folder: Path, known: Known, valid: Rows) -> float | None:
+def calibrate(folder: Path, known: Known, split: Split) -> float | None:
     """Keep in the run folder what valid rows say of a network that has just been trained, and return the temperature.
 
     Args:
         folder: The run folder; run.json gets ``temperature`` where that is asked for, errors.npz the sorted absolute errors
             of a regression.
         known: The network, its rows and the target.
-        valid: The valid rows.
+        split: Whose calibration rows are taken, without such its valid rows.
     """
+    word, chosen = split.calibrating
     wanted = known.config.evaluation.temperature and known.program.outcome.decoding.reads_logits
-    if not len(valid) or not (wanted or known.target.task == "regression"):
+    if not len(chosen) or not (wanted or known.target.task == "regression"):
         return None
-    rows = deciding_rows(valid)
+    rows = deciding_rows(chosen)
     outputs, true = known.outputs(rows), known.target.of(rows)
     if wanted:
         temperature = fit_temperature(true, logits_from(known.program.outcome.decoding, outputs))
-        folders.update_record(folder, {"temperature": temperature})
+        folders.update_record(folder, {"temperature": temperature, "temperature_of": word})
         return temperature
     errors = np.sort(np.abs(known.decoded(outputs) - true), axis=0)
     if np.isfinite(errors).all():
-        files.write_arrays(folder / ERRORS, {"valid": errors})
+        files.write_arrays(folder / ERRORS, {word: errors})
         written = dict(folders.read_record(folder).get("files") or {})
         folders.update_record(folder, {"files": {**written, ERRORS: files.digest_file(folder / ERRORS)}})
     return None
@@ -117,8 +119,8 @@ def with_temperature(program: Program, temperature: Any) -> Program:
     return replace(program, outcome=replace(program.outcome, decoding=decoding))
 
 
-def kept_errors(folder: Path, record: Mapping[str, Any]) -> Floats | None:
-    """Return the absolute errors of the valid rows ``(rows, outputs)``, each output sorted; None where none are kept.
+def kept_errors(folder: Path, record: Mapping[str, Any]) -> tuple[str, Floats] | None:
+    """Return of which rows errors are kept, and the absolute ones ``(rows, outputs)``, each output sorted; None without.
 
     Raises:
         CheckpointError: The file is damaged.
@@ -130,8 +132,9 @@ def kept_errors(folder: Path, record: Mapping[str, Any]) -> Floats | None:
     try:
         if files.digest_file(folder / ERRORS) != digest:
             raise ValueError("it does not agree with its digest in run.json")
-        return np.asarray(arrays.read_npz(place_of(folder / ERRORS))["valid"], dtype=np.float64)
-    except (NetwrightError, KeyError, ValueError, OSError) as error:
+        ((word, errors),) = arrays.read_npz(place_of(folder / ERRORS)).items()
+        return word, np.asarray(errors, dtype=np.float64)
+    except (NetwrightError, ValueError, OSError) as error:
         raise CheckpointError(
             f"{folder / ERRORS}: cannot be read ({error}); expected it as written; it is damaged"
         ) from error
@@ -175,16 +178,17 @@ def widths_of(folder: Path, config: RunConfig, program: Program, record: Mapping
         raise ConfigError(f"coverage {level:g} came; expected a share between 0 and 1; write for instance 0.9")
     if program.outcome.task != "regression":
         raise ConfigError(f"{folder}: the task is {program.outcome.task}; expected numbers; intervals are for a regression")
-    errors = kept_errors(folder, record)
-    if errors is None:
+    kept = kept_errors(folder, record)
+    if kept is None:
         raise ConfigError(
             f"{folder}: no errors of valid rows are kept; expected a run that ended, with valid rows; train it with some"
         )
+    word, errors = kept
     widths = conformal.half_widths(errors, level)
     if widths is None:
         raise ConfigError(
-            f"{folder}: {len(errors)} valid rows came; an interval of {level:g} takes {conformal.fewest_rows(level)}; "
-            "lower the coverage or train with more valid rows"
+            f"{folder}: {len(errors)} {word} rows came; an interval of {level:g} takes {conformal.fewest_rows(level)}; "
+            f"lower the coverage or train with more {word} rows"
         )
     return widths
 

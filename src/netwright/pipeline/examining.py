@@ -29,6 +29,7 @@ from netwright.pipeline.calibrating import Known, deciding_rows, kept_errors
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 TWICE = "valid also chose the epoch, so its errors are a little small"
+ASIDE = "these rows neither trained nor chose anything"
 ORDERED = "rows of a series are not exchangeable, so the coverage may drift"
 GROUPED = "rows of a group are alike, so new groups may be covered less"
 
@@ -42,7 +43,8 @@ class Tested:
         rows: The test rows.
         decoded: What it gives for them, or for all their steps: probabilities, scores or values.
         split: Who trains and validates, where the rows are the run's own.
-        errors: Absolute errors of valid rows that were kept, ``(rows, outputs)``.
+        errors: Of which rows absolute errors were kept, and they, ``(rows, outputs)``.
+        fitted_on: Which rows the temperature was fitted on.
         threshold: That was chosen before, for rows of others.
     """
 
@@ -50,7 +52,8 @@ class Tested:
     rows: Rows
     decoded: Floats
     split: Split | None = None
-    errors: Floats | None = None
+    errors: tuple[str, Floats] | None = None
+    fitted_on: str = "valid"
     threshold: float | None = None
 
     @property
@@ -86,7 +89,7 @@ def examine(tested: Tested, folder: Path, record: Mapping[str, Any]) -> dict[str
         folder: The run folder, where errors of valid rows are kept, and the threshold for rows of others.
         record: run.json.
     """
-    kept = replace(tested, errors=kept_errors(folder, record))
+    kept = replace(tested, errors=kept_errors(folder, record), fitted_on=str(record.get("temperature_of", "valid")))
     path = folder / folders.TEST
     if tested.split is None and path.is_file():
         kept = replace(kept, threshold=(folders.read_json(path).get("threshold") or {}).get("value"))
@@ -148,7 +151,7 @@ def _calibration(tested: Tested) -> dict[str, Any]:
         before = calibration.calibration_table(true, plain, tested.classes)
         told["temperature"] = {
             "value": decoding.temperature,
-            "fitted_on": "valid",
+            "fitted_on": tested.fitted_on,
             "ece_before": before["ece"],
             "loss_before": calibration.log_loss(true, scaled),
             "loss_after": calibration.log_loss(true, scaled, decoding.temperature),
@@ -171,7 +174,7 @@ def _temperature_notes(tested: Tested) -> list[str]:
         return []
     if not decoding.reads_logits:
         return [f"evaluation.temperature: the outputs ({decoding.form}) are no logits; nothing is divided"]
-    none = tested.split is not None and not len(tested.split.valid)
+    none = tested.split is not None and not len(tested.split.calibrating[1])
     return ["evaluation.temperature: no valid rows came to fit it on; nothing is divided"] if none else []
 
 
@@ -215,25 +218,25 @@ class _Deciding:
         tested, known = self._tested, self._tested.known
         if known.target.task != "regression":
             return {}
-        errors = tested.errors
-        if errors is None and (valid := self._valid()) is not None:
-            errors = np.abs(valid[1] - valid[0])
-        if errors is None:
+        kept = tested.errors
+        if kept is None and (valid := self._valid()) is not None:
+            kept = "valid", np.abs(valid[1] - valid[0])
+        if kept is None:
             self._notes.append("intervals: no valid rows came to calibrate them on; they are left out")
             return {}
-        level = known.config.evaluation.coverage
+        (word, errors), level = kept, known.config.evaluation.coverage
         widths = conformal.half_widths(errors, level)
         if widths is None:
             least = conformal.fewest_rows(level)
-            self._notes.append(f"intervals: {len(errors)} valid rows came, a coverage of {level:g} takes {least}")
+            self._notes.append(f"intervals: {len(errors)} {word} rows came, a coverage of {level:g} takes {least}")
             return {}
         covered, each = conformal.coverage(tested.decoded - tested.true, widths, tested.alike)
         outputs = [
             {"name": name, "half_width": float(width), "coverage": share}
             for name, width, share in zip(_output_names(known, len(widths)), widths, each, strict=True)
         ]
-        told = {"level": level, "calibrated_on": "valid", "n": len(errors), "outputs": outputs, "coverage": covered}
-        return {"conformal": {**told, "remark": _remark(known)}}
+        told = {"level": level, "calibrated_on": word, "n": len(errors), "outputs": outputs, "coverage": covered}
+        return {"conformal": {**told, "remark": _remark(known, word)}}
 
 
 def _output_names(known: Known, count: int) -> list[str]:
@@ -241,11 +244,12 @@ def _output_names(known: Known, count: int) -> list[str]:
     return names if len(names) == count else [f"output {place + 1}" for place in range(count)]
 
 
-def _remark(known: Known) -> str:
-    """Say what the promise of coverage hangs on."""
+def _remark(known: Known, word: str) -> str:
+    """Say what the promise of coverage hangs on; ``word`` are the rows that calibrated."""
     split = known.config.data.split
     ordered = known.config.data.window is not None or split.time is not None or split.in_order
-    return "; ".join([TWICE, *([ORDERED] if ordered else []), *([GROUPED] if split.group is not None else [])])
+    first = TWICE if word == "valid" else ASIDE
+    return "; ".join([first, *([ORDERED] if ordered else []), *([GROUPED] if split.group is not None else [])])
 
 
 def _importance(tested: Tested, copied: looking.Copied, notes: list[str]) -> dict[str, Any]:

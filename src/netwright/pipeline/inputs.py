@@ -110,7 +110,8 @@ class _Divided:
 def _off_memory(found: _Divided, rows: Mapped) -> _Divided:
     """Return target and split as maps beside the map of the rows."""
     parts = found.split
-    split = Split(rows.beside(parts.train), rows.beside(parts.valid), rows.beside(parts.test), parts.how)
+    kept = {name: rows.beside(getattr(parts, name)) for name in ("train", "valid", "test")}
+    split = replace(parts, **kept)
     return replace(found, target=replace(found.target, values=rows.beside(found.target.values)), split=split)
 
 

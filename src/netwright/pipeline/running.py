@@ -134,7 +134,7 @@ def _calibrate(run: Run) -> None:
     if run.inputs is None:
         return
     known = Known(run.config, run.program, run.task(), run.inputs.raw, run.inputs.target)
-    temperature = calibrate(run.folder, known, run.inputs.split.valid)
+    temperature = calibrate(run.folder, known, run.inputs.split)
     run.program, run.record = with_temperature(run.program, temperature), folders.read_record(run.folder)
 
 
