@@ -110,8 +110,7 @@ class _Divided:
 def _off_memory(found: _Divided, rows: Mapped) -> _Divided:
     """Return target and split as maps beside the map of the rows."""
     parts = found.split
-    kept = {name: rows.beside(getattr(parts, name)) for name in ("train", "valid", "test")}
-    split = replace(parts, **kept)
+    split = replace(parts, train=rows.beside(parts.train), valid=rows.beside(parts.valid), test=rows.beside(parts.test))
     return replace(found, target=replace(found.target, values=rows.beside(found.target.values)), split=split)
 
 

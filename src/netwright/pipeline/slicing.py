@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from netwright.data import cells
 from netwright.data.arrays import Arrays
-from netwright.data.columns import Column
+from netwright.data.columns import Column, TableEncoder, learn_columns
 from netwright.data.sequences import Sequences
 from netwright.data.splits import Split
 from netwright.data.tables import Table
-from netwright.errors import did_you_mean
+from netwright.errors import DataError, did_you_mean
 from netwright.evaluation.slices import MISSING, MOST_VALUES, Sliced, figures_of, of_numbers, of_values, slice_table
 from netwright.pipeline.calibrating import Known
 from netwright.pipeline.reading import markers_of
@@ -98,26 +97,37 @@ def _usual(known: Known, about: Table | Arrays) -> list[str]:
 
 
 def _of_table(about: Table, name: str, rows: Rows, known: Known, train: Rows | None = None) -> Sliced | None:
-    """Return a column of a table: numbers by the quartiles of the train rows, dates by their year, all else by its values."""
+    """Return a column of a table: numbers by the quartiles of the train rows, dates by their year, all else by its values.
+
+    Numbers of at most ten values stand for themselves.
+    """
     if name not in about.names:
         return None
-    encoder, markers = known.program.preparation.encoder, markers_of(known.config.data)
-    learned = {column.name: column for column in (encoder.columns if encoder is not None else ())}
-    kind = learned[name].kind if name in learned else ""
-    values = cells.clean(about.columns[name], markers)
-    if train is not None and encoder is not None and kind == "number":
-        both = _taken(about, name, np.concatenate([rows, train]))
-        numbers = encoder.cells(both, Column(name, "number"))
-        return of_numbers(name, numbers[: len(rows)], numbers[len(rows) :])
-    if train is not None and not kind and (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
-        plain = np.asarray(pc.cast(values, pa.float64()), dtype=np.float64)
-        if len(np.unique(plain[rows])) > MOST_VALUES:
-            return of_numbers(name, plain[rows], plain[train])
+    values = cells.clean(about.columns[name], markers_of(known.config.data))
+    kind = "" if train is None else _kind(about, name, known, train)
+    if kind == "number" and train is not None:
+        encoder = TableEncoder((), markers_of(known.config.data))
+        numbers = encoder.cells(_taken(about, name, np.concatenate([rows, train])), Column(name, "number"))
+        if len(np.unique(numbers[: len(rows)])) > MOST_VALUES:
+            return of_numbers(name, numbers[: len(rows)], numbers[len(rows) :])
     if kind == "date":
         return of_values(
             name, [None if value is None else str(value)[:4] for value in values.take(pa.array(rows)).to_pylist()]
         )
     return _by_value(name, values, rows)
+
+
+def _kind(about: Table, name: str, known: Known, train: Rows) -> str:
+    """Return the kind of a column, learned on the train rows where the network does not read it; empty for others."""
+    encoder, data = known.program.preparation.encoder, known.config.data
+    learned = next((column for column in (encoder.columns if encoder is not None else ()) if column.name == name), None)
+    if learned is not None:
+        return learned.kind
+    kinds = {name: data.kinds[name]} if name in data.kinds else {}
+    try:
+        return learn_columns(about, train, [name], kinds, markers_of(data))[0].columns[0].kind
+    except DataError:  # names, texts, what no network could learn from
+        return ""
 
 
 def _taken(about: Table, name: str, rows: Rows) -> Table:
