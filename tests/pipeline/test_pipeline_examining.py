@@ -289,7 +289,7 @@ def test_columns_that_are_named_divide_the_rows(tmp_path: Path) -> None:
     assert any("'absent' is not in the data" in note for note in test["notes"])
 
 
-@pytest.mark.parametrize("kind", ["digits", "steps", "labels", "windows", "sequences"])
+@pytest.mark.parametrize("kind", ["digits", "steps", "labels", "windows", "sequences", "channels"])
 def test_every_kind_of_rows_tells_what_applies(tmp_path: Path, kind: str) -> None:
     generator = np.random.default_rng(0)
     lengths = generator.integers(4, 9, 80)
@@ -299,15 +299,17 @@ def test_every_kind_of_rows_tells_what_applies(tmp_path: Path, kind: str) -> Non
         "steps": {"data": (series, [(part[:, 0] > 0).astype(int) for part in series])},
         "sequences": {"data": (series, [part[:, 0].mean() for part in series])},
         "labels": {"data": (rows := generator.normal(size=(200, 4)), (rows[:, :3] > 0).astype(int))},
+        "channels": {"data": (waves := generator.normal(size=(200, 3, 20)), waves[:, 1].mean(axis=1)), "epochs": 8},
         "windows": {"data": pd.DataFrame({"t": np.sin(np.arange(300) / 9)}), "target": "t", "window": 8},
     }[kind]
-    run = nw.train(epochs=1, run_dir=tmp_path / "run", **given)
+    run = nw.train(**{"epochs": 1, **given}, run_dir=tmp_path / "run")
     test = told_by(run)
     expected = {
         "digits": {"classes", "calibration", "worst"},
         "steps": {"classes", "calibration", "threshold", "worst"},
         "sequences": {"conformal", "worst"},
         "labels": {"labels", "calibration", "importance", "worst"},
+        "channels": {"conformal", "importance", "worst"},
         "windows": {"conformal", "importance", "worst"},
     }[kind]
     told = {"classes", "calibration", "threshold", "conformal", "importance", "worst", "labels"}
@@ -316,6 +318,9 @@ def test_every_kind_of_rows_tells_what_applies(tmp_path: Path, kind: str) -> Non
     if kind == "digits":
         assert all(entry["image"].startswith("data:image/png;base64,") and entry["saliency"] for entry in test["worst"])
         assert all(entry["true"] != entry["predicted"] for entry in test["worst"])
+    if kind == "channels":
+        assert test["importance"]["columns"][0]["column"] == "channel 1"
+        assert all(entry["image"].startswith("data:image/png;base64,") for entry in test["worst"])
     if kind == "windows":
         worst = test["worst"][0]
         assert worst["true"] == pytest.approx(np.sin(worst["row"] / 9))

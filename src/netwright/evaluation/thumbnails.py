@@ -15,6 +15,7 @@ Floats = npt.NDArray[np.float64]
 LONGEST = 96  # pixels of a side
 MOST_CURVES = 6
 COLOURS = ((31, 119, 180), (214, 96, 20), (44, 140, 60), (150, 60, 160), (120, 90, 40), (90, 90, 90))
+SHADES = 32  # of a picture of curves
 HEAT = (225, 30, 30)
 FINER = 4  # times as many pixels are drawn of a curve before it is made small
 
@@ -102,4 +103,4 @@ def curves_uri(values: Floats) -> str | None:
         points = list(zip(across.tolist(), down.tolist(), strict=True))
         points = points if len(points) > 1 else [(0.0, points[0][1]), (float(width), points[0][1])]
         pen.line(points, fill=COLOURS[number], width=FINER, joint="curve")
-    return _as_uri(image.resize((LONGEST, LONGEST // 2), Image.Resampling.LANCZOS))
+    return _as_uri(image.resize((LONGEST, LONGEST // 2), Image.Resampling.LANCZOS).quantize(SHADES))

@@ -119,8 +119,9 @@ def told_of_steps(kind: str, true: npt.NDArray[Any], decoded: Floats, classes: S
             "steps": len(true),
         }
     guess = decoded.argmax(axis=1)
-    between = "" if all(len(name) == 1 for name in classes) else " "
-    said = [between.join(classes[place] for place in values[:MOST_STEPS].tolist()) for values in (true, guess)]
+    words = [[classes[place] for place in values[:MOST_STEPS].tolist()] for values in (true, guess)]
+    between = "" if all(len(word) == 1 for part in words for word in part) else " "
+    said = [between.join(part) for part in words]
     return {"true": said[0], "predicted": said[1], "wrong_steps": int((guess != true).sum()), "steps": len(true)}
 
 

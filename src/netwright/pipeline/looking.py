@@ -84,14 +84,16 @@ def shuffled_columns(known: Known, rows: Rows) -> tuple[dict[str, Tensor], list[
         return None
     found: list[Shuffled] = []
     for name, values in batch.inputs.items():
-        axis = 1 if steps is None or steps.channels_first else values.dim() - 1
+        layout = preparation.layout(name)
+        axis = values.dim() - 1 if layout == "NTC" else 1
+        channels = layout in ("NTC", "NCT") and values.dim() == 3 and values.shape[axis] > 1
         module = preparation.modules[name]
         if isinstance(module, TablePreparation) and preparation.encoder is not None:
             names = [column.name for column in preparation.encoder.used]
             pairs = zip(names, features_of_columns(module), strict=True)
             found += [Shuffled(column, name, axis, places) for column, places in pairs if places]
-        elif isinstance(module, ArrayPreparation) and module.mode != "codes" and (steps is not None or values.dim() == 2):
-            word = "channel {place}" if steps is not None else f"{name}[{{place}}]"
+        elif isinstance(module, ArrayPreparation) and module.mode != "codes" and (channels or values.dim() == 2):
+            word = "channel {place}" if channels else f"{name}[{{place}}]"
             found += [Shuffled(word.format(place=place), name, axis, (place,)) for place in range(values.shape[axis])]
     return (batch.inputs, found) if found else None
 
