@@ -85,6 +85,8 @@ def print_test(test: dict[str, Any]) -> None:
     for name, entry in test["metrics"].items():
         between = f"   95 % interval {entry['low']:.4g} to {entry['high']:.4g}" if "low" in entry else ""
         click.echo(f"  {name:<22} {entry['value']:.4g}{between}")
+    for line in _examined_lines(test):
+        click.echo(f"  {line}")
     _print_baselines(test)
     for told in test.get("notes", []):
         click.echo(told)
@@ -104,6 +106,30 @@ def _print_baselines(test: dict[str, Any]) -> None:
             between = f"   95 % interval {gap['low']:+.4g} to {gap['high']:+.4g}" if "low" in gap else ""
             note = f"   ({entry['note']})" if "note" in entry else ""
             click.echo(f"  {entry['name']:<{width}} {entry['metrics'][name]:.4g}   {gap['value']:+.4g}{between}{note}")
+
+
+def _examined_lines(test: dict[str, Any]) -> list[str]:
+    """Return what was examined beside the figures, a line each: calibration, threshold, coverage, what the network leans on."""
+    lines = []
+    if calibration := test.get("calibration"):
+        heat = calibration.get("temperature")
+        before = f" ({heat['ece_before']:.3f} before temperature {heat['value']:.3g})" if heat else ""
+        lines.append(f"{'calibration error':<22} {calibration['ece']:.3f}{before}, Brier score {calibration['brier']:.4g}")
+    if threshold := test.get("threshold"):
+        name = threshold["for"]
+        at, half = threshold["metrics"][name], threshold["at_half"][name]
+        lines.append(f"{'threshold':<22} {threshold['value']:.3g}, chosen on valid rows: {name} {at:.4g}, at 0.5 {half:.4g}")
+    if intervals := test.get("conformal"):
+        widths = ", ".join(f"+-{entry['half_width']:.4g}" for entry in intervals["outputs"][:4])
+        share = intervals["coverage"]["value"]
+        lines.append(
+            f"{'intervals':<22} {widths} hold {share:.1%} of the test values; {intervals['level']:.1%} were asked for"
+        )
+    if columns := [entry for entry in (test.get("importance") or {}).get("columns", []) if entry["value"] > 0][:4]:
+        worth = ", ".join(f"{entry['column']} {entry['value']:.3g}" for entry in columns)
+        word = "rises" if test["importance"]["metric"] == "rmse" else "falls"
+        lines.append(f"{'most important':<22} {worth} ({test['importance']['metric']} {word} so much without)")
+    return lines
 
 
 def print_replay(found: dict[str, Any]) -> None:

@@ -33,9 +33,17 @@ def test(run: str, data: str | None, code: Sequence[str], as_json: bool) -> None
 @click.argument("run")
 @click.argument("data")
 @click.option("-o", "--output", metavar="FILE", help="A .csv or .parquet file; default: CSV on the screen.")
+@click.option(
+    "--threshold", type=float, metavar="P", help="Of two classes: from which probability on the second is predicted."
+)
+@click.option(
+    "--interval", is_flag=True, help="Of numbers: add columns low and high, which hold evaluation.coverage of new values."
+)
 @code_option
 @json_option
-def predict(run: str, data: str, output: str | None, code: Sequence[str], as_json: bool) -> None:
+def predict(
+    run: str, data: str, output: str | None, threshold: float | None, interval: bool, code: Sequence[str], as_json: bool
+) -> None:
     """Predict the rows of a file, in their order, in the labels and units of the data."""
     from netwright import files
     from netwright.evaluation.prediction import check_suffix, table_bytes
@@ -43,7 +51,7 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
 
     suffix = check_suffix(output)
     loaded = load(run, code=code)
-    columns, remarks, rows = loaded.predict_file(data)
+    columns, remarks, rows = loaded.predict_file(data, threshold, interval)
     for remark in remarks:
         click.echo(f"note: {remark}", err=True)
     content = table_bytes(columns, suffix, loaded.config.data.label_separator)

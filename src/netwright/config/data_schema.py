@@ -41,6 +41,11 @@ class SplitConfig(Section):
     train: str | list[int | str] | None = Field(
         None, description="Row numbers (from 0), with `group` values of the group; or an array's name in `file`."
     )
+    calibration: Share | str | None = Field(
+        None,
+        description="Share (below 1) or number of the train rows that are set aside: they neither train nor choose, so that "
+        "intervals and a temperature made from them keep what they promise; or an array's name in `file`.",
+    )
     file: str | None = Field(
         None, description="An .npz file that holds row numbers; {fold} in a name is the number of the `fold`."
     )
@@ -56,7 +61,7 @@ class SplitConfig(Section):
     in_order: bool = Field(False, description="The rows stand in order of time: the first train, the last test.")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of the split alone.")
 
-    @field_validator("test", "valid", mode="before")
+    @field_validator("test", "valid", "calibration", mode="before")
     @classmethod
     def _share_or_rows(cls, value: Any) -> Any:
         number = isinstance(value, int | float) and not isinstance(value, bool)

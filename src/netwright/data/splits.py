@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,26 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """The row numbers (from 0) of the three parts, each sorted, and how they were chosen."""
+    """The row numbers (from 0) of the three parts, each sorted, and how they were chosen.
+
+    ``calibration`` are rows set aside from train: they neither train nor choose.
+    """
 
     train: Rows
     valid: Rows
     test: Rows
     how: str
+    calibration: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def calibrating(self) -> tuple[str, Rows]:
+        """Which rows intervals and a temperature are made from, in a word, and the rows: those set aside, else valid."""
+        return ("calibration", self.calibration) if len(self.calibration) else ("valid", self.valid)
 
     def digest(self) -> str:
-        """Return the digest of the three parts."""
-        return digest_bytes(*(_row_bytes(part) for part in (self.train, self.valid, self.test)))
+        """Return the digest of the parts."""
+        further = (self.calibration,) if len(self.calibration) else ()
+        return digest_bytes(*(_row_bytes(part) for part in (self.train, self.valid, self.test, *further)))
 
 
 def _row_bytes(rows: Rows) -> memoryview:
@@ -209,9 +220,9 @@ def check_rows(name: str, rows: Any, count: int) -> Rows:
 
 def check_disjoint(split: Split) -> None:
     """Raise `DataError` where a row stands in two parts, or no row trains."""
-    parts = {"train": split.train, "valid": split.valid, "test": split.test}
+    parts = {"train": split.train, "valid": split.valid, "test": split.test, "calibration": split.calibration}
     names = list(parts)
-    for first, second in ((0, 1), (0, 2), (1, 2)):
+    for first, second in itertools.combinations(range(len(names)), 2):
         shared = np.intersect1d(parts[names[first]], parts[names[second]], assume_unique=True)
         if len(shared):
             raise DataError(

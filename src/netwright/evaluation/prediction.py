@@ -44,7 +44,13 @@ def true_columns(kind: str, values: npt.NDArray[Any], names: Sequence[str], clas
 
 
 def prediction_columns(
-    kind: str, decoded: Floats, names: Sequence[str], classes: Sequence[Any], probabilities: bool
+    kind: str,
+    decoded: Floats,
+    names: Sequence[str],
+    classes: Sequence[Any],
+    probabilities: bool,
+    threshold: float | None = None,
+    bounds: tuple[Floats, Floats] | None = None,
 ) -> dict[str, Any]:
     """Return the columns of a prediction file.
 
@@ -54,17 +60,23 @@ def prediction_columns(
         names: Target columns.
         classes: The user's classes or labels; empty for a regression.
         probabilities: Whether ``decoded`` are probabilities.
+        threshold: The probability from which on the second of two classes is predicted; None for the likelier one.
+        bounds: Where the values of a regression lie between, ``(rows, outputs)`` each.
 
     Returns:
         ``prediction`` and ``probability_<class>`` columns; for several target columns ``prediction_<name>``. Labels come
-        as they were learned: from one column of sets as lists, from a column each as 0 and 1 in a column each.
+        as they were learned: from one column of sets as lists, from a column each as 0 and 1 in a column each. With bounds
+        ``low`` and ``high`` follow.
     """
     if not classes:
-        return _value_columns("prediction", decoded, names)
+        columns = _value_columns("prediction", decoded, names)
+        for word, values in zip(("low", "high"), bounds or (), strict=False):
+            columns |= _value_columns(word, values, names)
+        return columns
     if kind == "multilabel":
         columns = _label_columns("prediction", decide_each(decoded), names, classes)
     else:
-        columns = {"prediction": decide(decoded, classes)}
+        columns = {"prediction": decide(decoded, classes, threshold)}
     if probabilities:
         columns |= {f"probability_{label}": decoded[:, place] for place, label in enumerate(classes)}
     return columns
@@ -138,7 +150,7 @@ def table_bytes(columns: dict[str, Any], suffix: str, separator: str | None = No
 
 def _ours(name: str) -> bool:
     """Tell whether a column holds what the network says or should say: classes, numbers, lists of labels."""
-    return name.partition("_")[0] in ("prediction", "probability", "target")
+    return name.partition("_")[0] in ("prediction", "probability", "target", "low", "high")
 
 
 def _quoted(value: Any) -> Any:

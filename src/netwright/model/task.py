@@ -43,14 +43,15 @@ class Decoding(nn.Module):
         form: ``softmax``, ``exp``, ``sigmoid``, ``probability`` or ``score`` of classes; ``sigmoids`` or ``probabilities``
             of labels, each on its own; ``value``, ``count`` (the output is the logarithm of a rate) or ``rate``.
         outputs: Number of outputs.
+        temperature: What outputs are divided by before they become probabilities, where they are logits.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, form: str, outputs: int) -> None:
+    def __init__(self, form: str, outputs: int, temperature: float = 1.0) -> None:
         super().__init__()
-        self.form, self.outputs = form, outputs
+        self.form, self.outputs, self.temperature = form, outputs, temperature
         self.register_buffer("mean", torch.zeros(outputs, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(outputs, dtype=torch.float64))
 
@@ -60,6 +61,11 @@ class Decoding(nn.Module):
         return self.form in ("softmax", "exp", "sigmoid", "probability", "sigmoids", "probabilities")
 
     @property
+    def reads_logits(self) -> bool:
+        """Whether the outputs are logits, which a temperature can divide."""
+        return self.form in ("softmax", "sigmoid", "sigmoids")
+
+    @property
     def rates(self) -> bool:
         """Whether expected counts come out."""
         return self.form in ("count", "rate")
@@ -67,6 +73,8 @@ class Decoding(nn.Module):
     def forward(self, outputs: Tensor) -> Tensor:
         """Return probabilities, scores or values in the user's units, float64."""
         values = outputs.double()
+        if self.reads_logits and self.temperature != 1.0:
+            values = values / self.temperature
         if self.form == "softmax":
             return values.softmax(dim=1)
         if self.form in ("exp", "count"):
@@ -285,18 +293,30 @@ def make_loss(call: Call, outputs: int) -> nn.Module:
     return made
 
 
-def decide(decoded: npt.NDArray[np.float64], labels: Sequence[Any]) -> list[Any]:
-    """Return the label of the largest probability or score of each row."""
-    return [labels[place] for place in decoded.argmax(axis=1)]
+def places_of(decoded: npt.NDArray[np.float64], threshold: float | None = None) -> npt.NDArray[np.int64]:
+    """Return the class number of the largest probability or score of each row; of two classes the second from a threshold on.
+
+    Example:
+        >>> places_of(np.array([[0.6, 0.4]])).tolist(), places_of(np.array([[0.6, 0.4]]), 0.4).tolist()
+        ([0], [1])
+    """
+    if threshold is None:
+        return np.asarray(decoded.argmax(axis=1), dtype=np.int64)
+    return (decoded[:, 1] >= threshold).astype(np.int64)
 
 
-def decided(decoded: npt.NDArray[np.float64], labels: Sequence[Any]) -> npt.NDArray[Any]:
+def decide(decoded: npt.NDArray[np.float64], labels: Sequence[Any], threshold: float | None = None) -> list[Any]:
+    """Return the label of each row; see `places_of`."""
+    return [labels[place] for place in places_of(decoded, threshold)]
+
+
+def decided(decoded: npt.NDArray[np.float64], labels: Sequence[Any], threshold: float | None = None) -> npt.NDArray[Any]:
     """Return what `decide` gives as an array, of the dtype that NumPy gives such a list."""
     kinds = {type(label) for label in labels}
     every = np.asarray(labels) if len(decoded) and len(kinds) == 1 else np.empty(0, dtype=object)
     if (*kinds, every.dtype.kind) in ((int, "i"), (bool, "b"), (float, "f")):
-        return np.asarray(every[decoded.argmax(axis=1)])
-    return np.asarray(decide(decoded, labels))
+        return np.asarray(every[places_of(decoded, threshold)])
+    return np.asarray(decide(decoded, labels, threshold))
 
 
 def decide_each(decoded: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -13,15 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from netwright.config.schema import RunConfig
 from netwright.data import labels
 from netwright.data.batches import Batch, Examples
 from netwright.data.preparation import TABLE, Preparation, TablePreparation
 from netwright.evaluation import baselines
 from netwright.evaluation.baselines import Baseline, LeftOutError, Problem
 from netwright.evaluation.testing import Verdict
-from netwright.exporting.bundle import Program
 from netwright.pipeline.inputs import Inputs
+from netwright.pipeline.known import Known
 from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
@@ -42,8 +41,7 @@ class Standing:
     ``verdict`` holds the test rows' targets and the network's decoded outputs; ``seconds`` is how long training took.
     """
 
-    config: RunConfig
-    program: Program
+    known: Known
     inputs: Inputs
     verdict: Verdict
     seconds: float
@@ -76,7 +74,7 @@ def compare(standing: Standing) -> dict[str, Any]:
 
 def _makers(standing: Standing) -> Iterator[tuple[str, Callable[[], Baseline]]]:
     """Yield the name of each baseline wanted and what makes it."""
-    wanted, inputs = standing.config.evaluation.baselines, standing.inputs
+    wanted, inputs = standing.known.config.evaluation.baselines, standing.inputs
     target, split = inputs.target, inputs.split
     if "simple" in wanted:
         rows = len(target.of(split.test))
@@ -121,7 +119,7 @@ def _seasonal(standing: Standing) -> Baseline:
         raise LeftOutError("the rows are no windows of a series")
     known = past.known[inputs.split.train]
     first = known[past.begins[inputs.split.train] == past.begins[inputs.split.train][0]]
-    period = standing.config.evaluation.season
+    period = standing.known.config.evaluation.season
     if period is None:
         period = baselines.find_period(past.values[first.min() : first.max() + 1, 0])
     if period is None:
@@ -142,7 +140,7 @@ def _problem(standing: Standing) -> tuple[Problem, str]:
     Raises:
         LeftOutError: Too many numbers.
     """
-    inputs, program = standing.inputs, standing.program
+    inputs, program = standing.inputs, standing.known.program
     train, test, target = inputs.split.train, inputs.split.test, inputs.target
     examples = program.preparation.examples(inputs.raw)
     size = _features(examples, train[:1], _most_codes(examples, train[:CHUNK])).shape[1]
@@ -166,7 +164,7 @@ def _boost(standing: Standing, problem: Problem, seconds: float) -> Baseline:
     Raises:
         LeftOutError: They are.
     """
-    shapes = standing.program.preparation.examples(standing.inputs.raw, standing.inputs.split.test[:1]).shapes
+    shapes = standing.known.program.preparation.examples(standing.inputs.raw, standing.inputs.split.test[:1]).shapes
     if any(len(shape) + 1 >= IMAGE_AXES for shape in shapes.values()):
         raise LeftOutError("the rows are images; trees on single pixels say little")
     return baselines.make_boosting(problem, seconds)

@@ -90,13 +90,16 @@ def _rows_by_file(config: RunConfig, folder: Path) -> RunConfig:
         return config
     if not any(isinstance(getattr(split, part), list) for part in parts):
         return config
-    named = split.model_copy(update={"file": str((folder / SPLIT).absolute()), **{part: part for part in parts}})
+    kept = (*parts, "calibration") if split.calibration else parts
+    named = split.model_copy(update={"file": str((folder / SPLIT).absolute()), **{part: part for part in kept}})
     return config.model_copy(update={"data": config.data.model_copy(update={"split": named})})
 
 
 def write_split(folder: Path, split: Split) -> None:
     """Write the split of a run as an .npz file."""
-    files.write_arrays(folder / SPLIT, {"train": split.train, "valid": split.valid, "test": split.test})
+    parts = {"train": split.train, "valid": split.valid, "test": split.test}
+    aside = {"calibration": split.calibration} if len(split.calibration) else {}
+    files.write_arrays(folder / SPLIT, parts | aside)
 
 
 def read_split(folder: Path) -> Split:
@@ -108,7 +111,8 @@ def read_split(folder: Path) -> Split:
     try:
         files.refuse_no_file(folder / SPLIT)
         found = arrays.read_npz(place_of(folder / SPLIT))
-        return Split(found["train"], found["valid"], found["test"], "as saved")
+        aside = found.get("calibration", np.empty(0, np.int64))
+        return Split(found["train"], found["valid"], found["test"], "as saved", aside)
     except (NetwrightError, KeyError, OSError) as error:
         raise CheckpointError(
             f"{folder / SPLIT}: cannot be read ({error}); expected the split of a run; check it"

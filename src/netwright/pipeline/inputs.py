@@ -110,7 +110,7 @@ class _Divided:
 def _off_memory(found: _Divided, rows: Mapped) -> _Divided:
     """Return target and split as maps beside the map of the rows."""
     parts = found.split
-    split = Split(rows.beside(parts.train), rows.beside(parts.valid), rows.beside(parts.test), parts.how)
+    split = replace(parts, train=rows.beside(parts.train), valid=rows.beside(parts.valid), test=rows.beside(parts.test))
     return replace(found, target=replace(found.target, values=rows.beside(found.target.values)), split=split)
 
 

@@ -42,8 +42,18 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
 from netwright.pipeline.baselines import Standing, compare
 from netwright.pipeline.bench import executing, execution_of
+from netwright.pipeline.calibrating import (
+    bounds_around,
+    checked_threshold,
+    columns_told,
+    refuse_unfit,
+    widths_of,
+    with_temperature,
+)
+from netwright.pipeline.examining import Tested, examine, joined
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.inputs import Inputs
+from netwright.pipeline.known import Known
 from netwright.pipeline.network import make_loss_again, masked, network_again
 from netwright.pipeline.testing import judge, own_inputs
 
@@ -87,7 +97,7 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, {self.record['task']['kind']}, {self.record['status']})"
 
-    def predict(self, rows: Any) -> npt.NDArray[Any]:
+    def predict(self, rows: Any, threshold: float | None = None) -> npt.NDArray[Any]:
         """Predict raw rows: classes ``(rows,)``, or values ``(rows,)`` or ``(rows, outputs)`` in the user's units.
 
         Several labels a row come as they were learned: 0 and 1, int64 ``(rows, labels)`` in the order of
@@ -96,14 +106,19 @@ class Run:
         Args:
             rows: A data frame, an array ``(rows, ...)``, a dictionary of arrays, the path of a file, of an image or of a
                 folder or archive of images, or a list of paths of images.
+            threshold: The probability from which on the second of two classes is predicted; None for the likelier one.
+
+        Raises:
+            ConfigError: A threshold came, and there are not two classes with probabilities.
         """
+        threshold = checked_threshold(self.program, threshold)
         decoded = self.predict_decoded(rows)
         outcome = self.program.outcome
         if outcome.task == "multilabel":
             guess = decide_each(decoded)
             return guess if len(outcome.names) > 1 else np.fromiter(label_lists(guess, outcome.classes), object, len(guess))
         if outcome.classes:
-            return decided(decoded, outcome.classes)
+            return decided(decoded, outcome.classes, threshold)
         return decoded[:, 0] if decoded.shape[1] == 1 else decoded
 
     def predict_proba(self, rows: Any) -> npt.NDArray[np.float64]:
@@ -115,6 +130,25 @@ class Run:
         if not self.program.outcome.probabilities:
             raise ConfigError(f"predict_proba: {self.folder} gives no probabilities; expected a classifier; call predict")
         return self.predict_decoded(rows)
+
+    def predict_interval(
+        self, rows: Any, coverage: float | None = None
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return where the values of raw rows lie between, ``(rows,)`` or ``(rows, outputs)`` each, in the user's units.
+
+        Split conformal prediction by the errors of the valid rows, see `netwright.evaluation.conformal`.
+
+        Args:
+            rows: As for `predict`.
+            coverage: The share of new values that lie between; None for ``evaluation.coverage``.
+
+        Raises:
+            ConfigError: The network predicts classes, or too few errors of valid rows are kept.
+        """
+        widths = widths_of(self.folder, self.config, self.program, self.record, coverage)
+        bounds = bounds_around(self.predict_decoded(rows), widths, self.program.outcome.decoding.rates)
+        low, high = (values[:, 0] if values.shape[1] == 1 else values for values in bounds)
+        return low, high
 
     def predict_decoded(self, rows: Any) -> npt.NDArray[np.float64]:
         """Return probabilities, scores or values ``(rows, ...)`` of raw rows."""
@@ -128,11 +162,12 @@ class Run:
         with executing(self.config, device, new_rows.are_plain(rows) and forward.computes):
             return np.asarray(self.program.decoded(new_rows.read(self.config, self.program, rows)))
 
-    def prediction_table(self, rows: Any) -> dict[str, Any]:
+    def prediction_table(self, rows: Any, threshold: float | None = None, interval: bool = False) -> dict[str, Any]:
         """Return the columns of a prediction file for raw rows, in their order; images and rows of steps are named first."""
-        outcome, raw = self.program.outcome, new_rows.read(self.config, self.program, rows)
-        decoded = self.predict_decoded(raw)
-        found = prediction_columns(outcome.task, decoded, outcome.names, outcome.classes, outcome.probabilities)
+        raw = new_rows.read(self.config, self.program, rows)
+        found = columns_told(
+            self.folder, self.config, self.program, self.record, self.predict_decoded(raw), threshold, interval
+        )
         named = (
             new_rows.row_columns(self.config, self.program, raw, np.arange(raw.rows))
             if isinstance(raw, Sequences)
@@ -140,24 +175,32 @@ class Run:
         )
         return {**named, **found}
 
-    def predict_file(self, path: str) -> tuple[dict[str, Any], list[str], int]:
+    def predict_file(
+        self, path: str, threshold: float | None = None, interval: bool = False
+    ) -> tuple[dict[str, Any], list[str], int]:
         """Predict the rows of a file, block by block where the table is too large for memory.
+
+        Args:
+            path: The file.
+            threshold: As for `predict`.
+            interval: Whether ``low`` and ``high`` of `predict_interval` follow.
 
         Returns:
             The columns of a prediction file, remarks, and the number of rows.
         """
-        encoder, outcome = self.program.preparation.encoder, self.program.outcome
+        encoder = self.program.preparation.encoder
+        refuse_unfit(self.folder, self.config, self.program, self.record, threshold, interval)
         blocks = None if encoder is None else new_rows.blocks_of(self.config, self.program, path)
         if blocks is None or encoder is None:
             raw = new_rows.read(self.config, self.program, path)
-            return self.prediction_table(raw), new_rows.remarks(self.program, raw), raw.rows
+            return self.prediction_table(raw, threshold, interval), new_rows.remarks(self.program, raw), raw.rows
         unknown: Counter[str] = Counter()
         parts = []
         for _, table in blocks.read():
             unknown.update(encoder.unknown(table))
             parts.append(self.predict_decoded(table))
         decoded = np.concatenate(parts) if parts else self.predict_decoded(blocks.head())
-        columns = prediction_columns(outcome.task, decoded, outcome.names, outcome.classes, outcome.probabilities)
+        columns = columns_told(self.folder, self.config, self.program, self.record, decoded, threshold, interval)
         return columns, new_rows.remarks_on(self.program, unknown, blocks.names), len(decoded)
 
     def test(self, data: Any = None) -> dict[str, Any]:
@@ -181,7 +224,10 @@ class Run:
                     f"{self.folder}: these are the run's own rows, and it was trained on {self.record['split']['train']} of "
                     "them; expected rows it has not seen; test its own test rows by leaving DATA out"
                 )
-            found = self._figures(raw, target, np.arange(raw.rows))[0]
+            rows = np.arange(raw.rows)
+            known = self._known(raw, target)
+            found, verdict = self._figures(known, rows)
+            found = joined(found, examine(Tested(known, rows, verdict), self.folder, self.record))
             return {**found, "looks": folders.look(self.folder, digest, "all")}
         inputs = self.inputs or own_inputs(self.folder, self.config, self.record)
         rows = inputs.split.test
@@ -189,28 +235,34 @@ class Run:
             raise ConfigError(
                 f"{self.folder}: the run has no test rows; expected some; give a file: netwright test RUN DATA"
             )
-        found, verdict = self._figures(inputs.raw, inputs.target, rows)
+        known = self._known(inputs.raw, inputs.target)
+        found, verdict = self._figures(known, rows)
         found["looks"] = folders.look(self.folder, inputs.digest, files.digest_bytes(rows.astype("<i8").tobytes()))
         columns = {
             **new_rows.row_columns(self.config, self.program, inputs.raw, rows),
             **true_columns(outcome.task, verdict.true, outcome.names, outcome.classes),
         }
         columns |= prediction_columns(outcome.task, verdict.decoded, outcome.names, outcome.classes, outcome.probabilities)
-        found |= compare(Standing(self.config, self.program, inputs, verdict, self._seconds_of_training()))
+        found |= compare(Standing(known, inputs, verdict, self._seconds_of_training()))
+        found = joined(found, examine(Tested(known, rows, verdict, inputs.split), self.folder, self.record))
         content = table_bytes(columns, ".csv", self.config.data.label_separator)
         files.write_bytes(self.folder / folders.PREDICTIONS, content)
         files.write_json(self.folder / folders.TEST, found)  # last: where it stands, the test was made
         self.report()
         return found
 
-    def _figures(self, raw: Raw | Mapped, target: Target, rows: npt.NDArray[np.int64]) -> tuple[dict[str, Any], Verdict]:
+    def _figures(self, known: Known, rows: npt.NDArray[np.int64]) -> tuple[dict[str, Any], Verdict]:
         """Return the content of test.json but for the looks, and what the network gave for the rows."""
-        found, verdict = judge(self.folder, self.config, self.program, self.task(), raw, target, rows)
+        found, verdict = judge(self.folder, known, rows)
         return {"n": found.pop("n"), "looks": 0, "weights": self.weights_name(), **found}, verdict
 
     def _seconds_of_training(self) -> float:
         seconds = self.record.get("seconds")
         return float(seconds.get("total", 0.0)) if isinstance(seconds, dict) else 0.0
+
+    def _known(self, raw: Raw | Mapped, target: Target) -> Known:
+        """Return the network with labelled rows."""
+        return Known(self.config, self.program, self.task(), raw, target)
 
     def task(self) -> Task:
         """Return the task with its loss."""
@@ -283,6 +335,8 @@ def load_run(
     place = choose_device(device) if device is not None else _device_again(config)
     network.to(place).eval()
     program = Program(preparation, network, outcome, config.data.batch_size, place, execution_of(config))
+    if record["status"] in ENDED:  # of a run that goes on it would be that of other weights
+        program = with_temperature(program, record.get("temperature"))
     return Run(path, config, program, record)
 
 

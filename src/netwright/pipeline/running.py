@@ -27,9 +27,11 @@ from netwright.exporting.bundle import (
 )
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, execution_of
+from netwright.pipeline.calibrating import calibrate, with_temperature
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import Job, make_job
 from netwright.pipeline.keeping import refuse_little_room
+from netwright.pipeline.known import Known
 from netwright.pipeline.mending import Observer, carry_on
 from netwright.pipeline.run import Run
 from netwright.pipeline.telling import Told, best_of, describe, ending, first_record, time_line
@@ -106,6 +108,7 @@ def run_to_the_end(
     if stop:
         observe(Told(f"to go on: netwright resume {folder}"))
     with _failure_told(folder):
+        _calibrate(run)
         if test and not stop and len(bench.inputs.split.test):
             run.test()
         else:
@@ -125,6 +128,15 @@ def _run_of(bench: Bench, folder: Path) -> Run:
         execution_of(bench.config),
     )
     return Run(folder, bench.config, program, folders.read_record(folder), inputs, task.loss_function)
+
+
+def _calibrate(run: Run) -> None:
+    """Keep what the valid rows say of the trained network, and let the run decode with the temperature they gave."""
+    if run.inputs is None:
+        return
+    known = Known(run.config, run.program, run.task(), run.inputs.raw, run.inputs.target)
+    temperature = calibrate(run.folder, known, run.inputs.split)
+    run.program, run.record = with_temperature(run.program, temperature), folders.read_record(run.folder)
 
 
 def _outcome(bench: Bench) -> Outcome:

@@ -64,9 +64,35 @@ def make_split(
         pool, sizes, settings.seed, classes=strata, groups=_of(groups, pool), times=_of(times, pool), gap=settings.gap
     )
     how = _how(settings, divided.how, bool(given), any(sizes))
-    split = Split(divided.train, np.sort(given.get("valid", divided.valid)), np.sort(given.get("test", divided.test)), how)
+    train, aside = _set_aside(settings, divided.train, given, groups, times)
+    how = how + (f"; {len(aside)} train rows set aside for calibration" if len(aside) else "")
+    valid, test = np.sort(given.get("valid", divided.valid)), np.sort(given.get("test", divided.test))
+    split = Split(train, valid, test, how, aside)
     splits.check_disjoint(split)
     return split, [*notes, *_class_notes(raw, target, split, parts is not None)]
+
+
+def _set_aside(
+    settings: SplitConfig,
+    train: Rows,
+    given: dict[str, Rows],
+    groups: npt.NDArray[Any] | None,
+    times: npt.NDArray[Any] | None,
+) -> tuple[Rows, Rows]:
+    """Return the train rows that are left, and those set aside for calibration: whole groups, the newest, or by chance."""
+    if "calibration" in given:
+        return np.setdiff1d(train, given["calibration"]), given["calibration"]
+    if not settings.calibration or isinstance(settings.calibration, str):
+        return train, np.empty(0, np.int64)
+    found = splits.divide(
+        train,
+        (settings.calibration, 0.0),
+        settings.seed,
+        groups=_of(groups, train),
+        times=_of(times, train),
+        gap=settings.gap,
+    )
+    return found.train, found.valid
 
 
 def _of(values: npt.NDArray[Any] | None, rows: Rows) -> npt.NDArray[Any] | None:
@@ -97,6 +123,11 @@ def _refuse_contradictions(data: DataConfig, parts: dict[str, Rows]) -> None:
     ways = [name for name in ("group", "time") if getattr(split, name) is not None] + ["in_order"] * split.in_order
     if split.stratify:
         ways.append("stratify")
+    if split.calibration and data.window is not None:
+        raise ConfigError(
+            f"data.split.calibration: {split.calibration!r} came with data.window; windows overlap, so rows set aside would be "
+            "known; leave it out, and valid calibrates"
+        )
     _refuse_folds(split, parts)
     if len(ways) > 1:
         raise ConfigError(f"data.split: {' and '.join(ways)} came together; a split follows one of them; leave one out")
@@ -131,7 +162,7 @@ def _given_rows(data: DataConfig, raw: Table | Arrays, markers: Markers, given: 
             f"data.split.file: it holds {', '.join(sorted(found))}; expected train, valid and test; say which is which, "
             'for instance train = "train_0", test = "test_0"'
         )
-    for name in ("train", "valid", "test"):
+    for name in ("train", "valid", "test", "calibration"):
         value = getattr(data.split, name)
         if value is None and unnamed and name in found:
             value = name

@@ -86,6 +86,7 @@ def first_record(bench: Bench) -> dict[str, Any]:
             "digest": inputs.split.digest(),
             "how": inputs.split.how,
             **{part: len(getattr(inputs.split, part)) for part in ("train", "valid", "test")},
+            **({"calibration": len(inputs.split.calibration)} if len(inputs.split.calibration) else {}),
         },
         "task": {
             "kind": network.task.kind,
