@@ -168,7 +168,7 @@ def print_runs(found: Sequence[dict[str, Any]]) -> None:
         main = next((name for name in PRINCIPAL if name in test), None)
         table.add_row(
             Path(entry["run"]).name,
-            entry["status"],
+            entry["status"] + (f", {entry['runs']} runs" if "runs" in entry else ""),
             entry["task"] or "",
             str(entry["epochs"] or 0),
             str(best.get("epoch", "")),
