@@ -49,7 +49,7 @@ class Predictions:
     @property
     def per_step(self) -> bool:
         """Whether each step has a prediction."""
-        return self.keys.shape[1] > 1
+        return bool(self.keys.shape[1] > 1)
 
     def same_rows(self, other: Predictions) -> bool:
         """Tell whether another run was tested on the same rows with the same targets."""
