@@ -107,7 +107,8 @@ def _flat(path: str, value: Any) -> Iterable[tuple[str, str | int | float | bool
     elif isinstance(value, str | int | float | bool):
         yield path, value
     elif isinstance(value, Sequence):
-        yield path, ", ".join(map(str, value))
+        if value:
+            yield path, ", ".join(map(str, value))
     elif value is not None:
         yield path, str(value)
 

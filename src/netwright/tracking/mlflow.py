@@ -110,13 +110,10 @@ class MLflow:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep MLflow's remarks on making its tables from the screen."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
+    """Keep the remarks of MLflow and its database on making tables from the screen."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.INFO))
     try:
         yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)
