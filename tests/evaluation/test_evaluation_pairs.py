@@ -68,7 +68,9 @@ def test_pairing_sees_what_two_intervals_would_not() -> None:
     found = paired_differences(one, other, np.arange(400))
     assert found["rmse"].value == pytest.approx(-0.05 * np.sqrt(np.mean(hard**2)))
     assert found["rmse"].sure
-    assert found["r2"].value == pytest.approx(metrics.r2_score(true, other.predicted) - metrics.r2_score(true, one.predicted))
+    assert found["r2"].value == pytest.approx(
+        metrics.r2_score(true, other.predicted) - metrics.r2_score(true, one.predicted)
+    )
     alone = 2 * 1.96 * np.std(hard**2) / np.sqrt(400)  # of one mean square by itself
     assert found["rmse"].high - found["rmse"].low < alone / 4  # type: ignore[operator]
 

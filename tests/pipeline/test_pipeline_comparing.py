@@ -131,9 +131,7 @@ def test_groups_of_the_split_are_drawn_whole(tmp_path: Path) -> None:
     table = pa.table({"person": [f"p{number}" for number in person], "a": a, "y": np.where(a > 0, "yes", "no")})
     pa.csv.write_csv(table, tmp_path / "t.csv")
     keywords = {"target": "y", "split": {"test": 0.4, "group": "person"}, "layers": ["Linear()"]}
-    runs = [
-        nw.train(tmp_path / "t.csv", run_dir=tmp_path / f"r{epochs}", epochs=epochs, **keywords) for epochs in (1, 30)
-    ]
+    runs = [nw.train(tmp_path / "t.csv", run_dir=tmp_path / f"r{epochs}", epochs=epochs, **keywords) for epochs in (1, 30)]
     found = nw.compare(*(run.folder for run in runs))
     assert found.how is not None
     assert "over 12 groups of person" in found.how

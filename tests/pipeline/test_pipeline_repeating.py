@@ -152,11 +152,15 @@ def test_a_folder_of_seeds_is_listed_as_one_and_not_loaded_as_a_run(tmp_path: Pa
     assert (listed["s"]["runs"], listed["s"]["status"]) == (2, "done")
     assert listed["s"]["test"]["accuracy"] == found.figures["accuracy"].mean
     assert [Path(entry["run"]).name for entry in nw.runs(tmp_path / "s")] == ["seed-0", "seed-1"]
-    with pytest.raises(CheckpointError, match=r"no run but a folder of 2; expected one run; name one of them, such as .*seed-1"):
+    with pytest.raises(
+        CheckpointError, match=r"no run but a folder of 2; expected one run; name one of them, such as .*seed-1"
+    ):
         nw.load(tmp_path / "s")
 
 
-@pytest.mark.parametrize(("seeds", "said"), [(1, "1 came; expected 2 or more"), (0, "0 came"), ("5", "'5' came; expected how")])
+@pytest.mark.parametrize(
+    ("seeds", "said"), [(1, "1 came; expected 2 or more"), (0, "0 came"), ("5", "'5' came; expected how")]
+)
 def test_too_few_seeds_are_refused(seeds: object, said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=said):
         nw.repeat("sklearn:iris", seeds=seeds, run_dir=tmp_path / "s")  # type: ignore[arg-type]
@@ -187,5 +191,3 @@ def test_the_command_ends_with_the_folder_and_json_is_one_object(
             main(["train", "sklearn:diabetes", "--seeds", wrong])
         assert ended.value.code == 2
         assert f"--seeds {wrong}: expected 2 or more" in capsys.readouterr().err
-
-

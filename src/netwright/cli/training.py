@@ -172,6 +172,7 @@ def _print_end(run: Run, as_json: bool) -> None:
 @set_option
 @click.option("--run-dir", metavar="DIR", help="Folder of the runs; finished ones in it are kept.")
 @code_option
+@track_option
 @json_option
 def cross_validate(
     source: str,
@@ -181,6 +182,7 @@ def cross_validate(
     settings: Sequence[str],
     run_dir: str | None,
     code: Sequence[str],
+    track: Sequence[str],
     as_json: bool,
 ) -> None:
     """Train and test once per split, and print mean and standard error of each test figure.
@@ -188,6 +190,7 @@ def cross_validate(
     The splits are folds of the rows, or those of data.split.file. Prints the folder as the last line.
     """
     check_config_first(source, settings, target)
+    trackers = _trackers(track)
     from netwright.pipeline.verbs import cross_validate as run_splits
 
     with Screen(quiet=as_json) as screen:
@@ -198,7 +201,7 @@ def cross_validate(
             run_dir=run_dir,
             code=code,
             settings=settings,
-            observers=[screen],
+            observers=[screen, *trackers],
             **targets(target),
         )
     if found.signal:
