@@ -14,6 +14,7 @@ import click
 
 from netwright.reporting.chance import baseline_sentence
 from netwright.reporting.sentences import PRINCIPAL
+from netwright.reporting.wording import plural
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -168,7 +169,7 @@ def print_runs(found: Sequence[dict[str, Any]]) -> None:
         main = next((name for name in PRINCIPAL if name in test), None)
         table.add_row(
             Path(entry["run"]).name,
-            entry["status"] + (f", {entry['runs']} runs" if "runs" in entry else ""),
+            entry["status"] + (f", {plural(entry['runs'], 'run')}" if "runs" in entry else ""),
             entry["task"] or "",
             str(entry["epochs"] or 0),
             str(best.get("epoch", "")),

@@ -37,12 +37,9 @@ def rows_of(run: Run) -> pa.Table:
 def test_two_runs_on_the_same_rows_are_compared_row_by_row(pair: tuple[Run, Run]) -> None:
     found = nw.compare(pair[0].folder, pair[1].folder)
     metrics = [run.tested["metrics"] for run in pair]  # type: ignore[index]
-    assert set(found.differences) == {
-        f"test {name}" for name in ("accuracy", "balanced_accuracy", "f1_macro", "f1", "roc_auc")
-    }
+    assert set(found.differences) == {"accuracy", "balanced_accuracy", "f1_macro", "f1", "roc_auc"}
     for name, difference in found.differences.items():
-        figure = name.removeprefix("test ")
-        assert difference.value == pytest.approx(metrics[1][figure]["value"] - metrics[0][figure]["value"])
+        assert difference.value == pytest.approx(metrics[1][name]["value"] - metrics[0][name]["value"])
     right = [np.equal(table["target"].to_numpy(), table["prediction"].to_numpy()) for table in map(rows_of, pair)]
     assert found.mcnemar is not None
     only = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
@@ -57,7 +54,7 @@ def test_two_runs_on_the_same_rows_are_compared_row_by_row(pair: tuple[Run, Run]
 def test_what_a_small_difference_is_worth_is_said(tmp_path: Path) -> None:
     runs = [nw.train("sklearn:wine", run_dir=tmp_path / str(seed), seed=seed, **{**SMALL, "epochs": 20}) for seed in (0, 1)]
     found = nw.compare(*(run.folder for run in runs))
-    accuracy = found.differences["test accuracy"]
+    accuracy = found.differences["accuracy"]
     assert not accuracy.sure
     said = "no difference" if accuracy.value == 0 else "may be chance: its interval holds 0"
     assert any(said in text for text in found.remarks)
@@ -82,8 +79,8 @@ def test_predictions_that_are_gone_or_not_those_of_the_test_give_no_interval(pai
     test["metrics"]["accuracy"]["value"] += 0.01
     (tmp_path / "other" / "test.json").write_text(json.dumps(test))
     found = nw.compare(tmp_path / "one", tmp_path / "other")
-    assert "test accuracy" not in found.differences
-    assert "test roc_auc" in found.differences
+    assert "accuracy" not in found.differences
+    assert "roc_auc" in found.differences
     (tmp_path / "other" / "predictions.csv").unlink()
     found = nw.compare(tmp_path / "one", tmp_path / "other")
     assert found.differences == {}
@@ -94,10 +91,10 @@ def test_regressions_labels_and_steps_are_compared_too(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     x = generator.normal(size=(150, 3))
     tasks = {
-        "regression": ((x, x @ [[1.0, 2.0], [0.5, 1.0], [0.0, 1.0]]), {"test rmse", "test mae", "test r2"}),
+        "regression": ((x, x @ [[1.0, 2.0], [0.5, 1.0], [0.0, 1.0]]), {"rmse", "mae", "r2"}),
         "multilabel": (
             (x, [[name for name, on in zip("abc", row > 0, strict=True) if on] for row in x]),
-            {"test f1_micro", "test f1_macro", "test subset_accuracy", "test hamming_loss"},
+            {"f1_micro", "f1_macro", "subset_accuracy", "hamming_loss"},
         ),
     }
     for name, (data, figures) in tasks.items():
@@ -121,7 +118,7 @@ def test_a_target_per_step_is_drawn_row_by_row_with_all_its_steps(tmp_path: Path
     found = nw.compare(*(run.folder for run in runs))
     assert found.how == "paired BCa bootstrap over 20 rows with all their steps, drawn for both runs at once"
     assert found.mcnemar is None
-    assert "test accuracy" in found.differences
+    assert "accuracy" in found.differences
 
 
 def test_groups_of_the_split_are_drawn_whole(tmp_path: Path) -> None:
@@ -153,13 +150,13 @@ def test_folders_of_the_same_seeds_are_paired_by_seed(seeds: tuple[Repetition, R
     found = nw.compare(one.folder, other.folder)
     assert found.settings == (("training.epochs", "3", "15"),)
     for name, difference in found.differences.items():
-        values = [side.figures[name.removeprefix("test ")].values for side in seeds]
+        values = [side.figures[name].values for side in seeds]
         assert difference.value == pytest.approx(np.mean(values[1]) - np.mean(values[0]))
         if difference.low is not None:
             expected = stats.ttest_rel(values[1], values[0]).confidence_interval(0.95)
             assert (difference.low, difference.high) == pytest.approx(tuple(expected))
     assert found.how == "paired t-interval of the difference of means over 3 and 3 seeds"
-    assert found.deviations["test loss"] == (one.figures["loss"].deviation, other.figures["loss"].deviation)
+    assert found.deviations["loss"] == (one.figures["loss"].deviation, other.figures["loss"].deviation)
     assert not any(ONE_SEED in text for text in found.remarks)
 
 
@@ -168,7 +165,7 @@ def test_other_seeds_are_compared_by_welch_and_noise_is_named(seeds: tuple[Repet
     found = nw.compare(seeds[0].folder, other.folder)
     values = [side.figures["loss"].values for side in (seeds[0], other)]
     expected = stats.ttest_ind(values[1], values[0], equal_var=False).confidence_interval(0.95)
-    difference = found.differences["test loss"]
+    difference = found.differences["loss"]
     assert (difference.low, difference.high) == pytest.approx(tuple(expected))
     assert found.how == "Welch's t-interval of the difference of means over 3 and 4 seeds"
     assert any("smaller than the standard deviation between seeds" in text or "holds 0" in text for text in found.remarks)
@@ -181,11 +178,18 @@ def test_a_single_run_is_placed_among_seeds(seeds: tuple[Repetition, Repetition]
     assert all(difference.low is None for difference in found.differences.values())
 
 
+def test_seeds_without_a_figure_in_common_say_so(seeds: tuple[Repetition, Repetition], tmp_path: Path) -> None:
+    untested = nw.repeat("sklearn:wine", seeds=2, test=False, run_dir=tmp_path / "untested", **SMALL)
+    found = nw.compare(seeds[0].folder, untested.folder)
+    assert found.figures == {}
+    assert found.remarks == ("no figure of one is one of the other: test both, or compare validation figures of both",)
+
+
 def test_three_runs_have_a_table_of_figures_alone(pair: tuple[Run, Run], tmp_path: Path) -> None:
     third = nw.train("sklearn:breast_cancer", run_dir=tmp_path / "third", split={"test": 0.4}, **{**SMALL, "epochs": 1})
     found = nw.compare(pair[0].folder, pair[1].folder, third.folder)
     assert found.settings == (("training.epochs", "3", "12", "1"),)
-    assert len(found.figures["test accuracy"]) == 3
+    assert len(found.figures["accuracy"]) == 3
     assert found.differences == {}
     with pytest.raises(ConfigError, match="3 runs came; expected two"):
         nw.compare(pair[0].folder, pair[1].folder, third.folder, steps=True)

@@ -17,7 +17,7 @@ from netwright.data.batches import epoch_order
 from netwright.errors import CheckpointError, ConfigError
 from netwright.evaluation.pairs import Difference, McNemar
 from netwright.pipeline import folder as folders
-from netwright.pipeline.contrasting import Side, contrast, side_of
+from netwright.pipeline.contrasting import Side, contrast, side_of, titled
 from netwright.pipeline.resuming import differences
 from netwright.pipeline.showing import Sheet, members, several_html
 from netwright.training.journal import STEPS
@@ -67,14 +67,14 @@ class Comparison:
         """Return a line per difference."""
         told = [f"{entry[0]}: {' | '.join(entry[1:])}" for entry in (*self.settings, *self.around)]
         lines = told or ["the same settings"]
-        width = max((len(name) for name in self.figures), default=0)
+        width = max((len(titled(name)) for name in self.figures), default=0)
         for name, values in self.figures.items():
             spread = self.deviations.get(name, ())
             shown = [
                 f"{value:.6g}" + (f" (sd {deviation:.2g})" if deviation is not None else "")
                 for value, deviation in itertools.zip_longest(values, spread)
             ]
-            lines.append(f"{name:<{width}}  {' | '.join(shown)}{self._gap(name, values)}")
+            lines.append(f"{titled(name):<{width}}  {' | '.join(shown)}{self._gap(name, values)}")
         lines += [text for text in [self._mcnemar_line()] if text]
         if self.how:
             lines.append(f"intervals: {self.how}")
@@ -99,7 +99,7 @@ class Comparison:
             gap = self.differences.get(name)
             bounds = "" if gap is None or gap.low is None or gap.high is None else f"{gap.low:+.3g} to {gap.high:+.3g}"
             change = [f"{values[1] - values[0]:+.3g}", bounds] if len(values) == 2 else []
-            rows.append([name, *(f"{value:.6g}" for value in values), *change])
+            rows.append([titled(name), *(f"{value:.6g}" for value in values), *change])
         extra = ("difference", "95 % interval") if len(self.runs) == 2 else ()
         sheets = [
             Sheet(("figure", *self.runs, *extra), rows),

@@ -5,10 +5,9 @@ Two runs on the same test rows are paired row by row, two folders of the same se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,6 @@ from netwright.pipeline.run import read_config
 from netwright.pipeline.several import figures_of
 from netwright.reporting.sentences import PRINCIPAL
 
-Value = TypeVar("Value")
 LEVEL = 0.95
 AGREES = 1e-6  # a figure from predictions.csv and that of test.json
 ONE_SEED = "one seed each: the noise between seeds is not known; netwright train CONFIG --seeds 5 shows it"
@@ -65,7 +63,7 @@ def side_of(path: Path) -> Side:
     if not (path / folders.SEEDS).is_file():
         test = path / folders.TEST
         record = folders.read_record(path)
-        figures = _named(figures_of(folders.read_json(test)), "test") if test.is_file() else {}
+        figures = figures_of(folders.read_json(test)) if test.is_file() else {}
         return Side(path, path, record, read_config(path), figures)
     told = read_seeds(path)
     first = told.runs[0]
@@ -74,16 +72,21 @@ def side_of(path: Path) -> Side:
         first,
         folders.read_record(first),
         read_config(first),
-        _named({name: figure.mean for name, figure in told.figures.items()}, told.of),
-        _named({name: figure.values for name, figure in told.figures.items()}, told.of),
-        _named({name: figure.deviation for name, figure in told.figures.items()}, told.of),
+        {name: figure.mean for name, figure in told.figures.items()},
+        {name: figure.values for name, figure in told.figures.items()},
+        {name: figure.deviation for name, figure in told.figures.items()},
         told.seeds,
     )
 
 
-def _named(found: Mapping[str, Value], of: str) -> dict[str, Value]:
-    """Return figures by the names they are shown with: ``test accuracy``; those of valid rows say so themselves."""
-    return {f"test {name}" if of == "test" else name: value for name, value in found.items()}
+def titled(name: str) -> str:
+    """Return a figure by the name it is shown with: one of the test says so, one of valid rows does by itself.
+
+    Example:
+        >>> titled("accuracy"), titled("valid_accuracy")
+        ('test accuracy', 'valid_accuracy')
+    """
+    return name if name.startswith(("valid_", "train_")) else f"test {name}"
 
 
 def contrast(one: Side, other: Side) -> Contrast:
@@ -140,7 +143,7 @@ def _paired(one: Side, other: Side, first: Predictions, second: Predictions) -> 
     units, named, remark = units_of(one.folder, one.config, one.record, first)
     found = paired_differences(outcomes[0], outcomes[1], units)
     agree = set(found) & _agreeing(one, outcomes[0]) & _agreeing(other, outcomes[1])
-    sound = {f"test {name}": difference for name, difference in found.items() if name in agree}
+    sound = {name: difference for name, difference in found.items() if name in agree}
     test = None
     if outcomes[0].kind == "class" and named is None and remark is None:
         test = mcnemar(*(side.true == side.predicted for side in outcomes))
@@ -159,7 +162,7 @@ def _agreeing(side: Side, outcomes: Outcomes) -> set[str]:
     """Return the figures that predictions.csv gives as test.json has them."""
     alone, everyone = np.arange(len(outcomes.true)), np.ones((1, len(outcomes.true)))
     taken = {name: float(figure(everyone)[0]) for name, figure in weighings(outcomes, alone, len(alone)).items()}
-    told = {name: side.figures.get(f"test {name}") for name in taken}
+    told = {name: side.figures.get(name) for name in taken}
     return {
         name for name, value in told.items() if value is not None and abs(value - taken[name]) <= AGREES * max(1, abs(value))
     }
@@ -172,17 +175,17 @@ def _worth(found: dict[str, Difference], rows: str) -> str | None:
         return None
     difference = found[name]
     if difference.value == 0:
-        return f"{name}: no difference"
+        return f"{titled(name)}: no difference"
     if difference.low is None:
-        return f"{name}: too few {rows} for an interval"
+        return f"{titled(name)}: too few {rows} for an interval"
     if not difference.sure:
-        return f"{name}: the difference of {difference.value:+.3g} may be chance: its interval holds 0"
-    return f"{name}: the difference of {difference.value:+.3g} is more than the chance of these {rows}"
+        return f"{titled(name)}: the difference of {difference.value:+.3g} may be chance: its interval holds 0"
+    return f"{titled(name)}: the difference of {difference.value:+.3g} is more than the chance of these {rows}"
 
 
 def main_figure(found: dict[str, Any]) -> str | None:
     """Return the name of the figure that a reader asks for first."""
-    first = [f"test {name}" for name in PRINCIPAL] + [f"valid_{name}" for name in PRINCIPAL]
+    first = [*PRINCIPAL, *(f"valid_{name}" for name in PRINCIPAL)]
     return next((name for name in first if name in found), next(iter(found), None))
 
 
@@ -192,9 +195,11 @@ def _of_seeds(one: Side, other: Side) -> Contrast:
     Source: Student, The probable error of a mean, 1908; Welch, The generalization of Student's problem when several different
     population variances are involved, 1947.
     """
+    names = [name for name in one.values if name in other.values]
+    if not names:
+        return Contrast(remarks=("no figure of one is one of the other: test both, or compare validation figures of both",))
     digests = [(side.record["data"].get("digest"), side.record["split"].get("digest")) for side in (one, other)]
     paired = one.seeds == other.seeds and digests[0] == digests[1]
-    names = [name for name in one.values if name in other.values]
     found = {name: _mean_difference(one.values[name], other.values[name], paired) for name in names}
     method = next((difference.method for difference in found.values() if difference.method), None)
     how = (
@@ -227,13 +232,13 @@ def _noise(name: str, found: Difference, one: Side, other: Side) -> list[str]:
     remarks = []
     if abs(found.value) < deviation:
         remarks.append(
-            f"{name}: the difference of {found.value:+.3g} is smaller than the standard deviation between seeds ({deviation:.2g}): "
-            "a single run of each would not show it"
+            f"{titled(name)}: the difference of {found.value:+.3g} is smaller than the standard deviation between seeds "
+            f"({deviation:.2g}): a single run of each would not show it"
         )
     if found.low is not None and not found.sure:
-        remarks.append(f"{name}: the interval holds 0: the difference may be chance")
+        remarks.append(f"{titled(name)}: the interval holds 0: the difference may be chance")
     elif found.sure:
-        remarks.append(f"{name}: the difference of {found.value:+.3g} is more than the noise between these seeds")
+        remarks.append(f"{titled(name)}: the difference of {found.value:+.3g} is more than the noise between these seeds")
     return remarks
 
 
@@ -250,7 +255,7 @@ def _of_seeds_and_one(one: Side, other: Side) -> Contrast:
         where = "among" if inside else "outside"
         remarks.insert(
             0,
-            f"{name}: the single run is {where} the {len(values)} seeds ({min(values):.4g} to {max(values):.4g}, standard "
+            f"{titled(name)}: the single run is {where} the {len(values)} seeds ({min(values):.4g} to {max(values):.4g}, standard "
             f"deviation {deviation:.2g})",
         )
     return Contrast(found, None, None, tuple(remarks))

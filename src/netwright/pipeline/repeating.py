@@ -72,7 +72,10 @@ class Repetition:
     def __str__(self) -> str:
         """Return a line per figure, and one per baseline and figure."""
         if not self.figures:
-            return f"{len(self.runs)} of {len(self.seeds)} seeds, not all of them done"
+            return (
+                f"{len(self.runs)} of {len(self.seeds)} seeds begun, not all of them done; to go on: the same command with "
+                f"--run-dir {self.folder}"
+            )
         against = {
             f"{name} - {baseline}": figure for baseline, found in self.differences.items() for name, figure in found.items()
         }
