@@ -25,6 +25,7 @@ FLOORS = {
     "checks": 8,
     "exporting": 8,
     "reporting": 8,
+    "tracking": 8,
     "pipeline": 9,
     "terminal": 10,
     "cli": 11,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from netwright.pipeline.verbs import cross_validate as cross_validate
     from netwright.pipeline.verbs import draft as draft
     from netwright.pipeline.verbs import load as load
+    from netwright.pipeline.verbs import repeat as repeat
     from netwright.pipeline.verbs import replay as replay
     from netwright.pipeline.verbs import resume as resume
     from netwright.pipeline.verbs import runs as runs
@@ -29,6 +30,7 @@ _WHERE = {
     "cross_validate": "netwright.pipeline.verbs",
     "draft": "netwright.pipeline.verbs",
     "load": "netwright.pipeline.verbs",
+    "repeat": "netwright.pipeline.verbs",
     "replay": "netwright.pipeline.verbs",
     "resume": "netwright.pipeline.verbs",
     "runs": "netwright.pipeline.verbs",
@@ -43,6 +45,7 @@ __all__ = [
     "cross_validate",
     "draft",
     "load",
+    "repeat",
     "replay",
     "resume",
     "runs",
@@ -59,6 +62,8 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version("netwright")
+    if name == "tracking":
+        return import_module("netwright.tracking")
     if name not in _WHERE:
         raise AttributeError(f"module 'netwright' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(_WHERE[name]), name)

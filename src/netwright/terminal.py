@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 import click
 
 from netwright.reporting.sentences import PRINCIPAL
+from netwright.reporting.wording import plural
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -209,7 +210,7 @@ def print_runs(found: Sequence[dict[str, Any]]) -> None:
         main = next((name for name in PRINCIPAL if name in test), None)
         table.add_row(
             Path(entry["run"]).name,
-            entry["status"],
+            entry["status"] + (f", {plural(entry['runs'], 'run')}" if "runs" in entry else ""),
             entry["task"] or "",
             str(entry["epochs"] or 0),
             str(best.get("epoch", "")),

@@ -74,7 +74,7 @@ def test_a_paired_difference_is_narrower_than_two_intervals() -> None:
 def test_the_same_predictions_differ_by_nothing_and_get_no_interval() -> None:
     true = RNG.integers(0, 3, 100)
     decoded = RNG.dirichlet(np.ones(3), 100)
-    table = class_sums(true, decoded, ["roc_auc"])
+    table = class_sums(true, decoded.argmax(axis=1), 3, decoded)
     assert difference(table, table).values() == pytest.approx(dict.fromkeys(table.values(), 0.0))
     assert paired_intervals(table, table) == {}
 

@@ -17,6 +17,9 @@ code_option = click.option(
 )
 set_option = click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Change one setting; repeatable.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+track_option = click.option(
+    "--track", multiple=True, metavar="TRACKER", help="Follow the run in tensorboard, mlflow or wandb (offline); repeatable."
+)
 memory_option = click.option(
     "--auto-micro-batch", is_flag=True, help="Out of memory: halve the rows that go forward at a time, and go on."
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from netwright.cli.group import cli, code_option, json_option
-from netwright.errors import CheckpointError
+from netwright.errors import CheckpointError, ConfigError
 from netwright.terminal import print_replay
 
 
@@ -87,15 +87,31 @@ def replay(ctx: click.Context, run: str, code: Sequence[str], as_json: bool) -> 
 
 @cli.command()
 @click.argument("run")
-@click.argument("other")
+@click.argument("others", metavar="RUN...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="FILE", help="Draw the curves together: an .html page with the table, or an .svg.")
 @click.option("--steps", is_flag=True, help="Find the first step whose loss differs, and the rows of its batch.")
 @json_option
-def compare(run: str, other: str, steps: bool, as_json: bool) -> None:
-    """Show where two runs differ: settings, machine, test figures, and with --steps the first step."""
-    from netwright.pipeline.comparing import compare_runs
+def compare(run: str, others: Sequence[str], output: str | None, steps: bool, as_json: bool) -> None:
+    """Show where runs differ: settings, machine, test figures with intervals, and with --steps the first step.
 
-    found = compare_runs(Path(run), Path(other), steps)
-    click.echo(json.dumps(found.to_json()) if as_json else str(found))
+    Each RUN is a run, or a folder of seeds. Two runs on the same test rows are compared row by row.
+    """
+    check_together(output)
+    from netwright.pipeline.comparing import compare_runs
+    from netwright.pipeline.showing import write_together
+
+    found = compare_runs([Path(run), *map(Path, others)], steps)
+    if output is not None:
+        write_together(" and ".join(found.runs), found.to_html(), found.runs, Path(output))
+    click.echo(json.dumps({**found.to_json(), "output": output}) if as_json else str(found))
+    if output is not None and not as_json:
+        click.echo(output)
+
+
+def check_together(output: str | None) -> None:
+    """Refuse a file to draw into that is neither a page nor a drawing."""
+    if output is not None and Path(output).suffix.lower() not in (".html", ".svg"):
+        raise ConfigError(f"-o {output}: expected a name that ends in .html or .svg; change it")
 
 
 @cli.command("import-weights")

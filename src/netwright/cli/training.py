@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,12 +20,15 @@ from netwright.cli.group import (
     read_test,
     set_option,
     targets,
+    track_option,
 )
-from netwright.errors import CheckpointError
+from netwright.errors import CheckpointError, ConfigError
 from netwright.terminal import Screen, print_test
 
 if TYPE_CHECKING:
+    from netwright.pipeline.repeating import Repetition
     from netwright.pipeline.run import Run
+    from netwright.tracking.records import Tracker
 
 
 @cli.command()
@@ -34,8 +37,10 @@ if TYPE_CHECKING:
 @set_option
 @click.option("--run-dir", metavar="DIR", help="The run folder; default runs/<name>-<time>-<4 hex>.")
 @code_option
+@click.option("--seeds", type=int, metavar="N", help="Train N times, seeds counting up from training.seed, on one split.")
 @click.option("--no-test", is_flag=True, help="Leave the test set for later.")
 @click.option("--strict", is_flag=True, help="A finding of the checks is an error (exit 3); nothing is written.")
+@track_option
 @memory_option
 @json_option
 def train(
@@ -44,34 +49,63 @@ def train(
     settings: Sequence[str],
     run_dir: str | None,
     code: Sequence[str],
+    seeds: int | None,
     no_test: bool,
     strict: bool,
+    track: Sequence[str],
     auto_micro_batch: bool,
     as_json: bool,
 ) -> None:
     """Train a network on a data file, or as a config describes.
 
-    Prints the run folder as the last line.
+    Prints the run folder as the last line. With --seeds it holds a run per seed; the same command with its --run-dir keeps
+    those that are done.
     """
     check_config_first(source, settings, target)
-    if run_dir is not None and Path(run_dir).name.strip("."):  # of another name `train` itself says what is wrong
+    if seeds is not None and seeds < 2:
+        raise ConfigError(f"--seeds {seeds}: expected 2 or more to see the noise between them; leave it out for one run")
+    trackers = _trackers(track)
+    if seeds is None and run_dir is not None and Path(run_dir).name.strip("."):  # of another name `train` says what is wrong
         files.refuse_existing(Path(run_dir))
+    wanted: dict[str, Any] = {
+        "run_dir": run_dir,
+        "code": code,
+        "settings": settings,
+        "test": not no_test,
+        "strict": strict,
+        "auto_micro_batch": auto_micro_batch,
+        **targets(target),
+    }
+    from netwright.pipeline.verbs import repeat
     from netwright.pipeline.verbs import train as run_training
 
-    screen = Screen(quiet=as_json)
-    with screen:
-        run = run_training(
-            source,
-            run_dir=run_dir,
-            code=code,
-            settings=settings,
-            observers=[screen],
-            test=not no_test,
-            strict=strict,
-            auto_micro_batch=auto_micro_batch,
-            **targets(target),
-        )
-    _print_end(run, as_json)
+    with Screen(quiet=as_json) as screen:
+        if seeds is not None:
+            repetition = repeat(source, seeds=seeds, observers=[screen, *trackers], **wanted)
+        else:
+            run = run_training(source, observers=[screen, *trackers], **wanted)
+    if seeds is not None:
+        _print_seeds(repetition, as_json)
+    else:
+        _print_end(run, as_json)
+
+
+def _trackers(names: Sequence[str]) -> list[Tracker]:
+    """Return the trackers of some names; torch is not imported yet."""
+    from netwright.tracking.choosing import make_trackers
+
+    return make_trackers(names)
+
+
+def _print_seeds(found: Repetition, as_json: bool) -> None:
+    """Print the figures over the seeds, the folder last, and exit as a signal asks."""
+    if as_json:
+        click.echo(json.dumps({"folder": str(found.folder), **found.to_json(), "signal": found.signal}))
+    else:
+        click.echo(str(found))
+        click.echo(str(found.folder))
+    if found.signal:
+        sys.exit(128 + found.signal)
 
 
 @cli.command()
@@ -79,10 +113,17 @@ def train(
 @set_option
 @code_option
 @click.option("--require-exact", is_flag=True, help="A result that is not exact, bit for bit, is an error (exit 4).")
+@track_option
 @memory_option
 @json_option
 def resume(
-    run: str, settings: Sequence[str], code: Sequence[str], require_exact: bool, auto_micro_batch: bool, as_json: bool
+    run: str,
+    settings: Sequence[str],
+    code: Sequence[str],
+    require_exact: bool,
+    track: Sequence[str],
+    auto_micro_batch: bool,
+    as_json: bool,
 ) -> None:
     """Go on with a run from its newest checkpoint, as if it had never stopped.
 
@@ -90,7 +131,10 @@ def resume(
     it is. Prints the run folder as the last line.
     """
     if not (Path(run) / "run.json").is_file():
-        raise CheckpointError(f"{run}: no run (run.json is not there); expected a run folder; netwright runs lists them")
+        inside = sorted(Path(run).glob("*/run.json"))
+        what = f"name one of its runs, such as {inside[-1].parent}" if inside else "netwright runs lists them"
+        raise CheckpointError(f"{run}: no run (run.json is not there); expected a run folder; {what}")
+    trackers = _trackers(track)
     from netwright.pipeline.verbs import resume as go_on
 
     with Screen(quiet=as_json) as screen:
@@ -98,7 +142,7 @@ def resume(
             run,
             code=code,
             settings=settings,
-            observers=[screen],
+            observers=[screen, *trackers],
             require_exact=require_exact,
             auto_micro_batch=auto_micro_batch,
         )
@@ -128,6 +172,7 @@ def _print_end(run: Run, as_json: bool) -> None:
 @set_option
 @click.option("--run-dir", metavar="DIR", help="Folder of the runs; finished ones in it are kept.")
 @code_option
+@track_option
 @json_option
 def cross_validate(
     source: str,
@@ -137,6 +182,7 @@ def cross_validate(
     settings: Sequence[str],
     run_dir: str | None,
     code: Sequence[str],
+    track: Sequence[str],
     as_json: bool,
 ) -> None:
     """Train and test once per split, and print mean and standard error of each test figure.
@@ -144,6 +190,7 @@ def cross_validate(
     The splits are folds of the rows, or those of data.split.file. Prints the folder as the last line.
     """
     check_config_first(source, settings, target)
+    trackers = _trackers(track)
     from netwright.pipeline.verbs import cross_validate as run_splits
 
     with Screen(quiet=as_json) as screen:
@@ -154,7 +201,7 @@ def cross_validate(
             run_dir=run_dir,
             code=code,
             settings=settings,
-            observers=[screen],
+            observers=[screen, *trackers],
             **targets(target),
         )
     if found.signal:

@@ -17,8 +17,7 @@ Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 FEWEST_OF_A_CLASS = 5
 FEWEST_ROWS = 10
-SCORE_BINS = 2000  # a ROC curve of more different scores is resampled on so many
-MOST_BINS = 20_000  # of all classes together
+SCORE_BINS = 20_000  # ROC curves of all classes together of more different scores are resampled on so many
 NORMAL_QUANTILE = 1.959963984540054
 
 
@@ -51,7 +50,8 @@ def class_intervals(
     Returns:
         Intervals; beside accuracy only where every class that is present has at least five rows.
     """
-    found = bootstrap(class_sums(true, decoded, names), clusters, seed)
+    scores = decoded if {"roc_auc", "average_precision"} & set(names) else None
+    found = bootstrap(class_sums(true, decoded.argmax(axis=1), decoded.shape[1], scores), clusters, seed)
     if clusters is None:
         found["accuracy"] = wilson(int((true == decoded.argmax(axis=1)).sum()), len(true))
     counts = np.bincount(true)
@@ -59,17 +59,23 @@ def class_intervals(
     return {name: bounds for name, bounds in found.items() if name in names and not (few and name != "accuracy")}
 
 
-def class_sums(true: Numbers, decoded: Floats, names: Sequence[str]) -> Summed:
-    """Return classification figures as functions of sums over rows; the areas only where they are wanted."""
-    classes = decoded.shape[1]
-    tables = [_counted(true, decoded.argmax(axis=1), classes)]
-    if "roc_auc" in names or "average_precision" in names:
-        present = np.unique(true)
-        labels = [1] if classes == 2 else [int(label) for label in present]
-        bins = max(2, min(SCORE_BINS, MOST_BINS // len(labels)))
-        tables += [_scored(true == label, decoded[:, label], bins, f"{label}") for label in labels]
-        return _areas(joined(tables), [f"{label}" for label in labels], classes == 2)
-    return joined(tables)
+def class_sums(true: Numbers, guess: Numbers, classes: int, scores: Floats | None = None) -> Summed:
+    """Return classification figures as functions of sums over rows.
+
+    Args:
+        true: Class numbers ``(rows,)``.
+        guess: Likewise.
+        classes: Their number.
+        scores: Probabilities ``(rows, classes)`` for the areas under the curves; None leaves those out.
+    """
+    table = _counted(true, guess, classes)
+    present = np.unique(true)
+    if scores is None or len(present) < 2:
+        return table
+    labels = [1] if classes == 2 else [int(label) for label in present]
+    bins = max(2, SCORE_BINS // len(labels))
+    curves = [_scored(true == label, scores[:, label], bins, f"{label}") for label in labels]
+    return _areas(joined([table, *curves]), [f"{label}" for label in labels], classes == 2)
 
 
 def _areas(table: Summed, labels: Sequence[str], two: bool) -> Summed:

@@ -83,7 +83,11 @@ class Verdict:
         if self.kind == "regression":
             tables = [intervals.value_sums(self.true, decoded, self.decoding.rates) for decoded in (self.decoded, other)]
         else:
-            tables = [intervals.class_sums(self.true, decoded, names) for decoded in (self.decoded, other)]
+            areas = "roc_auc" in names
+            tables = [
+                intervals.class_sums(self.true, part.argmax(axis=1), part.shape[1], part if areas else None)
+                for part in (self.decoded, other)
+            ]
         return intervals.paired_intervals(tables[0], tables[1], clusters)
 
 

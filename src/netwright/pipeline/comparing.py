@@ -1,20 +1,25 @@
-"""The heart of the verb compare: where two runs part, in their settings, figures and steps. Floor 9."""
+"""The heart of the verb compare: where runs part, in settings, figures and steps, and whether the gap is more than chance.
+
+Two runs on the same test rows are compared row by row, two folders of seeds seed by seed. Floor 9.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from netwright.config.schema import RunConfig
 from netwright.data.batches import epoch_order
-from netwright.errors import CheckpointError
+from netwright.errors import CheckpointError, ConfigError
+from netwright.evaluation.pairs import Difference, McNemar
 from netwright.pipeline import folder as folders
+from netwright.pipeline.contrasting import Side, contrast, side_of, titled
 from netwright.pipeline.resuming import differences
-from netwright.pipeline.run import read_config
+from netwright.pipeline.showing import Sheet, members, several_html
 from netwright.training.journal import STEPS
 
 MOST_ROWS = 8
@@ -22,77 +27,174 @@ MOST_ROWS = 8
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two runs differ in: settings, what they ran on, test figures; ``first`` is the first step that differs."""
+    """What runs differ in: settings, what they ran on, test figures; ``first`` is the first step that differs.
 
-    settings: tuple[tuple[str, str, str], ...]
-    around: tuple[tuple[str, str, str], ...]
-    figures: dict[str, tuple[float, float]]
+    ``settings`` and ``around`` hold a name and a text per run, ``figures`` a value per run, the mean over the seeds for a
+    folder of seeds. ``differences`` are those of the second run from the first, with 95 % intervals where the two can be
+    paired; ``how`` says by what. ``mcnemar`` is there for two classifiers on the same rows, ``remarks`` say what the
+    differences are worth.
+    """
+
+    settings: tuple[tuple[str, ...], ...]
+    around: tuple[tuple[str, ...], ...]
+    figures: dict[str, tuple[float, ...]]
     steps: str | None = None
     first: int | None = None
+    runs: tuple[str, ...] = ()
+    differences: dict[str, Difference] = field(default_factory=dict)
+    how: str | None = None
+    mcnemar: McNemar | None = None
+    deviations: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         return {
+            "runs": list(self.runs),
             "settings": [list(entry) for entry in self.settings],
             "around": [list(entry) for entry in self.around],
             "figures": {name: list(values) for name, values in self.figures.items()},
+            "deviations": {name: list(values) for name, values in self.deviations.items()},
+            "differences": {name: vars(found) for name, found in self.differences.items()},
+            "how": self.how,
+            "mcnemar": None if self.mcnemar is None else self.mcnemar.to_json(),
+            "remarks": list(self.remarks),
             "steps": self.steps,
             "first_different_step": self.first,
         }
 
     def __str__(self) -> str:
         """Return a line per difference."""
-        lines = [f"{path}: {old} | {new}" for path, old, new in (*self.settings, *self.around)] or ["the same settings"]
-        width = max((len(name) for name in self.figures), default=0)
-        lines += [
-            f"test {name:<{width}}  {one:.6g} | {other:.6g}  ({other - one:+.3g})"
-            for name, (one, other) in self.figures.items()
+        told = [f"{entry[0]}: {' | '.join(entry[1:])}" for entry in (*self.settings, *self.around)]
+        lines = told or ["the same settings"]
+        width = max((len(titled(name)) for name in self.figures), default=0)
+        for name, values in self.figures.items():
+            spread = self.deviations.get(name, ())
+            shown = [
+                f"{value:.6g}" + (f" (sd {deviation:.2g})" if deviation is not None else "")
+                for value, deviation in itertools.zip_longest(values, spread)
+            ]
+            lines.append(f"{titled(name):<{width}}  {' | '.join(shown)}{self._gap(name, values)}")
+        lines += [text for text in [self._mcnemar_line()] if text]
+        if self.how:
+            lines.append(f"intervals: {self.how}")
+        return "\n".join([*lines, *([self.steps] if self.steps else []), *(f"note: {text}" for text in self.remarks)])
+
+    def _gap(self, name: str, values: Sequence[float]) -> str:
+        """Return the difference of two values in words."""
+        if len(values) != 2:
+            return ""
+        found = self.differences.get(name)
+        if found is None or found.low is None or found.high is None:
+            return f"  ({values[1] - values[0]:+.3g})"
+        return f"  ({found.value:+.3g}, 95 % interval {found.low:+.3g} to {found.high:+.3g})"
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def to_html(self) -> str:
+        """Return figures side by side, settings that differ, curves together and remarks, as one piece of HTML."""
+        rows = []
+        for name, values in self.figures.items():
+            gap = self.differences.get(name)
+            bounds = "" if gap is None or gap.low is None or gap.high is None else f"{gap.low:+.3g} to {gap.high:+.3g}"
+            change = [f"{values[1] - values[0]:+.3g}", bounds] if len(values) == 2 else []
+            rows.append([titled(name), *(f"{value:.6g}" for value in values), *change])
+        extra = ("difference", "95 % interval") if len(self.runs) == 2 else ()
+        sheets = [
+            Sheet(("figure", *self.runs, *extra), rows),
+            Sheet(("differs", *self.runs), (*self.settings, *self.around)),
         ]
-        return "\n".join([*lines, *([self.steps] if self.steps else [])])
+        remarks = [self._mcnemar_line(), self.how and f"intervals: {self.how}", self.steps, *self.remarks]
+        return several_html(" and ".join(self.runs), sheets, members(self.runs), [text for text in remarks if text])
+
+    def _mcnemar_line(self) -> str | None:
+        if self.mcnemar is None:
+            return None
+        first, second = self.mcnemar.only_first, self.mcnemar.only_second
+        return f"McNemar's exact test: {first} rows only the first has right, {second} only the second: p = {self.mcnemar.p:.3g}"
 
 
-def compare_runs(one: Path, other: Path, steps: bool) -> Comparison:
-    """Compare two runs by their folders.
+def compare_runs(paths: Sequence[Path], steps: bool = False) -> Comparison:
+    """Compare runs, or folders of seeds, by their folders.
 
     Args:
-        one: A run folder.
-        other: Another.
+        paths: Two or more; intervals and steps are of two.
         steps: Whether to look for the first step that differs.
 
     Raises:
+        ConfigError: Fewer than two, or one twice.
         CheckpointError: A folder is no run, or has no history.
     """
-    records, configs = [folders.read_record(path) for path in (one, other)], [read_config(path) for path in (one, other)]
-    settings = tuple((path, str(old), str(new)) for path, old, new in differences(*configs))
-    around = tuple(_around(records[0], records[1]))
-    figures = _figures(one, other)
-    if not steps:
-        return Comparison(settings, around, figures)
-    text, first = _first_step(one, other, configs)
-    return Comparison(settings, around, figures, text, first)
+    _refuse_paths(paths, steps)
+    sides = [side_of(path) for path in paths]
+    found = contrast(*sides) if len(sides) == 2 else None
+    text, first = None, None
+    if steps:
+        text, first = _first_step(sides[0].first, sides[1].first, [side.config for side in sides])
+    figures = sides[0].figures
+    return Comparison(
+        settings=tuple(_settings(sides)),
+        around=tuple(_around([side.record for side in sides])),
+        figures={
+            name: tuple(side.figures[name] for side in sides)
+            for name in figures
+            if all(name in side.figures for side in sides)
+        },
+        steps=text,
+        first=first,
+        runs=tuple(str(path) for path in paths),
+        differences=dict(found.differences) if found else {},
+        how=found.how if found else None,
+        mcnemar=found.mcnemar if found else None,
+        deviations=_deviations(sides),
+        remarks=found.remarks if found else ("intervals of differences are of two runs: name two",),
+    )
 
 
-def _around(one: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _refuse_paths(paths: Sequence[Path], steps: bool) -> None:
+    if len(paths) < 2:
+        raise ConfigError(f"compare: {len(paths)} run came; expected two or more; name another")
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        if path.resolve() in seen:
+            raise ConfigError(f"compare: {path} came twice; expected different runs; name another")
+        seen[path.resolve()] = path
+    several = [path for path in paths if (path / folders.SEEDS).is_file()]
+    if steps and (len(paths) > 2 or several):
+        what = f"{several[0]} is a folder of seeds" if several else f"{len(paths)} runs came"
+        raise ConfigError(f"compare --steps: {what}; expected two single runs; name two")
+
+
+def _deviations(sides: Sequence[Side]) -> dict[str, tuple[float | None, ...]]:
+    """Return the standard deviation between the seeds of each side, where one is a folder of seeds."""
+    if not any(side.deviations for side in sides):
+        return {}
+    names = [name for name in sides[0].figures if all(name in side.figures for side in sides)]
+    return {name: tuple(side.deviations.get(name) for side in sides) for name in names}
+
+
+def _settings(sides: Sequence[Side]) -> Iterator[tuple[str, ...]]:
+    """Yield the settings that differ, with the text of each side; the seed is none between folders of the same seeds."""
+    base = sides[0].config
+    changed = [{path: new for path, _, new in differences(base, side.config)} for side in sides]
+    for path in dict.fromkeys(path for found in changed for path in found):
+        section, _, name = path.partition(".")
+        mine = base.model_dump()[section][name]
+        yield (path, *(str(found.get(path, mine)) for found in changed))
+
+
+def _around(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
     """Yield what the runs ran on, where it differs."""
     for part, keys in (("data", ("digest", "rows")), ("split", ("digest",)), ("versions", ("torch", "numpy", "platform"))):
         for key in keys:
-            values = [str(dict(record.get(part, {})).get(key)) for record in (one, other)]
-            if values[0] != values[1]:
-                yield (f"{part} {key}", values[0][:60], values[1][:60])
+            values = [str(dict(record.get(part, {})).get(key)) for record in records]
+            if len(set(values)) > 1:
+                yield (f"{part} {key}", *(value[:60] for value in values))
     for key in ("device", "threads"):
-        if one.get(key) != other.get(key):
-            yield (key, str(one.get(key)), str(other.get(key)))
-
-
-def _figures(one: Path, other: Path) -> dict[str, tuple[float, float]]:
-    """Return the test figures that both have."""
-    tests = [folders.read_json(path / folders.TEST) if (path / folders.TEST).is_file() else {} for path in (one, other)]
-    metrics = [dict(test.get("metrics", {})) for test in tests]
-    return {
-        name: (float(metrics[0][name]["value"]), float(metrics[1][name]["value"]))
-        for name in metrics[0]
-        if name in metrics[1]
-    }
+        values = [str(record.get(key)) for record in records]
+        if len(set(values)) > 1:
+            yield (key, *values)
 
 
 def _first_step(one: Path, other: Path, configs: list[RunConfig]) -> tuple[str, int | None]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from netwright import files
 from netwright.config.data_schema import SplitConfig
 from netwright.data import arrays
 from netwright.data.places import place_of
-from netwright.errors import CheckpointError, ConfigError
+from netwright.errors import ConfigError
 from netwright.pipeline import folder as folders
+from netwright.pipeline.asking import Asked
+from netwright.pipeline.observing import Audience
+from netwright.pipeline.several import Manner, deviation_of, figures_of, line_of_test, train_member, values_of
+from netwright.pipeline.showing import Sheet, joined, several_html
 from netwright.pipeline.splitting import FOLD
 from netwright.pipeline.telling import Told
 
@@ -56,6 +58,14 @@ class CrossValidation:
         heading = f"{len(self.runs)} splits: mean, standard error of the mean, standard deviation, least and most"
         return "\n".join([heading, *(f"  {name:<{width}}  {told(figure)}" for name, figure in self.figures.items())])
 
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, f"{found.mean:.4g}", f"{found.error:.2g}", f"{found.deviation:.2g}", joined(found.values))
+            for name, found in self.figures.items()
+        ]
+        sheet = Sheet(("test figure", "mean", "standard error", "sd", "values"), rows)
+        return several_html(f"{len(self.runs)} splits", [sheet], {self.folder.name: self.runs}, [str(self.folder)])
+
 
 def told(figure: Figure) -> str:
     """Return a figure in words."""
@@ -85,27 +95,30 @@ def splits_of(split: SplitConfig) -> int:
     return count
 
 
-def train_splits(
-    folder: Path, count: int, train_one: Callable[[int, Path], Mapping[str, Any] | int], observe: Callable[[Told], None]
-) -> CrossValidation:
+def train_splits(asked: Asked, folder: Path, count: int, audience: Audience) -> CrossValidation:
     """Train a run per split, those apart that are done, and write the figures over all of them.
 
     Args:
+        asked: What each split trains.
         folder: Where the runs shall lie, ``fold-00``, ``fold-01``, ...
         count: The number of splits.
-        train_one: Trains a split into a folder, or reads the run that is there, and returns its test.json, or the number of
-            a signal that stopped it.
-        observe: Is told a line per split.
+        audience: Is told the remarks on the first split, and a line per split.
+
+    Raises:
+        ConfigError: A split without test rows.
+        CheckpointError: A run of other settings or data.
     """
     digits = max(2, len(str(count - 1)))
     runs = tuple(folder / f"fold-{number:0{digits}d}" for number in range(count))
     tests: list[Mapping[str, Any]] = []
     for number, path in enumerate(runs):
-        test = train_one(number, path)
-        if isinstance(test, int):
-            return CrossValidation(folder, runs[: number + 1], {}, test)
-        tests.append(test)
-        observe(Told(f"split {number + 1} of {count}: {_line(test)}"))
+        signal = train_member(asked.with_split(fold=number), path, audience.quiet(number == 0), Manner())
+        if signal is not None:
+            return CrossValidation(folder, runs[: number + 1], {}, signal)
+        if not (path / folders.TEST).is_file():
+            raise ConfigError(f"{path}: the split has no test rows; expected some; name them in data.split.test")
+        tests.append(folders.read_json(path / folders.TEST))
+        audience(Told(f"split {number + 1} of {count}: {line_of_test(tests[-1])}"))
     figures = _figures(tests)
     files.write_json(
         folder / SUMMARY,
@@ -121,42 +134,10 @@ def train_splits(
     return CrossValidation(folder, runs, figures)
 
 
-def finished(path: Path, config: str, digest: str) -> dict[str, Any] | None:
-    """Return the test of a split that is trained already; None where there is no such run, or one to go on with.
-
-    Args:
-        path: Its run folder.
-        config: The resolved settings that the run must have.
-        digest: The digest of its data.
-
-    Raises:
-        CheckpointError: A run of other settings or data.
-    """
-    if not path.exists():
-        return None
-    record = folders.read_record(path)
-    if (path / folders.CONFIG).read_text(encoding="utf-8") != config or record["data"].get("digest") != digest:
-        raise CheckpointError(
-            f"{path}: a run of other settings or data; expected the same; name another folder in --run-dir"
-        )
-    if record["status"] != "done" or not (path / folders.TEST).is_file():
-        return None
-    found: dict[str, Any] = folders.read_json(path / folders.TEST)
-    return found
-
-
-def _line(test: Mapping[str, Any]) -> str:
-    shown = [f"{name} {entry['value']:.4g}" for name, entry in test["metrics"].items()]
-    return f"{', '.join(shown[:4])} ({test['n']} test rows, weights {test['weights']})"
-
-
 def _figures(tests: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     """Return the figures that every split has."""
     found = {}
-    for name in tests[0]["metrics"]:
-        if all(name in test["metrics"] for test in tests):
-            values = np.asarray([test["metrics"][name]["value"] for test in tests], dtype=np.float64)
-            deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-            error = deviation / float(np.sqrt(len(values)))
-            found[name] = Figure(float(values.mean()), deviation, error, tuple(values.tolist()))
+    for name, values in values_of([figures_of(test) for test in tests]).items():
+        deviation = deviation_of(values)
+        found[name] = Figure(sum(values) / len(values), deviation, deviation / len(values) ** 0.5, values)
     return found

@@ -38,6 +38,8 @@ HISTORY = "history.csv"
 DIAGRAM = "network.svg"
 LOOKS = "looks.jsonl"
 CHECKPOINTS = "checkpoints"
+SEEDS = "seeds.json"  # of a folder that holds a run per seed
+SEVERAL = (SEEDS, "cross_validation.json")  # summaries of a folder of runs
 
 
 def folder_for(run_dir: str | Path | None, name: str) -> Path:
@@ -128,6 +130,11 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = files.read_json(folder / RECORD)
     except (OSError, ValueError, RecursionError) as error:
+        inside = runs_inside(folder)
+        if inside:
+            raise CheckpointError(
+                f"{folder}: no run but a folder of {len(inside)}; expected one run; name one of them, such as {inside[-1]}"
+            ) from error
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0]
         raise CheckpointError(
             f"{folder}: no run ({RECORD}: {reason}); expected a run folder; netwright runs lists them"
@@ -139,6 +146,13 @@ def read_record(folder: Path) -> dict[str, Any]:
     ):
         raise CheckpointError(f"{folder / RECORD}: no record of a run; expected an object with a status; check the file")
     return record
+
+
+def runs_inside(folder: Path) -> list[Path]:
+    """Return the runs in a folder, by name; none where it is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and (path / RECORD).is_file())
 
 
 def update_record(folder: Path, changes: Mapping[str, Any]) -> None:
@@ -166,8 +180,12 @@ def look(folder: Path, data_digest: str, rows_digest: str) -> int:
         folder: The run that looks.
         data_digest: Of the data.
         rows_digest: Of the row numbers.
+
+    The ledger of a run among seeds lies beside their folder: they all look at the same rows.
     """
-    ledger = folder.parent / LOOKS
+    seeds = (folder.parent / SEEDS).is_file()
+    ledger = (folder.absolute().parent.parent if seeds else folder.parent) / LOOKS
+    name = f"{folder.parent.name}/{folder.name}" if seeds else folder.name
     looks = 1
     if ledger.exists():
         for line in ledger.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -177,7 +195,7 @@ def look(folder: Path, data_digest: str, rows_digest: str) -> int:
                 continue  # a line cut off by a crash is no look
             looks += isinstance(entry, dict) and (entry.get("data"), entry.get("rows")) == (data_digest, rows_digest)
     with files.LineFile(ledger) as stream:
-        stream.write(json.dumps({"time": now(), "run": folder.name, "data": data_digest, "rows": rows_digest}))
+        stream.write(json.dumps({"time": now(), "run": name, "data": data_digest, "rows": rows_digest}))
     return looks
 
 
@@ -196,16 +214,17 @@ def read_json(path: Path) -> Any:
 def list_runs(folder: Path) -> list[dict[str, Any]]:
     """Return name, status, start, best and test figures of every run in a folder, oldest first.
 
-    A run whose files are damaged is listed with the status "damaged".
+    A run whose files are damaged is listed with the status "damaged". A folder of runs (seeds, splits) is one entry, with the
+    number of its runs and the means of their figures.
 
     Raises:
         ConfigError: No such folder.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; expected a folder of runs; train something first or name another")
-    found = [
-        _listed(path) for path in sorted(folder.iterdir()) if not path.name.startswith(".") and (path / RECORD).is_file()
-    ]
+    found = [_listed(path) for path in runs_inside(folder)]
+    others = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and not (path / RECORD).is_file()]
+    found += [_listed_several(path, inside) for path in others if (inside := runs_inside(path))]
     return sorted(found, key=lambda run: str(run["started"] or ""))
 
 
@@ -223,3 +242,37 @@ def _listed(path: Path) -> dict[str, Any]:
     if told["status"] == "running" and files.holder_of(path) is None:
         told["status"] = "interrupted"
     return {**entry, **told, "task": record.get("task", {}).get("kind"), "test": figures}
+
+
+def _listed_several(path: Path, inside: list[Path]) -> dict[str, Any]:
+    """Return one line for a folder of runs."""
+    members = [_listed(run) for run in inside]
+    summary = next((name for name in SEVERAL if (path / name).is_file()), None)
+    told = _object_of(path / summary) if summary else {}
+    figures = told.get("figures") if told.get("of", "test") == "test" else {}
+    figures = figures if isinstance(figures, dict) else {}
+    states = {str(member["status"]) for member in members}
+    status = "done" if told.get("figures") else "running" if "running" in states else "unfinished"
+    return {
+        "run": str(path),
+        "status": status,
+        "started": min((str(member["started"]) for member in members if member["started"]), default=None),
+        "task": members[0]["task"],
+        "epochs": None,
+        "best": None,
+        "test": {
+            name: float(entry["mean"])
+            for name, entry in figures.items()
+            if isinstance(entry, dict) and isinstance(entry.get("mean"), int | float)
+        },
+        "runs": len(members),
+    }
+
+
+def _object_of(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file; an empty one where it is damaged."""
+    try:
+        found = read_json(path)
+    except CheckpointError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -7,7 +7,7 @@ care; the state before it is kept, with its batch, as a capsule. Out of memory h
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, final
@@ -26,6 +26,7 @@ from netwright.pipeline.bench import Bench
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import Job
 from netwright.pipeline.keeping import Keeper, SpoiledError
+from netwright.pipeline.observing import Observer
 from netwright.pipeline.telling import Told
 from netwright.training.careful import CarefulEngine
 from netwright.training.diagnosis import MOST_ROWS, Diagnosis, diagnose
@@ -35,7 +36,6 @@ from netwright.training.signals import StopRequest
 
 CAPSULE = "capsule"
 Found = StepFailed | SpoiledError
-Observer = Callable[[Told | EpochRecord], None]
 
 
 @dataclass(frozen=True)

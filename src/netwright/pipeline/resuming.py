@@ -20,8 +20,8 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, prepare
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import EXECUTION, execution, learning_rate_of, make_job
-from netwright.pipeline.mending import Observer
 from netwright.pipeline.network import OwnModule
+from netwright.pipeline.observing import Listener
 from netwright.pipeline.run import Run, load_run, read_config
 from netwright.pipeline.running import run_to_the_end
 from netwright.pipeline.telling import Told
@@ -59,7 +59,7 @@ def resume_run(
     folder: Path,
     objects: Objects,
     settings: Sequence[str],
-    observe: Observer,
+    observe: Listener,
     require_exact: bool,
     auto_micro_batch: bool,
     test: bool | None = None,
@@ -190,7 +190,7 @@ def _goes_on(config: RunConfig, record: Mapping[str, Any]) -> bool:
     return isinstance(stopping, str) or stopping is None or done - best < stopping.patience
 
 
-def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: bool, observe: Observer) -> Run:
+def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: bool, observe: Listener) -> Run:
     """Return a run that has nothing left to train; a test or report that a crash prevented is made up for."""
     observe(Told(f"finished already: {record.get('why')}; nothing is left to do"))
     module = objects.module if not isinstance(objects.module, tuple) else objects.module[0](**objects.module[1])

@@ -55,6 +55,7 @@ from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.known import Known
 from netwright.pipeline.network import make_loss_again, masked, network_again
+from netwright.pipeline.showing import run_html
 from netwright.pipeline.testing import judge, own_inputs
 
 PREPARED = (PREPARATION, PREPARATION_TENSORS, folders.SPLIT)
@@ -96,6 +97,9 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, {self.record['task']['kind']}, {self.record['status']})"
+
+    def _repr_html_(self) -> str:
+        return run_html(self.folder)
 
     def predict(self, rows: Any, threshold: float | None = None) -> npt.NDArray[Any]:
         """Predict raw rows: classes ``(rows,)``, or values ``(rows,)`` or ``(rows, outputs)`` in the user's units.

@@ -32,7 +32,8 @@ from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import Job, make_job
 from netwright.pipeline.keeping import refuse_little_room
 from netwright.pipeline.known import Known
-from netwright.pipeline.mending import Observer, carry_on
+from netwright.pipeline.mending import carry_on
+from netwright.pipeline.observing import Listener, begun, ended
 from netwright.pipeline.run import Run
 from netwright.pipeline.telling import Told, best_of, describe, ending, first_record, time_line
 from netwright.reporting.diagram import diagram_svg
@@ -40,13 +41,13 @@ from netwright.training.loop import Progress
 from netwright.training.signals import stop_on_signals
 
 
-def start(bench: Bench, folder: Path, observe: Observer, test: bool, auto_micro_batch: bool = False) -> Run:
+def start(bench: Bench, folder: Path, observe: Listener, test: bool, auto_micro_batch: bool = False) -> Run:
     """Let the run folder be born with a checkpoint of step 0, train to the end, and look at the test rows once.
 
     Args:
         bench: What `prepare` made.
         folder: The run folder to be.
-        observe: Is told remarks and epochs.
+        observe: Is told remarks, epochs, the beginning and the end.
         test: Whether to end with the test.
         auto_micro_batch: Whether to halve the rows that go forward at a time when memory runs out.
 
@@ -67,11 +68,12 @@ def start(bench: Bench, folder: Path, observe: Observer, test: bool, auto_micro_
             lock = files.Lock(temporary)
             stack.callback(lock.release)
         lock.moved(folder)
+        observe(Told(f"folder: {folder} (to follow it elsewhere: netwright watch {folder})"))
         return run_to_the_end(bench, job, parts, observe, test, auto_micro_batch)
 
 
 def run_to_the_end(
-    bench: Bench, job: Job, parts: Mapping[str, Any], observe: Observer, test: bool, auto_micro_batch: bool
+    bench: Bench, job: Job, parts: Mapping[str, Any], observe: Listener, test: bool, auto_micro_batch: bool
 ) -> Run:
     """Train from a checkpoint, keep best and last weights, and look at the test rows once; the caller holds the lock.
 
@@ -81,8 +83,9 @@ def run_to_the_end(
         parts: The checkpoint to begin from.
     """
     folder, model = job.folder, job.engine.model
-    begun = time.perf_counter()
-    with stop_on_signals() as stop, _failure_told(folder):
+    first = time.perf_counter()
+    with stop_on_signals() as stop, _failure_told(folder, observe):
+        observe(begun(job.config, folder, epochs_done(parts)))
         done = carry_on(bench, job, parts, observe, stop, auto_micro_batch)
         digests = _keep(folder, model, done.progress)
     progress, config = done.progress, done.job.config
@@ -96,7 +99,7 @@ def run_to_the_end(
             "epochs": progress.epoch if not progress.within else progress.epoch - 1,
             "steps": progress.step,
             "best": best_of(progress, config),
-            "seconds": {**seconds, "total": round(time.perf_counter() - begun, 3)},
+            "seconds": {**seconds, "total": round(time.perf_counter() - first, 3)},
             "weights": digests,
             "played": done.job.engine.played(),
             "signal": stop.signal_number,
@@ -107,13 +110,20 @@ def run_to_the_end(
     observe(Told(time_line(done.seconds, done.job.engine.played())))
     if stop:
         observe(Told(f"to go on: netwright resume {folder}"))
-    with _failure_told(folder):
+    with _failure_told(folder, observe):
         _calibrate(run)
         if test and not stop and len(bench.inputs.split.test):
             run.test()
         else:
             run.report()
+    observe(ended(folder))
     return run
+
+
+def epochs_done(parts: Mapping[str, Any]) -> int:
+    """Return how many epochs are complete in a checkpoint."""
+    progress = parts["progress"]
+    return int(progress["epoch"]) - (1 if progress["within"] else 0)
 
 
 def _run_of(bench: Bench, folder: Path) -> Run:
@@ -145,7 +155,7 @@ def _outcome(bench: Bench) -> Outcome:
 
 
 @contextmanager
-def _failure_told(folder: Path) -> Iterator[None]:
+def _failure_told(folder: Path, observe: Listener) -> Iterator[None]:
     """Write into run.json how a run failed, whatever failed."""
     try:
         yield
@@ -155,6 +165,7 @@ def _failure_told(folder: Path) -> Iterator[None]:
         try:
             epochs = len(folders.read_history(folder))
             folders.update_record(folder, {"status": status, "ended": folders.now(), "why": why, "epochs": epochs})
+            observe(ended(folder))
         except NetwrightError as further:  # the disk is full or gone: the first error is the one to tell
             error.add_note(str(further))
         raise

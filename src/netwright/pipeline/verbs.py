@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,23 +10,25 @@ from typing import Any
 from torch import nn
 
 from netwright import files
-from netwright.errors import ConfigError
 from netwright.model.summary import Summary
 from netwright.pipeline import folder as folders
-from netwright.pipeline.asking import Asked, gather_all
+from netwright.pipeline.asking import gather_all
 from netwright.pipeline.bench import as_given
 from netwright.pipeline.checking import check, refuse
 from netwright.pipeline.comparing import Comparison, compare_runs
-from netwright.pipeline.crossing import DEFAULT_FOLDS, CrossValidation, finished, splits_of, train_splits
+from netwright.pipeline.crossing import DEFAULT_FOLDS, CrossValidation, splits_of, train_splits
 from netwright.pipeline.drafting import Draft, draft_config
-from netwright.pipeline.mending import Observer
+from netwright.pipeline.observing import Audience, Observer
 from netwright.pipeline.parting import Parts, divide
 from netwright.pipeline.reading import names_of
+from netwright.pipeline.repeating import DEFAULT_SEEDS, Repetition, check_seeds, train_seeds
 from netwright.pipeline.replaying import Replay, replay_run
 from netwright.pipeline.resuming import Objects, resume_run
 from netwright.pipeline.run import Run, load_run
 from netwright.pipeline.running import start
+from netwright.pipeline.several import Manner
 from netwright.pipeline.telling import Told
+from netwright.tracking.records import Tracker
 
 
 def train(
@@ -39,7 +40,7 @@ def train(
     run_dir: str | Path | None = None,
     code: Sequence[str | Path] = (),
     settings: Sequence[str] = (),
-    observers: Sequence[Observer] = (),
+    observers: Sequence[Observer | Tracker] = (),
     test: bool = True,
     strict: bool = False,
     auto_micro_batch: bool = False,
@@ -56,7 +57,7 @@ def train(
         run_dir: The run folder; default ``runs/<name>-<time>-<4 hex>``.
         code: Python files that may run.
         settings: Texts such as ``"training.epochs=50"``.
-        observers: Functions that are told each remark and epoch; ``print`` is one.
+        observers: Functions that are told each remark and epoch, such as ``print``; trackers of `netwright.tracking`.
         test: Whether to end with one look at the test rows.
         strict: Whether a finding of the checks is an error.
         auto_micro_batch: Whether to halve the rows that go forward at a time when memory runs out, the batch as it is.
@@ -81,7 +82,7 @@ def train(
     asked = gather_all(config, model, data, loss, code, settings, keywords)
     folder = folders.folder_for(run_dir, asked.name)
     files.refuse_existing(folder)
-    observe, bench = _told_to(observers), asked.bench()
+    observe, bench = Audience(observers), asked.bench()
     bench = replace(bench, findings=check(bench.config, bench.inputs))
     if strict:
         for finding in bench.findings:
@@ -98,7 +99,7 @@ def resume(
     loss: Any = None,
     code: Sequence[str | Path] = (),
     settings: Sequence[str] = (),
-    observers: Sequence[Observer] = (),
+    observers: Sequence[Observer | Tracker] = (),
     require_exact: bool = False,
     auto_micro_batch: bool = False,
 ) -> Run:
@@ -132,7 +133,7 @@ def resume(
     """
     asked = gather_all(None, model, data, loss, code, (), {})
     objects = Objects(asked.data, asked.module, asked.loss, asked.code)
-    return resume_run(Path(run), objects, settings, _told_to(observers), require_exact, auto_micro_batch)
+    return resume_run(Path(run), objects, settings, Audience(observers), require_exact, auto_micro_batch)
 
 
 def split(
@@ -204,7 +205,7 @@ def cross_validate(
     run_dir: str | Path | None = None,
     code: Sequence[str | Path] = (),
     settings: Sequence[str] = (),
-    observers: Sequence[Observer] = (),
+    observers: Sequence[Observer | Tracker] = (),
     **keywords: Any,
 ) -> CrossValidation:
     """Train and test a network once per split: folds of the rows, or the splits of an index file.
@@ -219,7 +220,7 @@ def cross_validate(
         run_dir: A folder for the runs; where it holds some of the same settings, finished ones are kept, others resumed.
         code: Python files that may run.
         settings: Texts such as ``"training.epochs=50"``.
-        observers: Functions that are told the remarks on the first split, and a line per split.
+        observers: Functions that are told the remarks on the first split, and a line per split; trackers follow each run.
         **keywords: As for `train`.
 
     Returns:
@@ -243,40 +244,54 @@ def cross_validate(
     if not count:
         count, asked = DEFAULT_FOLDS, asked.with_split(folds=DEFAULT_FOLDS)
     folder = folders.folder_for(run_dir, f"{asked.name}-cross-validation")
-
-    observe = _told_to(observers)
-    return train_splits(folder, count, lambda number, path: _train_split(asked, number, path, observe), observe)
+    return train_splits(asked, folder, count, Audience(observers))
 
 
-def _train_split(asked: Asked, number: int, path: Path, observe: Observer) -> Mapping[str, Any] | int:
-    """Train one split, or find it trained; return its test, or the number of the signal that stopped it."""
-    one = asked.with_split(fold=number)
-    bench = replace(one, module=copy.deepcopy(asked.module)).bench()
-    bench = replace(bench, findings=check(bench.config, bench.inputs))
-    test = finished(path, folders.config_text(bench.config, path), bench.inputs.digest)
-    if test is not None:
-        return test
-    quiet: Observer = lambda record: observe(record) if number == 0 and isinstance(record, Told) else None  # noqa: E731
-    if path.exists():
-        objects = Objects(asked.data, copy.deepcopy(asked.module), asked.loss, asked.code)
-        run = resume_run(path, objects, (), quiet, False, False, True)
-    else:
-        run = start(bench, path, quiet, True)
-    if run.tested is not None:
-        return run.tested
-    if not run.record.get("signal"):
-        raise ConfigError(f"{path}: the split has no test rows; expected some; name them in data.split.test")
-    return int(run.record["signal"])
+def repeat(
+    config: Any = None,
+    *,
+    seeds: int = DEFAULT_SEEDS,
+    model: nn.Module | Mapping[str, Any] | Sequence[Any] | None = None,
+    data: Any = None,
+    loss: Any = None,
+    run_dir: str | Path | None = None,
+    code: Sequence[str | Path] = (),
+    settings: Sequence[str] = (),
+    observers: Sequence[Observer | Tracker] = (),
+    test: bool = True,
+    strict: bool = False,
+    auto_micro_batch: bool = False,
+    **keywords: Any,
+) -> Repetition:
+    """Train and test a network once per seed, on the same split: how far chance alone moves its figures.
 
+    Args:
+        config: As for `train`.
+        seeds: How many, at least 2; they count up from ``training.seed``.
+        model: As for `train`; a module starts each seed as it was handed over, ``(Class, arguments)`` with new weights.
+        data, loss, code, settings, strict, auto_micro_batch, **keywords: As for `train`.
+        run_dir: A folder for the runs; where it holds some of the same settings, finished ones are kept, others resumed.
+        observers: Functions that are told the remarks on the first seed, and a line per seed; trackers follow each run.
+        test: Whether each run ends with one look at the test rows; else the figures are those of the validation rows.
 
-def _told_to(observers: Sequence[Observer]) -> Observer:
-    """Return one observer that tells all of them."""
+    Returns:
+        The folder, the run folders, and mean, standard deviation and t-interval of each figure.
 
-    def observe(record: Any) -> None:
-        for observer in observers:
-            observer(record)
+    Raises:
+        ConfigError, DataError, DivergedError: See `train`; the finished seeds stay.
+        CheckpointError: The folder holds runs of other settings.
 
-    return observe
+    Example:
+        >>> import tempfile, netwright as nw
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = nw.repeat("sklearn:iris", seeds=2, epochs=2, run_dir=folder + "/seeds")
+        ...     len(found.runs)
+        2
+    """
+    check_seeds(seeds)
+    asked = gather_all(config, model, data, loss, code, settings, keywords)
+    folder = folders.folder_for(run_dir, f"{asked.name}-seeds")
+    return train_seeds(asked, folder, seeds, Audience(observers), Manner(test, strict, auto_micro_batch))
 
 
 def load(
@@ -291,9 +306,9 @@ def replay(run: str | Path, *, model: nn.Module | None = None, loss: Any = None,
     return replay_run(Path(run), model=model, loss=loss, code=[Path(file) for file in code])
 
 
-def compare(run: str | Path, other: str | Path, *, steps: bool = False) -> Comparison:
-    """Compare two runs: settings, machine, test figures and, asked for, the first step that differs; printed, a line each."""
-    return compare_runs(Path(run), Path(other), steps)
+def compare(run: str | Path, *others: str | Path, steps: bool = False) -> Comparison:
+    """Compare runs, or folders of seeds; see `netwright.pipeline.comparing.compare_runs`. Printed, a line per difference."""
+    return compare_runs([Path(run), *map(Path, others)], steps)
 
 
 def show(

@@ -1,0 +1,124 @@
+"""Several runs in one folder, one after the other: those that are done are kept, the others trained or gone on with.
+
+What cross-validation (a run per split) and repetition (a run per seed) share. Floor 9.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from netwright.errors import CheckpointError
+from netwright.pipeline import folder as folders
+from netwright.pipeline.asking import Asked
+from netwright.pipeline.checking import check, refuse
+from netwright.pipeline.observing import Listener
+from netwright.pipeline.resuming import Objects, resume_run
+from netwright.pipeline.running import start
+from netwright.pipeline.telling import Told
+
+MOST_NAMES = 4  # figures in a line
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How each of several runs is trained; ``birth`` is called before a new one appears."""
+
+    test: bool = True
+    strict: bool = False
+    auto_micro_batch: bool = False
+    birth: Callable[[], None] = _nothing
+
+
+def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner) -> int | None:
+    """Train a run among several into its folder, go on with the one that is there, or find it done.
+
+    A module from Python starts as it was handed over.
+
+    Args:
+        asked: Its settings and objects.
+        path: Its run folder.
+        observe: Is told remarks, epochs, the beginning and the end.
+        manner: How.
+
+    Returns:
+        The number of the signal that stopped it, or None.
+
+    Raises:
+        CheckpointError: There is a run of other settings or data.
+    """
+    bench = replace(asked, module=copy.deepcopy(asked.module)).bench()
+    bench = replace(bench, findings=check(bench.config, bench.inputs))
+    if manner.strict and bench.findings:
+        for finding in bench.findings:
+            observe(Told(finding.message, "warning"))
+        refuse(bench.findings)
+    wanted = manner.test and len(bench.inputs.split.test) > 0
+    if _is_done(path, folders.config_text(bench.config, path), bench.inputs.digest, wanted):
+        return None
+    if path.exists():
+        objects = Objects(asked.data, copy.deepcopy(asked.module), asked.loss, asked.code)
+        run = resume_run(path, objects, (), observe, False, manner.auto_micro_batch, manner.test)
+    else:
+        manner.birth()
+        run = start(bench, path, observe, manner.test, manner.auto_micro_batch)
+    signal = run.record.get("signal")
+    return int(signal) if signal else None
+
+
+def _is_done(path: Path, config: str, digest: str, tested: bool) -> bool:
+    """Tell whether a run is there and has nothing left to do.
+
+    Raises:
+        CheckpointError: It is of other settings or data.
+    """
+    if not path.exists():
+        return False
+    record = folders.read_record(path)
+    if (path / folders.CONFIG).read_text(encoding="utf-8") != config or record["data"].get("digest") != digest:
+        raise CheckpointError(
+            f"{path}: a run of other settings or data; expected the same; name another folder in --run-dir"
+        )
+    return bool(record["status"] == "done" and (not tested or (path / folders.TEST).is_file()))
+
+
+def figures_of(test: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of a test.json by name."""
+    return {name: float(entry["value"]) for name, entry in dict(test.get("metrics", {})).items()}
+
+
+def values_of(found: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:
+    """Return the values of every figure that all runs have, in the order of the runs.
+
+    Example:
+        >>> values_of([{"rmse": 1.0, "r2": 0.5}, {"rmse": 3.0}])
+        {'rmse': (1.0, 3.0)}
+    """
+    return {name: tuple(one[name] for one in found) for name in found[0] if all(name in one for one in found)}
+
+
+def deviation_of(values: Sequence[float]) -> float:
+    """Return the standard deviation of a sample (divided by n - 1); 0 of a single value.
+
+    Example:
+        >>> deviation_of([1.0, 3.0]) == 2**0.5
+        True
+    """
+    if len(values) < 2:
+        return 0.0
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def line_of_test(test: Mapping[str, Any]) -> str:
+    """Return the figures of a test.json in a line."""
+    shown = [f"{name} {value:.4g}" for name, value in figures_of(test).items()]
+    return f"{', '.join(shown[:MOST_NAMES])} ({test['n']} test rows, weights {test['weights']})"
