@@ -42,7 +42,9 @@ class _Drawing:
     families: list[str] = field(default_factory=list)
 
 
-def diagram_svg(layers: Sequence[Mapping[str, object]], input_shape: Sequence[int], title: str) -> str:
+def diagram_svg(
+    layers: Sequence[Mapping[str, object]], input_shape: Sequence[int], title: str, *, styled: bool = True
+) -> str:
     """Draw a network from the layer records of its summary.
 
     Args:
@@ -50,6 +52,7 @@ def diagram_svg(layers: Sequence[Mapping[str, object]], input_shape: Sequence[in
             the forward pass; a path such as ``2.0`` lies inside ``2``, which may have a record of its own or none.
         input_shape: Sizes of one input row, without the batch.
         title: The heading, and the name for readers who cannot see the drawing.
+        styled: Whether the drawing brings its own colours for a dark background; a page that has `dark_rules` needs none.
 
     Returns:
         One ``<svg>`` element, a file of its own once saved.
@@ -69,7 +72,7 @@ def diagram_svg(layers: Sequence[Mapping[str, object]], input_shape: Sequence[in
             f'<svg class="netwright-diagram" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH:g} {drawing.y:g}" '
             f'width="{_WIDTH:g}" height="{drawing.y:g}" role="img" aria-label="{escape(title)}" '
             "font-family=\"system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif\">",
-            _style_sheet(drawing.families),
+            *(["<style>@media screen and (prefers-color-scheme:dark){" + dark_rules("") + "}</style>"] if styled else []),
             f'<text class="nd-quiet" x="{_WIDTH / 2:g}" y="24" text-anchor="middle" font-size="15" font-weight="600" '
             f'fill="#7a8491">{heading}</text>',
             *drawing.parts,
@@ -234,9 +237,13 @@ def _draw_legend(drawing: _Drawing) -> None:
     drawing.y += 6
 
 
-def _style_sheet(families: Sequence[str]) -> str:
-    """Return the style sheet that changes the colours on a dark background; every rule stays in this drawing."""
-    own = ".netwright-diagram"
+def dark_rules(before: str) -> str:
+    """Return the style rules that change the colours on a dark background; they reach drawings of networks only.
+
+    Args:
+        before: What each selector begins with, such as ``:root[data-theme="dark"] ``; empty for none.
+    """
+    own = f"{before}.netwright-diagram"
     rules = [
         f"{own} .nd-ink{{fill:#eef1f5}}",
         f"{own} .nd-soft{{fill:#aeb7c2}}",
@@ -245,8 +252,7 @@ def _style_sheet(families: Sequence[str]) -> str:
         f"{own} .nd-arrow{{stroke:#76818d}}",
         f"{own} .nd-frame{{stroke:#5a6571}}",
     ]
-    for family in families:
-        look = FAMILIES[family]
+    for family, look in FAMILIES.items():
         rules.append(f"{own} .nd-{family} .nd-box{{fill:{look.dark};stroke:{look.bright}}}")
         rules.append(f"{own} .nd-{family} .nd-bar{{fill:{look.bright}}}")
-    return "<style>@media screen and (prefers-color-scheme:dark){" + "".join(rules) + "}</style>"
+    return "".join(rules)
