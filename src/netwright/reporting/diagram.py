@@ -14,7 +14,7 @@ from html import escape
 from netwright.reporting.families import FAMILIES, arguments_text, family_of, layer_name
 from netwright.reporting.wording import as_number, plural, shape_text, shortened
 
-_WIDTH = 500.0
+_WIDTH = 440.0
 _MARGIN = 14.0
 _INDENT = 14.0
 _BOX = 48.0

@@ -6,6 +6,7 @@ text is plain: the template escapes it. A strip is the place of a figure and its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,50 @@ class Strip:
     mark: float | None
 
 
+@dataclass(frozen=True)
+class ModelRow:
+    """One model of the table of baselines, in words.
+
+    Args:
+        name: The model.
+        value: Its principal figure.
+        difference: Network minus this model, with its interval; empty where it was not taken.
+        strip: The difference drawn.
+        others: Its further figures.
+        remark: What is to be said.
+    """
+
+    name: str
+    value: str
+    difference: str
+    strip: Strip | None
+    others: Sequence[str]
+    remark: str
+
+
+@dataclass(frozen=True)
+class BaselinesView:
+    """The table of baselines.
+
+    Args:
+        metric: The principal figure.
+        others: Names of the further figures.
+        network: The network's own row.
+        rows: The baselines, best first.
+        paired: Whether any difference was taken.
+        less: Whether a smaller figure is better.
+        left_out: Name and reason of baselines that were not made.
+    """
+
+    metric: str
+    others: Sequence[str]
+    network: ModelRow
+    rows: Sequence[ModelRow]
+    paired: bool
+    less: bool
+    left_out: Sequence[tuple[str, str]]
+
+
 def strips(figures: Sequence[object], mark: object = None) -> list[Strip | None]:
     """Place figures with their intervals on one axis from the lowest end to the highest.
 
@@ -86,53 +131,46 @@ def _span(figure: object) -> tuple[float, float, float] | None:
     return (value, value, value) if low is None or high is None else (value, min(low, value), max(high, value))
 
 
-def baselines_view(contents: RunContents) -> dict[str, object] | None:
-    """Return the network and its baselines as rows, best first.
+def baselines_view(contents: RunContents) -> BaselinesView | None:
+    """Return the network and its baselines as rows, best first; None where there are none and none was left out.
 
     Args:
         contents: The run.
     """
-    metric = principal_metric(contents)
-    found = baselines_of(contents.test)
+    metric = principal_metric(contents) or ""
+    found = [one for one in baselines_of(contents.test) if metric]
     left_out = [
         (str(entry.get("name") or "a baseline"), str(entry.get("why") or ""))
         for entry in objects(contents.test, "baselines_left_out")
     ]
-    if metric is None or not found:
-        return {"rows": [], "paired": False, "left_out": left_out} if left_out else None
+    if not found and not left_out:
+        return None
     figures = section(contents.test, "metrics")
-    sign = -1.0 if less_is_better(metric) else 1.0
-    found.sort(key=lambda one: -sign * one.metrics.get(metric, -sign * float("inf")))
+    less = less_is_better(metric)
+    sign = 1.0 if less else -1.0
+    found.sort(key=lambda one: sign * one.metrics[metric] if metric in one.metrics else math.inf)
     others = [name for name in figures if name not in (metric, "loss") and any(name in one.metrics for one in found)]
     others = others[: _MOST_METRICS - 1]
-    differences = [one.differences.get(metric) for one in found]
-    network = ("this network", value_text(figures[metric]), "", None, [value_text(figures[name]) for name in others], "")
-    drawn = zip(found, differences, strips(differences, 0.0), strict=True)
-    rows = [_baseline_row(one, (metric, *others), figures, difference, strip) for one, difference, strip in drawn]
-    return {
-        "metric": metric,
-        "others": others,
-        "network": network,
-        "rows": rows,
-        "paired": any(row[2] for row in rows),
-        "less": less_is_better(metric),
-        "left_out": left_out,
-    }
+    drawn = strips([one.differences.get(metric) for one in found], 0.0)
+    names = [name for name in (metric, *others) if name]
+    own = [value_text(figures[name]) for name in names]
+    rows = [_model_row(one, names, figures, strip) for one, strip in zip(found, drawn, strict=True)]
+    network = ModelRow("this network", own[0] if own else "", "", None, own[1:], "")
+    return BaselinesView(metric, others, network, rows, any(row.difference for row in rows), less, left_out)
 
 
-def _baseline_row(
-    one: Baseline, names: Sequence[str], network: Mapping[str, object], difference: object, strip: Strip | None
-) -> tuple[object, ...]:
-    """Return name, figure, difference, its strip, the other figures, and what is to be said."""
-    told = ""
+def _model_row(one: Baseline, names: Sequence[str], network: Mapping[str, object], strip: Strip | None) -> ModelRow:
+    """Return one baseline in words, its figures with as many decimals as the network's."""
+    difference, told = one.differences.get(names[0]), ""
     if isinstance(difference, Mapping):
-        words = [signed(word) for word in measured_parts(*(difference.get(name) for name in ("value", "low", "high")))]
+        words = [signed(word) for word in measured_parts(*(difference.get(part) for part in ("value", "low", "high")))]
         told = f"{words[0]} ({words[1]} to {words[2]})" if words[1] else words[0]
     elif as_number(difference) is not None:
         told = signed(figure_text(difference))
     took = duration_text(one.seconds) if one.seconds is not None and one.seconds >= _WORTH_TELLING else ""
     figures = [like_text(one.metrics[name], network[name]) if name in one.metrics else "" for name in names]
-    return one.name, figures[0], told, strip, figures[1:], "; ".join(text for text in (one.note, took) if text)
+    remark = "; ".join(text for text in (one.note, took) if text)
+    return ModelRow(one.name, figures[0], told, strip, figures[1:], remark)
 
 
 def classes_view(test: Mapping[str, object] | None) -> dict[str, object] | None:

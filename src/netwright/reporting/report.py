@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -68,6 +70,18 @@ def render_report(folder: Path, *, rows: bool = True) -> str:
         netwright.errors.CheckpointError: no-such-run/run.json: no such file; expected ...
     """
     contents = read_run(folder)
+    page = _environment()
+    script = resources.files("netwright.reporting").joinpath("templates/script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    views = {**_run_views(contents), **_test_views(contents, rows)}
+    return page.get_template("page.html.jinja").render(
+        **views, rows=rows, contents=_contents(views), script=Markup(script), script_hash=f"sha256-{digest}"
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """Return what fills the templates; compiled once a process."""
     loader = PackageLoader("netwright.reporting", "templates")
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters.update(
@@ -81,12 +95,7 @@ def render_report(folder: Path, *, rows: bool = True) -> str:
         layout=wording.layout_text,
         breakable=_breakable,
     )
-    script = loader.get_source(page, "script.js")[0]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    views = {**_run_views(contents), **_test_views(contents, rows)}
-    return page.get_template("page.html.jinja").render(
-        **views, rows=rows, contents=_contents(views), script=Markup(script), script_hash=f"sha256-{digest}"
-    )
+    return page
 
 
 def _run_views(contents: RunContents) -> dict[str, object]:

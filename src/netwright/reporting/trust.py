@@ -155,12 +155,12 @@ def _worst_entry(entry: Mapping[str, object]) -> dict[str, object]:
 
 
 def _cell_text(value: object) -> str:
-    """Return a cell as text, numbers with at most six digits."""
+    """Return a cell as text, numbers with at most five digits."""
     if value is None:
         return "missing"
     number = as_number(value)
     if isinstance(value, float) and number is not None:
-        return f"{number:.6g}"
+        return f"{number:.5g}"
     return shortened(str(value), _LONGEST_CELL)
 
 

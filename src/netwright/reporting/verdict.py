@@ -13,7 +13,7 @@ from typing import Literal
 from netwright.reporting.chance import baseline_sentence, guessing_sentence
 from netwright.reporting.contents import RunContents, section
 from netwright.reporting.sentences import principal_metric
-from netwright.reporting.wording import as_number, figure_text, measured_parts
+from netwright.reporting.wording import as_number, figure_text, like_text, measured_parts
 
 Tone = Literal["better", "worse", "unclear", "unknown"]
 _LESS_IS_BETTER = ("loss", "rmse", "mae", "mse", "deviance", "error", "mape", "brier", "ece")
@@ -154,13 +154,14 @@ def verdict_of(contents: RunContents) -> Verdict:
     if best is None:
         words = guessing_sentence(contents.test) or baseline_sentence(contents.test) or "No baseline was measured beside it."
         return Verdict(metric, value, low, high, words, "unknown")
-    words, tone = _compared(metric, _value(figure), best)
+    words, tone = _compared(metric, figure, best)
     return Verdict(metric, value, low, high, words, tone)
 
 
-def _compared(metric: str, value: float | None, best: Baseline) -> tuple[str, Tone]:
+def _compared(metric: str, figure: object, best: Baseline) -> tuple[str, Tone]:
     """Return the sentence that compares the network with a baseline, and its tone."""
-    base = f"{best.name} ({figure_text(best.metrics[metric])})"
+    value = _value(figure)
+    base = f"{best.name} ({like_text(best.metrics[metric], figure)})"
     difference = best.differences.get(metric)
     entry = difference if isinstance(difference, Mapping) else {"value": difference}
     middle, low, high = (as_number(entry.get(name)) for name in ("value", "low", "high"))
@@ -182,6 +183,6 @@ def _compared(metric: str, value: float | None, best: Baseline) -> tuple[str, To
         words = measured_parts(-middle, -high, -low)
         return f"Worse than {base} by {words[0]} ({words[1]} to {words[2]}).", "worse"
     side = "better" if middle >= 0 else "worse"
-    words = measured_parts(abs(middle), -low, high)
+    words = [word.removeprefix("-") for word in measured_parts(middle, low, high)]
     reach = f"the interval reaches from {words[1]} worse to {words[2]} better"
     return f"No clear difference from {base}: {words[0]} {side}, but {reach}.", "unclear"
