@@ -269,7 +269,8 @@ def test_the_same_folder_gives_the_same_page_and_nothing_is_written(tmp_path: Pa
 
 
 def test_the_report_never_imports_torch_or_pyplot() -> None:
-    program = "import sys, netwright.reporting.report; print('torch' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
+    modules = ", ".join(f"netwright.reporting.{name}" for name in ("report", "markdown", "picture", "latex", "formats"))
+    program = f"import sys, {modules}; print('torch' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
     surroundings = os.environ | {"PYTHONPATH": str(Path(netwright.errors.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=surroundings)
     assert done.stdout.split() == ["False", "False"]

@@ -74,7 +74,7 @@ def diagram_svg(
             "font-family=\"system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif\">",
             *(["<style>@media screen and (prefers-color-scheme:dark){" + dark_rules("") + "}</style>"] if styled else []),
             f'<text class="nd-quiet" x="{_WIDTH / 2:g}" y="24" text-anchor="middle" font-size="15" font-weight="600" '
-            f'fill="#7a8491">{heading}</text>',
+            f'fill="#5b6570">{heading}</text>',
             *drawing.parts,
             "</svg>",
         ]
@@ -136,10 +136,10 @@ def _draw_node(drawing: _Drawing, node: _Node, depth: int) -> None:
     drawing.parts[place:place] = [
         f'<rect class="nd-frame" x="{left:g}" y="{top:g}" width="{width:g}" height="{drawing.y - top:g}" rx="12" '
         'fill="#8a94a0" fill-opacity="0.07" stroke="#9aa4b0" stroke-dasharray="4 4"/>',
-        f'<text class="nd-quiet" x="{left + 14:g}" y="{top + 18:g}" font-size="12" font-weight="600" fill="#7a8491">'
+        f'<text class="nd-quiet" x="{left + 14:g}" y="{top + 18:g}" font-size="12" font-weight="600" fill="#5b6570">'
         f"{escape(name)}<title>{escape(text or node.path)}</title></text>",
         f'<text class="nd-quiet" x="{left + width - 14:g}" y="{top + 18:g}" font-size="11" text-anchor="end" '
-        f'fill="#7a8491">{right}</text>',
+        f'fill="#5b6570">{right}</text>',
     ]
 
 
@@ -230,7 +230,7 @@ def _draw_legend(drawing: _Drawing) -> None:
             drawing.parts.append(
                 f'<g class="nd-{family}"><rect class="nd-bar" x="{x:g}" y="{drawing.y:g}" width="10" height="10" '
                 f'rx="3" fill="{FAMILIES[family].strong}"/><text class="nd-quiet" x="{x + 15:g}" y="{drawing.y + 9:g}" '
-                f'font-size="11" fill="#7a8491">{family}</text></g>'
+                f'font-size="11" fill="#5b6570">{family}</text></g>'
             )
             x += 22 + 5.9 * len(family)
         drawing.y += 19

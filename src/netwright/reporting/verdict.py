@@ -183,6 +183,6 @@ def _compared(metric: str, figure: object, best: Baseline) -> tuple[str, Tone]:
         words = measured_parts(-middle, -high, -low)
         return f"Worse than {base} by {words[0]} ({words[1]} to {words[2]}).", "worse"
     side = "better" if middle >= 0 else "worse"
-    words = [word.removeprefix("-") for word in measured_parts(middle, low, high)]
-    reach = f"the interval reaches from {words[1]} worse to {words[2]} better"
-    return f"No clear difference from {base}: {words[0]} {side}, but {reach}.", "unclear"
+    by, worse, better = (word.removeprefix("-") for word in measured_parts(middle, low, high))
+    reach = f"the interval reaches from {worse} worse to {better} better"
+    return f"No clear difference from {base}: {by} {side}, but {reach}.", "unclear"
