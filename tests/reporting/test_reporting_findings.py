@@ -113,7 +113,7 @@ def test_labels_have_a_table_and_stand_beside_their_most_frequent_set(tmp_path: 
     assert "10 more labels are in test.json." in page
     assert ">l59<" in page
     assert ">l9<" not in page
-    assert "<h3>Labels</h3>" not in a_page(tmp_path, a_test_of_labels(labels=["x"]), task=task)
+    assert "<caption>Labels</caption>" not in a_page(tmp_path, a_test_of_labels(labels=["x"]), task=task)
 
 
 @pytest.mark.parametrize(

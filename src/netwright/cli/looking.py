@@ -90,9 +90,8 @@ def report(run: str, form: str, output: str | None, no_rows: bool, as_json: bool
     html is the whole page, markdown its figures as text, png one picture, latex the test table.
     """
     if output == "-" and (form == "png" or as_json):
-        raise ConfigError(
-            f"-o -: expected a file for {'a picture' if form == 'png' else '--json'}; name one, report.png say"
-        )
+        what = "a picture" if form == "png" else "--json"
+        raise ConfigError(f"-o -: expected a file for {what}; name one, {FORMATS[form]} say")
     from netwright import files
 
     content = render(Path(run), form, rows=not no_rows)
