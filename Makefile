@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH := .venv-bench
 ROUNDS ?= 5
 
-.PHONY: demo test faults lint format bench bench-memory signatures clean
+.PHONY: demo test faults browser lint format bench bench-memory signatures clean
 
 demo: $(READY)  ## train the digits example end to end; prints the test result and where the report is
 	$(BIN)/netwright train examples/digits.toml
@@ -16,6 +16,10 @@ test: $(READY)  ## all tests
 
 faults: $(READY)  ## the long suites: kills, losses of power, full disks, hostile files (docs/reliability.md)
 	$(BIN)/python -m pytest --faults tests/faults tests/pipeline/test_pipeline_resuming.py
+
+browser: $(READY)  ## reports in a real browser (Chromium on the PATH, or CHROMIUM=...): layout, keys, contrast, barriers
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/python -m pytest --browser --chromium '$(CHROMIUM)' tests/browser
 
 lint: $(READY)  ## style, types
 	$(BIN)/ruff check .

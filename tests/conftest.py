@@ -33,13 +33,36 @@ def script() -> Callable[[str], ModuleType]:
     return load
 
 
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tiny runs with a test of every kind of evidence merged in: classes, values, pictures."""
+    import filled
+
+    import netwright as nw
+
+    place = tmp_path_factory.mktemp("reported")
+    threads = torch.get_num_threads()
+    kinds = (("iris", filled.of_classes), ("diabetes", filled.of_values), ("digits", filled.of_pictures))
+    folders = {}
+    for name, full in kinds:
+        run = nw.train(f"sklearn:{name}", epochs=4, run_dir=place / name)
+        folders[name] = filled.fill(run.folder, full, filled.FINDINGS if name == "iris" else ())
+    torch.set_num_threads(threads)
+    return folders
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="Run the long suites of faults too.")
+    parser.addoption("--browser", action="store_true", help="Run the tests in a browser too.")
+    parser.addoption("--chromium", default="", metavar="FILE", help="The Chromium of --browser; default one on the PATH.")
     parser.addoption("--real-data", default=None, metavar="FOLDER", help="Folder of published data sets.")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--faults"):
+    asked = config.getoption("markexpr")
+    for marker, what in (("faults", "a long suite of faults"), ("browser", "needs a browser")):
+        if config.getoption(f"--{marker}") or (marker == "browser" and asked == "browser"):
+            continue
         for item in items:
-            if item.get_closest_marker("faults"):
-                item.add_marker(pytest.mark.skip(reason="a long suite of faults: --faults runs it"))
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=f"{what}: --{marker} runs it"))

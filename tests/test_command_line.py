@@ -159,6 +159,35 @@ def test_report_is_drawn_anew(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert (folder / "one" / "report.html").read_bytes() == before
 
 
+def test_report_comes_in_four_formats(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command(capsys, "train", "sklearn:iris", "--run-dir", "one", *SHORT)
+    for form, name, begin in (("markdown", "md", b"# iris"), ("png", "png", b"\x89PNG"), ("latex", "tex", b"% needs ")):
+        assert command(capsys, "report", "one", "--format", form) == (0, f"one/report.{name}\n", "")
+        assert (folder / "one" / f"report.{name}").read_bytes().startswith(begin)
+    code, out, _ = command(capsys, "report", "one", "--format", "markdown", "-o", "-")
+    assert (code, out) == (0, (folder / "one" / "report.md").read_text())
+    code, out, _ = command(capsys, "report", "one", "-o", "own.html", "--no-rows", "--json")
+    assert (code, json.loads(out)) == (0, {"report": "own.html"})
+    assert "Single rows of the data are left out" in (folder / "own.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--format", "png", "-o", "-"], "-o -: expected a file for a picture; name one, report.png say"),
+        (["--json", "-o", "-"], "-o -: expected a file for --json; name one, report.html say"),
+        (["--format", "pdf"], "'pdf' is not one of"),
+    ],
+)
+def test_a_report_that_cannot_be_printed_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    code, _, err = command(capsys, "report", "one", *options)
+    assert code == 2
+    assert words in err
+    assert list(folder.iterdir()) == []
+
+
 def test_no_test_leaves_the_test_for_later(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command(capsys, "train", "sklearn:iris", "--run-dir", "one", "--no-test", *SHORT)
     assert not (folder / "looks.jsonl").exists()

@@ -126,7 +126,7 @@ WRITERS += ("truncate", "ftruncate", "rmdir", "symlink", "symlink_to", "hardlink
 WRITERS += ("save_file", "to_csv", "to_parquet", "savetxt", "open_memmap")
 
 
-INTO_MEMORY = {"plots.py": ("savefig",)}  # drawn into a buffer, not into a file
+INTO_MEMORY = {"canvas.py": ("savefig",)}  # drawn into a buffer, not into a file
 
 
 def written_by(path: Path) -> list[str]:

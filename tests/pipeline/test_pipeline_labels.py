@@ -82,7 +82,7 @@ def test_several_labels_a_row_are_learned_tested_and_predicted_however_they_are_
         assert guess.tolist() == [[names[place] for place in np.flatnonzero(row)] for row in expected]
     assert "valid_f1_micro" in run.history[0]
     page = (run.folder / "report.html").read_text()
-    assert all(text in page for text in ("<h3>Labels</h3>", "test f1_micro", "infinitesimal jackknife", names[0]))
+    assert all(text in page for text in ("<caption>Labels</caption>", "test f1_micro", "infinitesimal jackknife", names[0]))
 
 
 def test_a_run_from_the_resolved_config_of_labels_is_the_run(tmp_path: Path) -> None:
@@ -298,10 +298,7 @@ def test_counts_are_predicted_as_rates_and_compared_with_their_mean(loss: str, l
     assert base == pytest.approx(metrics.mean_poisson_deviance(counts[test], mean))
     assert found["value"] < base
     assert any(isinstance(line, Told) and "counts" in line.text for line in told)
-    assert (
-        "Always predicting the mean of the train rows gives mean_poisson_deviance"
-        in (run.folder / "report.html").read_text()
-    )
+    assert "the mean of the train rows" in (run.folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize("value", [-1.0, 1.5])

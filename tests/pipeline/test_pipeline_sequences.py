@@ -191,7 +191,7 @@ def test_a_forecast_is_told_beside_persistence_and_predicts_the_step_to_come(tmp
     persistence = np.sqrt(np.mean((values[starts + 12] - values[starts + 11]) ** 2))
     assert run.tested["baselines"]["persistence"]["metrics"]["rmse"] == pytest.approx(persistence)
     assert run.tested["metrics"]["rmse"]["value"] < persistence
-    assert "beats it" in (tmp_path / "r" / "report.html").read_text()
+    assert "the last value" in (tmp_path / "r" / "report.html").read_text()
     new = tmp_path / "new.csv"
     new.write_text("\n".join(path.read_text().splitlines()[:21]) + "\n")
     table = nw.load(tmp_path / "r").prediction_table(str(new))

@@ -10,6 +10,7 @@ import click
 
 from netwright.cli.group import check_config_first, cli, code_option, json_option, set_option, targets
 from netwright.errors import ConfigError
+from netwright.reporting.formats import FORMATS, render
 from netwright.terminal import print_layers, print_runs
 
 
@@ -77,14 +78,28 @@ def show(
 
 @cli.command()
 @click.argument("run")
+@click.option("--format", "form", type=click.Choice(list(FORMATS)), default="html", show_default=True, help="What to make.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Where to; default a file in the run folder; - prints it (not a picture)."
+)
+@click.option("--no-rows", is_flag=True, help="Show no single row of the data: no worst errors, no point per row.")
 @json_option
-def report(run: str, as_json: bool) -> None:
-    """Draw the report of a run anew and print where it is."""
-    from netwright import files
-    from netwright.reporting.report import render_report
+def report(run: str, form: str, output: str | None, no_rows: bool, as_json: bool) -> None:
+    """Draw the report of a run anew and print where it is.
 
-    path = Path(run) / "report.html"
-    files.write_text(path, render_report(Path(run)))
+    html is the whole page, markdown its figures as text, png one picture, latex the test table.
+    """
+    if output == "-" and (form == "png" or as_json):
+        what = "a picture" if form == "png" else "--json"
+        raise ConfigError(f"-o -: expected a file for {what}; name one, {FORMATS[form]} say")
+    from netwright import files
+
+    content = render(Path(run), form, rows=not no_rows)
+    if output == "-":
+        click.echo(content.decode(), nl=False)
+        return
+    path = Path(output) if output is not None else Path(run) / FORMATS[form]
+    files.write_bytes(path, content)
     click.echo(json.dumps({"report": str(path)}) if as_json else str(path))
 
 

@@ -57,6 +57,7 @@ from netwright.pipeline.known import Known
 from netwright.pipeline.network import make_loss_again, masked, network_again
 from netwright.pipeline.showing import run_html
 from netwright.pipeline.testing import judge, own_inputs
+from netwright.reporting.formats import FORMATS, render
 
 PREPARED = (PREPARATION, PREPARATION_TENSORS, folders.SPLIT)
 ENDED = ("done", "stopped")  # states of a run that left its weights in model/
@@ -287,13 +288,21 @@ class Run:
         best = self.record.get("best")
         return f"best (epoch {best['epoch']})" if best else f"last (epoch {self.record.get('epochs', 0)})"
 
-    def report(self) -> Path:
-        """Draw report.html from the run folder and return its path."""
-        path = self.folder / folders.REPORT
-        from netwright.reporting.report import render_report  # and with it matplotlib, once all is trained
+    def report(self, format: str = "html", path: str | Path | None = None, *, rows: bool = True) -> Path:
+        """Draw the report from the run folder and return its path.
 
-        files.write_text(path, render_report(self.folder))
-        return path
+        Args:
+            format: ``html``, ``markdown``, ``png`` or ``latex``.
+            path: Where to; default ``report`` with the format's ending in the run folder.
+            rows: Whether single test rows may be shown.
+
+        Raises:
+            ConfigError: A format that is not known.
+        """
+        content = render(self.folder, format, rows=rows)
+        place = self.folder / FORMATS[format] if path is None else Path(path)
+        files.write_bytes(place, content)
+        return place
 
 
 def read_config(folder: Path) -> RunConfig:

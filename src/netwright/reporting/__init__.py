@@ -1,4 +1,4 @@
-"""Reporting: what a run folder holds, told as one self-contained page, a few plots and a drawing of the network.
+"""Reporting: what a run folder holds, told as a page, as Markdown, as a picture and as a LaTeX table; a drawing of the network.
 
-Reads run folders and returns text; another module writes it. Never imports torch.
+Reads run folders and returns text or bytes; another module writes them. Never imports torch.
 """

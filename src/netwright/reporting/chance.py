@@ -112,12 +112,18 @@ def persistence_sentence(test: Mapping[str, object] | None) -> str:
     Returns:
         One sentence; empty where no such figure was taken.
     """
-    base = as_number(section(section(test, "baselines"), "persistence").get("rmse"))
+    base = as_number(_baseline(test, "persistence").get("rmse"))
     found = section(section(test, "metrics"), "rmse")
     value, high = as_number(found.get("value")), as_number(found.get("high"))
     if base is None or value is None:
         return ""
     return _compared(f"Repeating the last value (persistence) gives RMSE {figure_text(base)}", base, value, high)
+
+
+def _baseline(test: Mapping[str, object] | None, key: str) -> Mapping[str, object]:
+    """Return a baseline's figures, which stand under ``metrics`` or, in old run folders, directly."""
+    entry = section(section(test, "baselines"), key)
+    return {**entry, **section(entry, "metrics")}
 
 
 def _compared(known: str, base: float, value: float, high: float | None) -> str:
@@ -142,7 +148,7 @@ def baseline_sentence(test: Mapping[str, object] | None) -> str:
 
 
 def _labels_sentence(test: Mapping[str, object] | None) -> str:
-    base = section(section(test, "baselines"), "most_frequent")
+    base = _baseline(test, "most_frequent")
     if as_number(base.get("f1_micro")) is None:
         return ""
     names = [shortened(str(label), 40) for label in entries(base, "labels")]
@@ -155,7 +161,7 @@ def _labels_sentence(test: Mapping[str, object] | None) -> str:
 
 def _mean_sentence(test: Mapping[str, object] | None) -> str:
     name = "mean_poisson_deviance"
-    base = as_number(section(section(test, "baselines"), "mean").get(name))
+    base = as_number(_baseline(test, "mean").get(name))
     found = section(section(test, "metrics"), name)
     value, high = as_number(found.get("value")), as_number(found.get("high"))
     if base is None or value is None:

@@ -14,7 +14,7 @@ from html import escape
 from netwright.reporting.families import FAMILIES, arguments_text, family_of, layer_name
 from netwright.reporting.wording import as_number, plural, shape_text, shortened
 
-_WIDTH = 500.0
+_WIDTH = 440.0
 _MARGIN = 14.0
 _INDENT = 14.0
 _BOX = 48.0
@@ -42,7 +42,9 @@ class _Drawing:
     families: list[str] = field(default_factory=list)
 
 
-def diagram_svg(layers: Sequence[Mapping[str, object]], input_shape: Sequence[int], title: str) -> str:
+def diagram_svg(
+    layers: Sequence[Mapping[str, object]], input_shape: Sequence[int], title: str, *, styled: bool = True
+) -> str:
     """Draw a network from the layer records of its summary.
 
     Args:
@@ -50,6 +52,7 @@ def diagram_svg(layers: Sequence[Mapping[str, object]], input_shape: Sequence[in
             the forward pass; a path such as ``2.0`` lies inside ``2``, which may have a record of its own or none.
         input_shape: Sizes of one input row, without the batch.
         title: The heading, and the name for readers who cannot see the drawing.
+        styled: Whether the drawing brings its own colours for a dark background; a page that has `dark_rules` needs none.
 
     Returns:
         One ``<svg>`` element, a file of its own once saved.
@@ -69,9 +72,9 @@ def diagram_svg(layers: Sequence[Mapping[str, object]], input_shape: Sequence[in
             f'<svg class="netwright-diagram" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH:g} {drawing.y:g}" '
             f'width="{_WIDTH:g}" height="{drawing.y:g}" role="img" aria-label="{escape(title)}" '
             "font-family=\"system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif\">",
-            _style_sheet(drawing.families),
+            *(["<style>@media screen and (prefers-color-scheme:dark){" + dark_rules("") + "}</style>"] if styled else []),
             f'<text class="nd-quiet" x="{_WIDTH / 2:g}" y="24" text-anchor="middle" font-size="15" font-weight="600" '
-            f'fill="#7a8491">{heading}</text>',
+            f'fill="#5b6570">{heading}</text>',
             *drawing.parts,
             "</svg>",
         ]
@@ -133,10 +136,10 @@ def _draw_node(drawing: _Drawing, node: _Node, depth: int) -> None:
     drawing.parts[place:place] = [
         f'<rect class="nd-frame" x="{left:g}" y="{top:g}" width="{width:g}" height="{drawing.y - top:g}" rx="12" '
         'fill="#8a94a0" fill-opacity="0.07" stroke="#9aa4b0" stroke-dasharray="4 4"/>',
-        f'<text class="nd-quiet" x="{left + 14:g}" y="{top + 18:g}" font-size="12" font-weight="600" fill="#7a8491">'
+        f'<text class="nd-quiet" x="{left + 14:g}" y="{top + 18:g}" font-size="12" font-weight="600" fill="#5b6570">'
         f"{escape(name)}<title>{escape(text or node.path)}</title></text>",
         f'<text class="nd-quiet" x="{left + width - 14:g}" y="{top + 18:g}" font-size="11" text-anchor="end" '
-        f'fill="#7a8491">{right}</text>',
+        f'fill="#5b6570">{right}</text>',
     ]
 
 
@@ -227,16 +230,20 @@ def _draw_legend(drawing: _Drawing) -> None:
             drawing.parts.append(
                 f'<g class="nd-{family}"><rect class="nd-bar" x="{x:g}" y="{drawing.y:g}" width="10" height="10" '
                 f'rx="3" fill="{FAMILIES[family].strong}"/><text class="nd-quiet" x="{x + 15:g}" y="{drawing.y + 9:g}" '
-                f'font-size="11" fill="#7a8491">{family}</text></g>'
+                f'font-size="11" fill="#5b6570">{family}</text></g>'
             )
             x += 22 + 5.9 * len(family)
         drawing.y += 19
     drawing.y += 6
 
 
-def _style_sheet(families: Sequence[str]) -> str:
-    """Return the style sheet that changes the colours on a dark background; every rule stays in this drawing."""
-    own = ".netwright-diagram"
+def dark_rules(before: str) -> str:
+    """Return the style rules that change the colours on a dark background; they reach drawings of networks only.
+
+    Args:
+        before: What each selector begins with, such as ``:root[data-theme="dark"] ``; empty for none.
+    """
+    own = f"{before}.netwright-diagram"
     rules = [
         f"{own} .nd-ink{{fill:#eef1f5}}",
         f"{own} .nd-soft{{fill:#aeb7c2}}",
@@ -245,8 +252,7 @@ def _style_sheet(families: Sequence[str]) -> str:
         f"{own} .nd-arrow{{stroke:#76818d}}",
         f"{own} .nd-frame{{stroke:#5a6571}}",
     ]
-    for family in families:
-        look = FAMILIES[family]
+    for family, look in FAMILIES.items():
         rules.append(f"{own} .nd-{family} .nd-box{{fill:{look.dark};stroke:{look.bright}}}")
         rules.append(f"{own} .nd-{family} .nd-bar{{fill:{look.bright}}}")
-    return "<style>@media screen and (prefers-color-scheme:dark){" + "".join(rules) + "}</style>"
+    return "".join(rules)

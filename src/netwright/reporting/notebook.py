@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from netwright.reporting.contents import RunContents, section
-from netwright.reporting.sentences import curves_absent, interval_text, summary_sentence
+from netwright.reporting.sentences import curves_absent, summary_sentence
 from netwright.reporting.together import History, together_svg
-from netwright.reporting.wording import figure_text
+from netwright.reporting.wording import figure_text, interval_text
 
 STYLE = """<style>
 .netwright { --ink: var(--jp-content-font-color1, #1b2129); --muted: var(--jp-content-font-color2, #5b6570);

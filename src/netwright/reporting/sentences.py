@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from netwright.reporting.contents import RunContents, entries, section
-from netwright.reporting.wording import NOT_RECORDED, as_number, count_text, figure_text, plural, shortened
+from netwright.reporting.wording import NOT_RECORDED, as_number, count_text, figure_text, measured_text, plural, shortened
 
 _STATUS = {
     "running": "This run has not ended: every figure is of the epochs finished so far. "
@@ -38,36 +38,6 @@ def principal_metric(contents: RunContents) -> str | None:
     metrics = section(contents.test, "metrics")
     named = [name for name in PRINCIPAL if name in metrics]
     return named[0] if named else next(iter(metrics), None)
-
-
-def measured_text(metric: object) -> str:
-    """Word a test figure with its interval.
-
-    Args:
-        metric: An object with ``value`` and perhaps ``low`` and ``high``, or a number.
-
-    Returns:
-        ``0.975 (0.953 to 0.989)``.
-    """
-    if not isinstance(metric, Mapping):
-        return figure_text(metric)
-    text = figure_text(metric.get("value"))
-    interval = interval_text(metric)
-    return f"{text} ({interval})" if interval else text
-
-
-def interval_text(metric: object) -> str:
-    """Word the interval of a test figure.
-
-    Args:
-        metric: An object that may have ``low`` and ``high``.
-
-    Returns:
-        ``0.953 to 0.989``, empty where there is none.
-    """
-    if not isinstance(metric, Mapping) or as_number(metric.get("low")) is None or as_number(metric.get("high")) is None:
-        return ""
-    return f"{figure_text(metric['low'])} to {figure_text(metric['high'])}"
 
 
 def summary_sentence(contents: RunContents) -> str:
@@ -168,7 +138,6 @@ def warnings_of(contents: RunContents) -> list[str]:
     split = section(contents.run, "split")
     if not as_number(split.get("valid")) and as_number(split.get("train")):
         found.append("There is no validation set: nothing says when to stop, and overfitting does not show in the curves.")
-    found.extend(str(section({"finding": entry}, "finding").get("message")) for entry in entries(contents.run, "findings"))
     found.extend(_unmeasured(contents.history))
     found.extend(contents.problems)
     return found

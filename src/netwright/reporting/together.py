@@ -8,12 +8,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from netwright.reporting.plots import _SERIES as SERIES
-from netwright.reporting.plots import MUTED
-from netwright.reporting.plots import _house_style as house_style
-from netwright.reporting.plots import _plane as plane
-from netwright.reporting.plots import _svg as svg_text
-from netwright.reporting.plots import _tick as tick
+from netwright.reporting.canvas import MUTED, SERIES, house_style, plane, svg_text, tick
 from netwright.reporting.wording import shortened_inside
 
 MOST_RUNS = len(SERIES)

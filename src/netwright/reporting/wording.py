@@ -7,7 +7,7 @@ that is not escaped yet: the template and the drawings escape it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 NOT_RECORDED = "not recorded"
@@ -49,6 +49,120 @@ def figure_text(value: object) -> str:
     if 1000 <= abs(number) < 1e9:
         return f"{number:,.0f}" if abs(number) >= 10000 else f"{number:,.1f}"
     return f"{number:.4g}"
+
+
+def measured_parts(value: object, low: object, high: object) -> tuple[str, str, str]:
+    """Word a figure and the ends of its interval with equally many decimals: two digits of the interval's width.
+
+    Args:
+        value: The figure.
+        low: Lower end of its interval.
+        high: Upper end; an end that is no number leaves the figure with four digits and both ends empty.
+
+    Returns:
+        ``0.978``, ``0.957`` and ``0.989``.
+
+    Example:
+        >>> measured_parts(0.97771, 0.95665, 0.98866)
+        ('0.978', '0.957', '0.989')
+    """
+    middle, left, right = as_number(value), as_number(low), as_number(high)
+    if middle is None or left is None or right is None:
+        return figure_text(value), "", ""
+    width = abs(right - left)
+    if width == 0 or not 1e-6 < max(abs(middle), width) < 1e9:
+        return figure_text(value), figure_text(low), figure_text(high)
+    decimals = min(max(1 - math.floor(math.log10(width)), 0), 8)
+    return tuple(f"{number:,.{decimals}f}" for number in (middle, left, right))  # type: ignore[return-value]
+
+
+def like_text(value: object, metric: object) -> str:
+    """Word a figure with as many decimals as another one that has an interval.
+
+    Args:
+        value: The figure to be worded.
+        metric: The other one, an object with ``value``, ``low`` and ``high``, or a number.
+
+    Returns:
+        ``0.841`` beside ``0.978``; four digits where the other has no interval.
+    """
+    number, model = as_number(value), value_text(metric)
+    if number is None or not interval_text(metric) or not model.lstrip("-").replace(",", "").replace(".", "").isdigit():
+        return figure_text(value)
+    return f"{number:,.{len(model.partition('.')[2])}f}"
+
+
+def probability_text(value: object) -> str:
+    """Word a probability or a share with three decimals.
+
+    Args:
+        value: 0 to 1, or anything else read from a run folder.
+
+    Returns:
+        ``0.982``, ``<0.001`` or ``>0.999``; ``not recorded`` where it is no number.
+    """
+    number = as_number(value)
+    if number is None:
+        return NOT_RECORDED
+    if 0 < number < 0.001:
+        return "<0.001"
+    return ">0.999" if 0.9995 <= number < 1 else f"{number:.3f}"
+
+
+def measured_text(metric: object) -> str:
+    """Word a test figure with its interval.
+
+    Args:
+        metric: An object with ``value`` and perhaps ``low`` and ``high``, or a number.
+
+    Returns:
+        ``0.975 (0.953 to 0.989)``.
+    """
+    if not isinstance(metric, Mapping):
+        return figure_text(metric)
+    value, low, high = measured_parts(metric.get("value"), metric.get("low"), metric.get("high"))
+    return f"{value} ({low} to {high})" if low else value
+
+
+def value_text(metric: object) -> str:
+    """Word a test figure without its interval, in the digits the interval allows.
+
+    Args:
+        metric: As in `measured_text`.
+    """
+    if not isinstance(metric, Mapping):
+        return figure_text(metric)
+    return measured_parts(metric.get("value"), metric.get("low"), metric.get("high"))[0]
+
+
+def interval_text(metric: object) -> str:
+    """Word the interval of a test figure.
+
+    Args:
+        metric: An object that may have ``low`` and ``high``.
+
+    Returns:
+        ``0.953 to 0.989``, empty where there is none.
+    """
+    if not isinstance(metric, Mapping):
+        return ""
+    _, low, high = measured_parts(metric.get("value"), metric.get("low"), metric.get("high"))
+    return f"{low} to {high}" if low else ""
+
+
+def signed(text: str) -> str:
+    """Write a number's sign, a minus as long as a plus.
+
+    Args:
+        text: A worded number.
+
+    Example:
+        >>> signed("0.012"), signed("-0.5") == "\u22120.5"
+        ('+0.012', True)
+    """
+    if text.startswith("-"):
+        return "\u2212" + text[1:]
+    return text if not text[:1].isdigit() or not text.strip("0.,") else f"+{text}"
 
 
 def count_text(value: object) -> str:
