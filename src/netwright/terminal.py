@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
+    from netwright.pipeline.preflight import Preflight
+
+SEVERITY_COLOURS = {"error": "red", "warning": "bright_red", "note": "yellow"}
 WIDE = 140  # characters, where no terminal tells
 
 
@@ -89,6 +92,14 @@ def print_test(test: dict[str, Any]) -> None:
     for told in (*test.get("notes", []), baseline_sentence(test)):
         if told:
             click.echo(told)
+
+
+def print_preflight(found: Preflight) -> None:
+    """Print findings in groups; the severity is coloured."""
+    for line in str(found).splitlines():
+        word = line.split()[0] if line.startswith("  ") and line[2:3].strip() else ""
+        colour = SEVERITY_COLOURS.get(word)
+        click.echo(line.replace(word, click.style(word, fg=colour, bold=True), 1) if colour else line)
 
 
 def print_replay(found: dict[str, Any]) -> None:

@@ -9,14 +9,14 @@ from typing import Any, NoReturn
 
 import click
 
-from netwright.cli import looking, proving, training, using
+from netwright.cli import checking, looking, proving, training, using
 from netwright.cli.group import cli
 from netwright.errors import NetwrightError, ResourceError, out_of_memory
 
 INTERRUPTED = 130
 BUG = 70
 READER_LEFT = 1  # click's exit code where nobody reads standard output any more
-COMMANDS = (training, using, looking, proving)  # importing them adds their commands to the group
+COMMANDS = (training, using, looking, checking, proving)  # importing them adds their commands to the group
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--run-dir", metavar="DIR", help="The run folder; default runs/<name>-<time>-<4 hex>.")
 @code_option
 @click.option("--no-test", is_flag=True, help="Leave the test set for later.")
-@click.option("--strict", is_flag=True, help="A finding of the checks is an error (exit 3); nothing is written.")
+@click.option("--strict", is_flag=True, help="Findings exit 2 (network) or 3 (data); nothing is written.")
 @memory_option
 @json_option
 def train(

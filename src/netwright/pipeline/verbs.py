@@ -16,11 +16,12 @@ from netwright.model.summary import Summary
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked, gather_all
 from netwright.pipeline.bench import as_given
-from netwright.pipeline.checking import check, refuse
+from netwright.pipeline.checking import refuse
 from netwright.pipeline.comparing import Comparison, compare_runs
 from netwright.pipeline.crossing import DEFAULT_FOLDS, CrossValidation, finished, splits_of, train_splits
 from netwright.pipeline.mending import Observer
 from netwright.pipeline.parting import Parts, divide
+from netwright.pipeline.preflight import Preflight, check_asked, check_bench
 from netwright.pipeline.replaying import Replay, replay_run
 from netwright.pipeline.resuming import Objects, resume_run
 from netwright.pipeline.run import Run, load_run
@@ -56,7 +57,7 @@ def train(
         settings: Texts such as ``"training.epochs=50"``.
         observers: Functions that are told each remark and epoch; ``print`` is one.
         test: Whether to end with one look at the test rows.
-        strict: Whether a finding of the checks is an error.
+        strict: Whether a finding of the checks that is no note is an error.
         auto_micro_batch: Whether to halve the rows that go forward at a time when memory runs out, the batch as it is.
         **keywords: Any setting by its own name: ``epochs=20``, ``batch_size=64``, ``split={"test": 0.2}``,
             ``target="price"``, ``layers=["Linear(64)", "ReLU()", "Linear()"]``.
@@ -79,11 +80,11 @@ def train(
     asked = gather_all(config, model, data, loss, code, settings, keywords)
     folder = folders.folder_for(run_dir, asked.name)
     files.refuse_existing(folder)
-    observe, bench = _told_to(observers), asked.bench()
-    bench = replace(bench, findings=check(bench.config, bench.inputs))
+    observe, bench = _told_to(observers), check_bench(asked.bench())
     if strict:
         for finding in bench.findings:
-            observe(Told(finding.message, "warning"))
+            if finding.refuses:
+                observe(Told(str(finding), "warning"))
         refuse(bench.findings)
     return start(bench, folder, observe, test, auto_micro_batch)
 
@@ -131,6 +132,43 @@ def resume(
     asked = gather_all(None, model, data, loss, code, (), {})
     objects = Objects(asked.data, asked.module, asked.loss, asked.code)
     return resume_run(Path(run), objects, settings, _told_to(observers), require_exact, auto_micro_batch)
+
+
+def check(
+    config: Any = None,
+    *,
+    model: nn.Module | Mapping[str, Any] | Sequence[Any] | None = None,
+    data: Any = None,
+    loss: Any = None,
+    code: Sequence[str | Path] = (),
+    settings: Sequence[str] = (),
+    **keywords: Any,
+) -> Preflight:
+    """Look for mistakes in network, code and data before an hour is lost; nothing is trained for good, nothing written.
+
+    Args:
+        config: As for `train`.
+        model: As for `train`; it is not changed.
+        data: As for `train`.
+        loss: As for `train`.
+        code: Python files that may run.
+        settings: Texts such as ``"training.optimizer.lr=0.1"``.
+        **keywords: As for `train`.
+
+    Returns:
+        ``found.findings``, each with ``check``, ``severity``, ``where``, ``why``, ``advice``, ``confidence`` and ``figures``,
+        and ``found.overfit``: how far 200 steps on one batch came. Printed, they are grouped.
+
+    Raises:
+        ConfigError, DataError: Settings or data that cannot be read at all.
+
+    Example:
+        >>> import netwright as nw
+        >>> found = nw.check("sklearn:iris", layers=["Linear(16)", "ReLU()", "Linear()", "Softmax()"])
+        >>> [(one.check, one.where) for one in found.findings if one.refuses]
+        [('activation-before-loss', 'layer 3 Softmax(dim=1)')]
+    """
+    return check_asked(gather_all(config, model, data, loss, code, settings, keywords))
 
 
 def split(
@@ -223,8 +261,7 @@ def cross_validate(
 def _train_split(asked: Asked, number: int, path: Path, observe: Observer) -> Mapping[str, Any] | int:
     """Train one split, or find it trained; return its test, or the number of the signal that stopped it."""
     one = asked.with_split(fold=number)
-    bench = replace(one, module=copy.deepcopy(asked.module)).bench()
-    bench = replace(bench, findings=check(bench.config, bench.inputs))
+    bench = check_bench(replace(one, module=copy.deepcopy(asked.module)).bench())
     test = finished(path, folders.config_text(bench.config, path), bench.inputs.digest)
     if test is not None:
         return test

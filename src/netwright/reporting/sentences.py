@@ -168,10 +168,15 @@ def warnings_of(contents: RunContents) -> list[str]:
     split = section(contents.run, "split")
     if not as_number(split.get("valid")) and as_number(split.get("train")):
         found.append("There is no validation set: nothing says when to stop, and overfitting does not show in the curves.")
-    found.extend(str(section({"finding": entry}, "finding").get("message")) for entry in entries(contents.run, "findings"))
+    found.extend(_told(section({"finding": entry}, "finding")) for entry in entries(contents.run, "findings"))
     found.extend(_unmeasured(contents.history))
     found.extend(contents.problems)
     return found
+
+
+def _told(finding: Mapping[str, object]) -> str:
+    """Return a finding of the checks as one line; older runs hold it as their message."""
+    return str(finding.get("message") or f"{finding.get('where')}: {finding.get('why')}; {finding.get('advice')}")
 
 
 def _why(contents: RunContents) -> str:
