@@ -76,10 +76,10 @@ def in_order(found: Iterable[Finding], skipped: Iterable[str] = ()) -> tuple[Fin
         ()
     """
     left_out = set(skipped)
-    kept: dict[tuple[str, str], Finding] = {}
+    kept: dict[tuple[str, str, str], Finding] = {}
     for one in found:
         if one.check not in left_out and ALL not in left_out:
-            kept.setdefault((one.check, one.where), one)
+            kept.setdefault((one.check, one.where, one.why), one)
     return tuple(sorted(kept.values(), key=lambda one: SEVERITIES.index(one.severity)))
 
 
