@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 from corpus import good, mistakes
@@ -29,7 +31,9 @@ def test_the_corpus_is_large_and_of_every_family() -> None:
 
 
 def test_nine_of_ten_mistakes_are_found_and_the_others_are_known(outcomes: dict[str, tuple[Case, Outcome]]) -> None:
-    missed = {case.name for case, outcome in outcomes.values() if case.expected and not set(case.expected) & set(outcome.found)}
+    missed = {
+        case.name for case, outcome in outcomes.values() if case.expected and not set(case.expected) & set(outcome.found)
+    }
     assert missed == KNOWN_TO_BE_MISSED
     assert len(missed) <= (1 - RECALL) * len(mistakes.CASES)
 
@@ -37,6 +41,13 @@ def test_nine_of_ten_mistakes_are_found_and_the_others_are_known(outcomes: dict[
 def test_good_networks_are_hardly_ever_suspected(outcomes: dict[str, tuple[Case, Outcome]]) -> None:
     suspected = {case.name: outcome.alarms for case, outcome in outcomes.values() if not case.expected and outcome.alarms}
     assert len(suspected) <= FALSE_ALARMS * len(good.GOOD), suspected
+
+
+def test_the_page_shows_what_is_found(
+    outcomes: dict[str, tuple[Case, Outcome]], script: Callable[[str], ModuleType]
+) -> None:
+    tool = script("tools/checks_table.py")
+    assert tool.page(outcomes.values()) == tool.PAGE.read_text(encoding="utf-8")
 
 
 def test_every_network_that_trains_could_be_watched(outcomes: dict[str, tuple[Case, Outcome]]) -> None:

@@ -84,7 +84,9 @@ def test_near_duplicates_are_looked_for_on_request() -> None:
     data = {"split": {"train": list(range(178)), "test": list(range(178, 198)), "valid": 0}}
     assert [found.check for found in nw.split(data=(X, y), **data).findings if found.check == "near-duplicate-rows"] == []
     found = nw.split(data=(X, y), near_duplicates=0.01, **data).findings
-    assert [(one.figures["part"], one.figures["rows"]) for one in found if one.check == "near-duplicate-rows"] == [("test", 20)]
+    assert [(one.figures["part"], one.figures["rows"]) for one in found if one.check == "near-duplicate-rows"] == [
+        ("test", 20)
+    ]
 
 
 def test_a_class_that_train_lacks_is_a_finding(tmp_path: Path) -> None:

@@ -143,7 +143,9 @@ class ChecksConfig(Section):
     def _known(cls, value: list[str]) -> list[str]:
         for name in value:
             if name not in (ALL, *CHECKS):
-                raise ValueError(f"{shown(name)} came; expected names of checks; {did_you_mean(name, (ALL, *CHECKS))}")
+                alike = [slug for slug in CHECKS if name.lower().replace("_", "-") in slug]
+                advice = f"did you mean {' or '.join(alike)}?" if alike else did_you_mean(name, (ALL, *CHECKS))
+                raise ValueError(f"{shown(name)} came; expected names of checks; {advice}")
         return value
 
 

@@ -29,7 +29,7 @@ from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench, as_given, executing, plan_of
 from netwright.pipeline.checking import check_data
 from netwright.pipeline.inputs import load
-from netwright.seeding import stream, torch_seed
+from netwright.seeding import all_forked, stream, torch_seed
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
 
 ROWS, FEWEST = 64, 8  # of the one batch
@@ -91,6 +91,11 @@ def check_asked(asked: Asked) -> Preflight:
         DataError: The data cannot be read.
         SafetyError: Own code that nobody named.
     """
+    with all_forked():  # an own module may draw from any generator when it is built and tried
+        return _check_asked(asked)
+
+
+def _check_asked(asked: Asked) -> Preflight:
     try:
         bench = asked.bench()
     except ConfigError as error:

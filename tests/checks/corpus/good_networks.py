@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -22,7 +22,9 @@ class ResidualPerceptron(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.out = nn.Linear(6, 32), nn.Linear(32, 3)
-        self.blocks = nn.ModuleList(nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32)) for _ in range(3))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32)) for _ in range(3)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
@@ -372,7 +374,7 @@ class RadialBasis(nn.Module):
         self.out = nn.Linear(20, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(torch.exp(-torch.cdist(x, self.centres) ** 2 / 6))
+        return self.out(torch.exp(-(torch.cdist(x, self.centres) ** 2) / 6))
 
 
 class SkipToOutput(nn.Module):

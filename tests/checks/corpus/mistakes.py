@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from . import networks as own
@@ -47,58 +46,117 @@ DESCRIPTION = [
     described("tanh before squared error", "sklearn:diabetes", [*MLP, "Tanh()"], "activation-on-output"),
     described("sigmoid before squared error", "sklearn:diabetes", [*MLP, "Sigmoid()"], "activation-on-output"),
     described("tanh before logits loss", "sklearn:breast_cancer", [*MLP, "Tanh()"], "activation-on-output"),
-    described("linear after linear", "sklearn:iris", ["Linear(32)", "Linear(32)", "ReLU()", "Linear()"], "missing-activation"),
-    described("three linears", "sklearn:diabetes", ["Linear(64)", "Linear(64)", "Linear()"], "missing-activation"),
-    described("linears with dropout between", "sklearn:wine", ["Linear(64)", "Dropout(0.2)", "Linear()"], "missing-activation"),
     described(
-        "convolutions without activation", "sklearn:digits",
+        "linear after linear", "sklearn:iris", ["Linear(32)", "Linear(32)", "ReLU()", "Linear()"], "missing-activation"
+    ),
+    described("three linears", "sklearn:diabetes", ["Linear(64)", "Linear(64)", "Linear()"], "missing-activation"),
+    described(
+        "linears with dropout between", "sklearn:wine", ["Linear(64)", "Dropout(0.2)", "Linear()"], "missing-activation"
+    ),
+    described(
+        "convolutions without activation",
+        "sklearn:digits",
         ["Conv2d(8, kernel_size=3, padding=1)", "Conv2d(16, kernel_size=3, padding=1)", "ReLU()", "Flatten()", "Linear()"],
         "missing-activation",
     ),
     described(
-        "convolution straight into linear", "sklearn:digits",
-        ["Conv2d(16, kernel_size=3, padding=1)", "MaxPool2d(2)", "Flatten()", "Linear()"], "missing-activation",
+        "convolution straight into linear",
+        "sklearn:digits",
+        ["Conv2d(16, kernel_size=3, padding=1)", "MaxPool2d(2)", "Flatten()", "Linear()"],
+        "missing-activation",
     ),
     described(
-        "normalised but never bent", "sklearn:digits",
-        ["Flatten()", "Linear(64)", "BatchNorm1d()", "Linear(64)", "BatchNorm1d()", "Linear()"], "missing-activation",
+        "normalised but never bent",
+        "sklearn:digits",
+        ["Flatten()", "Linear(64)", "BatchNorm1d()", "Linear(64)", "BatchNorm1d()", "Linear()"],
+        "missing-activation",
     ),
     described("dropout after the last layer", "sklearn:iris", [*MLP, "Dropout(0.5)"], "dropout-on-output"),
     described("batch norm on the output", "sklearn:wine", [*MLP, "BatchNorm1d()"], "normalisation-on-output"),
-    described("dropout of 95 %", "sklearn:digits", ["Flatten()", "Linear(64)", "ReLU()", "Dropout(0.95)", "Linear()"], "strong-dropout"),
-    described("dropout of all", "sklearn:digits", ["Flatten()", "Linear(64)", "ReLU()", "Dropout(1.0)", "Linear()"], "strong-dropout"),
     described(
-        "batch norm after dropout", "sklearn:digits",
-        ["Flatten()", "Linear(64)", "ReLU()", "Dropout(0.5)", "BatchNorm1d()", "Linear()"], "batchnorm-after-dropout",
+        "dropout of 95 %",
+        "sklearn:digits",
+        ["Flatten()", "Linear(64)", "ReLU()", "Dropout(0.95)", "Linear()"],
+        "strong-dropout",
     ),
     described(
-        "bias before batch norm", "sklearn:digits",
-        ["Conv2d(8, kernel_size=3)", "BatchNorm2d()", "ReLU()", "Flatten()", "Linear()"], "bias-before-batchnorm",
+        "dropout of all",
+        "sklearn:digits",
+        ["Flatten()", "Linear(64)", "ReLU()", "Dropout(1.0)", "Linear()"],
+        "strong-dropout",
     ),
-    described("dropout in a tiny network", "sklearn:iris", ["Linear(4)", "ReLU()", "Dropout(0.5)", "Linear()"], "dropout-in-small-network"),
-    described("batch norm with one row", "sklearn:iris", ["Linear(16)", "BatchNorm1d()", "ReLU()", "Linear()"], *REFUSED, batch_size=1),
     described(
-        "batch norm with two rows", "sklearn:iris", ["Linear(16)", "BatchNorm1d()", "ReLU()", "Linear()"],
-        "batchnorm-of-few-rows", batch_size=2,
+        "batch norm after dropout",
+        "sklearn:digits",
+        ["Flatten()", "Linear(64)", "ReLU()", "Dropout(0.5)", "BatchNorm1d()", "Linear()"],
+        "batchnorm-after-dropout",
+    ),
+    described(
+        "bias before batch norm",
+        "sklearn:digits",
+        ["Conv2d(8, kernel_size=3)", "BatchNorm2d()", "ReLU()", "Flatten()", "Linear()"],
+        "bias-before-batchnorm",
+    ),
+    described(
+        "dropout in a tiny network",
+        "sklearn:iris",
+        ["Linear(4)", "ReLU()", "Dropout(0.5)", "Linear()"],
+        "dropout-in-small-network",
+    ),
+    described(
+        "batch norm with one row",
+        "sklearn:iris",
+        ["Linear(16)", "BatchNorm1d()", "ReLU()", "Linear()"],
+        *REFUSED,
+        batch_size=1,
+    ),
+    described(
+        "batch norm with two rows",
+        "sklearn:iris",
+        ["Linear(16)", "BatchNorm1d()", "ReLU()", "Linear()"],
+        "batchnorm-of-few-rows",
+        batch_size=2,
     ),
     described("no flatten before linear", "sklearn:digits", ["Conv2d(8, kernel_size=3)", "ReLU()", "Linear()"], *REFUSED),
-    described("a size that does not meet", "sklearn:digits", ["Flatten()", "Linear(32, 64)", "ReLU()", "Linear()"], *REFUSED),
-    described("kernel larger than the image", "sklearn:digits", ["Conv2d(8, kernel_size=9)", "ReLU()", "Flatten()", "Linear()"], *REFUSED),
     described(
-        "pooled away", "sklearn:digits",
-        ["MaxPool2d(2)", "MaxPool2d(2)", "MaxPool2d(2)", "MaxPool2d(2)", "Flatten()", "Linear()"], *REFUSED,
+        "a size that does not meet", "sklearn:digits", ["Flatten()", "Linear(32, 64)", "ReLU()", "Linear()"], *REFUSED
     ),
     described(
-        "convolution on a single place", "sklearn:digits",
+        "kernel larger than the image",
+        "sklearn:digits",
+        ["Conv2d(8, kernel_size=9)", "ReLU()", "Flatten()", "Linear()"],
+        *REFUSED,
+    ),
+    described(
+        "pooled away",
+        "sklearn:digits",
+        ["MaxPool2d(2)", "MaxPool2d(2)", "MaxPool2d(2)", "MaxPool2d(2)", "Flatten()", "Linear()"],
+        *REFUSED,
+    ),
+    described(
+        "convolution on a single place",
+        "sklearn:digits",
         [
-            "Conv2d(8, kernel_size=3, stride=2, padding=1)", "ReLU()", "Conv2d(16, kernel_size=3, stride=2, padding=1)", "ReLU()",
-            "Conv2d(32, kernel_size=3, stride=2, padding=1)", "ReLU()", "Conv2d(32, kernel_size=3, padding=1)", "ReLU()",
-            "Flatten()", "Linear()",
+            "Conv2d(8, kernel_size=3, stride=2, padding=1)",
+            "ReLU()",
+            "Conv2d(16, kernel_size=3, stride=2, padding=1)",
+            "ReLU()",
+            "Conv2d(32, kernel_size=3, stride=2, padding=1)",
+            "ReLU()",
+            "Conv2d(32, kernel_size=3, padding=1)",
+            "ReLU()",
+            "Flatten()",
+            "Linear()",
         ],
         "kernel-beyond-input",
     ),
     described("softmax of one output", "sklearn:breast_cancer", [*MLP, "Softmax()"], "softmax-of-one", loss="BCELoss()"),
-    described("softmax between layers", "sklearn:digits", ["Flatten()", "Linear(64)", "Softmax()", "Linear()"], "softmax-between-layers"),
+    described(
+        "softmax between layers",
+        "sklearn:digits",
+        ["Flatten()", "Linear(64)", "Softmax()", "Linear()"],
+        "softmax-between-layers",
+    ),
     tuned("adam with lr 1", "Adam(lr=1.0)", "learning-rate"),
     tuned("adam with lr 1e-9", "Adam(lr=1e-9)", "learning-rate"),
     tuned("sgd with lr 100", "SGD(lr=100)", "learning-rate"),
@@ -109,32 +167,59 @@ DESCRIPTION = [
     tuned("adamw with weight decay of 100", "AdamW(lr=1e-3, weight_decay=100.0)", "weight-decay"),
     tuned("momentum of 0.9999", "SGD(lr=0.01, momentum=0.9999)", "momentum", "learning-rate"),
     tuned("betas exchanged", "Adam(betas=[0.999, 0.9])", "momentum"),
-    Case("squeeze in an own loss", "description", ("loss-broadcast",), lambda: {"layers": MLP, "data": values(), "loss": own.squared_with_squeeze}),
-    Case("flat output in an own loss", "description", ("loss-broadcast", *REFUSED), lambda: {"layers": MLP, "data": values(), "loss": own.mse_of_flat}),
-    Case("first column in an own loss", "description", ("loss-broadcast",), lambda: {"layers": MLP, "data": values(), "loss": own.absolute_first}),
     Case(
-        "flat logits in an own loss", "description", ("loss-broadcast",),
+        "squeeze in an own loss",
+        "description",
+        ("loss-broadcast",),
+        lambda: {"layers": MLP, "data": values(), "loss": own.squared_with_squeeze},
+    ),
+    Case(
+        "flat output in an own loss",
+        "description",
+        ("loss-broadcast", *REFUSED),
+        lambda: {"layers": MLP, "data": values(), "loss": own.mse_of_flat},
+    ),
+    Case(
+        "first column in an own loss",
+        "description",
+        ("loss-broadcast",),
+        lambda: {"layers": MLP, "data": values(), "loss": own.absolute_first},
+    ),
+    Case(
+        "flat logits in an own loss",
+        "description",
+        ("loss-broadcast",),
         lambda: {"layers": MLP, "data": blobs(classes=2), "task": "binary", "loss": own.logits_of_flat},
     ),
     Case(
-        "softmax in a Sequential from Python", "description", ("activation-before-loss",),
-        lambda: {"model": nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3), nn.Softmax(dim=1)), "data": blobs(), "loss": nn.CrossEntropyLoss()},
+        "softmax in a Sequential from Python",
+        "description",
+        ("activation-before-loss",),
+        lambda: {
+            "model": nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3), nn.Softmax(dim=1)),
+            "data": blobs(),
+            "loss": nn.CrossEntropyLoss(),
+        },
     ),
     module("softmax in forward", "description", own.SoftmaxInForward, "activation-before-loss"),
     module("log-softmax in forward", "description", own.LogSoftmaxInForward, "activation-before-loss"),
-    module("sigmoid in forward", "description", own.SigmoidInForward, "activation-before-loss", data=lambda: blobs(classes=2)),
+    module(
+        "sigmoid in forward", "description", own.SigmoidInForward, "activation-before-loss", data=lambda: blobs(classes=2)
+    ),
     module("relu at the end of forward", "description", own.ReluAtTheEnd, "activation-on-output", data=values),
     module("relu before classes in forward", "description", lambda: own.ReluAtTheEnd(3), "activation-on-output"),
     module("no activation in forward", "description", own.NoActivation, "missing-activation"),
     Case(
-        "counts after relu", "description", ("activation-on-output",),
-        lambda: {"layers": [*MLP, "ReLU()"], "data": (values()[0], np.random.default_rng(0).poisson(3.0, 240)[:, None].astype("float32")), "loss": "PoissonNLLLoss()"},
+        "counts after relu",
+        "description",
+        ("activation-on-output",),
+        lambda: {
+            "layers": [*MLP, "ReLU()"],
+            "data": (values()[0], np.random.default_rng(0).poisson(3.0, 240)[:, None].astype("float32")),
+            "loss": "PoissonNLLLoss()",
+        },
     ),
-]  # fmt: skip
-
-
-def tables(rows: int = 300) -> np.random.Generator:
-    return np.random.default_rng(5)
+]
 
 
 def raw(scale: float, shift: float = 0.0) -> Any:
@@ -154,17 +239,53 @@ BATCH = [
     module("a trained plain tensor", "batch", own.PlainTrainedTensor, "unregistered-layers", "state-not-registered"),
     module("dead by its bias", "batch", own.DeadBias, "dead-units", "zero-gradient"),
     module("fourteen sigmoids", "batch", own.DeepSigmoids, "vanishing-gradient", "constant-output"),
-    module("twenty plain layers", "batch", lambda: nn.Sequential(*(part for place in range(20) for part in (nn.Linear(6 if place == 0 else 16, 16), nn.Tanh())), nn.Linear(16, 3)), "vanishing-gradient", "constant-output"),
+    module(
+        "twenty plain layers",
+        "batch",
+        lambda: nn.Sequential(
+            *(part for place in range(20) for part in (nn.Linear(6 if place == 0 else 16, 16), nn.Tanh())), nn.Linear(16, 3)
+        ),
+        "vanishing-gradient",
+        "constant-output",
+    ),
     module("large first weights", "batch", own.LargeWeights, "exploding-activations", "exploding-gradient", "first-loss"),
     module("large head", "batch", own.LargeHead, "first-loss"),
     module("large output bias", "batch", own.LargeBias, "first-loss", data=values),
     module("all weights zero", "batch", own.AllZeros, "zero-gradient", "identical-units"),
     module("all weights equal", "batch", own.AllEqual, "identical-units"),
-    Case("pixels from 0 to 255", "batch", ("input-scale",), lambda: {"layers": ["Conv2d(8, kernel_size=3)", "ReLU()", "Flatten()", "Linear()"], "data": pictures(scale=255.0), "preparation": "none"}),
+    Case(
+        "pixels from 0 to 255",
+        "batch",
+        ("input-scale",),
+        lambda: {
+            "layers": ["Conv2d(8, kernel_size=3)", "ReLU()", "Flatten()", "Linear()"],
+            "data": pictures(scale=255.0),
+            "preparation": "none",
+        },
+    ),
     Case("inputs of a million", "batch", ("input-scale",), lambda: {"layers": MLP, "data": raw(1e6), "preparation": "none"}),
-    Case("inputs far from 0", "batch", ("input-scale",), lambda: {"layers": MLP, "data": raw(1.0, 500.0), "preparation": "none"}),
-    Case("columns of many sizes", "batch", ("input-scale",), lambda: {"layers": MLP, "data": (values()[0] * np.logspace(-2, 2, 6, dtype="float32"), values()[1]), "preparation": "none"}),
-    Case("targets of millions", "batch", ("target-scale",), lambda: {"layers": MLP, "data": (values()[0], values()[1] * 3e5 + 1e6), "preparation": "none"}),
+    Case(
+        "inputs far from 0",
+        "batch",
+        ("input-scale",),
+        lambda: {"layers": MLP, "data": raw(1.0, 500.0), "preparation": "none"},
+    ),
+    Case(
+        "columns of many sizes",
+        "batch",
+        ("input-scale",),
+        lambda: {
+            "layers": MLP,
+            "data": (values()[0] * np.logspace(-2, 2, 6, dtype="float32"), values()[1]),
+            "preparation": "none",
+        },
+    ),
+    Case(
+        "targets of millions",
+        "batch",
+        ("target-scale",),
+        lambda: {"layers": MLP, "data": (values()[0], values()[1] * 3e5 + 1e6), "preparation": "none"},
+    ),
     module("time first in an LSTM", "batch", own.TimeFirstLSTM, "rows-mixed", data=walks),
     module("time first in attention", "batch", own.TimeFirstAttention, "rows-mixed", data=walks),
     module("softmax over the rows", "batch", own.SoftmaxOverRows, "rows-mixed"),
@@ -184,9 +305,19 @@ BATCH = [
     module("logarithm of the input", "batch", own.LogarithmOfInput, "not-finite", *REFUSED),
     module("divided by zero", "batch", own.DividedByZero, "not-finite", *REFUSED),
     module("an answer without its axis", "batch", own.SqueezedAnswer, *REFUSED, data=values),
-    Case("a rate that learns nothing", "batch", ("cannot-overfit",), lambda: {"layers": MLP, "data": blobs(), "optimizer": "SGD(lr=1e-5)"}),
-    Case("a rate that diverges", "batch", ("cannot-overfit",), lambda: {"layers": WIDE, "data": values(), "optimizer": "SGD(lr=5.0)"}),
-]  # fmt: skip
+    Case(
+        "a rate that learns nothing",
+        "batch",
+        ("cannot-overfit",),
+        lambda: {"layers": MLP, "data": blobs(), "optimizer": "SGD(lr=1e-5)"},
+    ),
+    Case(
+        "a rate that diverges",
+        "batch",
+        ("cannot-overfit",),
+        lambda: {"layers": WIDE, "data": values(), "optimizer": "SGD(lr=5.0)"},
+    ),
+]
 
 CODE = [
     module("nn.ReLU(x)", "code", own.LayerCalledOnTensor, "layer-called-on-tensor"),
@@ -201,7 +332,7 @@ CODE = [
     module("layers appended to a list", "code", own.LayersAppended, "unregistered-layers"),
     module("state that is no buffer", "code", own.PlainState, "state-not-registered"),
     module("x.cuda()", "code", own.OnCuda, "fixed-device"),
-    module('x.to("cuda")', "code", own.ToCuda, "fixed-device", training_device="cpu"),
+    module('x.to("cuda")', "code", own.ToCuda, "fixed-device"),
     module("double in forward", "code", own.InDouble, "fixed-dtype"),
     module("detached path", "code", own.DetachedPath, "cut-gradient", "unused-parameters"),
     module(".data on the path", "code", own.DataAttribute, "cut-gradient", "unused-parameters"),
@@ -210,7 +341,9 @@ CODE = [
     module("item() on the path", "code", own.ItemOnThePath, "cut-gradient", "unused-parameters"),
     module("no_grad inside", "code", own.NoGradInside, "no-grad-in-forward", "unused-parameters"),
     module("no_grad around forward", "code", own.NoGradForward, "no-grad-in-forward"),
-    Case("no super().__init__()", "code", ("missing-super-init",), lambda: {"model": (own.NoSuperInit, {}), "data": blobs()}),
+    Case(
+        "no super().__init__()", "code", ("missing-super-init",), lambda: {"model": (own.NoSuperInit, {}), "data": blobs()}
+    ),
     module("F.dropout without training", "code", own.DropoutAlways, "dropout-always-on"),
     module("squeeze() of everything", "code", own.SqueezeAll, "squeeze-without-dim", "batch-of-one", data=pictures),
     module("view(32, -1)", "code", own.FixedBatch, "fixed-batch-size", data=pictures),
@@ -331,19 +464,45 @@ DATA = [
     table("repeated rows", doubled, "duplicate-rows"),
     Case("repeated images", "data", ("duplicate-rows",), lambda: {"data": same_pictures()}),
     Case("repeated sequences", "data", ("duplicate-rows",), lambda: {"data": same_walks()}),
-    Case("nearly repeated rows", "data", ("near-duplicate-rows",), lambda: {"data": (np.concatenate([blobs()[0], blobs()[0][:50] + 1e-5]), np.concatenate([blobs()[1], blobs()[1][:50]])), "near_duplicates": 0.01}),
+    Case(
+        "nearly repeated rows",
+        "data",
+        ("near-duplicate-rows",),
+        lambda: {
+            "data": (np.concatenate([blobs()[0], blobs()[0][:50] + 1e-5]), np.concatenate([blobs()[1], blobs()[1][:50]])),
+            "near_duplicates": 0.01,
+        },
+    ),
     table("the same patients", lambda: grouped("patient_id"), "shared-groups"),
     table("the same subjects", lambda: grouped("subject"), "shared-groups"),
     table("the same stores", lambda: grouped("store_id"), "shared-groups"),
     table("the same players", lambda: grouped("playerId"), "shared-groups"),
     table("a series divided at random", lambda: dated(False), "time-order"),
-    table("test older than train", lambda: dated(False), "time-order", split={"train": list(range(120, 300)), "valid": list(range(60, 120)), "test": list(range(60))}),
-    Case("a class that train lacks", "data", ("missing-class",), lambda: {"data": (blobs(300)[0], np.repeat([0, 1, 2], 100)), "split": {"train": list(range(200)), "valid": list(range(200, 250)), "test": list(range(250, 300))}}),
+    table(
+        "test older than train",
+        lambda: dated(False),
+        "time-order",
+        split={"train": list(range(120, 300)), "valid": list(range(60, 120)), "test": list(range(60))},
+    ),
+    Case(
+        "a class that train lacks",
+        "data",
+        ("missing-class",),
+        lambda: {
+            "data": (blobs(300)[0], np.repeat([0, 1, 2], 100)),
+            "split": {"train": list(range(200)), "valid": list(range(200, 250)), "test": list(range(250, 300))},
+        },
+    ),
     table("a column that moves", shifted, "shift", split=LAST),
     table("a constant column", lambda: frame(version=np.ones(300)), "constant-column"),
     table("a constant word", lambda: frame(country=["NL"] * 300), "constant-column"),
     table("the number of the row", lambda: frame(number=np.arange(300)), "identifier-column"),
-    Case("the number of the row in an array", "data", ("identifier-column",), lambda: {"data": (np.column_stack([np.arange(240.0), values()[0]]), values()[1])}),
+    Case(
+        "the number of the row in an array",
+        "data",
+        ("identifier-column",),
+        lambda: {"data": (np.column_stack([np.arange(240.0), values()[0]]), values()[1])},
+    ),
     table("mostly missing", lambda: with_holes(0.95), "mostly-missing"),
     table("half missing", lambda: with_holes(0.6), "mostly-missing"),
     table("-999 for missing", lambda: with_holes(0.05, -999.0), "sentinel-values"),
@@ -352,14 +511,14 @@ DATA = [
     Case("labels exchanged", "data", ("label-noise",), lambda: {"data": mislabelled()}),
     Case("one in a hundred", "data", ("class-imbalance",), lambda: {"data": rare()}),
     table("targets a thousand times too large", lambda: outlying(1000.0), "target-outliers"),
-    Case("infinite inputs", "data", ("not-finite", *REFUSED), lambda: {"data": (np.where(values()[0] > 2, np.inf, values()[0]), values()[1])}),
+    Case(
+        "infinite inputs",
+        "data",
+        ("not-finite", *REFUSED),
+        lambda: {"data": (np.where(values()[0] > 2, np.inf, values()[0]), values()[1])},
+    ),
     table("a target that is constant", lambda: frame().assign(y="yes"), *REFUSED),
     table("missing targets", lambda: frame().assign(y=lambda rows: rows["y"].where(rows.index % 7 > 0)), *REFUSED),
-]  # fmt: skip
-
-for place, case in enumerate(CODE):  # a device by hand is refused where there is none, which must not be what is found
-    if case.name == 'x.to("cuda")':
-        CODE[place] = Case(case.name, "code", ("fixed-device",), lambda: {"model": own.ToCuda(), "data": blobs()})
+]
 
 CASES = [*DESCRIPTION, *BATCH, *CODE, *DATA]
-assert torch.__version__
