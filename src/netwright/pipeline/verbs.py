@@ -157,7 +157,7 @@ def check(
 
     Returns:
         ``found.findings``, each with ``check``, ``severity``, ``where``, ``why``, ``advice``, ``confidence`` and ``figures``,
-        and ``found.overfit``: how far 200 steps on one batch came. Printed, they are grouped.
+        and ``found.overfit``: how far 200 steps at most on one batch came. Printed, they are grouped.
 
     Raises:
         ConfigError, DataError: Settings or data that cannot be read at all.

@@ -278,7 +278,8 @@ GOOD = [
         "residual blocks",
         "sklearn:digits",
         *CONV,
-        "Residual([Conv2d(16, kernel_size=3, padding=1), BatchNorm2d(), ReLU(), Conv2d(16, kernel_size=3, padding=1), BatchNorm2d()])",
+        "Residual([Conv2d(16, kernel_size=3, padding=1), BatchNorm2d(), ReLU(), Conv2d(16, kernel_size=3, padding=1), "
+        "BatchNorm2d()])",
         "ReLU()",
         "Flatten()",
         "Linear()",
