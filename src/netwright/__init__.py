@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netwright.errors import NetwrightError as NetwrightError
     from netwright.pipeline.run import Run as Run
+    from netwright.pipeline.verbs import check as check
     from netwright.pipeline.verbs import compare as compare
     from netwright.pipeline.verbs import cross_validate as cross_validate
     from netwright.pipeline.verbs import draft as draft
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "NetwrightError": "netwright.errors",
     "Run": "netwright.pipeline.run",
+    "check": "netwright.pipeline.verbs",
     "compare": "netwright.pipeline.verbs",
     "cross_validate": "netwright.pipeline.verbs",
     "draft": "netwright.pipeline.verbs",
@@ -41,6 +43,7 @@ _WHERE = {
 __all__ = [
     "NetwrightError",
     "Run",
+    "check",
     "compare",
     "cross_validate",
     "draft",

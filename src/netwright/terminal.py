@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
+    from netwright.pipeline.preflight import Preflight
+
+SEVERITY_COLOURS = {"error": "red", "warning": "bright_red", "note": "yellow"}
 WIDE = 140  # characters, where no terminal tells
 
 
@@ -131,6 +134,14 @@ def _examined_lines(test: dict[str, Any]) -> list[str]:
         word = "rises" if test["importance"]["metric"] == "rmse" else "falls"
         lines.append(f"{'most important':<22} {worth} ({test['importance']['metric']} {word} so much without)")
     return lines
+
+
+def print_preflight(found: Preflight) -> None:
+    """Print findings in groups; the severity is coloured."""
+    for line in str(found).splitlines():
+        word = line.split()[0] if line.startswith("  ") and line[2:3].strip() else ""
+        colour = SEVERITY_COLOURS.get(word)
+        click.echo(line.replace(word, click.style(word, fg=colour, bold=True), 1) if colour else line)
 
 
 def print_replay(found: dict[str, Any]) -> None:

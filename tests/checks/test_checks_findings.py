@@ -27,12 +27,12 @@ def exact(values: list[int], target: list[int] | None = None, **sizes: int) -> l
 
 def test_exact_duplicates_are_counted_per_pair_of_parts() -> None:
     found = exact([1, 2, 3, 4, 5, 1, 6, 2, 6], [0, 0, 0, 0, 0, 0, 0, 1, 0], train=5, valid=2, test=2)
-    assert [finding.message.partition(" (first")[0] for finding in found] == [
+    assert [finding.why.partition(" (first")[0] for finding in found] == [
         "1 of 2 test rows have the inputs of a train row, 1 of them with another target",
         "1 of 2 valid rows have the inputs of a train row",
         "1 of 2 test rows have the inputs of a valid row",
     ]
-    assert "(first: row 7 and row 1)" in found[0].message
+    assert "(first: row 7 and row 1)" in found[0].why
     assert exact([1, 2, 3, 4, 5, 6, 7, 8, 9], train=5, valid=2, test=2) == []
     assert exact([1, 2, 3], train=3, valid=0, test=0) == []
 
@@ -58,7 +58,7 @@ def test_classes_and_labels_that_train_lacks_are_named() -> None:
     found = parts.classes(["a", "b", 3], np.array([0, 0, 1, 2]), split(2, 1, 1))
     assert [finding.figures["class"] for finding in found] == ["b", "3"]
     found = parts.classes(["a", "b"], np.array([[1, 0], [1, 0], [1, 1]]), split(2, 0, 1))
-    assert [finding.message.partition(";")[0] for finding in found] == ["label 'b' has no train row"]
+    assert [(finding.where, finding.confidence) for finding in found] == [("label 'b'", "sure")]
 
 
 @pytest.mark.parametrize("name", ["patient_id", "Subject", "user", "site no", "customerId", "customer_id", "dataset group"])
@@ -79,16 +79,16 @@ def test_other_columns_are_no_groups(name: str) -> None:
 
 def test_the_group_of_the_split_must_not_stand_in_two_parts() -> None:
     found = parts.shared_groups({"age": np.array(list("aabbccad"))}, split(6, 0, 2), "age")
-    assert "mend the files or row numbers" in found[0].message
+    assert found[0].advice == "mend the files or row numbers"
 
 
 def test_time_that_runs_backwards_and_a_series_divided_at_random_are_told() -> None:
     times = np.arange(100.0)
     backwards = Split(np.arange(40, 100), np.arange(20, 40), np.arange(20), "given")
-    assert "time runs backwards" in parts.time({"day": times}, backwards)[0].message
+    assert parts.time({"day": times}, backwards)[0].why.startswith("time runs backwards")
     rows = GENERATOR.permutation(100)
     random = Split(np.sort(rows[:60]), np.sort(rows[60:80]), np.sort(rows[80:]), "random")
-    assert "rows stand in order of 'day' and were divided at random" in parts.time({"day": times}, random)[0].message
+    assert "in order of time and were divided at random" in parts.time({"day": times}, random)[0].why
     assert parts.time({"day": GENERATOR.permutation(100).astype(float)}, random) == []
     assert parts.time({"day": times}, split(60, 20, 20, "by time")) == []
     assert parts.time({"day": times // 30}, random) == []  # four days are no series

@@ -36,10 +36,11 @@ def test_findings_are_told_kept_and_drawn(patients: Path, tmp_path: Path) -> Non
         str(patients), target="sick", epochs=1, run_dir=tmp_path / "run", observers=[lambda r: told.append(str(r))]
     )
     warnings = [line for line in told if line.startswith("warning: ")]
-    assert {entry["check"] for entry in run.record["findings"]} == {"duplicates", "groups", "leak"}
-    assert [f"warning: {entry['message']}" for entry in run.record["findings"]] == warnings
-    assert any("column 'discharged_to' alone tells the target (balanced accuracy 1.000" in line for line in warnings)
-    assert any("have a 'patient_id' that train rows have too" in line for line in warnings)
+    assert {entry["check"] for entry in run.record["findings"]} == {"duplicate-rows", "shared-groups", "target-leak"}
+    assert [f"warning: {e['where']}: {e['why']}; {e['advice']}" for e in run.record["findings"]] == warnings
+    assert all({"severity", "confidence"} <= set(entry) for entry in run.record["findings"])
+    assert any("column 'discharged_to': it alone tells the target (balanced accuracy 1.000" in line for line in warnings)
+    assert any("column 'patient_id': " in line and "have a value that train rows have too" in line for line in warnings)
     page = (tmp_path / "run" / "report.html").read_text()
     assert "alone tells the target" in page
 
@@ -56,14 +57,14 @@ def test_strict_makes_a_finding_an_error_and_writes_nothing(
     assert printed.err.count("\n") == 1
     assert printed.out.count("warning: ") == int(printed.err.split("--strict: ")[1].split()[0])
     assert not (tmp_path / "run").exists()
-    with pytest.raises(DataError, match=r"[0-9]+ finding\(s\) in the data"):
+    with pytest.raises(DataError, match=r"[0-9]+ finding\(s\) \(.*; mend the data"):
         nw.train("patients.csv", target="sick", epochs=1, strict=True, run_dir="run")
 
 
 def test_checks_are_left_out_by_name_and_a_clean_split_is_strict(patients: Path, tmp_path: Path) -> None:
     run = nw.train(
         str(patients), target="sick", epochs=1, run_dir=tmp_path / "run", strict=True, ignore=["discharged_to"],
-        split={"group": "patient_id"}, skip=["duplicates"],
+        split={"group": "patient_id"}, skip=["duplicate-rows"],
     )  # fmt: skip
     assert run.record["findings"] == []
     assert "skip" in (tmp_path / "run" / "config.toml").read_text()
@@ -72,7 +73,8 @@ def test_checks_are_left_out_by_name_and_a_clean_split_is_strict(patients: Path,
 @pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer", "diabetes", "digits", "linnerud"])
 def test_the_bundled_sets_suspect_no_leak_and_no_shift(name: str) -> None:
     found = nw.split(f"sklearn:{name}").findings
-    assert [finding.message for finding in found if finding.check in ("leak", "shift", "groups", "time", "classes")] == []
+    assert [str(finding) for finding in found if finding.refuses and finding.check != "duplicate-rows"] == []
+    assert "target-leak" not in [finding.check for finding in found]
 
 
 def test_near_duplicates_are_looked_for_on_request() -> None:
@@ -80,18 +82,18 @@ def test_near_duplicates_are_looked_for_on_request() -> None:
     X = np.concatenate([X, X[:20] * (1 + 1e-6)])
     y = np.concatenate([y, y[:20]])
     data = {"split": {"train": list(range(178)), "test": list(range(178, 198)), "valid": 0}}
-    assert [found.check for found in nw.split(data=(X, y), **data).findings if found.check == "near_duplicates"] == []
+    assert [found.check for found in nw.split(data=(X, y), **data).findings if found.check == "near-duplicate-rows"] == []
     found = nw.split(data=(X, y), near_duplicates=0.01, **data).findings
-    assert [(one.figures["part"], one.figures["rows"]) for one in found if one.check == "near_duplicates"] == [("test", 20)]
+    assert [(one.figures["part"], one.figures["rows"]) for one in found if one.check == "near-duplicate-rows"] == [
+        ("test", 20)
+    ]
 
 
 def test_a_class_that_train_lacks_is_a_finding(tmp_path: Path) -> None:
     y = np.array([0, 1] * 50 + [2] * 20)
     X = GENERATOR.normal(size=(120, 3))
     found = nw.split(data=(X, y), split={"train": list(range(80)), "test": list(range(80, 120)), "valid": 0}).findings
-    assert "class 2 has no train row; the network cannot learn it" in [
-        one.message.rpartition("; divide")[0] for one in found
-    ]
+    assert ("class 2", "it has no train row, so that the network cannot learn it") in [(one.where, one.why) for one in found]
 
 
 def test_split_prints_and_draws_each_part_and_writes_nothing(
@@ -132,7 +134,7 @@ def test_split_tells_of_numbers_times_and_steps(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("day,x,y\n" + "\n".join(lines) + "\n")
     told = str(nw.split(str(tmp_path / "t.csv"), target="y", split={"time": "day"}))
     assert "target 35.5 ± 20.8 (0 to 71); day 2024-01-01 to 2024-03-16" in told
-    assert "column 'day' is distributed otherwise in test than in train (Kolmogorov-Smirnov statistic 1.00)" in told
+    assert "column 'day': it is distributed otherwise in test than in train (Kolmogorov-Smirnov statistic 1.00)" in told
     items = [GENERATOR.normal(size=(int(steps), 2)) for steps in GENERATOR.integers(3, 9, 60)]
     assert "steps 3 to 8" in str(nw.split(data=(items, np.arange(60) % 2)))
 
@@ -140,6 +142,6 @@ def test_split_tells_of_numbers_times_and_steps(tmp_path: Path) -> None:
 def test_duplicates_are_not_looked_for_in_more_than_can_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = datasets.load_iris(return_X_y=True)
     data = (np.concatenate([X, X]), np.concatenate([y, y]))
-    assert [found.check for found in nw.split(data=data).findings] == ["duplicates"] * 3
+    assert [found.check for found in nw.split(data=data).findings] == ["duplicate-rows"] * 3
     monkeypatch.setattr(checking, "MOST_BYTES", 1000)
     assert nw.split(data=data).findings == ()

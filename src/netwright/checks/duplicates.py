@@ -52,11 +52,13 @@ def exact(
         told = f", {against} of them with another target" if against else ""
         found.append(
             Finding(
-                "duplicates",
+                "duplicate-rows",
+                f"{one} rows",
                 f"{count} of {len(rows)} {one} rows have the inputs of a {other} row{told} (first: {place(first)} and "
-                f"{place(twin)}); such a row is known before it is asked; leave repeats out, or keep them in one part with "
-                "data.split.group",
-                {"part": one, "of": other, "rows": count, "share": count / len(rows), "other_target": against},
+                f"{place(twin)}), so that their answer is known before they are asked",
+                "leave repeats out, or keep them in one part with data.split.group",
+                confidence="sure",
+                figures={"part": one, "of": other, "rows": count, "share": count / len(rows), "other_target": against},
             )
         )
     return found
@@ -86,11 +88,12 @@ def near(columns: dict[str, list[Values]], share: float) -> list[Finding]:
         if count:
             found.append(
                 Finding(
-                    "near_duplicates",
+                    "near-duplicate-rows",
+                    f"{part} rows",
                     f"{count} of {len(rows)} {part} rows are nearer to a train row than {share:g} times the median distance "
-                    f"between train neighbours ({usual:.3g} deviations); they may be copies; look at them, or "
-                    "divide by data.split.group",
-                    {"part": part, "rows": count, "share": count / len(rows), "median_distance": usual},
+                    f"between train neighbours ({usual:.3g} deviations), so that they may be copies",
+                    "look at them, or divide by data.split.group",
+                    figures={"part": part, "rows": count, "share": count / len(rows), "median_distance": usual},
                 )
             )
     return found

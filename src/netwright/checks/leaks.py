@@ -13,6 +13,7 @@ Floats = npt.NDArray[np.float64]
 BINS = 64
 FEWEST = 40  # train rows below which nothing is said
 TELLING = 0.99
+NEARLY, FAR_BELOW = 0.93, 0.25  # a note: one column tells nearly all, and leaves far less open than any other
 MOST = 3
 
 
@@ -30,22 +31,32 @@ def leaks(columns: list[Values], target: npt.NDArray[np.float64], classes: int) 
     """
     if len(columns) < 2 or len(target) < FEWEST:
         return []
-    found = []
-    for column in columns:
-        score = _balanced_accuracy(_bins(column), target.astype(np.int64), classes) if classes else _r2(column, target)
-        if score >= TELLING:
-            found.append((score, column.name))
-    found.sort(reverse=True)
-    measure = "balanced accuracy" if classes else "R2"
-    return [
-        Finding(
-            "leak",
-            f"column {name!r} alone tells the target ({measure} {score:.3f} on train rows it did not see); it may be the answer in "
-            f'other words; leave it out with data.ignore = ["{name}"] unless it is known when predicting',
-            {"column": name, "measure": measure, "value": score},
-        )
-        for score, name in found[:MOST]
+    scores = [
+        _balanced_accuracy(_bins(column), target.astype(np.int64), classes) if classes else _r2(column, target)
+        for column in columns
     ]
+    found = []
+    for score, place in sorted(((score, place) for place, score in enumerate(scores)), reverse=True)[:MOST]:
+        others = max(other for at, other in enumerate(scores) if at != place)
+        apart = score >= NEARLY and 1 - score < FAR_BELOW * (1 - others)
+        if score >= TELLING or apart:
+            found.append(_finding(columns[place].name, score, others, bool(classes)))
+    return found
+
+
+def _finding(name: str, score: float, others: float, classes: bool) -> Finding:
+    measure = "balanced accuracy" if classes else "R2"
+    beside = "" if score >= TELLING else f", the next best column {max(others, 0.0):.2f}"
+    return Finding(
+        "target-leak",
+        f"column {name!r}",
+        f"it alone tells the target ({measure} {score:.3f} on train rows it did not see{beside}); it may be the answer in "
+        "other words",
+        f'leave it out with data.ignore = ["{name}"] unless it is known when predicting',
+        "warning" if score >= TELLING else "note",
+        "likely" if score >= TELLING else "hint",
+        {"column": name, "measure": measure, "value": score},
+    )
 
 
 def _bins(column: Values) -> Rows:

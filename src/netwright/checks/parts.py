@@ -17,6 +17,8 @@ GROUP_NAMES = re.compile(
     r"machine|sensor|site|station|session|group|batch|scene|video|document)s?(?:[ _-]?(?:id|nr|no|num|number|code|name|key))?$",
     re.IGNORECASE,
 )
+ID_NAMES = re.compile(r".+(?:[ _-](?:id|nr|no|key)|Id|ID)$")  # of what, the name does not tell
+FEWEST_GROUPS = 10
 RANDOM = ("random", "stratified random")
 IN_ORDER = 0.9  # share of distinct times from which on rows in order of time are a series
 
@@ -34,13 +36,26 @@ def classes(names: Sequence[Any], values: npt.NDArray[Any], split: Split) -> lis
     word = "label" if values.ndim == 2 else "class"
     return [
         Finding(
-            "classes",
-            f"{word} {name!r} has no train row; the network cannot learn it; divide otherwise, or merge it in data.labels",
-            {"class": str(name)},
+            "missing-class",
+            f"{word} {name!r}",
+            "it has no train row, so that the network cannot learn it",
+            "divide otherwise, or merge it in data.labels",
+            confidence="sure",
+            figures={"class": str(name)},
         )
         for name, count in zip(names, counts, strict=True)
         if not count
     ]
+
+
+def may_group(name: str) -> bool:
+    """Tell whether a column is named as groups are.
+
+    Example:
+        >>> may_group("patient_id"), may_group("storeId"), may_group("age")
+        (True, True, False)
+    """
+    return GROUP_NAMES.search(name) is not None or ID_NAMES.search(name) is not None
 
 
 def shared_groups(columns: Mapping[str, npt.NDArray[np.str_]], split: Split, group: str | None) -> list[Finding]:
@@ -55,7 +70,8 @@ def shared_groups(columns: Mapping[str, npt.NDArray[np.str_]], split: Split, gro
     for name, values in columns.items():
         distinct = len(np.unique(values))
         named = name == group or (group is None and GROUP_NAMES.search(name) is not None)
-        if not named or distinct < 2 or (name != group and distinct > len(values) / 2):
+        perhaps = group is None and ID_NAMES.search(name) is not None and distinct >= FEWEST_GROUPS
+        if not (named or perhaps) or distinct < 2 or (name != group and distinct > len(values) / 2):
             continue
         train = np.unique(values[split.train])
         for part in ("test", "valid"):
@@ -67,9 +83,13 @@ def shared_groups(columns: Mapping[str, npt.NDArray[np.str_]], split: Split, gro
             advice = "mend the files or row numbers" if name == group else f'set data.split.group = "{name}" if they do'
             found.append(
                 Finding(
-                    "groups",
-                    f"{count} of {len(rows)} {part} rows have a {name!r} that train rows have too ({groups} of them); rows of one "
-                    f"group may belong together, and then the {part} figure is too good; {advice}",
+                    "shared-groups",
+                    f"column {name!r}",
+                    f"{count} of {len(rows)} {part} rows have a value that train rows have too ({groups} of them); rows of one "
+                    f"group may belong together, and then the {part} figure is too good",
+                    advice,
+                    "warning" if named else "note",
+                    "sure" if name == group else "likely" if named else "hint",
                     {"column": name, "part": part, "rows": count, "groups": groups},
                 )
             )
@@ -94,20 +114,24 @@ def time(columns: Mapping[str, npt.NDArray[np.float64]], split: Split) -> list[F
             if len(np.unique(known)) >= IN_ORDER * len(known):
                 found.append(
                     Finding(
-                        "time",
-                        f"rows stand in order of {name!r} and were divided at random; the neighbours of a test row train, so a "
-                        f'forecast looks too good; set data.split.time = "{name}" if the future is asked for',
-                        {"column": name},
+                        "time-order",
+                        f"column {name!r}",
+                        "rows stand in order of time and were divided at random; the neighbours of a test row train, so a "
+                        "forecast looks too good",
+                        f'set data.split.time = "{name}" if the future is asked for',
+                        figures={"column": name},
                     )
                 )
             continue
         if split.how not in RANDOM and np.median(test) < np.quantile(train, 0.05):
             found.append(
                 Finding(
-                    "time",
-                    f"time runs backwards: by {name!r} most test rows are older than 95 % of the train rows; expected newer ones; "
+                    "time-order",
+                    f"column {name!r}",
+                    "time runs backwards: most test rows are older than 95 % of the train rows",
                     "exchange the files, or leave it if the past is asked for",
-                    {"column": name},
+                    confidence="sure",
+                    figures={"column": name},
                 )
             )
     return found

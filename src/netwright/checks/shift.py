@@ -44,9 +44,12 @@ def _finding(part: str, train: Values, other: Values, measure: str, distance: fl
         means = f", mean {np.nanmean(train.values):.4g} in train and {np.nanmean(other.values):.4g} in {part}"
     return Finding(
         "shift",
-        f"column {train.name!r} is distributed otherwise in {part} than in train ({measure} {distance:.2f}{means}); the {part} "
-        "figure tells of other rows than train; look at how the parts were made",
-        {"column": train.name, "part": part, "measure": measure, "distance": distance},
+        f"column {train.name!r}",
+        f"it is distributed otherwise in {part} than in train ({measure} {distance:.2f}{means}), so that the {part} figure tells "
+        "of other rows than train",
+        "look at how the parts were made",
+        confidence="sure",
+        figures={"column": train.name, "part": part, "measure": measure, "distance": distance},
     )
 
 

@@ -9,14 +9,22 @@ from typing import Any, NoReturn
 
 import click
 
-from netwright.cli import looking, proving, starting, training, using, watching
+from netwright.cli import checking, looking, proving, starting, training, using, watching
 from netwright.cli.group import cli
 from netwright.errors import NetwrightError, ResourceError, out_of_memory
 
 INTERRUPTED = 130
 BUG = 70
 READER_LEFT = 1  # click's exit code where nobody reads standard output any more
-COMMANDS = (starting, training, watching, using, looking, proving)  # importing them adds their commands to the group
+COMMANDS = (
+    starting,
+    checking,
+    training,
+    watching,
+    using,
+    looking,
+    proving,
+)  # importing them adds their commands to the group
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

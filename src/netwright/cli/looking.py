@@ -19,7 +19,7 @@ from netwright.terminal import print_layers, print_runs
 @click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
 @set_option
 @click.option("--figure", metavar="FILE", help="An .svg file to draw the parts into.")
-@click.option("--strict", is_flag=True, help="A finding is an error (exit 3).")
+@click.option("--strict", is_flag=True, help="A finding that is no note is an error (exit 3).")
 @json_option
 def split(
     source: str, target: Sequence[str], settings: Sequence[str], figure: str | None, strict: bool, as_json: bool

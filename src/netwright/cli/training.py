@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @code_option
 @click.option("--seeds", type=int, metavar="N", help="Train N times, seeds counting up from training.seed, on one split.")
 @click.option("--no-test", is_flag=True, help="Leave the test set for later.")
-@click.option("--strict", is_flag=True, help="A finding of the checks is an error (exit 3); nothing is written.")
+@click.option("--strict", is_flag=True, help="Findings exit 2 (network) or 3 (data); nothing is written.")
 @track_option
 @memory_option
 @json_option

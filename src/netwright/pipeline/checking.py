@@ -1,4 +1,4 @@
-"""From prepared inputs to the findings of the checks: which rows, which columns, which target. Floor 9."""
+"""From prepared inputs to the findings in the data: which rows, which columns, which target. Floor 9."""
 
 from __future__ import annotations
 
@@ -7,68 +7,122 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from netwright.checks import columns as single
 from netwright.checks import duplicates, leaks, parts, shift
-from netwright.checks.findings import CHECKS, Finding
-from netwright.checks.view import Values, columns_of, row_hashes
+from netwright.checks.findings import Finding, in_order
+from netwright.checks.view import Hashes, Values, columns_of, row_hashes
 from netwright.config.schema import RunConfig
+from netwright.config.slugs import ALL, DATA
 from netwright.data import cells
 from netwright.data.arrays import Arrays
 from netwright.data.mapped import Mapped
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.tables import Table
 from netwright.data.targets import Target
-from netwright.errors import DataError
+from netwright.errors import ConfigError, DataError
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.reading import markers_of
 from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
 SAMPLE = 20_000  # rows of a part whose columns are compared
+OF_COLUMNS = (
+    "shift", "target-leak", "near-duplicate-rows", "constant-column", "identifier-column", "mostly-missing", "sentinel-values",
+    "label-noise",
+)  # fmt: skip
 MOST_ROWS, MOST_BYTES = 10_000_000, 4_000_000_000  # among which duplicates are looked for
 
 
-def check(config: RunConfig, inputs: Inputs) -> tuple[Finding, ...]:
-    """Return what may spoil the figures, each a line for the user.
+def check_data(config: RunConfig, inputs: Inputs, thorough: bool = False) -> tuple[Finding, ...]:
+    """Return what in the data may spoil training or its figures, errors first.
 
     Args:
         config: The settings.
         inputs: Rows, target, split and preparation.
+        thorough: Also what takes longer than training should wait, or scikit-learn.
     """
-    wanted = set(CHECKS) - set(config.checks.skip)
+    if ALL in config.checks.skip:
+        return ()
+    wanted = set(DATA) - set(config.checks.skip)
     split, target, encoder = inputs.split, inputs.target, inputs.preparation.encoder
     found: list[Finding] = []
-    if "classes" in wanted and target.classes and not target.per_step:
+    if target.classes and not target.per_step:
         found += parts.classes(target.classes, target.values, split)
     table = _table(inputs)
-    if table is not None and "groups" in wanted:
+    if table is not None:
         found += parts.shared_groups(_group_columns(config, table, target), split, config.data.split.group)
-    if table is not None and "time" in wanted and encoder is not None and not isinstance(inputs.raw, Sequences):
+    if table is not None and encoder is not None and not isinstance(inputs.raw, Sequences):
         dates = [column for column in encoder.columns if column.kind == "date" and column.name in table.names]
         found += parts.time({column.name: encoder.cells(table, column) for column in dates}, split)
-    if "duplicates" in wanted and config.data.window is None and _comparable(inputs.raw):
+    if {"duplicate-rows", "conflicting-targets"} & wanted and config.data.window is None and _comparable(inputs.raw):
         hashes = row_hashes(inputs.raw, encoder)
         found += duplicates.exact(hashes, _numbers(target), split, lambda row: _place(inputs, row))
-    if not {"shift", "leak", "near_duplicates"} & wanted:
-        return tuple(found)
+        found += _conflicts(hashes, inputs)
+    if not target.per_step:
+        found += _of_target(config, inputs)
+    if set(OF_COLUMNS) & wanted:
+        found += _of_columns(config, inputs, thorough)
+    return in_order(found, config.checks.skip)
+
+
+def _of_columns(config: RunConfig, inputs: Inputs, thorough: bool) -> list[Finding]:
+    """Look at the columns of (some) rows of each part."""
+    split, target, encoder = inputs.split, inputs.target, inputs.preparation.encoder
     sampled = {part: _sample(getattr(split, part), part) for part in ("train", "valid", "test")}
     columns = {part: columns_of(inputs.raw, encoder, rows) for part, rows in sampled.items()}
-    if "near_duplicates" in wanted and config.checks.near_duplicates is not None:
+    found: list[Finding] = []
+    if config.checks.near_duplicates is not None:
         found += duplicates.near(columns, config.checks.near_duplicates)
-    if "shift" in wanted:
-        found += shift.shifts(columns, config.data.window or 1)
-    if "leak" in wanted and not target.per_step and config.data.window is None:
-        found += _leaks(columns["train"], target, sampled["train"])
-    return tuple(found)
+    found += shift.shifts(columns, config.data.window or 1)
+    if isinstance(inputs.raw, Table) or (isinstance(inputs.raw, Arrays) and len(columns["train"]) > 1):
+        found += single.singles(columns["train"], inputs.raw.rows)
+    if thorough and encoder is not None:
+        found += single.left_out([column.name for column in encoder.columns if column.kind == "identifier"])
+    if target.per_step or config.data.window is not None:
+        return found
+    found += _leaks(columns["train"], target, sampled["train"])
+    if thorough and target.task in ("binary", "multiclass"):
+        rows = sampled["train"]
+        found += single.noisy_labels(columns["train"], target.of(rows), lambda row: _place(inputs, int(rows[row])))
+    return found
+
+
+def _of_target(config: RunConfig, inputs: Inputs) -> list[Finding]:
+    """Look at the targets of the train rows."""
+    target, rows = inputs.target, inputs.split.train
+    if target.task in ("binary", "multiclass"):
+        return single.rare_classes(target.classes, target.of(rows), "weight" in (config.training.loss or ""))
+    if target.task == "regression" and config.data.window is None:
+        return single.far_targets(target.names, target.of(rows), lambda row: _place(inputs, int(rows[row])))
+    return []
+
+
+def _conflicts(hashes: Hashes, inputs: Inputs) -> list[Finding]:
+    """Look for train rows of equal inputs and different targets."""
+    numbers, rows = _numbers(inputs.target), inputs.split.train
+    if numbers is None:
+        return []
+    classes = inputs.target.task != "regression"
+    return single.conflicts(hashes[rows], numbers[rows], classes, lambda row: _place(inputs, int(rows[row])))
 
 
 def refuse(found: tuple[Finding, ...]) -> None:
-    """Raise `DataError` where there is a finding; they are told before."""
-    if found:
-        names = ", ".join(dict.fromkeys(finding.check for finding in found))
-        raise DataError(
-            f"--strict: {len(found)} finding(s) in the data ({names}); expected none; mend the data, or name what is meant "
-            "to be so in checks.skip"
-        )
+    """Refuse findings that are no notes; they are told before.
+
+    Raises:
+        ConfigError: One of them is about the network.
+        DataError: All of them are about the data.
+    """
+    refused = [finding for finding in found if finding.refuses]
+    if not refused:
+        return
+    names = ", ".join(dict.fromkeys(finding.check for finding in refused))
+    network = any(finding.family != "data" for finding in refused)
+    todo = "mend the network" if network else "mend the data"
+    kind = ConfigError if network else DataError
+    raise kind(
+        f"--strict: {len(refused)} finding(s) ({names}); expected none; {todo}, or name what is meant to be so in checks.skip"
+    )
 
 
 def _comparable(raw: Raw | Mapped) -> bool:
@@ -95,7 +149,7 @@ def _group_columns(config: RunConfig, table: Table, target: Target) -> dict[str,
     """Return the columns that may be groups as texts; those with a missing cell are none."""
     found: dict[str, npt.NDArray[np.str_]] = {}
     for name in table.names:
-        if name in target.names or (name != config.data.split.group and not parts.GROUP_NAMES.search(name)):
+        if name in target.names or (name != config.data.split.group and not parts.may_group(name)):
             continue
         try:
             found[name] = np.asarray(cells.group_values(table, name, markers_of(config.data)))

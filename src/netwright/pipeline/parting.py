@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netwright.checks.findings import Finding
+from netwright.checks.findings import Finding, told_as
 from netwright.checks.parts import GROUP_NAMES
 from netwright.config.schema import RunConfig
 from netwright.data import cells, labels
@@ -18,7 +18,7 @@ from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import DataError
 from netwright.model.task import implied_task
-from netwright.pipeline.checking import check
+from netwright.pipeline.checking import check_data
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.reading import markers_of
 
@@ -66,7 +66,7 @@ class Parts:
                 lines.append(f"  {text:<{width}}  " + "  ".join(bars).rstrip())
         lines += [""] if self.notes or self.findings else []
         lines += [f"note: {note}" for note in self.notes]
-        lines += [f"warning: {finding.message}" for finding in self.findings]
+        lines += [f"{told_as(finding)}: {finding}" for finding in self.findings]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Parts:
             "parts": self.described,
             "bins": list(self.bins),
             "shares": {name: list(values) for name, values in self.shares.items()},
-            "findings": [{"check": found.check, "message": found.message, **found.figures} for found in self.findings],
+            "findings": [found.to_json() for found in self.findings],
             "notes": list(self.notes),
         }
 
@@ -104,7 +104,7 @@ def divide(config: RunConfig, data: Any = None) -> Parts:
         {name: _described(config, inputs, getattr(split, name)) for name in NAMES},
         bins,
         shares,
-        check(config, inputs),
+        check_data(config, inputs),
         inputs.notes,
     )
 

@@ -15,11 +15,10 @@ from typing import Any
 from netwright.errors import CheckpointError
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
-from netwright.pipeline.checking import check, refuse
 from netwright.pipeline.observing import Listener
+from netwright.pipeline.preflight import be_strict, check_bench
 from netwright.pipeline.resuming import Objects, resume_run
 from netwright.pipeline.running import start
-from netwright.pipeline.telling import Told
 
 MOST_NAMES = 4  # figures in a line
 
@@ -56,11 +55,9 @@ def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner) ->
         CheckpointError: There is a run of other settings or data.
     """
     bench = replace(asked, module=copy.deepcopy(asked.module)).bench()
-    bench = replace(bench, findings=check(bench.config, bench.inputs))
-    if manner.strict and bench.findings:
-        for finding in bench.findings:
-            observe(Told(finding.message, "warning"))
-        refuse(bench.findings)
+    bench = check_bench(bench)
+    if manner.strict:
+        be_strict(bench.findings, observe)
     wanted = manner.test and len(bench.inputs.split.test) > 0
     if _is_done(path, folders.config_text(bench.config, path), bench.inputs.digest, wanted):
         return None

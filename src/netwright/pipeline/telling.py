@@ -99,7 +99,7 @@ def first_record(bench: Bench) -> dict[str, Any]:
         "epochs": 0,
         "steps": 0,
         "notes": [*inputs.notes, *network.notes],
-        "findings": [{"check": finding.check, "message": finding.message, **finding.figures} for finding in bench.findings],
+        "findings": [finding.to_json() for finding in bench.findings],
     }
 
 
@@ -142,7 +142,7 @@ def describe(bench: Bench) -> list[Told]:
     if training.epochs == 0:
         lines.append(Told("0 epochs: the network stays as it was made", "note"))
     lines += [Told(note, "note") for note in (*inputs.notes, *network.notes)]
-    return lines + [Told(finding.message, "warning") for finding in bench.findings]
+    return lines + [Told(str(finding), "warning") for finding in bench.findings if finding.refuses]
 
 
 def _engine_line(bench: Bench) -> str:

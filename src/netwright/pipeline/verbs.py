@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ from netwright.model.summary import Summary
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import gather_all
 from netwright.pipeline.bench import as_given
-from netwright.pipeline.checking import check, refuse
 from netwright.pipeline.comparing import Comparison, compare_runs
 from netwright.pipeline.crossing import DEFAULT_FOLDS, CrossValidation, splits_of, train_splits
 from netwright.pipeline.drafting import Draft, draft_config
 from netwright.pipeline.observing import Audience, Observer
 from netwright.pipeline.parting import Parts, divide
+from netwright.pipeline.preflight import Preflight, be_strict, check_asked, check_bench
 from netwright.pipeline.reading import names_of
 from netwright.pipeline.repeating import DEFAULT_SEEDS, Repetition, check_seeds, train_seeds
 from netwright.pipeline.replaying import Replay, replay_run
@@ -27,7 +26,6 @@ from netwright.pipeline.resuming import Objects, resume_run
 from netwright.pipeline.run import Run, load_run
 from netwright.pipeline.running import start
 from netwright.pipeline.several import Manner
-from netwright.pipeline.telling import Told
 from netwright.tracking.records import Tracker
 
 
@@ -59,7 +57,7 @@ def train(
         settings: Texts such as ``"training.epochs=50"``.
         observers: Functions that are told each remark and epoch, such as ``print``; trackers of `netwright.tracking`.
         test: Whether to end with one look at the test rows.
-        strict: Whether a finding of the checks is an error.
+        strict: Whether a finding of the checks that is no note is an error.
         auto_micro_batch: Whether to halve the rows that go forward at a time when memory runs out, the batch as it is.
         **keywords: Any setting by its own name: ``epochs=20``, ``batch_size=64``, ``split={"test": 0.2}``,
             ``target="price"``, ``layers=["Linear(64)", "ReLU()", "Linear()"]``.
@@ -82,12 +80,9 @@ def train(
     asked = gather_all(config, model, data, loss, code, settings, keywords)
     folder = folders.folder_for(run_dir, asked.name)
     files.refuse_existing(folder)
-    observe, bench = Audience(observers), asked.bench()
-    bench = replace(bench, findings=check(bench.config, bench.inputs))
+    observe, bench = Audience(observers), check_bench(asked.bench())
     if strict:
-        for finding in bench.findings:
-            observe(Told(finding.message, "warning"))
-        refuse(bench.findings)
+        be_strict(bench.findings, observe)
     return start(bench, folder, observe, test, auto_micro_batch)
 
 
@@ -134,6 +129,43 @@ def resume(
     asked = gather_all(None, model, data, loss, code, (), {})
     objects = Objects(asked.data, asked.module, asked.loss, asked.code)
     return resume_run(Path(run), objects, settings, Audience(observers), require_exact, auto_micro_batch)
+
+
+def check(
+    config: Any = None,
+    *,
+    model: nn.Module | Mapping[str, Any] | Sequence[Any] | None = None,
+    data: Any = None,
+    loss: Any = None,
+    code: Sequence[str | Path] = (),
+    settings: Sequence[str] = (),
+    **keywords: Any,
+) -> Preflight:
+    """Look for mistakes in network, code and data before an hour is lost; nothing is trained for good, nothing written.
+
+    Args:
+        config: As for `train`.
+        model: As for `train`; it is not changed.
+        data: As for `train`.
+        loss: As for `train`.
+        code: Python files that may run.
+        settings: Texts such as ``"training.optimizer.lr=0.1"``.
+        **keywords: As for `train`.
+
+    Returns:
+        ``found.findings``, each with ``check``, ``severity``, ``where``, ``why``, ``advice``, ``confidence`` and ``figures``,
+        and ``found.overfit``: how far 200 steps at most on one batch came. Printed, they are grouped.
+
+    Raises:
+        ConfigError, DataError: Settings or data that cannot be read at all.
+
+    Example:
+        >>> import netwright as nw
+        >>> found = nw.check("sklearn:iris", layers=["Linear(16)", "ReLU()", "Linear()", "Softmax()"])
+        >>> [(one.check, one.where) for one in found.findings if one.refuses]
+        [('activation-before-loss', 'layer 3 Softmax(dim=1)')]
+    """
+    return check_asked(gather_all(config, model, data, loss, code, settings, keywords))
 
 
 def split(

@@ -1,0 +1,281 @@
+"""Single columns and the target, train rows only: constant, numbered, missing, marked, rare, far out, contradicting. Floor 8."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netwright.checks.findings import Finding
+from netwright.checks.view import Hashes, Values
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+FEWEST = 40
+MOST = 3  # findings of one kind; the rest is counted in the last
+MOSTLY, HALF = 0.9, 0.5
+TIMES = re.compile(r"(?:^|_|\b)(?:year|month|week|day|hour|minute|second|time|date|step|age|t)s?(?:$|_|\b)", re.IGNORECASE)
+MARKS = (-1.0, -9.0, -99.0, -999.0, -9999.0, -99999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0)
+FAR, VERY_FAR = 20.0, 10.0
+RARE, VERY_RARE = 0.2, 0.05  # share of a class, times the number of classes
+CONFLICTS = 0.05
+NEIGHBOURS, MOST_ROWS, MOST_COLUMNS = 10, 4000, 100
+
+
+def singles(columns: Sequence[Values], rows: int) -> list[Finding]:
+    """Return the columns that carry nothing, number the rows, are mostly missing or hold marks for missing.
+
+    Args:
+        columns: Of (some) train rows.
+        rows: Of the whole source.
+    """
+    found: list[Finding] = []
+    if len(columns) < 2 or len(columns[0].values) < FEWEST:
+        return found
+    for column in columns:
+        known = column.values[np.isfinite(column.values)]
+        missing = 1 - len(known) / len(column.values)
+        if missing >= HALF:
+            found.append(_missing(column.name, missing))
+        if len(np.unique(known)) == 1 and missing == 0:
+            why = (
+                f"it is {known[0]:g} in every train row, so that it tells nothing"
+                if column.kind != "category"
+                else "it never changes"
+            )
+            found.append(
+                Finding("constant-column", f"column {column.name!r}", why, "leave it out with data.ignore", "note", "sure")
+            )
+        elif column.kind == "number" and len(known) >= FEWEST:
+            found += _numbered(column, known, rows) or _marked(column, known)
+    return _few(found)
+
+
+def left_out(names: Sequence[str]) -> list[Finding]:
+    """Return the columns that are left out because they look like identifiers."""
+    why = "all its values differ: it looks like an identifier and is left out"
+    advice = 'set data.kinds = {{"{}" = "number"}} if it is none'
+    return [Finding("identifier-column", f"column {name!r}", why, advice.format(name), "note", "sure") for name in names]
+
+
+def _missing(name: str, share: float) -> Finding:
+    return Finding(
+        "mostly-missing",
+        f"column {name!r}",
+        f"{100 * share:.0f} % of its cells are missing in train; what stands there is mostly filled in",
+        f'leave it out with data.ignore = ["{name}"], or look at why',
+        "warning" if share >= MOSTLY else "note",
+        "sure",
+        {"share": share},
+    )
+
+
+def _numbered(column: Values, known: Floats, rows: int) -> list[Finding]:
+    """Tell whole numbers that all differ and fill a range as long as the rows: the number of the row."""
+    whole = bool((known == np.round(known)).all()) and len(np.unique(known)) == len(known)
+    if not whole or len(known) < len(column.values) or known.max() - known.min() > 1.5 * rows or TIMES.search(column.name):
+        return []
+    return [
+        Finding(
+            "identifier-column",
+            f"column {column.name!r}",
+            f"{len(known)} whole numbers that all differ, {known.min():g} to {known.max():g}: it looks like the number of the row, "
+            "from which the network can learn the order of the file but nothing about new rows",
+            f'leave it out with data.ignore = ["{column.name}"]',
+        )
+    ]
+
+
+def _marked(column: Values, known: Floats) -> list[Finding]:
+    """Tell a number such as -999 that repeats far from all others: a mark for missing."""
+    for mark in (known.min(), known.max()):
+        count = int((known == mark).sum())
+        rest = known[known != mark]
+        if mark not in MARKS or count < max(3, 0.002 * len(known)) or len(np.unique(rest)) < 5:
+            continue
+        spread = float(rest.max() - rest.min())
+        if min(abs(mark - rest.min()), abs(mark - rest.max())) <= 2 * spread:
+            continue
+        return [
+            Finding(
+                "sentinel-values",
+                f"column {column.name!r}",
+                f"{count} cells are {mark:g} while all others lie between {rest.min():.4g} and {rest.max():.4g}: it looks like a "
+                "mark for missing, which is read as a number",
+                f'write data.missing_values = ["{mark:g}"]',
+                figures={"value": float(mark), "cells": count},
+            )
+        ]
+    return []
+
+
+def _few(found: list[Finding]) -> list[Finding]:
+    """Keep a few findings of each kind."""
+    kept: dict[str, list[Finding]] = {}
+    for one in found:
+        kept.setdefault(one.check, []).append(one)
+    return [
+        one if place < MOST - 1 or len(same) <= MOST else _joined(same[MOST - 1 :])
+        for same in kept.values()
+        for place, one in enumerate(same[:MOST])
+    ]
+
+
+def _joined(same: list[Finding]) -> Finding:
+    first = same[0]
+    return Finding(
+        first.check,
+        f"{first.where} and {len(same) - 1} more",
+        first.why,
+        first.advice,
+        first.severity,
+        first.confidence,
+        first.figures,
+    )
+
+
+def rare_classes(names: Sequence[Any], values: Rows, weighted: bool) -> list[Finding]:
+    """Return whether a class is much rarer than the others.
+
+    Args:
+        names: The classes.
+        values: Class numbers of the train rows, ``(rows,)``.
+        weighted: Whether the loss weighs the classes already.
+    """
+    counts = np.bincount(values, minlength=len(names))
+    if len(values) < FEWEST or len(names) < 2 or not counts.min():
+        return []
+    rare = int(counts.argmin())
+    share = counts[rare] / len(values)
+    if share * len(names) > RARE:
+        return []
+    strong = share * len(names) <= VERY_RARE and not weighted
+    always = counts.max() / len(values)
+    return [
+        Finding(
+            "class-imbalance",
+            f"class {names[rare]!r}",
+            f"{counts[rare]} of {len(values)} train rows ({100 * share:.2g} %); always answering {names[int(counts.argmax())]!r} "
+            f"has an accuracy of {always:.2f}",
+            "look at balanced accuracy, F1 and the confusion; training.loss = \"CrossEntropyLoss(weight='balanced')\" weighs it up",
+            "warning" if strong else "note",
+            "sure",
+            {"share": float(share), "rows": int(counts[rare])},
+        )
+    ]
+
+
+def far_targets(names: Sequence[str], values: Floats, place: Callable[[int], str]) -> list[Finding]:
+    """Return targets far outside of all others, by the median and the median deviation.
+
+    Args:
+        names: The target columns.
+        values: Of the train rows, ``(rows, outputs)``.
+        place: Where a train row came from, by its number among them.
+    """
+    found: list[Finding] = []
+    for name, column in zip(names, values.T, strict=False):
+        distance = np.abs(column - np.median(column))
+        usual = 1.4826 * float(np.median(distance))
+        if len(column) < FEWEST or usual <= 0:
+            continue
+        farthest = int(distance.argmax())
+        score = float(distance[farthest] / usual)
+        alone = distance[farthest] > VERY_FAR * float(np.quantile(distance, 0.98))
+        if score <= FAR:
+            continue
+        count = int((distance > FAR * usual).sum())
+        found.append(
+            Finding(
+                "target-outliers",
+                f"target {name!r}",
+                f"{count} train row(s) lie more than {FAR:g} deviations from the median, {place(farthest)} with "
+                f"{column[farthest]:.6g} by {score:.0f}: squared errors hang on them alone",
+                "look at them; a wrong unit or a lost point? Else take HuberLoss() or the logarithm of the target",
+                "warning" if alone else "note",
+                "likely" if alone else "hint",
+                {"rows": count, "deviations": score},
+            )
+        )
+    return found
+
+
+def conflicts(hashes: Hashes, target: Floats, classes: bool, place: Callable[[int], str]) -> list[Finding]:
+    """Return train rows with the same inputs and another target.
+
+    Args:
+        hashes: Of the train rows.
+        target: Their targets, ``(rows, outputs)``.
+        classes: Whether they are classes or labels.
+        place: Where a train row came from.
+    """
+    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    if len(hashes) < FEWEST or counts.max(initial=1) == 1 or len(counts) < len(hashes) / 2:
+        return []
+    least, most = np.full((len(counts), target.shape[1]), np.inf), np.full((len(counts), target.shape[1]), -np.inf)
+    np.minimum.at(least, inverse, target)
+    np.maximum.at(most, inverse, target)
+    wide = 0.0 if classes else target.std(axis=0)
+    conflicting = ((most - least) > wide).any(axis=1)
+    rows = np.flatnonzero(conflicting[inverse])
+    if not len(rows):
+        return []
+    share = len(rows) / len(hashes)
+    twin = next(int(row) for row in rows[1:] if inverse[row] == inverse[rows[0]])
+    return [
+        Finding(
+            "conflicting-targets",
+            "train rows",
+            f"{len(rows)} of {len(hashes)} have the inputs of another train row and a different target (first: "
+            f"{place(int(rows[0]))} and {place(twin)}); no network can answer both",
+            "look at how they were labelled; a column that tells them apart may be missing",
+            "warning" if share >= CONFLICTS else "note",
+            "sure",
+            {"rows": len(rows), "share": share},
+        )
+    ]
+
+
+def noisy_labels(columns: Sequence[Values], target: Rows, place: Callable[[int], str]) -> list[Finding]:
+    """Return train rows whose nearest neighbours nearly all have one other class; takes scikit-learn, so only on request.
+
+    Source: Wilson (1972), the rule of edited nearest neighbours.
+
+    Args:
+        columns: Of (some) train rows.
+        target: Their classes, ``(rows,)``.
+        place: Where a row came from, by its number among them.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    usable = [
+        column.values for column in columns[:MOST_COLUMNS] if column.kind != "category" and np.isfinite(column.values).all()
+    ]
+    if len(target) < 100 or not usable:
+        return []
+    values = np.stack(usable, axis=1)[:MOST_ROWS]
+    values = (values - values.mean(axis=0)) / np.where(values.std(axis=0) > 0, values.std(axis=0), 1.0)
+    near = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(values).kneighbors(values, return_distance=False)[:, 1:]
+    labels = target[: len(values)]
+    others = labels[near]
+    votes = np.stack([(others == label).sum(axis=1) for label in range(int(labels.max()) + 1)], axis=1)
+    agreeing = float((votes.argmax(axis=1) == labels).mean())
+    odd = np.flatnonzero((votes.max(axis=1) >= NEIGHBOURS - 1) & (votes.argmax(axis=1) != labels))
+    if agreeing < 0.8 or len(odd) < max(3, 0.01 * len(labels)):
+        return []
+    shown = ", ".join(place(int(row)) for row in odd[:3])
+    return [
+        Finding(
+            "label-noise",
+            "train rows",
+            f"{len(odd)} of {len(labels)} have another class than nearly all of their {NEIGHBOURS} nearest neighbours (first: "
+            f"{shown})",
+            "look at some of them: are they labelled rightly?",
+            "note",
+            "hint",
+            {"rows": len(odd), "share": len(odd) / len(labels)},
+        )
+    ]

@@ -1,0 +1,243 @@
+"""All checks of a run that is ready to start, network and data, and what they found as one object. Floor 9."""
+
+from __future__ import annotations
+
+import copy
+import textwrap
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from netwright.checks import code, consistency, description, ending, overfit, rehearsal
+from netwright.checks.ending import Purpose
+from netwright.checks.findings import Finding, in_order
+from netwright.checks.overfit import Overfit
+from netwright.checks.rehearsal import Rehearsed
+from netwright.config.calls import OBJECT, parse_call
+from netwright.config.slugs import ALL, BATCH, DATA, DESCRIPTION
+from netwright.data.batches import Batch
+from netwright.errors import ConfigError, first_line
+from netwright.model.task import implied_task
+from netwright.pipeline.asking import Asked
+from netwright.pipeline.bench import Bench, as_given, executing, plan_of
+from netwright.pipeline.checking import check_data, refuse
+from netwright.pipeline.inputs import load
+from netwright.pipeline.observing import Observer
+from netwright.pipeline.telling import Told
+from netwright.seeding import all_forked, stream, torch_seed
+from netwright.training.optimizer import make_optimizer, resolve_optimizer
+
+ROWS, FEWEST = 64, 8  # of the one batch
+WORK = 200_000_000  # multiply-adds of a forward pass of it, about; one thread does so much in some milliseconds
+MOST_WORK, MOST_PARAMETERS = 5 * WORK, 50_000_000  # beyond which training does not wait for it
+TARGETS = 5000
+FEW_LEVELS = 5
+LEARNED_ROWS = 32
+ALWAYS_RANDOM = {"dropout-always-on", "layer-made-in-forward"}  # slips in code that explain answers drawn at random
+HEADINGS = {"description": "network", "batch": "one batch", "code": "own code", "data": "data"}
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the checks found before any training; printed, it is grouped by what it is about."""
+
+    name: str
+    findings: tuple[Finding, ...]
+    overfit: Overfit | None = None
+
+    def __str__(self) -> str:
+        """Return it as text."""
+        lines = [self.heading]
+        for family, heading in HEADINGS.items():
+            own = [finding for finding in self.findings if finding.family == family]
+            lines += ["", heading] if own else []
+            for finding in own:
+                lines.append(f"  {finding.severity:<8}{finding.check}  at {finding.where}  ({finding.confidence})")
+                lines += textwrap.wrap(finding.why, 110, initial_indent=" " * 10, subsequent_indent=" " * 10)
+                lines += textwrap.wrap(f"-> {finding.advice}", 110, initial_indent=" " * 10, subsequent_indent=" " * 13)
+        return "\n".join([*lines, *(["", str(self.overfit)] if self.overfit is not None else [])])
+
+    @property
+    def heading(self) -> str:
+        """The first line: how many findings of which kind."""
+        counts = [
+            (sum(finding.severity == severity for finding in self.findings), severity)
+            for severity in ("error", "warning", "note")
+        ]
+        told = ", ".join(f"{count} {severity}{'s' if count > 1 else ''}" for count, severity in counts if count)
+        return f"{self.name}: {told or 'nothing found'}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "name": self.name,
+            "findings": [finding.to_json() for finding in self.findings],
+            "overfit": None if self.overfit is None else vars(self.overfit),
+        }
+
+
+def check_asked(asked: Asked) -> Preflight:
+    """Check what a user asks for, also where it cannot be built; nothing is written and nothing of the user's changes.
+
+    Args:
+        asked: Settings and objects.
+
+    Raises:
+        DataError: The data cannot be read.
+        SafetyError: Own code that nobody named.
+    """
+    with all_forked():  # an own module may draw from any generator when it is built and tried
+        return _check_asked(asked)
+
+
+def _check_asked(asked: Asked) -> Preflight:
+    try:
+        bench = asked.bench()
+    except ConfigError as error:
+        return _refused(asked, error)
+    found, reached = _check_network(bench, thorough=True)
+    data = check_data(bench.config, bench.inputs, thorough=True)
+    found += _numbers_for_classes(bench)
+    return Preflight(asked.name, in_order([*found, *data], bench.config.checks.skip), reached)
+
+
+def be_strict(found: Sequence[Finding], observe: Observer) -> None:
+    """Tell the findings that are no notes, and refuse them; see `netwright.pipeline.checking.refuse`."""
+    for finding in found:
+        if finding.refuses:
+            observe(Told(str(finding), "warning"))
+    refuse(tuple(found))
+
+
+def check_bench(bench: Bench) -> Bench:
+    """Return a bench with its findings: of those checks that take milliseconds."""
+    found, _ = _check_network(bench)
+    data = check_data(bench.config, bench.inputs)
+    return replace(bench, findings=in_order([*found, *data], bench.config.checks.skip))
+
+
+def _numbers_for_classes(bench: Bench) -> list[Finding]:
+    """Tell a loss of numbers on a target that looks like classes."""
+    target = bench.inputs.target
+    if target.task != "regression" or len(target.names) != 1 or target.per_step:
+        return []
+    values = target.of(bench.inputs.split.train)[:, 0]
+    levels = np.unique(values)
+    if not 1 < len(levels) <= FEW_LEVELS or not bool((levels == np.round(levels)).all()):
+        return []
+    why = f"the target has only {len(levels)} different whole numbers, which {bench.network.task.loss} reads as amounts"
+    advice = 'if they are names of classes write CrossEntropyLoss(), or data.task = "multiclass"'
+    return [Finding("classes-as-numbers", "training.loss", why, advice, "note", "hint")]
+
+
+def _refused(asked: Asked, error: ConfigError) -> Preflight:
+    """Return the refusal as a finding, with what can be seen of code and data without a network."""
+    where, _, told = str(error).partition(": ")
+    why, _, advice = told.rpartition("; ")
+    found = [Finding("refused", where, why or told, advice if why else "mend it", "error", "sure")]
+    kind = asked.module[0] if isinstance(asked.module, tuple) else type(asked.module)
+    if asked.module is not None:
+        found += code.read(code.sources_of([kind]))
+    elif asked.config.model.module is not None:
+        file, _, name = asked.config.model.module.rpartition(":")
+        text = Path(file).read_text(encoding="utf-8", errors="replace") if Path(file).is_file() else ""
+        found += code.read([source for source in code.sources_in(text, file) if source.tree.name == name])
+    config = as_given(asked.config, asked.data)
+    try:
+        inputs = load(config, asked.data, implied_task(config.training.loss, asked.loss))
+        found += check_data(config, inputs, thorough=True)
+    except ConfigError:
+        pass  # the same refusal, told above
+    return Preflight(asked.name, in_order(found, config.checks.skip))
+
+
+def _check_network(bench: Bench, thorough: bool = False) -> tuple[list[Finding], Overfit | None]:
+    """Look at the network, its code, and what one batch shows.
+
+    Args:
+        bench: Nothing of it is changed.
+        thorough: Also for networks so large that it takes longer, and whether one batch can be learned by heart.
+    """
+    config, network = bench.config, bench.network
+    skipped = set(config.checks.skip)
+    if ALL in skipped or set(DATA) | skipped == {*DATA, *DESCRIPTION, *BATCH}:
+        return [], None
+    optimizer = resolve_optimizer(config.training.optimizer, torch.device("cpu"))
+    make = partial(make_optimizer, optimizer)
+    group = make(nn.ParameterList([nn.Parameter(torch.zeros(1))]).parameters()).param_groups[0]
+    found = description.optimizer(optimizer.name, group)
+    micro = config.training.micro_batch
+    rows = min(micro or config.data.batch_size, plan_of(config, bench.inputs).batch_size)
+    found += description.few_rows(network.module, rows, "training.micro_batch" if micro else "data.batch_size")
+    sources = code.sources_of(type(module) for module in network.module.modules())
+    found += code.read(sources)
+    work = network.summary.multiply_adds
+    if not thorough and (work * FEWEST > MOST_WORK or network.summary.parameters > MOST_PARAMETERS):
+        return found, None
+    purpose = _purpose(bench)
+    found += ending.broadcasts(network.task.loss_function, purpose)
+    batch = _batch(bench, max(FEWEST, min(ROWS, WORK // max(work, 1))))
+    owned = sorted({source.file for source in sources})
+
+    def rehearsed() -> Rehearsed:
+        module, loss, own = copy.deepcopy((network.module, network.task.loss_function, batch))
+        return Rehearsed(module, loss, make, own, purpose, owned)
+
+    threads = 1 if work * FEWEST <= MOST_WORK else config.training.threads
+    alone = config.model_copy(update={"training": config.training.model_copy(update={"threads": threads})})
+    with executing(alone, torch.device("cpu")), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(torch_seed(0, "checks"))
+        try:
+            return _watched(
+                rehearsed, found, purpose, network.summary.trainable, thorough and "cannot-overfit" not in skipped
+            )
+        except Exception as error:  # the user's own module may not stand to be watched, though it trains
+            why = f"the network could not be watched on one batch ({type(error).__name__}: {first_line(error)})"
+            return [*found, Finding("not-watched", "one batch", why, "nothing to do; less is checked", "note", "sure")], None
+
+
+def _watched(
+    rehearsed: Callable[[], Rehearsed], found: list[Finding], purpose: Purpose, parameters: int, learned: bool
+) -> tuple[list[Finding], Overfit | None]:
+    """Add what one batch shows, and whether it can be learned by heart."""
+    flow, seen = rehearsal.rehearse(rehearsed())
+    lines = {one.check for one in found if one.family == "code"}
+    seen = [one for one in seen if one.check not in lines]  # told already, with the line
+    found = [*found, *seen, *ending.endings(flow, purpose), *ending.on_output(flow), *description.layers(flow, parameters)]
+    if any(one.check == "not-finite" for one in seen):
+        return found, None
+    answered = consistency.consistent(rehearsed(), flow)
+    found += [one for one in answered if not (one.check == "random-in-eval" and lines & ALWAYS_RANDOM)]
+    if not learned:
+        return found, None
+    last = rehearsed()
+    reached, more = overfit.overfit(replace(last, batch=last.batch.part(0, LEARNED_ROWS)))
+    return [*found, *more], reached
+
+
+def _purpose(bench: Bench) -> Purpose:
+    task, target = bench.network.task, bench.examples.target
+    named = task.loss.startswith(OBJECT)
+    call = None if named else parse_call(task.loss, "training.loss")
+    rows = bench.inputs.split.train[:TARGETS]
+    some: Tensor = target[:TARGETS] if task.per_step else target[torch.from_numpy(np.sort(rows)).to(target.device)]
+    log_input = bool(call.keywords.get("log_input", True)) if call is not None else True
+    return Purpose(
+        call.name if call is not None else task.loss.removeprefix(OBJECT), task.kind, task.outputs, some.cpu(), log_input
+    )
+
+
+def _batch(bench: Bench, rows: int) -> Batch:
+    """Return some train rows, drawn from a stream of the checks' own."""
+    train: Sequence[int] = bench.inputs.split.train  # type: ignore[assignment]
+    drawn = stream(0, "checks", 1).permutation(len(train))[:rows]
+    numbers = np.asarray(train)[drawn]
+    return bench.examples.batch(torch.from_numpy(numbers))
