@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netwright.errors import NetwrightError as NetwrightError
+    from netwright.estimators.classifier import NetClassifier as NetClassifier
+    from netwright.estimators.regressor import NetRegressor as NetRegressor
     from netwright.pipeline.run import Run as Run
     from netwright.pipeline.verbs import compare as compare
     from netwright.pipeline.verbs import cross_validate as cross_validate
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from netwright.pipeline.verbs import train as train
 
 _WHERE = {
+    "NetClassifier": "netwright.estimators.classifier",
+    "NetRegressor": "netwright.estimators.regressor",
     "NetwrightError": "netwright.errors",
     "Run": "netwright.pipeline.run",
     "compare": "netwright.pipeline.verbs",
@@ -35,6 +39,8 @@ _WHERE = {
     "train": "netwright.pipeline.verbs",
 }
 __all__ = [
+    "NetClassifier",
+    "NetRegressor",
     "NetwrightError",
     "Run",
     "compare",

@@ -169,8 +169,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def guard(self, loss: Tensor) -> None:
         """Demand that a loss is finite."""
-        if loss.dtype != torch.float32 or loss.numel() != 1:
-            raise CannotCapture(f"the loss is {loss.dtype} {tuple(loss.shape)}; expected one float32")
+        if loss.dtype not in (torch.float32, torch.float64) or loss.numel() != 1:
+            raise CannotCapture(f"the loss is {loss.dtype} {tuple(loss.shape)}; expected one float32 or float64")
         self._operations.append(Operation(None, (self.place(loss, True),), {}, ()))
 
     def place(self, tensor: Tensor, argument: bool) -> Place:
