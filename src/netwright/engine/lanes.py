@@ -92,6 +92,8 @@ def in_lanes(calls: Sequence[Call], count: int) -> list[Lane]:
     Returns:
         The calls of each lane, with the same number of barriers in each.
     """
+    if count == 1:
+        return [[step for call in calls for step in ([call, BARRIER] if call.function is None else [call])]]
     lanes: list[Lane] = [[] for _ in range(count)]
     stages = [_Stage() for _ in range(count)]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 import torch
@@ -71,6 +72,10 @@ class Operation:
 
     def places(self) -> list[tuple[Place, bool]]:
         """Return every tensor argument, and whether it is written."""
+        return self._found
+
+    @cached_property
+    def _found(self) -> list[tuple[Place, bool]]:
         if self.function is None:
             return [(self.arguments[0], False)]
         schema = self.function._schema.arguments

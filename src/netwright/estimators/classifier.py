@@ -17,20 +17,24 @@ from netwright.errors import NetwrightError
 from netwright.estimators.estimator import Net
 from netwright.estimators.networks import Goal
 from netwright.estimators.settings import EstimatorError
-from netwright.model.task import decide_each, loss_name
+from netwright.model.task import CLASS_LOSSES, decide_each, loss_name
 
 Numbers = npt.NDArray[Any]
 SCORES = ("MultiMarginLoss",)  # losses whose outputs are no probabilities
 FEW_CLASSES = 2
 
 
+def _name_of(loss: Any) -> str:
+    """Return the name of a loss, as text or object; an empty one where there is none, or none that can be read."""
+    try:
+        return "" if loss is None else parse_call(loss, "loss").name if isinstance(loss, str) else loss_name(loss)
+    except NetwrightError:
+        return ""  # fit tells
+
+
 def _probabilistic(estimator: NetClassifier) -> bool:
     """Tell whether the outputs of a loss are probabilities."""
-    loss = estimator.loss
-    try:
-        name = "" if loss is None else parse_call(loss, "loss").name if isinstance(loss, str) else loss_name(loss)
-    except NetwrightError:
-        return True  # fit tells
+    name = _name_of(estimator.loss)
     if name in SCORES:
         raise AttributeError(f"loss: {name} gives scores; expected CrossEntropyLoss() or another loss of probabilities")
     return True
@@ -125,7 +129,7 @@ class NetClassifier(ClassifierMixin, Net):  # type: ignore[misc]
         return logarithms
 
     def __sklearn_tags__(self) -> Any:
-        """Return what scikit-learn wants to know; several labels a row are welcome."""
+        """Return what scikit-learn wants to know; several labels a row are welcome where the loss is not one of classes."""
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
+        tags.classifier_tags.multi_label = _name_of(self.loss) not in CLASS_LOSSES
         return tags

@@ -6,7 +6,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -29,12 +29,13 @@ from netwright.model.losses import IGNORING, WeightedRows
 from netwright.model.task import Decoding
 from netwright.seeding import all_forked, forked, seed_all, torch_seed
 from netwright.training.journal import EpochRecord, Journal
-from netwright.training.loop import Plan, Progress, StepFailed, train
+from netwright.training.loop import Plan, Progress, StepFailed, train, train_epoch
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
 from netwright.training.signals import StopRequest
 
 Numbers = npt.NDArray[Any]
-FEWEST_STEPS = 12  # below it recording and comparing steps takes longer than it saves
+ROWS_TOGETHER = 1 << 16  # row numbers of several epochs that are handed to the engine at once
+FEWEST_STEPS = 30  # of each shape of a batch: below it recording and comparing steps takes longer than it saves
 ALONE = threading.RLock()  # torch's generator and its number of threads are of the process: one fit at a time
 
 
@@ -130,8 +131,7 @@ def learn(
         inputs = reading(rows)
         seed_all(torch_seed(seed, "initialisation"))
         network = make_network(settings, inputs, goal, limit)
-        steps = settings.epochs * steps_per_epoch(len(parts[0]), reading.batch_size, "keep")
-        threads, how = _execution(settings, network, reading, steps)
+        threads, how = _execution(settings, network, reading, len(parts[0]))
         reading = Reading(reading.shape, reading.dtype, reading.scaling, limit, threads, reading.batch_size)
         target = _spelled(settings, network, goal, weight, parts[0], reading.dtype)
         loss = _loss(network, goal, weight is not None, settings.device, reading.dtype)
@@ -199,7 +199,7 @@ def _reading(settings: Settings, rows: Numbers, weight: Numbers | None, train_ro
     return Reading(rows.shape[1:], dtype, scaling, limit, 1, settings.rows_of(len(train_rows)))
 
 
-def _execution(settings: Settings, network: Network, reading: Reading, steps: int) -> tuple[int, Execution]:
+def _execution(settings: Settings, network: Network, reading: Reading, rows: int) -> tuple[int, Execution]:
     """Return the threads of each operation and how steps are executed, by a rule from shapes.
 
     Raises:
@@ -210,7 +210,9 @@ def _execution(settings: Settings, network: Network, reading: Reading, steps: in
     closure = settings.optimizer.strip().rpartition(".")[2].partition("(")[0] in WITHOUT_CLOSURE
     fits = on_cpu and not closure and parameters <= LARGEST
     if engine == "auto":
-        engine = "captured" if fits and steps >= FEWEST_STEPS else "eager"
+        steps = settings.epochs * steps_per_epoch(rows, reading.batch_size, "keep")
+        shapes = 1 if rows % reading.batch_size == 0 else 2
+        engine = "captured" if fits and steps >= FEWEST_STEPS * shapes else "eager"
     elif engine == "captured" and not (on_cpu and not closure):
         raise ConfigError(f"training.engine: captured came; the device is {settings.device}, the optimizer {settings.optimizer}; "
                           "recordings are made on the CPU, of optimizers that read the loss once; write auto or eager")  # fmt: skip
@@ -284,14 +286,16 @@ def _trained(
         for observer in settings.observers:
             observer(record)
 
+    normalised = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in engine.model.modules())
+    lonely = normalised and len(train_rows) > 1 and len(train_rows) % batch_size == 1
+    plan = Plan(train_rows, batch_size, "drop" if lonely else "keep", settings.epochs, seed, patience=settings.patience)
+    if not len(valid_rows) and not settings.observers and not len(train_rows) % batch_size:
+        return {"train_loss": _trained_together(engine, examples, plan)}, None
     forward = Forward(engine.model, Execution(engine.name if engine.name == "captured" else "eager"))
 
     def validate() -> dict[str, float]:
         return {"loss": score(forward, engine.loss_function, examples, valid_rows, batch_size).loss}
 
-    normalised = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in engine.model.modules())
-    lonely = normalised and len(train_rows) > 1 and len(train_rows) % batch_size == 1
-    plan = Plan(train_rows, batch_size, "drop" if lonely else "keep", settings.epochs, seed, patience=settings.patience)
     try:
         progress = train(
             engine,
@@ -310,6 +314,48 @@ def _trained(
         return history, None
     engine.model.load_state_dict(progress.best.weights)
     return history, progress.best.epoch
+
+
+@final
+class Losses:
+    """Keeps the mean losses of steps and their weights."""
+
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+        self.weights: list[Tensor] = []
+
+    def steps(self, epoch: int, last: int, losses: Tensor, weights: Tensor) -> None:
+        """Keep the losses of some steps."""
+        self.losses.append(losses)
+        self.weights.append(weights)
+
+    def waited(self, seconds: float) -> None:
+        """Count nothing."""
+
+    def of_epochs(self, steps: int) -> list[float]:
+        """Return the weighted means of so many steps each."""
+        losses = torch.cat(self.losses).double().cpu().reshape(-1, steps)
+        weights = torch.cat(self.weights).double().cpu().reshape(-1, steps)
+        means: list[float] = ((losses * weights).sum(dim=1) / weights.sum(dim=1)).tolist()
+        return means
+
+
+def _trained_together(engine: Engine, examples: Examples, plan: Plan) -> list[float]:
+    """Train on the batches of many epochs as on those of one, which saves what an epoch costs; return the loss of each.
+
+    Raises:
+        EstimatorError: A step fails, or a loss is not finite.
+    """
+    losses = Losses()
+    steps = steps_per_epoch(len(plan.rows), plan.batch_size, plan.last_batch)
+    most = max(1, ROWS_TOGETHER // len(plan.rows))
+    for done in range(0, plan.epochs, most):
+        together = replace(plan, together=min(most, plan.epochs - done))
+        try:
+            train_epoch(engine, examples, together, Progress(done, done * steps), losses, NothingKept(), StopRequest())
+        except StepFailed as problem:
+            raise _explained(problem) from problem.error
+    return losses.of_epochs(steps)
 
 
 def _explained(problem: StepFailed) -> EstimatorError:

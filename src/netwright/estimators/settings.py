@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,18 +38,17 @@ def as_value_errors() -> Iterator[None]:
     except NetwrightError as error:
         text = str(error)
         for ours, theirs in PLACES.items():
-            text = text.replace(ours, theirs)
+            text = re.sub(ours, theirs, text)
         raise EstimatorError(text) from error
 
 
-PLACES = {
-    "model.layers.": "layers.",
-    "model.arguments": "module_arguments",
-    "model.module": "module",
-    "training.loss": "loss",
-    "training.optimizer": "optimizer",
-    "training.device": "device",
-    "training.engine": "engine",
+PLACES = {  # what the parts call it, and what an estimator does
+    r"model\.layers\.": "layers.",
+    r"model\.arguments": "module_arguments",
+    r"model\.module": "module",
+    r"training\.": "",
+    r" or set data\.task": "",
+    r', or set data\.layout = "\w+"': "",
 }
 
 
