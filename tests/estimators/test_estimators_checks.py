@@ -16,7 +16,7 @@ ESTIMATORS = [
     NetRegressor(),
     NetClassifier(["Linear(20)", "Tanh()", "Linear(20)", "LayerNorm()", "SiLU()", "Linear()"], **FAST),
     NetRegressor("Linear(30), GELU(), Linear(20), ReLU(), Linear()", loss="HuberLoss()", **FAST),
-    NetClassifier(loss="CrossEntropyLoss(label_smoothing=0.01)", engine="eager", threads=1, epochs=60, optimizer="RMSprop(lr=0.01)"),
+    NetClassifier(loss="CrossEntropyLoss(label_smoothing=0.1)", engine="eager", threads=1, epochs=60, optimizer="NAdam(lr=0.01)"),
     NetRegressor(["Linear(30)", "ReLU()", "Linear()"], engine="captured", batch_size=500, **FAST),
     NetClassifier(["Linear()"], optimizer="SGD(lr=0.5, momentum=0.9)", epochs=60),
     NetRegressor(["Linear()"], optimizer="LBFGS(max_iter=5)", epochs=8),

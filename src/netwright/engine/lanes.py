@@ -93,7 +93,12 @@ def in_lanes(calls: Sequence[Call], count: int) -> list[Lane]:
         The calls of each lane, with the same number of barriers in each.
     """
     if count == 1:
-        return [[step for call in calls for step in ([call, BARRIER] if call.function is None else [call])]]
+        only: Lane = []
+        for call in calls:
+            only.append(call)
+            if call.function is None:
+                only.append(BARRIER)
+        return [only]
     lanes: list[Lane] = [[] for _ in range(count)]
     stages = [_Stage() for _ in range(count)]
 

@@ -23,10 +23,12 @@ from netwright.estimators.settings import EstimatorError, own_name
 from netwright.exporting.bundle import fill
 from netwright.model.own import make_own
 from netwright.model.task import Decoding
+from netwright.seeding import all_forked
 
 VERSION = 1
 ABOUT = "netwright"  # the name of the JSON text in the head of the file
 PLAIN = (str, int, float, bool, type(None))
+TUPLE = "()"  # the key of a list that was a tuple
 LEARNED = ("layers_", "history_", "n_iter_", "n_outputs_", "best_epoch_", "engine_", "loss_", "n_features_in_")
 OBJECTS = ("module", "loss", "observers", "random_state")  # parameters that no file can hold, where they are objects
 
@@ -145,11 +147,21 @@ def _written(name: str, value: Any) -> Any:
     if isinstance(value, PLAIN):
         return value
     if name in OBJECTS:
-        return () if name == "observers" else None
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        raise EstimatorError(f"save: {name}={value!r} came; expected numbers, texts, lists and dictionaries; change it") from None
+        return {TUPLE: []} if name == "observers" else None
+    if isinstance(value, list | tuple):
+        values = [_written(name, part) for part in value]
+        return values if isinstance(value, list) else {TUPLE: values}
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _written(name, part) for key, part in value.items()}
+    raise EstimatorError(f"save: {name}={value!r} came; expected numbers, texts, lists and dictionaries; change it")
+
+
+def _read(value: Any) -> Any:
+    """Return the parameter that `_written` wrote."""
+    if isinstance(value, list):
+        return [_read(part) for part in value]
+    if isinstance(value, dict):
+        return tuple(_read(part) for part in value[TUPLE]) if TUPLE in value else {key: _read(value[key]) for key in value}
     return value
 
 
@@ -173,8 +185,8 @@ def unpacked(path: Path, kind: str, module: Any) -> tuple[dict[str, Any], dict[s
         CheckpointError: The weights do not fit.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as opened:  # type: ignore[no-untyped-call]
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        with safetensors.safe_open(path, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
             told = json.loads((opened.metadata() or {})[ABOUT])
         if told["class"] != kind or told["version"] > VERSION:
             raise EstimatorError(
@@ -185,13 +197,14 @@ def unpacked(path: Path, kind: str, module: Any) -> tuple[dict[str, Any], dict[s
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         if isinstance(error, EstimatorError):
             raise
-        raise EstimatorError(f"{path}: cannot be read ({error!r}); expected a file of {kind}.save; check the path") from error
+        raise EstimatorError(
+            f"{path}: cannot be read ({error!r}); expected a file of {kind}.save; check the path"
+        ) from error
 
 
 def _again(path: Path, told: Any, tensors: dict[str, Tensor], module: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    parameters, learned = told["parameters"], told["learned"]
-    parameters["layers"] = _as_texts(parameters["layers"])
-    parameters["observers"] = ()
+    parameters = {name: _read(value) for name, value in told["parameters"].items()}
+    learned = told["learned"]
     arrays = {name: value.numpy() for name, value in tensors.items() if not name.startswith("model.")}
     reading = _reading_again({**told["reading"], **{name: arrays.get(f"_reading.{name}") for name in ("mean", "scale")}})
     decoding = _decoding_again({**told["decoding"], **{name: arrays[f"_decoding.{name}"] for name in ("mean", "scale")}})
@@ -216,10 +229,6 @@ def _again(path: Path, told: Any, tensors: dict[str, Tensor], module: Any) -> tu
     return parameters, state
 
 
-def _as_texts(layers: Any) -> Any:
-    return tuple(layers) if isinstance(layers, list) else layers
-
-
 def _own(path: Path, name: str, module: Any, parameters: Mapping[str, Any]) -> nn.Module:
     """Return an own module to fill.
 
@@ -227,7 +236,10 @@ def _own(path: Path, name: str, module: Any, parameters: Mapping[str, Any]) -> n
         CheckpointError: It was not given.
     """
     if module is None:
-        raise CheckpointError(f"{path}: the network was a {name}, a Python object; hand it over again: load(path, module={name})")
+        raise CheckpointError(
+            f"{path}: the network was a {name}, a Python object; hand it over again: load(path, module={name})"
+        )
     if isinstance(module, nn.Module):
         return copy.deepcopy(module)
-    return make_own(module, parameters["module_arguments"] or {}, own_name(module))
+    with all_forked():
+        return make_own(module, parameters["module_arguments"] or {}, own_name(module))

@@ -18,14 +18,12 @@ from sklearn.utils.validation import (
     check_is_fitted,
     validate_data,
 )
-from torch import nn
 
 from netwright import files
 from netwright.estimators import bundle
-from netwright.estimators.learning import Learned, Reading, decoded, learn
+from netwright.estimators.learning import Learned, decoded, learn
 from netwright.estimators.networks import Goal, reads_codes
 from netwright.estimators.settings import EstimatorError, Settings, as_value_errors, read_settings
-from netwright.model.task import Decoding
 from netwright.training.journal import EpochRecord
 
 Numbers = npt.NDArray[Any]
@@ -226,5 +224,3 @@ def _parts(settings: Settings, goal: Goal, seed: int) -> tuple[npt.NDArray[np.in
     except ValueError as error:
         raise EstimatorError(f"early_stopping: the rows cannot be divided: {error}; set early_stopping=False") from error
     return np.sort(train_rows), np.sort(valid_rows)
-
-

@@ -102,7 +102,9 @@ def whole_codes(rows: Numbers, limit: int | None) -> npt.NDArray[np.int64]:
     """
     codes = rows.astype(np.int64)
     if (codes != rows).any() or codes.min() < 0:
-        raise EstimatorError("X: numbers that are no whole codes from 0 came; an Embedding reads codes; expected 0, 1, 2, ...")
+        raise EstimatorError(
+            "X: numbers that are no whole codes from 0 came; an Embedding reads codes; expected 0, 1, 2, ..."
+        )
     if limit is not None and codes.max() >= limit:
         raise EstimatorError(f"X: code {codes.max()} came; expected codes below {limit}, as in fit; write num_embeddings")
     return codes
@@ -142,6 +144,10 @@ def learn(
         with threaded(threads):
             engine = choose_engine(how, module, loss, optimizer)
             history, best = _trained(settings, engine, examples, parts, seed, reading.batch_size)
+        if not all(bool(torch.isfinite(value).all()) for value in module.parameters()):
+            raise EstimatorError(
+                "fit: weights that are no finite numbers came of the last step; lower the learning rate or scale y"
+            )
         module.eval()
         return Learned(network, reading, history, best, engine.played())
 
@@ -267,7 +273,7 @@ def _loss(network: Network, goal: Goal, weighted: bool, device: torch.device, dt
             f"sample_weight: the loss {network.task.loss} gives one number for all rows; expected one that has "
             'reduction="none"; write a loss of torch.nn, or leave sample_weight out'
         )
-    each = copy.deepcopy(loss)
+    each: Any = copy.deepcopy(loss)
     each.reduction = "none"
     return WeightedRows(each, network.task.class_target and goal.kind != "multilabel")
 
@@ -362,4 +368,6 @@ def _explained(problem: StepFailed) -> EstimatorError:
     where = f"fit: step {problem.step} of epoch {problem.epoch}"
     if isinstance(problem.error, DivergedError):
         return EstimatorError(f"{where}: {problem.error}; expected a finite number; lower the learning rate or scale y")
-    return EstimatorError(f"{where} fails: {type(problem.error).__name__}: {first_line(problem.error)}; mend network or loss")
+    return EstimatorError(
+        f"{where} fails: {type(problem.error).__name__}: {first_line(problem.error)}; mend network or loss"
+    )

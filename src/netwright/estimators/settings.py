@@ -27,7 +27,6 @@ class EstimatorError(NetwrightError, ValueError):
     exit_code = 2
 
 
-
 @contextmanager
 def as_value_errors() -> Iterator[None]:
     """Turn the errors of the parts an estimator uses into its own, which name its parameters."""
@@ -91,7 +90,7 @@ def read_settings(parameters: Mapping[str, Any]) -> Settings:
     given = dict(parameters)
     threads, size = given["threads"], given["batch_size"]
     fraction = given["validation_fraction"]
-    if not isinstance(fraction, numbers.Real) or not 0.0 < fraction < 1.0:
+    if not isinstance(fraction, numbers.Real) or not 0.0 < float(fraction) < 1.0:
         raise _unfit("validation_fraction", fraction, "a number above 0 and below 1")
     if given["engine"] not in ENGINES:
         raise _unfit("engine", given["engine"], f"one of {', '.join(ENGINES)}")
@@ -147,6 +146,3 @@ def _whole(name: str, value: Any) -> int:
 
 def _unfit(name: str, value: Any, expected: str) -> EstimatorError:
     return EstimatorError(f"{name}: {value!r} came; expected {expected}; change it")
-
-
-
