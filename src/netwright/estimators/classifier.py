@@ -81,11 +81,12 @@ class NetClassifier(ClassifierMixin, Net):  # type: ignore[misc]
         settings = self._settings()
         rows, y = self._rows_and_target(X, y, settings)
         check_classification_targets(y)
-        kind = type_of_target(y, input_name="y")
+        several = y.ndim > 1 and y.shape[1] > 1
+        kind = type_of_target(y, input_name="y") if several else "one column"
         if kind == "multilabel-indicator":
             self.classes_, self._multilabel = np.arange(y.shape[1]), True
             goal = Goal("multilabel", np.asarray(y.toarray() if issparse(y) else y).astype(np.int64), y.shape[1])
-        elif kind in ("binary", "multiclass"):
+        elif not several:
             classes, numbers = np.unique(column_or_1d(y, warn=True), return_inverse=True)
             self.classes_, self._multilabel = classes, False
             name = "binary" if len(classes) == FEW_CLASSES else "multiclass"
