@@ -24,7 +24,7 @@ from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.estimators.networks import Goal, Network, layout_of, make_network, reads_codes
 from netwright.estimators.scaling import Scaling, fit_scaling
 from netwright.estimators.settings import EstimatorError, Settings
-from netwright.evaluation.scoring import score
+from netwright.evaluation.scoring import outputs_of, score
 from netwright.model.losses import IGNORING, WeightedRows
 from netwright.model.task import Decoding
 from netwright.seeding import all_forked, forked, seed_all, torch_seed
@@ -174,8 +174,6 @@ def threaded(threads: int) -> Iterator[None]:
 
 def decoded(module: nn.Module, decoding: Decoding, reading: Reading, rows: Numbers, device: torch.device) -> Numbers:
     """Return probabilities ``(rows, classes)`` or values ``(rows, outputs)`` in the dtype of the network."""
-    from netwright.evaluation.scoring import outputs_of
-
     inputs = reading(rows)
     examples = Examples({"x": inputs}, torch.zeros(len(inputs), dtype=torch.int64)).to(device)
     with alone(device), threaded(reading.threads):
