@@ -80,7 +80,7 @@ def write_series(folder: Path, generator: np.random.Generator) -> None:
 @pytest.mark.parametrize(("name", "code"), snippets("python"), ids=lambda value: value if len(value) < 40 else "")
 def test_a_python_snippet_runs(name: str, code: str, folder: Path) -> None:
     exec(compile(code, name, "exec"), {"__name__": "snippet"})
-    assert (folder / "runs").is_dir()
+    assert (folder / "runs").is_dir() != name.startswith("estimators.md")  # estimators write no run
 
 
 @pytest.mark.parametrize(("name", "text"), snippets("toml"), ids=lambda value: value if len(value) < 40 else "")

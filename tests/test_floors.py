@@ -28,6 +28,7 @@ FLOORS = {
     "tracking": 8,
     "pipeline": 9,
     "terminal": 10,
+    "estimators": 10,
     "cli": 11,
 }
 ENTRANCES = ("__init__", "__main__")  # they only name what to load

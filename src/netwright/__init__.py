@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netwright.errors import NetwrightError as NetwrightError
+    from netwright.estimators.classifier import NetClassifier as NetClassifier
+    from netwright.estimators.regressor import NetRegressor as NetRegressor
     from netwright.pipeline.run import Run as Run
     from netwright.pipeline.verbs import check as check
     from netwright.pipeline.verbs import compare as compare
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from netwright.pipeline.verbs import train as train
 
 _WHERE = {
+    "NetClassifier": "netwright.estimators.classifier",
+    "NetRegressor": "netwright.estimators.regressor",
     "NetwrightError": "netwright.errors",
     "Run": "netwright.pipeline.run",
     "check": "netwright.pipeline.verbs",
@@ -41,6 +45,8 @@ _WHERE = {
     "train": "netwright.pipeline.verbs",
 }
 __all__ = [
+    "NetClassifier",
+    "NetRegressor",
     "NetwrightError",
     "Run",
     "check",

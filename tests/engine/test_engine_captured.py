@@ -258,11 +258,37 @@ def test_losses_and_their_weights_are_the_same(name: str) -> None:
     both(model, examples_of((12,), classes), loss, by_name=True)
 
 
-def test_float64_networks_run_as_they_are_written() -> None:
+@pytest.mark.parametrize("native", [True, False])
+def test_float64_networks_are_recorded_too(native: bool, compiled: None) -> None:
     model, examples = network("Linear")
     doubles = Examples({"x": examples.inputs["x"].double()}, examples.target)
-    engine = both(model.double(), doubles)
-    assert engine.why_not == "the loss is torch.float64 (); expected one float32"
+    engine = both(model.double(), doubles, by_name=True, native=native)
+    assert engine.played() == ("natively" if native else "from Python")
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_float64_loss_that_is_not_finite_stops_before_it_changes_anything(native: bool, compiled: None) -> None:
+    model, examples = network("Linear")
+    target = examples.inputs["x"][:, :3].double().clone()
+    doubles = Examples({"x": examples.inputs["x"].double()}, target)
+    optimizer = torch.optim.SGD(model.double().parameters(), lr=0.01)
+    engine = CapturedEngine(EagerEngine(model, nn.MSELoss(), optimizer), by_name=True, native=native)
+    run(engine, doubles)
+    assert engine.played() == ("natively" if native else "from Python")
+    target[5] = 1e300  # finite itself, its square is not
+    with pytest.raises(DivergedError, match="the loss is inf"):
+        run(engine, doubles)
+    assert all(bool(torch.isfinite(value).all()) for value in model.parameters())
+    target[5] = 1e30  # its square is finite in float64 only
+    losses, _ = run(engine, doubles, epochs=1)
+    assert 1e58 < max(losses) < 1e60
+
+
+def test_losses_of_another_dtype_run_as_they_are_written() -> None:
+    model, examples = network("Linear")
+    halves = Examples({"x": examples.inputs["x"].bfloat16()}, examples.target)
+    engine = both(model.bfloat16(), halves)
+    assert engine.why_not == "the loss is torch.bfloat16 (); expected one float32 or float64"
 
 
 class Counting(nn.Module):

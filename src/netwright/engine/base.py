@@ -44,8 +44,8 @@ class Failure:
 class Steps:
     """Some steps that were taken: the mean loss of each before its update and its weight, both ``(steps,)``.
 
-    ``losses`` are float32 on the device and the caller's to keep, ``weights`` float64. ``failure`` tells of the step after
-    them.
+    ``losses`` are of the dtype of the loss, on the device and the caller's to keep, ``weights`` float64. ``failure`` tells of
+    the step after them.
     """
 
     losses: Tensor

@@ -14,7 +14,7 @@ from netwright.engine.eager import casting
 from netwright.engine.own_code import own_code, why_not_told
 from netwright.engine.recorded import Recorded, record, shape_of, ways
 from netwright.engine.recording import CannotCapture
-from netwright.engine.state import differing, hooked
+from netwright.engine.state import differing, hooked, parts_of
 from netwright.model.summary import call_model
 
 MOST_SHAPES = 8
@@ -137,17 +137,6 @@ class Forward:
         elif not known.refuse():
             self._captured = False
         return expected
-
-
-def parts_of(model: nn.Module) -> list[nn.Module]:
-    """Return what ``model.modules()`` yields, in less time than the names take that it makes."""
-    found, todo = {model: None}, [model]
-    for part in todo:
-        for child in part._modules.values():
-            if child is not None and child not in found:
-                found[child] = None
-                todo.append(child)
-    return todo
 
 
 def _seen(model: nn.Module) -> list[Any]:

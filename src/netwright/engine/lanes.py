@@ -92,6 +92,13 @@ def in_lanes(calls: Sequence[Call], count: int) -> list[Lane]:
     Returns:
         The calls of each lane, with the same number of barriers in each.
     """
+    if count == 1:
+        only: Lane = []
+        for call in calls:
+            only.append(call)
+            if call.function is None:
+                only.append(BARRIER)
+        return [only]
     lanes: list[Lane] = [[] for _ in range(count)]
     stages = [_Stage() for _ in range(count)]
 

@@ -88,7 +88,7 @@ struct Program {
   std::vector<Tensor> tensors;
   std::vector<std::vector<Operation>> lanes;
   std::vector<Gather> gathers;
-  std::vector<Tensor> results;  // one float32 number each
+  std::vector<Tensor> results;  // one number each, all of one type
   int64_t batch = 0;
   c10::Storage nothing;
 
@@ -103,7 +103,7 @@ struct Program {
   // Of the call that is running.
   const int64_t* rows = nullptr;
   int64_t steps = 0;
-  float* out = nullptr;
+  char* out = nullptr;
   double seconds = 0;
   std::atomic<int64_t> done{0};
   std::atomic<bool> stop{false}, leave{false};
@@ -316,6 +316,11 @@ void gather(Program& program, int64_t step, int lane) {
   }
 }
 
+bool is_finite(const Tensor& number) {
+  if (number.scalar_type() == at::kDouble) return std::isfinite(*number.data_ptr<double>());
+  return std::isfinite(*number.data_ptr<float>());
+}
+
 void fail(Program& program, const char* text) {
   std::lock_guard<std::mutex> hold(program.error_mutex);
   if (program.error.empty()) program.error = text;
@@ -344,7 +349,7 @@ void run_lane(Program& program, int lane) {
       if (program.stop.load(std::memory_order_relaxed)) continue;
       try {
         if (operation.kind == GUARD) {
-          if (!std::isfinite(*operation.arguments[0].toTensor().data_ptr<float>())) program.stop.store(true);
+          if (!is_finite(operation.arguments[0].toTensor())) program.stop.store(true);
         } else if (operation.kind == INCREMENT) {
           for (float* number : operation.numbers) *number += operation.by;
         } else if (operation.kind == POOL) {
@@ -358,8 +363,11 @@ void run_lane(Program& program, int lane) {
       }
     }
     if (first && !program.stop.load()) {
-      for (size_t place = 0; place < program.results.size(); ++place)
-        program.out[step * program.results.size() + place] = *program.results[place].data_ptr<float>();
+      for (size_t place = 0; place < program.results.size(); ++place) {
+        const auto& result = program.results[place];
+        const auto size = static_cast<int64_t>(result.element_size());
+        std::memcpy(program.out + (step * program.results.size() + place) * size, result.data_ptr(), size);
+      }
       program.done.store(step + 1);
       if (std::chrono::duration<double>(Clock::now() - begun).count() > program.seconds) program.leave.store(true);
     }
@@ -425,12 +433,12 @@ void* nw_make(const int64_t* code, const int64_t* tensors, int64_t count, const 
 // Runs steps until they are done, the seconds are over, or one stops; returns how many were done, -1 less that many where a
 // guard stopped the next. The text is of a kernel that failed in it.
 // rows: numbers of the gathered rows, steps x batch; out: the results, steps x results; spent: seconds of gathering.
-int64_t nw_run(void* handle, const int64_t* rows, int64_t steps, double seconds, float* out, double* spent, char* error, int64_t room) {
+int64_t nw_run(void* handle, const int64_t* rows, int64_t steps, double seconds, void* out, double* spent, char* error, int64_t room) {
   auto& program = *static_cast<Program*>(handle);
   program.rows = rows;
   program.steps = steps;
   program.seconds = seconds;
-  program.out = out;
+  program.out = static_cast<char*>(out);
   program.done.store(0);
   program.stop.store(false);
   program.leave.store(false);

@@ -42,7 +42,7 @@ class Program:
     Args:
         library: What `netwright.engine.building.library` gave.
         tape: The calls of one step.
-        numbers: Results of the tape that are kept of every step, one float32 number each.
+        numbers: Results of the tape that are kept of every step, one number each, all float32 or all float64.
         lanes: Cores that share them.
         gathers: For each input of the step that is filled from rows by number: all rows ``(rows, ...)`` and the input
             ``(batch, ...)``.
@@ -62,6 +62,7 @@ class Program:
         batch: int,
     ) -> None:
         self._library, self._results = library, len(numbers)
+        self._dtype = numbers[0].dtype if numbers else torch.float32
         tape.refill()
         code = _Code()
         nothing = torch.empty(0)
@@ -104,7 +105,7 @@ class Program:
             steps: How many at most.
             seconds: After which no further step begins.
         """
-        results = torch.empty(steps, self._results)
+        results = torch.empty(steps, self._results, dtype=self._dtype)
         error, spent = ctypes.create_string_buffer(ROOM), ctypes.c_double()
         address = 0 if rows is None else rows.data_ptr()
         done = self._library.nw_run(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 import torch
@@ -71,6 +72,10 @@ class Operation:
 
     def places(self) -> list[tuple[Place, bool]]:
         """Return every tensor argument, and whether it is written."""
+        return self._found
+
+    @cached_property
+    def _found(self) -> list[tuple[Place, bool]]:
         if self.function is None:
             return [(self.arguments[0], False)]
         schema = self.function._schema.arguments
@@ -169,8 +174,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def guard(self, loss: Tensor) -> None:
         """Demand that a loss is finite."""
-        if loss.dtype != torch.float32 or loss.numel() != 1:
-            raise CannotCapture(f"the loss is {loss.dtype} {tuple(loss.shape)}; expected one float32")
+        if loss.dtype not in (torch.float32, torch.float64) or loss.numel() != 1:
+            raise CannotCapture(f"the loss is {loss.dtype} {tuple(loss.shape)}; expected one float32 or float64")
         self._operations.append(Operation(None, (self.place(loss, True),), {}, ()))
 
     def place(self, tensor: Tensor, argument: bool) -> Place:

@@ -102,7 +102,7 @@ class Tape:
 @final
 @dataclass(frozen=True)
 class Played:
-    """What steps gave: numbers ``(steps, numbers)`` float32 of those that were done, and the seconds of gathering rows.
+    """What steps gave: numbers ``(steps, numbers)`` of those that were done, in their dtype, and the seconds of gathering rows.
 
     ``stopped`` tells why the step after them was not done: a guard found a number that is not finite, or a kernel failed.
     """
@@ -160,7 +160,8 @@ class TapePlayer:
                 results.append([number.item() for number in self.numbers])
                 if time.perf_counter() - begun > seconds:
                     break
-        return Played(torch.tensor(results).reshape(len(results), len(self.numbers)), gathering, stopped)
+        dtype = self.numbers[0].dtype if self.numbers else torch.float32
+        return Played(torch.tensor(results, dtype=dtype).reshape(len(results), len(self.numbers)), gathering, stopped)
 
 
 NOTHING = torch.empty(0)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.batches import Batch, Examples, Rows, batches, batches_in_order
-from netwright.engine.forward import Forward, parts_of
+from netwright.engine.forward import Forward
+from netwright.engine.state import parts_of
 from netwright.errors import DataError, first_line
 from netwright.model.losses import loss_weight
 from netwright.model.summary import call_model, takes_lengths

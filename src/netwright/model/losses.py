@@ -45,6 +45,31 @@ class PerStep(nn.Module):
         return self.loss(output[real], target[real])
 
 
+@final
+class WeightedRows(nn.Module):
+    """The mean of a loss in which each row counts with its weight, read from the last column of the target.
+
+    Args:
+        loss: Of outputs and target ``(rows, ...)``, to one number or several per row: ``reduction`` is none.
+        classes: Whether the target before the weight is one class number.
+
+    Shape: outputs ``(batch, outputs)``, target ``(batch, columns + 1)`` of the dtype of the outputs, to one number. Weights
+    have mean 1 over all rows, so that the sum over batches is exact and no batch counts more for the rows it happens to hold.
+    """
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], classes: bool) -> None:
+        super().__init__()
+        self.loss, self.classes = loss, classes
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the weighted mean."""
+        values = target[:, 0].long() if self.classes else target[:, :-1]
+        each = self.loss(output, values)
+        if each.dim() > 1:
+            each = each.flatten(1).mean(dim=1)
+        return (each * target[:, -1]).mean()
+
+
 def loss_weight(loss_function: Callable[[Tensor, Tensor], Tensor], target: Tensor) -> Tensor | int:
     """Return the weight of a batch's mean loss, so that weighted means over ragged batches are exact.
 

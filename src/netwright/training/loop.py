@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import numpy as np
 from torch import Tensor, nn
 
 from netwright.data.augmentation import Augmentation
@@ -27,7 +28,8 @@ class Plan:
     """What a run does: rows in which order, how many steps, what stops it and which epoch is best.
 
     ``lengths`` are the steps of each of ``rows`` where they differ, int64. ``augmentation`` changes the rows of each epoch.
-    Rows in a map are ordered slice by slice, in ``windows`` where they do not fit into memory.
+    Rows in a map are ordered slice by slice, in ``windows`` where they do not fit into memory. Batches of ``together`` epochs
+    are handed out as those of one, where they divide the rows.
     """
 
     rows: Rows
@@ -43,9 +45,12 @@ class Plan:
     augmentation: Augmentation | None = None
     mapped: bool = False
     windows: Windows | None = None
+    together: int = 1
 
     def order(self, epoch: int) -> Rows | Order:
-        """Return the rows of an epoch (from 1) in order."""
+        """Return the rows of an epoch (from 1) in order, or of that many ``together``."""
+        if self.together > 1:
+            return np.concatenate([epoch_order(self.rows, self.seed, epoch + later) for later in range(self.together)])
         if self.mapped:
             return Order(self.rows, self.seed, epoch, self.windows)
         return epoch_order(self.rows, self.seed, epoch, self.lengths, self.batch_size)
@@ -60,7 +65,7 @@ class Plan:
 
     def steps_left(self, progress: Progress) -> int:
         """Return how many steps the epoch still has."""
-        left = steps_per_epoch(len(self.rows), self.batch_size, self.last_batch) - progress.within
+        left = steps_per_epoch(self.together * len(self.rows), self.batch_size, self.last_batch) - progress.within
         return left if self.steps is None else min(left, self.steps - progress.step)
 
 
@@ -101,6 +106,18 @@ class StepFailed(Exception):
     def step(self) -> int:
         """The number of the step, from 1."""
         return self.progress.step + 1
+
+
+class Noting(Protocol):
+    """Takes the losses of steps; see `netwright.training.journal.Journal`."""
+
+    def steps(self, epoch: int, last: int, losses: Tensor, weights: Tensor) -> None:
+        """Keep the mean losses of steps up to the last, and their weights."""
+        ...
+
+    def waited(self, seconds: float) -> None:
+        """Count seconds in which steps waited for their rows."""
+        ...
 
 
 class Saving(Protocol):
@@ -181,7 +198,7 @@ def train_epoch(
     examples: Examples,
     plan: Plan,
     progress: Progress,
-    journal: Journal,
+    journal: Noting,
     saving: Saving,
     stop: StopRequest,
 ) -> Progress:
