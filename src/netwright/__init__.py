@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netwright.errors import NetwrightError as NetwrightError
+    from netwright.pipeline.ejecting import eject as eject
     from netwright.pipeline.run import Run as Run
     from netwright.pipeline.verbs import compare as compare
     from netwright.pipeline.verbs import cross_validate as cross_validate
@@ -26,6 +27,7 @@ _WHERE = {
     "Run": "netwright.pipeline.run",
     "compare": "netwright.pipeline.verbs",
     "cross_validate": "netwright.pipeline.verbs",
+    "eject": "netwright.pipeline.ejecting",
     "load": "netwright.pipeline.verbs",
     "replay": "netwright.pipeline.verbs",
     "resume": "netwright.pipeline.verbs",
@@ -39,6 +41,7 @@ __all__ = [
     "Run",
     "compare",
     "cross_validate",
+    "eject",
     "load",
     "replay",
     "resume",

@@ -106,6 +106,17 @@ def _print_baselines(test: dict[str, Any]) -> None:
             click.echo(f"  {entry['name']:<{width}} {entry['metrics'][name]:.4g}   {gap['value']:+.4g}{between}{note}")
 
 
+def print_lesson(lines: Sequence[Any]) -> None:
+    """Print lines of code with what they do below them: in colours on a terminal, plain elsewhere."""
+    for line in lines:
+        indent = " " * (len(line.code) - len(line.code.lstrip()))
+        if line.code:
+            click.echo(click.style(line.code, bold=True) if sys.stdout.isatty() else line.code)
+        for text in line.comment.splitlines():
+            comment = f"{indent}# {text}"
+            click.echo(click.style(comment, fg="green") if sys.stdout.isatty() else comment)
+
+
 def print_replay(found: dict[str, Any]) -> None:
     """Print a step that failed, layer by layer."""
     from rich import box
