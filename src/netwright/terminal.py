@@ -6,6 +6,7 @@ Floor 10.
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDE = 140  # characters, where no terminal tells
+LESSON = 96  # characters of a line of an explanation
 
 
 @final
@@ -108,13 +110,13 @@ def _print_baselines(test: dict[str, Any]) -> None:
 
 def print_lesson(lines: Sequence[Any]) -> None:
     """Print lines of code with what they do below them: in colours on a terminal, plain elsewhere."""
+    coloured = sys.stdout.isatty()
     for line in lines:
-        indent = " " * (len(line.code) - len(line.code.lstrip()))
-        if line.code:
-            click.echo(click.style(line.code, bold=True) if sys.stdout.isatty() else line.code)
+        indent = " " * (len(line.code) - len(line.code.lstrip()) + 4 * line.code.endswith(":"))
+        click.echo(click.style(line.code, bold=True) if coloured else line.code)
         for text in line.comment.splitlines():
-            comment = f"{indent}# {text}"
-            click.echo(click.style(comment, fg="green") if sys.stdout.isatty() else comment)
+            for part in [text] if text.startswith(" ") else textwrap.wrap(text, LESSON):
+                click.echo(click.style(f"{indent}# {part}", fg="green") if coloured else f"{indent}# {part}")
 
 
 def print_replay(found: dict[str, Any]) -> None:

@@ -156,9 +156,8 @@ class Page:
 
     def __str__(self) -> str:
         """Return imports and sections."""
-        return (
-            "\n\n\n".join(["\n".join(sorted_imports(self.imports)), *(text.rstrip("\n") for text in self.sections)]) + "\n"
-        )
+        sections = "\n\n\n".join(text.rstrip("\n") for text in self.sections)
+        return "\n".join(sorted_imports(self.imports)) + f"\n\n{sections}\n"
 
 
 STANDARD = (

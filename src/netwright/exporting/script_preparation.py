@@ -311,14 +311,14 @@ def _gather(recipe: Recipe) -> list[str]:
     channels_first = recipe.preparation.steps is not None and recipe.preparation.steps.channels_first
     turned = ".transpose(1, 2).contiguous()" if channels_first else ""
     per_step = recipe.target.per_step
-    known = "first, count = torch.from_numpy(starts), torch.from_numpy(lengths)  # of the steps of each row"
+    known = "first_of, size_of = torch.from_numpy(starts), torch.from_numpy(lengths)  # of the steps of each row"
     if steps.form == "windows":
         answer = "y[steps]" if per_step else "y[rows]"
         return [
-            known.replace(", count", "").replace(", torch.from_numpy(lengths)", ""),
+            known.replace(", size_of", "").replace(", torch.from_numpy(lengths)", ""),
             f'''def gather(rows):
     """Return the steps of some rows, (rows, time, features), and their target."""
-    steps = first[rows].unsqueeze(1) + torch.arange({steps.width})
+    steps = first_of[rows].unsqueeze(1) + torch.arange({steps.width})
     return X[steps]{turned}, {answer}''',
         ]
     fill = f"{PADDED_CLASS}" if recipe.class_target else 'float("nan")'
@@ -329,9 +329,9 @@ def _gather(recipe: Recipe) -> list[str]:
         f"RUNGS = {list(steps.rungs)}  # sequences of a batch are padded up to one of these lengths",
         f'''def gather(rows):
     """Return the steps of some rows, padded with 0 to one length, their target, and their lengths."""
-    longest = count[rows].max()
+    longest = size_of[rows].max()
     width = next(rung for rung in RUNGS if rung >= longest)
-    padding = torch.arange(width) >= count[rows].unsqueeze(1)
-    steps = (first[rows].unsqueeze(1) + torch.arange(width)).masked_fill(padding, 0)
-    return X[steps].masked_fill(padding.unsqueeze(2), 0){turned}, {answer}, count[rows]''',
+    padding = torch.arange(width) >= size_of[rows].unsqueeze(1)
+    steps = (first_of[rows].unsqueeze(1) + torch.arange(width)).masked_fill(padding, 0)
+    return X[steps].masked_fill(padding.unsqueeze(2), 0){turned}, {answer}, size_of[rows]''',
     ]

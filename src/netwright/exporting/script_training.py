@@ -120,7 +120,9 @@ def _evaluate(recipe: Recipe) -> list[str]:
     gather, call = _batch(recipe, "batch")
     guards = ["torch.no_grad()"] + (["torch.random.fork_rng(devices=[])"] if recipe.own is not None else [])
     cast = _autocast(recipe)
-    called = f"output = {call}" if not cast else f"with {cast}:\n                output = {call}"
+    called = f"output = {call}"
+    if cast:
+        called = f"with {cast}:\n                output = {call}\n            output = output.float()"
     kept = "output"
     if recipe.target.per_step:
         kept = (
@@ -269,7 +271,6 @@ def _judged(recipe: Recipe) -> list[str]:
         f"figures = figures_of({true}, decode(outputs).numpy())",
         f'told = f"train loss {{train_loss:.4f}}, valid loss {{valid_loss:.4f}}, {shown} {{figures[{shown!r}]:.4f}}"',
         'print(f"epoch {epoch}: {told}")',
-        'print(f"epoch {epoch}: {told}")',
         f"if {value} {sign} best:  # the best epoch so far: keep its weights",
         f"    best, best_epoch = {value}, epoch",
         "    best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}",
@@ -317,6 +318,7 @@ def _predict(recipe: Recipe) -> list[str]:
     cast = _autocast(recipe)
     argument = "inputs, steps" if "steps" in call else "inputs"
     outputs = f"{call}.flatten(0, 1)" if recipe.target.per_step else call
+    outputs = f"{outputs}.float()" if cast else outputs
     if recipe.probabilistic:
         result, said = "[CLASSES[number] for number in decoded.argmax(dim=1).tolist()]", "the class of each row"
     elif recipe.target.task == "multilabel":

@@ -60,7 +60,7 @@ def verify_eject(folder: Path) -> Verdict:
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             return Verdict(False, f"eject: the script fails: {last}")
         found = files.read_json(place / FOUND)
-        different = _difference(folder, place, found)
+        different = difference(folder, place, found)
     if different is not None:
         return Verdict(False, f"eject: not exact: {different}")
     tensors, figures = len(safetensors.torch.load_file(folder / LAST)), _figures(folder)
@@ -69,7 +69,7 @@ def verify_eject(folder: Path) -> Verdict:
                          f"{told}, bit for bit")  # fmt: skip
 
 
-def _difference(folder: Path, place: Path, found: Mapping[str, Any]) -> str | None:
+def difference(folder: Path, place: Path, found: Mapping[str, Any]) -> str | None:
     """Return what differs first between run and script; None where nothing does."""
     if found["netwright"]:
         return "the script imports netwright"
