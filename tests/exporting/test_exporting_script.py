@@ -25,7 +25,7 @@ import torch
 
 import netwright as nw
 from netwright.cli import main
-from netwright.errors import ConfigError
+from netwright.errors import ConfigError, SafetyError
 from netwright.pipeline.explaining import explain
 from netwright.pipeline.rerunning import DECODED, FOUND, SCRIPT, difference, verify_eject
 
@@ -381,19 +381,32 @@ def test_every_example_ends_with_the_same_bits(name: str, tmp_path: Path) -> Non
 
 
 def test_verify_eject_runs_the_script_alone_and_sees_what_differs(tmp_path: Path) -> None:
-    run = nw.train("sklearn:iris", epochs=2, run_dir=tmp_path / "iris")
+    rows = write_csv(tmp_path / "rows.csv")
+    run = nw.train(rows, epochs=2, run_dir=tmp_path / "run", layers=DENSE, baselines=[], **only("grade"))
     found = verify_eject(run.folder)
     assert found.held
-    assert found.text.startswith("eject: exact; the script alone, without netwright, gave the same 6 tensors")
-    told = json.loads((run.folder / "test.json").read_text())
-    told["metrics"]["roc_auc"]["value"] += 1e-16 + told["metrics"]["roc_auc"]["value"] * 1e-12
-    (run.folder / "test.json").write_text(json.dumps(told))
-    assert "test roc_auc" in verify_eject(run.folder).text
+    assert found.text.startswith(
+        "eject: exact; the script alone, without netwright, gave the same 4 tensors, last and best and 5"
+    )
     config = run.folder / "config.toml"
     config.write_text(config.read_text().replace('optimizer = "Adam(lr=0.001', 'optimizer = "Adam(lr=0.0010001'))
     found = verify_eject(run.folder)
     assert not found.held
     assert found.text.startswith("eject: not exact: last weights: 0.weight: up to ")
+
+
+def test_a_script_that_asks_for_netwright_does_not_hold(tmp_path: Path) -> None:
+    model = {"module": str(tmp_path / "own.py") + ":Net", "arguments": {"outputs": 1}}
+    (tmp_path / "own.py").write_text(OWN)
+    path = write_csv(tmp_path / "rows.csv")
+    run = nw.train(path, model=model, code=[tmp_path / "own.py"], epochs=1, run_dir=tmp_path / "run", **only("price"))
+    copy = run.folder / "model" / "source" / "own.py"
+    copy.write_text(copy.read_text().replace("return x / by", '__import__("netwright")\n    return x / by'))
+    with pytest.raises(SafetyError, match="if you trust it, type: netwright verify eject .* --code .*own.py"):
+        verify_eject(run.folder)
+    found = verify_eject(run.folder, [copy])
+    assert not found.held
+    assert found.text == "eject: the script fails: ImportError: netwright is not here"
 
 
 def test_the_commands_write_prove_and_explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -439,6 +452,19 @@ def test_the_first_tensor_that_differs_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "script" / "best.npz", **weights)
     found = json.loads((tmp_path / "script" / FOUND).read_text())
     assert (difference(run.folder, tmp_path / "script", found) or "").startswith("best weights: 0.bias: up to ")
+
+
+def test_a_figure_that_differs_is_named(tmp_path: Path) -> None:
+    run = nw.train("sklearn:iris", epochs=2, run_dir=tmp_path / "iris", layers=["Linear()"])
+    rerun(run, tmp_path / "script")
+    found = json.loads((tmp_path / "script" / FOUND).read_text())
+    told = json.loads((run.folder / "test.json").read_text())
+    assert difference(run.folder, tmp_path / "script", found) is None
+    for name in ("loss", "roc_auc"):  # one the script gives, one worked out from what it predicts
+        value = told["metrics"][name]["value"]
+        changed = {**told, "metrics": {**told["metrics"], name: {"value": float(np.nextafter(value, 9))}}}
+        (run.folder / "test.json").write_text(json.dumps(changed))
+        assert (difference(run.folder, tmp_path / "script", found) or "").startswith(f"test {name}: ")
 
 
 def test_a_run_from_python_objects_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -47,12 +47,13 @@ def verify_determinism(run: str, code: Sequence[str], as_json: bool) -> None:
 
 @verify.command("eject")
 @click.argument("run")
+@code_option
 @json_option
-def verify_eject(run: str, as_json: bool) -> None:
+def verify_eject(run: str, code: Sequence[str], as_json: bool) -> None:
     """Run the script that eject writes in a fresh process without netwright; compare weights and test figures (exit 4)."""
     from netwright.pipeline.rerunning import verify_eject as prove
 
-    found = prove(Path(run))
+    found = prove(Path(run), [Path(file) for file in code])
     _print_verdict(run, found.held, found.text, as_json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from netwright.data.arrays import Arrays
 from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
 from netwright.errors import CheckpointError, ConfigError
+from netwright.evaluation.metrics import VALIDATED
 from netwright.evaluation.scoring import at_once
 from netwright.exporting import script_rows
 from netwright.exporting.bundle import Outcome, load_preparation
@@ -96,7 +98,7 @@ def recipe_of(folder: Path) -> Recipe:
     if len(inputs.split.valid) > AT_ONCE:
         raise _not_written(folder, f"{len(inputs.split.valid):,} valid rows came", f"at most {AT_ONCE:,}")
     return Recipe(
-        name=folder.name,
+        name=re.sub(r"[^A-Za-z0-9._-]", "_", folder.absolute().name),
         source=_with_answer(source, inputs),
         steps=steps,
         preparation=inputs.preparation,
@@ -182,6 +184,11 @@ def _class_target(outcome: Outcome) -> bool:
 def _learning(config: RunConfig, inputs: Inputs) -> Learning:
     training, data = config.training, config.data
     monitor, mode = monitored(config)
+    known = ["train_loss", "valid_loss", *(f"valid_{name}" for name in VALIDATED[inputs.target.task])]
+    if monitor not in known:
+        raise CheckpointError(
+            f"training.early_stopping.monitor: {monitor!r} came; expected one of {', '.join(known)}; check the run"
+        )
     stopping = training.early_stopping
     module = next(iter(inputs.preparation.modules.values()))
     shape = getattr(module, "output_shape", (1,))
@@ -214,6 +221,8 @@ def _own(folder: Path, config: RunConfig) -> OwnClass | None:
         imports, code, _ = own_source(text, name)
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{copy}: cannot be read ({error}); expected the code of the run; check it") from error
+    if not all(word.isidentifier() for word in (name, *config.model.arguments)) or f"class {name}" not in code:
+        raise CheckpointError(f"{copy}: holds no class {name!r}; expected that of the run's config; check it")
     for line in imports:
         module = line.split()[1].rstrip(",")
         if (Path(original).parent / f"{module.split('.')[0]}.py").is_file() or module.startswith((".", "netwright")):

@@ -20,7 +20,7 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, execution_of, plan_of, prepare
 from netwright.pipeline.ejecting import refuse_objects
 from netwright.pipeline.run import read_config
-from netwright.seeding import seed_all, torch_seed
+from netwright.seeding import all_forked, seed_all, torch_seed
 from netwright.training.loop import Progress
 from netwright.training.optimizer import make_optimizer
 
@@ -80,9 +80,8 @@ def _first_step(bench: Bench) -> tuple[Batch, FirstStep]:
             for path, module in model.named_modules()
             if path and not any(True for _ in module.children())
         ]
-        state = torch.get_rng_state()
-        output = call_model(model, batch.inputs, batch.lengths)
-        torch.set_rng_state(state)
+        with all_forked():
+            output = call_model(model, batch.inputs, batch.lengths)
         for handle in handles:
             handle.remove()
         before = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}

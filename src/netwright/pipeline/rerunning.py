@@ -18,6 +18,8 @@ from netwright.evaluation.testing import Verdict as Judgement
 from netwright.exporting.bundle import BEST, LAST, load_preparation
 from netwright.pipeline import folder as folders
 from netwright.pipeline.ejecting import eject, recipe_of, refuse_inexact
+from netwright.pipeline.network import trusted_file
+from netwright.pipeline.run import read_config
 from netwright.pipeline.verifying import Verdict
 
 SCRIPT, FOUND, DECODED = "train.py", "found.json", "decoded.npy"
@@ -40,16 +42,21 @@ with open({FOUND!r}, "w") as stream:
 Weights = Mapping[str, npt.NDArray[Any]]
 
 
-def verify_eject(folder: Path) -> Verdict:
+def verify_eject(folder: Path, code: Sequence[Path] = ()) -> Verdict:
     """Run the script of a run in a fresh process that cannot import netwright, and compare weights and test figures.
 
     Args:
-        folder: A finished run. Its own class, where it has one, is part of the script and runs.
+        folder: A finished run.
+        code: Python files that may run: an own class is part of the script.
 
     Raises:
         ConfigError: No script can be written of it.
         CheckpointError: The run has not ended by itself, or its data changed.
+        SafetyError: An own class whose file was not named.
     """
+    module = read_config(folder).model.module
+    if module is not None:
+        trusted_file(module, folder, code, f"netwright verify eject {folder}")
     refuse_inexact(folder, folders.read_record(folder))
     with tempfile.TemporaryDirectory(prefix="netwright-eject-") as name:
         place = Path(name)
@@ -87,7 +94,9 @@ def difference(folder: Path, place: Path, found: Mapping[str, Any]) -> str | Non
 
 
 def _tensor_that_differs(saved: Weights, weights: Weights) -> str | None:
-    for name, value in saved.items():
+    order = [name for name in weights if name in saved]  # that of the layers
+    for name in [*order, *(name for name in saved if name not in weights)]:
+        value = saved[name]
         other = weights.get(name)
         if other is None or other.shape != value.shape or other.dtype != value.dtype:
             return f"{name}: {value.dtype} {value.shape} in the run, {'nothing' if other is None else other.shape} in the script"
