@@ -248,7 +248,9 @@ def _source(folder: Path, data: DataConfig, inputs: Inputs) -> Source:
         gaps = values.dtype.kind == "f" and bool(np.isnan(values).any())
         if len(raw.inputs) == 1 and values.dtype.isnative and values.dtype.itemsize <= 8 and (arrays := find_arrays(data)):
             return Source(**arrays, table=False, dtype=str(values.dtype), gaps=gaps)
-    expected = "CSV, TSV, white-space text, Parquet, Feather, .npz, .npy, HDF5 or idx files, or sklearn:NAME"
+    expected = (
+        "CSV, TSV, white-space text, Parquet, Feather, .npz, .npy and idx files, arrays in HDF5 files, or sklearn:NAME"
+    )
     raise _not_written(folder, f"{inputs.source} came", expected)
 
 
