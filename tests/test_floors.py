@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,3 +179,26 @@ def test_functions_and_files_stay_readable() -> None:
 
 def test_every_module_says_what_it_is_for() -> None:
     assert [str(path) for path in modules() if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
+
+
+CARRIED = {"torch", "numpy", "PIL", "__future__", *sys.stdlib_module_names}
+
+
+def carried(path: Path) -> bool:
+    """Tell whether a file says that an ejected script may carry its functions."""
+    return "Printed by eject." in " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
+
+
+def test_what_an_ejected_script_carries_imports_torch_numpy_and_its_like_only() -> None:
+    printed = {name_of(path): path for path in modules() if carried(path)}
+    assert {"seeding", "data.order", "data.moments", "model.modules", "model.masked", "evaluation.formulas"} <= set(printed)
+    for path in printed.values():
+        wrong = {
+            (node.module or "") if isinstance(node, ast.ImportFrom) else alias.name
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        outside = {name for name in wrong if name.split(".")[0] not in CARRIED | {"netwright"}}
+        assert outside == set(), path
+        assert set(imports_of(path)) <= set(printed), path

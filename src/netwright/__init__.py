@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from netwright.errors import NetwrightError as NetwrightError
     from netwright.estimators.classifier import NetClassifier as NetClassifier
     from netwright.estimators.regressor import NetRegressor as NetRegressor
+    from netwright.pipeline.ejecting import eject as eject
     from netwright.pipeline.run import Run as Run
     from netwright.pipeline.verbs import check as check
     from netwright.pipeline.verbs import compare as compare
@@ -35,6 +36,7 @@ _WHERE = {
     "compare": "netwright.pipeline.verbs",
     "cross_validate": "netwright.pipeline.verbs",
     "draft": "netwright.pipeline.verbs",
+    "eject": "netwright.pipeline.ejecting",
     "load": "netwright.pipeline.verbs",
     "repeat": "netwright.pipeline.verbs",
     "replay": "netwright.pipeline.verbs",
@@ -53,6 +55,7 @@ __all__ = [
     "compare",
     "cross_validate",
     "draft",
+    "eject",
     "load",
     "repeat",
     "replay",

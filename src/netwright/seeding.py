@@ -1,7 +1,7 @@
 """One seed in, named independent streams of random numbers out.
 
 ``stream(seed, name, *keys)`` is SeedSequence([seed, index(name), *keys]) of NumPy: the same numbers on every
-machine, and no stream disturbs another. Floor 0: imports nothing of the project.
+machine, and no stream disturbs another. Printed by eject. Floor 0: imports nothing of the project.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Floor 10.
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 SEVERITY_COLOURS = {"error": "red", "warning": "bright_red", "note": "yellow"}
 WIDE = 140  # characters, where no terminal tells
+LESSON = 96  # characters of a line of an explanation
 
 
 @final
@@ -142,6 +144,17 @@ def print_preflight(found: Preflight) -> None:
         word = line.split()[0] if line.startswith("  ") and line[2:3].strip() else ""
         colour = SEVERITY_COLOURS.get(word)
         click.echo(line.replace(word, click.style(word, fg=colour, bold=True), 1) if colour else line)
+
+
+def print_lesson(lines: Sequence[Any]) -> None:
+    """Print lines of code with what they do below them: in colours on a terminal, plain elsewhere."""
+    coloured = sys.stdout.isatty()
+    for line in lines:
+        indent = " " * (len(line.code) - len(line.code.lstrip()) + 4 * line.code.endswith(":"))
+        click.echo(click.style(line.code, bold=True) if coloured else line.code)
+        for text in line.comment.splitlines():
+            for part in [text] if text.startswith(" ") else textwrap.wrap(text, LESSON):
+                click.echo(click.style(f"{indent}# {part}", fg="green") if coloured else f"{indent}# {part}")
 
 
 def print_replay(found: dict[str, Any]) -> None:

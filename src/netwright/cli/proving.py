@@ -1,4 +1,4 @@
-"""Commands that prove and explain: verify, replay, compare, import-weights. Floor 11."""
+"""Commands that prove and explain: verify, eject, explain, replay, compare, import-weights. Floor 11."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from netwright.cli.group import cli, code_option, json_option
 from netwright.errors import CheckpointError, ConfigError
-from netwright.terminal import print_replay
+from netwright.terminal import print_lesson, print_replay
 
 
 @cli.group()
@@ -43,6 +43,48 @@ def verify_determinism(run: str, code: Sequence[str], as_json: bool) -> None:
 
     found = prove(Path(run), [Path(file) for file in code], lambda text: _tell(text, as_json))
     _print_verdict(run, found.held, found.text, as_json)
+
+
+@verify.command("eject")
+@click.argument("run")
+@code_option
+@json_option
+def verify_eject(run: str, code: Sequence[str], as_json: bool) -> None:
+    """Run the script that eject writes in a fresh process without netwright; compare weights and test figures (exit 4)."""
+    from netwright.pipeline.rerunning import verify_eject as prove
+
+    found = prove(Path(run), [Path(file) for file in code])
+    _print_verdict(run, found.held, found.text, as_json)
+
+
+@cli.command()
+@click.argument("run")
+@click.option("-o", "--output", metavar="FILE", help="The script; split.npz is put beside it. Default: printed.")
+@json_option
+def eject(run: str, output: str | None, as_json: bool) -> None:
+    """Write a run as a standalone script in plain PyTorch, which ends with the same bits."""
+    from netwright.pipeline.ejecting import eject as write
+
+    text = write(Path(run), output)
+    if as_json:
+        click.echo(json.dumps({"output": output, "lines": len(text.splitlines()), **({} if output else {"script": text})}))
+    else:
+        click.echo(text if output is None else output, nl=output is not None)
+
+
+@cli.command()
+@click.argument("run")
+@code_option
+@json_option
+def explain(run: str, code: Sequence[str], as_json: bool) -> None:
+    """Print the training loop of a run line by line, with its own shapes and numbers, for learning."""
+    from netwright.pipeline.explaining import explain as tell
+
+    lines = tell(Path(run), [Path(file) for file in code])
+    if as_json:
+        click.echo(json.dumps({"lines": [{"code": line.code, "comment": line.comment} for line in lines]}))
+    else:
+        print_lesson(lines)
 
 
 def _tell(text: str, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import final
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from netwright.data.arrays import Array, Arrays, native
 from netwright.data.cells import LARGEST
-from netwright.data.moments import BLOCK, moments_of
+from netwright.data.moments import BLOCK, channel_moments, moments_of
 from netwright.errors import DataError
 
 Rows = npt.NDArray[np.int64]
@@ -103,26 +103,17 @@ class ArrayPreparation(nn.Module):
         if self.output_layout == "NC" and not isinstance(raw, np.memmap):  # a map is read once, a few rows at a time
             self._fit_columns(raw, rows)
             return
+        mean, scale = channel_moments(self._blocks(raw, rows))
+        self.mean.copy_(torch.from_numpy(mean).reshape(self.mean.shape))
+        self.scale.copy_(torch.from_numpy(scale).reshape(self.scale.shape))
+
+    def _blocks(self, raw: Array, rows: Rows) -> Iterator[npt.NDArray[np.float64]]:
+        """Yield some rows at a time as ``(channels, numbers)``, or ``(1, numbers)`` where one mean is over all."""
         axis = self.channel_axis
-        shift: npt.NDArray[np.float64] | None = None
-        total = total_square = count = np.zeros(self.mean.numel())
         for start in range(0, len(rows), CHUNK):
             part = self.moved(tensor_of(raw[rows[start : start + CHUNK]])).double().numpy()
             flat = part.reshape(1, -1) if axis is None else np.moveaxis(part, axis, 0).reshape(part.shape[axis], -1)
-            flat = np.ascontiguousarray(flat)
-            present = ~np.isnan(flat)
-            if shift is None:
-                shift = np.nan_to_num(flat[:, :1], nan=0.0)
-            centred = np.where(present, flat - shift, 0.0)
-            total = total + centred.sum(1)
-            total_square = total_square + np.square(centred).sum(1)
-            count = count + present.sum(1)
-        if shift is None:
-            return
-        mean = total / np.maximum(count, 1)
-        deviation = np.sqrt(np.maximum(total_square / np.maximum(count, 1) - np.square(mean), 0))
-        self.mean.copy_(torch.from_numpy(mean + shift[:, 0]).reshape(self.mean.shape))
-        self.scale.copy_(torch.from_numpy(np.where(deviation > 1e-12, deviation, 1.0)).reshape(self.scale.shape))
+            yield np.ascontiguousarray(flat)
 
     def _fit_columns(self, raw: Array, rows: Rows) -> None:
         """Learn mean and deviation of ``(rows, columns)`` as those of a table, a few columns at a time."""

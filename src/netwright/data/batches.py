@@ -17,7 +17,7 @@ from torch import Tensor
 
 from netwright.data.array_preparation import ArrayPreparation, tensor_of
 from netwright.data.arrays import Array
-from netwright.data.order import Order
+from netwright.data.order import Order, alike_order
 from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
@@ -25,7 +25,6 @@ RESIDENT_SHARE = 0.3  # of a device's free memory
 AHEAD = 1 << 14  # rows whose order is worked out at a time
 PADDED_CLASS = -100  # in a target per step: a step that is not there (the ignore_index of torch's losses)
 ALIGNMENT = 64  # bytes: of every tensor that torch makes
-POOL = 50  # batches among which sequences of about equal length are sought
 
 
 @dataclass(frozen=True)
@@ -268,12 +267,7 @@ def epoch_order(rows: Rows, seed: int, epoch: int, lengths: Rows | None = None, 
     generator = stream(seed, "order", epoch)
     if lengths is None:
         return generator.permutation(rows)
-    order = generator.permutation(len(rows))
-    pools = [order[start : start + POOL * batch_size] for start in range(0, len(order), POOL * batch_size)]
-    order = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools] or [order])
-    whole = len(order) // batch_size
-    mixed = order[: whole * batch_size].reshape(whole, batch_size)[generator.permutation(whole)]
-    return np.asarray(rows[np.concatenate([mixed.ravel(), order[whole * batch_size :]])], dtype=np.int64)
+    return np.asarray(rows[alike_order(lengths, batch_size, generator)], dtype=np.int64)
 
 
 def steps_per_epoch(rows: int, batch_size: int, last_batch: str) -> int:

@@ -104,6 +104,30 @@ def declared_shape(found: Found, inputs: Sequence[str] | None, target: Sequence[
     return None if len(shapes) != 1 or all(found[key].names for key in keys) else shapes.pop()
 
 
+def keys_of(found: Found, inputs: Sequence[str] | None, target: Sequence[str] | None, name: str) -> list[tuple[str, str]]:
+    """Return the names of the input and of the target in a file, a pair for each part that it holds apart.
+
+    Raises:
+        DataError: Several inputs or targets, or none.
+    """
+    parts: dict[str, Found] = {} if inputs else dict(parts_of(found))
+    pairs = []
+    for part, members in (parts or {"": found}).items():
+        answers = _answers(members, target, name, True)
+        keys = _inputs(members, inputs, answers, name)
+        if len(keys) != 1 or len(answers) != 1:
+            raise DataError(
+                f"{name}: arrays {', '.join([*keys, *answers])} came; expected one input and one target; save such"
+            )
+        whole = {
+            (_part(key) or ("", key))[1] if part else key: key
+            for key in found
+            if not part or (_part(key) or ("",))[0] == part
+        }
+        pairs.append((whole[keys[0]], whole[answers[0]]))
+    return pairs
+
+
 def _part(key: str) -> tuple[str, str] | None:
     """Return the part that a name tells and the name without it."""
     folder, slash, rest = key.partition("/")

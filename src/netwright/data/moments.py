@@ -1,8 +1,9 @@
 """Count, mean and squared deviations of columns with missing cells, block by block, merged exactly; tables
-and arrays are measured bit for bit alike. Floor 2."""
+and arrays are measured bit for bit alike. Printed by eject. Floor 2."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +36,7 @@ class Moments:
     @property
     def scale(self) -> Floats:
         """The standard deviation, and 1 for a column that is constant but for rounding."""
-        usable = self.deviation > SMALLEST * np.maximum(np.abs(self.mean), 1e-300)
-        return np.where(usable, self.deviation, 1.0)
+        return scale_of(self.mean, self.squares, self.rows)
 
 
 def moments_of(cells: Floats) -> Moments:
@@ -46,13 +46,35 @@ def moments_of(cells: Floats) -> Moments:
     """
     together = max(2, BLOCK // max(len(cells), 1))  # a single column would be summed in another order
     starts = list(range(0, max(cells.shape[1] - 1, 1), together))
-    parts = [_measured(cells[:, start:end]) for start, end in zip(starts, [*starts[1:], cells.shape[1]], strict=True)]
+    parts = [measured(cells[:, start:end]) for start, end in zip(starts, [*starts[1:], cells.shape[1]], strict=True)]
     present, fill, mean, squares = (np.concatenate(found) for found in zip(*parts, strict=True))
     return Moments(len(cells), present, fill, mean, squares)
 
 
-def _measured(cells: Floats) -> tuple[npt.NDArray[np.int64], Floats, Floats, Floats]:
-    """Return the numbers of cells, fills, means and squared deviations of columns."""
+def scale_of(mean: Floats, squares: Floats, rows: int) -> Floats:
+    """Return the standard deviation of columns, and 1 for a column that is constant but for rounding."""
+    deviation = np.sqrt(squares / max(rows, 1))
+    return np.where(deviation > SMALLEST * np.maximum(np.abs(mean), 1e-300), deviation, 1.0)
+
+
+def channel_moments(blocks: Iterable[Floats]) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation of channels, whose numbers come in blocks ``(channels, numbers)``, NaN missing."""
+    shift, total, squares, count = None, np.zeros(1), np.zeros(1), np.zeros(1)
+    for block in blocks:
+        present = ~np.isnan(block)
+        if shift is None:
+            shift = np.nan_to_num(block[:, :1], nan=0.0)  # numbers near 0 lose no digits when they are squared
+        centred = np.where(present, block - shift, 0.0)
+        total = total + centred.sum(1)
+        squares = squares + np.square(centred).sum(1)
+        count = count + present.sum(1)
+    mean = total / np.maximum(count, 1)
+    deviation = np.sqrt(np.maximum(squares / np.maximum(count, 1) - np.square(mean), 0))
+    return mean + (0.0 if shift is None else shift[:, 0]), np.where(deviation > 1e-12, deviation, 1.0)
+
+
+def measured(cells: Floats) -> tuple[npt.NDArray[np.int64], Floats, Floats, Floats]:
+    """Return of each column the number of cells, their mean, the mean of the filled column and its squared deviations."""
     cells = np.ascontiguousarray(cells)
     count, width = cells.shape
     present = ~np.isnan(cells)

@@ -1,7 +1,8 @@
 """The order of an epoch without a list of it: each slice is worked out when it is asked for.
 
 A keyed bijection of 0..n-1 says which row comes at which place, so a full shuffle of any number of rows takes no memory.
-Rows that do not fit into memory are shuffled in windows instead: blocks of neighbouring rows, many of them mixed. Floor 2.
+Rows that do not fit into memory are shuffled in windows instead: blocks of neighbouring rows, many of them mixed.
+Printed by eject. Floor 2.
 """
 
 from __future__ import annotations
@@ -20,7 +21,27 @@ Words = npt.NDArray[np.uint64]
 ROUNDS = 6
 SMALLEST_BLOCK = 1 << 20  # bytes of neighbouring rows that are read together
 WINDOW_SHARE = 0.125  # of the free memory that the rows of a window take
+POOL = 50  # batches among which sequences of about equal length are sought
 MAP_SHARE = 0.5  # of the free memory up to which a map is shuffled as a whole
+
+
+def alike_order(lengths: Rows, batch_size: int, generator: np.random.Generator) -> Rows:
+    """Return a random order in which rows of about equal length meet in a batch.
+
+    Args:
+        lengths: The steps of each row, int64 ``(rows,)``.
+        batch_size: Rows per batch.
+        generator: Draws the order.
+
+    Returns:
+        Places among the rows, int64 ``(rows,)``.
+    """
+    order = generator.permutation(len(lengths))
+    pools = [order[start : start + POOL * batch_size] for start in range(0, len(order), POOL * batch_size)]
+    order = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools] or [order])
+    whole = len(order) // batch_size  # the smaller last batch stays the last
+    mixed = order[: whole * batch_size].reshape(whole, batch_size)[generator.permutation(whole)]
+    return np.concatenate([mixed.ravel(), order[whole * batch_size :]])
 
 
 @final

@@ -20,6 +20,7 @@ from netwright.data.array_preparation import CHUNK, ArrayPreparation, infinite, 
 from netwright.data.arrays import Array, Arrays
 from netwright.data.batches import Examples, RawInput, Spans, lies_plainly
 from netwright.data.columns import Column, TableEncoder
+from netwright.data.features import QUANTILES, normal_scores, phases, ranks
 from netwright.data.mapped import Mapped
 from netwright.data.moments import Moments, moments_of
 from netwright.data.sequences import Raw, Sequences, StepForm
@@ -31,7 +32,6 @@ __all__ = ["TABLE", "ArrayPreparation", "Preparation", "TablePreparation", "fit_
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 TABLE = "table"
-QUANTILES = 1000
 LATE = 1_000_000_000  # bytes: arrays that take more when prepared, and more than raw, are prepared after the gather
 SCALED = ("number", "boolean", "date")  # kinds whose cells are amounts
 DATE_FEATURES = ("days", "year_sin", "year_cos", "week_sin", "week_cos", "day_sin", "day_cos")
@@ -81,10 +81,10 @@ class TablePreparation(nn.Module):
         scaled = (cells - self.mean) / self.scale
         numbers = scaled[:, : len(self.plain)]
         if self.numbers == "quantile":
-            numbers = self._normal(cells[:, : len(self.plain)])
+            numbers = normal_scores(cells[:, : len(self.plain)], self.points, self.shares)
         parts = [numbers]
         parts += [
-            torch.cat([scaled[:, [len(self.plain) + place]], _phases(cells[:, len(self.plain) + place])], dim=1)
+            torch.cat([scaled[:, [len(self.plain) + place]], phases(cells[:, len(self.plain) + place])], dim=1)
             for place in range(len(self.dates))
         ]
         parts.append(torch.isnan(raw[:, self.flagged]).to(raw.dtype))
@@ -95,18 +95,6 @@ class TablePreparation(nn.Module):
             else:
                 parts.append(nn.functional.one_hot(codes, self.levels[place] + 1)[:, 1:].to(raw.dtype))
         return torch.cat(parts, dim=1).float()
-
-    def _normal(self, cells: Tensor) -> Tensor:
-        """Map each number to the normal quantile of its rank among the train rows (linear between known points)."""
-        columns = cells.T.contiguous()
-        upper = torch.searchsorted(self.points, columns).clamp(1, QUANTILES - 1)
-        lower = upper - 1
-        left, right = self.points.gather(1, lower), self.points.gather(1, upper)
-        low, high = self.shares.gather(1, lower), self.shares.gather(1, upper)
-        width = right - left
-        part = torch.where(width > 0, (columns - left) / torch.where(width > 0, width, 1.0), 0.0).clamp(0.0, 1.0)
-        quantiles: Tensor = torch.special.ndtri((low + part * (high - low)).clamp(0.001, 0.999)).T
-        return quantiles
 
     def fit(self, raw: Tensor) -> None:
         """Learn fills, means, deviations and quantiles from the raw train rows ``(rows, raw columns)``."""
@@ -134,7 +122,7 @@ class TablePreparation(nn.Module):
         if self.numbers == "quantile":
             filled = np.where(np.isnan(cells), moments.fill, cells)
             for place in range(len(self.plain)):
-                points, shares = _ranks(torch.from_numpy(np.ascontiguousarray(filled[:, place])))
+                points, shares = ranks(torch.from_numpy(np.ascontiguousarray(filled[:, place])))
                 self.points[place], self.shares[place] = points, shares
 
     @property
@@ -146,25 +134,6 @@ class TablePreparation(nn.Module):
         """Return the number of features."""
         wide = len(self.categories) if self.codes else sum(self.levels[place] for place in self.categories)
         return len(self.plain) + len(DATE_FEATURES) * len(self.dates) + len(self.flagged) + wide
-
-
-def _phases(days: Tensor) -> Tensor:
-    """Return sine and cosine of the time of year, week and day for days since 1970."""
-    turns = [days / 365.2425, days / 7.0, days]
-    return torch.stack([wave(2 * math.pi * turn) for turn in turns for wave in (torch.sin, torch.cos)], dim=1)
-
-
-def _ranks(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return distinct points of the train distribution and the mean share of values at or below them."""
-    shares = torch.linspace(0, 1, QUANTILES, dtype=torch.float64)
-    points = torch.quantile(values, shares) if len(values) < 2**24 else torch.from_numpy(np.quantile(values, shares))
-    distinct, inverse = torch.unique(points, return_inverse=True)
-    means = torch.zeros(len(distinct), dtype=torch.float64).scatter_reduce(0, inverse, shares, "mean", include_self=False)
-    pad = QUANTILES - len(distinct)
-    return (
-        torch.cat([distinct, distinct[-1:].expand(pad)]),
-        torch.cat([means, means[-1:].expand(pad)]),
-    )
 
 
 @dataclass(frozen=True)

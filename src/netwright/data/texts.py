@@ -146,9 +146,14 @@ def text_form(place: Place, options: TextOptions, block_bytes: int = LONGEST_LIN
         )
 
 
+def delimiter_of(place: Place, options: TextOptions) -> str:
+    """Return what stands between fields, one character or "whitespace"."""
+    return options.delimiter or _sniff(place, _head(place, options)[1])
+
+
 def written_in_columns(place: Place, options: TextOptions) -> bool:
     """Tell whether fields are separated by a delimiter, not by white space."""
-    return (options.delimiter or _sniff(place, _head(place, options)[1])) != WHITE_SPACE
+    return delimiter_of(place, options) != WHITE_SPACE
 
 
 def count_fields(place: Place, options: TextOptions) -> int:

@@ -33,8 +33,7 @@ def epoch_figures(kind: str, true: npt.NDArray[Any], decoded: Floats) -> dict[st
     if kind == "multilabel":
         return multilabel.epoch_figures(true, decoded)
     if kind == "regression":
-        error = decoded - true
-        return {"rmse": float(np.sqrt(np.mean(error**2, axis=0)).mean()), "mae": float(np.mean(np.abs(error)))}
+        return {"rmse": formulas.rmse(true, decoded), "mae": formulas.mae(true, decoded)}
     return {"accuracy": float(np.mean(decoded.argmax(axis=1) == true))}
 
 

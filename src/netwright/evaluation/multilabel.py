@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from netwright.evaluation import formulas
 from netwright.evaluation.intervals import FEWEST_OF_A_CLASS, FEWEST_ROWS, NORMAL_QUANTILE, wilson
 from netwright.evaluation.resampling import Bounds
 from netwright.model.task import decide_each
@@ -23,18 +24,7 @@ def epoch_figures(true: Numbers, decoded: Floats) -> dict[str, float]:
         true: 0 and 1, ``(rows, labels)``.
         decoded: The probability of each label, ``(rows, labels)``.
     """
-    guess = decide_each(decoded)
-    hits, mentioned = (true * guess).sum(axis=0), (true + guess).sum(axis=0)
-    return {
-        "f1_micro": float(_f1(hits.sum(), mentioned.sum())),
-        "f1_macro": float(_f1(hits, mentioned).mean()),
-        "subset_accuracy": float((guess == true).all(axis=1).mean()),
-    }
-
-
-def _f1(hits: Any, mentioned: Any) -> Any:
-    """Return 2 hits / mentions; 0 where nothing is mentioned, as scikit-learn with ``zero_division=0``."""
-    return np.where(mentioned > 0, 2.0 * hits / np.maximum(mentioned, 1), 0.0)
+    return formulas.label_figures(true, decide_each(decoded))
 
 
 def label_figures(true: Numbers, decoded: Floats) -> dict[str, float]:
@@ -85,7 +75,7 @@ def label_table(true: Numbers, decoded: Floats, labels: Sequence[Any]) -> list[d
             "label": label,
             "precision": float(hits[place] / max(predicted[place], 1)),
             "recall": float(hits[place] / max(actual[place], 1)),
-            "f1": float(_f1(hits[place], actual[place] + predicted[place])),
+            "f1": float(formulas.f1(hits[place], actual[place] + predicted[place])),
             "support": int(actual[place]),
         }
         for place, label in enumerate(labels)
@@ -151,7 +141,7 @@ def _moves(true: Numbers, decoded: Floats) -> dict[str, tuple[float, Floats]]:
         moves["f1_micro"] = (float(share), (2 * hits.sum(axis=1) - share * mentioned.sum(axis=1)) / mentioned.sum())
     counts = np.minimum(true.sum(axis=0), rows - true.sum(axis=0))
     if counts.min() >= FEWEST_OF_A_CLASS:
-        each = _f1(hits.sum(axis=0), mentioned.sum(axis=0))
+        each = formulas.f1(hits.sum(axis=0), mentioned.sum(axis=0))
         moves["f1_macro"] = (float(each.mean()), ((2 * hits - each * mentioned) / mentioned.sum(axis=0)).mean(axis=1))
     if len(both) and counts[both].min() >= FEWEST_OF_A_CLASS:
         for name, moved in (("roc_auc", _area_moves), ("average_precision", _precision_moves)):

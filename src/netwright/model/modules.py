@@ -1,7 +1,7 @@
-"""The layers torch.nn does not have as such; they import only torch, so an ejected script can carry them.
+"""The layers torch.nn does not have as such; they import only torch.
 
 The recurrent layers and attention are torch's own, with the same parameters and state_dict keys, returning the sequence
-alone so that they fit into ``nn.Sequential``. Floor 3.
+alone so that they fit into ``nn.Sequential``. Printed by eject. Floor 3.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ class RNN(nn.RNN):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """Return the output of every step; with lengths, int64 ``(batch,)``, each row is read as if it were alone."""
-        return _output_of(super().forward, x, lengths)
+        if lengths is None:
+            sequence: Tensor = super().forward(x)[0]
+            return sequence
+        return read_alone(super().forward, x, lengths)
 
 
 class LSTM(nn.LSTM):
@@ -27,7 +30,10 @@ class LSTM(nn.LSTM):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """Return the output of every step; with lengths, int64 ``(batch,)``, each row is read as if it were alone."""
-        return _output_of(super().forward, x, lengths)
+        if lengths is None:
+            sequence: Tensor = super().forward(x)[0]
+            return sequence
+        return read_alone(super().forward, x, lengths)
 
 
 class GRU(nn.GRU):
@@ -35,14 +41,14 @@ class GRU(nn.GRU):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """Return the output of every step; with lengths, int64 ``(batch,)``, each row is read as if it were alone."""
-        return _output_of(super().forward, x, lengths)
+        if lengths is None:
+            sequence: Tensor = super().forward(x)[0]
+            return sequence
+        return read_alone(super().forward, x, lengths)
 
 
-def _output_of(forward: Callable[[Any], Any], x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return the sequence of outputs; packed where lengths are given, so that both directions start at real steps."""
-    if lengths is None:
-        sequence: Tensor = forward(x)[0]
-        return sequence
+def read_alone(forward: Callable[[Any], Any], x: Tensor, lengths: Tensor) -> Tensor:
+    """Return the sequence of outputs of packed rows, so that both directions start at real steps."""
     packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(forward(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 

@@ -257,13 +257,25 @@ def _own_network_again(module: str, arguments: Mapping[str, Any], folder: Path, 
         SafetyError: Neither was named.
         CheckpointError: The original has changed since training.
     """
-    original, _, name = module.rpartition(":")
+    file = trusted_file(module, folder, code, f"netwright ... {folder}")
+    name = module.rpartition(":")[2]
+    return make_own(load_class(file, name), arguments, name)
+
+
+def trusted_file(module: str, folder: Path, code: Sequence[Path], command: str) -> Path:
+    """Return the file of an own class that was named: the original, or the run's copy of it.
+
+    Raises:
+        SafetyError: Neither was named.
+        CheckpointError: The original has changed since training.
+    """
+    original = module.rpartition(":")[0]
     copy = folder / "model" / "source" / Path(original).name
     if any(file.resolve() == copy.resolve() for file in code):
-        return make_own(load_class(copy, name), arguments, name)
-    file = refuse_unnamed(module, code, f"netwright ... {folder}", f"{copy}, its copy in the run,")
+        return copy
+    file = refuse_unnamed(module, code, command, f"{copy}, its copy in the run,")
     if copy.is_file() and files.digest_file(file) != files.digest_file(copy):
         raise CheckpointError(
             f"{file}: changed since training; expected the code the run was trained with; put it back, or type --code {copy}"
         )
-    return make_own(load_class(file, name), arguments, name)
+    return file
