@@ -25,7 +25,7 @@ from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-LEAST_SECONDS, MOST_SECONDS = 2.0, 30.0  # for each; between them as long as the training took
+LEAST_SECONDS, MOST_SECONDS = 5.0, 30.0  # for each; between them as long as the training took
 MOST_TRAIN = 200_000  # rows that a baseline learns from
 MOST_NUMBERS = 100_000_000  # in the features of train rows, and in those of test rows
 FEWEST_TRAIN = 1000  # of very many rows
