@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from netwright.pipeline.verbs import compare as compare
     from netwright.pipeline.verbs import cross_validate as cross_validate
     from netwright.pipeline.verbs import draft as draft
+    from netwright.pipeline.verbs import export as export
     from netwright.pipeline.verbs import load as load
     from netwright.pipeline.verbs import repeat as repeat
     from netwright.pipeline.verbs import replay as replay
@@ -31,6 +32,7 @@ _WHERE = {
     "compare": "netwright.pipeline.verbs",
     "cross_validate": "netwright.pipeline.verbs",
     "draft": "netwright.pipeline.verbs",
+    "export": "netwright.pipeline.verbs",
     "load": "netwright.pipeline.verbs",
     "repeat": "netwright.pipeline.verbs",
     "replay": "netwright.pipeline.verbs",
@@ -47,6 +49,7 @@ __all__ = [
     "compare",
     "cross_validate",
     "draft",
+    "export",
     "load",
     "repeat",
     "replay",

@@ -81,16 +81,18 @@ class Whole(nn.Module):
 
     def example(self) -> tuple[Tensor, ...]:
         """Return raw rows of zeros, of the dtypes and shapes that the inputs have."""
-        time = () if self.form is None else (max(self.form.rungs),)
+        longest = 1 if self.form is None else max(self.form.rungs)
+        time = () if self.form is None else (longest,)
         found = []
         for name in self.names:
             module = self.preparation[name]
-            arrays = isinstance(module, ArrayPreparation)
-            shape = module.shape if isinstance(module, ArrayPreparation) else [len(module.kinds)]  # type: ignore[arg-type]
-            codes = arrays and module.mode == "codes"
+            if isinstance(module, ArrayPreparation):
+                shape, codes = module.shape, module.mode == "codes"
+            else:
+                shape, codes = [len(module.kinds)], False  # type: ignore[arg-type]
             found.append(torch.zeros(EXAMPLE_ROWS, *time, *shape, dtype=torch.int64 if codes else torch.float64))
         if self.reads_lengths:
-            found.append(torch.full((EXAMPLE_ROWS,), time[0], dtype=torch.int64))
+            found.append(torch.full((EXAMPLE_ROWS,), longest, dtype=torch.int64))
         return tuple(found)
 
     def dynamic(self) -> tuple[dict[int, str], ...]:

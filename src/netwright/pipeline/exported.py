@@ -130,13 +130,9 @@ def load_any(
         if not place.is_file():
             raise CheckpointError(f"{place}: no such file; expected one of netwright export; check the path")
         return load_onnx(place) if place.suffix == ".onnx" else load_torch(place, trust)
-    if is_bundle(place):
-        from netwright.pipeline.packaging import load_bundle
+    from netwright.pipeline.packaging import load_folder
 
-        return load_bundle(place, model=model, code=code, device=device)
-    from netwright.pipeline.run import load_run
-
-    return load_run(place, model=model, code=code, device=device)
+    return load_folder(place, model=model, code=code, device=device)
 
 
 def is_bundle(path: Path) -> bool:

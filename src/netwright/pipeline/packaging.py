@@ -22,9 +22,9 @@ from netwright.exporting.whole import Whole
 from netwright.model.own import load_class, make_own
 from netwright.pipeline.bench import execution_of
 from netwright.pipeline.calibrating import ERRORS, with_temperature
-from netwright.pipeline.exported import BUNDLE, ENDINGS, FORMAT, refuse_other
+from netwright.pipeline.exported import BUNDLE, ENDINGS, FORMAT, is_bundle, refuse_other
 from netwright.pipeline.network import masked, network_again
-from netwright.pipeline.run import ENDED, Run, device_again
+from netwright.pipeline.run import ENDED, Run, device_again, load_run
 
 FORMATS = ("bundle", *ENDINGS)
 WEIGHTS = "model.safetensors"
@@ -152,6 +152,19 @@ def _card(run: Run, kind: str, file: str) -> Card:
     if config.model.module is not None and kind == "bundle":
         limits.append(f"Its network is Python code in {SOURCE}/, which runs only where --code names it.")
     return Card(str(run.record.get("name") or run.folder.name), kind, file, run.record, run.tested, columns, rows, limits)
+
+
+def load_folder(
+    folder: Path, *, model: nn.Module | None = None, code: Sequence[str | Path] = (), device: str | None = None
+) -> Run:
+    """Load a run folder or a bundle; see `netwright.pipeline.run.load_run`."""
+    if folder.suffix in ENDINGS.values() and folder.is_file():
+        raise ConfigError(
+            f"{folder}: a program came; expected a run or its bundle; predict with netwright predict {folder} DATA, or "
+            "netwright.pipeline.exported.load_any"
+        )
+    load = load_bundle if is_bundle(folder) else load_run
+    return load(folder, model=model, code=code, device=device)
 
 
 def load_bundle(
