@@ -32,6 +32,15 @@ RATIO = (  # numerators and denominators of Wichura's two ranges, from the highe
      0.68976733498510000455, 1.6763848301838038494, 2.05319162663775882187, 1.0),
 )  # fmt: skip
 
+SCALED: dict[Any, Any] = {  # operations on a number, and what does the same with a tensor
+    torch.ops.aten.add.Tensor: torch.ops.aten.add.Tensor,
+    torch.ops.aten.sub.Tensor: torch.ops.aten.sub.Tensor,
+    torch.ops.aten.mul.Tensor: torch.ops.aten.mul.Tensor,
+    torch.ops.aten.div.Tensor: torch.ops.aten.div.Tensor,
+    torch.ops.aten.rsub.Scalar: torch.ops.aten.sub.Tensor,
+    torch.ops.aten.clamp.default: torch.ops.aten.clamp.Tensor,
+}
+
 
 def traced(whole: Whole) -> ExportedProgram:
     """Return the program as a graph with a free number of rows.
@@ -39,14 +48,18 @@ def traced(whole: Whole) -> ExportedProgram:
     Raises:
         ConfigError: ``torch.export`` cannot take the network.
     """
-    dims = {"rows": Dim("rows", min=1), "time": Dim("time", min=1)}
-    shapes = tuple({axis: dims[name] for axis, name in axes.items()} for axes in whole.dynamic())
     own = bool(own_code(whole.network, torch.nn.Identity()))
     with _quiet(), torch.no_grad():
         try:
-            return torch.export.export(whole, whole.example(), dynamic_shapes={"inputs": shapes}, strict=own)
+            return torch.export.export(whole, whole.example(), dynamic_shapes={"inputs": _free(whole)}, strict=own)
         except Exception as error:  # what torch.export raises has no common class
             raise ConfigError(_refusal("torch.export", error)) from error
+
+
+def _free(whole: Whole) -> tuple[dict[int, Any], ...]:
+    """Return the free axes of each input as torch.export reads them."""
+    dims = {"rows": Dim("rows", min=1), "time": Dim("time", min=1)}
+    return tuple({axis: dims[name] for axis, name in axes.items()} for axes in whole.dynamic())
 
 
 def torch_bytes(whole: Whole, description: str) -> bytes:
@@ -74,7 +87,7 @@ def onnx_bytes(whole: Whole, description: str) -> bytes:
                 torch.ops.aten.searchsorted.Tensor: _places,
                 torch.ops.aten.special_ndtri.default: _normal_quantiles,
             }
-            graph = graph.run_decompositions(table)
+            graph = _exact(graph.run_decompositions(table), whole)
             found = torch.onnx.export(
                 graph, (), input_names=whole.input_names, output_names=["prediction"], opset_version=OPSET, dynamo=True,
                 verbose=False,
@@ -84,6 +97,32 @@ def onnx_bytes(whole: Whole, description: str) -> bytes:
             return bytes(found.model_proto.SerializeToString())
         except Exception as error:  # the exporter's errors have no common class
             raise ConfigError(_refusal("ONNX", error)) from error
+
+
+def _exact(graph: ExportedProgram, whole: Whole) -> ExportedProgram:
+    """Return the same graph with float64 tensors in place of Python's numbers, which the ONNX exporter makes float32."""
+    module, count = graph.module(), 0
+    for node in list(module.graph.nodes):
+        value = node.meta.get("val")
+        plain = isinstance(value, Tensor) and value.dtype == torch.float64
+        if node.op != "call_function" or not plain or node.target not in SCALED:
+            continue
+        numbers = [argument for argument in node.args if isinstance(argument, float)]
+        held = {}
+        for number in numbers:
+            name, count = f"number_{count}", count + 1
+            module.register_buffer(name, torch.tensor(number, dtype=torch.float64))
+            with module.graph.inserting_before(node):
+                held[number] = module.graph.get_attr(name)
+        if numbers:
+            arguments = tuple(held[one] if isinstance(one, float) else one for one in node.args)
+            turned = node.target is torch.ops.aten.rsub.Scalar
+            node.args = arguments[::-1] if turned else arguments
+            node.target = SCALED[node.target]
+    if not count:
+        return graph
+    module.recompile()
+    return torch.export.export(module, whole.example(), dynamic_shapes=_free(whole), strict=False)
 
 
 def _refusal(what: str, error: Exception) -> str:
@@ -130,8 +169,8 @@ def _normal_quantiles(shares: Tensor) -> Tensor:
 
 
 def _power_sum(factors: tuple[float, ...], value: Tensor) -> Tensor:
-    found = torch.full_like(value, factors[0])
-    for factor in factors[1:]:
+    found = factors[0] * value + factors[1]
+    for factor in factors[2:]:
         found = found * value + factor
     return found
 
