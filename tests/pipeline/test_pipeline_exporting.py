@@ -329,6 +329,19 @@ def test_a_pt2_file_is_not_read_without_a_word(tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "touched").exists()
 
 
+def test_a_pt2_file_of_another_torch_is_told_in_one_line(made: Any, tmp_path: Path) -> None:
+    file = nw.export(made(hot)[0], "torch", tmp_path / "m.pt2")
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(tmp_path / "n.pt2", "w") as other:
+        for member in archive.infolist():
+            content = archive.read(member)
+            spoiled = member.filename.endswith("models/model.json")
+            other.writestr(
+                member.filename, content.replace(b'"graph_module"', b'"graph_of_next_year"') if spoiled else content
+            )
+    with pytest.raises(CheckpointError, match="cannot be read by torch .*export it again with this version"):
+        load_any(tmp_path / "n.pt2", trust=True)
+
+
 def damage(place: Path, change: str) -> None:
     """Spoil a bundle."""
     told = json.loads((place / "config.json").read_text())
@@ -448,3 +461,10 @@ def test_a_foreign_onnx_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "n.onnx").write_bytes(sink.getvalue())
     with pytest.raises(CheckpointError, match="tells nothing of its columns"):
         load_any(tmp_path / "n.onnx")
+    held = helper.make_tensor("w", TensorProto.DOUBLE, [2], [0.0, 0.0])
+    held.ClearField("double_data")
+    held.data_location = TensorProto.EXTERNAL
+    held.external_data.add(key="location", value="secret.bin")
+    (tmp_path / "s.onnx").write_bytes(helper.make_model(helper.make_graph([], "g", [], [], [held])).SerializeToString())
+    with pytest.raises(SafetyError, match="other files"):
+        load_any(tmp_path / "s.onnx")

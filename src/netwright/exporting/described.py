@@ -20,14 +20,17 @@ from netwright.data.columns import TableEncoder
 from netwright.data.labels import Label
 from netwright.data.sequences import Raw, Sequences, StepForm
 from netwright.data.tables import Table
-from netwright.errors import CheckpointError, ConfigError, DataError, first_line
+from netwright.errors import CheckpointError, ConfigError, DataError, SafetyError, first_line
 
 Call = Callable[[list[npt.NDArray[Any]]], npt.NDArray[Any]]
+FORMAT = "netwright export 1"
+BUNDLE = "config.json"  # the file that makes a folder a bundle
+ENDINGS = {"torch": ".pt2", "onnx": ".onnx"}
 DESCRIPTION = "netwright.json"  # the name of the description within a file
 OPSET = 20
 AT_ONCE, LONG = 1024, 128  # rows that are predicted at a time, of vectors and of what lies in space or time
 PROBABLE = ("softmax", "exp", "sigmoid", "probability", "sigmoids", "probabilities")
-TABLE = "table"
+ELSEWHERE = b"\x0a\x08location"  # the key of a tensor whose numbers lie in another file
 
 
 @final
@@ -191,6 +194,7 @@ def open_onnx(path: Path) -> tuple[Call, Mapping[str, str]]:
     Raises:
         ConfigError: onnxruntime is missing.
         CheckpointError: It cannot be read.
+        SafetyError: It names other files, which it would make us read.
     """
     try:
         import onnxruntime
@@ -198,8 +202,10 @@ def open_onnx(path: Path) -> tuple[Call, Mapping[str, str]]:
         raise ConfigError(without("onnxruntime", "to predict from .onnx files")) from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    content = path.read_bytes()
+    if ELSEWHERE in content:
+        raise SafetyError(f"{path}: its weights shall be read from other files; expected all in one file; refused")
     try:
-        content = path.read_bytes()  # in memory, so that no file beside it is read
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common class
         raise CheckpointError(
@@ -218,4 +224,11 @@ def open_onnx(path: Path) -> tuple[Call, Mapping[str, str]]:
 
 def without(packages: str, use: str) -> str:
     """Return what to tell where a package of the extra onnx is missing."""
-    return f"{packages} came not with this installation; expected them {use}; pip install 'netwright[onnx]'"
+    return f"onnx: {packages} not found; expected the extra onnx {use}; pip install 'netwright[onnx]'"
+
+
+def refuse_other(value: Mapping[str, Any]) -> None:
+    """Raise `ValueError` where a description is of another format."""
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        told = value.get("format") if isinstance(value, dict) else type(value).__name__
+        raise ValueError(f"format {told!r} came, this version reads {FORMAT!r}")

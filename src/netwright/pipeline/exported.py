@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -18,7 +18,7 @@ from netwright.config.schema import RunConfig
 from netwright.data.sequences import Sequences
 from netwright.errors import CheckpointError, ConfigError, NetwrightError, SafetyError, first_line
 from netwright.evaluation.prediction import file_column, label_lists, prediction_columns
-from netwright.exporting.described import DESCRIPTION, Call, Described, open_onnx
+from netwright.exporting.described import DESCRIPTION, ENDINGS, Call, Described, open_onnx, refuse_other
 from netwright.model.decisions import decide_each, decided, refuse_threshold
 from netwright.pipeline import raw_rows
 
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
     from netwright.pipeline.run import Run
 
-FORMAT = "netwright export 1"
-BUNDLE = "config.json"
-RECORD = "run.json"
-ENDINGS = {"torch": ".pt2", "onnx": ".onnx"}
 LARGEST_TEXT = 64 << 20  # bytes of a description
 
 
@@ -135,11 +131,6 @@ def load_any(
     return load_folder(place, model=model, code=code, device=device)
 
 
-def is_bundle(path: Path) -> bool:
-    """Tell whether a folder is a bundle and not a run."""
-    return (path / BUNDLE).is_file() and not (path / RECORD).is_file()
-
-
 def load_onnx(path: Path) -> Exported:
     """Read an ``.onnx`` file.
 
@@ -200,10 +191,3 @@ def read_description(path: Path, text: str | None) -> tuple[RunConfig, Described
         raise CheckpointError(
             f"{path}: no file of netwright export ({first_line(error)}); expected one; export the run again"
         ) from error
-
-
-def refuse_other(value: Mapping[str, Any]) -> None:
-    """Raise `ValueError` where a description is of another format."""
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        told = value.get("format") if isinstance(value, dict) else type(value).__name__
-        raise ValueError(f"format {told!r} came, this version reads {FORMAT!r}")

@@ -17,12 +17,12 @@ from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError, FolderInUseError, NetwrightError, SafetyError, first_line
 from netwright.exporting.bundle import Program, below, describe, fill, fitted_tensors, from_description, read_tensors
 from netwright.exporting.card import Card, card_text
-from netwright.exporting.described import OPSET
+from netwright.exporting.described import BUNDLE, ENDINGS, FORMAT, OPSET, refuse_other
 from netwright.exporting.whole import Whole
 from netwright.model.own import load_class, make_own
 from netwright.pipeline.bench import execution_of
 from netwright.pipeline.calibrating import ERRORS, with_temperature
-from netwright.pipeline.exported import BUNDLE, ENDINGS, FORMAT, is_bundle, refuse_other
+from netwright.pipeline.folder import RECORD
 from netwright.pipeline.network import masked, network_again
 from netwright.pipeline.run import ENDED, Run, device_again, load_run
 
@@ -165,6 +165,11 @@ def load_folder(
         )
     load = load_bundle if is_bundle(folder) else load_run
     return load(folder, model=model, code=code, device=device)
+
+
+def is_bundle(path: Path) -> bool:
+    """Tell whether a folder is a bundle and not a run."""
+    return (path / BUNDLE).is_file() and not (path / RECORD).is_file()
 
 
 def load_bundle(
