@@ -81,6 +81,7 @@ def onnx_bytes(whole: Whole, description: str) -> bytes:
     except ImportError:
         raise ConfigError(without("onnx and onnxscript", "to export")) from None
     graph = traced(whole)
+    names = ["location_" if name == "location" else name for name in whole.input_names]  # `described.ELSEWHERE` is that word
     with _quiet(), torch.no_grad():
         try:
             table = {
@@ -89,7 +90,7 @@ def onnx_bytes(whole: Whole, description: str) -> bytes:
             }
             graph = _exact(graph.run_decompositions(table), whole)
             found = torch.onnx.export(
-                graph, (), input_names=whole.input_names, output_names=["prediction"], opset_version=OPSET, dynamo=True,
+                graph, (), input_names=names, output_names=["prediction"], opset_version=OPSET, dynamo=True,
                 verbose=False,
             )  # fmt: skip
             assert found is not None  # noqa: S101 - dynamo=True gives a program
