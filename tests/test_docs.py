@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -77,8 +78,15 @@ def write_series(folder: Path, generator: np.random.Generator) -> None:
     (folder / "book.txt").write_text("the cat sat on the mat and looked at the rain. " * 60)
 
 
+def skip_without_onnx(text: str) -> None:
+    """Skip a snippet that needs the extra onnx where it is not installed."""
+    if "onnx" in text and not all(importlib.util.find_spec(name) for name in ("onnxscript", "onnxruntime")):
+        pytest.skip("the extra onnx is not installed")
+
+
 @pytest.mark.parametrize(("name", "code"), snippets("python"), ids=lambda value: value if len(value) < 40 else "")
 def test_a_python_snippet_runs(name: str, code: str, folder: Path) -> None:
+    skip_without_onnx(code)
     exec(compile(code, name, "exec"), {"__name__": "snippet"})
     assert (folder / "runs").is_dir() != name.startswith("estimators.md")  # estimators write no run
 
@@ -92,6 +100,7 @@ def test_a_toml_snippet_trains(name: str, text: str, folder: Path) -> None:
 
 @pytest.mark.parametrize(("name", "text"), snippets("sh"), ids=lambda value: value if len(value) < 40 else "")
 def test_commands_run_as_they_stand(name: str, text: str, folder: Path) -> None:
+    skip_without_onnx(text)
     lines = [line for line in text.splitlines() if line]
     assert lines
     for line in lines:

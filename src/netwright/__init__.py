@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from netwright.pipeline.verbs import compare as compare
     from netwright.pipeline.verbs import cross_validate as cross_validate
     from netwright.pipeline.verbs import draft as draft
+    from netwright.pipeline.verbs import export as export
     from netwright.pipeline.verbs import load as load
     from netwright.pipeline.verbs import repeat as repeat
     from netwright.pipeline.verbs import replay as replay
@@ -37,6 +38,7 @@ _WHERE = {
     "cross_validate": "netwright.pipeline.verbs",
     "draft": "netwright.pipeline.verbs",
     "eject": "netwright.pipeline.ejecting",
+    "export": "netwright.pipeline.verbs",
     "load": "netwright.pipeline.verbs",
     "repeat": "netwright.pipeline.verbs",
     "replay": "netwright.pipeline.verbs",
@@ -56,6 +58,7 @@ __all__ = [
     "cross_validate",
     "draft",
     "eject",
+    "export",
     "load",
     "repeat",
     "replay",

@@ -9,7 +9,8 @@ from sklearn import calibration as sklearn_calibration
 from sklearn import metrics
 
 from netwright.evaluation import calibration, thresholds
-from netwright.model.task import Decoding, decide, decided, places_of
+from netwright.model.decisions import decide, decided, places_of
+from netwright.model.task import Decoding
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:

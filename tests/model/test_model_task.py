@@ -11,8 +11,9 @@ from torch import nn
 
 from netwright.config.calls import parse_call
 from netwright.errors import ConfigError
+from netwright.model.decisions import decide, decide_each
 from netwright.model.losses import loss_weight
-from netwright.model.task import Task, decide, decide_each, implied_task, make_loss, make_task
+from netwright.model.task import Task, implied_task, make_loss, make_task
 
 LABELS = np.array([0, 1, 2, 2, 2, 1], dtype=np.int64)
 YES_NO = np.array([0, 0, 0, 1], dtype=np.int64)

@@ -15,7 +15,7 @@ from netwright.data import sources
 from netwright.data.batches import Examples, batches, batches_in_order
 from netwright.engine.forward import Forward, parts_of
 from netwright.errors import DataError
-from netwright.model.task import decide, decided
+from netwright.model.decisions import decide, decided
 from netwright.seeding import drawn_from
 
 RNG = np.random.default_rng(0)

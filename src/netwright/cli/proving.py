@@ -87,6 +87,21 @@ def explain(run: str, code: Sequence[str], as_json: bool) -> None:
         print_lesson(lines)
 
 
+@verify.command("export")
+@click.argument("run")
+@click.option(
+    "--format", type=click.Choice(["bundle", "torch", "onnx"]), help="One format; default: all that are installed."
+)
+@code_option
+@json_option
+def verify_export(run: str, format: str | None, code: Sequence[str], as_json: bool) -> None:
+    """Export a run, predict its own rows from the file in a new process, and compare (exit 4 beyond the tolerance)."""
+    from netwright.pipeline.agreeing import verify_export as prove
+
+    found = prove(Path(run), format, [Path(file) for file in code])
+    _print_verdict(run, found.held, found.text, as_json)
+
+
 def _tell(text: str, as_json: bool) -> None:
     if not as_json:
         click.echo(text)

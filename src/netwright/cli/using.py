@@ -1,4 +1,4 @@
-"""Commands that use a run: test, predict. Floor 11."""
+"""Commands that use a run: test, predict, export. Floor 11."""
 
 from __future__ import annotations
 
@@ -39,19 +39,21 @@ def test(run: str, data: str | None, code: Sequence[str], as_json: bool) -> None
 @click.option(
     "--interval", is_flag=True, help="Of numbers: add columns low and high, which hold evaluation.coverage of new values."
 )
+@click.option("--trust", is_flag=True, help="Read a .pt2 file, which can run code that is hidden in it.")
 @code_option
 @json_option
-def predict(
-    run: str, data: str, output: str | None, threshold: float | None, interval: bool, code: Sequence[str], as_json: bool
-) -> None:
-    """Predict the rows of a file, in their order, in the labels and units of the data."""
+def predict(run: str, data: str, output: str | None, code: Sequence[str], as_json: bool, trust: bool, **how: Any) -> None:
+    """Predict the rows of a file, in their order, in the labels and units of the data.
+
+    RUN is a run, a bundle, or a .pt2 or .onnx file of netwright export; an .onnx file needs no torch.
+    """
     from netwright import files
     from netwright.evaluation.prediction import check_suffix, table_bytes
-    from netwright.pipeline.verbs import load
+    from netwright.pipeline.exported import load_any
 
     suffix = check_suffix(output)
-    loaded = load(run, code=code)
-    columns, remarks, rows = loaded.predict_file(data, threshold, interval)
+    loaded = load_any(run, code=code, trust=trust)
+    columns, remarks, rows = loaded.predict_file(data, how["threshold"], how["interval"])
     for remark in remarks:
         click.echo(f"note: {remark}", err=True)
     content = table_bytes(columns, suffix, loaded.config.data.label_separator)
@@ -65,6 +67,23 @@ def predict(
         click.echo(json.dumps({"rows": rows, "output": output, **({"predictions": values} if values else {})}))
     else:
         click.echo(output)
+
+
+@cli.command()
+@click.argument("run")
+@click.option(
+    "--format", type=click.Choice(["bundle", "torch", "onnx"]), default="bundle", show_default=True,
+    help="safetensors and JSON, a program of torch.export (.pt2), or ONNX.",
+)  # fmt: skip
+@click.option("-o", "--output", metavar="PATH", help="A new folder, or a .pt2 or .onnx file; default: in the run folder.")
+@code_option
+@json_option
+def export(run: str, format: str, output: str | None, code: Sequence[str], as_json: bool) -> None:
+    """Write a run as files that predict without it: raw columns in, your labels or units out, with a model card."""
+    from netwright.pipeline.verbs import export as write
+
+    found = write(run, format, output, code=code)
+    click.echo(json.dumps({"format": format, "output": str(found)}) if as_json else str(found))
 
 
 def _plain(value: Any) -> Any:

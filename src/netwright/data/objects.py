@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from netwright.data import labels as multilabel
 from netwright.data import tables
@@ -157,7 +157,8 @@ def as_rows(value: Any) -> Array:
 
 def plain_rows(value: Any) -> Array | None:
     """Return an array or a tensor of numbers, rows and columns or more axes, as `as_rows` does; None for all else."""
-    if type(value) is torch.Tensor and value.layout == torch.strided:
+    torch = sys.modules.get("torch")  # without it nothing is a tensor
+    if torch is not None and type(value) is torch.Tensor and value.layout == torch.strided:
         value = _dense(value, "data: X")
     plain = type(value) is np.ndarray and value.ndim > 1 and value.size and value.dtype.kind in NUMBERS
     return native(value) if plain else None

@@ -19,7 +19,6 @@ from netwright.data import (
     arrays,
     choosing,
     columnar,
-    datasets,
     hdf5,
     matlab,
     objects,
@@ -224,6 +223,8 @@ def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) ->
     Raises:
         DataError: The objects are of another kind, or differ in length.
     """
+    from netwright.data import datasets  # needs torch, which reading files does not
+
     rows, labels = objects.split_pair(data)
     if labels is None and target is None and (plain := objects.plain_rows(rows)) is not None:
         return Arrays({"X": plain}, None, (Origin("data", len(plain)),), layout), None

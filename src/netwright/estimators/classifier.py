@@ -17,7 +17,8 @@ from netwright.errors import NetwrightError
 from netwright.estimators.estimator import Net
 from netwright.estimators.networks import Goal
 from netwright.estimators.settings import EstimatorError
-from netwright.model.task import CLASS_LOSSES, decide_each, loss_name
+from netwright.model.decisions import decide_each
+from netwright.model.task import CLASS_LOSSES, loss_name
 
 Numbers = npt.NDArray[Any]
 SCORES = ("MultiMarginLoss",)  # losses whose outputs are no probabilities

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from netwright.evaluation import formulas
 from netwright.evaluation.intervals import FEWEST_OF_A_CLASS, FEWEST_ROWS, NORMAL_QUANTILE, wilson
 from netwright.evaluation.resampling import Bounds
-from netwright.model.task import decide_each
+from netwright.model.decisions import decide_each
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]

@@ -17,7 +17,7 @@ import pyarrow.parquet
 from netwright.data.arrays import Arrays
 from netwright.data.tables import Table
 from netwright.errors import ConfigError
-from netwright.model.task import decide, decide_each
+from netwright.model.decisions import decide, decide_each
 
 Floats = npt.NDArray[np.float64]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that a spreadsheet runs (CWE-1236)

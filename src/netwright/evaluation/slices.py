@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from netwright.evaluation.intervals import FEWEST_ROWS, wilson
 from netwright.evaluation.shares import mean_told
-from netwright.model.task import decide_each
+from netwright.model.decisions import decide_each
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]

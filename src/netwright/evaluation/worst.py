@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netwright.model.task import decide_each
+from netwright.model.decisions import decide_each
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -131,9 +132,9 @@ def _refuse_too_short(model: Masked, raw: Sequences) -> None:
         )
 
 
-def save_preparation(folder: Path, preparation: Preparation, outcome: Outcome) -> None:
-    """Write how rows are prepared and outputs decoded."""
-    described = {
+def describe(preparation: Preparation, outcome: Outcome) -> dict[str, Any]:
+    """Return how rows are prepared and outputs decoded as plain values, without the tensors."""
+    return {
         "preparation": preparation.to_json(),
         "outcome": {
             "task": outcome.task,
@@ -143,10 +144,32 @@ def save_preparation(folder: Path, preparation: Preparation, outcome: Outcome) -
             "outputs": outcome.decoding.outputs,
         },
     }
-    files.write_json(folder / PREPARATION, described)
+
+
+def fitted_tensors(preparation: Preparation, outcome: Outcome) -> dict[str, Tensor]:
+    """Return what was learned of the train rows for preparation and decoding, by name."""
     tensors = {f"preparation.{name}": value for name, value in preparation.modules.state_dict().items()}
-    tensors |= {f"decoding.{name}": value for name, value in outcome.decoding.state_dict().items()}
-    files.write_bytes(folder / PREPARATION_TENSORS, safetensors.torch.save(tensors))
+    return tensors | {f"decoding.{name}": value for name, value in outcome.decoding.state_dict().items()}
+
+
+def from_description(described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[Preparation, Outcome]:
+    """Return what `describe` and `fitted_tensors` told.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, RuntimeError: They tell something else.
+    """
+    preparation = Preparation.from_json(described["preparation"], below(tensors, "preparation."))
+    told = described["outcome"]
+    decoding = Decoding(told["form"], told["outputs"])
+    decoding.load_state_dict(below(tensors, "decoding."))
+    classes = tuple(labels.from_json(label) for label in told["classes"])
+    return preparation, Outcome(told["task"], tuple(told["names"]), classes, decoding)
+
+
+def save_preparation(folder: Path, preparation: Preparation, outcome: Outcome) -> None:
+    """Write how rows are prepared and outputs decoded."""
+    files.write_json(folder / PREPARATION, describe(preparation, outcome))
+    files.write_bytes(folder / PREPARATION_TENSORS, safetensors.torch.save(fitted_tensors(preparation, outcome)))
 
 
 def load_preparation(folder: Path) -> tuple[Preparation, Outcome]:
@@ -157,13 +180,7 @@ def load_preparation(folder: Path) -> tuple[Preparation, Outcome]:
     """
     try:
         described = files.read_json(folder / PREPARATION)
-        tensors = _load(folder / PREPARATION_TENSORS)
-        preparation = Preparation.from_json(described["preparation"], _below(tensors, "preparation."))
-        told = described["outcome"]
-        decoding = Decoding(told["form"], told["outputs"])
-        decoding.load_state_dict(_below(tensors, "decoding."))
-        classes = tuple(labels.from_json(label) for label in told["classes"])
-        return preparation, Outcome(told["task"], tuple(told["names"]), classes, decoding)
+        return from_description(described, read_tensors(folder / PREPARATION_TENSORS))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
@@ -171,7 +188,8 @@ def load_preparation(folder: Path) -> tuple[Preparation, Outcome]:
         ) from error
 
 
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
@@ -193,7 +211,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
     Raises:
         CheckpointError: The file is missing or damaged, or a name or shape differs; the first difference is named.
     """
-    fill(model, _load(path), path)
+    fill(model, read_tensors(path), path)
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -219,7 +237,12 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     model.load_state_dict(tensors)
 
 
-def _load(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        CheckpointError: Missing or damaged.
+    """
     try:
         files.refuse_no_file(path)
         return safetensors.torch.load(path.read_bytes())

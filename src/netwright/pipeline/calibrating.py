@@ -25,6 +25,7 @@ from netwright.evaluation.calibration import fit_temperature
 from netwright.evaluation.importance import drawn_rows
 from netwright.evaluation.prediction import prediction_columns
 from netwright.exporting.bundle import Program
+from netwright.model.decisions import refuse_threshold
 from netwright.model.task import Decoding
 from netwright.pipeline import folder as folders
 from netwright.pipeline.known import Known
@@ -116,17 +117,9 @@ def checked_threshold(program: Program, threshold: float | None) -> float | None
     Raises:
         ConfigError: There are not two classes with probabilities, or it is no probability.
     """
-    if threshold is None:
-        return None
-    outcome = program.outcome
-    if len(outcome.classes) != 2 or outcome.task != "binary" or not outcome.probabilities:
-        raise ConfigError(
-            f"threshold {threshold:g}: the task is {outcome.task} with {len(outcome.classes)} classes"
-            f"{'' if outcome.probabilities else ' and no probabilities'}; expected two classes and a loss that gives "
-            "probabilities; leave the threshold out"
-        )
-    if not 0 <= threshold <= 1:
-        raise ConfigError(f"threshold {threshold:g} came; expected a probability from 0 to 1; write for instance 0.37")
+    if threshold is not None:
+        outcome = program.outcome
+        refuse_threshold(threshold, outcome.task, outcome.classes, outcome.probabilities)
     return threshold
 
 

@@ -21,7 +21,7 @@ from netwright.data.splits import Split
 from netwright.evaluation import calibration, conformal, slices, thresholds
 from netwright.evaluation.importance import MOST_ROWS, REPEATS, drawn_rows, main_figure, permutation_importance
 from netwright.evaluation.testing import Verdict
-from netwright.model.task import places_of
+from netwright.model.decisions import places_of
 from netwright.pipeline import folder as folders
 from netwright.pipeline import looking, slicing
 from netwright.pipeline.bench import executing

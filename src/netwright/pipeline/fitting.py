@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from netwright.data.sequences import Raw, Sequences, StepForm
 from netwright.data.tables import Table
 from netwright.errors import ConfigError, DataError, did_you_mean
 from netwright.model.layers import CODE_LAYERS, layouts_read
+from netwright.pipeline.raw_rows import unseen
 from netwright.pipeline.reading import markers_of, names_of
 
 Rows = npt.NDArray[np.int64]
@@ -111,14 +112,6 @@ def input_columns(data: DataConfig, raw: Table, target: Sequence[str], further: 
             raise ConfigError(f"data.inputs: {name!r} is the target; a network may not read its target; leave it out")
     left_out = {*data.ignore, *([data.split.group] if data.split.group and data.inputs is None else [])}
     return [name for name in names if name not in left_out and name in raw.names]
-
-
-def unseen(unknown: Mapping[str, int], where: str) -> list[str]:
-    """Return a remark per column with categories that were not seen in train."""
-    return [
-        f"column {name!r}: {count} cell(s) hold categories not seen in {where}; they count as unknown"
-        for name, count in unknown.items()
-    ]
 
 
 def _refuse_missing(data: DataConfig, raw: Table, encoder: columns.TableEncoder) -> None:

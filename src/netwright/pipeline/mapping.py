@@ -24,7 +24,8 @@ from netwright.data.order import Windows, windows_for
 from netwright.data.preparation import Preparation
 from netwright.data.tables import Table
 from netwright.errors import DataError, FolderInUseError, ResourceError, first_line
-from netwright.pipeline.fitting import codes_wanted, input_columns, missing_cell, unseen
+from netwright.pipeline.fitting import codes_wanted, input_columns, missing_cell
+from netwright.pipeline.raw_rows import unseen
 from netwright.pipeline.reading import Source, markers_of
 
 Rows = npt.NDArray[np.int64]

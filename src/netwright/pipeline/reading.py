@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,8 @@ import pyarrow as pa
 
 from netwright.config.calls import OBJECT
 from netwright.config.data_schema import DataConfig
-from netwright.data import cells, datasets, sequences, sources, tables
+from netwright.data import cells, sequences, sources, tables
 from netwright.data.arrays import Arrays
-from netwright.data.augmentation import Reread
 from netwright.data.blocks import Blocks, blocks_of
 from netwright.data.cells import Markers
 from netwright.data.image_files import ImageFiles
@@ -31,6 +30,9 @@ from netwright.data.tables import Origin, Table
 from netwright.data.texts import TextOptions
 from netwright.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from netwright.pipeline import pictures
+
+if TYPE_CHECKING:
+    from netwright.data.augmentation import Reread
 
 Rows = npt.NDArray[np.int64]
 MEMORY_SHARE = 0.25  # of the free memory that a table may take before it is read block by block
@@ -114,6 +116,8 @@ def read(data: DataConfig, objects: Any = None) -> Source:
 
 def parts_of(given: Any) -> dict[str, Any]:
     """Return what Python handed over by part: train, valid and test of a split of one's own, else ``{"all": ...}``."""
+    from netwright.data import datasets  # needs torch, which reading files does not
+
     own = isinstance(given, Mapping) and "train" in given and set(given) <= {"train", "valid", "test"}
     if own and all(datasets.is_dataset(part) or isinstance(part, tuple) for part in given.values()):
         return {name: given[name] for name in ("train", "valid", "test") if name in given}
@@ -122,6 +126,8 @@ def parts_of(given: Any) -> dict[str, Any]:
 
 def _from_python(data: DataConfig, given: Any, reading: Reading) -> Source:
     """Return the rows of Python objects."""
+    from netwright.data import datasets
+
     parts = parts_of(given)
     pieces: dict[str, Raw] = {}
     names: tuple[str, ...] | None = None

@@ -36,8 +36,9 @@ from netwright.exporting.bundle import (
     load_preparation,
     load_weights,
 )
+from netwright.model.decisions import decide_each, decided
 from netwright.model.losses import PerStep
-from netwright.model.task import Task, decide_each, decided
+from netwright.model.task import Task
 from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
 from netwright.pipeline.baselines import Standing, compare
@@ -345,7 +346,7 @@ def load_run(
     if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
         network = masked(network, preparation)
     record = {**record, **_weights_into(network, path, record)}
-    place = choose_device(device) if device is not None else _device_again(config)
+    place = choose_device(device) if device is not None else device_again(config)
     network.to(place).eval()
     program = Program(preparation, network, outcome, config.data.batch_size, place, execution_of(config))
     if record["status"] in ENDED:  # of a run that goes on it would be that of other weights
@@ -387,7 +388,8 @@ def _weights_into(network: nn.Module, folder: Path, record: dict[str, Any]) -> d
     return {"epochs": progress["epoch"] - bool(progress["within"]), "steps": progress["step"], **best}
 
 
-def _device_again(config: RunConfig) -> torch.device:
+def device_again(config: RunConfig) -> torch.device:
+    """Return the device of a run if it is there, else the CPU."""
     try:
         return choose_device(config.training.device)
     except ConfigError:

@@ -17,6 +17,7 @@ from netwright.pipeline.comparing import Comparison, compare_runs
 from netwright.pipeline.crossing import DEFAULT_FOLDS, CrossValidation, splits_of, train_splits
 from netwright.pipeline.drafting import Draft, draft_config
 from netwright.pipeline.observing import Audience, Observer
+from netwright.pipeline.packaging import export_run, load_folder
 from netwright.pipeline.parting import Parts, divide
 from netwright.pipeline.preflight import Preflight, be_strict, check_asked, check_bench
 from netwright.pipeline.reading import names_of
@@ -329,8 +330,16 @@ def repeat(
 def load(
     run: str | Path, *, model: nn.Module | None = None, code: Sequence[str | Path] = (), device: str | None = None
 ) -> Run:
-    """Load a run from its folder; see `netwright.pipeline.run.load_run`."""
-    return load_run(run, model=model, code=code, device=device)
+    """Load a run from its folder, or its bundle; see `netwright.pipeline.run.load_run` and `export`."""
+    return load_folder(Path(run), model=model, code=code, device=device)
+
+
+def export(
+    run: Run | str | Path, format: str = "bundle", output: str | Path | None = None, code: Sequence[str | Path] = ()
+) -> Path:
+    """Write a run as files that predict without it; see `netwright.pipeline.packaging.export_run`."""
+    found = run if isinstance(run, Run) else load_run(run, code=code)
+    return export_run(found, format, None if output is None else Path(output))
 
 
 def replay(run: str | Path, *, model: nn.Module | None = None, loss: Any = None, code: Sequence[str | Path] = ()) -> Replay:
