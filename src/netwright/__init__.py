@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netwright.errors import NetwrightError as NetwrightError
+    from netwright.pipeline.continuing import replay as replay
+    from netwright.pipeline.continuing import resume as resume
     from netwright.pipeline.run import Run as Run
     from netwright.pipeline.verbs import check as check
     from netwright.pipeline.verbs import compare as compare
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from netwright.pipeline.verbs import draft as draft
     from netwright.pipeline.verbs import load as load
     from netwright.pipeline.verbs import repeat as repeat
-    from netwright.pipeline.verbs import replay as replay
-    from netwright.pipeline.verbs import resume as resume
     from netwright.pipeline.verbs import runs as runs
     from netwright.pipeline.verbs import show as show
     from netwright.pipeline.verbs import split as split
@@ -33,8 +33,8 @@ _WHERE = {
     "draft": "netwright.pipeline.verbs",
     "load": "netwright.pipeline.verbs",
     "repeat": "netwright.pipeline.verbs",
-    "replay": "netwright.pipeline.verbs",
-    "resume": "netwright.pipeline.verbs",
+    "replay": "netwright.pipeline.continuing",
+    "resume": "netwright.pipeline.continuing",
     "runs": "netwright.pipeline.verbs",
     "show": "netwright.pipeline.verbs",
     "split": "netwright.pipeline.verbs",

@@ -20,6 +20,7 @@ from netwright.training.signals import StopRequest
 
 Validate = Callable[[], dict[str, float]]
 Watch = Callable[[EpochRecord], None]
+Stop = Callable[[EpochRecord], str | None]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Plan:
     """What a run does: rows in which order, how many steps, what stops it and which epoch is best.
 
     ``lengths`` are the steps of each of ``rows`` where they differ, int64. ``augmentation`` changes the rows of each epoch.
-    Rows in a map are ordered slice by slice, in ``windows`` where they do not fit into memory.
+    Rows in a map are ordered slice by slice, in ``windows`` where they do not fit into memory. ``seconds`` of training, and the
+    reason that ``stop`` gives after an epoch, end the run too.
     """
 
     rows: Rows
@@ -43,6 +45,8 @@ class Plan:
     augmentation: Augmentation | None = None
     mapped: bool = False
     windows: Windows | None = None
+    seconds: float | None = None
+    stop: Stop | None = None
 
     def order(self, epoch: int) -> Rows | Order:
         """Return the rows of an epoch (from 1) in order."""
@@ -78,7 +82,8 @@ class Best:
 class Progress:
     """How far a run is, its best epoch, and why it ended.
 
-    ``epoch`` is the last epoch, complete where ``within`` is 0, else with so many of its steps done.
+    ``epoch`` is the last epoch, complete where ``within`` is 0, else with so many of its steps done. ``final`` is a reason that
+    nobody could find again: the time is up, or the stop condition said so.
     """
 
     epoch: int = 0
@@ -86,6 +91,7 @@ class Progress:
     within: int = 0
     best: Best | None = None
     ended: str | None = None
+    final: str | None = None
 
 
 class StepFailed(Exception):
@@ -149,7 +155,7 @@ def train(
     Raises:
         StepFailed: A step raised an error; a loss that is not finite is one.
     """
-    progress = replace(start, ended=reason_to_end(start, plan))
+    progress = replace(start, ended=start.final or reason_to_end(start, plan))
     while progress.ended is None:
         started = time.perf_counter()
         progress = train_epoch(engine, examples, plan, progress, journal, saving, stop)
@@ -168,7 +174,7 @@ def train(
             valid_seconds=time.perf_counter() - trained,
             of_epochs=plan.epochs,
         )
-        progress = judged(progress, record, plan, engine.model)
+        progress = judged(progress, record, plan, engine.model, time_is_up(plan, journal, record.train_seconds))
         journal.epoch(record)
         watch(replace(record, best=progress.best is not None and progress.best.epoch == record.epoch))
         if progress.ended is not None or saving.due(progress.step):
@@ -200,7 +206,7 @@ def train_epoch(
     if not progress.within:
         progress = replace(progress, epoch=progress.epoch + 1)
     engine.model.train()
-    feed = plan.feed(examples, progress)
+    feed, begun = plan.feed(examples, progress), time.perf_counter()
     while left := plan.steps_left(progress):
         steps = engine.train_steps(feed, 1 if stop else saving.steps_until(progress.step, left))
         taken = len(steps.losses)
@@ -208,7 +214,7 @@ def train_epoch(
         journal.steps(progress.epoch, progress.step, steps.losses, steps.weights)
         if steps.failure is not None:
             raise StepFailed(progress, steps.failure.batch, steps.failure.error) from steps.failure.error
-        if stop:
+        if stop or time_is_up(plan, journal, time.perf_counter() - begun):
             break
         if saving.due(progress.step):
             saving.save(progress)
@@ -216,8 +222,13 @@ def train_epoch(
     return progress
 
 
-def judged(progress: Progress, record: EpochRecord, plan: Plan, model: nn.Module) -> Progress:
-    """Return the progress after an epoch: a better best, and the reason to end if there is one."""
+def time_is_up(plan: Plan, journal: Journal, seconds: float) -> bool:
+    """Tell whether the plan's seconds of training are over, so many of them in the epoch that goes on."""
+    return plan.seconds is not None and journal.seconds["train"] + seconds >= plan.seconds
+
+
+def judged(progress: Progress, record: EpochRecord, plan: Plan, model: nn.Module, late: bool = False) -> Progress:
+    """Return the progress after an epoch: a better best, and the reason to end if there is one; ``late`` where time is up."""
     best = progress.best
     if record.valid:
         value = record.columns()[plan.monitor]
@@ -225,7 +236,9 @@ def judged(progress: Progress, record: EpochRecord, plan: Plan, model: nn.Module
         if better and math.isfinite(value):
             best = Best(record.epoch, record.step, value, copied_weights(model))
     after = Progress(record.epoch, record.step, 0, best)
-    return replace(after, ended=reason_to_end(after, plan, bool(record.valid)))
+    told = None if plan.stop is None else plan.stop(record)
+    final = f"{plan.seconds:g} seconds of training done" if late else told
+    return replace(after, ended=reason_to_end(after, plan, bool(record.valid)) or final, final=final)
 
 
 def reason_to_end(progress: Progress, plan: Plan, validated: bool = True) -> str | None:
