@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netwright.data.batches import Batch as Batch
     from netwright.errors import NetwrightError as NetwrightError
     from netwright.pipeline.continuing import replay as replay
     from netwright.pipeline.continuing import resume as resume
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from netwright.pipeline.verbs import train as train
 
 _WHERE = {
+    "Batch": "netwright.data.batches",
     "NetwrightError": "netwright.errors",
     "Run": "netwright.pipeline.run",
     "check": "netwright.pipeline.verbs",
@@ -41,6 +43,7 @@ _WHERE = {
     "train": "netwright.pipeline.verbs",
 }
 __all__ = [
+    "Batch",
     "NetwrightError",
     "Run",
     "check",

@@ -205,7 +205,10 @@ def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: b
     module = objects.module if not isinstance(objects.module, tuple) else objects.module[0](**objects.module[1])
     run = load_run(folder, model=module, code=objects.code)
     run.custom, run.loss = objects.custom, objects.loss
-    if test and record["split"].get("test") and run.tested is None:
+    own = run.config.training
+    if own.step is not None and own.evaluate is not None and run.tested is None:
+        run.inputs = _bench_again(folder, run.config, record, objects).inputs
+    if test and record["split"].get("test") and run.tested is None and (own.step is None or own.evaluate is not None):
         observe(Told("the test was not made yet"))
         run.test()
     elif not (folder / folders.REPORT).is_file():
