@@ -41,7 +41,15 @@ def main(run_dir: str | None = None) -> nw.Run:
     pictures, labels = load_digits(return_X_y=True)
     pictures = (pictures / 16).astype(np.float32).reshape(-1, 1, 8, 8)
     run = nw.train(
-        layers=["Conv2d(32, kernel_size=3, padding=1)", "ReLU()", "MaxPool2d(2)", "Flatten()", "Linear(128)", "ReLU()", "Linear(32)"],
+        layers=[
+            "Conv2d(32, kernel_size=3, padding=1)",
+            "ReLU()",
+            "MaxPool2d(2)",
+            "Flatten()",
+            "Linear(128)",
+            "ReLU()",
+            "Linear(32)",
+        ],
         data=pictures,
         preparation=None,
         step=step,
@@ -57,7 +65,9 @@ def main(run_dir: str | None = None) -> nw.Run:
     for name, vectors in (("pixels", pictures.reshape(-1, 64)), ("learned", run.predict(pictures))):
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         nearest = KNeighborsClassifier(1).fit(unit[known], labels[known])
-        print(f"accuracy by one labelled digit of each kind, {name}: {nearest.score(unit[parts.test], labels[parts.test]):.3f}")
+        print(
+            f"accuracy by one labelled digit of each kind, {name}: {nearest.score(unit[parts.test], labels[parts.test]):.3f}"
+        )
     return run
 
 
