@@ -167,7 +167,7 @@ class NoClosure(Sign):
         ({"optimizer": NoClosure}, "the step of NoClosure takes no closure"),
         ({"optimizer": {"a": adamw}}, "several came by name; expected one, or step="),
         ({"metrics": ["cohen_kapa_score"]}, "did you mean cohen_kappa_score"),
-        ({"metrics": ["max_error"]}, "max_error came, a figure of regression; the task is multiclass; expected one of accuracy_score"),
+        ({"metrics": ["max_error"]}, "max_error came, a figure of regression; the task is multiclass; expected one of acc"),
         ({"metrics": {"accuracy": metrics.accuracy_score}}, "accuracy is a figure that is there anyway"),
         ({"metrics": {"two words": metrics.accuracy_score}}, "by a name of letters"),
         ({"metrics": {"kappa": 3}}, "metrics: 'kappa': int came"),
@@ -351,6 +351,7 @@ def test_a_run_of_an_own_step_tests_predicts_and_loads(tmp_path: Path) -> None:
     text = run.report("markdown").read_text()
     assert "Own step on object:numpy.ndarray" in text
     assert run.config.training.loss is None
+    assert not [one for one in nw.check(**{**UNLABELLED, "step": train_step, "optimizer": "Adam()"}).findings if one.refuses]
 
 
 def test_without_figures_the_last_weights_stay(tmp_path: Path) -> None:
@@ -369,7 +370,9 @@ def test_an_own_step_that_diverges_is_undone_and_replayed(tmp_path: Path) -> Non
         loss = train_step(model, batch, optimizer)
         return loss / 0 if 7 in batch.rows else loss
 
-    keywords = {**UNLABELLED, "step": diverging, "evaluate": None, "optimizer": "SGD(lr=0.1)", "split": {"train": list(range(5, 90)), "test": list(range(90, 120)), "valid": 0}}  # fmt: skip
+    split = {"train": list(range(5, 90)), "test": list(range(90, 120)), "valid": 0}
+    changes = {"step": diverging, "evaluate": None, "optimizer": "SGD(lr=0.1)", "split": split}
+    keywords = {**UNLABELLED, **changes}
     with pytest.raises(DivergedError, match="the loss is inf at step .* the bad update was not applied"):
         nw.train(**keywords, run_dir=tmp_path / "run")
     found = nw.replay(tmp_path / "run", step=diverging)

@@ -59,8 +59,8 @@ def problem_of(name: str, kind: str | None = None) -> str | None:
     """Return what is wrong with the name of a figure, and for a task; None where nothing is.
 
     Example:
-        >>> problem_of("cohen_kapa_score")
-        "'cohen_kapa_score' came; did you mean cohen_kappa_score?"
+        >>> problem_of("matthews_corcoef")
+        "'matthews_corcoef' came; did you mean matthews_corrcoef?"
     """
     if name not in KNOWN:
         return f"{name!r} came; {did_you_mean(name, KNOWN)}"
