@@ -183,6 +183,11 @@ NETWORK: dict[str, Row] = {
     "an unknown engine": (T, "train t.csv --set training.engine=fast", 2, ("training.engine", "'fast'", "captured")),
     "an unknown precision": (T, "train t.csv --set training.precision=fp16", 2, ("training.precision", "'fp16'", "bfloat16")),
     "no lanes": (T, "train t.csv --set training.lanes=0", 2, ("training.lanes", "0")),
+    "an unknown figure": (
+        T, "train t.csv --target kind --set training.metrics=cohen_kapa_score", 2, ("cohen_kapa_score", "cohen_kappa_score"),
+    ),
+    "a step in a config": (T, "train t.csv --target kind --set training.step=mine", 2, ("training.step", "nw.train")),
+    "no seconds": (T, "train t.csv --target kind --set training.seconds=0", 2, ("training.seconds", "0")),
     "an unknown optimizer": (T, "train t.csv --target kind --set training.optimizer=Adamm()", 2, ("'Adamm'", "Adam")),
     "a layer without brackets": ({**T, "c.toml": layers("ReLU", "Linear()")}, "train c.toml", 2, ("'ReLU'", "ReLU()")),
     "a layer applied to x": ({**T, "c.toml": layers("ReLU(x)", "Linear()")}, "train c.toml", 2, ("'ReLU(x)'", "ReLU()")),

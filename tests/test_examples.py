@@ -14,6 +14,11 @@ import netwright as nw
 Script = Callable[[str], ModuleType]
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+OWN_STEPS = {  # example: (figure, at most)
+    "autoencoder": ("loss", 0.022),  # 8 principal components: 0.0245
+    "gan": ("loss", 0.15),  # untrained: above 0.35
+    "contrastive": ("loss", 2.6),  # by chance log(128) = 4.85
+}
 REACHED = {  # example: (figure, at least) or (figure, at most, negative sign)
     "digits": ("accuracy", 0.95),
     "diabetes": ("r2", 0.35),
@@ -25,7 +30,11 @@ REACHED = {  # example: (figure, at least) or (figure, at most, negative sign)
 
 def test_every_example_is_tested() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.toml")} == set(REACHED)
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"own_module.py", "tutorial.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "own_module.py",
+        "tutorial.py",
+        *(f"{name}.py" for name in OWN_STEPS),
+    }
 
 
 @pytest.mark.parametrize("name", list(REACHED))
@@ -47,3 +56,17 @@ def test_the_tutorial_script_learns_its_dummy_data(
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     assert "first prediction" in capsys.readouterr().out
     assert run.record["split"] | {"digest": "", "how": ""} == {"digest": "", "how": "", "train": 60, "valid": 20, "test": 20}
+
+
+@pytest.mark.parametrize("name", list(OWN_STEPS))
+def test_an_example_of_an_own_step_learns(
+    name: str, script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 80
+    run = script(f"examples/{name}.py").main(str(tmp_path / name))
+    figure, at_most = OWN_STEPS[name]
+    assert run.tested["metrics"][figure]["value"] <= at_most
+    said = capsys.readouterr().out
+    if name == "contrastive":
+        pixels, learned = (float(line.rpartition(" ")[2]) for line in said.splitlines()[-2:])
+        assert learned > pixels + 0.05

@@ -9,9 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netwright.data.batches import Batch as Batch
     from netwright.errors import NetwrightError as NetwrightError
     from netwright.estimators.classifier import NetClassifier as NetClassifier
     from netwright.estimators.regressor import NetRegressor as NetRegressor
+    from netwright.pipeline.continuing import replay as replay
+    from netwright.pipeline.continuing import resume as resume
     from netwright.pipeline.ejecting import eject as eject
     from netwright.pipeline.run import Run as Run
     from netwright.pipeline.verbs import check as check
@@ -21,8 +24,6 @@ if TYPE_CHECKING:
     from netwright.pipeline.verbs import export as export
     from netwright.pipeline.verbs import load as load
     from netwright.pipeline.verbs import repeat as repeat
-    from netwright.pipeline.verbs import replay as replay
-    from netwright.pipeline.verbs import resume as resume
     from netwright.pipeline.verbs import runs as runs
     from netwright.pipeline.verbs import show as show
     from netwright.pipeline.verbs import split as split
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "NetClassifier": "netwright.estimators.classifier",
     "NetRegressor": "netwright.estimators.regressor",
+    "Batch": "netwright.data.batches",
     "NetwrightError": "netwright.errors",
     "Run": "netwright.pipeline.run",
     "check": "netwright.pipeline.verbs",
@@ -41,8 +43,8 @@ _WHERE = {
     "export": "netwright.pipeline.verbs",
     "load": "netwright.pipeline.verbs",
     "repeat": "netwright.pipeline.verbs",
-    "replay": "netwright.pipeline.verbs",
-    "resume": "netwright.pipeline.verbs",
+    "replay": "netwright.pipeline.continuing",
+    "resume": "netwright.pipeline.continuing",
     "runs": "netwright.pipeline.verbs",
     "show": "netwright.pipeline.verbs",
     "split": "netwright.pipeline.verbs",
@@ -51,6 +53,7 @@ _WHERE = {
 __all__ = [
     "NetClassifier",
     "NetRegressor",
+    "Batch",
     "NetwrightError",
     "Run",
     "check",

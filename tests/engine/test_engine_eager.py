@@ -50,7 +50,7 @@ def test_a_trial_touches_neither_model_nor_generator() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 1)).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
-    try_step(model, nn.MSELoss(), lambda parameters: torch.optim.Adam(parameters), batch())
+    try_step(model, nn.MSELoss(), lambda model: torch.optim.Adam(model.parameters()), batch())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not model.training
@@ -59,9 +59,14 @@ def test_a_trial_touches_neither_model_nor_generator() -> None:
 
 def test_a_loss_that_gives_no_number_is_told() -> None:
     with pytest.raises(ConfigError, match="float came; expected one number as a tensor"):
-        try_step(nn.Linear(3, 1), lambda output, target: 1.0, torch.optim.Adam, batch())  # type: ignore[arg-type, return-value]
+        try_step(nn.Linear(3, 1), lambda output, target: 1.0, lambda model: torch.optim.Adam(model.parameters()), batch())  # type: ignore[arg-type, return-value]
     with pytest.raises(ConfigError, match=r"fails on output \(6, 1\) and target \(6, 1\) float32"):
-        try_step(nn.Linear(3, 1), nn.CrossEntropyLoss(weight=torch.ones(5)), torch.optim.Adam, batch())  # type: ignore[arg-type]
+        try_step(
+            nn.Linear(3, 1),
+            nn.CrossEntropyLoss(weight=torch.ones(5)),
+            lambda model: torch.optim.Adam(model.parameters()),
+            batch(),
+        )
 
 
 def test_small_steps_get_one_thread() -> None:

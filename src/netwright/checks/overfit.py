@@ -43,7 +43,7 @@ def overfit(one: Rehearsed, steps: int = STEPS) -> tuple[Overfit, list[Finding]]
         What was reached, and a finding where the loss hardly falls.
     """
     model = without_dropout(one.model).train()
-    optimizer = one.make(model.parameters())
+    optimizer = one.make(model)
     begun = time.perf_counter()
     losses: list[float] = []
     problem = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from netwright.engine.eager import train_step
 from netwright.errors import DivergedError
 from netwright.model.summary import call_model
 
-Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Make = Callable[[nn.Module], torch.optim.Optimizer]
 FEWEST_ROWS = 16  # from which on a unit that no row wakes is called dead
 MOSTLY_DEAD, HALF_DEAD = 0.9, 0.5
 FADED, GROWN = 1e-5, 1e4
@@ -188,7 +188,7 @@ def still_after_steps(one: Rehearsed, layers: Sequence[str], steps: int = 2) -> 
 
     A residual branch that begins at 0 holds back the gradients of its inside for one step only.
     """
-    optimizer = one.make(one.model.parameters())
+    optimizer = one.make(one.model)
     try:
         for _ in range(steps):
             train_step(one.model, one.loss, optimizer, one.batch)

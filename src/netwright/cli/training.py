@@ -135,7 +135,7 @@ def resume(
         what = f"name one of its runs, such as {inside[-1].parent}" if inside else "netwright runs lists them"
         raise CheckpointError(f"{run}: no run (run.json is not there); expected a run folder; {what}")
     trackers = _trackers(track)
-    from netwright.pipeline.verbs import resume as go_on
+    from netwright.pipeline.continuing import resume as go_on
 
     with Screen(quiet=as_json) as screen:
         found = go_on(

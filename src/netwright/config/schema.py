@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from netwright.config import signatures
 from netwright.config.calls import OBJECT, Call, layer_texts, parse_call
 from netwright.config.data_schema import DataConfig, Section, one_in_a_list
+from netwright.config.metrics import KNOWN, problem_of
 from netwright.config.slugs import ALL, CHECKS
 from netwright.config.values import shown
 from netwright.errors import ConfigError, did_you_mean
@@ -63,9 +64,20 @@ class TrainingConfig(Section):
         None, description="Exactly so many; left out: at most 200, stopped early with patience 20."
     )
     steps: Annotated[int, Field(ge=1)] | None = Field(None, description="Stop after so many steps, even inside an epoch.")
+    seconds: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Stop after the step that ends so many seconds of training, even inside an epoch."
+    )
     optimizer: str = Field("Adam(lr=0.001)", description="torch.optim's own spelling.")
     loss: str | None = Field(None, description="torch.nn's own spelling; left out, the task decides.")
     early_stopping: EarlyStoppingConfig | Literal["none"] | None = Field(None)
+    metrics: list[str] = Field(
+        default_factory=list,
+        description='Further figures of every epoch and of the test, by scikit-learn\'s names, such as ["cohen_kappa_score"].',
+        json_schema_extra={"items": {"type": "string", "anyOf": [{"enum": list(KNOWN)}, {"pattern": f"^{OBJECT}"}]}},
+    )
+    step: str | None = Field(None, description="Written by netwright for a training step handed over in Python.")
+    evaluate: str | None = Field(None, description="Written by netwright for the figures of such a step.")
+    stop: str | None = Field(None, description="Written by netwright for a stop condition handed over in Python.")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Of initialisation, order and dropout.")
     device: str | None = Field(None, description="auto, cpu, cuda, cuda:1 or mps.")
     threads: Annotated[int, Field(ge=1)] | None = Field(
@@ -97,6 +109,29 @@ class TrainingConfig(Section):
     def _on_or_off(cls, value: Any) -> Any:
         """Read true as the default section and false as "none"."""
         return ({} if value else "none") if isinstance(value, bool) else value
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _single(cls, value: Any) -> Any:
+        return [] if value == "none" else one_in_a_list(value)
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, value: list[str]) -> list[str]:
+        for name in value:
+            problem = None if name.startswith(OBJECT) else problem_of(name)
+            if problem is not None:
+                raise ValueError(f"{problem}; a function of one's own goes in from Python: metrics={{name: function}}")
+        if len(set(value)) < len(value):
+            raise ValueError(f"{shown(value)} came; expected each name once; leave one out")
+        return value
+
+    @field_validator("step", "evaluate", "stop")
+    @classmethod
+    def _from_python(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(OBJECT):
+            raise ValueError(f"{shown(value)} came; expected a function, which is handed over in Python; call nw.train")
+        return value
 
     @field_validator("device")
     @classmethod

@@ -44,6 +44,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def input(self) -> Tensor:
+        """The only input.
+
+        Raises:
+            ValueError: There are several; take them from ``inputs`` by name.
+        """
+        (only,) = self.inputs.values()
+        return only
+
     def part(self, start: int, stop: int) -> Batch:
         """Return the rows at some places as a batch of their own, as wide as this one."""
         inputs = {name: value[start:stop] for name, value in self.inputs.items()}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from netwright.data.batches import Batch
 from netwright.data.feed import Feed
 from netwright.engine.base import Failure, Loss, Steps
+from netwright.engine.own_step import OwnStep
 from netwright.engine.recording import is_finite
 from netwright.errors import ConfigError, DivergedError
 from netwright.model.losses import loss_weight
@@ -34,7 +35,7 @@ def train_step(
 
     Args:
         model: In training mode.
-        loss_function: Of output and target, to one number.
+        loss_function: Of output and target, to one number; or a step of one's own, which is taken instead.
         optimizer: Of the model's parameters; LBFGS evaluates the loss several times.
         batch: The rows.
         micro_batch: Rows that go forward and backward at a time; their gradients are added up. None for all at once.
@@ -46,6 +47,8 @@ def train_step(
     Raises:
         DivergedError: The loss is not finite; the update is not applied.
     """
+    if isinstance(loss_function, OwnStep):
+        return loss_function.take(model, batch, optimizer)
 
     def forward_and_backward() -> Tensor:
         if micro_batch is not None and micro_batch < len(batch):

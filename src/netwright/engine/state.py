@@ -128,3 +128,15 @@ def hooked(model: nn.Module, loss_function: Loss) -> str | None:
         if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
             return f"parameter {name} has a hook"
     return None
+
+
+def hooked_optimizer(optimizer: torch.optim.Optimizer) -> str | None:
+    """Return what an optimizer does that a recording would leave out, in words; None where it is one of torch.optim's own."""
+    kind = type(optimizer)
+    if not kind.__module__.startswith("torch.optim."):
+        return f"{kind.__name__} is no optimizer of torch.optim"
+    if "step" in vars(optimizer):
+        return f"the step of {kind.__name__} is wrapped"
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        return f"{kind.__name__} has a hook"
+    return None

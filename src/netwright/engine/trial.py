@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,26 +15,25 @@ from netwright.engine.base import Loss
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine, train_step
 from netwright.engine.own_code import why_not_told
+from netwright.engine.own_step import AS_WRITTEN, OwnStep
 from netwright.engine.recorded import CHECKED
-from netwright.engine.state import hooked
+from netwright.engine.state import hooked, hooked_optimizer
 from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.model.summary import call_model
-from netwright.seeding import forked
+from netwright.seeding import all_forked, forked
 
-Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Make = Callable[[nn.Module], torch.optim.Optimizer]
 LARGEST = 20_000_000  # parameters up to which a capture can gain more than noise
 WITHOUT_CLOSURE = ("LBFGS",)  # optimizers that evaluate the loss several times a step
 
 
-def try_step(
-    model: nn.Module, loss_function: Loss, make: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer], batch: Batch
-) -> None:
+def try_step(model: nn.Module, loss_function: Loss, make: Make, batch: Batch) -> None:
     """Take one training step on a copy of the model, so that what cannot train is told before anything is written.
 
     Args:
         model: On the CPU; neither it nor any generator is touched.
         loss_function: Of output and target.
-        make: Builds the optimizer of some parameters.
+        make: Builds the optimizer of a network.
         batch: A few rows.
 
     Raises:
@@ -42,6 +41,9 @@ def try_step(
     """
     trial = copy.deepcopy(model).train()
     target = f"target {tuple(batch.target.shape)} {str(batch.target.dtype).removeprefix('torch.')}"
+    if isinstance(loss_function, OwnStep):
+        _try_own_step(trial, loss_function, make, batch)
+        return
     with forked(batch.target.device):
         try:
             output = call_model(trial, batch.inputs, batch.lengths)
@@ -59,12 +61,31 @@ def try_step(
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise ConfigError(f"training.loss: {type(loss).__name__} came; expected one number as a tensor; take the mean")
         try:
-            train_step(trial, loss_function, make(trial.parameters()), batch)
+            train_step(trial, loss_function, make(trial), batch)
         except DivergedError:
             return  # training itself tells it, with the step
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
                 f"training: a trial step fails: {first_line(error)}; change the network, the loss or the optimizer"
+            ) from error
+
+
+def _try_own_step(trial: nn.Module, step: OwnStep, make: Make, batch: Batch) -> None:
+    """Take a step of one's own on a copy.
+
+    Raises:
+        ConfigError: It fails.
+    """
+    with all_forked():
+        try:
+            step.take(trial, batch, make(trial))
+        except DivergedError:
+            return  # training itself tells it, with the step
+        except ConfigError:
+            raise
+        except Exception as error:  # an own step may raise anything
+            raise ConfigError(
+                f"step: {step.name} fails on {len(batch)} rows: {type(error).__name__}: {first_line(error)}; mend the function"
             ) from error
 
 
@@ -76,19 +97,24 @@ def why_not_captured(
     Args:
         model: On the CPU; neither it nor any generator is touched.
         loss_function: Of output and target.
-        make: Builds the optimizer of some parameters.
+        make: Builds the optimizer of a network.
         batch: A few rows.
         autocast: See `netwright.engine.eager.train_step`.
     """
+    if isinstance(loss_function, OwnStep):
+        return AS_WRITTEN
     why = why_not_told(model, loss_function) or hooked(model, loss_function)
     if why is not None:
         return why
     if sum(parameter.numel() for parameter in model.parameters()) > LARGEST:
         return f"steps of more than {LARGEST:,} parameters gain nothing"
     trial, trial_loss = copy.deepcopy((model, loss_function))
-    optimizer = make(trial.train().parameters())
+    optimizer = make(trial.train())
     if type(optimizer).__name__ in WITHOUT_CLOSURE:
         return f"{type(optimizer).__name__} evaluates the loss several times a step"
+    why = hooked_optimizer(optimizer)
+    if why is not None:
+        return why
     engine = CapturedEngine(EagerEngine(trial, trial_loss, optimizer, autocast=autocast), native=False)
     steps = 2 + CHECKED
     with forked(batch.target.device):

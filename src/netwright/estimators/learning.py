@@ -327,6 +327,7 @@ class Losses:
     def __init__(self) -> None:
         self.losses: list[Tensor] = []
         self.weights: list[Tensor] = []
+        self.seconds = {"train": 0.0}
 
     def steps(self, epoch: int, last: int, losses: Tensor, weights: Tensor) -> None:
         """Keep the losses of some steps."""

@@ -73,7 +73,7 @@ class Verdict:
         bounds = self._paired(other, shared)
         told: dict[str, Any] = {}
         for name in shared:
-            told[name] = {"value": own[name] - figures[name], **_told(bounds.get(name))}
+            told[name] = {"value": own[name] - figures[name], **bounds_told(bounds.get(name))}
         return {"metrics": figures, "difference": told}
 
     def _paired(self, other: Floats, names: Sequence[str]) -> Bounds:
@@ -119,9 +119,10 @@ def all_figures(verdict: Verdict, loss: float, labels: Sequence[Any], losses: Fl
     groups = None if drawn is None else {"column": drawn.name, "n": count}
     method = "infinitesimal jackknife" if verdict.kind == "multilabel" else method_of(count)
     found["intervals"] = {"level": 0.95, "method": method, "groups": groups}
-    told = {name: {"value": value, **_told(bounds.get(name))} for name, value in {"loss": loss, **figures}.items()}
+    told = {name: {"value": value, **bounds_told(bounds.get(name))} for name, value in {"loss": loss, **figures}.items()}
     return {"metrics": told, **found}
 
 
-def _told(bounds: tuple[float, float] | None) -> dict[str, float]:
+def bounds_told(bounds: tuple[float, float] | None) -> dict[str, float]:
+    """Return an interval as test.json holds it; nothing for none."""
     return {} if bounds is None else {"low": bounds[0], "high": bounds[1]}

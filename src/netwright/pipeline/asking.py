@@ -12,6 +12,7 @@ from torch import nn
 from netwright.config.schema import RunConfig
 from netwright.errors import ConfigError
 from netwright.pipeline.bench import Bench, gather, prepare
+from netwright.pipeline.custom import Custom, sorted_out, with_rows_alone
 from netwright.pipeline.network import OwnModule
 
 
@@ -26,6 +27,7 @@ class Asked:
     loss: Any
     code: tuple[Path, ...]
     command: str
+    custom: Custom = Custom()
 
     def bench(self) -> Bench:
         """Prepare everything; nothing is written."""
@@ -37,6 +39,7 @@ class Asked:
             loss=self.loss,
             code=self.code,
             command=self.command,
+            custom=self.custom,
         )
 
     def with_split(self, **changes: int) -> Asked:
@@ -58,6 +61,7 @@ def gather_all(
 ) -> Asked:
     """Read settings and sort out what was handed over."""
     merged = dict(keywords)
+    custom = sorted_out(merged)
     module: OwnModule | None = None
     if config is not None and not isinstance(config, str | Path | Mapping):
         if data is not None:
@@ -86,4 +90,5 @@ def gather_all(
     if module is not None and read.model.layers is not None:
         raise ConfigError("model and layers came together; describe the network in one of them")
     command = f"netwright train {config}" if isinstance(config, str | Path) else "netwright train CONFIG"
-    return Asked(read, name, data, module, own_loss, tuple(Path(file) for file in code), command)
+    data = with_rows_alone(data, custom)
+    return Asked(read, name, data, module, own_loss, tuple(Path(file) for file in code), command, custom)

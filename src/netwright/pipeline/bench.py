@@ -5,11 +5,10 @@ Floor 9.
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +33,25 @@ from netwright.engine.base import Execution
 from netwright.engine.choose import choose_device, choose_lanes, choose_threads
 from netwright.engine.compiled import why_not_compiled
 from netwright.engine.trial import Make, try_step, why_not_captured
-from netwright.errors import ConfigError, did_you_mean
-from netwright.evaluation.metrics import VALIDATED
+from netwright.errors import ConfigError
 from netwright.model.task import implied_task
 from netwright.pipeline import folder as folders
 from netwright.pipeline import pictures
 from netwright.pipeline.augmenting import make_augmentation, read_changes
+from netwright.pipeline.custom import Custom, factory_name, maker, names_told, refuse_misfits, valid_names
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.mapping import described
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
 from netwright.pipeline.reading import parts_of
+from netwright.pipeline.stopping import duration, monitored
 from netwright.seeding import all_forked, forked, torch_seed
 from netwright.training.loop import Plan
-from netwright.training.optimizer import make_optimizer, resolve_optimizer
+from netwright.training.optimizer import resolve_optimizer
+from netwright.training.own_optimizer import described as described_optimizer
 
-LONGEST = 200  # epochs, where neither epochs nor steps are written
-PATIENCE = 20
 TRIAL_ROWS = 8  # of the step tried before anything is written
 ASKED_FOR = "asked for"
-RISING = ("accuracy", "f1_")  # figures of which more is better
+NOTHING_OWN = Custom()
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,8 @@ class Bench:
     augmentation: Augmentation | None = None
     findings: tuple[Finding, ...] = ()
     why_engine: str = ""
+    custom: Custom = Custom()
+    figures: tuple[str, ...] = ()  # of each validation
 
 
 def gather(
@@ -133,6 +134,7 @@ def prepare(
     loss: Any = None,
     code: Sequence[Path] = (),
     command: str = "netwright train CONFIG",
+    custom: Custom = NOTHING_OWN,
 ) -> Bench:
     """Do everything that comes before training and writes nothing.
 
@@ -144,10 +146,12 @@ def prepare(
         loss: A loss from Python.
         code: Files that may run.
         command: To repeat in a refusal.
+        custom: Optimizer, figures, training step and stop condition from Python.
     """
+    refuse_misfits(config, custom, loss)
     config = as_given(config, data)
     device = choose_device(config.training.device)
-    optimizer = resolve_optimizer(config.training.optimizer, device)
+    optimizer = "" if custom.optimizer is not None else str(resolve_optimizer(config.training.optimizer, device))
     changes = read_changes(config)
     if data is None:
         check_declared(config)
@@ -158,21 +162,28 @@ def prepare(
     sample = examples.batch(torch.from_numpy(_longest(inputs)))
     with executing(config, device):
         torch.manual_seed(torch_seed(config.training.seed, "initialisation"))
-        network = build_network(config, inputs, sample, module=module, loss=loss, code=code, command=command)
+        network = build_network(
+            config, inputs, sample, module=module, loss=custom.own_step or loss, code=code, command=command
+        )
     target = network.task.spell_target(inputs.target.values)
     if isinstance(inputs.raw, Mapped):
         target = torch.from_numpy(inputs.raw.beside(target.numpy()))
         give_back()
     examples = examples.with_target(target, inputs.target.per_step)
-    on_cpu = resolve_optimizer(config.training.optimizer, torch.device("cpu"))
     few = inputs.split.train[: min(config.data.batch_size, TRIAL_ROWS)]
     augmentation = make_augmentation(config, changes, inputs, sample, network.task)
     batch = examples.batch(torch.from_numpy(few)) if augmentation is None else augmentation.sample(examples, few)
-    make = partial(make_optimizer, on_cpu)
+    make = maker(config, custom, torch.device("cpu"))
     try_step(network.module, network.task.loss_function, make, batch)
     engine, why = _engine(config, network, device, make, batch)
-    resolved = resolve(config, inputs, network, device, str(optimizer), engine)
-    return Bench(resolved, inputs, examples, network, device, name, augmentation, why_engine=why)
+    if custom.optimizer is not None:
+        with all_forked():
+            made = described_optimizer(make(copy.deepcopy(network.module)))
+        optimizer = f"{OBJECT}{factory_name(custom.optimizer)}: {made}"
+    with executing(config, torch.device("cpu")):
+        figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, few)
+    resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
+    return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures)
 
 
 def _engine(config: RunConfig, network: Network, device: torch.device, make: Make, batch: Batch) -> tuple[str, str]:
@@ -238,20 +249,30 @@ def with_layout(config: RunConfig, inputs: Inputs) -> RunConfig:
 
 
 def resolve(
-    config: RunConfig, inputs: Inputs, network: Network, device: torch.device, optimizer: str, engine: str = "eager"
+    config: RunConfig,
+    inputs: Inputs,
+    network: Network,
+    device: torch.device,
+    optimizer: str,
+    engine: str,
+    objects: Mapping[str, str],
+    figures: Sequence[str],
 ) -> RunConfig:
     """Return the settings with everything automatic written out; a run from them gives the same bits."""
     training, data = config.training, config.data
     rows = len(inputs.split.train)
     batch_size = plan_of(config, inputs).batch_size
     last_batch = _last_batch(config, network, rows, batch_size)
-    epochs, stopping = _duration(config, inputs, steps_per_epoch(rows, batch_size, last_batch))
+    epochs, stopping = duration(
+        config, figures if len(inputs.split.valid) else (), steps_per_epoch(rows, batch_size, last_batch)
+    )
     threads, lanes = _threads_and_lanes(config, network, batch_size, engine)
     written = {
         "epochs": epochs,
         "early_stopping": stopping,
         "optimizer": optimizer,
-        "loss": network.task.loss,
+        "loss": None if "step" in objects else network.task.loss,
+        **objects,
         "device": str(device),
         "threads": threads,
         "lanes": lanes,
@@ -301,37 +322,6 @@ def _last_batch(config: RunConfig, network: Network, rows: int, batch_size: int)
     return config.data.last_batch or ("drop" if lonely else "keep")
 
 
-def _duration(config: RunConfig, inputs: Inputs, steps: int) -> tuple[int, EarlyStoppingConfig | str]:
-    """Return the epochs and the stopping rule: 200 with patience 20 where neither epochs nor steps are written."""
-    training = config.training
-    epochs, stopping = training.epochs, training.early_stopping
-    if epochs is None and training.steps is not None:
-        epochs = math.ceil(training.steps / steps)
-    elif epochs is None:
-        epochs = LONGEST
-        if stopping is None and len(inputs.split.valid):
-            stopping = EarlyStoppingConfig(patience=PATIENCE)
-    if not isinstance(stopping, EarlyStoppingConfig):
-        return epochs, "none"
-    if not len(inputs.split.valid):
-        raise ConfigError("training.early_stopping: there are no valid rows to watch; set data.split.valid or leave it out")
-    known = ["train_loss", "valid_loss", *(f"valid_{name}" for name in VALIDATED[inputs.target.task])]
-    if stopping.monitor not in known:
-        raise ConfigError(
-            f"training.early_stopping.monitor: {stopping.monitor!r} came; {did_you_mean(stopping.monitor, known)}"
-        )
-    mode = stopping.mode or ("max" if any(word in stopping.monitor for word in RISING) else "min")
-    return epochs, stopping.model_copy(update={"mode": mode})
-
-
-def monitored(config: RunConfig) -> tuple[str, str]:
-    """Return the column of history.csv that chooses the best epoch, and min or max."""
-    stopping = config.training.early_stopping
-    if isinstance(stopping, EarlyStoppingConfig):
-        return stopping.monitor, stopping.mode or "min"
-    return "valid_loss", "min"
-
-
 def plan_of(config: RunConfig, inputs: Inputs) -> Plan:
     """Return the plan of a resolved config."""
     stopping = config.training.early_stopping
@@ -343,6 +333,7 @@ def plan_of(config: RunConfig, inputs: Inputs) -> Plan:
         epochs=config.training.epochs or 0,
         seed=config.training.seed,
         steps=config.training.steps,
+        seconds=config.training.seconds,
         monitor=monitor,
         mode=mode,
         patience=stopping.patience if isinstance(stopping, EarlyStoppingConfig) else None,

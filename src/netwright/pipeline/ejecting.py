@@ -26,12 +26,12 @@ from netwright.exporting.recipe import Learning, OwnClass, Recipe, Source, Steps
 from netwright.exporting.script import write_script
 from netwright.exporting.script_model import own_source
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import monitored
 from netwright.pipeline.finding import find_arrays, find_table
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.job import AT_ONCE
 from netwright.pipeline.reading import BRACES
 from netwright.pipeline.run import read_config
+from netwright.pipeline.stopping import monitored
 from netwright.pipeline.testing import own_inputs
 
 MOST_SEGMENTS = 60
@@ -151,13 +151,19 @@ def refuse_objects(folder: Path, config: RunConfig) -> None:
     """Refuse a run that was made from Python objects.
 
     Raises:
-        ConfigError: Rows, network or loss came from Python.
+        ConfigError: Rows, network, loss, optimizer, step, figures or stop condition came from Python, or time ended it.
     """
-    objects = [config.data.source or "", config.training.loss or "", OBJECT if config.model.object else ""]
-    if any(text.startswith(OBJECT) for text in objects):
+    training = config.training
+    written = [config.data.source, training.loss, training.optimizer, training.step, training.stop, *training.metrics]
+    if config.model.object or any(text is not None and text.startswith(OBJECT) for text in written):
         raise ConfigError(
-            f"{folder}: rows, network or loss came from Python, which no file holds; expected a run of files; save the rows in an "
-            ".npz, name the network in model.layers or model.module, and train from these"
+            f"{folder}: a part of it came from Python, which no file holds; expected a run of files; save the rows as .npz, name "
+            "network, loss and optimizer by their texts, and train from these"
+        )
+    if training.seconds is not None:
+        raise ConfigError(
+            f"{folder}: training.seconds came; a script has no such clock; expected epochs or steps; train "
+            "with --set training.steps=N"
         )
 
 

@@ -224,7 +224,7 @@ def _task_notes(told: str | None, target: Target) -> list[str]:
         ]
     if told is None and target.task == "regression" and values.shape[1] == 1:
         distinct = np.unique(values)
-        if len(distinct) <= MOST_LIKELY_CLASSES and (distinct == np.round(distinct)).all():
+        if 1 < len(distinct) <= MOST_LIKELY_CLASSES and (distinct == np.round(distinct)).all():
             return [
                 f"target {target.names[0]!r} holds {len(distinct)} different whole numbers and is read as a quantity; "
                 'for classes set data.task = "multiclass"'

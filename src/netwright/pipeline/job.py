@@ -11,21 +11,23 @@ import torch
 from torch import nn
 
 from netwright import files
-from netwright.config.calls import parse_call
+from netwright.config.calls import OBJECT, parse_call
 from netwright.config.schema import RunConfig
 from netwright.data.batches import Examples, Rows
 from netwright.engine.base import Engine
 from netwright.engine.choose import choose_engine
 from netwright.engine.forward import Forward
 from netwright.evaluation import metrics
-from netwright.evaluation.metrics import VALIDATED, epoch_figures
+from netwright.evaluation.metrics import epoch_figures
+from netwright.evaluation.own_metrics import figures_told
+from netwright.evaluation.own_steps import evaluated
 from netwright.evaluation.scoring import score
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import ASKED_FOR, Bench, execution_of, plan_of
+from netwright.pipeline.custom import maker, metrics_of, name_of
 from netwright.seeding import seed_all, torch_seed
 from netwright.training.journal import Journal
 from netwright.training.loop import Plan, Progress, Validate
-from netwright.training.optimizer import make_optimizer, resolve_optimizer
 from netwright.training.state import put_back, remembered
 
 AT_ONCE = 1 << 20  # validation rows whose outputs are held at a time
@@ -99,20 +101,20 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None]) -> Job:
     number = torch_seed(config.training.seed, "training")
     torch.manual_seed(number)
     seed_all(number)  # an own module may draw from NumPy or Python
-    optimizer = make_optimizer(resolve_optimizer(config.training.optimizer, device), model.parameters())
+    optimizer = maker(config, bench.custom, device)(model)
     how = execution_of(config, bench.why_engine == ASKED_FOR)
     engine = choose_engine(how, model, task.loss_function, optimizer, lambda text: _fall_back(config, folder, text, tell))
     examples = bench.examples.to(device)
-    validated = bool(len(bench.inputs.split.valid))
+    validated = bool(len(bench.inputs.split.valid)) and bool(bench.figures)
     return Job(
         config,
         folder,
         engine,
         device,
         examples,
-        replace(plan_of(config, bench.inputs), augmentation=bench.augmentation),
-        _validation(bench, examples) if validated else None,
-        ("loss", *VALIDATED[task.kind]) if validated else (),
+        replace(plan_of(config, bench.inputs), augmentation=bench.augmentation, stop=bench.custom.stopping(device)),
+        _validation(bench, examples, tell) if validated else None,
+        bench.figures if validated else (),
     )
 
 
@@ -140,20 +142,33 @@ def execution(config: RunConfig, device: torch.device) -> dict[str, Any]:
 
 
 def learning_rate_of(optimizer: str) -> float | None:
-    """Return the learning rate that a resolved optimizer text writes; None for torch's default."""
+    """Return the learning rate that a resolved optimizer text writes; None for torch's default, and for a Python object."""
+    if optimizer.startswith(OBJECT):
+        return None
     found = parse_call(optimizer, "training.optimizer").keywords.get("lr")
     return None if found is None else float(found)
 
 
-def _validation(bench: Bench, examples: Examples) -> Callable[[], dict[str, float]]:
+def _validation(bench: Bench, examples: Examples, tell: Callable[[str], None]) -> Callable[[], dict[str, float]]:
     """Return the function that gives the figures of the validation rows for the weights of the moment."""
     rows, task, target = bench.inputs.split.valid, bench.network.task, bench.inputs.target
+    function, size = bench.custom.evaluate, bench.config.data.batch_size
+    if function is not None:
+        return lambda: evaluated(function, name_of(function), bench.network.module, examples, rows, size)
+    own, said = metrics_of(bench.config.training.metrics, bench.custom, task.kind), set[str]()
+
+    def tell_once(name: str, text: str) -> None:
+        if name not in said:
+            said.add(name)
+            tell(text)
+
     forward = Forward(bench.network.module, execution_of(bench.config))
-    at_once = AT_ONCE if len(target.names) == 1 else len(rows)  # the RMSE of several outputs is a mean over them
+    at_once = AT_ONCE if len(target.names) == 1 and not own else len(rows)  # what is no mean over rows needs all of them
 
     def figures_of(part: Rows) -> tuple[dict[str, float], float]:
         scores = score(forward, task.loss_function, examples, part, bench.config.data.batch_size)
-        figures = epoch_figures(task.kind, target.of(part), task.decoding(scores.outputs).numpy())
+        true, decoded = target.of(part), task.decoding(scores.outputs).numpy()
+        figures = epoch_figures(task.kind, true, decoded) | figures_told(own, task.kind, true, decoded, tell_once)
         return {"loss": scores.loss, **figures}, scores.weight
 
     def validate() -> dict[str, float]:

@@ -12,6 +12,7 @@ from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
 from netwright.data.sequences import Raw
 from netwright.data.targets import Target
+from netwright.evaluation.own_metrics import Metric
 from netwright.evaluation.scoring import Scores, score
 from netwright.exporting.bundle import Program
 from netwright.model.task import Task
@@ -23,13 +24,14 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Known:
-    """A trained network and labelled rows."""
+    """A trained network and labelled rows, and the figures of one's own."""
 
     config: RunConfig
     program: Program
     task: Task
     raw: Raw | Mapped
     target: Target
+    metrics: tuple[Metric, ...] = ()
 
     def scores(self, rows: Rows) -> Scores:
         """Return the loss and the outputs of some rows, or of all their steps."""

@@ -6,7 +6,7 @@ Floor 9.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from netwright.data.batches import Batch
 from netwright.data.preparation import ArrayPreparation, Preparation
 from netwright.data.sequences import Sequences
 from netwright.data.sources import declared_form
+from netwright.engine.own_step import OwnStep
 from netwright.errors import CheckpointError, ConfigError
 from netwright.model.build import Sizes, check_output, construct, resolve
 from netwright.model.defaults import default_layers
@@ -92,7 +93,7 @@ def build_network(
         inputs: Rows, target and split.
         sample: Two rows, the longest where they differ in length.
         module: A network from Python, or its class with arguments.
-        loss: A callable loss from Python.
+        loss: A callable loss from Python, or a step of one's own in its place.
         code: Files named on the command line.
         command: To repeat with ``--code`` in a refusal.
 
@@ -123,7 +124,8 @@ def build_network(
     shape = output_shape(module, sample.inputs, sample.lengths)
     steps = _steps(inputs, sample)
     task = _task(config, inputs, loss, shape[-1] if len(shape) == 2 + (steps is not None) else None)
-    check_output(Form(tuple(shape[1:]), None), task.outputs, _need(inputs, task), steps)
+    if not isinstance(loss, OwnStep):
+        check_output(Form(tuple(shape[1:]), None), task.outputs, _need(inputs, task), steps)
     return Network(module, task, summarize(module, sample.inputs, lengths=sample.lengths), described, source, ())
 
 
@@ -147,6 +149,8 @@ def _steps(inputs: Inputs, sample: Batch) -> int | None:
 def _task(config: RunConfig, inputs: Inputs, loss: Any, found_outputs: int | None) -> Task:
     target, settings = inputs.target, config.data.preparation
     scaling = settings.target_scaling if isinstance(settings, PreparationConfig) else "none"
+    if isinstance(loss, OwnStep):
+        scaling = "none"  # it gets the target as it is
     task = make_task(
         target.task,
         config.training.loss,
@@ -158,6 +162,9 @@ def _task(config: RunConfig, inputs: Inputs, loss: Any, found_outputs: int | Non
         found_outputs=found_outputs,
         per_step=target.per_step,
     )
+    if isinstance(loss, OwnStep):
+        numbered = target.task in ("binary", "multiclass")
+        return replace(task, loss=f"{OBJECT}{loss.name}", loss_function=loss, class_target=numbered)
     if task.decoding.rates:
         refuse_no_counts(config.data, inputs.raw, target)
     return task
@@ -185,7 +192,8 @@ def _from_layers(config: RunConfig, inputs: Inputs, sample: Batch, loss: Any) ->
         calls = [parse_call(text, "model.layers") for text in usual]
     sizes = Sizes(task.outputs, _codes(inputs), levels)
     resolved = resolve(calls, form, sizes)
-    check_output(resolved.form, task.outputs, _need(inputs, task), steps)
+    if not isinstance(loss, OwnStep):
+        check_output(resolved.form, task.outputs, _need(inputs, task), steps)
     module = construct(resolved.calls)
     texts = {layer.path: str(layer.call) for layer in resolved.layers}
     summary = summarize(module, sample.inputs, texts)

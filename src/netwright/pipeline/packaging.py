@@ -24,7 +24,8 @@ from netwright.pipeline.bench import execution_of
 from netwright.pipeline.calibrating import ERRORS, with_temperature
 from netwright.pipeline.folder import RECORD
 from netwright.pipeline.network import masked, network_again
-from netwright.pipeline.run import ENDED, Run, device_again, load_run
+from netwright.pipeline.run import Run, device_again, load_run
+from netwright.pipeline.weights import ENDED
 
 FORMATS = ("bundle", *ENDINGS)
 WEIGHTS = "model.safetensors"

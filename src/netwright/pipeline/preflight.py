@@ -7,13 +7,12 @@ import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from netwright.checks import code, consistency, description, ending, overfit, rehearsal
 from netwright.checks.ending import Purpose
@@ -28,11 +27,11 @@ from netwright.model.task import implied_task
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench, as_given, executing, plan_of
 from netwright.pipeline.checking import check_data, refuse
+from netwright.pipeline.custom import maker
 from netwright.pipeline.inputs import load
 from netwright.pipeline.observing import Observer
 from netwright.pipeline.telling import Told
 from netwright.seeding import all_forked, stream, torch_seed
-from netwright.training.optimizer import make_optimizer, resolve_optimizer
 
 ROWS, FEWEST = 64, 8  # of the one batch
 WORK = 200_000_000  # multiply-adds of a forward pass of it, about; one thread does so much in some milliseconds
@@ -169,10 +168,11 @@ def _check_network(bench: Bench, thorough: bool = False) -> tuple[list[Finding],
     skipped = set(config.checks.skip)
     if ALL in skipped or set(DATA) | skipped == {*DATA, *DESCRIPTION, *BATCH}:
         return [], None
-    optimizer = resolve_optimizer(config.training.optimizer, torch.device("cpu"))
-    make = partial(make_optimizer, optimizer)
-    group = make(nn.ParameterList([nn.Parameter(torch.zeros(1))]).parameters()).param_groups[0]
-    found = description.optimizer(optimizer.name, group)
+    if bench.custom.step is not None:  # what it does with the network is its own
+        return code.read(code.sources_of(type(module) for module in network.module.modules())), None
+    make = maker(config, bench.custom, torch.device("cpu"))
+    made = make(copy.deepcopy(network.module))
+    found = description.optimizer(type(made).__name__, made.param_groups[0])
     micro = config.training.micro_batch
     rows = min(micro or config.data.batch_size, plan_of(config, bench.inputs).batch_size)
     found += description.few_rows(network.module, rows, "training.micro_batch" if micro else "data.batch_size")

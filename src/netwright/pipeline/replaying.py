@@ -14,12 +14,12 @@ from netwright.data.batches import Batch
 from netwright.engine.eager import EagerEngine
 from netwright.errors import CheckpointError, first_line
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import executing
+from netwright.pipeline.bench import NOTHING_OWN, executing
+from netwright.pipeline.custom import Custom, maker, refuse_objects_missing
 from netwright.pipeline.mending import CAPSULE
 from netwright.pipeline.run import load_run
 from netwright.training.careful import CarefulEngine
 from netwright.training.diagnosis import Diagnosis, diagnose
-from netwright.training.optimizer import make_optimizer, resolve_optimizer
 from netwright.training.state import put_back
 
 
@@ -49,7 +49,14 @@ class Replay:
         return {**told, "reproduced": self.reproduced, "diagnosis": self.diagnosis.to_json()}
 
 
-def replay_run(folder: Path, *, model: nn.Module | None = None, loss: Any = None, code: Sequence[Path] = ()) -> Replay:
+def replay_run(
+    folder: Path,
+    *,
+    model: nn.Module | None = None,
+    loss: Any = None,
+    code: Sequence[Path] = (),
+    custom: Custom = NOTHING_OWN,
+) -> Replay:
     """Run the step that ended a run again, from the state before it, on its batch; the data are not read.
 
     Args:
@@ -57,6 +64,7 @@ def replay_run(folder: Path, *, model: nn.Module | None = None, loss: Any = None
         model: The network again, for a run that was made from a module in Python.
         loss: The loss again, where it was a callable.
         code: Python files that may run.
+        custom: Optimizer and training step again, where they were Python objects.
 
     Raises:
         CheckpointError: No step of the run failed, or the capsule is damaged.
@@ -68,10 +76,11 @@ def replay_run(folder: Path, *, model: nn.Module | None = None, loss: Any = None
         )
     parts = store.read_parts(folder / CAPSULE)
     run = load_run(folder, model=model, code=code)
-    run.loss = loss
+    refuse_objects_missing(run.config, custom, ("optimizer", "step"))
+    run.loss = custom.own_step or loss
     network, function, device = run.model.train(), run.task().loss_function, run.program.device
     training = run.config.training
-    optimizer = make_optimizer(resolve_optimizer(training.optimizer, device), network.parameters())
+    optimizer = maker(run.config, custom, device)(network)
     engine = EagerEngine(network, function, optimizer, training.micro_batch)
     held, told = parts["batch"], parts["told"]
     batch = Batch(

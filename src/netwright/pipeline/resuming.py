@@ -12,12 +12,13 @@ from typing import Any
 from netwright import files
 from netwright.checkpoint import store
 from netwright.checkpoint.store import Checkpoint
-from netwright.config.calls import parse_call
+from netwright.config.calls import OBJECT, parse_call
 from netwright.config.read import apply_setting, build_config
 from netwright.config.schema import EvaluationConfig, RunConfig
 from netwright.errors import CheckpointError, DataError
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, prepare
+from netwright.pipeline.custom import Custom
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import EXECUTION, execution, learning_rate_of, make_job
 from netwright.pipeline.network import OwnModule
@@ -53,6 +54,7 @@ class Objects:
     module: OwnModule | None = None
     loss: Any = None
     code: tuple[Path, ...] = ()
+    custom: Custom = Custom()
 
 
 def resume_run(
@@ -140,6 +142,11 @@ def changed(folder: Path, settings: Sequence[str]) -> tuple[RunConfig, list[Chan
     before = read_config(folder)
     if not settings:
         return before, []
+    if before.training.optimizer.startswith(OBJECT) and any(text.startswith("training.optimizer") for text in settings):
+        raise CheckpointError(
+            f"{folder}: training.optimizer is {before.training.optimizer}, a Python object, which no setting changes; expected the "
+            "same; train a new run"
+        )
     tree = tomllib.loads((folder / folders.CONFIG).read_text(encoding="utf-8"))
     for setting in settings:
         apply_setting(tree, setting)
@@ -158,6 +165,8 @@ def changed(folder: Path, settings: Sequence[str]) -> tuple[RunConfig, list[Chan
 
 def _only_rate(change: Change) -> bool:
     """Tell whether two texts of an optimizer differ in the learning rate alone."""
+    if change.old.startswith(OBJECT) or change.new.startswith(OBJECT):
+        return False
     calls = [parse_call(text, "training.optimizer") for text in (change.old, change.new)]
     kept = [{name: value for name, value in call.keywords.items() if name != "lr"} for call in calls]
     return calls[0].name == calls[1].name and kept[0] == kept[1]
@@ -185,7 +194,7 @@ def _goes_on(config: RunConfig, record: Mapping[str, Any]) -> bool:
     training, done = config.training, int(record.get("epochs") or 0)
     best = (record.get("best") or {}).get("epoch", done)
     stopping = training.early_stopping
-    if training.steps is not None or done >= (training.epochs or 0):
+    if training.steps is not None or record.get("final") or done >= (training.epochs or 0):
         return False
     return isinstance(stopping, str) or stopping is None or done - best < stopping.patience
 
@@ -195,7 +204,11 @@ def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: b
     observe(Told(f"finished already: {record.get('why')}; nothing is left to do"))
     module = objects.module if not isinstance(objects.module, tuple) else objects.module[0](**objects.module[1])
     run = load_run(folder, model=module, code=objects.code)
-    if test and record["split"].get("test") and run.tested is None:
+    run.custom, run.loss = objects.custom, objects.loss
+    own = run.config.training
+    if own.step is not None and own.evaluate is not None and run.tested is None:
+        run.inputs = _bench_again(folder, run.config, record, objects).inputs
+    if test and record["split"].get("test") and run.tested is None and (own.step is None or own.evaluate is not None):
         observe(Told("the test was not made yet"))
         run.test()
     elif not (folder / folders.REPORT).is_file():
@@ -219,6 +232,7 @@ def _bench_again(folder: Path, config: RunConfig, record: Mapping[str, Any], obj
             loss=objects.loss,
             code=objects.code,
             command=f"netwright resume {folder}",
+            custom=objects.custom,
         )
     except DataError as error:
         raise CheckpointError(f"{error}; the data are not those the run was trained on") from error
@@ -233,10 +247,16 @@ def _bench_again(folder: Path, config: RunConfig, record: Mapping[str, Any], obj
         raise CheckpointError(f"{folder}: the split is not that of split.npz; expected the same rows; check the run")
     for path, old, new in differences(config, bench.config):
         raise CheckpointError(
-            f"{folder}: {path} {_shown(old)} -> {_shown(new)} is worked out now; expected as in config.toml; use the netwright "
-            f"that began the run ({record.get('netwright')})"
+            f"{folder}: {path} {_shown(old)} -> {_shown(new)} is worked out now; expected as in config.toml; {_advice(old, record)}"
         )
     return bench
+
+
+def _advice(old: Any, record: Mapping[str, Any]) -> str:
+    """Say what to do where something is worked out that the config says otherwise."""
+    if OBJECT in str(old):
+        return "hand the same Python object over"
+    return f"use the netwright that began the run ({record.get('netwright')})"
 
 
 def _with_copy(folder: Path, config: RunConfig, code: Sequence[Path]) -> RunConfig:

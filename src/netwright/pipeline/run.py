@@ -15,8 +15,6 @@ import torch
 from torch import nn
 
 from netwright import files
-from netwright.checkpoint import store
-from netwright.checkpoint.trees import first_not_finite
 from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
@@ -27,14 +25,10 @@ from netwright.errors import CheckpointError, ConfigError
 from netwright.evaluation.prediction import file_column, label_lists, prediction_columns, table_bytes, true_columns
 from netwright.evaluation.testing import Verdict
 from netwright.exporting.bundle import (
-    BEST,
-    LAST,
     PREPARATION,
     PREPARATION_TENSORS,
     Program,
-    fill,
     load_preparation,
-    load_weights,
 )
 from netwright.model.decisions import decide_each, decided
 from netwright.model.losses import PerStep
@@ -51,17 +45,18 @@ from netwright.pipeline.calibrating import (
     widths_of,
     with_temperature,
 )
+from netwright.pipeline.custom import Custom, metrics_of
 from netwright.pipeline.examining import Tested, examine, joined
-from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.known import Known
 from netwright.pipeline.network import make_loss_again, masked, network_again
+from netwright.pipeline.own_testing import test_by_figures
 from netwright.pipeline.showing import run_html
 from netwright.pipeline.testing import judge, own_inputs
+from netwright.pipeline.weights import ENDED, refuse_damaged, weights_into
 from netwright.reporting.formats import FORMATS, render
 
 PREPARED = (PREPARATION, PREPARATION_TENSORS, folders.SPLIT)
-ENDED = ("done", "stopped")  # states of a run that left its weights in model/
 
 
 @final
@@ -79,6 +74,7 @@ class Run:
     record: dict[str, Any]
     inputs: Inputs | None = field(default=None, repr=False)
     loss: Any = field(default=None, repr=False)
+    custom: Custom = field(default=Custom(), repr=False)
 
     @property
     def model(self) -> nn.Module:
@@ -125,7 +121,7 @@ class Run:
             return guess if len(outcome.names) > 1 else np.fromiter(label_lists(guess, outcome.classes), object, len(guess))
         if outcome.classes:
             return decided(decoded, outcome.classes, threshold)
-        return decoded[:, 0] if decoded.shape[1] == 1 else decoded
+        return decoded[:, 0] if decoded.shape[1:] == (1,) else decoded
 
     def predict_proba(self, rows: Any) -> npt.NDArray[np.float64]:
         """Return probabilities ``(rows, classes)``, or of each label, in the order of ``program.outcome.classes``.
@@ -222,6 +218,8 @@ class Run:
             DataError: The rows do not fit.
             CheckpointError: The data changed since training, or came from Python.
         """
+        if self.config.training.step is not None:
+            return self._test_own_step(data)
         outcome = self.program.outcome
         if data is not None:
             raw, target, digest = new_rows.labelled(self.config, self.program, data)
@@ -257,6 +255,14 @@ class Run:
         self.report()
         return found
 
+    def _test_own_step(self, data: Any) -> dict[str, Any]:
+        if data is not None:
+            raise ConfigError("test: rows came, of a run with step=; expected none; call evaluate with a batch of them")
+        weights = self.weights_name()
+        found = test_by_figures(self.folder, self.config, self.program, self.inputs, self.custom, weights)
+        self.report()
+        return found
+
     def _figures(self, known: Known, rows: npt.NDArray[np.int64]) -> tuple[dict[str, Any], Verdict]:
         """Return the content of test.json but for the looks, and what the network gave for the rows."""
         found, verdict = judge(self.folder, known, rows)
@@ -268,7 +274,8 @@ class Run:
 
     def _known(self, raw: Raw | Mapped, target: Target) -> Known:
         """Return the network with labelled rows."""
-        return Known(self.config, self.program, self.task(), raw, target)
+        metrics = metrics_of(self.config.training.metrics, self.custom, target.task)
+        return Known(self.config, self.program, self.task(), raw, target, metrics)
 
     def task(self) -> Task:
         """Return the task with its loss."""
@@ -341,51 +348,17 @@ def load_run(
     preparation, outcome = load_preparation(path)
     written = record.get("files")
     digests = dict(written) if isinstance(written, dict) else {}
-    _refuse_damaged(path, digests, [name for name in PREPARED if name in digests and (path / name).is_file()])
+    refuse_damaged(path, digests, [name for name in PREPARED if name in digests and (path / name).is_file()])
     network = model if model is not None else network_again(config, path, [Path(file) for file in code])
     if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
         network = masked(network, preparation)
-    record = {**record, **_weights_into(network, path, record)}
+    record = {**record, **weights_into(network, path, record)}
     place = choose_device(device) if device is not None else device_again(config)
     network.to(place).eval()
     program = Program(preparation, network, outcome, config.data.batch_size, place, execution_of(config))
     if record["status"] in ENDED:  # of a run that goes on it would be that of other weights
         program = with_temperature(program, record.get("temperature"))
     return Run(path, config, program, record)
-
-
-def _refuse_damaged(folder: Path, digests: dict[str, Any], names: Sequence[str]) -> None:
-    """Refuse files of a run that are not as they were written."""
-    for name in names:
-        if name in digests and files.digest_file(folder / name) != digests[name]:
-            raise CheckpointError(
-                f"{folder / name}: does not agree with its digest in run.json; expected it as written; it is damaged"
-            )
-
-
-def _weights_into(network: nn.Module, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Load the best weights, or the last without validation rows: of a run that ended its own, else of its newest checkpoint.
-
-    Returns:
-        What run.json does not say yet of a run that has not ended: its epochs and the best of them.
-
-    Raises:
-        CheckpointError: Damaged, or of another network.
-    """
-    if record["status"] in ENDED:
-        digests = dict(record.get("weights") or {})
-        name = BEST if BEST in digests or (folder / BEST).exists() else LAST
-        load_weights(folder / name, network)
-        _refuse_damaged(folder, digests, [name])
-        bad = first_not_finite(dict(network.named_parameters()))
-        if bad is not None:
-            raise CheckpointError(f"{folder / name}: {bad} is not finite; expected trained weights; check the run")
-        return {}
-    found = store.newest(folder / CHECKPOINTS, lambda problem: None).parts
-    progress = found["progress"]
-    fill(network, found["best"] or found["model"]["state"], folder / CHECKPOINTS)
-    best = {} if progress["best"] is None else {"best": {**(record.get("best") or {}), **progress["best"]}}
-    return {"epochs": progress["epoch"] - bool(progress["within"]), "steps": progress["step"], **best}
 
 
 def device_again(config: RunConfig) -> torch.device:

@@ -25,9 +25,11 @@ from netwright.exporting.bundle import (
     save_preparation,
     save_weights,
 )
+from netwright.model.task import Decoding
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, execution_of
 from netwright.pipeline.calibrating import calibrate, with_temperature
+from netwright.pipeline.custom import NO_FIGURES
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import Job, make_job
 from netwright.pipeline.keeping import refuse_little_room
@@ -103,6 +105,7 @@ def run_to_the_end(
             "weights": digests,
             "played": done.job.engine.played(),
             "signal": stop.signal_number,
+            **({} if progress.final is None else {"final": progress.final}),
         },
     )
     run = _run_of(replace(bench, config=config), folder)
@@ -112,7 +115,7 @@ def run_to_the_end(
         observe(Told(f"to go on: netwright resume {folder}"))
     with _failure_told(folder, observe):
         _calibrate(run)
-        if test and not stop and len(bench.inputs.split.test):
+        if test and not stop and _testable(bench, observe):
             run.test()
         else:
             run.report()
@@ -137,12 +140,21 @@ def _run_of(bench: Bench, folder: Path) -> Run:
         bench.device,
         execution_of(bench.config),
     )
-    return Run(folder, bench.config, program, folders.read_record(folder), inputs, task.loss_function)
+    return Run(folder, bench.config, program, folders.read_record(folder), inputs, task.loss_function, bench.custom)
+
+
+def _testable(bench: Bench, observe: Listener) -> bool:
+    """Tell whether a run has test rows, and figures of them."""
+    custom = bench.custom
+    if custom.step is not None and custom.evaluate is None:
+        observe(Told(f"{NO_FIGURES}: no validation, no test; the last weights are kept", "note"))
+        return False
+    return len(bench.inputs.split.test) > 0
 
 
 def _calibrate(run: Run) -> None:
     """Keep what the valid rows say of the trained network, and let the run decode with the temperature they gave."""
-    if run.inputs is None:
+    if run.inputs is None or run.config.training.step is not None:
         return
     known = Known(run.config, run.program, run.task(), run.inputs.raw, run.inputs.target)
     temperature = calibrate(run.folder, known, run.inputs.split)
@@ -151,6 +163,8 @@ def _calibrate(run: Run) -> None:
 
 def _outcome(bench: Bench) -> Outcome:
     target = bench.inputs.target
+    if bench.custom.step is not None:  # predictions are what the network gives
+        return Outcome("regression", target.names, (), Decoding("value", 1))
     return Outcome(target.task, target.names, target.classes, bench.network.task.decoding)
 
 

@@ -62,7 +62,7 @@ def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner) ->
     if _is_done(path, folders.config_text(bench.config, path), bench.inputs.digest, wanted):
         return None
     if path.exists():
-        objects = Objects(asked.data, copy.deepcopy(asked.module), asked.loss, asked.code)
+        objects = Objects(asked.data, copy.deepcopy(asked.module), asked.loss, asked.code, asked.custom)
         run = resume_run(path, objects, (), observe, False, manner.auto_micro_batch, manner.test)
     else:
         manner.birth()

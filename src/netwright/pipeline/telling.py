@@ -15,9 +15,11 @@ from netwright.data import labels
 from netwright.data.columns import Column
 from netwright.data.sequences import Sequences
 from netwright.data.targets import Target
+from netwright.engine.own_step import OwnStep
 from netwright.model.task import Task
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import Bench, monitored, plan_of
+from netwright.pipeline.bench import Bench, plan_of
+from netwright.pipeline.stopping import monitored
 from netwright.training.loop import Progress
 
 MOST_NAMES = 12  # of target columns in one line
@@ -88,12 +90,7 @@ def first_record(bench: Bench) -> dict[str, Any]:
             **{part: len(getattr(inputs.split, part)) for part in ("train", "valid", "test")},
             **({"calibration": len(inputs.split.calibration)} if len(inputs.split.calibration) else {}),
         },
-        "task": {
-            "kind": network.task.kind,
-            "target": list(inputs.target.names),
-            "classes": [labels.shown(label) for label in inputs.target.classes],
-            "loss": network.task.loss,
-        },
+        "task": _task_told(inputs.target, network.task),
         "model": network.summary.to_json(),
         "best": None,
         "epochs": 0,
@@ -101,6 +98,14 @@ def first_record(bench: Bench) -> dict[str, Any]:
         "notes": [*inputs.notes, *network.notes],
         "findings": [finding.to_json() for finding in bench.findings],
     }
+
+
+def _task_told(target: Target, task: Task) -> dict[str, Any]:
+    """Return what is learned, for run.json."""
+    if isinstance(task.loss_function, OwnStep):
+        return {"kind": "own step", "target": [], "classes": [], "loss": task.loss}
+    classes = [labels.shown(label) for label in target.classes]
+    return {"kind": task.kind, "target": list(target.names), "classes": classes, "loss": task.loss}
 
 
 def describe(bench: Bench) -> list[Told]:
@@ -162,6 +167,8 @@ def time_line(seconds: Mapping[str, float], played: str) -> str:
 
 def _task_line(target: Target, task: Task) -> str:
     """Return what is learned from what, in words."""
+    if isinstance(task.loss_function, OwnStep):
+        return f"task: an own step, {task.loss_function.name}"
     told = f", {len(target.classes)} classes" if target.classes else ""
     if target.task == "multilabel":
         told = f", {len(target.classes)} label(s) ({'a set a row' if len(target.names) == 1 else 'columns of 0 and 1'})"

@@ -13,9 +13,11 @@ from netwright.config.schema import RunConfig
 from netwright.data import labels
 from netwright.data.sequences import Sequences
 from netwright.errors import CheckpointError, DivergedError
-from netwright.evaluation.testing import Drawn, Verdict, all_figures
+from netwright.evaluation.own_metrics import figures_told, intervals_of
+from netwright.evaluation.testing import Drawn, Verdict, all_figures, bounds_told
 from netwright.model.losses import loss_of_each
 from netwright.pipeline import folder as folders
+from netwright.pipeline.custom import left_out
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.known import Known
 from netwright.pipeline.slicing import group_numbers
@@ -69,7 +71,21 @@ def judge(folder: Path, known: Known, rows: Rows) -> tuple[dict[str, Any], Verdi
         losses = None  # the mean of the loss is another than that over the rows
     shown = [labels.shown(label) for label in target.classes]
     found = all_figures(verdict, scores.loss, shown, None if losses is None else losses.numpy())
-    return {"n": len(verdict.true), **found}, verdict
+    return {"n": len(verdict.true), **_with_own_figures(found, known, verdict)}, verdict
+
+
+def _with_own_figures(found: dict[str, Any], known: Known, verdict: Verdict) -> dict[str, Any]:
+    """Add the figures of one's own, with their intervals, and notes on those that could not be had."""
+    lost = [f"metrics: {name}: a Python object; it is left out here" for name in left_out(known.config, known.metrics)]
+    if not known.metrics and not lost:
+        return found
+    drawn, notes = verdict.drawn, list(lost)
+    kind, true, decoded = verdict.kind, verdict.true, verdict.decoded
+    figures = figures_told(known.metrics, kind, true, decoded, lambda name, text: notes.append(text))
+    bounds = intervals_of(known.metrics, kind, true, decoded, None if drawn is None else drawn.clusters)
+    finite = {name: value for name, value in figures.items() if np.isfinite(value)}  # JSON holds no NaN
+    told = {name: {"value": value, **bounds_told(bounds.get(name))} for name, value in finite.items()}
+    return {**found, "metrics": {**found["metrics"], **told}, "notes": [*found.get("notes", []), *notes]}
 
 
 def drawn_together(known: Known, rows: Rows) -> Drawn | None:

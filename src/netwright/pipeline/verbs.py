@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from netwright.pipeline.asking import gather_all
 from netwright.pipeline.bench import as_given
 from netwright.pipeline.comparing import Comparison, compare_runs
 from netwright.pipeline.crossing import DEFAULT_FOLDS, CrossValidation, splits_of, train_splits
+from netwright.pipeline.custom import Evaluate, Step, Stop
 from netwright.pipeline.drafting import Draft, draft_config
 from netwright.pipeline.observing import Audience, Observer
 from netwright.pipeline.packaging import export_run, load_folder
@@ -22,12 +23,11 @@ from netwright.pipeline.parting import Parts, divide
 from netwright.pipeline.preflight import Preflight, be_strict, check_asked, check_bench
 from netwright.pipeline.reading import names_of
 from netwright.pipeline.repeating import DEFAULT_SEEDS, Repetition, check_seeds, train_seeds
-from netwright.pipeline.replaying import Replay, replay_run
-from netwright.pipeline.resuming import Objects, resume_run
 from netwright.pipeline.run import Run, load_run
 from netwright.pipeline.running import start
 from netwright.pipeline.several import Manner
 from netwright.tracking.records import Tracker
+from netwright.training.own_optimizer import Factories
 
 
 def train(
@@ -36,6 +36,11 @@ def train(
     model: nn.Module | Mapping[str, Any] | Sequence[Any] | None = None,
     data: Any = None,
     loss: Any = None,
+    optimizer: str | Factories | None = None,
+    metrics: Sequence[str] | Mapping[str, Callable[..., Any]] | None = None,
+    step: Step | None = None,
+    evaluate: Evaluate | None = None,
+    stop: Stop | None = None,
     run_dir: str | Path | None = None,
     code: Sequence[str | Path] = (),
     settings: Sequence[str] = (),
@@ -50,26 +55,25 @@ def train(
     Args:
         config: A TOML file, a data file (or ``sklearn:NAME``), a dictionary of sections, or the rows as in ``data``.
         model: A ``torch.nn.Module`` (trained in place), ``(Class, arguments)``, or the section ``model`` as a dictionary.
-        data: ``(X, y)`` of arrays or tensors ``(rows, ...)``, a data frame, a Dataset or DataLoader of torch, a split of one's
-            own of such, ``{"train": ..., "valid": ..., "test": ...}``, or the section ``data`` as a dictionary.
+        data: ``(X, y)`` of arrays or tensors, a frame, a Dataset, a DataLoader, ``{"train": ...}`` of such, or the section.
         loss: torch's text such as ``"MSELoss()"``, or a callable ``(output, target) -> mean loss``.
+        optimizer: torch's text, or a class or function of ``model.parameters()`` (of the module, if it names ``model``).
+        metrics: Names of scikit-learn's figures, or ``{name: function(true, predicted)}``, ``(true, probabilities)``.
+        step: A function ``(model, batch, optimizer) -> loss`` that trains on a batch, for what is not supervised learning.
+        evaluate: Of such a training: a function ``(model, batch)`` to the loss, or to numbers by name.
+        stop: A function of an epoch's record that may end the run, by true or a reason; nothing else outside can.
         run_dir: The run folder; default ``runs/<name>-<time>-<4 hex>``.
-        code: Python files that may run.
-        settings: Texts such as ``"training.epochs=50"``.
+        code, settings: Python files that may run; texts such as ``"training.epochs=50"``.
         observers: Functions that are told each remark and epoch, such as ``print``; trackers of `netwright.tracking`.
-        test: Whether to end with one look at the test rows.
-        strict: Whether a finding of the checks that is no note is an error.
+        test, strict: Whether to look at the test rows once at the end; whether a finding that is no note is an error.
         auto_micro_batch: Whether to halve the rows that go forward at a time when memory runs out, the batch as it is.
-        **keywords: Any setting by its own name: ``epochs=20``, ``batch_size=64``, ``split={"test": 0.2}``,
-            ``target="price"``, ``layers=["Linear(64)", "ReLU()", "Linear()"]``.
+        **keywords: Any setting by its own name: ``epochs=20``, ``batch_size=64``, ``split={"test": 0.2}``.
 
     Returns:
         The run: ``run.model``, ``run.predict(rows)``, ``run.test()``, ``run.folder``.
 
     Raises:
-        ConfigError: Settings that cannot be used.
-        DataError: Data that cannot be read or learned from.
-        DivergedError: The loss is not finite.
+        ConfigError, DataError, DivergedError: Settings or data that cannot be used; a loss that is not finite.
 
     Example:
         >>> import tempfile, netwright as nw
@@ -78,6 +82,7 @@ def train(
         ...     len(run.history)
         2
     """
+    keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
     asked = gather_all(config, model, data, loss, code, settings, keywords)
     folder = folders.folder_for(run_dir, asked.name)
     files.refuse_existing(folder)
@@ -85,51 +90,6 @@ def train(
     if strict:
         be_strict(bench.findings, observe)
     return start(bench, folder, observe, test, auto_micro_batch)
-
-
-def resume(
-    run: str | Path,
-    *,
-    model: nn.Module | Sequence[Any] | None = None,
-    data: Any = None,
-    loss: Any = None,
-    code: Sequence[str | Path] = (),
-    settings: Sequence[str] = (),
-    observers: Sequence[Observer | Tracker] = (),
-    require_exact: bool = False,
-    auto_micro_batch: bool = False,
-) -> Run:
-    """Go on with a run from its newest checkpoint; on the same machine the result is, bit for bit, that of no interruption.
-
-    Args:
-        run: The run folder.
-        model: The network again, where it was a Python object: a module, or ``(Class, arguments)``; trained in place.
-        data: The rows again, where they were Python objects.
-        loss: The loss again, where it was a callable.
-        code: Python files that may run.
-        settings: What may change, such as ``"training.epochs=50"``: epochs, early stopping, the learning rate, checkpoints,
-            workers; and threads, device and micro_batch, which are not exact.
-        observers: As for `train`.
-        require_exact: Whether a result that is not exact is an error.
-        auto_micro_batch: As for `train`.
-
-    Returns:
-        The run; a finished one as it is.
-
-    Raises:
-        CheckpointError: Data, code or a setting changed, or no checkpoint verifies; what differs is named.
-        FolderInUseError: Another process trains it.
-
-    Example:
-        >>> import tempfile, netwright as nw
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     run = nw.train("sklearn:iris", epochs=2, run_dir=folder + "/iris")
-        ...     len(nw.resume(run.folder, settings=["training.epochs=5"]).history)
-        5
-    """
-    asked = gather_all(None, model, data, loss, code, (), {})
-    objects = Objects(asked.data, asked.module, asked.loss, asked.code)
-    return resume_run(Path(run), objects, settings, Audience(observers), require_exact, auto_micro_batch)
 
 
 def check(
@@ -340,11 +300,6 @@ def export(
     """Write a run as files that predict without it; see `netwright.pipeline.packaging.export_run`."""
     found = run if isinstance(run, Run) else load_run(run, code=code)
     return export_run(found, format, None if output is None else Path(output))
-
-
-def replay(run: str | Path, *, model: nn.Module | None = None, loss: Any = None, code: Sequence[str | Path] = ()) -> Replay:
-    """Run the step that ended a run again, from its capsule; see `netwright.pipeline.replaying.replay_run`."""
-    return replay_run(Path(run), model=model, loss=loss, code=[Path(file) for file in code])
 
 
 def compare(run: str | Path, *others: str | Path, steps: bool = False) -> Comparison:

@@ -21,6 +21,7 @@ from netwright.training.signals import StopRequest
 
 Validate = Callable[[], dict[str, float]]
 Watch = Callable[[EpochRecord], None]
+Stop = Callable[[EpochRecord], str | None]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Plan:
 
     ``lengths`` are the steps of each of ``rows`` where they differ, int64. ``augmentation`` changes the rows of each epoch.
     Rows in a map are ordered slice by slice, in ``windows`` where they do not fit into memory. Batches of ``together`` epochs
-    are handed out as those of one, where they divide the rows.
+    are handed out as those of one, where they divide the rows. ``seconds`` of training, and the reason that ``stop`` gives
+    after an epoch, end the run too.
     """
 
     rows: Rows
@@ -46,6 +48,8 @@ class Plan:
     mapped: bool = False
     windows: Windows | None = None
     together: int = 1
+    seconds: float | None = None
+    stop: Stop | None = None
 
     def order(self, epoch: int) -> Rows | Order:
         """Return the rows of an epoch (from 1) in order, or of that many ``together``."""
@@ -83,7 +87,8 @@ class Best:
 class Progress:
     """How far a run is, its best epoch, and why it ended.
 
-    ``epoch`` is the last epoch, complete where ``within`` is 0, else with so many of its steps done.
+    ``epoch`` is the last epoch, complete where ``within`` is 0, else with so many of its steps done. ``final`` is a reason that
+    nobody could find again: the time is up, or the stop condition said so.
     """
 
     epoch: int = 0
@@ -91,6 +96,7 @@ class Progress:
     within: int = 0
     best: Best | None = None
     ended: str | None = None
+    final: str | None = None
 
 
 class StepFailed(Exception):
@@ -109,7 +115,9 @@ class StepFailed(Exception):
 
 
 class Noting(Protocol):
-    """Takes the losses of steps; see `netwright.training.journal.Journal`."""
+    """Takes the losses of steps; see `netwright.training.journal.Journal`. ``seconds`` of training so far are under train."""
+
+    seconds: dict[str, float]
 
     def steps(self, epoch: int, last: int, losses: Tensor, weights: Tensor) -> None:
         """Keep the mean losses of steps up to the last, and their weights."""
@@ -166,7 +174,7 @@ def train(
     Raises:
         StepFailed: A step raised an error; a loss that is not finite is one.
     """
-    progress = replace(start, ended=reason_to_end(start, plan))
+    progress = replace(start, ended=start.final or reason_to_end(start, plan))
     while progress.ended is None:
         started = time.perf_counter()
         progress = train_epoch(engine, examples, plan, progress, journal, saving, stop)
@@ -185,7 +193,7 @@ def train(
             valid_seconds=time.perf_counter() - trained,
             of_epochs=plan.epochs,
         )
-        progress = judged(progress, record, plan, engine.model)
+        progress = judged(progress, record, plan, engine.model, time_is_up(plan, journal, record.train_seconds))
         journal.epoch(record)
         watch(replace(record, best=progress.best is not None and progress.best.epoch == record.epoch))
         if progress.ended is not None or saving.due(progress.step):
@@ -217,7 +225,7 @@ def train_epoch(
     if not progress.within:
         progress = replace(progress, epoch=progress.epoch + 1)
     engine.model.train()
-    feed = plan.feed(examples, progress)
+    feed, begun = plan.feed(examples, progress), time.perf_counter()
     while left := plan.steps_left(progress):
         steps = engine.train_steps(feed, 1 if stop else saving.steps_until(progress.step, left))
         taken = len(steps.losses)
@@ -225,7 +233,7 @@ def train_epoch(
         journal.steps(progress.epoch, progress.step, steps.losses, steps.weights)
         if steps.failure is not None:
             raise StepFailed(progress, steps.failure.batch, steps.failure.error) from steps.failure.error
-        if stop:
+        if stop or time_is_up(plan, journal, time.perf_counter() - begun):
             break
         if saving.due(progress.step):
             saving.save(progress)
@@ -233,8 +241,13 @@ def train_epoch(
     return progress
 
 
-def judged(progress: Progress, record: EpochRecord, plan: Plan, model: nn.Module) -> Progress:
-    """Return the progress after an epoch: a better best, and the reason to end if there is one."""
+def time_is_up(plan: Plan, journal: Noting, seconds: float) -> bool:
+    """Tell whether the plan's seconds of training are over, so many of them in the epoch that goes on."""
+    return plan.seconds is not None and journal.seconds["train"] + seconds >= plan.seconds
+
+
+def judged(progress: Progress, record: EpochRecord, plan: Plan, model: nn.Module, late: bool = False) -> Progress:
+    """Return the progress after an epoch: a better best, and the reason to end if there is one; ``late`` where time is up."""
     best = progress.best
     if record.valid:
         value = record.columns()[plan.monitor]
@@ -242,7 +255,9 @@ def judged(progress: Progress, record: EpochRecord, plan: Plan, model: nn.Module
         if better and math.isfinite(value):
             best = Best(record.epoch, record.step, value, copied_weights(model))
     after = Progress(record.epoch, record.step, 0, best)
-    return replace(after, ended=reason_to_end(after, plan, bool(record.valid)))
+    told = None if plan.stop is None else plan.stop(record)
+    final = f"{plan.seconds:g} seconds of training done" if late else told
+    return replace(after, ended=reason_to_end(after, plan, bool(record.valid)) or final, final=final)
 
 
 def reason_to_end(progress: Progress, plan: Plan, validated: bool = True) -> str | None:

@@ -38,6 +38,7 @@ def remembered(engine: Engine, device: torch.device, progress: Progress) -> dict
             "step": progress.step,
             "within": progress.within,
             "best": None if best is None else {"epoch": best.epoch, "step": best.step, "value": best.value},
+            **({} if progress.final is None else {"final": progress.final}),
         },
         "best": {} if best is None else best.weights,
     }
@@ -65,6 +66,7 @@ def put_back(parts: Mapping[str, Any], engine: Engine, device: torch.device) -> 
             step=told["step"],
             within=told["within"],
             best=None if best is None else Best(best["epoch"], best["step"], best["value"], parts["best"]),
+            final=told.get("final"),
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(

@@ -1,0 +1,65 @@
+"""How long a run may take, which figure chooses its best epoch, and whether more or less of it is better. Floor 9."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from netwright.config.calls import OBJECT
+from netwright.config.metrics import KNOWN
+from netwright.config.schema import EarlyStoppingConfig, RunConfig
+from netwright.errors import ConfigError, did_you_mean
+
+LONGEST = 200  # epochs, where neither epochs nor steps are written
+PATIENCE = 20
+RISING = ("accuracy", "f1_")  # figures of which more is better
+
+
+def duration(config: RunConfig, figures: Sequence[str], steps: int) -> tuple[int, EarlyStoppingConfig | str]:
+    """Return the epochs and the stopping rule: 200 with patience 20 where neither epochs nor steps are written."""
+    training = config.training
+    epochs, stopping = training.epochs, training.early_stopping
+    if epochs is None and training.steps is not None:
+        epochs = math.ceil(training.steps / steps)
+    elif epochs is None:
+        epochs = LONGEST
+        if stopping is None and figures:
+            stopping = EarlyStoppingConfig(patience=PATIENCE)
+    if not isinstance(stopping, EarlyStoppingConfig):
+        return epochs, "none"
+    if not figures:
+        raise ConfigError(
+            "training.early_stopping: there are no valid rows to watch, or no figures of them; set data.split.valid (and hand "
+            "evaluate= over with step=), or leave it out"
+        )
+    known = ["train_loss", *(f"valid_{name}" for name in figures)]
+    if stopping.monitor not in known:
+        raise ConfigError(
+            f"training.early_stopping.monitor: {stopping.monitor!r} came; {did_you_mean(stopping.monitor, known)}"
+        )
+    return epochs, stopping.model_copy(update={"mode": stopping.mode or mode_of(config, stopping.monitor)})
+
+
+def mode_of(config: RunConfig, monitor: str) -> str:
+    """Return whether more of a column of history.csv is better (max) or less (min).
+
+    Raises:
+        ConfigError: A figure of one's own, of which nobody said.
+    """
+    name = monitor.removeprefix("valid_")
+    if name in config.training.metrics:
+        return KNOWN[name].mode
+    if f"{OBJECT}{name}" in config.training.metrics:
+        raise ConfigError(
+            f"training.early_stopping: {monitor} is a figure of one's own; expected whether more of it is better; write mode = "
+            '"max" or mode = "min"'
+        )
+    return "max" if any(word in monitor for word in RISING) else "min"
+
+
+def monitored(config: RunConfig) -> tuple[str, str]:
+    """Return the column of history.csv that chooses the best epoch, and min or max."""
+    stopping = config.training.early_stopping
+    if isinstance(stopping, EarlyStoppingConfig):
+        return stopping.monitor, stopping.mode or "min"
+    return "valid_loss", "min"

@@ -1,0 +1,52 @@
+"""The weights of a run, read from its folder: verified, and whole even where the run goes on. Floor 9."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from netwright import files
+from netwright.checkpoint import store
+from netwright.checkpoint.trees import first_not_finite
+from netwright.errors import CheckpointError
+from netwright.exporting.bundle import BEST, LAST, fill, load_weights
+from netwright.pipeline.folder import CHECKPOINTS
+
+ENDED = ("done", "stopped")  # states of a run that left its weights in model/
+
+
+def refuse_damaged(folder: Path, digests: dict[str, Any], names: Sequence[str]) -> None:
+    """Refuse files of a run that are not as they were written."""
+    for name in names:
+        if name in digests and files.digest_file(folder / name) != digests[name]:
+            raise CheckpointError(
+                f"{folder / name}: does not agree with its digest in run.json; expected it as written; it is damaged"
+            )
+
+
+def weights_into(network: nn.Module, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Load the best weights, or the last without validation rows: of a run that ended its own, else of its newest checkpoint.
+
+    Returns:
+        What run.json does not say yet of a run that has not ended: its epochs and the best of them.
+
+    Raises:
+        CheckpointError: Damaged, or of another network.
+    """
+    if record["status"] in ENDED:
+        digests = dict(record.get("weights") or {})
+        name = BEST if BEST in digests or (folder / BEST).exists() else LAST
+        load_weights(folder / name, network)
+        refuse_damaged(folder, digests, [name])
+        bad = first_not_finite(dict(network.named_parameters()))
+        if bad is not None:
+            raise CheckpointError(f"{folder / name}: {bad} is not finite; expected trained weights; check the run")
+        return {}
+    found = store.newest(folder / CHECKPOINTS, lambda problem: None).parts
+    progress = found["progress"]
+    fill(network, found["best"] or found["model"]["state"], folder / CHECKPOINTS)
+    best = {} if progress["best"] is None else {"best": {**(record.get("best") or {}), **progress["best"]}}
+    return {"epochs": progress["epoch"] - bool(progress["within"]), "steps": progress["step"], **best}
