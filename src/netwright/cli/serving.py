@@ -28,10 +28,20 @@ TERMINATED = 143
     "--max-body", type=click.IntRange(min=1024), default=8 << 20, show_default=True, metavar="BYTES", help="Of one request."
 )
 @click.option(
-    "--timeout", type=click.FloatRange(min=0.1, max=3600), default=30.0, show_default=True, metavar="SECONDS", help="Of one request."
+    "--timeout",
+    type=click.FloatRange(min=0.1, max=3600),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Of one request.",
 )
 @click.option(
-    "--concurrency", type=click.IntRange(min=1), default=1024, show_default=True, metavar="N", help="Requests in work; more get 503."
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    metavar="N",
+    help="Requests in work; more get 503.",
 )
 @code_option
 @json_option

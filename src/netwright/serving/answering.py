@@ -11,6 +11,7 @@ from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from netwright.data import labels, sources
 from netwright.data.arrays import Arrays
@@ -122,7 +123,7 @@ class Answerer:
     def _together(self, group: Sequence[_Case]) -> list[Reply]:
         """Return the replies to questions whose rows are of one form: one call, or one each where that fails."""
         try:
-            raw = sources.combine([case.raw for case in group])
+            raw = _joined([case.raw for case in group])
             decoded = self._run.predict_decoded(raw)
             unknown = any(self._unknown(raw))
         except Exception as error:  # one of them alone may be at fault
@@ -155,7 +156,7 @@ class Answerer:
         columns = prediction_columns(
             outcome.task, decoded, outcome.names, outcome.classes, outcome.probabilities, case.question.threshold, bounds
         )
-        finite = np.isfinite(decoded).all(axis=1)
+        finite = np.asarray(np.isfinite(decoded).all(axis=1))
         notes = self._unknown(case.raw) if unknown else list(self._expected.notes(case.raw))
         notes += [f"columns not used: {', '.join(map(repr, case.unread))}"] if case.unread else []
         if not finite.all():
@@ -164,14 +165,17 @@ class Answerer:
         if outcome.probabilities and outcome.classes:
             tree["classes"] = [plain(label) for label in outcome.classes]
             shares = [columns[name].tolist() for name in columns if name.startswith(PROBABILITY)]
-            tree["probabilities"] = [list(row) if ok else None for row, ok in zip(zip(*shares, strict=True), finite, strict=True)]
+            tree["probabilities"] = [
+                list(row) if ok else None for row, ok in zip(zip(*shares, strict=True), finite, strict=True)
+            ]
         if bounds is not None:
             tree |= {word: _values(columns, word, finite) for word in ("low", "high")}
         if self._run.program.per_step and isinstance(case.raw, Sequences):
             ends = np.cumsum(case.raw.lengths).tolist()
             cuts = list(zip([0, *ends[:-1]], ends, strict=True))
             tree = {
-                name: value if name == "classes" else [value[start:end] for start, end in cuts] for name, value in tree.items()
+                name: value if name == "classes" else [value[start:end] for start, end in cuts]
+                for name, value in tree.items()
             }
         if notes:
             tree["notes"] = notes
@@ -232,6 +236,14 @@ def _form(raw: Raw) -> Any:
     return ("steps", _form(raw.steps)) if dense else id(raw)
 
 
+def _joined(parts: Sequence[Raw]) -> Raw:
+    """Return rows of one form one below the other."""
+    tables = [part for part in parts if isinstance(part, Table)]
+    if len(tables) < len(parts) or len(parts) == 1:
+        return sources.combine(parts)
+    return Table(pa.concat_tables([table.columns for table in tables]), tuple(table.origins[0] for table in tables))
+
+
 def _values(columns: dict[str, Any], word: str, finite: npt.NDArray[np.bool_]) -> list[Any]:
     """Return the columns of a word as a value for each row, or an object of names where there are several."""
     if word in columns:
@@ -239,9 +251,7 @@ def _values(columns: dict[str, Any], word: str, finite: npt.NDArray[np.bool_]) -
     names = [name for name in columns if name.startswith(f"{word}_")]
     rows = zip(*(columns[name] for name in names), strict=True)
     keys = [name.removeprefix(f"{word}_") for name in names]
-    return [
-        dict(zip(keys, map(plain, row), strict=True)) if ok else None for row, ok in zip(rows, finite, strict=True)
-    ]
+    return [dict(zip(keys, map(plain, row), strict=True)) if ok else None for row, ok in zip(rows, finite, strict=True)]
 
 
 def plain(value: Any) -> Any:

@@ -93,7 +93,7 @@ def make_application(expected: Expected, limits: Limits, guarding: Guarding, on_
     application.add_route("/predict", service.predict, methods=["POST"], include_in_schema=False)
     application.add_exception_handler(HTTPException, _wrong_address)
     service.described = json.dumps(describe(expected, limits, guarding.token is not None)).encode()
-    return _Guard(application, limits, guarding, service.counts, on_bug)
+    return _Guard(application, service, guarding, on_bug)
 
 
 async def _wrong_address(request: Request, error: Exception) -> Response:
@@ -165,7 +165,9 @@ class _Service:
                 async with asyncio.timeout(limits.timeout):
                     body = await self._body(request)
             except TimeoutError:
-                raise RefusedError(408, f"{BODY}: not whole after {limits.timeout:g} s; expected it sooner; send it again") from None
+                raise RefusedError(
+                    408, f"{BODY}: not whole after {limits.timeout:g} s; expected it sooner; send it again"
+                ) from None
             try:
                 question = Question(body, request.headers["content-type"], **wanted)
                 rest = max(0.0, limits.timeout - (time.perf_counter() - started))
@@ -241,7 +243,9 @@ class _Service:
 
 
 def _too_large(limits: Limits) -> RefusedError:
-    return RefusedError(413, f"{BODY}: more than {limits.max_body} bytes came; send the rows in parts, or serve with --max-body")
+    return RefusedError(
+        413, f"{BODY}: more than {limits.max_body} bytes came; send the rows in parts, or serve with --max-body"
+    )
 
 
 def _parameters(request: Request, expected: Expected) -> dict[str, Any]:
@@ -263,7 +267,10 @@ def _parameters(request: Request, expected: Expected) -> dict[str, Any]:
                 raise RefusedError(422, f"parameter 'interval': {value[:40]!r} came; expected true or false")
             found[name] = value == "true"
         else:
-            if not re.fullmatch(r"[01](\.\d{1,30})?([eE]-\d{1,3})?|0?\.\d{1,30}", value, re.ASCII) or not 0 <= float(value) <= 1:
+            if (
+                not re.fullmatch(r"[01](\.\d{1,30})?([eE]-\d{1,3})?|0?\.\d{1,30}", value, re.ASCII)
+                or not 0 <= float(value) <= 1
+            ):
                 raise RefusedError(422, f"parameter 'threshold': {value[:40]!r} came; expected a number from 0 to 1")
             found[name] = float(value)
     return found
@@ -299,9 +306,9 @@ def policy_of(page: str) -> str:
 class _Guard:
     """Stands before the application: who may ask, headers of every answer, counts, and the last net for bugs."""
 
-    def __init__(self, application: Any, limits: Limits, guarding: Guarding, counts: Counts, on_bug: OnBug) -> None:
-        self._application, self._limits, self._guarding = application, limits, guarding
-        self._counts, self._on_bug = counts, on_bug
+    def __init__(self, application: Any, service: _Service, guarding: Guarding, on_bug: OnBug) -> None:
+        self._application, self._service, self._guarding = application, service, guarding
+        self._counts, self._on_bug = service.counts, on_bug
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -320,7 +327,10 @@ class _Guard:
 
         try:
             reply = self._refused(path, headers_by_name(scope["headers"]))
-            if reply is None:
+            if reply is None and path == "/predict" and scope["method"] == "POST":  # the way that is gone often: no routing
+                response = await self._service.predict(Request(dict(scope), receive))
+                await response(dict(scope), receive, guarded)
+            elif reply is None:
                 await self._application(scope, receive, guarded)
             else:
                 headers = {"WWW-Authenticate": "Bearer"} if reply.status == 401 else {}

@@ -14,7 +14,7 @@ from netwright.serving.answering import Question, Reply
 GATHER = 0.002  # seconds that a first request waits for others while nothing else is in work
 MOST_QUESTIONS = 512  # of one batch
 MOST_BYTES = 8 << 20  # of the bodies of one batch, unless one alone is larger
-PATIENCE = 0.25  # seconds after which it is watched whether a client is still there
+PATIENCE = 1.0  # seconds after which it is watched whether a client is still there
 
 
 class ClientLeftError(Exception):

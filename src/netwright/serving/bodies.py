@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ from python_multipart.multipart import FormParser, parse_options_header
 from netwright.data import image_files
 from netwright.data.array_preparation import ArrayPreparation
 from netwright.data.arrays import Arrays
+from netwright.data.cells import DATE
 from netwright.data.columns import Column
 from netwright.data.places import Place, held
 from netwright.data.tables import Origin, Table
@@ -125,12 +127,12 @@ def refuse_many(count: int, most: int = MOST_ROWS) -> None:
     """Refuse no rows, and more than one request may hold.
 
     Raises:
-        RefusedError: 422 for none, 413 for too many.
+        RefusedError: 422.
     """
     if not count:
         _refuse(422, f"{BODY}: no rows; expected at least one row; check what was sent")
     if count > most:
-        _refuse(413, f"{BODY}: {count} rows came; expected at most {most} in one request; send them in parts")
+        _refuse(422, f"{BODY}: {count} rows came; expected at most {most} in one request; send them in parts")
 
 
 def _kind(value: Any) -> str:
@@ -184,18 +186,23 @@ ACCEPTED = {
 
 def _cells(column: Column, values: Sequence[Any]) -> pa.Array:
     """Return the cells of one column as Arrow's type of its kind."""
-    kinds, expected = ACCEPTED[column.kind]
+    kinds, wanted = ACCEPTED[column.kind]
     if not {type(value) for value in values} <= {*kinds, type(None)}:
         row = next(place for place, value in enumerate(values) if value is not None and type(value) not in kinds)
         _refuse(
             422,
-            f"{BODY}: row {row + 1}: column {column.name!r}: {shortened(values[row])} is {_kind(values[row])}; expected {expected}; "
+            f"{BODY}: row {row + 1}: column {column.name!r}: {shortened(values[row])} is {_kind(values[row])}; expected {wanted}; "
             "mend the cell",
         )
     if column.kind == "number":
         return pa.array([_double(value) for value in values], pa.float64())
     if column.kind == "boolean":
         return pa.array(values, pa.bool_())
+    if column.kind == "date":
+        wrong = next((place for place, value in enumerate(values) if value is not None and not re.match(DATE, value)), None)
+        if wrong is not None:
+            what = f"{BODY}: row {wrong + 1}: column {column.name!r}: {values[wrong][:40]!r} is no date"
+            _refuse(422, f"{what}; expected 2024-01-31 or 2024-01-31T12:00:00; mend the cell")
     texts = [value if value is None or type(value) is str else json.dumps(value) for value in values]
     try:
         return pa.array(texts, pa.string())

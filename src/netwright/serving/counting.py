@@ -17,9 +17,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "netwright_requests", "Requests answered.", ("path", "status"), registry=self.registry
-        )
+        self.requests = Counter("netwright_requests", "Requests answered.", ("path", "status"), registry=self.registry)
         self.seconds = Histogram(
             "netwright_request_seconds", "Seconds to the answer of a prediction.", buckets=SECONDS, registry=self.registry
         )

@@ -30,7 +30,7 @@ def describe(expected: Expected, limits: Limits, token: bool) -> dict[str, Any]:
         limits: What the server takes.
         token: Whether requests carry a token.
     """
-    ask = [{"bearer": []}] if token else []
+    ask: list[dict[str, list[str]]] = [{"bearer": []}] if token else []
     outcome = expected.run.program.outcome
     what = f"Predict {', '.join(outcome.names)} ({outcome.task})"
     predict = {

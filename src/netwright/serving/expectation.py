@@ -20,8 +20,14 @@ from netwright.serving.bodies import IMAGE_ENDINGS, MOST_IMAGES, MOST_ROWS
 SHOWN_LEVELS = 200  # categories that a form offers
 MOST_SHOWN = 1024  # numbers in an example
 DIGITS = 4  # of typical numbers
+SPECIAL = frozenset(r"\^$.|?*+()[]{}/")  # letters of patterns
+PLAIN_CELLS = {
+    "number": r"-?[0-9]{1,6}(\.[0-9]{1,6})?",
+    "boolean": "(true|false)",
+    "date": "20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])",
+    "category": "[A-Za-z][A-Za-z0-9]{0,20}",
+}
 DAY_DIGITS = 10  # characters of 2024-01-31
-DATE_PATTERN = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?Z?$"
 
 
 @dataclass(frozen=True)
@@ -128,8 +134,16 @@ class Expected:
         if "text/csv" in self.content_types:
             found["text/csv"] = {"schema": {"type": "string"}}
             if self.typical and self.kind == "table":
-                found["text/csv"]["example"] = _csv(self.typical)
+                found["text/csv"] = {"schema": self._csv_schema(), "example": _csv(self.typical)}
         return found
+
+    def _csv_schema(self) -> dict[str, Any]:
+        """Return the schema of the plainest CSV, which JSON Schema can tell."""
+        names = _csv(self.typical).split("\n")[0]
+        header = "".join(f"\\{letter}" if letter in SPECIAL else letter for letter in names)
+        line = ",".join(PLAIN_CELLS[column.kind] for column in self.columns)
+        about = "Columns in any order, more columns, quoted and empty cells are read too."
+        return {"type": "string", "pattern": f"^{header}\\n({line}\\n){{1,100}}$", "description": about}
 
     def _json_schema(self) -> dict[str, Any]:
         many = {"type": "array", "minItems": 1, "maxItems": MOST_ROWS}
@@ -174,7 +188,12 @@ class Expected:
             "task": run.program.outcome.task,
             "target": list(run.program.outcome.names),
             "columns": [
-                {"name": column.name, "kind": column.kind, "levels": _levels(column), "typical": self.typical.get(column.name)}
+                {
+                    "name": column.name,
+                    "kind": column.kind,
+                    "levels": _levels(column),
+                    "typical": self.typical.get(column.name),
+                }
                 for column in (self.columns if self.kind == "table" else ())
             ],
             "example": self.example,
@@ -212,7 +231,7 @@ def _cell_schema(column: Column) -> dict[str, Any]:
     if column.kind == "boolean":
         return {"type": ["boolean", "null"]}
     if column.kind == "date":
-        return {"type": ["string", "null"], "pattern": DATE_PATTERN}
+        return {"type": ["string", "null"], "format": "date", "description": "T12:00:00 may follow"}
     known = ", ".join(_levels(column)[:12])
     return {"type": ["string", "number", "boolean", "null"], "description": f"seen in training: {known}; others are told"}
 
@@ -247,5 +266,7 @@ def _csv(row: Mapping[str, Any]) -> str:
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(row)
-    writer.writerow(["" if value is None else str(value).lower() if isinstance(value, bool) else value for value in row.values()])
+    writer.writerow(
+        ["" if value is None else str(value).lower() if isinstance(value, bool) else value for value in row.values()]
+    )
     return sink.getvalue()

@@ -79,7 +79,7 @@ def read_token(file: str | None, host: str) -> bytes | None:
         raise ConfigError(f"--token-file {file}: {error.strerror}; expected a readable file; check the path") from None
     if not SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN_FILE or not all(33 <= byte <= 126 for byte in token):
         raise ConfigError(
-            f"--token-file {file}: {len(token)} bytes came; expected one line of {SHORTEST_TOKEN} or more visible ASCII characters; "
+            f"--token-file {file}: {len(token)} bytes came; expected one line of {SHORTEST_TOKEN} or more visible ASCII letters; "
             "make one: python -c 'import secrets; print(secrets.token_urlsafe())' > token"
         )
     return token

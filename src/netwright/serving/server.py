@@ -43,9 +43,7 @@ class RunServer:
         NetwrightError: The run cannot predict its own example.
     """
 
-    def __init__(
-        self, run: Run, host: str, port: int, token: bytes | None, limits: Limits, on_bug: OnBug
-    ) -> None:
+    def __init__(self, run: Run, host: str, port: int, token: bytes | None, limits: Limits, on_bug: OnBug) -> None:
         expected = Expected(run)
         warm(expected, on_bug)
         self._socket = _listen(host, port)
@@ -68,9 +66,9 @@ class RunServer:
         finally:
             watch.cancel()
 
-    def close(self) -> None:
-        """Stop listening; for a server that never served."""
-        self._socket.close()
+    def stop(self) -> None:
+        """Let `serve` finish what is in work and return; for another thread than the one that serves."""
+        self._server.should_exit = True
 
 
 def configuration(application: Callable[..., Any], limits: Limits) -> uvicorn.Config:
