@@ -19,6 +19,7 @@ from netwright.serving.bodies import IMAGE_ENDINGS, MOST_IMAGES, MOST_ROWS
 
 SHOWN_LEVELS = 200  # categories that a form offers
 MOST_SHOWN = 1024  # numbers in an example
+MOST_COUNTED = 16  # numbers in a row, of which a body of the usual size holds more than the most rows
 DIGITS = 4  # of typical numbers
 SPECIAL = frozenset(r"\^$.|?*+()[]{}/")  # letters of patterns
 PLAIN_CELLS = {
@@ -146,7 +147,7 @@ class Expected:
         return {"type": "string", "pattern": f"^{header}\\n({line}\\n){{1,100}}$", "description": about}
 
     def _json_schema(self) -> dict[str, Any]:
-        many = {"type": "array", "minItems": 1, "maxItems": MOST_ROWS}
+        many: dict[str, Any] = {"type": "array", "minItems": 1, "maxItems": MOST_ROWS}
         if self.kind == "table":
             row = {
                 "type": "object",
@@ -155,6 +156,8 @@ class Expected:
             }
             return _only("rows", {**many, "items": row})
         if self.kind == "arrays":
+            if sum(int(np.prod(module.shape)) for module in self.modules.values()) > MOST_COUNTED:
+                del many["maxItems"]  # the size of the body bounds them
             parts = {name: {**many, "items": _array_schema(module)} for name, module in self.modules.items()}
             several = {"type": "object", "required": list(parts), "properties": parts, "additionalProperties": False}
             return _only("inputs", several if len(parts) > 1 else next(iter(parts.values())))
@@ -231,7 +234,7 @@ def _cell_schema(column: Column) -> dict[str, Any]:
     if column.kind == "boolean":
         return {"type": ["boolean", "null"]}
     if column.kind == "date":
-        return {"type": ["string", "null"], "format": "date", "description": "T12:00:00 may follow"}
+        return {"anyOf": [{"type": "string", "format": "date"}, {"type": "null"}], "description": "T12:00:00 may follow"}
     known = ", ".join(_levels(column)[:12])
     return {"type": ["string", "number", "boolean", "null"], "description": f"seen in training: {known}; others are told"}
 
