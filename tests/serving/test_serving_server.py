@@ -167,6 +167,30 @@ def test_a_body_of_a_hundred_megabytes_is_413_and_not_kept(served: Served) -> No
     served.works()
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({"Content-Type": "text/plain"}, 415), ({**JSON, "Host": "evil"}, 421), ({**JSON, "Origin": "null"}, 403)],
+)
+def test_a_refusal_reaches_a_sender_who_still_sends(served: Served, headers: dict[str, str], status: int) -> None:
+    for _ in range(10):
+        assert served.ask("POST", "/predict", b" " * 3_000_000, headers)[0] == status
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as link:  # the connection stays usable
+        link.sendall(head(served.port, 10).replace("json", "xml").encode())
+        assert until(link, b'"}').startswith(b"HTTP/1.1 415 ")
+        link.sendall(b"0123456789" + (head(served.port, len(BODY)) + BODY).encode())
+        assert until(link, b"]]}").startswith(b"HTTP/1.1 200 ")
+
+
+def until(link: socket.socket, ending: bytes) -> bytes:
+    """Return what comes up to an ending."""
+    found = b""
+    while not found.endswith(ending):
+        part = link.recv(65536)
+        assert part, found
+        found += part
+    return found
+
+
 def head(port: int, length: int) -> str:
     """Return the head of a request for a prediction."""
     lines = [

@@ -283,9 +283,9 @@ async def _left(receive: Receive) -> None:
 
 
 def _answer(reply: Reply) -> Response:
-    """Return a reply as a response; what may hang on an unread body ends the connection."""
+    """Return a reply as a response."""
     headers = {"Retry-After": "1"} if reply.status == 503 else {}
-    if reply.status in (408, 413, 415, 503):
+    if reply.status == 408:  # of all others uvicorn drops what still comes, so that the sender can read why
         headers["Connection"] = "close"
     return Response(reply.body, reply.status, headers, "application/json")
 
@@ -334,7 +334,6 @@ class _Guard:
                 await self._application(scope, receive, guarded)
             else:
                 headers = {"WWW-Authenticate": "Bearer"} if reply.status == 401 else {}
-                headers["Connection"] = "close"
                 await Response(reply.body, reply.status, headers, "application/json")(dict(scope), receive, guarded)
         except Exception as error:
             told = bug(error, self._on_bug)
