@@ -68,7 +68,7 @@ def serve(
         raise ConfigError(
             f"serve: package {missing[0]} is not installed; expected the extra serve; run: pip install 'netwright[serve]'"
         )
-    from netwright.serving.limits import Limits, read_token
+    from netwright.serving.limits import Limits, is_loopback, read_token
 
     token = read_token(token_file, host)
     signal.signal(signal.SIGTERM, _end)  # before the run is loaded, and again when uvicorn has put its own away
@@ -81,6 +81,8 @@ def serve(
             traceback.print_exception(error)
 
     server = RunServer(load(run, code=code), host, port, token, Limits(max_body, timeout, concurrency), tell)
+    if not is_loopback(host):
+        click.echo("note: others can reach it, and the token goes as it is; put a proxy with TLS before it", err=True)
     if as_json:
         click.echo(json.dumps({"address": server.address, "run": run}))
     else:

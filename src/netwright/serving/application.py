@@ -349,7 +349,7 @@ class _Guard:
         hosts, token = self._guarding.hosts, self._guarding.token
         if hosts is not None and headers.get(b"host", b"").lower() not in hosts:
             return refusal(421, "this server answers to its own address only; expected it in the header Host")
-        if is_foreign(headers):
+        if path != "/" and is_foreign(headers):  # a link may lead to the page, which holds no data
             return refusal(403, "a page of another origin sent this; expected the page of this server, or a program")
         if token is not None and path not in OPEN_PATHS and not is_authorized(headers, token):
             return refusal(401, "no token, or another one; expected the header Authorization: Bearer TOKEN")

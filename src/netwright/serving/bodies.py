@@ -11,8 +11,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import FormParser, parse_options_header
 
 from netwright.data import image_files
 from netwright.data.array_preparation import ArrayPreparation
@@ -330,6 +328,9 @@ def images_of(body: bytes, content_type: str, run: Run) -> Arrays:
 
 def _files(body: bytes, content_type: str) -> Iterable[Place]:
     """Return the files of a form, named by their order; names that clients write are not used."""
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import FormParser, parse_options_header
+
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         _refuse(400, f"{BODY}: the form has no boundary; expected one in Content-Type; let the client write the header")

@@ -31,4 +31,5 @@ class Counts:
 
     def page(self) -> bytes:
         """Return all counts as text."""
-        return generate_latest(self.registry)
+        text: bytes = generate_latest(self.registry)
+        return text

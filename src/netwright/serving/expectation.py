@@ -210,7 +210,7 @@ def rounded(value: float) -> float:
 
     Example:
         >>> rounded(1234.567), rounded(0.012345), rounded(3.0)
-        (1235.0, 0.01234, 3.0)
+        (1235.0, 0.01235, 3.0)
     """
     return float(f"{value:.{DIGITS}g}")
 
