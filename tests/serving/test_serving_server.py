@@ -236,14 +236,13 @@ def test_500_requests_at_a_time_beside_1000_silent_connections(served: Served) -
             silent.append(socket.create_connection(("127.0.0.1", served.port), timeout=10))
         samples = [np.random.default_rng(seed).normal(size=(1 + seed % 3, 4)) for seed in range(500)]
         expected = [served.run.predict_proba(sample) for sample in samples]
-        ready = threading.Barrier(100)
+        ready = threading.Barrier(500)
 
         def ask(place: int) -> Any:
-            if place < 100:
-                ready.wait(30)
+            ready.wait(60)
             return served.ask("POST", "/predict", json.dumps({"inputs": samples[place].tolist()}), JSON)
 
-        with concurrent.futures.ThreadPoolExecutor(100) as pool:
+        with concurrent.futures.ThreadPoolExecutor(500) as pool:
             answers = list(pool.map(ask, range(500)))
     finally:
         for link in silent:
