@@ -28,6 +28,7 @@ FLOORS = {
     "reporting": 8,
     "tracking": 8,
     "pipeline": 9,
+    "serving": 10,
     "terminal": 10,
     "estimators": 10,
     "cli": 11,

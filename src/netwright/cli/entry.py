@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from netwright.cli import checking, looking, proving, starting, training, using, watching
+from netwright.cli import checking, looking, proving, serving, starting, training, using, watching
 from netwright.cli.group import cli
 from netwright.errors import NetwrightError, ResourceError, out_of_memory
 
@@ -22,6 +22,7 @@ COMMANDS = (
     training,
     watching,
     using,
+    serving,
     looking,
     proving,
 )  # importing them adds their commands to the group

@@ -256,6 +256,40 @@ def _archive_of(path: Path) -> Path | None:
     return next((part for part in (path, *path.parents) if part.suffix.lower() == ".zip" and part.is_file()), None)
 
 
+@final
+@dataclass(frozen=True)
+class _Held:
+    """One file that is held in memory, as `Place` asks for it."""
+
+    content: bytes
+
+    def isfile(self, path: str) -> bool:
+        return bool(path)
+
+    def isdir(self, path: str) -> bool:
+        return not path
+
+    def size(self, path: str) -> int:
+        return len(self.content)
+
+    def open(self, path: str, mode: str) -> IO[bytes]:
+        return io.BytesIO(self.content)
+
+
+def held(name: str, content: bytes) -> Place:
+    """Return the place of a file whose content is at hand: it lies nowhere on the disk, and nothing lies beside it.
+
+    Args:
+        name: For messages, with the ending that tells the format; of one part, and not packed.
+        content: The bytes.
+
+    Example:
+        >>> held("body.csv", b"a,b").read_bytes()
+        b'a,b'
+    """
+    return Place(name, None, _Held(content))
+
+
 def places_of(name: str | Path) -> list[Place]:
     """Return the places a name stands for: one, or the files that a pattern such as ``part-*.csv`` matches, by name.
 

@@ -23,6 +23,7 @@ EXTRAS = {  # extra: what it is for, and a module that comes with it
     "torchvision": ("augmentation of images", "torchvision"),
     "excel": ("Excel files", "openpyxl"),
     "hdf5": ("HDF5 files", "h5py"),
+    "serve": ("predictions over HTTP", "fastapi"),
 }
 
 
