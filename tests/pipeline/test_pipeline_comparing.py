@@ -37,7 +37,7 @@ def rows_of(run: Run) -> pa.Table:
 def test_two_runs_on_the_same_rows_are_compared_row_by_row(pair: tuple[Run, Run]) -> None:
     found = nw.compare(pair[0].folder, pair[1].folder)
     metrics = [run.tested["metrics"] for run in pair]  # type: ignore[index]
-    assert set(found.differences) == {"accuracy", "balanced_accuracy", "f1_macro", "f1", "roc_auc"}
+    assert set(found.differences) == {"accuracy", "balanced_accuracy", "f1_macro", "f1", "roc_auc", "average_precision"}
     for name, difference in found.differences.items():
         assert difference.value == pytest.approx(metrics[1][name]["value"] - metrics[0][name]["value"])
     right = [np.equal(table["target"].to_numpy(), table["prediction"].to_numpy()) for table in map(rows_of, pair)]
