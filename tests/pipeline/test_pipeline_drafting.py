@@ -126,3 +126,29 @@ def test_an_old_torch_is_a_problem_and_a_missing_compiler_or_extra_a_note(
     assert lines["C++ compiler"].state == lines["image files"].state == "note"
     assert "netwright[images]" in lines["image files"].advice
     assert run_command("doctor") == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command("completion", shell) == 0
+    assert "_NETWRIGHT_COMPLETE" in capsys.readouterr().out
+    assert run_command("completion", "tcsh") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "expected"),
+    [
+        ("netwright tra", 1, "plain,train"),
+        ("netwright verify ej", 2, "plain,eject"),
+        ("netwright train digits", 2, "file,digits"),
+        ("netwright train x --run", 3, "plain,--run-dir"),
+        ("netwright predict run new.csv -o ", 5, "file,"),
+    ],
+)
+def test_commands_options_and_files_are_completed(
+    words: str, place: int, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("COMP_WORDS", words), ("COMP_CWORD", str(place)), ("_NETWRIGHT_COMPLETE", "bash_complete")):
+        monkeypatch.setenv(name, value)
+    run_command()
+    assert capsys.readouterr().out.splitlines() == [expected]

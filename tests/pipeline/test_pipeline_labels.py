@@ -136,7 +136,10 @@ def test_what_cannot_be_learned_of_labels_is_said(tmp_path: Path) -> None:
     assert "task: multilabel, 4 label(s) (columns of 0 and 1); target target_1, target_2, target_3, target_4" in "\n".join(
         told
     )
-    assert any(line.startswith("warning: label 'target_3': it has no train row, so that the network cannot learn it") for line in told)
+    assert any(
+        line.startswith("warning: label 'target_3': it has no train row, so that the network cannot learn it")
+        for line in told
+    )
     assert "note: every train row has label 'target_4'; the network cannot learn where it is not" in told
     assert run.tested["notes"] == [
         "roc_auc and average_precision are the means over 2 of 4 labels: all rows or none have target_3, target_4"

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from netwright.cli import checking, looking, proving, serving, starting, training, using, watching
-from netwright.cli.group import cli
+from netwright.cli.group import cli, complete_paths
 from netwright.errors import NetwrightError, ResourceError, out_of_memory
 
 INTERRUPTED = 130
@@ -26,6 +26,7 @@ COMMANDS = (
     looking,
     proving,
 )  # importing them adds their commands to the group
+complete_paths(cli)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -12,6 +12,8 @@ import click
 from netwright import files
 from netwright.errors import did_you_mean
 
+LINE = 58  # characters that say what a command does
+
 code_option = click.option(
     "--code", multiple=True, metavar="FILE", help="A Python file that may run (own layers); repeatable."
 )
@@ -25,8 +27,30 @@ memory_option = click.option(
 )
 
 
+SECTIONS = {  # of the list of commands, in the order of a first use
+    "Begin": ("train", "init", "check", "split", "show", "doctor"),
+    "Runs": ("resume", "watch", "runs", "cross-validate", "compare", "report"),
+    "Use": ("test", "predict", "export", "serve", "import-weights"),
+    "Prove and learn": ("verify", "replay", "eject", "explain"),
+    "For the shell and the editor": ("completion", "schema"),
+}
+
+
 class Commands(click.Group):
-    """A group that names the nearest command when one is misspelled."""
+    """A group that lists its commands by what they are for, and names the nearest when one is misspelled."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in sections; one that stands in none comes last."""
+        named = {name for names in SECTIONS.values() for name in names}
+        rest = tuple(name for name in self.list_commands(ctx) if name not in named)
+        width = max(len(name) for name in self.commands)
+        for title, names in {**SECTIONS, "More": rest}.items():
+            rows = [
+                (name.ljust(width), self.commands[name].get_short_help_str(LINE)) for name in names if name in self.commands
+            ]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command of the arguments."""
@@ -46,6 +70,17 @@ def cli(debug: bool) -> None:  # main takes --debug out before click sees it; he
       netwright train housing.csv --target median_house_value
       netwright train digits.toml --set training.epochs=50
     """
+
+
+def complete_paths(group: click.Group) -> None:
+    """Let a shell complete file names where a command takes a file, a folder or a run."""
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            complete_paths(command)
+        for parameter in command.params:
+            words = isinstance(parameter, click.Argument) or parameter.metavar in ("FILE", "DIR", "PATH")
+            if words and parameter.type is click.STRING:
+                parameter.type = click.Path()  # takes any text, as before
 
 
 def targets(target: Sequence[str]) -> dict[str, Any]:

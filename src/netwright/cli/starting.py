@@ -1,4 +1,4 @@
-"""Commands to begin with: init, doctor. Floor 11."""
+"""Commands to begin with: init, doctor, completion. Floor 11."""
 
 from __future__ import annotations
 
@@ -50,3 +50,21 @@ def doctor(as_json: bool) -> None:
     click.echo(json.dumps(found.to_json()) if as_json else str(found))
     if not found.sound:
         sys.exit(2)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete commands and options.
+
+    \b
+      bash   eval "$(netwright completion bash)"      in ~/.bashrc
+      zsh    eval "$(netwright completion zsh)"       in ~/.zshrc
+      fish   netwright completion fish | source       in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise ConfigError(f"completion: {shell} came; this click completes for bash, zsh and fish; update it")
+    click.echo(kind(cli, {}, "netwright", "_NETWRIGHT_COMPLETE").source())
