@@ -260,3 +260,35 @@ def test_a_reader_that_leaves_does_not_end_the_run(folder: Path) -> None:
     assert json.loads((folder / "one" / "run.json").read_text())["status"] == "done"
     assert (folder / "one" / "test.json").is_file()
     assert (folder / "one" / "report.html").is_file()
+
+
+def test_no_command_writes_over_what_it_reads_or_what_a_run_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command(capsys, "train", "sklearn:iris", "--set", "training.epochs=1", "--run-dir", "run")
+    (tmp_path / "new.csv").write_text(
+        "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\n5.1,3.5,1.4,0.2\n"
+    )
+    (tmp_path / "mine.csv").write_text("mine")
+    kept = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    for words, told in (
+        ("predict run new.csv -o new.csv", "it is read here"),
+        ("predict run new.csv -o run/predictions.csv", "a file of the run"),
+        ("predict run new.csv -o nowhere/p.csv", "no such folder"),
+        ("report run -o mine.csv", "ends in .html"),
+        ("report run --format markdown -o run/config.md", ""),
+        ("eject run -o mine.csv", "ends in .py"),
+        ("resume run --set training.optimizer.lr=0.5", "would change nothing"),
+    ):
+        code, out, err = command(capsys, *words.split())
+        assert code == (2 if told else 0), words
+        assert told in err
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert (tmp_path / "mine.csv").read_text() == "mine"
+    assert command(capsys, "check", "run")[0] == 0
+    assert (
+        command(capsys, "predict", "run", "new.csv", "-o", "p.csv")[0]
+        == command(capsys, "predict", "run", "new.csv", "-o", "p.csv")[0]
+        == 0
+    )

@@ -8,7 +8,9 @@ from scipy import stats
 
 from netwright.evaluation import resampling
 from netwright.evaluation.intervals import class_sums, mean_interval, paired_intervals, value_sums
-from netwright.evaluation.resampling import Summed, bootstrap, difference, joined, method_of
+from netwright.evaluation.resampling import Summed, block_length, blocks_of, bootstrap, difference, joined, method_of
+from netwright.evaluation.testing import Verdict
+from netwright.model.task import Decoding
 
 RNG = np.random.default_rng(0)
 
@@ -101,3 +103,22 @@ def test_what_cannot_be_said_is_left_out() -> None:
     assert bootstrap(undefined) == {}
     assert method_of(100).startswith("BCa")
     assert method_of(100_000).startswith("percentile")
+
+
+def test_blocks_end_where_a_series_does() -> None:
+    places = np.array([0, 1, 2, 3, 4, 10, 11, 12])
+    assert blocks_of(places, 2).tolist() == [0, 0, 1, 1, 2, 3, 3, 4]
+    assert blocks_of(np.arange(0, 12, 3), 2).tolist() == [0, 0, 1, 1]
+    assert blocks_of(np.array([5]), 2).tolist() == [0]
+    assert block_length(1000, 1) == 10
+    assert block_length(1000, 24) == 24
+
+
+def test_a_difference_that_hangs_on_few_rows_of_a_class_gets_no_interval() -> None:
+    true = np.array([0] * 28 + [1] * 31 + [2])
+    one, other = (np.random.default_rng(seed).dirichlet(np.ones(3), 60) for seed in (1, 2))
+    verdict = Verdict("multiclass", true, one, Decoding("softmax", 3))
+    found = verdict.beside(other)["difference"]
+    assert "low" in found["accuracy"]
+    assert all("low" not in entry for name, entry in found.items() if name != "accuracy")
+    assert method_of(30_000).endswith("of 20,000 rows, scaled")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -168,3 +169,30 @@ def test_of_very_many_train_rows_a_part_is_taken_and_said(tmp_path: Path, monkey
     assert list(beside(run)) == ["most_frequent"]
     assert run.tested is not None
     assert [entry["name"] for entry in run.tested["baselines_left_out"]] == ["linear", "boosting"]
+
+
+def test_a_baseline_that_scikit_learn_refuses_is_left_out_and_the_test_goes_on(tmp_path: Path) -> None:
+    rows = RNG.normal(size=(200, 3))
+    counts = np.stack([RNG.poisson(np.exp(rows[:, 0])), np.zeros(200)], axis=1)
+    run = nw.train(data=(rows, counts), task="regression", loss="PoissonNLLLoss()", epochs=1, run_dir=tmp_path / "run")
+    assert run.record["status"] == "done"
+    assert run.tested is not None
+    assert "boosting" in [entry["name"] for entry in run.tested["baselines_left_out"]]
+
+
+def test_windows_of_a_group_are_drawn_together(tmp_path: Path) -> None:
+    level = RNG.normal(size=60)
+    frame = pd.DataFrame({"series": np.repeat(np.arange(60), 12), "y": np.repeat(level, 12) + RNG.normal(0, 0.1, 720)})
+    run = nw.train(
+        frame, target="y", sequences="series", window=4, split={"group": "series"}, epochs=1, run_dir=tmp_path / "run"
+    )
+    assert run.tested is not None
+    assert run.tested["intervals"]["groups"] == {"column": "series", "n": 12}
+
+
+def test_an_observer_that_draws_random_numbers_changes_no_bit(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"layers": ["Linear(8)", "ReLU()", "Dropout(0.5)", "Linear()"], "epochs": 3, "test": False}
+    plain = nw.train("sklearn:iris", run_dir=tmp_path / "plain", **settings)
+    told = nw.train("sklearn:iris", run_dir=tmp_path / "told", observers=[lambda record: torch.rand(3)], **settings)
+    files = [(run.folder / "model" / "last.safetensors").read_bytes() for run in (plain, told)]
+    assert files[0] == files[1]

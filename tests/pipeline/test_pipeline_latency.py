@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +192,17 @@ def test_decisions_are_an_array_of_the_same_dtype(labels: list[object]) -> None:
         expected = np.asarray(decide(decoded, labels))
         assert decided(decoded, labels).dtype == expected.dtype
         assert decided(decoded, labels).tolist() == expected.tolist()
+
+
+def test_threads_that_predict_at_the_same_time_get_their_own_answers(tmp_path: Path) -> None:
+    run = trained(tmp_path, ["Linear(8)", "ReLU()", "Linear(3)"])
+    questions = [X[start : start + size] for size in (1, 16, 140) for start in range(8)]
+    for _ in range(4):  # until all are replayed
+        expected = [run.predict_proba(rows) for rows in questions]
+
+    def ask(turn: int) -> int:
+        order = np.random.default_rng(turn).integers(0, len(questions), 300)
+        return sum(not np.array_equal(run.predict_proba(questions[place]), expected[place]) for place in order)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, range(4))) == [0, 0, 0, 0]

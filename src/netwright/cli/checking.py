@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -12,7 +13,7 @@ from netwright.terminal import print_preflight
 
 
 @cli.command()
-@click.argument("source", metavar="CONFIG|DATA")
+@click.argument("source", metavar="CONFIG|DATA|RUN")
 @click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
 @set_option
 @code_option
@@ -25,6 +26,8 @@ def check(
 
     Also tries whether one batch can be learned by heart. See docs/checks.md for every check.
     """
+    resolved = Path(source) / "config.toml"
+    source = str(resolved) if resolved.is_file() else source
     check_config_first(source, settings, target)
     from netwright.pipeline.checking import refuse
     from netwright.pipeline.verbs import check as look

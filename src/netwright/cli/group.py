@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from netwright import files
-from netwright.errors import did_you_mean
+from netwright.errors import ConfigError, did_you_mean
 
 LINE = 58  # characters that say what a command does
 
@@ -70,6 +70,30 @@ def cli(debug: bool) -> None:  # main takes --debug out before click sees it; he
       netwright train housing.csv --target median_house_value
       netwright train digits.toml --set training.epochs=50
     """
+
+
+def refuse_output(output: str | None, endings: Sequence[str], sources: Sequence[str] = ()) -> None:
+    """Refuse to write over what is read, over a file of a run, or under an ending that promises something else.
+
+    Args:
+        output: Where to write; None for the screen.
+        endings: Of which the name has one.
+        sources: Files that are read.
+
+    Raises:
+        ConfigError: One of these, or no such folder.
+    """
+    if output is None:
+        return
+    path = Path(output)
+    if path.suffix.lower() not in endings:
+        raise ConfigError(f"-o {output}: expected a name that ends in {' or '.join(endings)}; change it")
+    if not path.parent.is_dir():
+        raise ConfigError(f"-o {output}: {path.parent}: no such folder; expected one that is there; make it")
+    if any(Path(source).exists() and path.exists() and path.samefile(source) for source in sources):
+        raise ConfigError(f"-o {output}: it is read here; expected another file; choose a new name")
+    if path.exists() and (path.parent / "run.json").is_file() and path.name != f"report{path.suffix}":
+        raise ConfigError(f"-o {output}: a file of the run {path.parent}; expected another place; choose a new name")
 
 
 def complete_paths(group: click.Group) -> None:

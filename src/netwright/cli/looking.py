@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from netwright.cli.group import check_config_first, cli, code_option, json_option, set_option, targets
+from netwright.cli.group import check_config_first, cli, code_option, json_option, refuse_output, set_option, targets
 from netwright.errors import ConfigError
 from netwright.reporting.formats import FORMATS, render
 from netwright.terminal import print_layers, print_runs
@@ -92,6 +92,8 @@ def report(run: str, form: str, output: str | None, no_rows: bool, as_json: bool
     if output == "-" and (form == "png" or as_json):
         what = "a picture" if form == "png" else "--json"
         raise ConfigError(f"-o -: expected a file for {what}; name one, {FORMATS[form]} say")
+    if output != "-":
+        refuse_output(output, {"html": (".html", ".htm"), "markdown": (".md",), "latex": (".tex",)}.get(form, (f".{form}",)))
     from netwright import files
 
     content = render(Path(run), form, rows=not no_rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from netwright.cli.group import cli, code_option, json_option
+from netwright.cli.group import cli, code_option, json_option, refuse_output
 from netwright.errors import CheckpointError, ConfigError
 from netwright.terminal import print_lesson, print_replay
 
@@ -63,6 +63,7 @@ def verify_eject(run: str, code: Sequence[str], as_json: bool) -> None:
 @json_option
 def eject(run: str, output: str | None, as_json: bool) -> None:
     """Write a run as a standalone script in plain PyTorch, which ends with the same bits."""
+    refuse_output(output, (".py",))
     from netwright.pipeline.ejecting import eject as write
 
     text = write(Path(run), output)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from netwright.cli.group import cli, code_option, json_option
+from netwright.cli.group import cli, code_option, json_option, refuse_output
 from netwright.terminal import print_test
 
 
@@ -52,6 +52,7 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
     from netwright.pipeline.exported import load_any
 
     suffix = check_suffix(output)
+    refuse_output(output, (".csv", ".parquet"), (data, run))
     loaded = load_any(run, code=code, trust=trust)
     columns, remarks, rows = loaded.predict_file(data, how["threshold"], how["interval"])
     for remark in remarks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, final
 
 import torch
@@ -43,13 +44,18 @@ class Forward:
         self._seen: list[Any] = []
         self._built: list[Any] = []
         self._computes = self._resting = False
+        self._alone = threading.Lock()  # a recording has one place for its input and its output
 
     def _capturable(self) -> bool:
         on_cpu = all(value.device.type == "cpu" for value in (*self.model.parameters(), *self.model.buffers()))
         return on_cpu and why_not_told(self.model, nn.Identity()) is None and hooked(self.model, nn.Identity()) is None
 
     def __call__(self, batch: Batch) -> Any:
-        """Return the output of a batch; the caller may keep it."""
+        """Return the output of a batch; the caller may keep it, and other threads may call too."""
+        with self._alone:
+            return self._called(batch)
+
+    def _called(self, batch: Batch) -> Any:
         found = _seen(self.model)
         if found != self._seen:
             self._known.clear()
@@ -90,11 +96,11 @@ class Forward:
         batch = Batch({name: value}, NOTHING, NOTHING)
         if not self._captured:
             return self._written(batch)
-        known = self._known.get(shape_of(batch))
-        if known is None or not known.ready():
-            return None
-        known.play(batch)
-        return known.tape.results[0].clone()
+        with self._alone:
+            known = self._known.get(shape_of(batch))
+            if known is None or not known.ready() or known.play(batch).stopped is not None:
+                return None
+            return known.tape.results[0].clone()
 
     def _written(self, batch: Batch) -> Any:
         """Make a call as it is written; what autocast made narrower is float32 again."""

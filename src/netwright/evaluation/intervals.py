@@ -52,11 +52,16 @@ def class_intervals(
     """
     scores = decoded if {"roc_auc", "average_precision"} & set(names) else None
     found = bootstrap(class_sums(true, decoded.argmax(axis=1), decoded.shape[1], scores), clusters, seed)
-    if clusters is None:
+    if clusters is None and len(true) >= FEWEST_ROWS:
         found["accuracy"] = wilson(int((true == decoded.argmax(axis=1)).sum()), len(true))
+    return {name: bounds for name, bounds in carried(true, found).items() if name in names}
+
+
+def carried(true: Numbers, bounds: Bounds) -> Bounds:
+    """Return the intervals that the rows carry: beside accuracy only where every class that is present has five rows."""
     counts = np.bincount(true)
     few = counts[counts > 0].min() < FEWEST_OF_A_CLASS
-    return {name: bounds for name, bounds in found.items() if name in names and not (few and name != "accuracy")}
+    return {name: found for name, found in bounds.items() if not (few and name != "accuracy")}
 
 
 def class_sums(true: Numbers, guess: Numbers, classes: int, scores: Floats | None = None) -> Summed:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netwright.evaluation.intervals import class_sums, value_sums
+from netwright.evaluation.intervals import carried, class_sums, value_sums
 from netwright.evaluation.resampling import Summed, bootstrap, difference, method_of
 
 Floats = npt.NDArray[np.float64]
@@ -70,6 +70,8 @@ def paired_differences(one: Outcomes, other: Outcomes, units: Numbers, seed: int
     count = int(units.max()) + 1 if len(units) else 0
     gap = difference(sums_of(other), sums_of(one))
     bounds = bootstrap(gap, None if count == len(units) else units, seed)
+    if one.kind == "class":
+        bounds = carried(one.true, bounds)
     method = method_of(count).partition(",")[0]
     return {
         name: Difference(value, *bounds[name], method) if name in bounds else Difference(value)

@@ -111,9 +111,31 @@ def bootstrap(table: Summed, clusters: Numbers | None = None, seed: int = 0) -> 
     return found
 
 
+def block_length(rows: int, horizon: int) -> int:
+    """Return how many neighbours of a series are drawn together: the cube root of the rows, at least the horizon."""
+    return max(horizon, int(round(rows ** (1 / 3), 6)))
+
+
+def blocks_of(places: Numbers, length: int) -> Numbers:
+    """Return the number of the block of each row of one series or several.
+
+    Args:
+        places: Where each row stands in its series, rising ``(rows,)``; where they jump, another series begins.
+        length: Rows of a block; the last of a series may be shorter.
+    """
+    if len(places) < 2:
+        return np.zeros(len(places), dtype=np.int64)
+    gaps = np.diff(places)
+    begins = np.concatenate([[0], np.flatnonzero(gaps != gaps.min()) + 1])
+    series = np.searchsorted(begins, np.arange(len(places)), side="right") - 1
+    within = (np.arange(len(places)) - begins[series]) // length
+    return np.unique(np.stack([series, within], axis=1), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
 def method_of(drawn: int) -> str:
     """Return in words how so many rows or clusters are resampled."""
-    return f"{'BCa' if drawn <= MOST_BCA else 'percentile'} bootstrap, {RESAMPLES:,} resamples"
+    part = f" of {MOST_DRAWN:,} rows, scaled" if drawn > MOST_DRAWN else ""
+    return f"{'BCa' if drawn <= MOST_BCA else 'percentile'} bootstrap, {RESAMPLES:,} resamples{part}"
 
 
 def _of_clusters(parts: Any, clusters: Numbers) -> Any:

@@ -88,7 +88,8 @@ class Verdict:
                 intervals.class_sums(self.true, part.argmax(axis=1), part.shape[1], part if areas else None)
                 for part in (self.decoded, other)
             ]
-        return intervals.paired_intervals(tables[0], tables[1], clusters)
+        bounds = intervals.paired_intervals(tables[0], tables[1], clusters)
+        return bounds if self.kind == "regression" else intervals.carried(self.true, bounds)
 
 
 def all_figures(verdict: Verdict, loss: float, labels: Sequence[Any], losses: Floats | None = None) -> dict[str, Any]:

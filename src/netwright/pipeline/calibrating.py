@@ -50,6 +50,7 @@ def calibrate(folder: Path, known: Known, split: Split) -> float | None:
         known: The network, its rows and the target.
         split: Whose calibration rows are taken, without such its valid rows.
     """
+    forget(folder)
     word, chosen = split.calibrating
     wanted = known.config.evaluation.temperature and known.program.outcome.decoding.reads_logits
     if not len(chosen) or not (wanted or known.target.task == "regression"):
@@ -66,6 +67,13 @@ def calibrate(folder: Path, known: Known, split: Split) -> float | None:
         written = dict(folders.read_record(folder).get("files") or {})
         folders.update_record(folder, {"files": {**written, ERRORS: files.digest_file(folder / ERRORS)}})
     return None
+
+
+def forget(folder: Path) -> None:
+    """Take out of run.json what was kept of other weights."""
+    record = folders.read_record(folder)
+    written = {name: digest for name, digest in dict(record.get("files") or {}).items() if name != ERRORS}
+    folders.update_record(folder, {"temperature": None, "temperature_of": None, "files": written})
 
 
 def logits_from(decoding: Decoding, outputs: Tensor) -> Floats:

@@ -33,6 +33,7 @@ Rows = npt.NDArray[np.int64]
 TWICE = "valid also chose the epoch, so its errors are a little small"
 ASIDE = "these rows neither trained nor chose anything"
 ORDERED = "rows of a series are not exchangeable, so the coverage may drift"
+STEPS = "steps of a row are alike, so new rows may be covered less"
 GROUPED = "rows of a group are alike, so new groups may be covered less"
 
 
@@ -93,7 +94,7 @@ def examine(tested: Tested, folder: Path, record: Mapping[str, Any]) -> dict[str
         folder: The run folder, where errors of valid rows are kept, and the threshold for rows of others.
         record: run.json.
     """
-    kept = replace(tested, errors=kept_errors(folder, record), fitted_on=str(record.get("temperature_of", "valid")))
+    kept = replace(tested, errors=kept_errors(folder, record), fitted_on=str(record.get("temperature_of") or "valid"))
     path = folder / folders.TEST
     if tested.split is None and path.is_file():
         kept = replace(kept, threshold=(folders.read_json(path).get("threshold") or {}).get("value"))
@@ -252,8 +253,11 @@ def _remark(known: Known, word: str) -> str:
     """Say what the promise of coverage hangs on; ``word`` are the rows that calibrated."""
     split = known.config.data.split
     ordered = known.config.data.window is not None or split.time is not None or split.in_order
-    first = TWICE if word == "valid" else ASIDE
-    return "; ".join([first, *([ORDERED] if ordered else []), *([GROUPED] if split.group is not None else [])])
+    told = [TWICE if word == "valid" else ASIDE]
+    told += [ORDERED] if ordered else []
+    told += [GROUPED] if split.group is not None else []
+    told += [STEPS] if known.target.per_step else []
+    return "; ".join(told)
 
 
 def _importance(tested: Tested, copied: looking.Copied, notes: list[str]) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class Audience:
     def __call__(self, record: Record) -> None:
         if isinstance(record, Told | EpochRecord):
             for function in self._functions:
-                function(record)
+                with all_forked(), forked(_device()):
+                    function(record)
         if not isinstance(record, Told):
             self._track(record)
 

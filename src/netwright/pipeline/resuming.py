@@ -15,7 +15,7 @@ from netwright.checkpoint.store import Checkpoint
 from netwright.config.calls import OBJECT, parse_call
 from netwright.config.read import apply_setting, build_config
 from netwright.config.schema import EvaluationConfig, RunConfig
-from netwright.errors import CheckpointError, DataError
+from netwright.errors import CheckpointError, ConfigError, DataError
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, prepare
 from netwright.pipeline.custom import Custom
@@ -24,7 +24,7 @@ from netwright.pipeline.job import EXECUTION, execution, learning_rate_of, make_
 from netwright.pipeline.network import OwnModule
 from netwright.pipeline.observing import Listener
 from netwright.pipeline.run import Run, load_run, read_config
-from netwright.pipeline.running import run_to_the_end
+from netwright.pipeline.running import epochs_done, run_to_the_end
 from netwright.pipeline.telling import Told
 
 # settings that may be changed, and what that does
@@ -43,6 +43,7 @@ FREE = {
     "data.workers": "the numbers are the same for any",
     **{f"evaluation.{name}": "" for name in EvaluationConfig.model_fields},
 }
+WITHOUT_EFFECT = ("evaluation.", "training.optimizer", "training.epochs")  # where nothing is left to train
 NAMES = {"torch": "torch", "device": "device", "cpu": "CPU kernels", "threads": "threads", "micro_batch": "micro_batch"}
 
 
@@ -86,11 +87,21 @@ def resume_run(
     with closing(_Held(folder)):
         tested = test if test is not None else bool(record.get("tests_at_end", True))
         if record["status"] == "done" and not _goes_on(config, record):
+            if lost := [one.path for one in changes if one.path.startswith(WITHOUT_EFFECT)]:
+                raise ConfigError(
+                    f"{folder}: finished ({record.get('why')}), so {', '.join(lost)} would change nothing; expected more epochs "
+                    "with it (--set training.epochs=N), or a new run"
+                )
             return _finished(folder, objects, record, tested, observe)
         for place in (folder, folder / "model"):
             files.remove_dead(place)
         store.sweep(folder / CHECKPOINTS)
         found = store.newest(folder / CHECKPOINTS, lambda problem: observe(Told(problem, "warning")))
+        done, wanted = epochs_done(found.parts), config.training.epochs
+        if wanted is not None and wanted < done and any(one.path == "training.epochs" for one in changes):
+            raise ConfigError(
+                f"training.epochs: {wanted} came; {done} epochs of {folder} are done already; expected more; set a larger number"
+            )
         bench = _bench_again(folder, config, record, objects)
         for line in told(found, bench, changes, require_exact):
             observe(line)

@@ -91,6 +91,9 @@ def run_to_the_end(
         done = carry_on(bench, job, parts, observe, stop, auto_micro_batch)
         digests = _keep(folder, model, done.progress)
     progress, config = done.progress, done.job.config
+    run = _run_of(replace(bench, config=config), folder)
+    with _failure_told(folder, observe):
+        _calibrate(run)
     seconds = {part: round(value, 3) for part, value in done.seconds.items()}
     folders.update_record(
         folder,
@@ -108,13 +111,12 @@ def run_to_the_end(
             **({} if progress.final is None else {"final": progress.final}),
         },
     )
-    run = _run_of(replace(bench, config=config), folder)
+    run.record = folders.read_record(folder)
     observe(Told(ending(progress, config)))
     observe(Told(time_line(done.seconds, done.job.engine.played())))
     if stop:
         observe(Told(f"to go on: netwright resume {folder}"))
     with _failure_told(folder, observe):
-        _calibrate(run)
         if test and not stop and _testable(bench, observe):
             run.test()
         else:

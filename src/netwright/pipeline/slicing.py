@@ -57,7 +57,9 @@ def about_rows(known: Known) -> Table | Arrays | None:
 def group_numbers(known: Known, rows: Rows) -> Rows | None:
     """Return the number of the group of each row where the split goes by groups."""
     name, about = known.config.data.split.group, about_rows(known)
-    if name is None or about is None:
+    if name is not None and known.config.data.window is not None and isinstance(known.raw, Sequences):
+        about, rows = known.raw.steps, known.raw.starts[rows]  # a window is of the group of its steps
+    if name is None or about is None or (isinstance(about, Table) and name not in about.names):
         return None
     if isinstance(about, Table):
         column = _of_table(about, name, rows, known)

@@ -14,6 +14,7 @@ from netwright.data import labels
 from netwright.data.sequences import Sequences
 from netwright.errors import CheckpointError, DivergedError
 from netwright.evaluation.own_metrics import figures_told, intervals_of
+from netwright.evaluation.resampling import block_length, blocks_of
 from netwright.evaluation.testing import Drawn, Verdict, all_figures, bounds_told
 from netwright.model.losses import loss_of_each
 from netwright.pipeline import folder as folders
@@ -103,5 +104,7 @@ def drawn_together(known: Known, rows: Rows) -> Drawn | None:
         return Drawn(groups, str(data.split.group))
     if data.window is None or not isinstance(raw, Sequences):
         return None
-    length = max(data.horizon or 1, int(round(len(rows) ** (1 / 3), 6)))
-    return Drawn(np.arange(len(rows)) // length, f"blocks of {length} steps") if length > 1 else None
+    if data.split.group is not None:  # a series each: its column is not among the steps
+        return Drawn(blocks_of(raw.starts[rows], len(rows)), data.split.group)
+    length = block_length(len(rows), data.horizon or 1)
+    return Drawn(blocks_of(raw.starts[rows], length), f"blocks of {length} steps") if length > 1 else None

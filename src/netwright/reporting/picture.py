@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def _heading(contents: RunContents) -> str:
     name = shortened(str(contents.run.get("name") or contents.folder.name), 40)
     figure = f"test {verdict.metric} {verdict.value}" if verdict.metric else verdict.value
     between = f" ({verdict.low} to {verdict.high})" if verdict.low else ""
-    return f"{name}: {figure}{between}\n{shortened(verdict.words, 110)}"
+    return f"{name}: {figure}{between}\n" + textwrap.fill(shortened(verdict.words, 170), 86)
 
 
 def _draw_history(axes: Axes, contents: RunContents, series: Mapping[str, object]) -> None:
