@@ -64,7 +64,7 @@ def watch(folder: str, log: str) -> None:
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         told = None
-        if event in FORBIDDEN:
+        if event in FORBIDDEN and not _usual(event, arguments):
             told = f"{event} {arguments!r:.200}"
         elif event == "import" and arguments[0] in ("evil", "antigravity", "this"):
             told = f"import {arguments[0]}"
@@ -78,6 +78,12 @@ def watch(folder: str, log: str) -> None:
             os.write(descriptor, f"{told}\n".encode())
 
     sys.addaudithook(hook)
+
+
+def _usual(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Tell whether a process is one of two that no run decides on: joblib counts cores, the native replay is compiled."""
+    words = [str(word) for word in arguments[1]] if event == "subprocess.Popen" else []
+    return words == ["lscpu", "--parse=core"] or "netwright.engine.building" in words[:4]
 
 
 def attacked(words: list[str], folder: Path, codes: tuple[int, ...] = CODES, writes: bool = False) -> harness.Ended:

@@ -114,4 +114,4 @@ def die_in_the_test() -> None:
     """Kill this process when it looks at the test rows."""
     from netwright.pipeline import run
 
-    run.figures = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+    run.judge = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)

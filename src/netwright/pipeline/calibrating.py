@@ -72,7 +72,10 @@ def calibrate(folder: Path, known: Known, split: Split) -> float | None:
 def forget(folder: Path) -> None:
     """Take out of run.json what was kept of other weights."""
     record = folders.read_record(folder)
-    written = {name: digest for name, digest in dict(record.get("files") or {}).items() if name != ERRORS}
+    known = dict(record.get("files") or {})
+    if record.get("temperature") is None and ERRORS not in known:
+        return
+    written = {name: digest for name, digest in known.items() if name != ERRORS}
     folders.update_record(folder, {"temperature": None, "temperature_of": None, "files": written})
 
 
