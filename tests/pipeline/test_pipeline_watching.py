@@ -202,6 +202,7 @@ def test_a_terminal_gets_curves_and_ctrl_c_leaves_quietly(going: Path) -> None:
     child, terminal = pty.fork()
     if child == 0:
         os.environ["TERM"] = "xterm"
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
         os.execv(sys.executable, [sys.executable, "-m", "netwright", "watch", str(going)])
     seen = ""
     while "⠉" not in seen and "⠑" not in seen:
