@@ -6,8 +6,6 @@ Needs playwright, axe-playwright-python and a Chromium; `make browser` brings th
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,6 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 pytestmark = pytest.mark.browser
 
 NAMES = ("iris", "diabetes", "digits")
-SWITCHES = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 # The contrast of every text that is seen, against the nearest background below it; matplotlib's texts are filled, others coloured.
 CONTRAST = """() => {
   const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
@@ -46,19 +40,6 @@ CONTRAST = """() => {
   }
   return low;
 }"""
-
-
-@pytest.fixture(scope="session")
-def chromium(pytestconfig: pytest.Config) -> Iterator[Any]:
-    found = pytestconfig.getoption("--chromium") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
-    )
-    if found is None:
-        pytest.skip("no Chromium on the PATH: install one (apt-get install chromium), or name it with --chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=found, args=SWITCHES)
-        yield browser
-        browser.close()
 
 
 class Opened:

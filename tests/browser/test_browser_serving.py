@@ -5,7 +5,6 @@ Needs playwright, a Chromium and the extra serve; `make browser` brings the firs
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,21 +25,7 @@ pytestmark = pytest.mark.browser
 from netwright.serving.limits import Limits  # noqa: E402
 from netwright.serving.server import RunServer  # noqa: E402
 
-SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 TOKEN = "a token of many letters".replace(" ", "-")
-
-
-@pytest.fixture(scope="module")
-def chromium(pytestconfig: pytest.Config) -> Iterator[Any]:
-    found = pytestconfig.getoption("--chromium") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
-    )
-    if found is None:
-        pytest.skip("no Chromium on the PATH: install one (apt-get install chromium), or name it with --chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=found, args=SWITCHES)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
