@@ -335,11 +335,16 @@ def test_a_taken_port_is_an_error_of_one_line(run: nw.Run) -> None:
         RunServer(run, "127.0.0.1", taken.getsockname()[1], None, Limits(), lambda number, error: None)
 
 
+def hear_ctrl_c() -> None:
+    """Undo what a shell's background job inherits: it ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_finishes_what_is_in_work(tmp_path: Path, number: int, code: int) -> None:
     folder = nw.train("sklearn:iris", epochs=1, run_dir=tmp_path / "run").folder
     command = [sys.executable, "-m", "netwright", "serve", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c)
     try:
         assert process.stdout is not None
         address = [process.stdout.readline() for _ in range(2)][-1].strip()
