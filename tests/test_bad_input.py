@@ -1039,7 +1039,7 @@ RUNS: dict[str, tuple[str, Mapping[str, Content | Callable[[Path], bytes]], str,
     "a pickled array": ("array", {"u.npy": npy(np.array([Canary()]))}, "predict run u.npy", 8, ("u.npy", "pickled")),
     "predictions of an unknown ending": ("table", T, "predict run t.csv -o p.xyz", 2, ("p.xyz", "'.xyz'", ".csv")),
     "predictions without an ending": ("table", T, "predict run t.csv -o p", 2, ("output p", ".csv")),
-    "predictions into a folder that is not there": ("table", T, "predict run t.csv -o gone/p.csv", 2, ("gone/p.csv", "no such folder")),
+    "predictions into a folder that is not there": ("table", T, "predict run t.csv -o gone/p.csv", 2, ("gone: no such folder",)),
     "predictions over a folder": ("table", {**T, "p.csv": None}, "predict run t.csv -o p.csv", 6, ("p.csv",)),
     "a new class in a file of test rows": (
         "table", {"u.csv": f"{HEADER}\n1,2,red,no\n\n1,2,red,maybe\n"},
