@@ -101,11 +101,10 @@ def test_differences_on_the_same_rows_agree_with_a_plain_bootstrap() -> None:
     other = np.clip(decoded + np.random.default_rng(2).normal(0, 0.25, decoded.shape), 0, 1).round(2)
     found = paired_label_intervals(true, decoded, other)
     generator = np.random.default_rng(1)
+    drawn = [generator.integers(0, 400, 400) for _ in range(200)]
+    pairs = [(of_scikit_learn(true[rows], decoded[rows]), of_scikit_learn(true[rows], other[rows])) for rows in drawn]
     for name in NAMES:
-        gaps = []
-        for _ in range(200):
-            rows = generator.integers(0, 400, 400)
-            gaps.append(of_scikit_learn(true[rows], decoded[rows])[name] - of_scikit_learn(true[rows], other[rows])[name])
+        gaps = [one[name] - two[name] for one, two in pairs]
         assert found[name] == pytest.approx(tuple(np.quantile(gaps, (0.025, 0.975))), abs=0.012), name
     assert paired_label_intervals(true, decoded, decoded) == {}
 
