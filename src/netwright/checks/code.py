@@ -24,7 +24,6 @@ WITHOUT_EFFECT = (
     "relu", "sigmoid", "tanh", "softmax", "log_softmax", "gelu", "dropout", "view", "reshape", "flatten", "squeeze", "unsqueeze",
     "permute", "transpose", "leaky_relu", "elu", "silu", "max_pool2d", "avg_pool2d", "to", "float", "contiguous", "normalize",
 )  # fmt: skip
-KEEPERS = ("ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Sequential")
 
 
 @dataclass(frozen=True)

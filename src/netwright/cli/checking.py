@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
-from netwright.cli.group import check_config_first, cli, code_option, json_option, set_option, targets
+from netwright.cli.group import check_config_first, cli, code_option, config_of, json_option, set_option, targets
 from netwright.terminal import print_preflight
 
 
@@ -26,8 +25,7 @@ def check(
 
     Also tries whether one batch can be learned by heart. See docs/checks.md for every check.
     """
-    resolved = Path(source) / "config.toml"
-    source = str(resolved) if resolved.is_file() else source
+    source = config_of(source)
     check_config_first(source, settings, target)
     from netwright.pipeline.checking import refuse
     from netwright.pipeline.verbs import check as look

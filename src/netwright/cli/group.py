@@ -96,6 +96,12 @@ def refuse_output(output: str | None, endings: Sequence[str], sources: Sequence[
         raise ConfigError(f"-o {output}: a file of the run {path.parent}; expected another place; choose a new name")
 
 
+def config_of(source: str) -> str:
+    """Return the resolved config where a run folder is named, anything else as it is."""
+    resolved = Path(source) / "config.toml"
+    return str(resolved) if resolved.is_file() else source
+
+
 def complete_paths(group: click.Group) -> None:
     """Let a shell complete file names where a command takes a file, a folder or a run."""
     for command in group.commands.values():

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import click
 
-from netwright.cli.group import check_config_first, cli, code_option, json_option, refuse_output, set_option, targets
+from netwright.cli.group import (
+    check_config_first,
+    cli,
+    code_option,
+    config_of,
+    json_option,
+    refuse_output,
+    set_option,
+    targets,
+)
 from netwright.errors import ConfigError
 from netwright.reporting.formats import FORMATS, render
 from netwright.terminal import print_layers, print_runs
@@ -57,8 +66,7 @@ def show(
     source: str, target: Sequence[str], settings: Sequence[str], code: Sequence[str], svg: str | None, as_json: bool
 ) -> None:
     """Show every layer of a network: output shape, parameters, multiply-adds, memory. Nothing is trained."""
-    resolved = Path(source) / "config.toml"
-    source = str(resolved) if resolved.is_file() else source
+    source = config_of(source)
     check_config_first(source, settings, target)
     from netwright import files
     from netwright.pipeline.verbs import show as work_out
@@ -93,7 +101,7 @@ def report(run: str, form: str, output: str | None, no_rows: bool, as_json: bool
         what = "a picture" if form == "png" else "--json"
         raise ConfigError(f"-o -: expected a file for {what}; name one, {FORMATS[form]} say")
     if output != "-":
-        refuse_output(output, {"html": (".html", ".htm"), "markdown": (".md",), "latex": (".tex",)}.get(form, (f".{form}",)))
+        refuse_output(output, (Path(FORMATS[form]).suffix, *((".htm",) if form == "html" else ())))
     from netwright import files
 
     content = render(Path(run), form, rows=not no_rows)

@@ -34,7 +34,7 @@ class Problem:
 
     ``kind`` is the task; ``train`` and ``test`` are features ``(rows, features)``, NaN missing; ``target`` that of the train
     rows: class numbers ``(rows,)``, 0 and 1 ``(rows, labels)`` or values ``(rows, outputs)``; ``classes`` their number;
-    ``rates``: counts are predicted; ``categories``: the places of features that are codes.
+    ``rates``: counts are predicted; ``categories``: the places of features that are codes; ``pixels``: the features are such.
     """
 
     kind: str
@@ -44,6 +44,7 @@ class Problem:
     classes: int = 0
     rates: bool = False
     categories: tuple[int, ...] = ()
+    pixels: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,10 @@ def make_boosting(problem: Problem, seconds: float) -> Baseline:
         seconds: That it may take, about; in too little time fewer rounds are made.
 
     Raises:
-        LeftOutError: Too many features or labels, or a few rounds take too long.
+        LeftOutError: Pixels, too many features or labels, or a few rounds take too long.
     """
+    if problem.pixels:
+        raise LeftOutError("the rows are images; trees on single pixels say little")
     _refuse_large(problem, MOST_BOOSTED)
     return _in_time(
         lambda rounds: _fitted("boosting", "gradient boosting", problem, lambda: _boosted(problem, rounds)),
@@ -212,20 +215,23 @@ def persist(last: Floats) -> Baseline:
     return Baseline("persistence", "the last value", last)
 
 
-def repeat_season(values: Floats, known: Numbers, horizon: int, period: int, last: Floats) -> Baseline:
+def repeat_season(
+    values: Floats, known: Numbers, horizon: int, period: int, last: Floats, begins: Numbers | int = 0
+) -> Baseline:
     """Return the seasonal naive forecast: the value of one season before the step asked for.
 
     Hyndman and Athanasopoulos, Forecasting: Principles and Practice, chapter 5.2.
 
     Args:
-        values: Of the series step by step, ``(steps, outputs)``.
+        values: Of all series step by step, ``(steps, outputs)``.
         known: The last step that is known of each row, ``(rows,)``.
         horizon: Steps from there to the one asked for.
         period: Steps after which the series repeats.
         last: The last value known, ``(rows, outputs)``, for rows whose season before begins earlier than the series.
+        begins: The first step of the series of each row, ``(rows,)``.
     """
     places = known + horizon - period * math.ceil(horizon / period)
-    found = np.where((places >= 0)[:, None], values[np.maximum(places, 0)], last)
+    found = np.where((places >= begins)[:, None], values[np.maximum(places, 0)], last)
     return Baseline("seasonal", f"the value of {period} steps before", found, period=period)
 
 

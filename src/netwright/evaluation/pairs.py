@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from netwright.evaluation.formulas import f1
 from netwright.evaluation.intervals import carried, class_sums, value_sums
 from netwright.evaluation.resampling import Summed, bootstrap, difference, method_of
 
@@ -93,9 +94,6 @@ def _label_sums(outcomes: Outcomes) -> Summed:
     labels, right = true.shape[1], true == guess
     exact, wrong = right.all(axis=1, keepdims=True), 1 - right.mean(axis=1, keepdims=True)
     parts = [true * guess, true + guess, exact.astype(np.float64), wrong, np.ones((len(true), 1))]
-
-    def f1(hits: Floats, mentioned: Floats) -> Floats:
-        return np.where(mentioned > 0, 2 * hits / np.maximum(mentioned, 1), 0.0)
 
     def figures(sums: Floats) -> dict[str, Floats]:
         hits, mentioned, (exact, wrong, rows) = sums[:, :labels], sums[:, labels : 2 * labels], sums[:, 2 * labels :].T

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,11 @@ class Verdict:
         chances = self.decoding.probabilistic if probabilistic is None else probabilistic
         return metrics.class_figures(self.true, decoded, chances)
 
+    @cached_property
+    def own(self) -> dict[str, float]:
+        """The figures of this model."""
+        return self.figures()
+
     def bounds(self, names: Sequence[str]) -> Bounds:
         """Return the interval of each figure that has one."""
         clusters = None if self.drawn is None else self.drawn.clusters
@@ -68,7 +74,7 @@ class Verdict:
         Args:
             other: Its decoded outputs, probabilities ``(rows, classes)``, of labels, or values ``(rows, outputs)``.
         """
-        own, figures = self.figures(), self.figures(other, True)
+        own, figures = self.own, self.figures(other, True)
         shared = [name for name in own if name in figures]
         bounds = self._paired(other, shared)
         told: dict[str, Any] = {}
@@ -105,7 +111,7 @@ def all_figures(verdict: Verdict, loss: float, labels: Sequence[Any], losses: Fl
         ``metrics`` and ``intervals``, for classes ``confusion``, for labels a table ``labels`` and ``notes``.
     """
     found: dict[str, Any] = {}
-    figures, drawn = verdict.figures(), verdict.drawn
+    figures, drawn = verdict.own, verdict.drawn
     bounds = verdict.bounds(list(figures))
     clusters = None if drawn is None else drawn.clusters
     spread = None if losses is None else intervals.mean_interval(losses, clusters)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,14 @@ from torch import Tensor
 from netwright.data import labels
 from netwright.data.batches import Batch, Examples
 from netwright.data.preparation import TABLE, Preparation, TablePreparation
+from netwright.data.splits import Split
 from netwright.errors import first_line
 from netwright.evaluation import baselines
 from netwright.evaluation.baselines import Baseline, LeftOutError, Problem
 from netwright.evaluation.testing import Verdict
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.known import Known
+from netwright.pipeline.windows import Past
 from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
@@ -83,9 +84,9 @@ def _makers(standing: Standing) -> Iterator[tuple[str, Callable[[], Baseline]]]:
     if "simple" in wanted:
         rows = len(target.of(split.test))
         yield "simple", lambda: baselines.make_simple(target.task, target.of(split.train), rows, len(target.classes))
-        if inputs.past is not None:
-            yield "persistence", lambda: baselines.persist(_last(inputs, split.test))
-            yield "seasonal", lambda: _seasonal(standing)
+        if (past := inputs.past) is not None:
+            yield "persistence", lambda: baselines.persist(past.values[past.known[split.test]])
+            yield "seasonal", lambda: _seasonal(past, split, standing.known.config.evaluation.season)
     if target.per_step or not {"linear", "boosting"} & set(wanted):
         return
     known: list[tuple[Problem, str]] = []
@@ -101,41 +102,23 @@ def _makers(standing: Standing) -> Iterator[tuple[str, Callable[[], Baseline]]]:
     if "linear" in wanted:
         yield "linear", lambda: fitted(baselines.make_linear)
     if "boosting" in wanted:
-        yield "boosting", lambda: fitted(partial(_boost, standing))
+        yield "boosting", lambda: fitted(baselines.make_boosting)
 
 
-def _last(inputs: Inputs, rows: Rows) -> Floats:
-    past = inputs.past
-    if past is None:
-        raise LeftOutError("the rows are no windows of a series")
-    return past.values[past.known[rows]]
-
-
-def _seasonal(standing: Standing) -> Baseline:
+def _seasonal(past: Past, split: Split, period: int | None) -> Baseline:
     """Return the seasonal naive forecast.
 
     Raises:
         LeftOutError: The train steps show no season and none is set.
     """
-    inputs = standing.inputs
-    past, rows = inputs.past, inputs.split.test
-    if past is None:
-        raise LeftOutError("the rows are no windows of a series")
-    known = past.known[inputs.split.train]
-    first = known[past.begins[inputs.split.train] == past.begins[inputs.split.train][0]]
-    period = standing.known.config.evaluation.season
     if period is None:
+        known = past.known[split.train]
+        first = known[past.begins[split.train] == past.begins[split.train][0]]
         period = baselines.find_period(past.values[first.min() : first.max() + 1, 0])
     if period is None:
         raise LeftOutError("the train steps show no season; set evaluation.season")
-    shift = past.begins[rows]
-    found = [
-        baselines.repeat_season(past.values[begin:], past.known[rows][shift == begin] - begin, past.horizon, period, part)
-        for begin in np.unique(shift)
-        for part in [_last(inputs, rows[shift == begin])]
-    ]
-    order = np.argsort(np.concatenate([np.flatnonzero(shift == begin) for begin in np.unique(shift)]))
-    return Baseline("seasonal", found[0].name, np.concatenate([one.decoded for one in found])[order], period=period)
+    known, begins = past.known[split.test], past.begins[split.test]
+    return baselines.repeat_season(past.values, known, past.horizon, period, past.values[known], begins)
 
 
 def _problem(standing: Standing) -> tuple[Problem, str]:
@@ -157,21 +140,19 @@ def _problem(standing: Standing) -> tuple[Problem, str]:
         train = np.sort(stream(0, "resampling").choice(train, room, replace=False))
     codes = _most_codes(examples, train)
     features = [_features(examples, rows, codes) for rows in (train, test)]
-    rates, places = program.outcome.decoding.rates, _code_places(program.preparation, features[0].shape[1])
-    problem = Problem(target.task, features[0], features[1], target.of(train), len(target.classes), rates, places)
-    return problem, note
-
-
-def _boost(standing: Standing, problem: Problem, seconds: float) -> Baseline:
-    """Return boosting of features that are no pixels.
-
-    Raises:
-        LeftOutError: They are.
-    """
-    shapes = standing.known.program.preparation.examples(standing.inputs.raw, standing.inputs.split.test[:1]).shapes
-    if any(len(shape) + 1 >= IMAGE_AXES for shape in shapes.values()):
-        raise LeftOutError("the rows are images; trees on single pixels say little")
-    return baselines.make_boosting(problem, seconds)
+    return (
+        Problem(
+            target.task,
+            features[0],
+            features[1],
+            target.of(train),
+            len(target.classes),
+            program.outcome.decoding.rates,
+            _code_places(program.preparation, features[0].shape[1]),
+            any(len(shape) + 1 >= IMAGE_AXES for shape in examples.shapes.values()),
+        ),
+        note,
+    )
 
 
 def _code_places(preparation: Preparation, size: int) -> tuple[int, ...]:
@@ -184,12 +165,11 @@ def _code_places(preparation: Preparation, size: int) -> tuple[int, ...]:
 
 def _most_codes(examples: Examples, rows: Rows) -> int:
     """Return one more than the largest symbol of rows that are sequences of such; 0 for others."""
-    largest = [
-        int(value.max()) + 1
-        for batch in _batches(examples, rows)
-        for value in batch.inputs.values()
-        if value.dtype == torch.int64
-    ]
+    first = examples.batch(torch.from_numpy(rows[:1])).inputs
+    names = [name for name, value in first.items() if value.dtype == torch.int64]
+    if not names:
+        return 0
+    largest = [int(batch.inputs[name].max()) + 1 for batch in _batches(examples, rows) for name in names]
     return min(max(largest, default=0), MOST_CODES)
 
 

@@ -22,15 +22,17 @@ from netwright.pipeline.watching import read_state
 HOST = "127.0.0.1"
 POLL = 0.5  # seconds between two looks at the run
 FAREWELL = 5.0  # seconds that an open page has to fetch the end
-HEADERS = {
+HEADERS = {  # of every answer, here and of netwright serve
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 }
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 @final
@@ -114,7 +116,8 @@ def _handler(folder: Path, seen_end: threading.Event) -> type[BaseHTTPRequestHan
 
         def _answer(self, status: HTTPStatus, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
             self.send_response(status)
-            for name, value in {**HEADERS, "Content-Type": kind, "Content-Length": str(len(body))}.items():
+            told = {"Content-Security-Policy": POLICY, "Content-Type": kind, "Content-Length": str(len(body))}
+            for name, value in {**HEADERS, **told}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)

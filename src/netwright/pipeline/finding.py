@@ -17,7 +17,6 @@ from netwright.data.tables import Table
 from netwright.exporting import script_rows
 from netwright.pipeline.reading import BRACES, files_of, markers_of, names_of, reading_of
 
-KNOWN_CLASSES = (str, int, float, bool)
 ARROW = {sources.PARQUET: "parquet", sources.IPC: "feather"}
 
 

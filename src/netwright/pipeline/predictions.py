@@ -23,10 +23,9 @@ from netwright.data.tables import Table
 from netwright.errors import CheckpointError, NetwrightError
 from netwright.evaluation.pairs import Outcomes
 from netwright.evaluation.prediction import SEPARATOR
-from netwright.evaluation.resampling import block_length, blocks_of
 from netwright.pipeline import folder as folders
 from netwright.pipeline.reading import markers_of
-from netwright.pipeline.testing import own_inputs
+from netwright.pipeline.testing import neighbours, own_inputs
 
 TARGET, PREDICTION, PROBABILITY = "target", "prediction", "probability_"
 
@@ -188,12 +187,8 @@ def units_of(
             return np.unique(texts, return_inverse=True)[1].astype(np.int64), f"groups of {group}", None
         except (NetwrightError, IndexError) as error:
             remark = f"the groups of {group} could not be read again ({error}), so rows were drawn alone: too narrow"
-    if config.data.window is not None and not rows.per_step:
-        if group is not None:
-            return blocks_of(numbers, len(numbers)), "series", None
-        length = block_length(len(numbers), config.data.horizon or 1)
-        if length > 1:
-            return blocks_of(numbers, length), f"blocks of {length} steps", remark
+    if config.data.window is not None and not rows.per_step and (drawn := neighbours(config.data, numbers)) is not None:
+        return (drawn.clusters, "series", None) if group is not None else (drawn.clusters, drawn.name, remark)
     if rows.per_step:
         return np.unique(numbers, return_inverse=True)[1].astype(np.int64), "rows with all their steps", remark
     return np.arange(len(numbers)), None, remark

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright.config.calls import OBJECT
+from netwright.config.data_schema import DataConfig
 from netwright.config.schema import RunConfig
 from netwright.data import labels
 from netwright.data.sequences import Sequences
@@ -102,9 +103,17 @@ def drawn_together(known: Known, rows: Rows) -> Drawn | None:
         return Drawn(np.repeat(numbers, raw.lengths[rows]), "steps of a row" if groups is None else str(data.split.group))
     if groups is not None:
         return Drawn(groups, str(data.split.group))
-    if data.window is None or not isinstance(raw, Sequences):
-        return None
+    return neighbours(data, raw.starts[rows]) if data.window is not None and isinstance(raw, Sequences) else None
+
+
+def neighbours(data: DataConfig, places: Rows) -> Drawn | None:
+    """Return which windows are drawn together: those of a series where groups divide them, else blocks of it.
+
+    Args:
+        data: The settings; ``window`` is written.
+        places: Where each window stands in its series, rising ``(rows,)``.
+    """
     if data.split.group is not None:  # a series each: its column is not among the steps
-        return Drawn(blocks_of(raw.starts[rows], len(rows)), data.split.group)
-    length = block_length(len(rows), data.horizon or 1)
-    return Drawn(blocks_of(raw.starts[rows], length), f"blocks of {length} steps") if length > 1 else None
+        return Drawn(blocks_of(places, len(places)), data.split.group)
+    length = block_length(len(places), data.horizon or 1)
+    return Drawn(blocks_of(places, length), f"blocks of {length} steps") if length > 1 else None

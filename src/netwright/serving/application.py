@@ -22,6 +22,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from netwright.errors import did_you_mean
+from netwright.pipeline.broadcasting import HEADERS
 from netwright.serving import counting
 from netwright.serving.answering import Answerer, Question, Reply, bug, refusal
 from netwright.serving.batching import Batcher, BusyError, ClientLeftError
@@ -37,13 +38,6 @@ Send = Callable[[Message], Awaitable[None]]
 OnBug = Callable[[str, BaseException], None]
 PATHS = ("/", "/predict", "/health", "/metrics", "/openapi.json")
 OPEN_PATHS = ("/", "/health")  # without a token: a page without data, and whether the server lives
-HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 NOTHING = "default-src 'none'; frame-ancestors 'none'"
 CLIENT_LEFT = 499  # nobody reads it; counted
 
