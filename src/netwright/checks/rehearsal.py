@@ -15,10 +15,10 @@ from netwright.checks.findings import Finding
 from netwright.checks.flow import POOLS, RECURRENT, SHAPES, WEIGHTED, Flow, Operation, watch
 from netwright.data.batches import Batch
 from netwright.engine.eager import train_step
+from netwright.engine.trial import Make
 from netwright.errors import DivergedError
 from netwright.model.summary import call_model
 
-Make = Callable[[nn.Module], torch.optim.Optimizer]
 FEWEST_ROWS = 16  # from which on a unit that no row wakes is called dead
 MOSTLY_DEAD, HALF_DEAD = 0.9, 0.5
 FADED, GROWN = 1e-5, 1e4

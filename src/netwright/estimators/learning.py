@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Examples, Rows, steps_per_epoch
 from netwright.engine.base import Engine, Execution
-from netwright.engine.choose import choose_engine, choose_lanes, choose_threads
+from netwright.engine.choose import choose_engine, choose_lanes, choose_threads, threaded
 from netwright.engine.compiled import why_not_compiled
 from netwright.engine.forward import Forward
 from netwright.engine.trial import LARGEST, WITHOUT_CLOSURE
@@ -157,19 +157,6 @@ def alone(device: torch.device) -> Iterator[None]:
     """Run a block with generators of its own, and no other fit beside it in this process."""
     with ALONE, all_forked(), forked(device):
         yield
-
-
-@contextmanager
-def threaded(threads: int) -> Iterator[None]:
-    """Run a block with so many threads for each operation."""
-    before = torch.get_num_threads()
-    try:
-        if threads != before:
-            torch.set_num_threads(threads)
-        yield
-    finally:
-        if threads != before:
-            torch.set_num_threads(before)
 
 
 def decoded(module: nn.Module, decoding: Decoding, reading: Reading, rows: Numbers, device: torch.device) -> Numbers:

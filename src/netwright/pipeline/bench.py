@@ -30,7 +30,7 @@ from netwright.data.memory import give_back
 from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
 from netwright.engine.base import Execution
-from netwright.engine.choose import choose_device, choose_lanes, choose_threads
+from netwright.engine.choose import choose_device, choose_lanes, choose_threads, threaded
 from netwright.engine.compiled import why_not_compiled
 from netwright.engine.trial import Make, try_step, why_not_captured
 from netwright.errors import ConfigError
@@ -113,15 +113,12 @@ def executing(config: RunConfig, device: torch.device, computing: bool = False) 
         computing: The block is known to draw from torch's generators or none: those of NumPy and Python, whose states take
             longer to copy than a small network takes to answer, are left alone.
     """
-    before, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    precision = torch.get_float32_matmul_precision()
     try:
-        if config.training.threads is not None:
-            torch.set_num_threads(config.training.threads)
         torch.set_float32_matmul_precision("high" if config.training.precision == "tf32" else "highest")
-        with nullcontext() if computing else all_forked(), forked(device):
+        with threaded(config.training.threads), nullcontext() if computing else all_forked(), forked(device):
             yield
     finally:
-        torch.set_num_threads(before)
         torch.set_float32_matmul_precision(precision)
 
 

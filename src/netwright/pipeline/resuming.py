@@ -24,8 +24,9 @@ from netwright.pipeline.job import EXECUTION, execution, learning_rate_of, make_
 from netwright.pipeline.network import OwnModule
 from netwright.pipeline.observing import Listener
 from netwright.pipeline.run import Run, load_run, read_config
-from netwright.pipeline.running import epochs_done, run_to_the_end
+from netwright.pipeline.running import run_to_the_end
 from netwright.pipeline.telling import Told
+from netwright.pipeline.weights import epochs_done
 
 # settings that may be changed, and what that does
 FREE = {

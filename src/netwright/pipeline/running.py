@@ -38,6 +38,7 @@ from netwright.pipeline.mending import carry_on
 from netwright.pipeline.observing import Listener, begun, ended
 from netwright.pipeline.run import Run
 from netwright.pipeline.telling import Told, best_of, describe, ending, first_record, time_line
+from netwright.pipeline.weights import epochs_done
 from netwright.reporting.diagram import diagram_svg
 from netwright.training.loop import Progress
 from netwright.training.signals import stop_on_signals
@@ -123,12 +124,6 @@ def run_to_the_end(
             run.report()
     observe(ended(folder))
     return run
-
-
-def epochs_done(parts: Mapping[str, Any]) -> int:
-    """Return how many epochs are complete in a checkpoint."""
-    progress = parts["progress"]
-    return int(progress["epoch"]) - (1 if progress["within"] else 0)
 
 
 def _run_of(bench: Bench, folder: Path) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,12 @@ from netwright.exporting.bundle import BEST, LAST, fill, load_weights
 from netwright.pipeline.folder import CHECKPOINTS
 
 ENDED = ("done", "stopped")  # states of a run that left its weights in model/
+
+
+def epochs_done(parts: Mapping[str, Any]) -> int:
+    """Return how many epochs are complete in a checkpoint."""
+    progress = parts["progress"]
+    return int(progress["epoch"]) - (1 if progress["within"] else 0)
 
 
 def refuse_damaged(folder: Path, digests: dict[str, Any], names: Sequence[str]) -> None:
@@ -49,4 +55,4 @@ def weights_into(network: nn.Module, folder: Path, record: dict[str, Any]) -> di
     progress = found["progress"]
     fill(network, found["best"] or found["model"]["state"], folder / CHECKPOINTS)
     best = {} if progress["best"] is None else {"best": {**(record.get("best") or {}), **progress["best"]}}
-    return {"epochs": progress["epoch"] - bool(progress["within"]), "steps": progress["step"], **best}
+    return {"epochs": epochs_done(found), "steps": progress["step"], **best}
