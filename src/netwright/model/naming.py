@@ -1,0 +1,66 @@
+"""Parameters of a network by name: the patterns with which settings speak of some of its layers. Floor 3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from netwright.errors import ConfigError, did_you_mean
+
+WORDS = ("biases", "norms", "embeddings")
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def named_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> list[str]:
+    """Return the names of the parameters that patterns speak of, in the order of the network.
+
+    Args:
+        model: The network.
+        patterns: Each the name of a parameter (``0.weight``) or of a layer (``0``, ``encoder.2``), with ``*``, ``?`` and
+            ``[0-3]`` as in file names, a layer standing for all inside it; or one of the words ``biases``, ``norms`` (all of a
+            normalisation layer) and ``embeddings``.
+        where: The setting, for the error.
+
+    Raises:
+        ConfigError: A pattern matches nothing.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
+        >>> named_parameters(network, ["0", "norms"], "training.freeze")
+        ['0.weight', '0.bias', '1.weight', '1.bias']
+        >>> named_parameters(network, ["*.bias"], "training.freeze")
+        ['0.bias', '1.bias', '2.bias']
+    """
+    names = [name for name, _ in model.named_parameters()]
+    of_words = {word: set(_of_word(model, word)) for word in WORDS}
+    found: set[str] = set()
+    for pattern in patterns:
+        matched = of_words[pattern] if pattern in of_words else {name for name in names if _matches(name, pattern)}
+        if not matched:
+            layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+            raise ConfigError(
+                f"{where}: {pattern!r} matches no parameter; expected a layer or parameter of the network, or one of "
+                f"{', '.join(WORDS)}; {did_you_mean(pattern, [*layers, *WORDS])}"
+            )
+        found |= matched
+    return [name for name in names if name in found]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Tell whether a pattern is the name of a parameter, or of a layer that it is in."""
+    parts = name.split(".")
+    return any(fnmatchcase(".".join(parts[:length]), pattern) for length in range(1, len(parts) + 1))
+
+
+def _of_word(model: nn.Module, word: str) -> Iterator[str]:
+    for path, module in model.named_modules():
+        for name, _ in module.named_parameters(recurse=False):
+            inside = {
+                "biases": name.startswith("bias"),
+                "norms": isinstance(module, NORMS),
+                "embeddings": isinstance(module, nn.Embedding | nn.EmbeddingBag),
+            }
+            if inside[word]:
+                yield f"{path}.{name}".strip(".")
