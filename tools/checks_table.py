@@ -76,7 +76,7 @@ def torchtest_says(case: Case, torchtest: Any) -> str:
     batch = _batch(bench, 32)
     if len(batch.inputs) != 1 or batch.lengths is not None:
         return "refused"
-    optimizer = make_optimizer(resolve_optimizer(bench.config.training.optimizer, torch.device("cpu")), model.parameters())
+    optimizer = make_optimizer(resolve_optimizer(bench.config.training.optimizer, torch.device("cpu")), model)
     try:
         torch.manual_seed(0)
         pair = [next(iter(batch.inputs.values())), batch.target]

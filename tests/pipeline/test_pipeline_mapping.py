@@ -109,9 +109,7 @@ class Unsaved:
 def trained(made: Bench) -> dict[str, torch.Tensor]:
     """Train as the command does, in the order of mapped rows."""
     plan = dataclasses.replace(plan_of(made.config, made.inputs), mapped=True)
-    optimizer = make_optimizer(
-        resolve_optimizer(made.config.training.optimizer, made.device), made.network.module.parameters()
-    )
+    optimizer = make_optimizer(resolve_optimizer(made.config.training.optimizer, made.device), made.network.module)
     engine = EagerEngine(made.network.module, made.network.task.loss_function, optimizer)
     torch.manual_seed(0)
     train(engine, made.examples, plan, None, Journal(None, []), Unsaved(), lambda _: None, StopRequest(), Progress())

@@ -42,7 +42,7 @@ def train(model, optimizer, steps):
 
 call = resolve_optimizer("{name}()", torch.device("cpu"))
 ours, theirs, seen = network(), network(), []
-late = make_optimizer(call, ours.parameters())
+late = make_optimizer(call, ours)
 late.register_step_post_hook(lambda *told: seen.append(told))
 train(ours, late, 3)
 assert "torch._dynamo" not in sys.modules
@@ -75,7 +75,7 @@ def breaks(optimizer, model):
     return found
 
 ours, theirs = nn.Linear(3, 1), nn.Linear(3, 1)
-late = make_optimizer(resolve_optimizer("RMSprop()", torch.device("cpu")), ours.parameters())
+late = make_optimizer(resolve_optimizer("RMSprop()", torch.device("cpu")), ours)
 assert breaks(late, ours) == breaks(torch.optim.RMSprop(theirs.parameters()), theirs) > 0
 """
 
@@ -95,7 +95,7 @@ assert breaks(late, ours) == breaks(torch.optim.RMSprop(theirs.parameters()), th
 def test_the_fused_kernel_is_written_where_torch_has_one(text: str, resolved: str) -> None:
     call = resolve_optimizer(text, CPU)
     assert str(call) == resolved
-    made = make_optimizer(call, nn.Linear(2, 2).parameters())
+    made = make_optimizer(call, nn.Linear(2, 2))
     assert type(made).__name__ == call.name
     assert bool(made.defaults.get("fused")) == ("fused=True" in resolved)
 
@@ -110,12 +110,12 @@ def test_the_fused_kernel_is_written_where_torch_has_one(text: str, resolved: st
 )
 def test_what_torch_refuses_is_one_line(text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        make_optimizer(resolve_optimizer(text, CPU), nn.Linear(2, 2).parameters())
+        make_optimizer(resolve_optimizer(text, CPU), nn.Linear(2, 2))
 
 
 def test_a_network_without_trainable_parameters_is_refused() -> None:
     with pytest.raises(ConfigError, match="no parameter needs a gradient"):
-        make_optimizer(resolve_optimizer("Adam()", CPU), nn.ReLU().parameters())
+        make_optimizer(resolve_optimizer("Adam()", CPU), nn.ReLU())
 
 
 @pytest.mark.parametrize("name", [name for name in sorted(signatures.optimizers().known) if name != "SparseAdam"])

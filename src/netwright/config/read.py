@@ -180,10 +180,23 @@ def _set_at(tree: dict[str, Any], keys: list[str], value: Any, text: str) -> Non
             return
         if key == "early_stopping" and where.get(key) is True:
             where[key] = {}
+        held = where.get(key)
+        if isinstance(held, list) and all(isinstance(one, dict) for one in held):
+            where[key] = _set_in_tables(held, keys[depth + 1 :], value, ".".join(keys[: depth + 1]), text)
+            return
         if not isinstance(where.get(key, {}), dict):
             raise ConfigError(f"--set {text}: {'.'.join(keys[: depth + 1])} is no section; check the path")
         where = where.setdefault(key, {})
     where[keys[-1]] = value
+
+
+def _set_in_tables(tables: list[Any], keys: list[str], value: Any, where: str, setting: str) -> list[Any]:
+    """Return a list of tables with one value of one of them changed."""
+    if len(keys) != 2 or not keys[0].isdecimal() or int(keys[0]) >= len(tables):
+        there = f"tables 0 to {len(tables) - 1}" if tables else "no table"
+        raise ConfigError(f"--set {setting}: {where} has {there}; expected {where}.0.NAME; check the path")
+    place = int(keys[0])
+    return [*tables[:place], {**tables[place], keys[1]: value}, *tables[place + 1 :]]
 
 
 def _set_in_call(text: Any, keys: list[str], value: Any, where: str, setting: str) -> Any:

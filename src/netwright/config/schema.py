@@ -15,6 +15,7 @@ from netwright.config.calls import OBJECT, Call, layer_texts, parse_call
 from netwright.config.data_schema import DataConfig, Section, one_in_a_list
 from netwright.config.metrics import KNOWN, problem_of
 from netwright.config.slugs import ALL, CHECKS
+from netwright.config.updates import GROUP_SCHEMA, group_problems, step_problems
 from netwright.config.values import shown
 from netwright.errors import ConfigError, did_you_mean
 
@@ -68,6 +69,28 @@ class TrainingConfig(Section):
         None, description="Stop after the step that ends so many seconds of training, even inside an epoch."
     )
     optimizer: str = Field("Adam(lr=0.001)", description="torch.optim's own spelling.")
+    parameter_groups: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description='Parameters with arguments of the optimizer for themselves: [{ parameters = ["biases", "norms"], weight_decay '
+        "= 0.0 }]; the first group that speaks of a parameter has it, the rest keep the optimizer's own (docs/optimizers.md).",
+        json_schema_extra={"items": GROUP_SCHEMA},
+    )
+    clip_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="The 2-norm that the gradients have at most, by torch.nn.utils.clip_grad_norm_."
+    )
+    clip_grad_value: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="What each number of a gradient is at most by magnitude, by torch.nn.utils.clip_grad_value_."
+    )
+    l1: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Penalty on the magnitudes of weights, not of biases and norms: l1 * sign(weight) is added to the gradient; "
+        "the losses told are without it. L2 is weight_decay of the optimizer.",
+    )
+    sharpness: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Sharpness-aware minimisation (Foret and others, 2021): the gradient is taken so far uphill (rho), such as "
+        "0.05; a step takes twice as long.",
+    )
     loss: str | None = Field(None, description="torch.nn's own spelling; left out, the task decides.")
     early_stopping: EarlyStoppingConfig | Literal["none"] | None = Field(None)
     metrics: list[str] = Field(
@@ -91,9 +114,10 @@ class TrainingConfig(Section):
         description="How a step is executed: eager, as it is written; captured, recorded once and replayed with the same bits. "
         "compiled, by torch.compile, with other last bits. auto takes captured where that works, else eager.",
     )
-    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
         "float32",
-        description="Of products: tf32 on a GPU that has it, bfloat16 by torch.autocast; weights and their updates stay float32.",
+        description="Of products: tf32 on a GPU that has it, bfloat16 by torch.autocast, float16 with torch.amp.GradScaler too; "
+        "weights and their updates stay float32.",
     )
     memory_format: Literal["contiguous", "channels_last"] = Field(
         "contiguous", description="How the weights of 2-d convolutions lie; channels_last is often faster for images."
@@ -246,8 +270,10 @@ class RunConfig(Section):
         return [signatures.named(parse_call(text, where), signatures.transforms(), where) for text, where in pairs]
 
     def call_problems(self) -> list[str]:
-        """Return what is wrong with the names in call texts, all of it."""
-        return call_problems(self.model.layers or [], self.training.optimizer, self.training.loss, self.data.augmentation)
+        """Return what is wrong with the names in call texts and parameter groups, all of it."""
+        training = self.training
+        found = call_problems(self.model.layers or [], training.optimizer, training.loss, self.data.augmentation)
+        return found or group_problems(training.parameter_groups, training.optimizer) + step_problems(training)
 
 
 def call_problems(layers: Any, optimizer: Any, loss: Any, augmentation: Any) -> list[str]:

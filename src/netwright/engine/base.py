@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Batch
 from netwright.data.feed import Feed
+from netwright.engine.update import PLAIN, Update
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 AT_A_TIME = 0.05  # seconds after which steps come back to the loop, so that no signal waits longer
@@ -21,14 +22,12 @@ class Execution:
     """How steps shall be executed.
 
     ``engine`` is eager, captured or compiled; ``by_name`` tells whether it was asked for, so that it is an error where it
-    cannot run. ``micro_batch`` rows go forward and backward at a time; None for the whole batch. ``autocast`` is the dtype in
-    which the forward pass computes where that is safe, None for that of the weights. ``lanes`` cores share a captured step.
+    cannot run. ``update`` is what each step does. ``lanes`` cores share a captured step.
     """
 
     engine: str = "eager"
     by_name: bool = False
-    micro_batch: int | None = None
-    autocast: torch.dtype | None = None
+    update: Update = PLAIN
     lanes: int = 1
 
 

@@ -6,6 +6,7 @@ that are steps replayed. What cannot be recorded, or differs, runs as it is writ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, final
 
@@ -204,8 +205,14 @@ class CapturedEngine:
     def _error(known: Recorded, stopped: Exception) -> Exception:
         """Return the error of a step that stopped."""
         if isinstance(stopped, NotFiniteError):
-            return DivergedError(f"the loss is {known.tape.results[0].item()}")
+            return DivergedError(spoiled_by(known.tape))
         return stopped
+
+
+def spoiled_by(tape: Tape) -> str:
+    """Return in words which guard of a tape found a number that is not finite: that of the loss, or of a norm after it."""
+    loss = tape.results[0].item()
+    return "a number that follows from the loss is not finite" if math.isfinite(loss) else f"the loss is {loss}"
 
 
 def with_rates(tape: Tape, optimizer: torch.optim.Optimizer) -> list[tuple[Tensor, int]]:

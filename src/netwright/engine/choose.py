@@ -13,6 +13,8 @@ from netwright.engine.base import Engine, Execution, Loss
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.compiled import CompiledEngine
 from netwright.engine.eager import EagerEngine
+from netwright.engine.scaling import scaler_for
+from netwright.engine.trial import why_not_recorded
 from netwright.errors import ConfigError
 
 # A step below this many multiply-adds (forward and backward) is not worth waking a second thread.
@@ -102,7 +104,7 @@ def choose_engine(
         optimizer: Of the model's parameters.
         tell: Is told why steps run otherwise.
     """
-    eager = EagerEngine(model, loss_function, optimizer, how.micro_batch, how.autocast)
-    if how.engine == "captured" and how.micro_batch is None:
+    eager = EagerEngine(model, loss_function, optimizer, how.update, scaler_for(how.update, model))
+    if how.engine == "captured" and why_not_recorded(how.update) is None:
         return CapturedEngine(eager, how.lanes, how.by_name, tell)
     return CompiledEngine(eager) if how.engine == "compiled" else eager

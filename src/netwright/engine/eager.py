@@ -1,4 +1,4 @@
-"""THE training step, in plain PyTorch: forward, loss, zero_grad, backward, step.
+"""THE training step, in plain PyTorch: forward, loss, zero_grad, backward, what is done to gradients, step.
 
 Every engine wraps `train_step`, none copies it. Floor 5.
 """
@@ -18,7 +18,10 @@ from netwright.data.feed import Feed
 from netwright.engine.base import Failure, Loss, Steps
 from netwright.engine.own_step import OwnStep
 from netwright.engine.recording import is_finite
+from netwright.engine.scaling import Scaler
+from netwright.engine.update import PLAIN, Update, change_gradients, refuse_spoiled
 from netwright.errors import ConfigError, DivergedError
+from netwright.model.gradients import uphill
 from netwright.model.losses import loss_weight
 from netwright.model.summary import call_model
 
@@ -28,8 +31,8 @@ def train_step(
     loss_function: Loss,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
-    micro_batch: int | None = None,
-    autocast: torch.dtype | None = None,
+    update: Update = PLAIN,
+    scaler: Scaler | None = None,
 ) -> Tensor:
     """Train on one batch.
 
@@ -38,32 +41,45 @@ def train_step(
         loss_function: Of output and target, to one number; or a step of one's own, which is taken instead.
         optimizer: Of the model's parameters; LBFGS evaluates the loss several times.
         batch: The rows.
-        micro_batch: Rows that go forward and backward at a time; their gradients are added up. None for all at once.
-        autocast: Dtype in which the forward pass computes where that is safe (torch.autocast); None for that of the weights.
+        update: What else is done: rows in parts, autocast, sharpness, l1, clipping.
+        scaler: Scales the loss of steps in float16.
 
     Returns:
-        The mean loss of the batch before the update, detached.
+        The mean loss of the batch before the update, without the l1 penalty, detached.
 
     Raises:
-        DivergedError: The loss is not finite; the update is not applied.
+        DivergedError: The loss, or a norm of the gradients that was worked out, is not finite; the update is not applied.
     """
     if isinstance(loss_function, OwnStep):
         return loss_function.take(model, batch, optimizer)
 
     def forward_and_backward() -> Tensor:
-        if micro_batch is not None and micro_batch < len(batch):
-            loss = _in_parts(model, loss_function, optimizer, batch, micro_batch, autocast)
-        else:
-            with casting(batch.target.device, autocast):
-                output = call_model(model, batch.inputs, batch.lengths)
-                loss = loss_function(output, batch.target)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-        if not is_finite(loss):
-            raise DivergedError(f"the loss is {loss.item()}")
+        if update.micro_batch is not None and update.micro_batch < len(batch):
+            return _in_parts(model, loss_function, optimizer, batch, update, scaler)
+        with casting(batch.target.device, update.autocast):
+            output = call_model(model, batch.inputs, batch.lengths)
+            loss = loss_function(output, batch.target)
+        optimizer.zero_grad()
+        _backward(loss, scaler)
         return loss
 
-    loss: Tensor = optimizer.step(forward_and_backward)  # type: ignore[assignment, arg-type]
+    def closure() -> Tensor:
+        loss = _finite(forward_and_backward())
+        if update.sharpness is not None:
+            with uphill(model, update.sharpness) as norm:
+                above = forward_and_backward()
+            refuse_spoiled(norm)
+            _finite(above)
+        if scaler is not None:
+            scaler.unscale(optimizer)
+        change_gradients(model, update, scaled=scaler is not None)
+        return loss
+
+    if scaler is None:
+        loss: Tensor = optimizer.step(closure)  # type: ignore[assignment, arg-type]
+    else:
+        loss = closure()
+        scaler.step(optimizer)
     return loss.detach()
 
 
@@ -72,24 +88,40 @@ def casting(device: torch.device, autocast: torch.dtype | None) -> AbstractConte
     return nullcontext() if autocast is None else torch.autocast(device.type, autocast)
 
 
+def _finite(loss: Tensor) -> Tensor:
+    """Return a loss that is finite.
+
+    Raises:
+        DivergedError: It is not.
+    """
+    if not is_finite(loss):
+        raise DivergedError(f"the loss is {loss.item()}")
+    return loss
+
+
+def _backward(loss: Tensor, scaler: Scaler | None) -> None:
+    (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+
+
 def _in_parts(
     model: nn.Module,
     loss_function: Loss,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
-    micro_batch: int,
-    autocast: torch.dtype | None,
+    update: Update,
+    scaler: Scaler | None,
 ) -> Tensor:
     """Add up the gradients of a batch part by part, each weighted with its share of the mean; return the mean loss."""
     whole = loss_weight(loss_function, batch.target)
     total = torch.zeros((), device=batch.target.device)
     optimizer.zero_grad()
-    for start in range(0, len(batch), micro_batch):
-        part = batch.part(start, start + micro_batch)
-        with casting(batch.target.device, autocast):
+    rows = update.micro_batch or len(batch)
+    for start in range(0, len(batch), rows):
+        part = batch.part(start, start + rows)
+        with casting(batch.target.device, update.autocast):
             output = call_model(model, part.inputs, part.lengths)
             loss = loss_function(output, part.target) * (loss_weight(loss_function, part.target) / whole)
-        loss.backward()  # type: ignore[no-untyped-call]
+        _backward(loss, scaler)
         total = total + loss.detach()
     return total
 
@@ -102,8 +134,8 @@ class EagerEngine:
     model: nn.Module
     loss_function: Loss
     optimizer: torch.optim.Optimizer
-    micro_batch: int | None = None
-    autocast: torch.dtype | None = None
+    update: Update = PLAIN
+    scaler: Scaler | None = None
     name: str = "eager"
 
     @property
@@ -113,7 +145,7 @@ class EagerEngine:
 
     def train_step(self, batch: Batch) -> Tensor:
         """Train on one batch; see `train_step`."""
-        return train_step(self.model, self.loss_function, self.optimizer, batch, self.micro_batch, self.autocast)
+        return train_step(self.model, self.loss_function, self.optimizer, batch, self.update, self.scaler)
 
     def played(self) -> str:
         """Return in words how steps were executed so far."""

@@ -37,7 +37,7 @@ class Forward:
 
     def __init__(self, model: nn.Module, how: Execution = WRITTEN) -> None:
         self.model = model
-        self._autocast = how.autocast
+        self._autocast = how.update.autocast
         self._lanes = how.lanes
         self._captured = how.engine == "captured" and self._capturable()
         self._known: dict[tuple[Any, ...], Recorded | None] = {}  # None: seen once

@@ -25,6 +25,12 @@ REFUSED_TAGS = {
     torch.Tag.dynamic_output_shape: "a shape depends on values",
 }
 
+# Kernels of lists that do each tensor alone on the CPU, written down one by one, so that they can be dealt out to cores.
+ONE_BY_ONE = {
+    "aten._foreach_norm.Scalar": torch.ops.aten.linalg_vector_norm.default,
+    "aten._foreach_mul_.Tensor": torch.ops.aten.mul_.Tensor,
+}
+
 
 class CannotCapture(Exception):
     """Why something cannot be recorded; one line."""
@@ -160,6 +166,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs = result if isinstance(result, tuple | list) else (result,)
         flat = [part for output in outputs for part in (output if isinstance(output, tuple | list) else (output,))]
         places = tuple(self.place(part, False) if isinstance(part, Tensor) else None for part in flat)
+        single = ONE_BY_ONE.get(str(function)) if len(arguments) == 2 and not held else None
+        if single is not None:
+            gradients = torch.is_grad_enabled()
+            for place, made in zip(arguments[0], places if places[0] else arguments[0], strict=True):
+                self._operations.append(Operation(single, (place, *arguments[1:]), held, (made,), gradients))
+            return result
         self._operations.append(Operation(function, arguments, held, places, torch.is_grad_enabled()))
         return result
 

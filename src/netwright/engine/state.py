@@ -133,7 +133,7 @@ def hooked(model: nn.Module, loss_function: Loss) -> str | None:
 def hooked_optimizer(optimizer: torch.optim.Optimizer) -> str | None:
     """Return what an optimizer does that a recording would leave out, in words; None where it is one of torch.optim's own."""
     kind = type(optimizer)
-    if not kind.__module__.startswith("torch.optim."):
+    if not f"{kind.__module__}.".startswith("torch.optim."):
         return f"{kind.__name__} is no optimizer of torch.optim"
     if "step" in vars(optimizer):
         return f"the step of {kind.__name__} is wrapped"

@@ -17,7 +17,9 @@ from netwright.engine.eager import EagerEngine, train_step
 from netwright.engine.own_code import why_not_told
 from netwright.engine.own_step import AS_WRITTEN, OwnStep
 from netwright.engine.recorded import CHECKED
+from netwright.engine.scaling import scaler_for
 from netwright.engine.state import hooked, hooked_optimizer
+from netwright.engine.update import PLAIN, Update
 from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.model.summary import call_model
 from netwright.seeding import all_forked, forked
@@ -27,7 +29,7 @@ LARGEST = 20_000_000  # parameters up to which a capture can gain more than nois
 WITHOUT_CLOSURE = ("LBFGS",)  # optimizers that evaluate the loss several times a step
 
 
-def try_step(model: nn.Module, loss_function: Loss, make: Make, batch: Batch) -> None:
+def try_step(model: nn.Module, loss_function: Loss, make: Make, batch: Batch, update: Update = PLAIN) -> None:
     """Take one training step on a copy of the model, so that what cannot train is told before anything is written.
 
     Args:
@@ -35,6 +37,7 @@ def try_step(model: nn.Module, loss_function: Loss, make: Make, batch: Batch) ->
         loss_function: Of output and target.
         make: Builds the optimizer of a network.
         batch: A few rows.
+        update: What else a step does.
 
     Raises:
         ConfigError: The network, the loss or the optimizer fails on the rows.
@@ -61,7 +64,7 @@ def try_step(model: nn.Module, loss_function: Loss, make: Make, batch: Batch) ->
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise ConfigError(f"training.loss: {type(loss).__name__} came; expected one number as a tensor; take the mean")
         try:
-            train_step(trial, loss_function, make(trial), batch)
+            train_step(trial, loss_function, make(trial), batch, update, scaler_for(update, trial))
         except DivergedError:
             return  # training itself tells it, with the step
         except (RuntimeError, TypeError, ValueError, AttributeError) as error:
@@ -89,9 +92,7 @@ def _try_own_step(trial: nn.Module, step: OwnStep, make: Make, batch: Batch) -> 
             ) from error
 
 
-def why_not_captured(
-    model: nn.Module, loss_function: Loss, make: Make, batch: Batch, autocast: torch.dtype | None = None
-) -> str | None:
+def why_not_captured(model: nn.Module, loss_function: Loss, make: Make, batch: Batch, update: Update = PLAIN) -> str | None:
     """Return why the steps of a network cannot be recorded and replayed, found out on a copy of it; None where they can.
 
     Args:
@@ -99,11 +100,11 @@ def why_not_captured(
         loss_function: Of output and target.
         make: Builds the optimizer of a network.
         batch: A few rows.
-        autocast: See `netwright.engine.eager.train_step`.
+        update: What else a step does.
     """
     if isinstance(loss_function, OwnStep):
         return AS_WRITTEN
-    why = why_not_told(model, loss_function) or hooked(model, loss_function)
+    why = why_not_recorded(update) or why_not_told(model, loss_function) or hooked(model, loss_function)
     if why is not None:
         return why
     if sum(parameter.numel() for parameter in model.parameters()) > LARGEST:
@@ -115,7 +116,7 @@ def why_not_captured(
     why = hooked_optimizer(optimizer)
     if why is not None:
         return why
-    engine = CapturedEngine(EagerEngine(trial, trial_loss, optimizer, autocast=autocast), native=False)
+    engine = CapturedEngine(EagerEngine(trial, trial_loss, optimizer, update), native=False)
     steps = 2 + CHECKED
     with forked(batch.target.device):
         for _ in range(steps):
@@ -123,6 +124,15 @@ def why_not_captured(
             if failure is not None and not isinstance(failure.error, DivergedError):
                 return f"a step fails when it is recorded ({type(failure.error).__name__}: {first_line(failure.error)})"
     return engine.why_not
+
+
+def why_not_recorded(update: Update) -> str | None:
+    """Return what of a step no recording can hold, in words; None where one can."""
+    if update.micro_batch is not None:
+        return "a batch in parts is several pieces of work"
+    if update.autocast is torch.float16:
+        return "a step in float16 is skipped where gradients overflow, which only taking it tells"
+    return None
 
 
 def _again(batch: Batch) -> Feed:

@@ -139,7 +139,7 @@ def learn(
         loss = _loss(network, goal, weight is not None, settings.device, reading.dtype)
         module = network.module.to(settings.device, reading.dtype)
         seed_all(torch_seed(seed, "training"))
-        optimizer = make_optimizer(resolve_optimizer(settings.optimizer, settings.device), module.parameters())
+        optimizer = make_optimizer(resolve_optimizer(settings.optimizer, settings.device), module)
         examples = Examples({"x": inputs}, target).to(settings.device)
         with threaded(threads):
             engine = choose_engine(how, module, loss, optimizer)

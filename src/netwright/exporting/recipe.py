@@ -9,7 +9,9 @@ from typing import final
 from netwright.config.calls import Call
 from netwright.data.preparation import Preparation
 from netwright.data.targets import Target
+from netwright.engine.update import Update
 from netwright.model.task import Decoding
+from netwright.training.groups import Group
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,10 @@ class OwnClass:
 
 @dataclass(frozen=True)
 class Learning:
-    """How the network learns; see the settings of the same names. ``scored`` rows are scored at a time."""
+    """How the network learns; see the settings of the same names.
+
+    ``scored`` rows are scored at a time; ``update`` is what a step does beside forward, backward and the optimizer's step.
+    """
 
     seed: int
     epochs: int
@@ -89,7 +94,7 @@ class Learning:
     monitor: str
     mode: str
     patience: int | None
-    micro_batch: int | None
+    update: Update
     precision: str
     threads: int | None
     channels_last: bool
@@ -100,6 +105,7 @@ class Recipe:
     """Everything an ejected script says.
 
     ``layers`` are resolved; None for an own class. ``valid`` and ``test`` tell whether there are such rows.
+    ``groups`` of the optimizer, the rest first; none where all parameters are in one.
     """
 
     name: str
@@ -118,6 +124,7 @@ class Recipe:
     valid: bool
     test: bool
     temperature: float | None = None
+    groups: tuple[Group, ...] = ()
 
     @property
     def gathered(self) -> str:
@@ -175,6 +182,7 @@ STANDARD = (
     "datetime",
     "pathlib",
     "collections",
+    "contextlib",
     "io",
 )
 

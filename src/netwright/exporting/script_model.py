@@ -12,6 +12,7 @@ from netwright.config.calls import CONTAINERS, Call
 from netwright.exporting.printing import WIDTH, literal, printed
 from netwright.exporting.recipe import Page, Recipe
 from netwright.model import build, masked, modules
+from netwright.training.groups import Group
 
 MASKS = ("Steps", "_steps", "_first", "lengths_after", "_end", "_over_time", "_through", "_sequence", "Masked")
 NAMES = {f"modules.{name}": name for name in dir(modules) if inspect.isclass(getattr(modules, name))}
@@ -61,8 +62,17 @@ def _loss_and_optimizer(page: Page, recipe: Recipe) -> list[str]:
         page.need("import random")
         text += "\nnp.random.seed(training_seed % 2**32)\nrandom.seed(training_seed)"
         parameters = "[parameter for parameter in model.parameters() if parameter.requires_grad]"
+    if recipe.groups:
+        text += "\nnamed = dict(model.named_parameters())"
+        parameters = "[\n" + "".join(f"    {_group(group)},\n" for group in recipe.groups) + "]"
     text += f"\noptimizer = torch.optim.{recipe.optimizer.name}({parameters}{', ' if optimizer else ''}{optimizer})"
     return [text]
+
+
+def _group(group: Group) -> str:
+    """Return the code of a group of parameters."""
+    own = "".join(f', "{name}": {value!r}' for name, value in group.arguments.items())
+    return f'{{"params": [named[name] for name in {literal(list(group.names), 8)}]{own}}}'
 
 
 def _loss_argument(name: str, value: Any) -> str:

@@ -6,7 +6,16 @@ from netwright.data import order
 from netwright.evaluation import formulas
 from netwright.exporting.printing import literal, printed
 from netwright.exporting.recipe import Page, Recipe
-from netwright.model.losses import IGNORING
+from netwright.exporting.script_step import (
+    autocast_code,
+    batch_code,
+    indented,
+    loss_code,
+    step_code,
+    step_constants,
+    step_functions,
+    weight_code,
+)
 
 FORMS = {  # of the decoding: what outputs become
     "softmax": "values.softmax(dim=1)",
@@ -75,51 +84,11 @@ def _figures(page: Page, recipe: Recipe) -> list[str]:
     ]
 
 
-def _weight(recipe: Recipe, target: str) -> str:
-    """Return code for what a mean loss counts in a mean over batches."""
-    name, keywords = recipe.loss.name, recipe.loss.keywords
-    ignoring = name in [kind.__name__ for kind in IGNORING] and recipe.class_target
-    if ignoring and "weight" in keywords:
-        return f"loss_function.weight[{target}].sum()"
-    if ignoring and (keywords.get("ignore_index", -100) != -100 or recipe.target.per_step):
-        return f"({target} != loss_function.ignore_index).sum()"
-    if recipe.target.per_step and recipe.gathered == "padded":
-        return f"(~{target}.isnan().flatten(2).any(dim=2)).sum()"
-    return f"{target}.shape[:2].numel()" if recipe.target.per_step else f"len({target})"
-
-
-def _loss(recipe: Recipe, target: str = "target") -> str:
-    """Return code for the loss of outputs."""
-    if not recipe.target.per_step:
-        return f"loss_function(output, {target})"
-    if recipe.class_target and recipe.loss.name in [kind.__name__ for kind in IGNORING]:
-        return f"loss_function(output.flatten(0, 1), {target}.flatten())  # of every step"
-    if recipe.gathered == "padded":
-        return f"loss_function(output[~{target}.isnan().flatten(2).any(dim=2)], {target}[~{target}.isnan().flatten(2).any(dim=2)])"
-    return f"loss_function(output.flatten(0, 1), {target}.flatten(0, 1))  # of every step"
-
-
-def _batch(recipe: Recipe, rows: str) -> tuple[str, str]:
-    """Return code that gathers a batch, and code that calls the network with it."""
-    if recipe.gathered == "rows":
-        return f"inputs, target = X[{rows}], y[{rows}]", "model(inputs)"
-    if recipe.gathered == "windows":
-        return f"inputs, target = gather({rows})", "model(inputs)"
-    return (
-        f"inputs, target, steps = gather({rows})",
-        "model(inputs, steps)" if recipe.own is None else "model(inputs, lengths=steps)",
-    )
-
-
-def _autocast(recipe: Recipe) -> str:
-    return 'torch.autocast("cpu", torch.bfloat16)' if recipe.learning.precision == "bfloat16" else ""
-
-
 def _evaluate(recipe: Recipe) -> list[str]:
     """Return the function that scores rows."""
-    gather, call = _batch(recipe, "batch")
+    gather, call = batch_code(recipe, "batch")
     guards = ["torch.no_grad()"] + (["torch.random.fork_rng(devices=[])"] if recipe.own is not None else [])
-    cast = _autocast(recipe)
+    cast = autocast_code(recipe)
     called = f"output = {call}"
     if cast:
         called = f"with {cast}:\n                output = {call}\n            output = output.float()"
@@ -140,8 +109,8 @@ def _evaluate(recipe: Recipe) -> list[str]:
         for batch in torch.from_numpy(rows).split({recipe.learning.scored}):
             {gather}
             {called}
-            weight = float({_weight(recipe, "target")})
-            total += {_loss(recipe).partition("  #")[0]}.item() * weight  # the last batch is smaller: it counts less
+            weight = float({weight_code(recipe, "target")})
+            total += {loss_code(recipe).partition("  #")[0]}.item() * weight  # the last batch is smaller: it counts less
             count += weight
             outputs.append({kept})
     return total / count, torch.cat(outputs)'''
@@ -153,18 +122,14 @@ def write_training(page: Page, recipe: Recipe) -> None:
     learning = recipe.learning
     head = f"EPOCHS = {learning.epochs}\nBATCH_SIZE = {learning.batch_size}"
     head += f"\nSTEPS = {learning.steps}  # at most" if learning.steps is not None else ""
-    head += (
-        f"\nMICRO_BATCH = {learning.micro_batch}  # rows that go forward and backward at a time"
-        if learning.micro_batch
-        else ""
-    )
+    head += "".join(f"\n{line}" for line in step_constants(recipe))
     if learning.patience is not None:
         head += f"\nPATIENCE = {learning.patience}  # epochs without a better {learning.monitor}"
-    parts = [head]
+    parts = [head, *step_functions(page, recipe)]
     if recipe.gathered == "padded":
         parts += [f"POOL = {order.POOL}", printed(order.alike_order)]
     body = [_begin(page, recipe)]
-    body.append("for epoch in range(1, EPOCHS + 1):\n" + _indented("\n".join([_epoch(recipe), *_judged(recipe)])))
+    body.append("for epoch in range(1, EPOCHS + 1):\n" + indented("\n".join([_epoch(recipe), *_judged(recipe)])))
     page.section("The training loop", [*parts, "\n".join(body)])
 
 
@@ -175,10 +140,6 @@ def _begin(page: Page, recipe: Recipe) -> str:
         sign = "" if recipe.learning.mode == "min" else "-"
         lines.append(f"best, best_epoch, best_weights = {sign}math.inf, 0, None")
     return "\n".join(lines)
-
-
-def _indented(text: str, by: int = 4) -> str:
-    return "\n".join(" " * by + line if line else line for line in text.splitlines())
 
 
 def _epoch(recipe: Recipe) -> str:
@@ -194,64 +155,12 @@ def _epoch(recipe: Recipe) -> str:
         made,
         "total, count = 0.0, 0.0",
         f"for rows in torch.from_numpy({whole}).split(BATCH_SIZE):",
-        _indented(_step(recipe)),
+        indented(step_code(recipe)),
     ]
     if learning.steps is not None:
         lines += ["    step += 1", "    if step == STEPS:", "        break"]
     lines.append("train_loss = total / count")
     return "\n".join(lines)
-
-
-def _step(recipe: Recipe) -> str:
-    """Return the lines of one training step."""
-    gather, call = _batch(recipe, "rows")
-    cast = _autocast(recipe)
-    if recipe.learning.micro_batch is not None:
-        return _step_in_parts(recipe, gather)
-    forward = [f"output = {call}  # forward", f"loss = {_loss(recipe)}  # how far from the target"]
-    if recipe.target.per_step:
-        forward[1] = f"loss = {_loss(recipe)}"
-    if cast:
-        forward = [f"with {cast}:", *(f"    {line}" for line in forward)]
-    back = [
-        "optimizer.zero_grad()  # forget the gradients of the step before",
-        "loss.backward()  # backpropagation: the gradient of the loss for every weight",
-    ]
-    if recipe.optimizer.name == "LBFGS":
-        inner = "\n".join(["def closure():", *(f"    {line}" for line in [*forward, *back]), "    return loss"])
-        lines = [gather, "", inner, "", "loss = optimizer.step(closure)  # evaluates the loss several times"]
-    else:
-        lines = [gather, *forward, *back, "optimizer.step()  # move the weights against it"]
-    lines += [f"weight = float({_weight(recipe, 'target')})", "total, count = total + loss.item() * weight, count + weight"]
-    return "\n".join(lines)
-
-
-def _step_in_parts(recipe: Recipe, gather: str) -> str:
-    """Return the lines of a step whose gradients are added up part by part."""
-    cast = _autocast(recipe)
-    call = "model(inputs[part])" if recipe.gathered != "padded" else "model(inputs[part], steps[part])"
-    forward = [
-        f"output = {call}",
-        f"loss = {_loss(recipe, 'target[part]').partition('  #')[0]} * ({_weight(recipe, 'target[part]')} / whole)",
-    ]
-    if cast:
-        forward = [f"with {cast}:", *(f"    {line}" for line in forward)]
-    inner = "\n".join(
-        f"    {line}"
-        for line in [
-            "part = slice(start, start + MICRO_BATCH)",
-            *forward,
-            "loss.backward()  # gradients are added up",
-            "summed = summed + loss.detach()",
-        ]
-    )
-    return f"""{gather}
-whole, summed = {_weight(recipe, "target")}, torch.zeros(())
-optimizer.zero_grad()
-for start in range(0, len(rows), MICRO_BATCH):
-{inner}
-optimizer.step()
-total, count = total + summed.item() * float(whole), count + float(whole)"""
 
 
 def _judged(recipe: Recipe) -> list[str]:
@@ -314,8 +223,8 @@ def _predict(recipe: Recipe) -> list[str]:
     """Return the function that predicts, and a call of it."""
     rows = "test_rows" if recipe.test else "train_rows"
     first = f"torch.from_numpy({rows}[:5])"
-    gather, call = _batch(recipe, first)
-    cast = _autocast(recipe)
+    gather, call = batch_code(recipe, first)
+    cast = autocast_code(recipe)
     argument = "inputs, steps" if "steps" in call else "inputs"
     outputs = f"{call}.flatten(0, 1)" if recipe.target.per_step else call
     outputs = f"{outputs}.float()" if cast else outputs

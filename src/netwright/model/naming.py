@@ -8,9 +8,9 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from netwright.errors import ConfigError, did_you_mean
+from netwright.model.gradients import NORMS
 
 WORDS = ("biases", "norms", "embeddings")
-NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def named_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> list[str]:

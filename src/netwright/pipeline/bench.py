@@ -33,6 +33,7 @@ from netwright.engine.base import Execution
 from netwright.engine.choose import choose_device, choose_lanes, choose_threads, threaded
 from netwright.engine.compiled import why_not_compiled
 from netwright.engine.trial import Make, try_step, why_not_captured
+from netwright.engine.update import Update, in_float32
 from netwright.errors import ConfigError
 from netwright.model.task import implied_task
 from netwright.pipeline import folder as folders
@@ -51,6 +52,7 @@ from netwright.training.own_optimizer import described as described_optimizer
 
 TRIAL_ROWS = 8  # of the step tried before anything is written
 ASKED_FOR = "asked for"
+AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 NOTHING_OWN = Custom()
 
 
@@ -171,7 +173,8 @@ def prepare(
     augmentation = make_augmentation(config, changes, inputs, sample, network.task)
     batch = examples.batch(torch.from_numpy(few)) if augmentation is None else augmentation.sample(examples, few)
     make = maker(config, custom, torch.device("cpu"))
-    try_step(network.module, network.task.loss_function, make, batch)
+    update = execution_of(config).update
+    try_step(network.module, network.task.loss_function, make, batch, update if device.type == "cpu" else in_float32(update))
     engine, why = _engine(config, network, device, make, batch)
     if custom.optimizer is not None:
         with all_forked():
@@ -196,10 +199,8 @@ def _engine(config: RunConfig, network: Network, device: torch.device, make: Mak
         why = why_not_compiled(device)
     elif device.type != "cpu":
         why = "recordings are made on the CPU"
-    elif config.training.micro_batch is not None:
-        why = "a batch in parts is several pieces of work"
     else:
-        why = why_not_captured(network.module, loss, make, batch, execution_of(config).autocast)
+        why = why_not_captured(network.module, loss, make, batch, execution_of(config).update)
     if why is None:
         return ("captured", "replayed with the same bits") if name == "auto" else (name, ASKED_FOR)
     if name != "auto":
@@ -213,8 +214,15 @@ def _engine(config: RunConfig, network: Network, device: torch.device, make: Mak
 def execution_of(config: RunConfig, by_name: bool = False) -> Execution:
     """Return how the settings want steps to be executed."""
     training = config.training
-    autocast = torch.bfloat16 if training.precision == "bfloat16" else None
-    return Execution(training.engine, by_name, training.micro_batch, autocast, training.lanes or 1)
+    update = Update(
+        training.micro_batch,
+        AUTOCAST.get(training.precision),
+        training.clip_grad_norm,
+        training.clip_grad_value,
+        training.l1,
+        training.sharpness,
+    )
+    return Execution(training.engine, by_name, update, training.lanes or 1)
 
 
 def as_given(config: RunConfig, data: Any) -> RunConfig:

@@ -16,6 +16,7 @@ from torch import nn
 from netwright.config.calls import OBJECT
 from netwright.config.metrics import problem_of
 from netwright.config.schema import RunConfig
+from netwright.config.updates import GRADIENTS
 from netwright.data.batches import Batch, Examples
 from netwright.data.datasets import is_dataset
 from netwright.data.objects import is_frame
@@ -164,10 +165,15 @@ def refuse_misfits(config: RunConfig, custom: Custom, loss: Any) -> None:
     training = config.training
     if isinstance(custom.optimizer, Mapping) and custom.step is None:
         raise ConfigError("optimizer: several came by name; expected one, or step=, which takes them; hand over the step")
+    if custom.optimizer is not None and training.parameter_groups:
+        raise ConfigError(
+            f"training.parameter_groups: {len(training.parameter_groups)} came with optimizer= from Python, which makes its own; "
+            "leave them out"
+        )
     if custom.step is None:
         return
-    for name, usual in (("micro_batch", None), ("precision", "float32")):
-        if getattr(training, name) != usual:
+    for name in ("micro_batch", "precision", *GRADIENTS):
+        if getattr(training, name) != type(training).model_fields[name].default:
             raise ConfigError(
                 f"training.{name}: {getattr(training, name)} came with step=; an own step decides that; leave it out"
             )
@@ -186,7 +192,7 @@ def maker(config: RunConfig, custom: Custom, device: torch.device) -> Make:
     if custom.optimizer is not None:
         return partial(build_own, custom.optimizer)
     call = resolve_optimizer(config.training.optimizer, device)
-    return lambda model: make_optimizer(call, model.parameters())
+    return lambda model: make_optimizer(call, model, config.training.parameter_groups)
 
 
 def names_told(custom: Custom) -> dict[str, str]:

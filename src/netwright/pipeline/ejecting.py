@@ -26,6 +26,7 @@ from netwright.exporting.recipe import Learning, OwnClass, Recipe, Source, Steps
 from netwright.exporting.script import write_script
 from netwright.exporting.script_model import own_source
 from netwright.pipeline import folder as folders
+from netwright.pipeline.bench import execution_of
 from netwright.pipeline.finding import find_arrays, find_table
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.job import AT_ONCE
@@ -33,6 +34,7 @@ from netwright.pipeline.reading import BRACES
 from netwright.pipeline.run import read_config
 from netwright.pipeline.stopping import monitored
 from netwright.pipeline.testing import own_inputs
+from netwright.training.groups import Group, tupled
 
 MOST_SEGMENTS = 60
 ADVICE = "docs/eject.md lists what it writes"
@@ -114,6 +116,7 @@ def recipe_of(folder: Path) -> Recipe:
         valid=bool(len(inputs.split.valid)),
         test=bool(len(inputs.split.test)),
         temperature=None if temperature is None else float(temperature),
+        groups=groups_of(record),
     )
 
 
@@ -183,6 +186,14 @@ def refuse_inexact(folder: Path, record: Mapping[str, Any]) -> None:
         )
 
 
+def groups_of(record: Mapping[str, Any]) -> tuple[Group, ...]:
+    """Return the groups of parameters that the record of a run names."""
+    return tuple(
+        Group(tuple(told["parameters"]), {name: tupled(value) for name, value in told["arguments"].items()})
+        for told in record.get("parameter_groups", [])
+    )
+
+
 def _class_target(outcome: Outcome) -> bool:
     return outcome.decoding.form in ("softmax", "exp", "score") and bool(outcome.classes)
 
@@ -209,7 +220,7 @@ def _learning(config: RunConfig, inputs: Inputs) -> Learning:
         monitor=monitor,
         mode=mode,
         patience=stopping.patience if isinstance(stopping, EarlyStoppingConfig) else None,
-        micro_batch=training.micro_batch,
+        update=execution_of(config).update,
         precision=training.precision,
         threads=training.threads,
         channels_last=training.memory_format == "channels_last",

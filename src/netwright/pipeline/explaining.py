@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from netwright.config.calls import parse_call
+from netwright.config.schema import RunConfig
 from netwright.data.batches import Batch
 from netwright.engine.eager import train_step
+from netwright.engine.scaling import scaler_for
 from netwright.evaluation.metrics import VALIDATED
 from netwright.model.summary import call_model
 from netwright.pipeline import folder as folders
@@ -73,7 +75,8 @@ def _first_step(bench: Bench) -> tuple[Batch, FirstStep]:
         seed_all(torch_seed(config.training.seed, "training"))
         model = copy.deepcopy(bench.network.module).train()
         call = parse_call(config.training.optimizer, "training.optimizer")
-        optimizer = make_optimizer(call, model.parameters())
+        optimizer = make_optimizer(call, model, config.training.parameter_groups)
+        update = execution_of(config).update
         seen: list[tuple[str, str, tuple[int, ...]]] = []
         handles = [
             module.register_forward_hook(_noting(seen, path))
@@ -85,9 +88,7 @@ def _first_step(bench: Bench) -> tuple[Batch, FirstStep]:
         for handle in handles:
             handle.remove()
         before = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
-        loss = train_step(
-            model, task.loss_function, optimizer, batch, config.training.micro_batch, execution_of(config).autocast
-        )
+        loss = train_step(model, task.loss_function, optimizer, batch, update, scaler_for(update, model))
         name, weight = next((name, value) for name, value in model.named_parameters() if name in before)
     gradient = float(weight.grad.abs().max()) if weight.grad is not None else 0.0
     moved = float((weight.detach() - before[name]).abs().max())
@@ -174,15 +175,59 @@ def _step_lines(bench: Bench, batch: Batch, first: FirstStep) -> list[Line]:
             "Backpropagation: the chain rule from the loss back through every layer. Each weight gets in .grad how the loss "
             f"changes with it. After the first step the largest of {first.weight}.grad was {first.gradient:.4g}.",
         ),
-        Line(
-            "        optimizer.step()",
-            f"{config.training.optimizer}: moves every weight against its gradient. In the first step {first.weight} moved by at "
-            f"most {first.moved:.4g}.",
-        ),
     ]
     if micro is not None and micro < len(batch):
         lines[3] = Line(lines[3].code, f"{lines[3].comment}\nHere {micro} rows go at a time; gradients add up.")
-    return lines
+    return [*lines, *_gradient_lines(config), *_update_lines(config, first)]
+
+
+def _gradient_lines(config: RunConfig) -> list[Line]:
+    """Say what is done to gradients before the optimizer reads them."""
+    training = config.training
+    asked = (
+        (
+            training.sharpness,
+            "        with uphill(model, {}): output, loss, zero_grad, backward as above",
+            "Sharpness-aware minimisation: the weights go so far uphill along their gradient, the same batch goes forward and "
+            "backward again there, and the weights come back. The gradient from there avoids narrow valleys, which hold for the "
+            "train rows only.",
+        ),
+        (
+            training.precision == "float16",
+            "        scaler.unscale_(optimizer)",
+            "float16 loses small gradients: the loss was multiplied by a large number before backward(), and the gradients are "
+            "divided by it again. Where they overflow, the step is skipped and the number is halved.",
+        ),
+        (
+            training.l1,
+            "        add_l1(model, {})",
+            "So much times the sign of each weight is added to its gradient: weights that the data do not need go to 0. Biases "
+            "and norms are left alone; the loss that is told is that of the data.",
+        ),
+        (
+            training.clip_grad_norm,
+            "        torch.nn.utils.clip_grad_norm_(model.parameters(), {})",
+            "All gradients together are made no longer than that, their direction kept: one bad batch does not throw them far.",
+        ),
+        (
+            training.clip_grad_value,
+            "        torch.nn.utils.clip_grad_value_(model.parameters(), {})",
+            "Each number of a gradient is made no larger than that by magnitude.",
+        ),
+    )
+    return [Line(code.format(value), comment) for value, code, comment in asked if value]
+
+
+def _update_lines(config: RunConfig, first: FirstStep) -> list[Line]:
+    """Say how the weights are moved."""
+    training = config.training
+    moved = f"In the first step {first.weight} moved by at most {first.moved:.4g}."
+    groups = ""
+    for number, group in enumerate(training.parameter_groups):
+        own = ", ".join(f"{name} = {value}" for name, value in group.items() if name != "parameters")
+        groups += f"\nGroup {number} ({', '.join(group['parameters'])}) has for itself: {own}."
+    code = "scaler.step(optimizer); scaler.update()" if training.precision == "float16" else "optimizer.step()"
+    return [Line(f"        {code}", f"{training.optimizer}: moves every weight against its gradient. {moved}{groups}")]
 
 
 def _valid_lines(bench: Bench) -> list[Line]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,10 +70,14 @@ class Job:
             CheckpointError: The state is of another network, or the history was changed.
         """
         progress = put_back(parts, self.engine, self.device)
-        rate = learning_rate_of(self.config.training.optimizer)
-        if rate != learning_rate_of(parts[EXECUTION]["optimizer"]):
-            for group in self.engine.optimizer.param_groups:
-                group["lr"] = rate if rate is not None else self.engine.optimizer.defaults["lr"]
+        optimizer, told = self.engine.optimizer, parts[EXECUTION]
+        now = learning_rates(self.config.training.optimizer, self.config.training.parameter_groups)
+        then = learning_rates(told["optimizer"], told.get("parameter_groups", []))
+        if now != then:
+            groups = optimizer.param_groups  # the first, of the rest, is not there where no parameter is left for it
+            for group, new, old in zip(groups, now[-len(groups) :], then[-len(groups) :], strict=True):
+                if new != old:
+                    group["lr"] = new if new is not None else optimizer.defaults["lr"]
         return progress, self.journal(self.folder, parts[HISTORY])
 
     def with_micro_batch(self, rows: int) -> Job:
@@ -138,6 +142,7 @@ def execution(config: RunConfig, device: torch.device) -> dict[str, Any]:
         "micro_batch": training.micro_batch,
         "precision": training.precision,
         "optimizer": training.optimizer,
+        **({"parameter_groups": training.parameter_groups} if training.parameter_groups else {}),
     }
 
 
@@ -147,6 +152,17 @@ def learning_rate_of(optimizer: str) -> float | None:
         return None
     found = parse_call(optimizer, "training.optimizer").keywords.get("lr")
     return None if found is None else float(found)
+
+
+def learning_rates(optimizer: str, groups: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """Return the learning rates that are written: of the optimizer, and of each group of parameters.
+
+    Example:
+        >>> learning_rates("SGD(lr=0.1)", [{"parameters": ["0"], "lr": 0.01}, {"parameters": ["biases"], "momentum": 0.0}])
+        [0.1, 0.01, 0.1]
+    """
+    rate = learning_rate_of(optimizer)
+    return [rate, *(float(group["lr"]) if "lr" in group else rate for group in groups)]
 
 
 def _validation(bench: Bench, examples: Examples, tell: Callable[[str], None]) -> Callable[[], dict[str, float]]:

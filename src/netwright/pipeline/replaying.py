@@ -11,10 +11,10 @@ from torch import nn
 
 from netwright.checkpoint import store
 from netwright.data.batches import Batch
-from netwright.engine.eager import EagerEngine
+from netwright.engine.choose import choose_engine
 from netwright.errors import CheckpointError, first_line
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import NOTHING_OWN, executing
+from netwright.pipeline.bench import NOTHING_OWN, executing, execution_of
 from netwright.pipeline.custom import Custom, maker, refuse_objects_missing
 from netwright.pipeline.mending import CAPSULE
 from netwright.pipeline.run import load_run
@@ -79,9 +79,8 @@ def replay_run(
     refuse_objects_missing(run.config, custom, ("optimizer", "step"))
     run.loss = custom.own_step or loss
     network, function, device = run.model.train(), run.task().loss_function, run.program.device
-    training = run.config.training
     optimizer = maker(run.config, custom, device)(network)
-    engine = EagerEngine(network, function, optimizer, training.micro_batch)
+    engine = choose_engine(execution_of(run.config), network, function, optimizer).eager
     held, told = parts["batch"], parts["told"]
     batch = Batch(
         {name: value.to(device) for name, value in held["inputs"].items()},

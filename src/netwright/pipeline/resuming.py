@@ -20,7 +20,7 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, prepare
 from netwright.pipeline.custom import Custom
 from netwright.pipeline.folder import CHECKPOINTS
-from netwright.pipeline.job import EXECUTION, execution, learning_rate_of, make_job
+from netwright.pipeline.job import EXECUTION, execution, learning_rates, make_job
 from netwright.pipeline.network import OwnModule
 from netwright.pipeline.observing import Listener
 from netwright.pipeline.run import Run, load_run, read_config
@@ -33,6 +33,7 @@ FREE = {
     "training.epochs": "the run ends after {new} epochs",
     "training.early_stopping": "it decides from now on when the run ends",
     "training.optimizer": "the steps from now on use it",
+    "training.parameter_groups": "the steps from now on use it",
     "training.threads": "other threads add in another order",
     "training.device": "another device adds in another order",
     "training.engine": "the numbers are the same in each",
@@ -44,7 +45,11 @@ FREE = {
     "data.workers": "the numbers are the same for any",
     **{f"evaluation.{name}": "" for name in EvaluationConfig.model_fields},
 }
-WITHOUT_EFFECT = ("evaluation.", "training.optimizer", "training.epochs")  # where nothing is left to train
+RATED = {  # of which only the learning rate may be changed
+    "training.optimizer": "training.optimizer.lr",
+    "training.parameter_groups": "training.parameter_groups.N.lr",
+}
+WITHOUT_EFFECT = ("evaluation.", *RATED, "training.epochs")  # where nothing is left to train
 NAMES = {"torch": "torch", "device": "device", "cpu": "CPU kernels", "threads": "threads", "micro_batch": "micro_batch"}
 
 
@@ -165,9 +170,9 @@ def changed(folder: Path, settings: Sequence[str]) -> tuple[RunConfig, list[Chan
     after = build_config(tree)
     found = [Change(path, old, new) for path, old, new in differences(before, after)]
     for change in found:
-        if change.path not in FREE or (change.path == "training.optimizer" and not _only_rate(change)):
-            what = ", ".join(name + ".lr" if name == "training.optimizer" else name for name in FREE)
-            what = "its lr only" if change.path == "training.optimizer" else f"a change of {what}"
+        if change.path not in FREE or (change.path in RATED and not _only_rate(change)):
+            what = ", ".join(RATED.get(name, name) for name in FREE)
+            what = "its lr only" if change.path in RATED else f"a change of {what}"
             raise CheckpointError(
                 f"{folder}: {change.path} {_shown(change.old)} -> {_shown(change.new)} came; expected {what}; "
                 "train a new run from its config.toml with that setting"
@@ -176,7 +181,10 @@ def changed(folder: Path, settings: Sequence[str]) -> tuple[RunConfig, list[Chan
 
 
 def _only_rate(change: Change) -> bool:
-    """Tell whether two texts of an optimizer differ in the learning rate alone."""
+    """Tell whether two texts of an optimizer, or two lists of groups, differ in learning rates alone."""
+    if change.path == "training.parameter_groups":
+        old, new = ([{**group, "lr": None} for group in groups] for groups in (change.old, change.new))
+        return old == new
     if change.old.startswith(OBJECT) or change.new.startswith(OBJECT):
         return False
     calls = [parse_call(text, "training.optimizer") for text in (change.old, change.new)]
@@ -324,7 +332,8 @@ def told(found: Checkpoint, bench: Bench, changes: Sequence[Change], require_exa
 def inexact(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return why going on gives other bits than a run that never stopped; nothing where it does not."""
     found = [f"{word} {before.get(key)} -> {now[key]}" for key, word in NAMES.items() if before.get(key) != now[key]]
-    rates = [learning_rate_of(str(told["optimizer"])) for told in (before, now)]
+    rates = [learning_rates(str(told["optimizer"]), told.get("parameter_groups", [])) for told in (before, now)]
     if rates[0] != rates[1]:
-        found.append(f"learning rate {rates[0]} -> {rates[1]}")
+        old, new = (", ".join(str(rate) for rate in some) for some in rates)
+        found.append(f"learning rate {old} -> {new}")
     return found

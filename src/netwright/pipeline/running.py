@@ -37,7 +37,7 @@ from netwright.pipeline.known import Known
 from netwright.pipeline.mending import carry_on
 from netwright.pipeline.observing import Listener, begun, ended
 from netwright.pipeline.run import Run
-from netwright.pipeline.telling import Told, best_of, describe, ending, first_record, time_line
+from netwright.pipeline.telling import Told, best_of, describe, ending, first_record, skipped_line, time_line
 from netwright.pipeline.weights import epochs_done
 from netwright.reporting.diagram import diagram_svg
 from netwright.training.loop import Progress
@@ -91,7 +91,7 @@ def run_to_the_end(
         observe(begun(job.config, folder, epochs_done(parts)))
         done = carry_on(bench, job, parts, observe, stop, auto_micro_batch)
         digests = _keep(folder, model, done.progress)
-    progress, config = done.progress, done.job.config
+    progress, config, scaler = done.progress, done.job.config, done.job.engine.eager.scaler
     run = _run_of(replace(bench, config=config), folder)
     with _failure_told(folder, observe):
         _calibrate(run)
@@ -110,10 +110,13 @@ def run_to_the_end(
             "played": done.job.engine.played(),
             "signal": stop.signal_number,
             **({} if progress.final is None else {"final": progress.final}),
+            **({} if scaler is None else {"skipped_steps": scaler.skipped}),
         },
     )
     run.record = folders.read_record(folder)
     observe(Told(ending(progress, config)))
+    if scaler is not None:
+        observe(Told(skipped_line(scaler.skipped, progress.step)))
     observe(Told(time_line(done.seconds, done.job.engine.played())))
     if stop:
         observe(Told(f"to go on: netwright resume {folder}"))

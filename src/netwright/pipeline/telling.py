@@ -20,6 +20,7 @@ from netwright.model.task import Task
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, plan_of
 from netwright.pipeline.stopping import monitored
+from netwright.training.groups import split_parameters
 from netwright.training.loop import Progress
 
 MOST_NAMES = 12  # of target columns in one line
@@ -95,9 +96,39 @@ def first_record(bench: Bench) -> dict[str, Any]:
         "best": None,
         "epochs": 0,
         "steps": 0,
+        **_groups_told(bench),
         "notes": [*inputs.notes, *network.notes],
         "findings": [finding.to_json() for finding in bench.findings],
     }
+
+
+def _groups_told(bench: Bench) -> dict[str, Any]:
+    """Return the groups of parameters by name with their arguments, for run.json; nothing where all are in one."""
+    asked = bench.config.training.parameter_groups
+    if not asked:
+        return {}
+    split = split_parameters(bench.network.module, asked)
+    return {"parameter_groups": [{"parameters": list(group.names), "arguments": dict(group.arguments)} for group in split]}
+
+
+def _step_told(bench: Bench) -> list[str]:
+    """Return what a step does beside the loop of the tutorial, in words."""
+    training = bench.config.training
+    told = (
+        (training.sharpness, "gradients are taken {} uphill, in two passes (sharpness-aware minimisation)"),
+        (training.l1, "an l1 penalty of {} on the weights, which no loss that is told holds"),
+        (training.clip_grad_norm, "gradients are clipped to a norm of {}"),
+        (training.clip_grad_value, "numbers of gradients are clipped to {}"),
+    )
+    lines = [text.format(f"{value:g}") for value, text in told if value]
+    lines += ["float16 with a scaled loss; a step whose gradients overflow is skipped"] * (training.precision == "float16")
+    said = [f"each step: {'; '.join(lines)}"] if lines else []
+    if training.parameter_groups:
+        first, *others = split_parameters(bench.network.module, training.parameter_groups)
+        if first.arguments:
+            others = [first, *others]
+        said += [f"parameter group {number}: {group}" for number, group in enumerate(others)]
+    return said
 
 
 def _task_told(target: Target, task: Task) -> dict[str, Any]:
@@ -137,6 +168,7 @@ def describe(bench: Bench) -> list[Told]:
             f"{_engine_line(bench)}"
         )
     )
+    lines += [Told(line) for line in _step_told(bench)]
     work = 3 * network.summary.multiply_adds * plan_of(config, inputs).batch_size
     if bench.device.type == "cuda" and training.engine == "eager" and work > COMPILED_PAYS:
         lines.append(
@@ -163,6 +195,11 @@ def time_line(seconds: Mapping[str, float], played: str) -> str:
     train, waiting = seconds.get("train", 0.0), seconds.get("waiting", 0.0)
     share = f", {100 * min(1.0, waiting / train):.0f} % of it waiting for rows" if train else ""
     return f"time: {train:.1f} s in steps ({played}){share}; {seconds.get('valid', 0.0):.1f} s in validation"
+
+
+def skipped_line(skipped: int, steps: int) -> str:
+    """Return in words how many steps in float16 moved no weight."""
+    return f"float16: {skipped} of {steps} steps were skipped, because their gradients overflowed"
 
 
 def _task_line(target: Target, task: Task) -> str:

@@ -25,7 +25,14 @@ from netwright.pipeline.run import read_config
 BETWEEN = 4  # checkpoints between two kills, at least
 MOST_KEPT = 200  # checkpoints of a run that looks for the first tensor that differs
 POLL = 0.005  # seconds
-INEXACT = ("training.optimizer", "training.threads", "training.device", "training.micro_batch", "training.early_stopping")
+INEXACT = (
+    "training.optimizer",
+    "training.parameter_groups",
+    "training.threads",
+    "training.device",
+    "training.micro_batch",
+    "training.early_stopping",
+)
 TIMES = ("train_seconds", "valid_seconds")
 Tell = Callable[[str], None]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
 from typing import Any
 
@@ -14,12 +14,14 @@ from torch.optim import optimizer as base
 from netwright.config import signatures
 from netwright.config.calls import Call, parse_call
 from netwright.errors import ConfigError
+from netwright.training.groups import SETTING, split_parameters, tupled
 
 # Optimizers with a fused kernel, by type of device (torch documentation, torch.optim).
 FUSED = {
     "cpu": ("Adam", "AdamW", "SGD", "Adagrad"),
     "cuda": ("Adam", "AdamW", "SGD"),
 }
+MATRICES_ONLY = ("Muon",)
 
 
 def resolve_optimizer(text: str, device: torch.device) -> Call:
@@ -53,22 +55,61 @@ def resolve_optimizer(text: str, device: torch.device) -> Call:
     return named
 
 
-def make_optimizer(call: Call, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(call: Call, model: nn.Module, groups: Sequence[Mapping[str, Any]] = ()) -> torch.optim.Optimizer:
     """Build an optimizer of the parameters that need a gradient.
+
+    Args:
+        call: What `resolve_optimizer` gave.
+        model: The network.
+        groups: See `netwright.training.groups.split_parameters`.
 
     Raises:
         ConfigError: No such parameter, or torch refuses an argument.
     """
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    if not trained:
+    if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("model: no parameter needs a gradient; expected at least one to train; check the network")
-    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in call.kwargs}
+    if call.name in MATRICES_ONLY:
+        _refuse_no_matrices(call.name, model)
+    arguments = {name: tupled(value) for name, value in call.kwargs}
+    if not groups:
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return _built(call, trained, arguments, f"training.optimizer: {call}")
+    named = dict(model.named_parameters())
+    split = split_parameters(model, groups)
+    for number, group in enumerate(group for group in split if group.arguments):
+        parameters, own = [named[name] for name in group.names], {**arguments, **group.arguments}
+        _built(call, parameters, own, f"{SETTING}.{number}: {call.name} with {dict(group.arguments)}")  # torch looks at them
+    made = [{"params": [named[name] for name in group.names], **group.arguments} for group in split]
+    return _built(call, made, arguments, f"training.optimizer: {call}")
+
+
+def _built(call: Call, parameters: list[Any], arguments: Mapping[str, Any], what: str) -> torch.optim.Optimizer:
+    """Return torch's optimizer.
+
+    Raises:
+        ConfigError: torch refuses an argument.
+    """
     try:
         kind: Any = light(getattr(torch.optim, call.name))
-        made: torch.optim.Optimizer = kind(trained, **arguments)
+        made: torch.optim.Optimizer = kind(parameters, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"training.optimizer: {call} cannot be built: {error}; mend its arguments") from None
+        raise ConfigError(f"{what} cannot be built: {error}; mend its arguments") from None
     return made
+
+
+def _refuse_no_matrices(name: str, model: nn.Module) -> None:
+    """Refuse parameters that are no matrices, for an optimizer that takes only these.
+
+    Raises:
+        ConfigError: It names the first of them.
+    """
+    for parameter, value in model.named_parameters():
+        if value.requires_grad and value.dim() != 2:
+            raise ConfigError(
+                f"training.optimizer: {name} came; it updates matrices only, and {parameter} has shape {tuple(value.shape)}; "
+                "expected a network of matrices, such as Linear(64, bias=False); write AdamW(), or train with a step of your "
+                "own in Python, which takes several optimizers by name (docs/optimizers.md)"
+            )
 
 
 @cache

@@ -24,14 +24,15 @@ def remembered(engine: Engine, device: torch.device, progress: Progress) -> dict
         progress: How far it is.
 
     Returns:
-        By part: ``model`` (parameters and all buffers), ``loss``, ``optimizer``, ``generators``, ``progress`` (epoch, step,
-        steps within the epoch, the best figure), ``best`` (its weights).
+        By part: ``model`` (parameters and all buffers), ``loss``, ``optimizer``, ``scaler`` (of float16), ``generators``,
+        ``progress`` (epoch, step, steps within the epoch, the best figure), ``best`` (its weights).
     """
     loss, best = engine.loss_function, progress.best
     return {
         "model": {"state": engine.model.state_dict(), "passing": dict(_passing(engine.model))},
         "loss": loss.state_dict() if isinstance(loss, nn.Module) else {},
         "optimizer": engine.optimizer.state_dict(),
+        **({} if engine.eager.scaler is None else {"scaler": engine.eager.scaler.state_dict()}),
         "generators": generator_states(device),
         "progress": {
             "epoch": progress.epoch,
@@ -58,6 +59,8 @@ def put_back(parts: Mapping[str, Any], engine: Engine, device: torch.device) -> 
         if isinstance(engine.loss_function, nn.Module):
             engine.loss_function.load_state_dict(parts["loss"])
         engine.optimizer.load_state_dict(parts["optimizer"])
+        if engine.eager.scaler is not None:
+            engine.eager.scaler.load_state_dict(parts["scaler"])
         restore_generators(parts["generators"], device)
         told = parts["progress"]
         best = told["best"]
