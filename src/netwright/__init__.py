@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from netwright.pipeline.verbs import compare as compare
     from netwright.pipeline.verbs import cross_validate as cross_validate
     from netwright.pipeline.verbs import draft as draft
+    from netwright.pipeline.verbs import ensemble as ensemble
     from netwright.pipeline.verbs import export as export
     from netwright.pipeline.verbs import load as load
     from netwright.pipeline.verbs import repeat as repeat
@@ -40,6 +41,7 @@ _WHERE = {
     "cross_validate": "netwright.pipeline.verbs",
     "draft": "netwright.pipeline.verbs",
     "eject": "netwright.pipeline.ejecting",
+    "ensemble": "netwright.pipeline.verbs",
     "export": "netwright.pipeline.verbs",
     "load": "netwright.pipeline.verbs",
     "repeat": "netwright.pipeline.verbs",
@@ -61,6 +63,7 @@ __all__ = [
     "cross_validate",
     "draft",
     "eject",
+    "ensemble",
     "export",
     "load",
     "repeat",

@@ -94,6 +94,7 @@ def print_test(test: dict[str, Any]) -> None:
     for line in _examined_lines(test):
         click.echo(f"  {line}")
     _print_baselines(test)
+    _print_members(test)
     for told in test.get("notes", []):
         click.echo(told)
 
@@ -112,6 +113,18 @@ def _print_baselines(test: dict[str, Any]) -> None:
             between = f"   95 % interval {gap['low']:+.4g} to {gap['high']:+.4g}" if "low" in gap else ""
             note = f"   ({entry['note']})" if "note" in entry else ""
             click.echo(f"  {entry['name']:<{width}} {entry['metrics'][name]:.4g}   {gap['value']:+.4g}{between}{note}")
+
+
+def _print_members(test: dict[str, Any]) -> None:
+    """Print what the members of an ensemble reach on the same rows, and by how much the ensemble differs from their mean."""
+    members = test.get("members")
+    if not members:
+        return
+    click.echo("its members on the same rows, their mean, and the ensemble less it:")
+    for name, mean in members["mean"].items():
+        values, gap = [one[name] for one in members["each"]], members["difference"][name]
+        between = f"   95 % interval {gap['low']:+.4g} to {gap['high']:+.4g}" if "low" in gap else ""
+        click.echo(f"  {name:<22} {min(values):.4g} to {max(values):.4g}, mean {mean:.4g}   {gap['value']:+.4g}{between}")
 
 
 def _examined_lines(test: dict[str, Any]) -> list[str]:

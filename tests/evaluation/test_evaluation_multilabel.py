@@ -99,14 +99,14 @@ def test_few_rows_give_few_intervals() -> None:
 def test_differences_on_the_same_rows_agree_with_a_plain_bootstrap() -> None:
     true, decoded = label_data(400)
     other = np.clip(decoded + np.random.default_rng(2).normal(0, 0.25, decoded.shape), 0, 1).round(2)
-    found = paired_label_intervals(true, decoded, other)
+    found = paired_label_intervals(true, decoded, [other])
     generator = np.random.default_rng(1)
     drawn = [generator.integers(0, 400, 400) for _ in range(200)]
     pairs = [(of_scikit_learn(true[rows], decoded[rows]), of_scikit_learn(true[rows], other[rows])) for rows in drawn]
     for name in NAMES:
         gaps = [one[name] - two[name] for one, two in pairs]
         assert found[name] == pytest.approx(tuple(np.quantile(gaps, (0.025, 0.975))), abs=0.012), name
-    assert paired_label_intervals(true, decoded, decoded) == {}
+    assert paired_label_intervals(true, decoded, [decoded]) == {}
 
 
 def test_rows_of_a_group_widen_the_intervals() -> None:

@@ -144,7 +144,7 @@ def test_looks_of_seeds_are_counted_beside_their_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "s" / "looks.jsonl").exists()
 
 
-def test_a_folder_of_seeds_is_listed_as_one_and_not_loaded_as_a_run(tmp_path: Path) -> None:
+def test_a_folder_of_seeds_is_listed_as_one_and_is_no_run(tmp_path: Path) -> None:
     found = nw.repeat("sklearn:iris", seeds=2, run_dir=tmp_path / "s", **SHORT)
     nw.train("sklearn:iris", run_dir=tmp_path / "one", **SHORT)
     listed = {Path(entry["run"]).name: entry for entry in nw.runs(tmp_path)}
@@ -155,7 +155,7 @@ def test_a_folder_of_seeds_is_listed_as_one_and_not_loaded_as_a_run(tmp_path: Pa
     with pytest.raises(
         CheckpointError, match=r"no run but a folder of 2; expected one run; name one of them, such as .*seed-1"
     ):
-        nw.load(tmp_path / "s")
+        load_run(tmp_path / "s")
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,14 @@ memory_option = click.option(
 
 SECTIONS = {  # of the list of commands, in the order of a first use
     "Begin": ("train", "init", "check", "split", "show", "doctor"),
-    "Runs": ("resume", "watch", "runs", "cross-validate", "compare", "report"),
-    "Use": ("test", "predict", "export", "serve", "import-weights"),
+    "Runs": ("resume", "watch", "runs", "cv", "compare", "report"),
+    "Use": ("test", "predict", "ensemble", "export", "serve", "import-weights"),
     "Prove and learn": ("verify", "replay", "eject", "explain"),
     "For the shell and the editor": ("completion", "schema"),
 }
+
+
+ALIASES = {"cross-validate": "cv"}  # names that a command has too
 
 
 class Commands(click.Group):
@@ -54,6 +57,7 @@ class Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command of the arguments."""
+        args = [ALIASES.get(word, word) if place == 0 else word for place, word in enumerate(args)]
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             raise click.UsageError(f"{args[0]!r} is no command; {did_you_mean(args[0], self.commands)}")
         return super().resolve_command(ctx, args)

@@ -96,7 +96,7 @@ def explain(run: str, code: Sequence[str], as_json: bool) -> None:
 @code_option
 @json_option
 def verify_export(run: str, format: str | None, code: Sequence[str], as_json: bool) -> None:
-    """Export a run, predict its own rows from the file in a new process, and compare (exit 4 beyond the tolerance)."""
+    """Export a run or an ensemble, predict its own rows from the file in a new process, and compare (exit 4 beyond tolerance)."""
     from netwright.pipeline.agreeing import verify_export as prove
 
     found = prove(Path(run), format, [Path(file) for file in code])

@@ -58,7 +58,7 @@ def serve(
     code: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Answer predictions of a run over HTTP, with a page to try it by hand.
+    """Answer predictions of a run or an ensemble over HTTP, with a page to try it by hand.
 
     Prints the address. Rows come as JSON or CSV, images as they are; /openapi.json describes it, with an example. SIGTERM and
     Ctrl-C finish what is in work.

@@ -1,4 +1,4 @@
-"""Commands that train: train, resume, cross-validate. Floor 11."""
+"""Commands that train: train, resume, cv. Floor 11."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _print_end(run: Run, as_json: bool) -> None:
         sys.exit(128 + int(run.record["signal"]))
 
 
-@cli.command("cross-validate")
+@cli.command("cv")
 @click.argument("source", metavar="CONFIG|DATA")
 @click.option("--folds", type=click.IntRange(2), help="Parts, each tested once; default those of the config, or 5.")
 @click.option("--repeats", type=click.IntRange(1), help="How often rows are dealt out anew; default 1.")
@@ -185,12 +185,14 @@ def cross_validate(
     track: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Train and test once per split, and print mean and standard error of each test figure.
+    """Train and test once per split: figures, predictions out of fold, and an ensemble of the runs.
 
-    The splits are folds of the rows, or those of data.split.file. Prints the folder as the last line.
+    The splits are folds of the rows, or those of data.split.file. The folder, printed as the last line, holds out_of_fold.csv (a
+    row for each row of the data) and a report, and predicts, tests, exports and serves as the mean of its runs.
     """
     check_config_first(source, settings, target)
     trackers = _trackers(track)
+    from netwright.pipeline.crossing import SHARED
     from netwright.pipeline.verbs import cross_validate as run_splits
 
     with Screen(quiet=as_json) as screen:
@@ -207,9 +209,9 @@ def cross_validate(
     if found.signal:
         sys.exit(128 + found.signal)
     if as_json:
-        figures = {name: vars(figure) for name, figure in found.figures.items()}
-        click.echo(json.dumps({"folder": str(found.folder), "runs": [str(run) for run in found.runs], "figures": figures}))
+        click.echo(json.dumps({"folder": str(found.folder), **found.to_json(), "runs": [str(run) for run in found.runs]}))
         return
     click.echo(str(found))
-    click.echo("The splits share train rows: the standard error is too small as an interval for new data.")
+    click.echo(f"report: {found.folder / 'report.html'}")
+    click.echo(SHARED)
     click.echo(str(found.folder))

@@ -1,4 +1,4 @@
-"""Commands that use a run: test, predict, export. Floor 11."""
+"""Commands that use a run or an ensemble: test, predict, ensemble, export. Floor 11."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from netwright.terminal import print_test
 @code_option
 @json_option
 def test(run: str, data: str | None, code: Sequence[str], as_json: bool) -> None:
-    """Test a run on its test rows, or on a file of labelled rows. Each look is counted."""
+    """Test a run or an ensemble on its test rows, or on a file of labelled rows. Each look is counted.
+
+    Of an ensemble of seeds the figures stand beside those of its members, on the test rows that they share.
+    """
     from netwright.pipeline.verbs import load
 
     found = load(run, code=code).test(data)
@@ -39,13 +42,15 @@ def test(run: str, data: str | None, code: Sequence[str], as_json: bool) -> None
 @click.option(
     "--interval", is_flag=True, help="Of numbers: add columns low and high, which hold evaluation.coverage of new values."
 )
+@click.option("--disagreement", is_flag=True, help="Of an ensemble: add how far its members are apart for each row.")
 @click.option("--trust", is_flag=True, help="Read a .pt2 file, which can run code that is hidden in it.")
 @code_option
 @json_option
 def predict(run: str, data: str, output: str | None, code: Sequence[str], as_json: bool, trust: bool, **how: Any) -> None:
     """Predict the rows of a file, in their order, in the labels and units of the data.
 
-    RUN is a run, a bundle, or a .pt2 or .onnx file of netwright export; an .onnx file needs no torch.
+    RUN is a run, an ensemble (a folder of seeds, of cv or of ensemble), a bundle, or a .pt2 or .onnx file of netwright export;
+    an .onnx file needs no torch.
     """
     from netwright import files
     from netwright.evaluation.prediction import check_suffix, table_bytes
@@ -54,7 +59,7 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
     suffix = check_suffix(output)
     refuse_output(output, (".csv", ".parquet"), (data, run))
     loaded = load_any(run, code=code, trust=trust)
-    columns, remarks, rows = loaded.predict_file(data, how["threshold"], how["interval"])
+    columns, remarks, rows = loaded.predict_file(data, **how)
     for remark in remarks:
         click.echo(f"note: {remark}", err=True)
     content = table_bytes(columns, suffix, loaded.config.data.label_separator)
@@ -71,6 +76,24 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
 
 
 @cli.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="DIR", required=True, help="A new folder; it names the runs, which stay.")
+@code_option
+@json_option
+def ensemble(runs: Sequence[str], output: str, code: Sequence[str], as_json: bool) -> None:
+    """Make an ensemble of runs that predict the same from the same columns, and print its folder.
+
+    It predicts, tests, exports and serves as the mean of its runs. A folder of seeds or folds is an ensemble as it is, and
+    stands here for its runs.
+    """
+    from netwright.pipeline.verbs import ensemble as unite
+
+    found = unite(runs, output, code=code)
+    told = {"folder": output, "members": [str(member.folder) for member in found.members]}
+    click.echo(json.dumps(told) if as_json else output)
+
+
+@cli.command()
 @click.argument("run")
 @click.option(
     "--format", type=click.Choice(["bundle", "torch", "onnx"]), default="bundle", show_default=True,
@@ -80,7 +103,7 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
 @code_option
 @json_option
 def export(run: str, format: str, output: str | None, code: Sequence[str], as_json: bool) -> None:
-    """Write a run as files that predict without it: raw columns in, your labels or units out, with a model card."""
+    """Write a run or an ensemble as files that predict without it: raw columns in, your labels or units out, a model card."""
     from netwright.pipeline.verbs import export as write
 
     found = write(run, format, output, code=code)

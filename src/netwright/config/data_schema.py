@@ -53,7 +53,7 @@ class SplitConfig(Section):
         None, description="Test one of so many equal parts instead of a share; in order of time, of blocks that go forward."
     )
     repeats: Annotated[int, Field(ge=1)] = Field(1, description="How often rows are dealt out to folds anew.")
-    fold: Annotated[int, Field(ge=0)] = Field(0, description="Which fold tests, from 0; `cross-validate` trains all.")
+    fold: Annotated[int, Field(ge=0)] = Field(0, description="Which fold tests, from 0; `cv` trains all.")
     gap: Annotated[int, Field(ge=0)] = Field(0, description="Rows between the parts, in order of time, that belong to none.")
     stratify: bool | None = Field(None, description="Keep the shares of the classes; default true for classes.")
     group: str | None = Field(None, description="Column whose equal values never part (patient, site, ...).")

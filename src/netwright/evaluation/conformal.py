@@ -12,10 +12,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from netwright.evaluation.importance import drawn_rows
 from netwright.evaluation.shares import mean_told
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
+MOST_ERRORS = 2000  # of CV+; of more so many are drawn
+AT_A_TIME = 5_000_000  # numbers held at once
 
 
 def rank_of(rows: int, level: float) -> int:
@@ -68,3 +71,31 @@ def coverage(errors: Floats, widths: Floats, alike: Numbers | None = None) -> tu
         alike = np.repeat(np.arange(rows) if alike is None else alike, outputs)
     told = mean_told(inside.ravel().astype(np.float64), alike)
     return told, [float(share) for share in inside.mean(axis=0)]
+
+
+def plus_bounds(each: Floats, errors: Floats, members: Numbers, level: float) -> tuple[Floats, Floats] | None:
+    """Return where new values lie between by CV+, ``(rows, outputs)`` each; None where errors are too few for the level.
+
+    Args:
+        each: What the network of each fold gives for the new rows, ``(folds, rows, outputs)``.
+        errors: Absolute errors of rows by the network of the fold that they were kept from, ``(errors, outputs)``.
+        members: The fold of each, ``(errors,)``.
+        level: The share of new values that an interval shall hold; promised are 2 level - 1, the level itself is usual.
+
+    Source: Barber, Candes, Ramdas and Tibshirani, Predictive inference with the jackknife+, 2021, section 3.
+    """
+    rank = rank_of(len(errors), level)
+    if rank > len(errors):
+        return None
+    chosen = drawn_rows(len(errors), MOST_ERRORS)
+    errors, members = errors[chosen], members[chosen]
+    rank = rank_of(len(errors), level)
+    low, high = np.empty(each.shape[1:]), np.empty(each.shape[1:])
+    block = max(1, AT_A_TIME // max(1, errors.size))
+    for start in range(0, each.shape[1], block):
+        rows = slice(start, start + block)
+        values = each[members, rows]
+        below, above = values - errors[:, None], values + errors[:, None]
+        low[rows] = np.partition(below, len(errors) - rank, axis=0)[len(errors) - rank]
+        high[rows] = np.partition(above, rank - 1, axis=0)[rank - 1]
+    return low, high

@@ -106,14 +106,14 @@ def label_intervals(true: Numbers, decoded: Floats, names: Sequence[str], cluste
     return found
 
 
-def paired_label_intervals(true: Numbers, one: Floats, other: Floats, clusters: Numbers | None = None) -> Bounds:
-    """Return (low, high) of one model's figures less another's on the same rows; see `label_intervals`."""
-    left, right = _moves(true, one), _moves(true, other)
+def paired_label_intervals(true: Numbers, one: Floats, others: Sequence[Floats], clusters: Numbers | None = None) -> Bounds:
+    """Return (low, high) of one model's figures less the mean of those of others on the same rows; see `label_intervals`."""
+    left, rights = _moves(true, one), [_moves(true, other) for other in others]
     found: Bounds = {}
     for name in left:
-        if name in right:
-            half = _half_width(left[name][1] - right[name][1], clusters)
-            gap = left[name][0] - right[name][0]
+        if all(name in right for right in rights):
+            half = _half_width(left[name][1] - np.mean([right[name][1] for right in rights], axis=0), clusters)
+            gap = left[name][0] - float(np.mean([right[name][0] for right in rights]))
             found |= {name: (gap - half, gap + half)} if half else {}
     return found
 

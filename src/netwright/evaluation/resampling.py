@@ -55,7 +55,7 @@ def joined(tables: Sequence[Summed]) -> Summed:
             found |= table.figures(sums[:, end - table.parts.shape[1] : end])
         return found
 
-    return Summed(_beside([table.parts for table in tables]), figures)
+    return Summed(beside([table.parts for table in tables]), figures)
 
 
 def difference(one: Summed, other: Summed) -> Summed:
@@ -66,10 +66,11 @@ def difference(one: Summed, other: Summed) -> Summed:
         left, right = one.figures(sums[:, :width]), other.figures(sums[:, width:])
         return {name: left[name] - right[name] for name in left if name in right}
 
-    return Summed(_beside([one.parts, other.parts]), figures)
+    return Summed(beside([one.parts, other.parts]), figures)
 
 
-def _beside(parts: Sequence[Any]) -> Any:
+def beside(parts: Sequence[Any]) -> Any:
+    """Return what rows add to several tables side by side, sparse where one of them is."""
     if all(isinstance(part, np.ndarray) for part in parts):
         return np.concatenate(parts, axis=1)
     from scipy import sparse

@@ -85,7 +85,7 @@ class Verdict:
     def _paired(self, other: Floats, names: Sequence[str]) -> Bounds:
         clusters = None if self.drawn is None else self.drawn.clusters
         if self.kind == "multilabel":
-            return multilabel.paired_label_intervals(self.true, self.decoded, other, clusters)
+            return multilabel.paired_label_intervals(self.true, self.decoded, [other], clusters)
         if self.kind == "regression":
             tables = [intervals.value_sums(self.true, decoded, self.decoding.rates) for decoded in (self.decoded, other)]
         else:
@@ -98,12 +98,12 @@ class Verdict:
         return bounds if self.kind == "regression" else intervals.carried(self.true, bounds)
 
 
-def all_figures(verdict: Verdict, loss: float, labels: Sequence[Any], losses: Floats | None = None) -> dict[str, Any]:
+def all_figures(verdict: Verdict, loss: float | None, labels: Sequence[Any], losses: Floats | None = None) -> dict[str, Any]:
     """Return the figures of a test and what else is told of its rows.
 
     Args:
         verdict: The rows and what the network gave for them.
-        loss: The mean loss, in training units.
+        loss: The mean loss, in training units; None where the rows have none.
         labels: The classes or labels as JSON shows them; empty for a regression.
         losses: The loss of each row ``(rows,)``, whose mean is ``loss``, where it is known.
 
@@ -126,7 +126,8 @@ def all_figures(verdict: Verdict, loss: float, labels: Sequence[Any], losses: Fl
     groups = None if drawn is None else {"column": drawn.name, "n": count}
     method = "infinitesimal jackknife" if verdict.kind == "multilabel" else method_of(count)
     found["intervals"] = {"level": 0.95, "method": method, "groups": groups}
-    told = {name: {"value": value, **bounds_told(bounds.get(name))} for name, value in {"loss": loss, **figures}.items()}
+    whole = figures if loss is None else {"loss": loss, **figures}
+    told = {name: {"value": value, **bounds_told(bounds.get(name))} for name, value in whole.items()}
     return {"metrics": told, **found}
 
 

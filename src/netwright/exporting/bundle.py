@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors
 import safetensors.torch
@@ -51,6 +51,22 @@ class Outcome:
     def probabilities(self) -> bool:
         """Whether the decoding gives probabilities."""
         return self.decoding.probabilistic
+
+
+class Form(Protocol):
+    """What is told of a program without calling it: of one network, or of several as one."""
+
+    @property
+    def preparation(self) -> Preparation:
+        """What raw rows hold, and how they become inputs."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the outputs mean."""
+
+    @property
+    def per_step(self) -> bool:
+        """Whether each step of a row gets a prediction."""
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,11 @@ from torch.export import Dim, ExportedProgram
 
 from netwright.engine.own_code import own_code
 from netwright.errors import CheckpointError, ConfigError, first_line
+from netwright.exporting.averaged import Averaged
 from netwright.exporting.described import DESCRIPTION, OPSET, Call, without
 from netwright.exporting.whole import Whole
 
+Exportable = Whole | Averaged
 RATIO = (  # numerators and denominators of Wichura's two ranges, from the highest power down
     (2509.0809287301226727, 33430.575583588128105, 67265.770927008700853, 45921.953931549871457, 13731.693765509461125,
      1971.5909503065514427, 133.14166789178437745, 3.387132872796366608),
@@ -42,7 +44,7 @@ SCALED: dict[Any, Any] = {  # operations on a number, and what does the same wit
 }
 
 
-def traced(whole: Whole) -> ExportedProgram:
+def traced(whole: Exportable) -> ExportedProgram:
     """Return the program as a graph with a free number of rows.
 
     Raises:
@@ -56,13 +58,13 @@ def traced(whole: Whole) -> ExportedProgram:
             raise ConfigError(_refusal("torch.export", error)) from error
 
 
-def _free(whole: Whole) -> tuple[dict[int, Any], ...]:
+def _free(whole: Exportable) -> tuple[dict[int, Any], ...]:
     """Return the free axes of each input as torch.export reads them."""
     dims = {"rows": Dim("rows", min=1), "time": Dim("time", min=1)}
     return tuple({axis: dims[name] for axis, name in axes.items()} for axes in whole.dynamic())
 
 
-def torch_bytes(whole: Whole, description: str) -> bytes:
+def torch_bytes(whole: Exportable, description: str) -> bytes:
     """Return a program as a ``.pt2`` file, its description within."""
     sink = io.BytesIO()
     with _quiet():
@@ -70,7 +72,7 @@ def torch_bytes(whole: Whole, description: str) -> bytes:
     return sink.getvalue()
 
 
-def onnx_bytes(whole: Whole, description: str) -> bytes:
+def onnx_bytes(whole: Exportable, description: str) -> bytes:
     """Return a program as an ``.onnx`` file, its description among the metadata.
 
     Raises:
@@ -100,7 +102,7 @@ def onnx_bytes(whole: Whole, description: str) -> bytes:
             raise ConfigError(_refusal("ONNX", error)) from error
 
 
-def _exact(graph: ExportedProgram, whole: Whole) -> ExportedProgram:
+def _exact(graph: ExportedProgram, whole: Exportable) -> ExportedProgram:
     """Return the same graph with float64 tensors in place of Python's numbers, which the ONNX exporter makes float32."""
     module, count = graph.module(), 0
     for node in list(module.graph.nodes):

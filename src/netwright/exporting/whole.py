@@ -6,6 +6,7 @@ It is what a ``.pt2`` or ``.onnx`` file holds. Floor 8.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -52,7 +53,7 @@ class Whole(nn.Module):
     @property
     def input_names(self) -> list[str]:
         """The names of the inputs, in order."""
-        return [*self.names, *([LENGTHS] if self.reads_lengths else [])]
+        return names_with_lengths(self.names, self.reads_lengths)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return predictions of raw rows."""
@@ -81,21 +82,41 @@ class Whole(nn.Module):
 
     def example(self) -> tuple[Tensor, ...]:
         """Return raw rows of zeros, of the dtypes and shapes that the inputs have."""
-        longest = 1 if self.form is None else max(self.form.rungs)
-        time = () if self.form is None else (longest,)
-        found = []
-        for name in self.names:
-            module = self.preparation[name]
-            if isinstance(module, ArrayPreparation):
-                shape, codes = module.shape, module.mode == "codes"
-            else:
-                shape, codes = [len(module.kinds)], False  # type: ignore[arg-type]
-            found.append(torch.zeros(EXAMPLE_ROWS, *time, *shape, dtype=torch.int64 if codes else torch.float64))
-        if self.reads_lengths:
-            found.append(torch.full((EXAMPLE_ROWS,), longest, dtype=torch.int64))
-        return tuple(found)
+        return example_rows(self.preparation, self.form, self.reads_lengths)
 
     def dynamic(self) -> tuple[dict[int, str], ...]:
         """Return the axes of each input whose size is free, by name."""
-        axes = {0: "rows", 1: "time"} if self.reads_lengths else {0: "rows"}
-        return tuple({0: "rows"} if name == LENGTHS else axes for name in self.input_names)
+        return free_axes(self.input_names, self.reads_lengths)
+
+
+def names_with_lengths(names: Sequence[str], reads_lengths: bool) -> list[str]:
+    """Return the names of the inputs, the lengths of sequences last."""
+    return [*names, *([LENGTHS] if reads_lengths else [])]
+
+
+def example_rows(modules: nn.ModuleDict, form: StepForm | None, reads_lengths: bool) -> tuple[Tensor, ...]:
+    """Return raw rows of zeros, of the dtypes and shapes that the inputs have.
+
+    Args:
+        modules: The preparation of each input.
+        form: How rows of steps reach the network.
+        reads_lengths: Whether the lengths of sequences are a further input.
+    """
+    longest = 1 if form is None else max(form.rungs)
+    time = () if form is None else (longest,)
+    found = []
+    for module in modules.values():
+        if isinstance(module, ArrayPreparation):
+            shape, codes = module.shape, module.mode == "codes"
+        else:
+            shape, codes = [len(module.kinds)], False  # type: ignore[arg-type]
+        found.append(torch.zeros(EXAMPLE_ROWS, *time, *shape, dtype=torch.int64 if codes else torch.float64))
+    if reads_lengths:
+        found.append(torch.full((EXAMPLE_ROWS,), longest, dtype=torch.int64))
+    return tuple(found)
+
+
+def free_axes(names: Sequence[str], reads_lengths: bool) -> tuple[dict[int, str], ...]:
+    """Return the axes of each input whose size is free, by name."""
+    axes = {0: "rows", 1: "time"} if reads_lengths else {0: "rows"}
+    return tuple({0: "rows"} if name == LENGTHS else axes for name in names)

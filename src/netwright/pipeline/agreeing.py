@@ -19,8 +19,9 @@ from netwright.config.calls import OBJECT
 from netwright.config.schema import RunConfig
 from netwright.errors import CheckpointError
 from netwright.evaluation.prediction import table_bytes
+from netwright.pipeline.loading import load_folder
 from netwright.pipeline.packaging import FORMATS, SOURCE, export_run
-from netwright.pipeline.run import Run, load_run
+from netwright.pipeline.predicting import Predictor, predict_file
 from netwright.pipeline.verifying import Verdict
 
 TOLERANCES = {"bundle": 0.0, "torch": 1e-6, "onnx": 1e-5}
@@ -52,9 +53,9 @@ def verify_export(folder: Path, format: str | None, code: Sequence[Path]) -> Ver
         CheckpointError: The run's rows came from Python, or the new process fails.
         ConfigError: The network cannot be exported in this format.
     """
-    run = load_run(folder, code=code)
+    run = load_folder(folder, code=code)
     source = _own_rows(run.config, folder)
-    expected, _, rows = run.predict_file(source)
+    expected, _, rows = predict_file(run, source)
     present = all(importlib.util.find_spec(name) is not None for name in NEEDED)
     chosen = [format] if format is not None else [name for name in FORMATS if name != "onnx" or present]
     held, told = True, []
@@ -88,11 +89,11 @@ def _own_rows(config: RunConfig, folder: Path) -> str:
     return source
 
 
-def _predicted(run: Run, format: str, place: Path, source: str) -> dict[str, Any]:
+def _predicted(run: Predictor, format: str, place: Path, source: str) -> dict[str, Any]:
     """Return what a new process predicts from a new export."""
     target = export_run(run, format, place / "export")
     output = place / "predictions.parquet"
-    own = sorted((target / SOURCE).glob("*.py")) if target.is_dir() else []
+    own = sorted(target.rglob(f"{SOURCE}/*.py")) if target.is_dir() else []
     words = ["predict", str(target), source, "-o", str(output), *(["--trust"] if format == "torch" else [])]
     words += [word for file in own for word in ("--code", str(file))]
     done = subprocess.run([sys.executable, "-m", "netwright", *words], capture_output=True, text=True, check=False)
@@ -103,7 +104,7 @@ def _predicted(run: Run, format: str, place: Path, source: str) -> dict[str, Any
     return {name: table[name].to_pylist() for name in table.column_names}
 
 
-def _scales(run: Run) -> dict[str, float]:
+def _scales(run: Predictor) -> dict[str, float]:
     """Return the deviation of the target behind each column of values."""
     outcome = run.program.outcome
     if outcome.classes:

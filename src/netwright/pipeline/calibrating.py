@@ -23,8 +23,7 @@ from netwright.errors import CheckpointError, ConfigError, NetwrightError
 from netwright.evaluation import conformal
 from netwright.evaluation.calibration import fit_temperature
 from netwright.evaluation.importance import drawn_rows
-from netwright.evaluation.prediction import prediction_columns
-from netwright.exporting.bundle import Program
+from netwright.exporting.bundle import Form, Program
 from netwright.model.decisions import refuse_threshold
 from netwright.model.task import Decoding
 from netwright.pipeline import folder as folders
@@ -122,7 +121,7 @@ def kept_errors(folder: Path, record: Mapping[str, Any]) -> tuple[str, Floats] |
         ) from error
 
 
-def checked_threshold(program: Program, threshold: float | None) -> float | None:
+def checked_threshold(program: Form, threshold: float | None) -> float | None:
     """Return a threshold that fits the network.
 
     Raises:
@@ -134,7 +133,7 @@ def checked_threshold(program: Program, threshold: float | None) -> float | None
     return threshold
 
 
-def widths_of(folder: Path, config: RunConfig, program: Program, record: Mapping[str, Any], level: float | None) -> Floats:
+def widths_of(folder: Path, config: RunConfig, program: Form, record: Mapping[str, Any], level: float | None) -> Floats:
     """Return half the width of the prediction interval of each output.
 
     Args:
@@ -171,31 +170,3 @@ def bounds_around(values: Floats, widths: Floats, rates: bool) -> tuple[Floats, 
     """Return the interval around each predicted value; counts are never below 0."""
     low = values - widths
     return (np.maximum(low, 0.0) if rates else low), values + widths
-
-
-def refuse_unfit(
-    folder: Path, config: RunConfig, program: Program, record: Mapping[str, Any], threshold: float | None, interval: bool
-) -> None:
-    """Raise `ConfigError` where a threshold or intervals are asked of a network that gives none, before rows are read."""
-    checked_threshold(program, threshold)
-    if interval:
-        widths_of(folder, config, program, record, None)
-
-
-def columns_told(
-    folder: Path,
-    config: RunConfig,
-    program: Program,
-    record: Mapping[str, Any],
-    decoded: Floats,
-    threshold: float | None,
-    interval: bool,
-) -> dict[str, Any]:
-    """Return the columns of a prediction file but for the names of the rows, at a threshold or with intervals."""
-    outcome, bounds = program.outcome, None
-    threshold = checked_threshold(program, threshold)
-    if interval:
-        bounds = bounds_around(decoded, widths_of(folder, config, program, record, None), outcome.decoding.rates)
-    return prediction_columns(
-        outcome.task, decoded, outcome.names, outcome.classes, outcome.probabilities, threshold, bounds
-    )

@@ -1,4 +1,7 @@
-"""The heart of the verb cross-validate: one ordinary run per split, and what their test figures have in common. Floor 9."""
+"""The heart of the verb cv: one ordinary run per split, what their figures have in common, and predictions out of fold.
+
+Floor 9.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,16 @@ from netwright.data.places import place_of
 from netwright.errors import ConfigError
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
+from netwright.pipeline.membership import FOLDS
 from netwright.pipeline.observing import Audience
+from netwright.pipeline.out_of_fold import OUT_OF_FOLD, write_out_of_fold
 from netwright.pipeline.several import Manner, deviation_of, figures_of, line_of_test, train_member, values_of
-from netwright.pipeline.showing import Sheet, joined, several_html
+from netwright.pipeline.showing import Sheet, joined, several_html, write_together
 from netwright.pipeline.splitting import FOLD
 from netwright.pipeline.telling import Told
 
-SUMMARY = "cross_validation.json"
 DEFAULT_FOLDS = 5
+SHARED = "The splits share train rows: the standard error is too small as an interval for new data."
 PARTS = ("train", "valid", "test")
 
 
@@ -44,27 +49,61 @@ class Figure:
 class CrossValidation:
     """What `netwright.cross_validate` returns: the folder, the run of each split, each test figure by name.
 
-    ``signal`` is the number of the signal that stopped it before the last split, else None.
+    ``out_of_fold`` tells of the predictions in out_of_fold.csv: ``n`` rows and their ``metrics`` with intervals; None where a
+    step of one's own predicts nothing that is known here. `netwright.load` of the folder gives the runs as one. ``signal`` is
+    the number of the signal that stopped it before the last split, else None.
     """
 
     folder: Path
     runs: tuple[Path, ...]
     figures: dict[str, Figure]
     signal: int | None = None
+    out_of_fold: dict[str, Any] | None = None
 
     def __str__(self) -> str:
-        """Return a line per figure."""
+        """Return a line per figure, over the splits and of all rows out of fold."""
         width = max(len(name) for name in self.figures)
         heading = f"{len(self.runs)} splits: mean, standard error of the mean, standard deviation, least and most"
-        return "\n".join([heading, *(f"  {name:<{width}}  {told(figure)}" for name, figure in self.figures.items())])
+        lines = [heading, *(f"  {name:<{width}}  {told(figure)}" for name, figure in self.figures.items())]
+        if self.out_of_fold is not None:
+            lines.append(f"{self.out_of_fold['n']:,} rows out of fold ({self.folder / OUT_OF_FOLD}), 95 % intervals")
+            lines += [f"  {name:<{width}}  {figure}" for name, figure in self._of_all_rows()]
+            lines += [f"note: {note}" for note in self.out_of_fold["notes"]]
+        return "\n".join(lines)
+
+    def _of_all_rows(self) -> list[tuple[str, str]]:
+        """Return the figures out of fold in words, by name."""
+        found = self.out_of_fold or {"metrics": {}}
+        return [
+            (name, f"{one['value']:.4g}" + (f"   {one['low']:.4g} to {one['high']:.4g}" if "low" in one else ""))
+            for name, one in found["metrics"].items()
+        ]
 
     def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def to_html(self) -> str:
+        """Return the figures over the splits and out of fold, and the curves, as one piece of HTML."""
         rows = [
             (name, f"{found.mean:.4g}", f"{found.error:.2g}", f"{found.deviation:.2g}", joined(found.values))
             for name, found in self.figures.items()
         ]
-        sheet = Sheet(("test figure", "mean", "standard error", "sd", "values"), rows)
-        return several_html(f"{len(self.runs)} splits", [sheet], {self.folder.name: self.runs}, [str(self.folder)])
+        sheets = [Sheet(("test figure", "mean", "standard error", "sd", "values"), rows)]
+        notes = [SHARED, str(self.folder)]
+        if self.out_of_fold is not None:
+            heading = (f"of {self.out_of_fold['n']:,} rows out of fold", "value, 95 % interval")
+            sheets.append(Sheet(heading, self._of_all_rows()))
+            notes = [*self.out_of_fold["notes"], *notes]
+        return several_html(f"{len(self.runs)} splits", sheets, {self.folder.name: self.runs}, notes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, as in cross_validation.json."""
+        return {
+            "splits": len(self.runs),
+            "runs": [path.name for path in self.runs],
+            "figures": {name: {**vars(found), "values": list(found.values)} for name, found in self.figures.items()},
+            "out_of_fold": self.out_of_fold,
+        }
 
 
 def told(figure: Figure) -> str:
@@ -119,19 +158,10 @@ def train_splits(asked: Asked, folder: Path, count: int, audience: Audience) -> 
             raise ConfigError(f"{path}: the split has no test rows; expected some; name them in data.split.test")
         tests.append(folders.read_json(path / folders.TEST))
         audience(Told(f"split {number + 1} of {count}: {line_of_test(tests[-1])}"))
-    figures = _figures(tests)
-    files.write_json(
-        folder / SUMMARY,
-        {
-            "splits": count,
-            "runs": [path.name for path in runs],
-            "figures": {
-                name: {"mean": found.mean, "deviation": found.deviation, "error": found.error, "values": list(found.values)}
-                for name, found in figures.items()
-            },
-        },
-    )
-    return CrossValidation(folder, runs, figures)
+    found = CrossValidation(folder, runs, _figures(tests), None, write_out_of_fold(folder, runs))
+    write_together(folder.name, found.to_html(), [str(path) for path in runs], folder / folders.REPORT)
+    files.write_json(folder / FOLDS, found.to_json())  # last: where it stands, all splits are done
+    return found
 
 
 def _figures(tests: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:

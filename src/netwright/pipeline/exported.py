@@ -25,6 +25,7 @@ from netwright.pipeline import raw_rows
 if TYPE_CHECKING:
     from torch import nn
 
+    from netwright.pipeline.ensembles import Ensemble
     from netwright.pipeline.run import Run
 
 LARGEST_TEXT = 64 << 20  # bytes of a description
@@ -56,14 +57,14 @@ class Exported:
         return self.described.decoded(self._read(rows), self.call, self.path)
 
     def predict_file(
-        self, path: str, threshold: float | None = None, interval: bool = False
+        self, path: str, threshold: float | None = None, interval: bool = False, disagreement: bool = False
     ) -> tuple[dict[str, Any], list[str], int]:
         """Predict the rows of a file; see `netwright.pipeline.run.Run.predict_file`.
 
         Raises:
             ConfigError: A threshold that does not fit, or intervals, which need the errors of valid rows.
         """
-        self._refuse(threshold, interval)
+        self._refuse(threshold, interval, disagreement)
         told = self.described
         blocks = None if told.encoder is None else raw_rows.blocks_of(self.config, told.names, path)
         if blocks is None or told.encoder is None:
@@ -91,12 +92,16 @@ class Exported:
         told = self.described
         return prediction_columns(told.task, decoded, told.names, told.classes, told.probabilities, threshold)
 
-    def _refuse(self, threshold: float | None, interval: bool) -> None:
+    def _refuse(self, threshold: float | None, interval: bool, disagreement: bool = False) -> None:
         if threshold is not None:
             refuse_threshold(threshold, self.described.task, self.described.classes, self.described.probabilities)
         if interval:
             raise ConfigError(
                 f"{self.path}: --interval came; expected a run or its bundle, which keep the errors of valid rows; leave it out"
+            )
+        if disagreement:
+            raise ConfigError(
+                f"{self.path}: --disagreement came; expected an ensemble or its bundle, which keep its members apart; leave it out"
             )
 
 
@@ -107,8 +112,8 @@ def load_any(
     code: Sequence[str | Path] = (),
     device: str | None = None,
     trust: bool = False,
-) -> Run | Exported:
-    """Load a run, or what was exported from one.
+) -> Run | Ensemble | Exported:
+    """Load a run or an ensemble, or what was exported from one.
 
     Args:
         path: A run folder, a bundle, a ``.pt2`` or an ``.onnx`` file.
@@ -126,7 +131,7 @@ def load_any(
         if not place.is_file():
             raise CheckpointError(f"{place}: no such file; expected one of netwright export; check the path")
         return load_onnx(place) if place.suffix == ".onnx" else load_torch(place, trust)
-    from netwright.pipeline.packaging import load_folder
+    from netwright.pipeline.loading import load_folder
 
     return load_folder(place, model=model, code=code, device=device)
 

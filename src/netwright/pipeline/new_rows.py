@@ -18,7 +18,7 @@ from netwright.data.mapped import Mapped
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.tables import Table
 from netwright.data.targets import Target
-from netwright.exporting.bundle import Program
+from netwright.exporting.bundle import Form
 from netwright.pipeline import pictures, raw_rows, windows
 from netwright.pipeline.inputs import read_target, refuse_no_counts
 from netwright.pipeline.reading import as_rows, digest_of, read_rows, reading_of
@@ -38,17 +38,17 @@ def plain_array(config: RunConfig, rows: Any) -> npt.NDArray[Any] | None:
     return None if any(value is not None for value in others) else objects.plain_rows(rows)
 
 
-def read(config: RunConfig, program: Program, rows: Any) -> Raw:
+def read(config: RunConfig, program: Form, rows: Any) -> Raw:
     """Read rows to predict from a path or from Python objects; a target among them is not needed."""
     return raw_rows.read(config, program.preparation.steps, program.outcome.names, rows)
 
 
-def blocks_of(config: RunConfig, program: Program, path: str) -> Blocks | None:
+def blocks_of(config: RunConfig, program: Form, path: str) -> Blocks | None:
     """Return a file that is too large for memory as blocks."""
     return raw_rows.blocks_of(config, program.outcome.names, path)
 
 
-def labelled(config: RunConfig, program: Program, data: Any) -> tuple[Raw, Target, str]:
+def labelled(config: RunConfig, program: Form, data: Any) -> tuple[Raw, Target, str]:
     """Return labelled rows that the run has not seen, their target and digest."""
     settings, outcome = config.data, program.outcome
     images = pictures.find_for_run(settings, reading_of(settings), data, labelled=True)
@@ -72,15 +72,15 @@ def labelled(config: RunConfig, program: Program, data: Any) -> tuple[Raw, Targe
     return raw, target, digest
 
 
-def row_columns(config: RunConfig, program: Program, raw: Raw | Mapped, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+def row_columns(config: RunConfig, program: Form, raw: Raw | Mapped, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
     """Return the columns that say which row, or which step of it, a prediction is for; see `raw_rows.row_columns`."""
     return raw_rows.row_columns(config, program.per_step, raw, rows)
 
 
-def remarks(program: Program, rows: Raw) -> list[str]:
+def remarks(program: Form, rows: Raw) -> list[str]:
     """Return what a user should know of rows to predict: unknown categories, columns not used, changed images."""
     return raw_rows.remarks(program.preparation.encoder, program.outcome.names, rows)
 
 
-def remarks_on(program: Program, unknown: Mapping[str, int], names: Sequence[str]) -> list[str]:
+def remarks_on(program: Form, unknown: Mapping[str, int], names: Sequence[str]) -> list[str]:
     return raw_rows.remarks_on(program.preparation.encoder, program.outcome.names, unknown, names)

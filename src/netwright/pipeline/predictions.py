@@ -144,14 +144,22 @@ def _labels(one: Predictions, other: Predictions) -> tuple[Outcomes, Outcomes]:
     texts = [rows.true[TARGET] for rows in (one, other)] + [rows.predicted[PREDICTION] for rows in (one, other)]
     sets = [[_members(text, one.separator) for text in column] for column in texts]
     names = sorted({label for column in sets for members in column for label in members} | set(one.classes))
-    places = {name: place for place, name in enumerate(names)}
-    found = []
-    for column in sets:
-        matrix = np.zeros((len(column), len(names)), dtype=np.int64)
-        for row, members in enumerate(column):
-            matrix[row, [places[name] for name in members]] = 1
-        found.append(matrix)
+    found = [label_sets(column, one.separator, names) for column in texts]
     return Outcomes("labels", found[0], found[2]), Outcomes("labels", found[1], found[3])
+
+
+def label_sets(column: Sequence[str], separator: str, names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return cells that hold labels each as 0 and 1, ``(rows, labels)``.
+
+    Example:
+        >>> label_sets(["b;c", "", "a"], ";", ["a", "b", "c"]).tolist()
+        [[0, 1, 1], [0, 0, 0], [1, 0, 0]]
+    """
+    places = {name: place for place, name in enumerate(names)}
+    matrix = np.zeros((len(column), len(names)), dtype=np.int64)
+    for row, cell in enumerate(column):
+        matrix[row, [places[name] for name in _members(cell, separator)]] = 1
+    return matrix
 
 
 def _label_columns(rows: Predictions) -> Outcomes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +17,11 @@ from netwright import files
 from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
-from netwright.data.sequences import Raw, Sequences
+from netwright.data.sequences import Raw
 from netwright.data.targets import Target
 from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError
-from netwright.evaluation.prediction import file_column, label_lists, prediction_columns, table_bytes, true_columns
+from netwright.evaluation.prediction import prediction_columns, table_bytes, true_columns
 from netwright.evaluation.testing import Verdict
 from netwright.exporting.bundle import (
     PREPARATION,
@@ -30,32 +29,28 @@ from netwright.exporting.bundle import (
     Program,
     load_preparation,
 )
-from netwright.model.decisions import decide_each, decided
+from netwright.exporting.whole import Whole
 from netwright.model.losses import PerStep
 from netwright.model.task import Task
 from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
 from netwright.pipeline.baselines import Standing, compare
 from netwright.pipeline.bench import executing, execution_of
-from netwright.pipeline.calibrating import (
-    bounds_around,
-    checked_threshold,
-    columns_told,
-    refuse_unfit,
-    widths_of,
-    with_temperature,
-)
+from netwright.pipeline.calibrating import ERRORS, bounds_around, widths_of, with_temperature
 from netwright.pipeline.custom import Custom, metrics_of
 from netwright.pipeline.examining import Tested, examine, joined
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.known import Known
 from netwright.pipeline.network import make_loss_again, masked, network_again
 from netwright.pipeline.own_testing import test_by_figures
+from netwright.pipeline.packaging import write_bundle
+from netwright.pipeline.predicting import Wanted, interval_of, predict_file, predicted, prediction_table, probabilities
 from netwright.pipeline.showing import run_html
 from netwright.pipeline.testing import judge, own_inputs
 from netwright.pipeline.weights import ENDED, refuse_damaged, weights_into
 from netwright.reporting.formats import FORMATS, render
 
+Floats = npt.NDArray[np.float64]
 PREPARED = (PREPARATION, PREPARATION_TENSORS, folders.SPLIT)
 
 
@@ -75,6 +70,7 @@ class Run:
     inputs: Inputs | None = field(default=None, repr=False)
     loss: Any = field(default=None, repr=False)
     custom: Custom = field(default=Custom(), repr=False)
+    _widths: dict[Any, Floats] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def model(self) -> nn.Module:
@@ -113,15 +109,7 @@ class Run:
         Raises:
             ConfigError: A threshold came, and there are not two classes with probabilities.
         """
-        threshold = checked_threshold(self.program, threshold)
-        decoded = self.predict_decoded(rows)
-        outcome = self.program.outcome
-        if outcome.task == "multilabel":
-            guess = decide_each(decoded)
-            return guess if len(outcome.names) > 1 else np.fromiter(label_lists(guess, outcome.classes), object, len(guess))
-        if outcome.classes:
-            return decided(decoded, outcome.classes, threshold)
-        return decoded[:, 0] if decoded.shape[1:] == (1,) else decoded
+        return predicted(self, rows, threshold)
 
     def predict_proba(self, rows: Any) -> npt.NDArray[np.float64]:
         """Return probabilities ``(rows, classes)``, or of each label, in the order of ``program.outcome.classes``.
@@ -129,9 +117,7 @@ class Run:
         Raises:
             ConfigError: The network predicts numbers, or its loss gives no probabilities.
         """
-        if not self.program.outcome.probabilities:
-            raise ConfigError(f"predict_proba: {self.folder} gives no probabilities; expected a classifier; call predict")
-        return self.predict_decoded(rows)
+        return probabilities(self, rows)
 
     def predict_interval(
         self, rows: Any, coverage: float | None = None
@@ -147,10 +133,18 @@ class Run:
         Raises:
             ConfigError: The network predicts classes, or too few errors of valid rows are kept.
         """
-        widths = widths_of(self.folder, self.config, self.program, self.record, coverage)
-        bounds = bounds_around(self.predict_decoded(rows), widths, self.program.outcome.decoding.rates)
-        low, high = (values[:, 0] if values.shape[1] == 1 else values for values in bounds)
-        return low, high
+        return interval_of(self, rows, coverage)
+
+    def bounds(self, each: Floats, coverage: float | None = None) -> tuple[Floats, Floats]:
+        """Return the intervals around what the network gave, ``(1, rows, outputs)``; see `predict_interval`."""
+        key = (coverage, (self.record.get("files") or {}).get(ERRORS))
+        if key not in self._widths:
+            self._widths[key] = widths_of(self.folder, self.config, self.program, self.record, coverage)
+        return bounds_around(each[0], self._widths[key], self.program.outcome.decoding.rates)
+
+    def each(self, rows: Any) -> Floats:
+        """Return what `predict_decoded` does, ``(1, rows, ...)``: a run is an ensemble of one."""
+        return self.predict_decoded(rows)[np.newaxis]
 
     def predict_decoded(self, rows: Any) -> npt.NDArray[np.float64]:
         """Return probabilities, scores or values ``(rows, ...)`` of raw rows."""
@@ -165,45 +159,32 @@ class Run:
             return np.asarray(self.program.decoded(new_rows.read(self.config, self.program, rows)))
 
     def prediction_table(self, rows: Any, threshold: float | None = None, interval: bool = False) -> dict[str, Any]:
-        """Return the columns of a prediction file for raw rows, in their order; images and rows of steps are named first."""
-        raw = new_rows.read(self.config, self.program, rows)
-        found = columns_told(
-            self.folder, self.config, self.program, self.record, self.predict_decoded(raw), threshold, interval
-        )
-        named = (
-            new_rows.row_columns(self.config, self.program, raw, np.arange(raw.rows))
-            if isinstance(raw, Sequences)
-            else file_column(raw)
-        )
-        return {**named, **found}
+        """Return the columns of a prediction file for raw rows; see `netwright.pipeline.predicting.prediction_table`."""
+        return prediction_table(self, rows, Wanted(threshold, interval))
 
     def predict_file(
-        self, path: str, threshold: float | None = None, interval: bool = False
+        self, path: str, threshold: float | None = None, interval: bool = False, disagreement: bool = False
     ) -> tuple[dict[str, Any], list[str], int]:
-        """Predict the rows of a file, block by block where the table is too large for memory.
+        """Predict the rows of a file; see `netwright.pipeline.predicting.predict_file`.
 
         Args:
             path: The file.
             threshold: As for `predict`.
             interval: Whether ``low`` and ``high`` of `predict_interval` follow.
+            disagreement: Only an ensemble has one.
 
         Returns:
             The columns of a prediction file, remarks, and the number of rows.
         """
-        encoder = self.program.preparation.encoder
-        refuse_unfit(self.folder, self.config, self.program, self.record, threshold, interval)
-        blocks = None if encoder is None else new_rows.blocks_of(self.config, self.program, path)
-        if blocks is None or encoder is None:
-            raw = new_rows.read(self.config, self.program, path)
-            return self.prediction_table(raw, threshold, interval), new_rows.remarks(self.program, raw), raw.rows
-        unknown: Counter[str] = Counter()
-        parts = []
-        for _, table in blocks.read():
-            unknown.update(encoder.unknown(table))
-            parts.append(self.predict_decoded(table))
-        decoded = np.concatenate(parts) if parts else self.predict_decoded(blocks.head())
-        columns = columns_told(self.folder, self.config, self.program, self.record, decoded, threshold, interval)
-        return columns, new_rows.remarks_on(self.program, unknown, blocks.names), len(decoded)
+        return predict_file(self, path, Wanted(threshold, interval, disagreement))
+
+    def whole(self) -> Whole:
+        """Return preparation, network and decoding as one torch module, a copy."""
+        return Whole(self.program)
+
+    def write_bundle(self, folder: Path, name: str) -> None:
+        """Fill the folder of a bundle; see `netwright.pipeline.packaging.export_run`."""
+        write_bundle(folder, self, self.program, name)
 
     def test(self, data: Any = None) -> dict[str, Any]:
         """Test the network and count the look.
@@ -229,7 +210,7 @@ class Run:
                     "them; expected rows it has not seen; test its own test rows by leaving DATA out"
                 )
             rows = np.arange(raw.rows)
-            known = self._known(raw, target)
+            known = self.known(raw, target)
             found, verdict = self._figures(known, rows)
             found = joined(found, examine(Tested(known, rows, verdict), self.folder, self.record))
             return {**found, "looks": folders.look(self.folder, digest, "all")}
@@ -239,7 +220,7 @@ class Run:
             raise ConfigError(
                 f"{self.folder}: the run has no test rows; expected some; give a file: netwright test RUN DATA"
             )
-        known = self._known(inputs.raw, inputs.target)
+        known = self.known(inputs.raw, inputs.target)
         found, verdict = self._figures(known, rows)
         found["looks"] = folders.look(self.folder, inputs.digest, files.digest_bytes(rows.astype("<i8").tobytes()))
         columns = {
@@ -272,7 +253,7 @@ class Run:
         seconds = self.record.get("seconds")
         return float(seconds.get("total", 0.0)) if isinstance(seconds, dict) else 0.0
 
-    def _known(self, raw: Raw | Mapped, target: Target) -> Known:
+    def known(self, raw: Raw | Mapped, target: Target) -> Known:
         """Return the network with labelled rows."""
         metrics = metrics_of(self.config.training.metrics, self.custom, target.task)
         return Known(self.config, self.program, self.task(), raw, target, metrics)

@@ -73,10 +73,10 @@ def judge(folder: Path, known: Known, rows: Rows) -> tuple[dict[str, Any], Verdi
         losses = None  # the mean of the loss is another than that over the rows
     shown = [labels.shown(label) for label in target.classes]
     found = all_figures(verdict, scores.loss, shown, None if losses is None else losses.numpy())
-    return {"n": len(verdict.true), **_with_own_figures(found, known, verdict)}, verdict
+    return {"n": len(verdict.true), **with_own_figures(found, known, verdict)}, verdict
 
 
-def _with_own_figures(found: dict[str, Any], known: Known, verdict: Verdict) -> dict[str, Any]:
+def with_own_figures(found: dict[str, Any], known: Known, verdict: Verdict) -> dict[str, Any]:
     """Add the figures of one's own, with their intervals, and notes on those that could not be had."""
     lost = [f"metrics: {name}: a Python object; it is left out here" for name in left_out(known.config, known.metrics)]
     if not known.metrics and not lost:

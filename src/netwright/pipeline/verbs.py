@@ -17,13 +17,15 @@ from netwright.pipeline.comparing import Comparison, compare_runs
 from netwright.pipeline.crossing import DEFAULT_FOLDS, CrossValidation, splits_of, train_splits
 from netwright.pipeline.custom import Evaluate, Step, Stop
 from netwright.pipeline.drafting import Draft, draft_config
+from netwright.pipeline.ensembles import Ensemble
+from netwright.pipeline.loading import load_folder, unite_runs
 from netwright.pipeline.observing import Audience, Observer
-from netwright.pipeline.packaging import export_run, load_folder
+from netwright.pipeline.packaging import export_run
 from netwright.pipeline.parting import Parts, divide
 from netwright.pipeline.preflight import Preflight, be_strict, check_asked, check_bench
 from netwright.pipeline.reading import names_of
 from netwright.pipeline.repeating import DEFAULT_SEEDS, Repetition, check_seeds, train_seeds
-from netwright.pipeline.run import Run, load_run
+from netwright.pipeline.run import Run
 from netwright.pipeline.running import start
 from netwright.pipeline.several import Manner
 from netwright.tracking.records import Tracker
@@ -289,16 +291,40 @@ def repeat(
 
 def load(
     run: str | Path, *, model: nn.Module | None = None, code: Sequence[str | Path] = (), device: str | None = None
-) -> Run:
-    """Load a run from its folder, or its bundle; see `netwright.pipeline.run.load_run` and `export`."""
+) -> Run | Ensemble:
+    """Load a run, an ensemble (a folder of seeds, of folds, or of `ensemble`), or a bundle of one.
+
+    See `netwright.pipeline.loading.load_folder`.
+    """
     return load_folder(Path(run), model=model, code=code, device=device)
 
 
+def ensemble(runs: Sequence[str | Path], output: str | Path, *, code: Sequence[str | Path] = ()) -> Ensemble:
+    """Make an ensemble of runs that predict the same from the same columns; see `netwright.pipeline.loading.unite_runs`.
+
+    Args:
+        runs: Two or more; a folder of seeds or folds stands for its runs.
+        output: A new folder, which names the runs; they stay where they are.
+        code: Python files that may run.
+
+    Example:
+        >>> import tempfile, netwright as nw
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     runs = [nw.train("sklearn:iris", seed=n, epochs=2, run_dir=f"{place}/{n}").folder for n in (1, 2)]
+        ...     nw.ensemble(runs, place + "/both").predict([[5.1, 3.5, 1.4, 0.2]]).shape
+        (1,)
+    """
+    return unite_runs([Path(run) for run in runs], Path(output), code)
+
+
 def export(
-    run: Run | str | Path, format: str = "bundle", output: str | Path | None = None, code: Sequence[str | Path] = ()
+    run: Run | Ensemble | str | Path,
+    format: str = "bundle",
+    output: str | Path | None = None,
+    code: Sequence[str | Path] = (),
 ) -> Path:
-    """Write a run as files that predict without it; see `netwright.pipeline.packaging.export_run`."""
-    found = run if isinstance(run, Run) else load_run(run, code=code)
+    """Write a run or an ensemble as files that predict without it; see `netwright.pipeline.packaging.export_run`."""
+    found = load_folder(Path(run), code=code) if isinstance(run, str | Path) else run
     return export_run(found, format, None if output is None else Path(output))
 
 

@@ -17,10 +17,10 @@ from netwright.data import labels, sources
 from netwright.data.arrays import Arrays
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.tables import Table
-from netwright.errors import ConfigError, NetwrightError, out_of_memory
-from netwright.evaluation.prediction import prediction_columns
+from netwright.errors import NetwrightError, out_of_memory
 from netwright.pipeline import new_rows
-from netwright.pipeline.calibrating import bounds_around, checked_threshold, widths_of
+from netwright.pipeline.calibrating import checked_threshold
+from netwright.pipeline.predicting import Wanted, columns_of
 from netwright.serving.bodies import RefusedError, arrays_of, csv_of, images_of, only_value, read_json, steps_of, table_of
 from netwright.serving.expectation import Expected
 
@@ -80,7 +80,6 @@ class Answerer:
 
     def __init__(self, expected: Expected, on_bug: Callable[[str, BaseException], None]) -> None:
         self._expected, self._run, self._on_bug = expected, expected.run, on_bug
-        self._widths: Floats | ConfigError | None = None
         self._hidden = expected.hidden
 
     def answer(self, questions: Sequence[Question]) -> list[Reply]:
@@ -124,7 +123,7 @@ class Answerer:
         """Return the replies to questions whose rows are of one form: one call, or one each where that fails."""
         try:
             raw = _joined([case.raw for case in group])
-            decoded = self._run.predict_decoded(raw)
+            each = self._run.each(raw)
             unknown = any(self._unknown(raw))
         except Exception as error:  # one of them alone may be at fault
             if len(group) == 1:
@@ -134,7 +133,7 @@ class Answerer:
         for case in group:
             count = self._outputs_of(case.raw)
             try:
-                replies.append(self._reply(case, decoded[start : start + count], unknown))
+                replies.append(self._reply(case, each[:, start : start + count], unknown))
             except Exception as error:
                 replies.append(self._failed(error))
             start += count
@@ -147,16 +146,11 @@ class Answerer:
     def _unknown(self, raw: Raw) -> list[str]:
         return new_rows.remarks(self._run.program, raw) if isinstance(raw, Table) else []
 
-    def _reply(self, case: _Case, decoded: Floats, unknown: bool) -> Reply:
+    def _reply(self, case: _Case, each: Floats, unknown: bool) -> Reply:
         """Return what a network gave as the reply to one question."""
         outcome = self._run.program.outcome
-        bounds = None
-        if case.question.interval:
-            bounds = bounds_around(decoded, self._half_widths(), outcome.decoding.rates)
-        columns = prediction_columns(
-            outcome.task, decoded, outcome.names, outcome.classes, outcome.probabilities, case.question.threshold, bounds
-        )
-        finite = np.asarray(np.isfinite(decoded).all(axis=1))
+        columns = columns_of(self._run, each, Wanted(case.question.threshold, case.question.interval))
+        finite = np.asarray(np.isfinite(each).all(axis=(0, *range(2, each.ndim))))
         notes = self._unknown(case.raw) if unknown else list(self._expected.notes(case.raw))
         notes += [f"columns not used: {', '.join(map(repr, case.unread))}"] if case.unread else []
         if not finite.all():
@@ -168,7 +162,7 @@ class Answerer:
             tree["probabilities"] = [
                 list(row) if ok else None for row, ok in zip(zip(*shares, strict=True), finite, strict=True)
             ]
-        if bounds is not None:
+        if case.question.interval:
             tree |= {word: _values(columns, word, finite) for word in ("low", "high")}
         if self._run.program.per_step and isinstance(case.raw, Sequences):
             ends = np.cumsum(case.raw.lengths).tolist()
@@ -180,22 +174,6 @@ class Answerer:
         if notes:
             tree["notes"] = notes
         return Reply(200, json.dumps(tree, allow_nan=False, ensure_ascii=False).encode(), case.raw.rows)
-
-    def _half_widths(self) -> Floats:
-        """Return half the width of the interval of each output, read once.
-
-        Raises:
-            ConfigError: The run gives none.
-        """
-        if self._widths is None:
-            run = self._run
-            try:
-                self._widths = widths_of(run.folder, run.config, run.program, run.record, None)
-            except ConfigError as error:
-                self._widths = error
-        if isinstance(self._widths, ConfigError):
-            raise ConfigError(str(self._widths))
-        return self._widths
 
     def _failed(self, error: Exception) -> Reply:
         """Return the reply to a question that cannot be answered."""

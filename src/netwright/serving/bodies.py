@@ -22,8 +22,8 @@ from netwright.data.tables import Origin, Table
 from netwright.data.texts import count_fields, read_text
 from netwright.errors import did_you_mean
 from netwright.pipeline import pictures
+from netwright.pipeline.predicting import Predictor
 from netwright.pipeline.reading import reading_of
-from netwright.pipeline.run import Run
 
 MOST_ROWS = 10_000  # of one request
 MOST_IMAGES = 256
@@ -292,7 +292,7 @@ def steps_of(tree: Any) -> Any:
         _refuse(422, f"{BODY}: a column holds values of different kinds; expected one kind each; mend it")
 
 
-def csv_of(body: bytes, run: Run) -> Table:
+def csv_of(body: bytes, run: Predictor) -> Table:
     """Return a CSV body as `predict` would read it from a file; the target may be left out.
 
     Raises:
@@ -310,7 +310,7 @@ def csv_of(body: bytes, run: Run) -> Table:
     return found
 
 
-def images_of(body: bytes, content_type: str, run: Run) -> Arrays:
+def images_of(body: bytes, content_type: str, run: Predictor) -> Arrays:
     """Return one image, or the files of a form, as `predict` would read them from files.
 
     Raises:

@@ -14,7 +14,7 @@ from netwright.data.cells import LARGEST
 from netwright.data.columns import MISSING_LEVEL, Column
 from netwright.data.preparation import TablePreparation
 from netwright.data.sequences import Raw
-from netwright.pipeline.run import Run
+from netwright.pipeline.predicting import Predictor
 from netwright.serving.bodies import IMAGE_ENDINGS, MOST_IMAGES, MOST_ROWS
 
 SHOWN_LEVELS = 200  # categories that a form offers
@@ -35,7 +35,7 @@ DAY_DIGITS = 10  # characters of 2024-01-31
 class Expected:
     """A run and what its requests hold."""
 
-    run: Run
+    run: Predictor
 
     @cached_property
     def kind(self) -> str:

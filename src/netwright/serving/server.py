@@ -12,7 +12,7 @@ from typing import Any, final
 import uvicorn
 
 from netwright.errors import ConfigError
-from netwright.pipeline.run import Run
+from netwright.pipeline.predicting import Predictor
 from netwright.serving.answering import Answerer, Question
 from netwright.serving.application import Guarding, OnBug, make_application
 from netwright.serving.expectation import Expected
@@ -43,7 +43,7 @@ class RunServer:
         NetwrightError: The run cannot predict its own example.
     """
 
-    def __init__(self, run: Run, host: str, port: int, token: bytes | None, limits: Limits, on_bug: OnBug) -> None:
+    def __init__(self, run: Predictor, host: str, port: int, token: bytes | None, limits: Limits, on_bug: OnBug) -> None:
         expected = Expected(run)
         warm(expected, on_bug)
         self._socket = _listen(host, port)
