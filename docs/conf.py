@@ -34,6 +34,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
+smartquotes = False  # options keep their two dashes
 html_theme = "furo"
 html_title = "netwright"
 html_copy_source = False
