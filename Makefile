@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH := .venv-bench
 ROUNDS ?= 5
 
-.PHONY: demo test faults browser lint format bench bench-memory signatures clean
+.PHONY: demo test faults browser docs docs-links lint format bench bench-memory signatures clean
 
 demo: $(READY)  ## train the digits example end to end; prints the test result and where the report is
 	$(BIN)/netwright train examples/digits.toml
@@ -20,6 +20,15 @@ faults: $(READY)  ## the long suites: kills, losses of power, full disks, hostil
 browser: $(READY)  ## reports in a real browser (Chromium on the PATH, or CHROMIUM=...): layout, keys, contrast, barriers
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/python -m pytest --browser --chromium '$(CHROMIUM)' tests/browser
+
+docs: $(READY)  ## the documentation as a site in build/site, to be read without a network; a warning is an error
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs --builder html . build/site
+	@echo build/site/index.html
+
+docs-links: $(READY)  ## whether links to other hosts still lead somewhere; needs a network (the others: make test)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx --quiet --conf-dir docs --builder linkcheck . build/links
 
 lint: $(READY)  ## style, types
 	$(BIN)/ruff check .

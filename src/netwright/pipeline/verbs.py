@@ -65,9 +65,11 @@ def train(
         evaluate: Of such a training: a function ``(model, batch)`` to the loss, or to numbers by name.
         stop: A function of an epoch's record that may end the run, by true or a reason; nothing else outside can.
         run_dir: The run folder; default ``runs/<name>-<time>-<4 hex>``.
-        code, settings: Python files that may run; texts such as ``"training.epochs=50"``.
+        code: Python files that may run.
+        settings: Texts such as ``"training.epochs=50"``.
         observers: Functions that are told each remark and epoch, such as ``print``; trackers of `netwright.tracking`.
-        test, strict: Whether to look at the test rows once at the end; whether a finding that is no note is an error.
+        test: Whether to look at the test rows once at the end.
+        strict: Whether a finding that is no note is an error.
         auto_micro_batch: Whether to halve the rows that go forward at a time when memory runs out, the batch as it is.
         **keywords: Any setting by its own name: ``epochs=20``, ``batch_size=64``, ``split={"test": 0.2}``.
 
@@ -264,7 +266,8 @@ def repeat(
         config: As for `train`.
         seeds: How many, at least 2; they count up from ``training.seed``.
         model: As for `train`; a module starts each seed as it was handed over, ``(Class, arguments)`` with new weights.
-        data, loss, code, settings, strict, auto_micro_batch, **keywords: As for `train`.
+        data, loss, code, settings, strict, auto_micro_batch: As for `train`.
+        **keywords: As for `train`.
         run_dir: A folder for the runs; where it holds some of the same settings, finished ones are kept, others resumed.
         observers: Functions that are told the remarks on the first seed, and a line per seed; trackers follow each run.
         test: Whether each run ends with one look at the test rows; else the figures are those of the validation rows.
