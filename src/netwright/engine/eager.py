@@ -119,7 +119,7 @@ class EagerEngine:
         """Return in words how steps were executed so far."""
         return "as written"
 
-    def train_steps(self, feed: Feed, most: int) -> Steps:
+    def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
         """Train on the next batch of a feed; see `netwright.engine.base.Engine`."""
         batch = feed.next()
         return one_step(batch, self.loss_function, lambda: self.train_step(batch))
