@@ -6,6 +6,7 @@ Absent (None) means automatic, the text "none" means off. Leaf names are unique 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -17,6 +18,8 @@ from netwright.config.metrics import KNOWN, problem_of
 from netwright.config.slugs import ALL, CHECKS
 from netwright.config.values import shown
 from netwright.errors import ConfigError, did_you_mean
+
+OPTIONAL = ("schedule", "average")  # texts of the training that may be "none"
 
 
 class ModelConfig(Section):
@@ -69,6 +72,16 @@ class TrainingConfig(Section):
     )
     optimizer: str = Field("Adam(lr=0.001)", description="torch.optim's own spelling.")
     loss: str | None = Field(None, description="torch.nn's own spelling; left out, the task decides.")
+    schedule: str | None = Field(
+        None,
+        description="Of the learning rate: torch.optim.lr_scheduler's own spelling, such as CosineAnnealingLR(); or "
+        "WarmupCosine(warmup=0.05).",
+    )
+    average: str | None = Field(
+        None,
+        description="Averaged weights that are validated and kept: EMA(decay=0.999) after every step, or SWA(start_epoch=15) after "
+        "every epoch.",
+    )
     early_stopping: EarlyStoppingConfig | Literal["none"] | None = Field(None)
     metrics: list[str] = Field(
         default_factory=list,
@@ -109,6 +122,15 @@ class TrainingConfig(Section):
     def _on_or_off(cls, value: Any) -> Any:
         """Read true as the default section and false as "none"."""
         return ({} if value else "none") if isinstance(value, bool) else value
+
+    @field_validator(*OPTIONAL, mode="before")
+    @classmethod
+    def _text_or_none(cls, value: Any) -> Any:
+        """Read "none" as nothing, and refuse a list."""
+        if isinstance(value, list | tuple):
+            parts = ", ".join(map(str, value))
+            raise ValueError(f"a list came; expected one text; write SequentialLR([{parts}], milestones=[...])")
+        return None if value in ("none", False) else value
 
     @field_validator("metrics", mode="before")
     @classmethod
@@ -247,11 +269,16 @@ class RunConfig(Section):
 
     def call_problems(self) -> list[str]:
         """Return what is wrong with the names in call texts, all of it."""
-        return call_problems(self.model.layers or [], self.training.optimizer, self.training.loss, self.data.augmentation)
+        return call_problems(self.model.layers, self.training.model_dump(), self.data.augmentation)
 
 
-def call_problems(layers: Any, optimizer: Any, loss: Any, augmentation: Any) -> list[str]:
+def call_problems(layers: Any, training: Mapping[str, Any], augmentation: Any) -> list[str]:
     """Return what is wrong with call texts, all of it; values that are no texts are passed over.
+
+    Args:
+        layers: Of the model.
+        training: The section.
+        augmentation: Of the data.
 
     Raises:
         SafetyError: A text hides code.
@@ -263,10 +290,15 @@ def call_problems(layers: Any, optimizer: Any, loss: Any, augmentation: Any) -> 
     for place, text in enumerate(augmentation if isinstance(augmentation, list) else []):
         if isinstance(text, str):
             found += _text_problems(text, f"data.augmentation.{place}", signatures.transforms())
-    for name, text, registry in (
-        ("optimizer", optimizer, signatures.optimizers()),
-        ("loss", loss, signatures.losses()),
+    for name, registry in (
+        ("optimizer", signatures.optimizers()),
+        ("loss", signatures.losses()),
+        ("schedule", signatures.schedulers()),
+        ("average", signatures.averages()),
     ):
+        text = training.get(name)
+        if text == "none" and name in OPTIONAL:
+            continue
         if isinstance(text, str) and not text.startswith(OBJECT):
             found += _text_problems(text, f"training.{name}", registry)
     return found
@@ -282,5 +314,7 @@ def _text_problems(text: str, where: str, registry: signatures.Registry) -> list
         return [str(error)]
     if registry is signatures.layers():
         return signatures.layer_problems(call, where)
+    if registry is signatures.schedulers():
+        return signatures.scheduler_problems(call, where)
     problem = registry.problem(call, where)
     return [problem] if problem else []

@@ -51,6 +51,8 @@ class CapturedEngine:
         self.name = "captured"
         self.eager = eager
         self.model, self.loss_function, self.optimizer = eager.model, eager.loss_function, eager.optimizer
+        averaged = eager.averaged
+        self._networks = self.model if averaged is None else nn.ModuleList([self.model, averaged.average])
         self.why_not: str | None = None  # steps run as they are written
         self._ways, self._by_name, self._tell = ways(native, lanes), by_name, tell
         self._known: dict[tuple[Any, ...], Recorded] = {}
@@ -99,7 +101,8 @@ class CapturedEngine:
         return found
 
     def _parts(self) -> tuple[nn.Module, Loss, torch.optim.Optimizer]:
-        return self.model, self.loss_function, self.optimizer
+        """Return what a step changes: the network, with the mean of its weights where there is one, loss and optimizer."""
+        return self._networks, self.loss_function, self.optimizer
 
     def _forget_what_changed(self) -> None:
         """Drop the recordings where tensors lie elsewhere now, or a setting that was written down has changed."""

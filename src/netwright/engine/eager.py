@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Batch
 from netwright.data.feed import Feed
+from netwright.engine.averaged import Averaged
 from netwright.engine.base import Failure, Loss, Steps
 from netwright.engine.own_step import OwnStep
 from netwright.engine.recording import is_finite
@@ -105,6 +106,7 @@ class EagerEngine:
     micro_batch: int | None = None
     autocast: torch.dtype | None = None
     name: str = "eager"
+    averaged: Averaged | None = None
 
     @property
     def eager(self) -> EagerEngine:
@@ -113,7 +115,10 @@ class EagerEngine:
 
     def train_step(self, batch: Batch) -> Tensor:
         """Train on one batch; see `train_step`."""
-        return train_step(self.model, self.loss_function, self.optimizer, batch, self.micro_batch, self.autocast)
+        loss = train_step(self.model, self.loss_function, self.optimizer, batch, self.micro_batch, self.autocast)
+        if self.averaged is not None:
+            self.averaged.after_step()
+        return loss
 
     def played(self) -> str:
         """Return in words how steps were executed so far."""

@@ -30,11 +30,12 @@ from netwright.seeding import all_forked, forked
 from netwright.training.journal import EpochRecord
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
 from netwright.training.own_optimizer import Factories, build_own, refuse_unusable
+from netwright.training.own_schedule import Build
 
 Step = Callable[..., torch.Tensor]
 Evaluate = Callable[[nn.Module, Batch], Any]
 Stop = Callable[[EpochRecord], bool | str | None]
-KEYWORDS = ("optimizer", "metrics", "step", "evaluate", "stop")
+KEYWORDS = ("optimizer", "metrics", "step", "evaluate", "stop", "schedule")
 NO_FIGURES = "a run with step= but without evaluate= has no figures"
 
 
@@ -47,6 +48,7 @@ class Custom:
     step: Step | None = None
     evaluate: Evaluate | None = None
     stop: Stop | None = None
+    schedule: Build | None = None
 
     @property
     def own_step(self) -> OwnStep | None:
@@ -99,7 +101,7 @@ def sorted_out(keywords: dict[str, Any]) -> Custom:
             del keywords[name]
     if "optimizer" in found:
         refuse_unusable(found["optimizer"])
-    for name in ("step", "evaluate", "stop"):
+    for name in ("step", "evaluate", "stop", "schedule"):
         if name in found and not callable(found[name]):
             raise ConfigError(f"{name}: {type(found[name]).__name__} came; expected a function; hand one over")
     if "evaluate" in found and "step" not in found:
@@ -130,7 +132,7 @@ def with_rows_alone(data: Any, custom: Custom) -> Any:
 
 
 def refuse_objects_missing(
-    config: RunConfig, custom: Custom, names: Sequence[str] = ("optimizer", "step", "evaluate", "stop")
+    config: RunConfig, custom: Custom, names: Sequence[str] = ("optimizer", "schedule", "step", "evaluate", "stop")
 ) -> None:
     """Refuse to go on without objects that a config names.
 
@@ -164,6 +166,10 @@ def refuse_misfits(config: RunConfig, custom: Custom, loss: Any) -> None:
     training = config.training
     if isinstance(custom.optimizer, Mapping) and custom.step is None:
         raise ConfigError("optimizer: several came by name; expected one, or step=, which takes them; hand over the step")
+    if isinstance(custom.optimizer, Mapping) and (custom.schedule is not None or training.schedule is not None):
+        raise ConfigError(
+            "schedule: several optimizers by name came; expected one; leave the schedule out, or hand over one"
+        )
     if custom.step is None:
         return
     for name, usual in (("micro_batch", None), ("precision", "float32")):
@@ -191,7 +197,7 @@ def maker(config: RunConfig, custom: Custom, device: torch.device) -> Make:
 
 def names_told(custom: Custom) -> dict[str, str]:
     """Return the resolved settings that name objects."""
-    given = {name: getattr(custom, name) for name in ("step", "evaluate", "stop")}
+    given = {name: getattr(custom, name) for name in ("step", "evaluate", "stop", "schedule")}
     return {name: f"{OBJECT}{name_of(value)}" for name, value in given.items() if value is not None}
 
 

@@ -28,6 +28,7 @@ from netwright.pipeline.running import start
 from netwright.pipeline.several import Manner
 from netwright.tracking.records import Tracker
 from netwright.training.own_optimizer import Factories
+from netwright.training.own_schedule import Build
 
 
 def train(
@@ -41,6 +42,7 @@ def train(
     step: Step | None = None,
     evaluate: Evaluate | None = None,
     stop: Stop | None = None,
+    schedule: str | Build | None = None,
     run_dir: str | Path | None = None,
     code: Sequence[str | Path] = (),
     settings: Sequence[str] = (),
@@ -62,6 +64,7 @@ def train(
         step: A function ``(model, batch, optimizer) -> loss`` that trains on a batch, for what is not supervised learning.
         evaluate: Of such a training: a function ``(model, batch)`` to the loss, or to numbers by name.
         stop: A function of an epoch's record that may end the run, by true or a reason; nothing else outside can.
+        schedule: torch's text, or a function of the optimizer to its scheduler, or to ``(scheduler, "step")``.
         run_dir: The run folder; default ``runs/<name>-<time>-<4 hex>``.
         code, settings: Python files that may run; texts such as ``"training.epochs=50"``.
         observers: Functions that are told each remark and epoch, such as ``print``; trackers of `netwright.tracking`.
@@ -83,6 +86,7 @@ def train(
         2
     """
     keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
+    keywords |= {"schedule": schedule}
     asked = gather_all(config, model, data, loss, code, settings, keywords)
     folder = folders.folder_for(run_dir, asked.name)
     files.refuse_existing(folder)
