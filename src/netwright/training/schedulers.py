@@ -94,6 +94,11 @@ def _resolved_parts(call: Call, length: Length, epochs: int, where: str) -> list
     """Return the schedulers inside one of several, each worked out for its part of the epochs."""
     parts, sequence = call.keywords["schedulers"], call.name == "SequentialLR"
     for part in parts:
+        if part.name in NESTED:
+            raise ConfigError(
+                f"{where}: {part.name} inside {call.name} came, which torch cannot restart; expected single schedulers; write them "
+                "in one list"
+            )
         if part.name in (*PER_STEP, PLATEAU):
             told = "goes by figures" if part.name == PLATEAU else "steps after every step"
             raise ConfigError(
@@ -212,13 +217,14 @@ def _try(call: Call, length: Length) -> None:
     made = build_scheduler(call, optimizer)
     if not isinstance(made, lr_scheduler.OneCycleLR | lr_scheduler.ReduceLROnPlateau):
         try:
-            for _ in range(2):
-                made.step()
-            rate = optimizer.param_groups[0]["lr"]
+            rates = [(made.step(), optimizer.param_groups[0]["lr"])[1] for _ in range(2)]
         except (ArithmeticError, TypeError, ValueError) as error:
             raise ConfigError(f"{WHERE}: {call} fails: {first_line(error)}; mend its arguments") from None
-        if not isinstance(rate, int | float) or not math.isfinite(rate) or rate < 0:
-            raise ConfigError(f"{WHERE}: {call} gives a learning rate of {rate!r}; expected 0 or more; mend its arguments")
+        wrong = [rate for rate in rates if not _is_number(rate) or not math.isfinite(rate) or rate < 0]
+        if wrong:
+            raise ConfigError(
+                f"{WHERE}: {call} gives a learning rate of {wrong[0]!r}; expected 0 or more; mend its arguments"
+            )
 
 
 def build_scheduler(call: Call, optimizer: torch.optim.Optimizer) -> Any:
