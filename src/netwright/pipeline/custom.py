@@ -101,7 +101,7 @@ def sorted_out(keywords: dict[str, Any]) -> Custom:
             del keywords[name]
     if "optimizer" in found:
         refuse_unusable(found["optimizer"])
-    for name in ("step", "evaluate", "stop", "schedule"):
+    for name in ("step", "evaluate", "stop"):
         if name in found and not callable(found[name]):
             raise ConfigError(f"{name}: {type(found[name]).__name__} came; expected a function; hand one over")
     if "evaluate" in found and "step" not in found:
@@ -120,6 +120,8 @@ def sorted_out(keywords: dict[str, Any]) -> Custom:
 def _is_object(name: str, value: Any) -> bool:
     if name == "metrics":
         return isinstance(value, Mapping)
+    if name == "schedule":
+        return callable(value)
     return value is not None and not isinstance(value, str)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -18,7 +19,7 @@ from netwright.pipeline.stopping import monitored
 from netwright.training.averaging import resolve_average
 from netwright.training.own_schedule import build_own_schedule
 from netwright.training.schedule import Fixed, Schedule
-from netwright.training.schedulers import WHERE, Length, goes_by_steps, make_scheduler, resolve_schedule
+from netwright.training.schedulers import OWN_RATES, WHERE, Length, goes_by_steps, make_scheduler, resolve_schedule
 
 MOST = 20_000  # steps of a scheduler that are taken to tell what it will do
 
@@ -120,3 +121,29 @@ def preview(
     if schedule.last is None or schedule.last + 1 >= length.steps:
         return (told,)
     return told, f"schedule: it ends after {schedule.last + 1} of {length.steps} steps; the others keep its last rate"
+
+
+def schedule_kept(schedule: str | None, changed: Sequence[str]) -> list[str]:
+    """Return what a run that goes on with other settings does with its schedule.
+
+    Args:
+        schedule: Of the run, as it is written out.
+        changed: Paths of the settings that were changed.
+
+    Example:
+        >>> schedule_kept("StepLR(step_size=3)", ["training.optimizer"])
+        ['the schedule StepLR(step_size=3) goes on, in proportion to the new learning rate']
+    """
+    if schedule is None:
+        return []
+    text = schedule.removeprefix(OBJECT)
+    found = []
+    if "training.epochs" in changed and not schedule.startswith(OBJECT):
+        found.append(f"the schedule stays {text}, also where it was worked out for fewer or more epochs")
+    if "training.optimizer" in changed:
+        own = OWN_RATES.get(text.partition("(")[0])
+        told = "goes on, in proportion to the new learning rate"
+        if own is not None:
+            told = f"goes on with its own {own}: the new learning rate changes nothing"
+        found.append(f"the schedule {text} {told}")
+    return found

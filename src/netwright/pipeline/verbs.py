@@ -329,8 +329,15 @@ def show(
     Returns:
         The summary per layer, and the shape of one prepared row.
     """
+    return described(config, code, settings, keywords)[:2]
+
+
+def described(
+    config: str | Path | Mapping[str, Any], code: Sequence[str | Path], settings: Sequence[str], keywords: Mapping[str, Any]
+) -> tuple[Summary, tuple[int, ...], tuple[str, ...]]:
+    """Return what `show` does, and what the learning rate will do, in words."""
     bench = gather_all(config, None, None, None, code, settings, keywords).bench()
-    return bench.network.summary, next(iter(bench.examples.shapes.values()))
+    return bench.network.summary, next(iter(bench.examples.shapes.values())), bench.rates
 
 
 def runs(folder: str | Path = "runs") -> list[dict[str, Any]]:

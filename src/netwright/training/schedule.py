@@ -59,14 +59,14 @@ class Schedule:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, make: Make, monitor: str = "valid_loss") -> None:
-        self._groups, self._double = optimizer.param_groups, double_of(optimizer)
+        self._optimizer, self._double = optimizer, double_of(optimizer)
         made = make(self._double)
         self._scheduler, self._per_step, self._last, self._closed = made.scheduler, made.per_step, made.last, made.closed
         self._monitor = monitor
         self._base = self._bases()
         self._used: float | None = None  # the rate of the last step, where it is another one now
         self._start_here()
-        put(self._groups, self._rows[0])
+        put(self._optimizer.param_groups, self._rows[0])
 
     def ahead(self, most: int) -> Tensor | None:
         """Return the rates of the next steps, at most so many, as `netwright.engine.rates.numbers`; None where they stay."""
@@ -84,7 +84,7 @@ class Schedule:
         if self._per_step and steps:
             self._used = self._rows[self._at + steps - 1][0]
             self._at += steps
-            put(self._groups, self._rows[self._at])
+            put(self._optimizer.param_groups, self._rows[self._at])
 
     def rate(self, optimizer: torch.optim.Optimizer) -> float:
         """Return the learning rate of the first group in the last step."""
@@ -99,7 +99,7 @@ class Schedule:
         else:
             self._scheduler.step()
         self._start_here()
-        put(self._groups, self._rows[0])
+        put(self._optimizer.param_groups, self._rows[0])
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint remembers: the scheduler, its optimizer's groups, and the rates it began with."""
@@ -128,7 +128,7 @@ class Schedule:
                     scheduler.base_lrs = rates
         self._used = state["used"]
         self._start_here()
-        put(self._groups, self._rows[0])
+        put(self._optimizer.param_groups, self._rows[0])
 
     def rates_at(self, places: Sequence[int]) -> list[float]:
         """Return the learning rates of the first group in some steps, or epochs, from 0 and in order; nothing else is done after.
