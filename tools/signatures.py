@@ -1,4 +1,4 @@
-"""Writes src/netwright/config/signatures.json: names and parameters of torch's layers, losses and optimizers.
+"""Writes src/netwright/config/signatures.json: names and parameters of torch's layers, losses, optimizers and schedulers.
 
 The table lets a misspelled name be answered without importing torch. Run `python tools/signatures.py` after a
 change of torch; tests/config/test_signatures.py compares the table with the torch that is installed.
@@ -12,10 +12,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.optim import lr_scheduler
+from torch.optim.swa_utils import SWALR
 
 TABLE = Path(__file__).parent.parent / "src" / "netwright" / "config" / "signatures.json"
 
 HIDDEN = {"self", "device", "dtype", "_weight", "_freeze", "_random_samples", "params", "_stacklevel"}
+HIDDEN |= {"optimizer", "last_epoch", "scale_fn"}  # likewise
 HIDDEN |= {"return_indices", "reduction", "reduce", "size_average"}  # refused with a reason where they are written
 TWO_INPUTS = "it reads more than one tensor, a layer of a list reads one; write an own module (model.module)"
 CONTAINER = "it holds modules and is no layer; write Sequential, Residual or Parallel with a list"
@@ -74,6 +77,12 @@ REFUSED_LOSSES = {
     "TripletMarginLoss": "it compares three outputs",
     "TripletMarginWithDistanceLoss": "it compares three outputs",
 }
+FUNCTION = "no text holds its function; hand it over in Python: nw.train(schedule=lambda optimizer: {name}(optimizer, ...))"
+REFUSED_SCHEDULERS = {
+    "LambdaLR": FUNCTION.format(name="LambdaLR"),
+    "MultiplicativeLR": FUNCTION.format(name="MultiplicativeLR"),
+    "LRScheduler": "it is a base class; write for instance CosineAnnealingLR()",
+}
 
 
 def parameters(kind: type) -> list[list[object]]:
@@ -111,6 +120,11 @@ def describe() -> dict[str, object]:
         for name, kind in sorted(vars(torch.optim).items())
         if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer
     }
+    schedulers = {
+        name: parameters(getattr(lr_scheduler, name))
+        for name in sorted(lr_scheduler.__all__)
+        if name not in REFUSED_SCHEDULERS
+    }
     return {
         "torch": ".".join(torch.__version__.split(".")[:2]),
         "layers": layers,
@@ -118,6 +132,8 @@ def describe() -> dict[str, object]:
         "losses": losses,
         "refused_losses": REFUSED_LOSSES,
         "optimizers": optimizers,
+        "schedulers": {**schedulers, "SWALR": parameters(SWALR)},
+        "refused_schedulers": REFUSED_SCHEDULERS,
     }
 
 

@@ -69,17 +69,19 @@ def show(
     source = config_of(source)
     check_config_first(source, settings, target)
     from netwright import files
-    from netwright.pipeline.verbs import show as work_out
+    from netwright.pipeline.verbs import described as work_out
     from netwright.reporting.diagram import diagram_svg
 
-    summary, shape = work_out(source, code=code, settings=settings, **targets(target))
+    summary, shape, rates = work_out(source, code, settings, targets(target))
     described = summary.to_json()
     if svg is not None:
         files.write_text(Path(svg), diagram_svg(described["layers"], shape, Path(source).stem))
     if as_json:
-        click.echo(json.dumps({"input": list(shape), **described}))
+        click.echo(json.dumps({"input": list(shape), **described, **({"schedule": rates[0]} if rates else {})}))
         return
     print_layers(described, shape)
+    for line in rates:
+        click.echo(line)
     if svg is not None:
         click.echo(svg)
 

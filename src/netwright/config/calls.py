@@ -17,8 +17,12 @@ from typing import Any
 from netwright.config.values import shortened
 from netwright.errors import ConfigError, SafetyError
 
-PREFIXES = ("nn", "torch.nn", "optim", "torch.optim", "v2", "transforms.v2", "torchvision.transforms.v2")
+PREFIXES = (
+    *("nn", "torch.nn", "optim", "torch.optim", "v2", "transforms.v2", "torchvision.transforms.v2"),
+    *(f"{above}{name}" for above in ("", "optim.", "torch.optim.") for name in ("lr_scheduler", "swa_utils")),
+)
 CONTAINERS = ("Sequential", "Residual", "Parallel")
+SCHEDULES = ("SequentialLR", "ChainedScheduler")  # which hold schedulers
 OBJECT = "object:"  # in a resolved config: something from Python that no file can hold
 LONGEST_TEXT = 20_000
 DEEPEST_NESTING = 20
@@ -28,7 +32,7 @@ DEEPEST_NESTING = 20
 class Call:
     """A constructor call as data: a name, positional and keyword arguments.
 
-    Arguments are literals (numbers, strings, booleans, None, tuples, lists) or, in containers, lists of `Call`.
+    Arguments are literals (numbers, strings, booleans, None, tuples, lists) or, in containers and schedules, lists of `Call`.
     """
 
     name: str
@@ -52,8 +56,8 @@ class Call:
         return replace(self, kwargs=tuple(keywords.items()))
 
     def children(self) -> list[Call]:
-        """Return the calls inside a container, in order; an ordinary layer has none."""
-        return list(_calls_in(self.args))
+        """Return the calls inside a container or schedule, in order; an ordinary layer has none."""
+        return list(_calls_in((*self.args, *(value for _, value in self.kwargs))))
 
 
 def _calls_in(values: Any) -> Iterator[Call]:
@@ -167,7 +171,7 @@ def _call(tree: ast.Call, where: str, shown: str, depth: int) -> Call:
     if depth > DEEPEST_NESTING:
         raise SafetyError(f"{where}: calls nested deeper than {DEEPEST_NESTING} came; they are refused; flatten them")
     name = _name(tree.func, where, shown)
-    nested = name in CONTAINERS
+    nested = name in (*CONTAINERS, *SCHEDULES)
     args = []
     for position, argument in enumerate(tree.args):
         if isinstance(argument, ast.Name) and not nested and "__" not in argument.id:
@@ -180,7 +184,8 @@ def _call(tree: ast.Call, where: str, shown: str, depth: int) -> Call:
     for keyword in tree.keywords:
         if keyword.arg is None:
             raise SafetyError(f"{where}: {shown!r} came; ** is refused; write each argument by keyword")
-        kwargs.append((keyword.arg, _value(keyword.value, f"{where}: {keyword.arg}", shown, False, depth)))
+        inside = name in SCHEDULES and keyword.arg == "schedulers"
+        kwargs.append((keyword.arg, _value(keyword.value, f"{where}: {keyword.arg}", shown, inside, depth)))
     return Call(name, tuple(args), tuple(kwargs))
 
 
@@ -211,7 +216,7 @@ def _value(tree: ast.expr, where: str, shown: str, nested: bool, depth: int) -> 
         if not nested:
             raise SafetyError(
                 f"{where}: {shown!r} came; an argument may not be a call (only {', '.join(CONTAINERS)} hold "
-                "layers); write a literal"
+                f"layers, {' and '.join(SCHEDULES)} schedulers); write a literal"
             )
         return _call(tree, where, shown, depth + 1)
     if isinstance(tree, ast.List | ast.Tuple):

@@ -16,6 +16,7 @@ from netwright.errors import did_you_mean, nearest
 ALIASES = {
     "learning_rate": "lr", "dropout": "p", "batch": "batch_size", "batches": "batch_size", "early_stop": "early_stopping",
     "stratified": "stratify", "groups": "group", "random_state": "seed", "random_seed": "seed", "max_epochs": "epochs",
+    **dict.fromkeys(("scheduler", "lr_scheduler", "lr_schedule"), "schedule"), "averaging": "average",
     "n_epochs": "epochs", "num_epochs": "epochs", "criterion": "loss", "features": "inputs", "label": "target",
     **dict.fromkeys(("test_size", "test_share", "test_split"), "split.test"),
     **dict.fromkeys(("val", "validation", "valid_size", "valid_share", "valid_split", "validation_split", "val_split",

@@ -172,7 +172,7 @@ def _set_at(tree: dict[str, Any], keys: list[str], value: Any, text: str) -> Non
         if depth == 1 and key in ("layers", "augmentation") and key not in where:
             path = ".".join(keys[:2])
             raise ConfigError(f"--set {text}: the config has no {path}; expected a list to change; write it first")
-        if depth == 1 and key in ("optimizer", "loss", "layers", "augmentation"):
+        if depth == 1 and key in ("optimizer", "loss", "layers", "augmentation", "schedule", "average"):
             written = where.get(key)
             if key in ("layers", "augmentation") and isinstance(written, str):
                 written = layer_texts(written, ".".join(keys[:2]))
@@ -217,7 +217,12 @@ def _set_in_call(text: Any, keys: list[str], value: Any, where: str, setting: st
 
 
 def _registry(where: str) -> signatures.Registry:
-    kinds = {"training.optimizer": signatures.optimizers, "training.loss": signatures.losses}
+    kinds = {
+        "training.optimizer": signatures.optimizers,
+        "training.loss": signatures.losses,
+        "training.schedule": signatures.schedulers,
+        "training.average": signatures.averages,
+    }
     return signatures.transforms() if where.startswith("data.augmentation.") else kinds.get(where, signatures.layers)()
 
 
@@ -231,7 +236,8 @@ def _set_argument(call: Call, keys: list[str], value: Any, where: str, setting: 
         place = int(keys[0])
         children[place] = _set_argument(children[place], keys[1:], value, f"{where}.{place}", setting)
         return Call(call.name, (children,), call.kwargs)
-    kinds = (signatures.layers, signatures.optimizers, signatures.losses, signatures.transforms)
+    torchs = (signatures.layers, signatures.optimizers, signatures.losses, signatures.schedulers)
+    kinds = (*torchs, signatures.transforms, signatures.averages)
     registry = next((kind() for kind in kinds if call.name in kind().known), None)
     if registry is None or len(keys) != 1:
         raise ConfigError(f"--set {setting}: {where} is {call}; expected one of its arguments; check the path")
@@ -258,7 +264,7 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         sections = map(plain.get, ("model", "training", "data"))
         model, training, data = (part if isinstance(part, dict) else {} for part in sections)
-        texts = call_problems(model.get("layers"), training.get("optimizer"), training.get("loss"), data.get("augmentation"))
+        texts = call_problems(model.get("layers"), training, data.get("augmentation"))
         found = problems(error, plain)
         raise ConfigError("; ".join([*found, *(text for text in texts if text not in found)])) from None
     found = config.call_problems()

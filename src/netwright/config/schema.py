@@ -6,6 +6,7 @@ Absent (None) means automatic, the text "none" means off. Leaf names are unique 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -18,6 +19,8 @@ from netwright.config.slugs import ALL, CHECKS
 from netwright.config.updates import GROUP_SCHEMA, group_problems, step_problems
 from netwright.config.values import shown
 from netwright.errors import ConfigError, did_you_mean
+
+OPTIONAL = ("schedule", "average")  # texts of the training that may be "none"
 
 
 class ModelConfig(Section):
@@ -92,6 +95,16 @@ class TrainingConfig(Section):
         "0.05; a step takes twice as long.",
     )
     loss: str | None = Field(None, description="torch.nn's own spelling; left out, the task decides.")
+    schedule: str | None = Field(
+        None,
+        description="Of the learning rate: torch.optim.lr_scheduler's own spelling, such as CosineAnnealingLR(); or "
+        "WarmupCosine(warmup=0.05).",
+    )
+    average: str | None = Field(
+        None,
+        description="Averaged weights that are validated and kept: EMA(decay=0.999) after every step, or SWA(start_epoch=15) after "
+        "every epoch.",
+    )
     early_stopping: EarlyStoppingConfig | Literal["none"] | None = Field(None)
     metrics: list[str] = Field(
         default_factory=list,
@@ -133,6 +146,15 @@ class TrainingConfig(Section):
     def _on_or_off(cls, value: Any) -> Any:
         """Read true as the default section and false as "none"."""
         return ({} if value else "none") if isinstance(value, bool) else value
+
+    @field_validator(*OPTIONAL, mode="before")
+    @classmethod
+    def _text_or_none(cls, value: Any) -> Any:
+        """Read "none" as nothing, and refuse a list."""
+        if isinstance(value, list | tuple):
+            parts = ", ".join(map(str, value))
+            raise ValueError(f"a list came; expected one text; write SequentialLR([{parts}], milestones=[...])")
+        return None if value in ("none", False) else value
 
     @field_validator("metrics", mode="before")
     @classmethod
@@ -272,12 +294,17 @@ class RunConfig(Section):
     def call_problems(self) -> list[str]:
         """Return what is wrong with the names in call texts and parameter groups, all of it."""
         training = self.training
-        found = call_problems(self.model.layers or [], training.optimizer, training.loss, self.data.augmentation)
+        found = call_problems(self.model.layers, training.model_dump(), self.data.augmentation)
         return found or group_problems(training.parameter_groups, training.optimizer) + step_problems(training)
 
 
-def call_problems(layers: Any, optimizer: Any, loss: Any, augmentation: Any) -> list[str]:
+def call_problems(layers: Any, training: Mapping[str, Any], augmentation: Any) -> list[str]:
     """Return what is wrong with call texts, all of it; values that are no texts are passed over.
+
+    Args:
+        layers: Of the model.
+        training: The section.
+        augmentation: Of the data.
 
     Raises:
         SafetyError: A text hides code.
@@ -289,10 +316,15 @@ def call_problems(layers: Any, optimizer: Any, loss: Any, augmentation: Any) -> 
     for place, text in enumerate(augmentation if isinstance(augmentation, list) else []):
         if isinstance(text, str):
             found += _text_problems(text, f"data.augmentation.{place}", signatures.transforms())
-    for name, text, registry in (
-        ("optimizer", optimizer, signatures.optimizers()),
-        ("loss", loss, signatures.losses()),
+    for name, registry in (
+        ("optimizer", signatures.optimizers()),
+        ("loss", signatures.losses()),
+        ("schedule", signatures.schedulers()),
+        ("average", signatures.averages()),
     ):
+        text = training.get(name)
+        if text == "none" and name in OPTIONAL:
+            continue
         if isinstance(text, str) and not text.startswith(OBJECT):
             found += _text_problems(text, f"training.{name}", registry)
     return found
@@ -308,5 +340,7 @@ def _text_problems(text: str, where: str, registry: signatures.Registry) -> list
         return [str(error)]
     if registry is signatures.layers():
         return signatures.layer_problems(call, where)
+    if registry is signatures.schedulers():
+        return signatures.scheduler_problems(call, where)
     problem = registry.problem(call, where)
     return [problem] if problem else []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from netwright.config.calls import CONTAINERS, Call, parse_call
+from netwright.config.calls import CONTAINERS, SCHEDULES, Call, parse_call
 from netwright.config.values import shortened
 from netwright.errors import ConfigError, did_you_mean, nearest
 
@@ -37,6 +37,14 @@ OWN_TRANSFORMS: dict[str, tuple[tuple[str, bool], ...]] = {
     "TimeShift": (("most", True),),
 }
 
+# Schedules of the learning rate torch does not have; see training/schedulers.py.
+OWN_SCHEDULERS: dict[str, tuple[tuple[str, bool], ...]] = {
+    "WarmupCosine": (("warmup", False), ("total_steps", False), ("final", False)),
+}
+
+# Averages of the weights; see training/averaging.py.
+AVERAGES: dict[str, tuple[tuple[str, bool], ...]] = {"EMA": (("decay", False),), "SWA": (("start_epoch", False),)}
+
 # The argument that may be left out, because the layer before or the data decide it.
 INFERRED: dict[str, str] = {
     "Linear": "in_features",
@@ -50,6 +58,8 @@ INFERRED: dict[str, str] = {
     **{f"{kind}{n}d": "in_channels" for kind in ("Conv", "ConvTranspose") for n in (1, 2, 3)},
     **{f"{kind}{n}d": "num_features" for kind in ("BatchNorm", "InstanceNorm") for n in (1, 2, 3)},
     **dict.fromkeys(("RNN", "LSTM", "GRU"), "input_size"),
+    "CosineAnnealingLR": "T_max",
+    "OneCycleLR": "max_lr",
 }
 
 # Arguments torch has and a setting may not give, with the reason.
@@ -63,6 +73,9 @@ UNWANTED = {
     "params": "all parameters of the network are trained",
     "num_classes": "the task decides",
     "labels_getter": "the target is known",
+    "optimizer": "it is that of training.optimizer",
+    "last_epoch": "the run counts its epochs and steps itself",
+    "scale_fn": "no text holds a function; hand the schedule over in Python, nw.train(schedule=lambda optimizer: ...)",
 }
 
 # What the field or another library calls them, where no prefix of torch's own name is the same.
@@ -210,6 +223,19 @@ def transforms() -> Registry:
     return Registry("transform", {**found.known, **OWN_TRANSFORMS}, found.refused)
 
 
+@functools.cache
+def schedulers() -> Registry:
+    """Return the schedulers of torch.optim.lr_scheduler, SWALR, and those of `OWN_SCHEDULERS`."""
+    found = _registry("schedule", "schedulers", "refused_schedulers")
+    return Registry("schedule", {**found.known, **OWN_SCHEDULERS}, found.refused)
+
+
+@functools.cache
+def averages() -> Registry:
+    """Return the averages of weights of `AVERAGES`."""
+    return Registry("average", AVERAGES, {})
+
+
 def _kind_elsewhere(name: str, kind: str) -> str | None:
     """Return what a name of another registry is and where it belongs."""
     places = {
@@ -217,6 +243,8 @@ def _kind_elsewhere(name: str, kind: str) -> str | None:
         "optimizer": (optimizers(), "an optimizer; write it in training.optimizer"),
         "layer": (layers(), "a layer; write it in model.layers"),
         "transform": (transforms(), "a transform; write it in data.augmentation"),
+        "schedule": (schedulers(), "a schedule of the learning rate; write it in training.schedule"),
+        "average": (averages(), "an average of the weights; write it in training.average"),
     }
     for other, (registry, told) in places.items():
         if other != kind and (name in registry.known or (other == "loss" and name in registry.refused)):
@@ -230,6 +258,19 @@ def layer_problems(call: Call, where: str) -> list[str]:
     found = [problem] if problem else []
     for position, child in enumerate(call.children()):
         found += layer_problems(child, f"{where}.{position}")
+    return found
+
+
+def scheduler_problems(call: Call, where: str) -> list[str]:
+    """Return the problems of a scheduler and of those inside it, each with its path."""
+    problem = schedulers().problem(call, where)
+    found = [problem] if problem else []
+    if call.name in SCHEDULES and not problem and not call.children():
+        found.append(
+            f"{where}: {call} came; expected a list of schedulers in it; write {call.name}([StepLR(step_size=5), ...])"
+        )
+    for position, child in enumerate(call.children()):
+        found += scheduler_problems(child, f"{where}.{position}")
     return found
 
 

@@ -84,12 +84,15 @@ class Engine(Protocol):
         """Return in words how steps were executed so far."""
         ...
 
-    def train_steps(self, feed: Feed, most: int) -> Steps:
+    def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
         """Train on the next batches of a feed.
 
         Args:
             feed: It has ``most`` batches or more.
             most: How many steps to take at most, 1 or more; fewer where they take longer than `AT_A_TIME`.
+            rates: Learning rate and momentum of each group for each of the steps, where they change between them, float64 ``(steps,
+                2 * groups)``, the first row as the optimizer has them; fewer steps than ``most`` where it has fewer rows. An engine
+                that takes one step reads those of the optimizer.
 
         Returns:
             One step or more, or the failure of the first.

@@ -18,9 +18,10 @@ from netwright.data.feed import Feed
 from netwright.engine.base import AT_A_TIME, Failure, Loss, Steps
 from netwright.engine.eager import EagerEngine, one_step
 from netwright.engine.own_code import constants_read, why_not_told
+from netwright.engine.rates import numbers, turned
 from netwright.engine.recorded import Recorded, gathered_shape, record, shape_of, ways
-from netwright.engine.recording import CannotCapture, Place
-from netwright.engine.state import copied, differing, fused, hooked, put_back, signature, tensors, unfit
+from netwright.engine.recording import CannotCapture
+from netwright.engine.state import copied, differing, hooked, put_back, signature, tensors, unfit
 from netwright.engine.tape import NotFiniteError, Tape
 from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.model.losses import loss_weights
@@ -51,10 +52,11 @@ class CapturedEngine:
         self.name = "captured"
         self.eager = eager
         self.model, self.loss_function, self.optimizer = eager.model, eager.loss_function, eager.optimizer
+        averaged = eager.averaged
+        self._networks = self.model if averaged is None else nn.ModuleList([self.model, averaged.average])
         self.why_not: str | None = None  # steps run as they are written
         self._ways, self._by_name, self._tell = ways(native, lanes), by_name, tell
         self._known: dict[tuple[Any, ...], Recorded] = {}
-        self._rates: list[tuple[Tensor, int]] = []  # tensors of learning rates, and the group of parameters of each
         self._names = constants_read(self.model, self.loss_function)
         self._signature: tuple[Any, ...] | None = None
         self._settled: tuple[Any, ...] | None = None  # the signature after a step that was not recorded
@@ -68,7 +70,7 @@ class CapturedEngine:
             return "as written: the run is short"
         return f"{found.way}" + (f": {found.why}" if found.why and not found.way.native else "")
 
-    def train_steps(self, feed: Feed, most: int) -> Steps:
+    def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
         """Train on the next batches of a feed; see `netwright.engine.base.Engine`.
 
         Raises:
@@ -79,10 +81,10 @@ class CapturedEngine:
         self._forget_what_changed()
         sources = feed.sources
         if sources is not None:
-            rows = feed.rows(most)
+            rows = feed.rows(most if rates is None else min(most, len(rates)))
             known = self._known_for(gathered_shape(sources, rows), sources)
             if known is not None and known.ready():
-                return self._replay(known, feed, rows)
+                return self._replay(known, feed, rows, rates)
         batch = feed.next()
         found = self._known_for(shape_of(batch), sources)
         if found is None:
@@ -100,14 +102,14 @@ class CapturedEngine:
         return found
 
     def _parts(self) -> tuple[nn.Module, Loss, torch.optim.Optimizer]:
-        return self.model, self.loss_function, self.optimizer
+        """Return what a step changes: the network, with the mean of its weights where there is one, loss and optimizer."""
+        return self._networks, self.loss_function, self.optimizer
 
     def _forget_what_changed(self) -> None:
         """Drop the recordings where tensors lie elsewhere now, or a setting that was written down has changed."""
         found = self._what_it_hangs_on()
         if found != self._signature:
             self._known.clear()
-            self._rates.clear()
             self._signature = found
 
     def _what_it_hangs_on(self) -> tuple[Any, ...]:
@@ -132,14 +134,13 @@ class CapturedEngine:
                 batch, lambda fixed: [self.eager.train_step(fixed)], list(self._ways), sources, tensors(*self._parts())
             )
             known.numbers = known.tape.results
-            rates = with_rates(known.tape, self.optimizer)
+            turned(known.tape, self.optimizer)
         except CannotCapture as why:
             put_back(before, *self._parts())
             self._give_up(str(why))
             return self.eager.train_step(batch)
         self.optimizer.zero_grad()
         self._known[shape_of(batch)] = known
-        self._rates += rates
         return loss
 
     def _compared_step(self, known: Recorded, batch: Batch) -> Tensor:
@@ -174,14 +175,9 @@ class CapturedEngine:
         self._known.clear()
         self._tell(f"steps run as they are written (eager engine): {reason}")
 
-    def _set_rates(self) -> None:
-        for rate, group in self._rates:
-            rate.fill_(self.optimizer.param_groups[group]["lr"])
-
-    def _replay(self, known: Recorded, feed: Feed, rows: Tensor) -> Steps:
-        """Take many steps at once."""
-        self._set_rates()
-        played = known.run(rows, len(rows), AT_A_TIME)
+    def _replay(self, known: Recorded, feed: Feed, rows: Tensor, rates: Tensor | None) -> Steps:
+        """Take many steps at once, each with its own rates where they are given."""
+        played = known.run(rows, len(rows), AT_A_TIME, self._rates_now() if rates is None else rates)
         count = len(played.results)
         feed.take(count)
         feed.waited += played.gathering
@@ -189,14 +185,17 @@ class CapturedEngine:
         failure = None if played.stopped is None else Failure(feed.next(), self._error(known, played.stopped))
         return Steps(played.results[:, 0], weights, failure)
 
+    def _rates_now(self) -> Tensor:
+        """Return the numbers of the optimizer for all steps of a call, float64 ``(1, columns)``."""
+        return torch.tensor([numbers(self.optimizer.param_groups)], dtype=torch.float64)
+
     def _replayed_step(self, known: Recorded, batch: Batch) -> Tensor:
         """Take one step.
 
         Raises:
             DivergedError: The loss is not finite; the update was not applied.
         """
-        self._set_rates()
-        played = known.play(batch)
+        played = known.play(batch, self._rates_now())
         if played.stopped is not None:
             raise self._error(known, played.stopped)
         return played.results[0, 0]
@@ -213,34 +212,3 @@ def spoiled_by(tape: Tape) -> str:
     """Return in words which guard of a tape found a number that is not finite: that of the loss, or of a norm after it."""
     loss = tape.results[0].item()
     return "a number that follows from the loss is not finite" if math.isfinite(loss) else f"the loss is {loss}"
-
-
-def with_rates(tape: Tape, optimizer: torch.optim.Optimizer) -> list[tuple[Tensor, int]]:
-    """Let fused updates read their learning rate from a tensor, float64 as the number they were recorded with.
-
-    Returns:
-        The tensors, and the number of the group of parameters of each.
-
-    Raises:
-        CannotCapture: A fused update is of no group.
-    """
-    places = {
-        parameter.data_ptr(): number
-        for number, group in enumerate(optimizer.param_groups)
-        if fused(group)
-        for parameter in group["params"]
-    }
-    found: list[tuple[Tensor, int]] = []
-    for call in tape.calls:
-        name = "" if call.function is None else call.function._schema.name.partition("::")[2]
-        if not name.startswith("_fused_") or not isinstance(call.keywords.get("lr"), float):
-            continue
-        number = places.get(call.arguments[0][0].data_ptr())
-        kernel = getattr(getattr(torch.ops.aten, name), "tensor_lr", None)
-        if number is None or kernel is None:
-            raise CannotCapture(f"{name} reads no learning rate from a tensor")
-        rate = torch.tensor(call.keywords["lr"], dtype=torch.float64)
-        rate.place = Place(-2 - len(found), rate.dtype, (), (), 0)  # type: ignore[attr-defined]
-        call.function, call.keywords["lr"] = kernel, rate
-        found.append((rate, number))
-    return found

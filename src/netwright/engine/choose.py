@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from netwright.engine.averaged import Averaged
 from netwright.engine.base import Engine, Execution, Loss
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.compiled import CompiledEngine
@@ -94,6 +95,7 @@ def choose_engine(
     loss_function: Loss,
     optimizer: torch.optim.Optimizer,
     tell: Callable[[str], None] = lambda text: None,
+    averaged: Averaged | None = None,
 ) -> Engine:
     """Return an engine.
 
@@ -103,8 +105,9 @@ def choose_engine(
         loss_function: Of output and target.
         optimizer: Of the model's parameters.
         tell: Is told why steps run otherwise.
+        averaged: The mean of the weights, where one is wanted.
     """
-    eager = EagerEngine(model, loss_function, optimizer, how.update, scaler_for(how.update, model))
+    eager = EagerEngine(model, loss_function, optimizer, how.update, scaler_for(how.update, model), averaged=averaged)
     if how.engine == "captured" and why_not_recorded(how.update) is None:
         return CapturedEngine(eager, how.lanes, how.by_name, tell)
     return CompiledEngine(eager) if how.engine == "compiled" else eager

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from netwright.data.feed import Feed
 from netwright.engine.base import Steps
@@ -38,7 +38,7 @@ class CompiledEngine:
         """Return in words how steps were executed so far."""
         return "by torch.compile"
 
-    def train_steps(self, feed: Feed, most: int) -> Steps:
+    def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
         """Train on the next batch of a feed; see `netwright.engine.base.Engine`."""
         return self._step.train_steps(feed, most)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Batch
 from netwright.data.feed import Feed
+from netwright.engine.averaged import Averaged
 from netwright.engine.base import Failure, Loss, Steps
 from netwright.engine.own_step import OwnStep
 from netwright.engine.recording import is_finite
@@ -137,6 +138,7 @@ class EagerEngine:
     update: Update = PLAIN
     scaler: Scaler | None = None
     name: str = "eager"
+    averaged: Averaged | None = None
 
     @property
     def eager(self) -> EagerEngine:
@@ -145,13 +147,16 @@ class EagerEngine:
 
     def train_step(self, batch: Batch) -> Tensor:
         """Train on one batch; see `train_step`."""
-        return train_step(self.model, self.loss_function, self.optimizer, batch, self.update, self.scaler)
+        loss = train_step(self.model, self.loss_function, self.optimizer, batch, self.update, self.scaler)
+        if self.averaged is not None:
+            self.averaged.after_step()
+        return loss
 
     def played(self) -> str:
         """Return in words how steps were executed so far."""
         return "as written"
 
-    def train_steps(self, feed: Feed, most: int) -> Steps:
+    def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
         """Train on the next batch of a feed; see `netwright.engine.base.Engine`."""
         batch = feed.next()
         return one_step(batch, self.loss_function, lambda: self.train_step(batch))

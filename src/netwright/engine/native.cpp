@@ -51,6 +51,7 @@ struct Operation {
   std::vector<IValue> arguments;
   std::vector<std::vector<Tensor>> fresh;  // for each output, the tensors to point at it
   std::vector<Tensor> spent;               // nobody reads them after the call
+  std::vector<std::pair<int64_t, int64_t>> turned;  // arguments that each step gives anew, and their columns in its numbers
   std::vector<float*> numbers;             // of an increment
   float by = 0;
   Pool pool;
@@ -102,6 +103,8 @@ struct Program {
 
   // Of the call that is running.
   const int64_t* rows = nullptr;
+  const double* turns = nullptr;  // the numbers of a step
+  int64_t width = 0;              // of a row of them; 0 where one row is for all steps
   int64_t steps = 0;
   char* out = nullptr;
   double seconds = 0;
@@ -284,6 +287,10 @@ Operation operation_of(Reader& reader, const Program& program, const char** text
   const auto& schema = made.kernel->schema().arguments();
   for (size_t place = 0, count = reader.whole(); place < count; ++place)
     made.arguments.push_back(value_of(reader, program, texts, schema.at(place)));
+  for (int64_t left = reader.whole(); left > 0; --left) {
+    const int64_t place = reader.whole();
+    made.turned.emplace_back(place, reader.whole());
+  }
   made.fresh.resize(reader.whole());
   for (auto& aliases : made.fresh)
     for (int64_t left = reader.whole(); left > 0; --left) aliases.push_back(program.tensors.at(reader.whole()));
@@ -356,6 +363,8 @@ void run_lane(Program& program, int lane) {
           run(operation.pool);
           for (auto& tensor : operation.spent) tensor.unsafeGetTensorImpl()->set_storage_keep_dtype(program.nothing);
         } else {
+          for (const auto& [place, column] : operation.turned)
+            operation.arguments[place] = program.turns[step * program.width + column];
           call(operation, stack, program.nothing);
         }
       } catch (const std::exception& error) {
@@ -432,10 +441,12 @@ void* nw_make(const int64_t* code, const int64_t* tensors, int64_t count, const 
 
 // Runs steps until they are done, the seconds are over, or one stops; returns how many were done, -1 less that many where a
 // guard stopped the next. The text is of a kernel that failed in it.
-// rows: numbers of the gathered rows, steps x batch; out: the results, steps x results; spent: seconds of gathering.
-int64_t nw_run(void* handle, const int64_t* rows, int64_t steps, double seconds, void* out, double* spent, char* error, int64_t room) {
+// rows: numbers of the gathered rows, steps x batch; turns: numbers that arguments get, steps x width, or one row (width 0); out: the results, steps x results; spent: seconds of gathering.
+int64_t nw_run(void* handle, const int64_t* rows, const double* turns, int64_t width, int64_t steps, double seconds, void* out, double* spent, char* error, int64_t room) {
   auto& program = *static_cast<Program*>(handle);
   program.rows = rows;
+  program.turns = turns;
+  program.width = width;
   program.steps = steps;
   program.seconds = seconds;
   program.out = static_cast<char*>(out);

@@ -97,19 +97,14 @@ class Program:
         """Whether this is the process that made it; a forked one has not its threads."""
         return os.getpid() == self._process
 
-    def run(self, rows: Tensor | None, steps: int, seconds: float) -> Played:
-        """Take steps until they are done, the seconds are over, or one stops; see `netwright.engine.tape.Player`.
-
-        Args:
-            rows: The numbers of the rows to gather, int64 ``(steps, batch)``, contiguous; None where nothing is gathered.
-            steps: How many at most.
-            seconds: After which no further step begins.
-        """
+    def run(self, rows: Tensor | None, steps: int, seconds: float, turns: Tensor | None = None) -> Played:
+        """Take steps until they are done, the seconds are over, or one stops; see `netwright.engine.tape.Player`."""
         results = torch.empty(steps, self._results, dtype=self._dtype)
         error, spent = ctypes.create_string_buffer(ROOM), ctypes.c_double()
         address = 0 if rows is None else rows.data_ptr()
+        table, width = (0, 0) if turns is None else (turns.data_ptr(), turns.shape[1] if len(turns) > 1 else 0)
         done = self._library.nw_run(
-            self._handle, address, steps, seconds, results.data_ptr(), ctypes.byref(spent), error, ROOM
+            self._handle, address, table, width, steps, seconds, results.data_ptr(), ctypes.byref(spent), error, ROOM
         )
         stopped: Exception | None = None
         if error.value:
@@ -131,7 +126,7 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.nw_make.restype = pointer
     library.nw_make.argtypes = [pointer, pointer, whole, pointer, ctypes.c_char_p, whole]
     library.nw_run.restype = whole
-    library.nw_run.argtypes = [pointer, pointer, whole, real, pointer, pointer, ctypes.c_char_p, whole]
+    library.nw_run.argtypes = [pointer, pointer, pointer, whole, whole, real, pointer, pointer, ctypes.c_char_p, whole]
     library.nw_close.restype = None
     library.nw_close.argtypes = [pointer]
     return library
@@ -179,6 +174,8 @@ class _Code:
                 words += self.value(call.keywords[argument.name], kind)
             else:
                 words.append(DEFAULT)
+        turned = [(place, call.turned[each.name]) for place, each in enumerate(schema.arguments) if each.name in call.turned]
+        words += [len(turned), *(number for pair in turned for number in pair)]
         if call.fresh and any("List" in str(returned.real_type) for returned in schema.returns):
             raise CannotCapture(f"native replay knows no lists that are given back ({schema.name})")
         words.append(len(call.fresh))

@@ -102,15 +102,15 @@ class Recorded:
             self.choose()
         return self.player is not None
 
-    def play(self, batch: Batch) -> Played:
+    def play(self, batch: Batch, turns: Tensor | None = None) -> Played:
         """Play the work once on a batch."""
         if self.gathers:
-            return self.run(batch.rows.reshape(1, -1), 1, FOREVER)
+            return self.run(batch.rows.reshape(1, -1), 1, FOREVER, turns)
         for into, value in zip(tensors_of(self.batch), tensors_of(batch), strict=True):
             into.copy_(value)
-        return self.run(None, 1, FOREVER)
+        return self.run(None, 1, FOREVER, turns)
 
-    def run(self, rows: Tensor | None, steps: int, seconds: float) -> Played:
+    def run(self, rows: Tensor | None, steps: int, seconds: float, turns: Tensor | None = None) -> Played:
         """Play the work step after step; see `netwright.engine.tape.Player`."""
         if isinstance(self.player, Program) and not self.player.usable:  # of the process before a fork
             self.player, self.ways = None, [Way(False)]
@@ -120,7 +120,7 @@ class Recorded:
             self.trusted = trusted
         if self.player is None:
             raise ValueError("nothing plays this recording")
-        return self.player.run(rows, steps, seconds)
+        return self.player.run(rows, steps, seconds, turns)
 
 
 def record(

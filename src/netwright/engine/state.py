@@ -61,19 +61,19 @@ def _bits(value: Tensor) -> Tensor:
 def signature(model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer) -> tuple[Any, ...]:
     """Return what a recording hangs on: where tensors lie, and the settings of modules and optimizer.
 
-    The learning rate is left out where the optimizer's kernel reads it from a tensor.
+    Learning rate and momentum are left out where the optimizer's kernel gets them for each step, see `netwright.engine.rates`.
     """
     modes = [_settings(module) for part in (model, loss_function) for module in _modules(part)]
     lies = [(value.data_ptr(), value.requires_grad) for value in tensors(model, loss_function, optimizer)]
-    groups = [
-        tuple(
-            (name, _plain(value))
-            for name, value in group.items()
-            if name != "params" and not (name == "lr" and fused(group))
-        )
-        for group in optimizer.param_groups
-    ]
-    return tuple(modes), tuple(lies), tuple(groups)
+    return tuple(modes), tuple(lies), tuple(_fixed(group) for group in optimizer.param_groups)
+
+
+def _fixed(group: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the settings of a group that a recording holds; of a momentum whether there is one."""
+    known = {name: _plain(value) for name, value in group.items() if name != "params"}
+    if fused(group):
+        known |= {"lr": None, "betas": known.get("betas", (0,))[1:], "momentum": bool(known.get("momentum"))}
+    return tuple(known.items())
 
 
 def lies(model: nn.Module) -> tuple[Any, ...]:

@@ -22,7 +22,8 @@ class Call:
 
     ``function`` is None for a guard: its one argument must be finite. ``written`` are the tensors it writes to; ``fresh``,
     for each output that it allocates itself, the tensors to point at that output; ``spent`` those that nobody reads after
-    the call. ``draws`` tells whether it takes random numbers, ``gradients`` whether they are switched on.
+    the call. ``draws`` tells whether it takes random numbers, ``gradients`` whether they are switched on. ``turned`` are the
+    keywords that each step gives anew, by their columns in a table of numbers.
     """
 
     function: OpOverload | None
@@ -33,6 +34,7 @@ class Call:
     spent: list[Tensor] = field(default_factory=list)
     draws: bool = False
     gradients: bool = False
+    turned: dict[str, int] = field(default_factory=dict)
 
     def tensors(self) -> list[Tensor]:
         """Return every tensor it reads or writes, some of them twice."""
@@ -67,6 +69,15 @@ class Tape:
                 if tuple(tensor.shape) != where.shape or tensor.data_ptr() != self.lies[id(tensor)]:
                     return str(call.function)
         return None
+
+    def turn(self, numbers: Sequence[float]) -> None:
+        """Give calls the numbers of a step."""
+        for call in self._turned:
+            call.keywords.update({name: numbers[column] for name, column in call.turned.items()})
+
+    @cached_property
+    def _turned(self) -> list[Call]:
+        return [call for call in self.calls if call.turned]
 
     def refill(self) -> None:
         """Give the tensors that a player has emptied memory of their size again, for another player."""
@@ -119,13 +130,15 @@ class NotFiniteError(Exception):
 class Player(Protocol):
     """Takes recorded steps."""
 
-    def run(self, rows: Tensor | None, steps: int, seconds: float) -> Played:
+    def run(self, rows: Tensor | None, steps: int, seconds: float, turns: Tensor | None = None) -> Played:
         """Take steps until they are done, the seconds are over, or one stops.
 
         Args:
             rows: The numbers of the rows to gather, int64 ``(steps, batch)``, contiguous; None where nothing is gathered.
             steps: How many at most.
             seconds: After which no further step begins.
+            turns: The numbers that calls get for each step, float64 ``(steps, columns)``, contiguous, or one row of them for all;
+                None where no call has such.
         """
         ...
 
@@ -139,9 +152,10 @@ class TapePlayer:
     numbers: Sequence[Tensor]
     gathers: Sequence[tuple[Tensor, Tensor]]
 
-    def run(self, rows: Tensor | None, steps: int, seconds: float) -> Played:
+    def run(self, rows: Tensor | None, steps: int, seconds: float, turns: Tensor | None = None) -> Played:
         """Take steps; see `Player`."""
         results, begun, gathering = [], time.perf_counter(), 0.0
+        table = [] if turns is None else turns.tolist()
         stopped: Exception | None = None
         with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
             for step in range(steps):
@@ -151,6 +165,8 @@ class TapePlayer:
                         torch.index_select(source, 0, rows[step], out=into)
                 now = time.perf_counter()
                 gathering += now - before
+                if step < len(table):
+                    self.tape.turn(table[step])
                 try:
                     stopped = None if self.tape.play() else NotFiniteError()
                 except Exception as error:  # of a kernel

@@ -43,6 +43,7 @@ from netwright.pipeline.custom import Custom, factory_name, maker, names_told, r
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.mapping import described
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
+from netwright.pipeline.rates import preview, why_not_replayed, with_rates
 from netwright.pipeline.reading import parts_of
 from netwright.pipeline.stopping import duration, monitored
 from netwright.seeding import all_forked, forked, torch_seed
@@ -71,6 +72,7 @@ class Bench:
     why_engine: str = ""
     custom: Custom = Custom()
     figures: tuple[str, ...] = ()  # of each validation
+    rates: tuple[str, ...] = ()  # what the learning rate will do, in words
 
 
 def gather(
@@ -175,19 +177,24 @@ def prepare(
     make = maker(config, custom, torch.device("cpu"))
     update = execution_of(config).update
     try_step(network.module, network.task.loss_function, make, batch, update if device.type == "cpu" else in_float32(update))
-    engine, why = _engine(config, network, device, make, batch)
+    with all_forked():
+        trial = make(copy.deepcopy(network.module))
+    engine, why = _engine(config, network, device, make, batch, why_not_replayed(config, custom, trial))
     if custom.optimizer is not None:
-        with all_forked():
-            made = described_optimizer(make(copy.deepcopy(network.module)))
-        optimizer = f"{OBJECT}{factory_name(custom.optimizer)}: {made}"
+        optimizer = f"{OBJECT}{factory_name(custom.optimizer)}: {described_optimizer(trial)}"
     with executing(config, torch.device("cpu")):
         figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, few)
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
-    return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures)
+    watched = bool(figures) and len(inputs.split.valid) > 0
+    resolved = with_rates(resolved, custom, inputs, trial, watched)
+    rates = preview(resolved, custom, inputs, trial, watched)
+    return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates)
 
 
-def _engine(config: RunConfig, network: Network, device: torch.device, make: Make, batch: Batch) -> tuple[str, str]:
-    """Return the name of the engine and why it is that.
+def _engine(
+    config: RunConfig, network: Network, device: torch.device, make: Make, batch: Batch, rates: str | None
+) -> tuple[str, str]:
+    """Return the name of the engine and why it is that; ``rates`` tells why a schedule cannot be replayed.
 
     Raises:
         ConfigError: The engine asked for cannot run.
@@ -199,6 +206,8 @@ def _engine(config: RunConfig, network: Network, device: torch.device, make: Mak
         why = why_not_compiled(device)
     elif device.type != "cpu":
         why = "recordings are made on the CPU"
+    elif rates is not None:
+        why = rates
     else:
         why = why_not_captured(network.module, loss, make, batch, execution_of(config).update)
     if why is None:

@@ -16,6 +16,7 @@ from netwright.pipeline.resuming import Objects, resume_run
 from netwright.pipeline.run import Run
 from netwright.tracking.records import Tracker
 from netwright.training.own_optimizer import Factories
+from netwright.training.own_schedule import Build
 
 
 def resume(
@@ -29,6 +30,7 @@ def resume(
     step: Step | None = None,
     evaluate: Evaluate | None = None,
     stop: Stop | None = None,
+    schedule: Build | None = None,
     code: Sequence[str | Path] = (),
     settings: Sequence[str] = (),
     observers: Sequence[Observer | Tracker] = (),
@@ -41,7 +43,7 @@ def resume(
         run: The run folder.
         model: The network again, where it was a Python object: a module, or ``(Class, arguments)``; trained in place.
         data: The rows again, where they were Python objects.
-        loss, optimizer, metrics, step, evaluate, stop: Again, where they were functions.
+        loss, optimizer, metrics, step, evaluate, stop, schedule: Again, where they were functions.
         code: Python files that may run.
         settings: What may change, such as ``"training.epochs=50"``: epochs, early stopping, the learning rate, checkpoints,
             workers; and threads, device and micro_batch, which are not exact.
@@ -63,7 +65,14 @@ def resume(
         ...     len(nw.resume(run.folder, settings=["training.epochs=5"]).history)
         5
     """
-    again = {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
+    again = {
+        "optimizer": optimizer,
+        "metrics": metrics,
+        "step": step,
+        "evaluate": evaluate,
+        "stop": stop,
+        "schedule": schedule,
+    }
     asked = gather_all(None, model, data, loss, code, (), again)
     objects = Objects(asked.data, asked.module, asked.loss, asked.code, asked.custom)
     return resume_run(Path(run), objects, settings, Audience(observers), require_exact, auto_micro_batch)

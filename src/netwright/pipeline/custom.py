@@ -31,11 +31,12 @@ from netwright.seeding import all_forked, forked
 from netwright.training.journal import EpochRecord
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
 from netwright.training.own_optimizer import Factories, build_own, refuse_unusable
+from netwright.training.own_schedule import Build
 
 Step = Callable[..., torch.Tensor]
 Evaluate = Callable[[nn.Module, Batch], Any]
 Stop = Callable[[EpochRecord], bool | str | None]
-KEYWORDS = ("optimizer", "metrics", "step", "evaluate", "stop")
+KEYWORDS = ("optimizer", "metrics", "step", "evaluate", "stop", "schedule")
 NO_FIGURES = "a run with step= but without evaluate= has no figures"
 
 
@@ -48,6 +49,7 @@ class Custom:
     step: Step | None = None
     evaluate: Evaluate | None = None
     stop: Stop | None = None
+    schedule: Build | None = None
 
     @property
     def own_step(self) -> OwnStep | None:
@@ -119,6 +121,8 @@ def sorted_out(keywords: dict[str, Any]) -> Custom:
 def _is_object(name: str, value: Any) -> bool:
     if name == "metrics":
         return isinstance(value, Mapping)
+    if name == "schedule":
+        return callable(value)
     return value is not None and not isinstance(value, str)
 
 
@@ -131,7 +135,7 @@ def with_rows_alone(data: Any, custom: Custom) -> Any:
 
 
 def refuse_objects_missing(
-    config: RunConfig, custom: Custom, names: Sequence[str] = ("optimizer", "step", "evaluate", "stop")
+    config: RunConfig, custom: Custom, names: Sequence[str] = ("optimizer", "schedule", "step", "evaluate", "stop")
 ) -> None:
     """Refuse to go on without objects that a config names.
 
@@ -170,6 +174,10 @@ def refuse_misfits(config: RunConfig, custom: Custom, loss: Any) -> None:
             f"training.parameter_groups: {len(training.parameter_groups)} came with optimizer= from Python, which makes its own; "
             "leave them out"
         )
+    if isinstance(custom.optimizer, Mapping) and (custom.schedule is not None or training.schedule is not None):
+        raise ConfigError(
+            "schedule: several optimizers by name came; expected one; leave the schedule out, or hand over one"
+        )
     if custom.step is None:
         return
     for name in ("micro_batch", "precision", *GRADIENTS):
@@ -197,7 +205,7 @@ def maker(config: RunConfig, custom: Custom, device: torch.device) -> Make:
 
 def names_told(custom: Custom) -> dict[str, str]:
     """Return the resolved settings that name objects."""
-    given = {name: getattr(custom, name) for name in ("step", "evaluate", "stop")}
+    given = {name: getattr(custom, name) for name in ("step", "evaluate", "stop", "schedule")}
     return {name: f"{OBJECT}{name_of(value)}" for name, value in given.items() if value is not None}
 
 

@@ -157,7 +157,15 @@ def refuse_objects(folder: Path, config: RunConfig) -> None:
         ConfigError: Rows, network, loss, optimizer, step, figures or stop condition came from Python, or time ended it.
     """
     training = config.training
-    written = [config.data.source, training.loss, training.optimizer, training.step, training.stop, *training.metrics]
+    written = [
+        config.data.source,
+        training.loss,
+        training.optimizer,
+        training.step,
+        training.stop,
+        training.schedule,
+        *training.metrics,
+    ]
     if config.model.object or any(text is not None and text.startswith(OBJECT) for text in written):
         raise ConfigError(
             f"{folder}: a part of it came from Python, which no file holds; expected a run of files; save the rows as .npz, name "

@@ -17,6 +17,7 @@ from netwright.data.batches import Examples, Rows
 from netwright.engine.base import Engine
 from netwright.engine.choose import choose_engine
 from netwright.engine.forward import Forward
+from netwright.errors import CheckpointError, first_line
 from netwright.evaluation import metrics
 from netwright.evaluation.metrics import epoch_figures
 from netwright.evaluation.own_metrics import figures_told
@@ -25,13 +26,19 @@ from netwright.evaluation.scoring import score
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import ASKED_FOR, Bench, execution_of, plan_of
 from netwright.pipeline.custom import maker, metrics_of, name_of
+from netwright.pipeline.rates import make_schedule
 from netwright.seeding import seed_all, torch_seed
+from netwright.training.averaging import make_averaged
 from netwright.training.journal import Journal
-from netwright.training.loop import Plan, Progress, Validate
+from netwright.training.loop import Plan, Progress, Validate, networks_of, shown
 from netwright.training.state import put_back, remembered
 
 AT_ONCE = 1 << 20  # validation rows whose outputs are held at a time
-HISTORY, EXECUTION = "history", "execution"  # parts of a checkpoint beside those of the training itself
+HISTORY, EXECUTION, SCHEDULE = (
+    "history",
+    "execution",
+    "schedule",
+)  # parts of a checkpoint beside those of the training itself
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class Job:
             **remembered(self.engine, self.device, progress),
             HISTORY: dict(history),
             EXECUTION: execution(self.config, self.device),
+            SCHEDULE: self.plan.schedule.state(),
         }
 
     def journal(self, folder: Path, history: Mapping[str, Any] | None) -> Journal:
@@ -78,13 +86,23 @@ class Job:
             for group, new, old in zip(groups, now[-len(groups) :], then[-len(groups) :], strict=True):
                 if new != old:
                     group["lr"] = new if new is not None else optimizer.defaults["lr"]
+        try:
+            self.plan.schedule.put_back(parts.get(SCHEDULE, {}))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"checkpoint: its schedule does not fit ({type(error).__name__}: {first_line(error)}); expected that of the run; "
+                "check the run"
+            ) from error
         return progress, self.journal(self.folder, parts[HISTORY])
 
     def with_micro_batch(self, rows: int) -> Job:
         """Return the same training with so many rows forward and backward at a time."""
         training = self.config.training.model_copy(update={"micro_batch": rows})
         config = self.config.model_copy(update={"training": training})
-        engine = choose_engine(execution_of(config), self.engine.model, self.engine.loss_function, self.engine.optimizer)
+        eager = self.engine.eager
+        engine = choose_engine(
+            execution_of(config), eager.model, eager.loss_function, eager.optimizer, averaged=eager.averaged
+        )
         return replace(self, config=config, engine=engine)
 
 
@@ -106,8 +124,12 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None]) -> Job:
     torch.manual_seed(number)
     seed_all(number)  # an own module may draw from NumPy or Python
     optimizer = maker(config, bench.custom, device)(model)
+    averaged = make_averaged(config.training.average, model)
+    schedule = make_schedule(config, bench.custom, optimizer)
     how = execution_of(config, bench.why_engine == ASKED_FOR)
-    engine = choose_engine(how, model, task.loss_function, optimizer, lambda text: _fall_back(config, folder, text, tell))
+    engine = choose_engine(
+        how, model, task.loss_function, optimizer, lambda text: _fall_back(config, folder, text, tell), averaged
+    )
     examples = bench.examples.to(device)
     validated = bool(len(bench.inputs.split.valid)) and bool(bench.figures)
     return Job(
@@ -116,8 +138,13 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None]) -> Job:
         engine,
         device,
         examples,
-        replace(plan_of(config, bench.inputs), augmentation=bench.augmentation, stop=bench.custom.stopping(device)),
-        _validation(bench, examples, tell) if validated else None,
+        replace(
+            plan_of(config, bench.inputs),
+            augmentation=bench.augmentation,
+            stop=bench.custom.stopping(device),
+            schedule=schedule,
+        ),
+        _validation(bench, engine, examples, tell) if validated else None,
         bench.figures if validated else (),
     )
 
@@ -165,12 +192,14 @@ def learning_rates(optimizer: str, groups: Sequence[Mapping[str, Any]]) -> list[
     return [rate, *(float(group["lr"]) if "lr" in group else rate for group in groups)]
 
 
-def _validation(bench: Bench, examples: Examples, tell: Callable[[str], None]) -> Callable[[], dict[str, float]]:
+def _validation(
+    bench: Bench, engine: Engine, examples: Examples, tell: Callable[[str], None]
+) -> Callable[[], dict[str, float]]:
     """Return the function that gives the figures of the validation rows for the weights of the moment."""
     rows, task, target = bench.inputs.split.valid, bench.network.task, bench.inputs.target
     function, size = bench.custom.evaluate, bench.config.data.batch_size
     if function is not None:
-        return lambda: evaluated(function, name_of(function), bench.network.module, examples, rows, size)
+        return lambda: evaluated(function, name_of(function), shown(engine), examples, rows, size)
     own, said = metrics_of(bench.config.training.metrics, bench.custom, task.kind), set[str]()
 
     def tell_once(name: str, text: str) -> None:
@@ -178,11 +207,11 @@ def _validation(bench: Bench, examples: Examples, tell: Callable[[str], None]) -
             said.add(name)
             tell(text)
 
-    forward = Forward(bench.network.module, execution_of(bench.config))
+    forwards = {id(network): Forward(network, execution_of(bench.config)) for network in networks_of(engine)}
     at_once = AT_ONCE if len(target.names) == 1 and not own else len(rows)  # what is no mean over rows needs all of them
 
     def figures_of(part: Rows) -> tuple[dict[str, float], float]:
-        scores = score(forward, task.loss_function, examples, part, bench.config.data.batch_size)
+        scores = score(forwards[id(shown(engine))], task.loss_function, examples, part, bench.config.data.batch_size)
         true, decoded = target.of(part), task.decoding(scores.outputs).numpy()
         figures = epoch_figures(task.kind, true, decoded) | figures_told(own, task.kind, true, decoded, tell_once)
         return {"loss": scores.loss, **figures}, scores.weight

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from netwright import files
 from netwright.checkpoint import store
@@ -60,7 +61,7 @@ class _UpTo:
         self.name, self.model, self.loss_function = engine.name, engine.model, engine.loss_function
         self.optimizer, self.eager, self.played = engine.optimizer, engine.eager, engine.played
 
-    def train_steps(self, feed: Feed, most: int) -> Steps:
+    def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
         """Train on one batch; see `CarefulEngine.train_steps`."""
         if not self.left:
             return Steps(torch.empty(0), torch.empty(0), Failure(feed.next(), _NotRepeatedError()))

@@ -23,6 +23,7 @@ from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import EXECUTION, execution, learning_rates, make_job
 from netwright.pipeline.network import OwnModule
 from netwright.pipeline.observing import Listener
+from netwright.pipeline.rates import schedule_kept
 from netwright.pipeline.run import Run, load_run, read_config
 from netwright.pipeline.running import run_to_the_end
 from netwright.pipeline.telling import Told
@@ -321,6 +322,8 @@ def told(found: Checkpoint, bench: Bench, changes: Sequence[Change], require_exa
     if progress["within"]:
         where += f", {progress['within']} of its steps done"
     lines = [Told(f"changed on purpose: {change}") for change in changes]
+    kept = schedule_kept(config.training.schedule, [change.path for change in changes])
+    lines += [Told(line, "note") for line in (*kept, *bench.rates[1:])]
     if reasons:
         text = f"resume: not exact ({', '.join(reasons)})"
         if require_exact:

@@ -40,7 +40,7 @@ from netwright.pipeline.run import Run
 from netwright.pipeline.telling import Told, best_of, describe, ending, first_record, skipped_line, time_line
 from netwright.pipeline.weights import epochs_done
 from netwright.reporting.diagram import diagram_svg
-from netwright.training.loop import Progress
+from netwright.training.loop import Progress, shown
 from netwright.training.signals import stop_on_signals
 
 
@@ -90,7 +90,7 @@ def run_to_the_end(
     with stop_on_signals() as stop, _failure_told(folder, observe):
         observe(begun(job.config, folder, epochs_done(parts)))
         done = carry_on(bench, job, parts, observe, stop, auto_micro_batch)
-        digests = _keep(folder, model, done.progress)
+        digests = _keep(folder, model, shown(done.job.engine), done.progress)
     progress, config, scaler = done.progress, done.job.config, done.job.engine.eager.scaler
     run = _run_of(replace(bench, config=config), folder)
     with _failure_told(folder, observe):
@@ -185,9 +185,11 @@ def _failure_told(folder: Path, observe: Listener) -> Iterator[None]:
         raise
 
 
-def _keep(folder: Path, model: nn.Module, progress: Progress) -> dict[str, str]:
+def _keep(folder: Path, model: nn.Module, last: nn.Module, progress: Progress) -> dict[str, str]:
     """Write the last weights, then the best, and leave the best in the model; return the digest of each file."""
-    save_weights(folder / LAST, model.state_dict())
+    save_weights(folder / LAST, last.state_dict())
+    if last is not model:
+        model.load_state_dict(last.state_dict())
     if progress.best is not None:
         save_weights(folder / BEST, progress.best.weights)
         model.load_state_dict(progress.best.weights)

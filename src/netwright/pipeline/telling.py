@@ -176,6 +176,10 @@ def describe(bench: Bench) -> list[Told]:
         )
     if config.data.augmentation:
         lines.append(Told(f"augmentation of the train rows: {', '.join(config.data.augmentation)}"))
+    lines += [Told(line, "note" if place else "line") for place, line in enumerate(bench.rates)]
+    if training.average is not None:
+        every = "step" if training.average.startswith("EMA") else "epoch"
+        lines.append(Told(f"average: {training.average}, after every {every}; it is validated, tested and kept"))
     if training.epochs == 0:
         lines.append(Told("0 epochs: the network stays as it was made", "note"))
     lines += [Told(note, "note") for note in (*inputs.notes, *network.notes)]

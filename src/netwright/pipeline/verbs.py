@@ -30,6 +30,7 @@ from netwright.pipeline.running import start
 from netwright.pipeline.several import Manner
 from netwright.tracking.records import Tracker
 from netwright.training.own_optimizer import Factories
+from netwright.training.own_schedule import Build
 
 
 def train(
@@ -43,6 +44,7 @@ def train(
     step: Step | None = None,
     evaluate: Evaluate | None = None,
     stop: Stop | None = None,
+    schedule: str | Build | None = None,
     run_dir: str | Path | None = None,
     code: Sequence[str | Path] = (),
     settings: Sequence[str] = (),
@@ -64,6 +66,7 @@ def train(
         step: A function ``(model, batch, optimizer) -> loss`` that trains on a batch, for what is not supervised learning.
         evaluate: Of such a training: a function ``(model, batch)`` to the loss, or to numbers by name.
         stop: A function of an epoch's record that may end the run, by true or a reason; nothing else outside can.
+        schedule: torch's text, or a function of the optimizer to its scheduler, or to ``(scheduler, "step")``.
         run_dir: The run folder; default ``runs/<name>-<time>-<4 hex>``.
         code: Python files that may run.
         settings: Texts such as ``"training.epochs=50"``.
@@ -87,6 +90,7 @@ def train(
         2
     """
     keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
+    keywords |= {"schedule": schedule}
     asked = gather_all(config, model, data, loss, code, settings, keywords)
     folder = folders.folder_for(run_dir, asked.name)
     files.refuse_existing(folder)
@@ -354,8 +358,15 @@ def show(
     Returns:
         The summary per layer, and the shape of one prepared row.
     """
+    return described(config, code, settings, keywords)[:2]
+
+
+def described(
+    config: str | Path | Mapping[str, Any], code: Sequence[str | Path], settings: Sequence[str], keywords: Mapping[str, Any]
+) -> tuple[Summary, tuple[int, ...], tuple[str, ...]]:
+    """Return what `show` does, and what the learning rate will do, in words."""
     bench = gather_all(config, None, None, None, code, settings, keywords).bench()
-    return bench.network.summary, next(iter(bench.examples.shapes.values()))
+    return bench.network.summary, next(iter(bench.examples.shapes.values())), bench.rates
 
 
 def runs(folder: str | Path = "runs") -> list[dict[str, Any]]:

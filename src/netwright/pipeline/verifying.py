@@ -119,7 +119,7 @@ def _finished_steps(folder: Path) -> int:
     record, config = folders.read_record(folder), read_config(folder)
     objects = [config.data.source or "", config.training.loss or "", f"{OBJECT}" if config.model.object else ""]
     training = config.training
-    objects += [training.optimizer, training.step or "", training.stop or "", *training.metrics]
+    objects += [training.optimizer, training.step or "", training.stop or "", training.schedule or "", *training.metrics]
     if any(text.startswith(OBJECT) for text in objects):
         raise CheckpointError(
             f"{folder}: made from Python objects, which a new process does not have; expected a run of the command line"

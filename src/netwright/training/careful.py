@@ -71,7 +71,7 @@ class CarefulEngine:
             raise
         return loss
 
-    def train_steps(self, feed: Feed, most: int) -> Steps:
+    def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
         """Train on the next batch of a feed."""
         batch = feed.next()
         return one_step(batch, self.loss_function, lambda: self.train_step(batch))

@@ -24,7 +24,10 @@ STEPS = "steps.jsonl"
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch: train_loss is the weighted mean over its steps as trained, valid figures are over all valid rows."""
+    """One epoch: train_loss is the weighted mean over its steps as trained, valid figures are over all valid rows.
+
+    ``learning_rate`` is that of its last step, of the first group of parameters.
+    """
 
     epoch: int
     step: int

@@ -17,6 +17,7 @@ from netwright.data.feed import Feed
 from netwright.data.order import Order, Windows
 from netwright.engine.base import Engine
 from netwright.training.journal import EpochRecord, Journal
+from netwright.training.schedule import Fixed, Schedule
 from netwright.training.signals import StopRequest
 
 Validate = Callable[[], dict[str, float]]
@@ -31,7 +32,7 @@ class Plan:
     ``lengths`` are the steps of each of ``rows`` where they differ, int64. ``augmentation`` changes the rows of each epoch.
     Rows in a map are ordered slice by slice, in ``windows`` where they do not fit into memory. Batches of ``together`` epochs
     are handed out as those of one, where they divide the rows. ``seconds`` of training, and the reason that ``stop`` gives
-    after an epoch, end the run too.
+    after an epoch, end the run too. ``schedule`` turns the optimizer's learning rate.
     """
 
     rows: Rows
@@ -50,6 +51,7 @@ class Plan:
     together: int = 1
     seconds: float | None = None
     stop: Stop | None = None
+    schedule: Schedule | Fixed = Fixed()
 
     def order(self, epoch: int) -> Rows | Order:
         """Return the rows of an epoch (from 1) in order, or of that many ``together``."""
@@ -169,7 +171,7 @@ def train(
         start: Where to begin, a new run or a checkpoint.
 
     Returns:
-        The last progress; the model holds the last weights.
+        The last progress; the model holds the last weights, and their average where there is one.
 
     Raises:
         StepFailed: A step raised an error; a loss that is not finite is one.
@@ -181,6 +183,8 @@ def train(
         if stop:
             saving.save(progress)
             return replace(progress, ended=f"stopped by {stop} after step {progress.step}")
+        if engine.eager.averaged is not None:
+            engine.eager.averaged.after_epoch(progress.epoch)
         trained = time.perf_counter()
         figures = validate() if validate is not None else {}
         record = EpochRecord(
@@ -188,12 +192,13 @@ def train(
             step=progress.step,
             train_loss=journal.train_loss(),
             valid=figures,
-            learning_rate=float(engine.optimizer.param_groups[0]["lr"]),
+            learning_rate=plan.schedule.rate(engine.optimizer),
             train_seconds=trained - started,
             valid_seconds=time.perf_counter() - trained,
             of_epochs=plan.epochs,
         )
-        progress = judged(progress, record, plan, engine.model, time_is_up(plan, journal, record.train_seconds))
+        plan.schedule.after_epoch(record)
+        progress = judged(progress, record, plan, shown(engine), time_is_up(plan, journal, record.train_seconds))
         journal.epoch(record)
         watch(replace(record, best=progress.best is not None and progress.best.epoch == record.epoch))
         if progress.ended is not None or saving.due(progress.step):
@@ -227,8 +232,10 @@ def train_epoch(
     engine.model.train()
     feed, begun = plan.feed(examples, progress), time.perf_counter()
     while left := plan.steps_left(progress):
-        steps = engine.train_steps(feed, 1 if stop else saving.steps_until(progress.step, left))
+        most = 1 if stop else saving.steps_until(progress.step, left)
+        steps = engine.train_steps(feed, most, plan.schedule.ahead(most))
         taken = len(steps.losses)
+        plan.schedule.advance(taken)
         progress = replace(progress, step=progress.step + taken, within=progress.within + taken)
         journal.steps(progress.epoch, progress.step, steps.losses, steps.weights)
         if steps.failure is not None:
@@ -239,6 +246,19 @@ def train_epoch(
             saving.save(progress)
     journal.waited(feed.waited)
     return progress
+
+
+def shown(engine: Engine) -> nn.Module:
+    """Return the network that is validated and kept: the average of the weights where there is one, else that which trains."""
+    averaged = engine.eager.averaged
+    found: nn.Module = engine.model if averaged is None else averaged.shown
+    return found
+
+
+def networks_of(engine: Engine) -> list[nn.Module]:
+    """Return every network that `shown` may return."""
+    averaged = engine.eager.averaged
+    return [engine.model] if averaged is None else [engine.model, averaged.average.module]
 
 
 def time_is_up(plan: Plan, journal: Noting, seconds: float) -> bool:

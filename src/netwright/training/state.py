@@ -25,9 +25,10 @@ def remembered(engine: Engine, device: torch.device, progress: Progress) -> dict
 
     Returns:
         By part: ``model`` (parameters and all buffers), ``loss``, ``optimizer``, ``scaler`` (of float16), ``generators``,
-        ``progress`` (epoch, step, steps within the epoch, the best figure), ``best`` (its weights).
+        ``progress`` (epoch, step, steps within the epoch, the best figure), ``best`` (its weights), ``averaged`` (where there is
+        a mean of the weights).
     """
-    loss, best = engine.loss_function, progress.best
+    loss, best, averaged = engine.loss_function, progress.best, engine.eager.averaged
     return {
         "model": {"state": engine.model.state_dict(), "passing": dict(_passing(engine.model))},
         "loss": loss.state_dict() if isinstance(loss, nn.Module) else {},
@@ -42,6 +43,7 @@ def remembered(engine: Engine, device: torch.device, progress: Progress) -> dict
             **({} if progress.final is None else {"final": progress.final}),
         },
         "best": {} if best is None else best.weights,
+        **({} if averaged is None else {"averaged": averaged.state_dict()}),
     }
 
 
@@ -61,6 +63,8 @@ def put_back(parts: Mapping[str, Any], engine: Engine, device: torch.device) -> 
         engine.optimizer.load_state_dict(parts["optimizer"])
         if engine.eager.scaler is not None:
             engine.eager.scaler.load_state_dict(parts["scaler"])
+        if engine.eager.averaged is not None:
+            engine.eager.averaged.load_state_dict(parts["averaged"])
         restore_generators(parts["generators"], device)
         told = parts["progress"]
         best = told["best"]

@@ -1,0 +1,77 @@
+"""The numbers of an optimizer that a schedule turns: learning rate and momentum of each group of parameters. Floor 5.
+
+Of a schedule an engine knows nothing: it reads these numbers before a step, or a row of them for each step that is replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from netwright.engine.recording import CannotCapture
+from netwright.engine.state import fused
+from netwright.engine.tape import Tape
+
+NAMES = ("lr", "momentum", "beta1")  # as the fused kernels call them
+
+
+def numbers(groups: Iterable[dict[str, Any]]) -> list[float]:
+    """Return learning rate and momentum of each group, two numbers a group; Adam's first beta is its momentum.
+
+    Example:
+        >>> weights = [torch.zeros(1, requires_grad=True)]
+        >>> numbers(torch.optim.Adam(weights, lr=0.01).param_groups)
+        [0.01, 0.9]
+    """
+    return [float(value) for group in groups for value in (group["lr"], momentum(group))]
+
+
+def momentum(group: dict[str, Any]) -> Any:
+    """Return the momentum of a group; 0 where its optimizer has none."""
+    return group["betas"][0] if "betas" in group else group.get("momentum", 0.0)
+
+
+def put(groups: Sequence[dict[str, Any]], values: Sequence[float]) -> None:
+    """Write what `numbers` returned into groups; a learning rate in a tensor stays in it."""
+    for group, rate, inertia in zip(groups, values[::2], values[1::2], strict=True):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+        if "betas" in group:
+            group["betas"] = (inertia, *group["betas"][1:])
+        elif "momentum" in group:
+            group["momentum"] = inertia
+
+
+def turned(tape: Tape, optimizer: torch.optim.Optimizer) -> None:
+    """Mark the arguments of fused updates that are given for each step: their columns in a table of `numbers`.
+
+    Raises:
+        CannotCapture: A fused update is of no group.
+    """
+    places = {
+        parameter.data_ptr(): number
+        for number, group in enumerate(optimizer.param_groups)
+        if fused(group)
+        for parameter in group["params"]
+    }
+    for call in tape.calls:
+        name = "" if call.function is None else call.function._schema.name.partition("::")[2]
+        if not name.startswith("_fused_") or not isinstance(call.keywords.get("lr"), float):
+            continue
+        number = places.get(call.arguments[0][0].data_ptr())
+        if number is None:
+            raise CannotCapture(f"{name} is of no group of parameters")
+        given = [key for key in NAMES if isinstance(call.keywords.get(key), float)]
+        call.turned = {key: 2 * number + (key != "lr") for key in given}
+
+
+def why_not_turned(optimizer: torch.optim.Optimizer) -> str | None:
+    """Return why the steps of an optimizer cannot be replayed with another learning rate each; None where they can."""
+    if all(fused(group) for group in optimizer.param_groups):
+        return None
+    return f"the schedule changes the learning rate at every step, and {type(optimizer).__name__} has no fused kernel that reads it"

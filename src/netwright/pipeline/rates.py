@@ -1,0 +1,149 @@
+"""From settings to the learning rates of a run: its schedule resolved, made, and told before it begins. Floor 9."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from netwright.checkpoint import trees
+from netwright.config.calls import OBJECT, parse_call
+from netwright.config.schema import RunConfig
+from netwright.data.batches import steps_per_epoch
+from netwright.engine.rates import why_not_turned
+from netwright.errors import CheckpointError, ConfigError, first_line
+from netwright.pipeline.custom import Custom
+from netwright.pipeline.inputs import Inputs
+from netwright.pipeline.stopping import monitored
+from netwright.training.averaging import resolve_average
+from netwright.training.own_schedule import build_own_schedule
+from netwright.training.schedule import Fixed, Schedule
+from netwright.training.schedulers import OWN_RATES, WHERE, Length, goes_by_steps, make_scheduler, resolve_schedule
+
+MOST = 20_000  # steps of a scheduler that are taken to tell what it will do
+
+
+def with_rates(
+    config: RunConfig, custom: Custom, inputs: Inputs, optimizer: torch.optim.Optimizer, watched: bool
+) -> RunConfig:
+    """Return settings with schedule and average written out; everything else is resolved already.
+
+    Args:
+        config: The settings.
+        custom: A schedule from Python.
+        inputs: The rows.
+        optimizer: One like that of the run.
+        watched: Whether validation gives figures.
+
+    Raises:
+        ConfigError: A schedule or an average that this run cannot have.
+    """
+    training = config.training
+    schedule, average = training.schedule, training.average
+    if schedule is not None and custom.schedule is None:
+        schedule = str(resolve_schedule(schedule, length_of(config, inputs, optimizer, watched)))
+    if average is not None:
+        average = str(resolve_average(average, training.epochs or 0))
+    changed = training.model_copy(update={"schedule": schedule, "average": average})
+    return config.model_copy(update={"training": changed})
+
+
+def length_of(config: RunConfig, inputs: Inputs, optimizer: torch.optim.Optimizer, watched: bool) -> Length:
+    """Return how long a run with resolved settings is planned to be, and what it watches."""
+    training, rows = config.training, len(inputs.split.train)
+    each = steps_per_epoch(rows, min(config.data.batch_size, rows), config.data.last_batch or "keep")
+    epochs, most = training.epochs or 0, training.steps
+    steps = each * epochs if most is None else min(most, each * epochs)
+    epochs = min(epochs, -(-steps // each)) if each else epochs
+    monitor, mode = monitored(config)
+    rate = float(optimizer.defaults.get("lr", optimizer.param_groups[0]["lr"]))
+    return Length(epochs, steps, each, rate, monitor, mode, watched)
+
+
+def make_schedule(config: RunConfig, custom: Custom, optimizer: torch.optim.Optimizer) -> Schedule | Fixed:
+    """Return the schedule of resolved settings for an optimizer.
+
+    Raises:
+        ConfigError: The scheduler cannot be built for it.
+    """
+    text, monitor = config.training.schedule, monitored(config)[0]
+    if custom.schedule is not None:
+        return Schedule(optimizer, partial(build_own_schedule, custom.schedule), monitor)
+    if text is None:
+        return Fixed()
+    return Schedule(optimizer, partial(make_scheduler, parse_call(text, WHERE)), monitor)
+
+
+def why_not_replayed(config: RunConfig, custom: Custom, optimizer: torch.optim.Optimizer) -> str | None:
+    """Return why steps with this schedule cannot be replayed; None where they can."""
+    if custom.schedule is not None:
+        per_step = build_own_schedule(custom.schedule, optimizer).per_step
+    else:
+        per_step = config.training.schedule is not None and goes_by_steps(parse_call(config.training.schedule, WHERE))
+    return why_not_turned(optimizer) if per_step else None
+
+
+def preview(
+    config: RunConfig, custom: Custom, inputs: Inputs, optimizer: torch.optim.Optimizer, watched: bool
+) -> tuple[str, ...]:
+    """Return what the learning rate will do, in words: a line, and one more where the schedule ends before the run.
+
+    Raises:
+        ConfigError: The scheduler fails, watches figures that are not there, or has a state that no checkpoint holds.
+    """
+    schedule, length = make_schedule(config, custom, optimizer), length_of(config, inputs, optimizer, watched)
+    if isinstance(schedule, Fixed):
+        return ()
+    try:
+        trees.encode(schedule.state(), {}, "schedule")
+    except CheckpointError as error:
+        raise ConfigError(f"{WHERE}: {first_line(error)}") from None
+    text = str(config.training.schedule).removeprefix(OBJECT)
+    if schedule.by_figures:
+        if not watched:
+            raise ConfigError(
+                f"{WHERE}: {text} watches {length.monitor}, and there are no valid rows or no figures of them; expected some; set "
+                "data.split.valid, or take another schedule"
+            )
+        return (f"schedule: {text}, after every epoch by its {length.monitor}; learning rate {length.rate:.4g} at first",)
+    count, word = (length.steps, "step") if schedule.per_step else (length.epochs, "epoch")
+    told = f"schedule: {text}, after every {word}"
+    if not count or (count > MOST and not schedule.jumps):
+        return (told,)
+    places = [0, count // 2, count - 1]
+    try:
+        rates = schedule.rates_at(places)
+    except Exception as error:  # a scheduler of one's own may raise anything
+        raise ConfigError(f"{WHERE}: {text} fails: {type(error).__name__}: {first_line(error)}; mend it") from error
+    pairs = zip(rates, places, strict=True)
+    told += "; learning rate " + ", ".join(dict.fromkeys(f"{rate:.4g} in {word} {place + 1}" for rate, place in pairs))
+    if schedule.last is None or schedule.last + 1 >= length.steps:
+        return (told,)
+    return told, f"schedule: it ends after {schedule.last + 1} of {length.steps} steps; the others keep its last rate"
+
+
+def schedule_kept(schedule: str | None, changed: Sequence[str]) -> list[str]:
+    """Return what a run that goes on with other settings does with its schedule.
+
+    Args:
+        schedule: Of the run, as it is written out.
+        changed: Paths of the settings that were changed.
+
+    Example:
+        >>> schedule_kept("StepLR(step_size=3)", ["training.optimizer"])
+        ['the schedule StepLR(step_size=3) goes on, in proportion to the new learning rate']
+    """
+    if schedule is None:
+        return []
+    text = schedule.removeprefix(OBJECT)
+    found = []
+    if "training.epochs" in changed and not schedule.startswith(OBJECT):
+        found.append(f"the schedule stays {text}, also where it was worked out for fewer or more epochs")
+    if "training.optimizer" in changed:
+        own = OWN_RATES.get(text.partition("(")[0])
+        told = "goes on, in proportion to the new learning rate"
+        if own is not None:
+            told = f"goes on with its own {own}: the new learning rate changes nothing"
+        found.append(f"the schedule {text} {told}")
+    return found
