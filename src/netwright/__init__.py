@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from netwright.pipeline.verbs import show as show
     from netwright.pipeline.verbs import split as split
     from netwright.pipeline.verbs import train as train
+    from netwright.tuning.searching import tune as tune
 
 _WHERE = {
     "NetClassifier": "netwright.estimators.classifier",
@@ -49,6 +50,7 @@ _WHERE = {
     "show": "netwright.pipeline.verbs",
     "split": "netwright.pipeline.verbs",
     "train": "netwright.pipeline.verbs",
+    "tune": "netwright.tuning.searching",
 }
 __all__ = [
     "NetClassifier",
@@ -70,6 +72,7 @@ __all__ = [
     "show",
     "split",
     "train",
+    "tune",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from netwright.config.read import apply_setting, build_config, read_file, written_toml
 from netwright.config.schema import RunConfig
 from netwright.errors import ConfigError
 from netwright.pipeline.bench import Bench, gather, prepare
@@ -48,6 +50,25 @@ class Asked:
         return replace(
             self, config=self.config.model_copy(update={"data": self.config.data.model_copy(update={"split": split})})
         )
+
+    def with_settings(self, settings: Sequence[str]) -> Asked:
+        """Return the same with some settings changed by texts such as ``training.epochs=50``.
+
+        Raises:
+            ConfigError: One of them cannot be.
+        """
+        tree = tomllib.loads(self.written())
+        for setting in settings:
+            apply_setting(tree, setting)
+        return replace(self, config=build_config(tree))
+
+    def with_file(self, path: Path) -> Asked:
+        """Return the same with the settings of a file, such as the resolved ones of a run."""
+        return replace(self, config=build_config(read_file(path)))
+
+    def written(self) -> str:
+        """Return the settings that the user wrote, as TOML."""
+        return written_toml(self.config)
 
 
 def gather_all(

@@ -146,7 +146,7 @@ def prepare(
         custom: Optimizer, figures, training step and stop condition from Python.
     """
     refuse_misfits(config, custom, loss)
-    config = as_given(config, data)
+    config = as_given(config, data).model_copy(update={"tune": None})  # it says nothing of a single run
     device = choose_device(config.training.device)
     optimizer = "" if custom.optimizer is not None else str(resolve_optimizer(config.training.optimizer, device))
     changes = read_changes(config)
