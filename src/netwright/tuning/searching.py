@@ -20,7 +20,7 @@ from netwright.tuning.results import Tuning, best_of, conclude, stopped
 from netwright.tuning.search import Search, begin_search, read_search
 from netwright.tuning.supervising import supervise
 from netwright.tuning.telling import Record, Tell, TrialEnd, TrialEpoch, counted
-from netwright.tuning.worker import die_with_parent, work
+from netwright.tuning.worker import work
 
 Watcher = Callable[[Any], None]
 
@@ -121,7 +121,7 @@ def _search(search: Search, tell: Tell) -> int | None:
 
 
 def work_for(folder: str | Path, code: Sequence[str | Path], tell: Tell) -> int | None:
-    """Be a worker of a search, started by `supervise`: train its trials, and end with the process that started this one.
+    """Be a worker of a search, started by `supervise`: train its trials.
 
     Args:
         folder: Of the search.
@@ -131,7 +131,6 @@ def work_for(folder: str | Path, code: Sequence[str | Path], tell: Tell) -> int 
     Returns:
         The number of the signal that stopped it, or None.
     """
-    die_with_parent()
     asked = gather_all(None, None, None, None, code, (), {})
     return work(read_search(Path(folder), asked), tell)
 

@@ -33,7 +33,14 @@ GRACE = 60.0  # seconds for a worker to keep a checkpoint
 DEATHS = 3  # of workers on one trial, after which it counts as failed
 SPARE = 10  # workers that may be started anew, beside one per trial
 REMEMBERED = 20  # last lines of a worker's standard error
-STARTED = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from netwright.cli import main; main(sys.argv[1:])"
+STARTED = """
+import json, sys
+sys.path[:] = json.loads(sys.argv.pop(1))
+from netwright.tuning.following import die_with_parent
+die_with_parent()
+from netwright.cli import main
+main(sys.argv[1:])
+"""
 KINDS = {
     kind.exit_code: kind
     for kind in (

@@ -8,7 +8,7 @@ from typing import Any
 
 from netwright.config.values import shown
 from netwright.pipeline.telling import Told
-from netwright.tuning.study import FINISHED, Trial
+from netwright.tuning.study import Trial
 
 MOST_SETTINGS = 6  # of a trial, in a line
 
@@ -49,14 +49,11 @@ class TrialEnd:
         return shown_point(self.point)
 
     def __str__(self) -> str:
-        what = (
-            f"{self.metric} {self.value:.5g}"
-            if self.state == FINISHED and self.value is not None
-            else self.why or self.state
-        )
+        told = self.why if self.why.startswith(self.state) else f"{self.state}: {self.why}".removesuffix(": ")
+        what = told if self.value is None else f"{self.metric} {self.value:.5g}"
         star = "  *" if self.best else ""
         return (
-            f"trial {self.trial} ({self.ended} of {self.of_trials})  {self.state}: {what}  {self.settings}  "
+            f"trial {self.trial} ({self.ended} of {self.of_trials})  {what}  {self.settings}  "
             f"{self.epochs} epochs, {self.seconds:.2f} s{star}"
         )
 

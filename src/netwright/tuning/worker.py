@@ -5,9 +5,6 @@ Whoever dies, the trial that it had is claimed by another worker and goes on fro
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 import time
 from collections.abc import Sequence
 
@@ -22,7 +19,6 @@ from netwright.tuning.trials import train_trial
 
 LOOK_AGAIN = 0.25  # seconds, where others have all that is left
 FAILED_AT_FIRST = 5  # trials without one that worked, after which a search ends
-PARENT_DEATH_SIGNAL = 1  # of prctl, PR_SET_PDEATHSIG
 
 
 def work(search: Search, tell: Tell, until: float | None = None) -> int | None:
@@ -119,23 +115,3 @@ def _train(search: Search, study: Study, trial: LiveTrial, before: int, tell: Te
         )
     )
     return None
-
-
-def die_with_parent() -> None:
-    """End this process when the one that started it is gone, however that ended: nothing of a run is lost by it.
-
-    The system is asked to on Linux (``prctl``, PR_SET_PDEATHSIG); elsewhere the end of standard input, a pipe that the parent
-    holds open, tells it.
-    """
-    if sys.platform == "linux":
-        import ctypes
-        import signal
-
-        ctypes.CDLL(None, use_errno=True).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
-
-    def listen() -> None:
-        while os.read(sys.stdin.fileno(), 1):
-            continue
-        os._exit(1)
-
-    threading.Thread(target=listen, daemon=True).start()
