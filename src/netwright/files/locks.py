@@ -21,6 +21,7 @@ from netwright.files import system
 NAME = "run.lock"
 SHORT = 0.02  # seconds
 TRIES = 20  # to open a lock file that its holder removes at this moment
+ENDED = ("Z", "X")  # states of a process
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 _held: set[tuple[int, int]] = set()  # lock files of this process, by device and number: its record locks never collide
 
@@ -158,9 +159,13 @@ def identity() -> dict[str, Any]:
 
 
 def _born(pid: int) -> str | None:
-    """Return when a process started, in ticks since the machine did; None where the system does not say."""
+    """Return when a process started, in ticks since the machine did; None where the system does not say, or it has ended.
+
+    One that has ended, and whose parent has not asked how, still has a number; it holds nothing any more.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return None if told[0] in ENDED else told[19]
     except (OSError, IndexError):
         return None
 

@@ -13,7 +13,7 @@ from torch import nn
 from netwright.config.read import apply_setting, build_config, read_file, written_toml
 from netwright.config.schema import RunConfig
 from netwright.errors import ConfigError
-from netwright.pipeline.bench import Bench, gather, prepare
+from netwright.pipeline.bench import Bench, gather, prepare, try_network
 from netwright.pipeline.custom import Custom, sorted_out, with_rows_alone
 from netwright.pipeline.network import OwnModule
 
@@ -61,6 +61,14 @@ class Asked:
         for setting in settings:
             apply_setting(tree, setting)
         return replace(self, config=build_config(tree))
+
+    def try_on(self, bench: Bench) -> None:
+        """Build the network and try a step on the rows of a bench whose data these settings share; nothing of it is kept.
+
+        Raises:
+            ConfigError: The network or its optimizer cannot be.
+        """
+        try_network(bench, self.config, module=self.module, loss=self.loss, code=self.code)
 
     def with_file(self, path: Path) -> Asked:
         """Return the same with the settings of a file, such as the resolved ones of a run."""

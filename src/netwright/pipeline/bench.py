@@ -183,6 +183,25 @@ def prepare(
     return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures)
 
 
+def try_network(bench: Bench, config: RunConfig, *, module: OwnModule | None, loss: Any, code: Sequence[Path]) -> None:
+    """Build the network of other settings on the rows of a bench and try a step of it; nothing of it is kept.
+
+    Raises:
+        ConfigError: The network or its optimizer cannot be.
+    """
+    config, inputs, examples = with_layout(config, bench.inputs), bench.inputs, bench.examples
+    sample = examples.batch(torch.from_numpy(_longest(inputs)))
+    with executing(config, bench.device):
+        network = build_network(
+            config, inputs, sample, module=copy.deepcopy(module), loss=bench.custom.own_step or loss, code=code, command=""
+        )
+    few = inputs.split.train[: min(config.data.batch_size, TRIAL_ROWS)]
+    make = maker(config, bench.custom, torch.device("cpu"))
+    changed = bench.augmentation
+    batch = examples.batch(torch.from_numpy(few)) if changed is None else changed.sample(examples, few)
+    try_step(network.module, network.task.loss_function, make, batch)
+
+
 def _engine(config: RunConfig, network: Network, device: torch.device, make: Make, batch: Batch) -> tuple[str, str]:
     """Return the name of the engine and why it is that.
 

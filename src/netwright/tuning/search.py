@@ -24,7 +24,7 @@ from netwright.pipeline.observing import Listener
 from netwright.pipeline.preflight import check_bench
 from netwright.pipeline.stopping import mode_of, monitored
 from netwright.pipeline.telling import Told, describe
-from netwright.tuning.space import refuse_space, try_settings
+from netwright.tuning.space import bench_in_the_middle, refuse_space, try_networks, try_settings
 from netwright.tuning.study import Proposal, Study, refuse_without_optuna
 
 SETTINGS = "tune.toml"
@@ -104,9 +104,10 @@ def begin_search(asked: Asked, folder: Path, observe: Listener) -> Search:
     files.refuse_existing(folder)
     parameters = {} if asked.config.tune is None else asked.config.tune.parameters()
     refuse_space(parameters)
-    tried = try_settings(asked, parameters)
-    bench = check_bench(tried.bench())
-    metric, mode = _metric(tried, bench)
+    try_settings(asked, parameters)
+    bench = check_bench(bench_in_the_middle(asked, parameters))
+    try_networks(asked, parameters, bench)
+    metric, mode = _metric(asked, bench)
     _refuse_other_losses(metric, parameters)
     processes = asked.config.tune.processes or 1 if asked.config.tune else 1
     share = max(1, cores() // processes)

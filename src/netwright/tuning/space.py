@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from netwright.config.spaces import Parameter, points
 from netwright.config.values import shown
 from netwright.errors import ConfigError, NetwrightError
 from netwright.pipeline.asking import Asked
+from netwright.pipeline.bench import Bench
 
 MOST_TRIED = 60  # values of one setting that are tried before a search begins
 APART = {  # what no trial may change, and why
@@ -72,18 +74,15 @@ def refuse_space(parameters: Mapping[str, Parameter]) -> None:
 
 def middle(parameters: Mapping[str, Parameter]) -> dict[str, Any]:
     """Return a point in the middle of a space."""
-    return {path: (ends := parameter.ends())[len(ends) // 2] for path, parameter in parameters.items()}
+    return {path: (ends := parameter.ends())[(len(ends) - 1) // 2] for path, parameter in parameters.items()}
 
 
-def try_settings(asked: Asked, parameters: Mapping[str, Parameter]) -> Asked:
+def try_settings(asked: Asked, parameters: Mapping[str, Parameter]) -> None:
     """Read the settings of every end and choice of a space, so that a mistake is found before anything is trained.
 
     Args:
         asked: What is trained.
         parameters: What each setting may be.
-
-    Returns:
-        What the point in the middle asks for.
 
     Raises:
         ConfigError: A path is no setting, or a value does not fit.
@@ -91,8 +90,38 @@ def try_settings(asked: Asked, parameters: Mapping[str, Parameter]) -> Asked:
     if asked.module is not None and (wrong := [path for path in parameters if path.startswith("model.")]):
         raise ConfigError(f"tune.space: {wrong[0]} came with a model from Python; expected other settings; leave it out")
     for point in _corners(parameters):
-        _with(asked, point)
-    return _with(asked, middle(parameters))
+        with _told(point):
+            asked.with_settings(settings_of(point))
+
+
+def bench_in_the_middle(asked: Asked, parameters: Mapping[str, Parameter]) -> Bench:
+    """Prepare the point in the middle of a space; nothing is written.
+
+    Raises:
+        NetwrightError: Data or network cannot be used.
+    """
+    point = middle(parameters)
+    with _told(point):
+        return asked.with_settings(settings_of(point)).bench()
+
+
+def try_networks(asked: Asked, parameters: Mapping[str, Parameter], bench: Bench) -> None:
+    """Build the network of every end and choice that shapes it, on rows that were read once.
+
+    Args:
+        asked: What is trained.
+        parameters: What each setting may be.
+        bench: Of the point in the middle.
+
+    Raises:
+        ConfigError: A network or optimizer cannot be.
+    """
+    shaping = {path: found for path, found in parameters.items() if path.startswith(("model.", "training.optimizer"))}
+    centre = middle(parameters)
+    for point in _corners(shaping):
+        whole = {**centre, **point}
+        with _told(whole):
+            asked.with_settings(settings_of(whole)).try_on(bench)
 
 
 def _corners(parameters: Mapping[str, Parameter]) -> Iterator[dict[str, Any]]:
@@ -103,15 +132,18 @@ def _corners(parameters: Mapping[str, Parameter]) -> Iterator[dict[str, Any]]:
             yield {**centre, path: value}
 
 
-def _with(asked: Asked, point: Mapping[str, Any]) -> Asked:
-    """Return what a point asks for.
+@contextmanager
+def _told(point: Mapping[str, Any]) -> Iterator[None]:
+    """Say with an error which point was tried.
 
     Raises:
-        ConfigError: It cannot be.
+        NetwrightError: As it came.
     """
     try:
-        return asked.with_settings(settings_of(point))
+        yield
     except NetwrightError as error:
+        if not any(".".join(path.split(".")[:2]) in str(error) for path in point):
+            raise  # it is not about the space
         text = str(error).replace("--set ", "", 1)
         told = ", ".join(f"{path} = {shown(value)}" for path, value in point.items())
         raise type(error)(f"tune.space: {text} (tried with {told})") from error
