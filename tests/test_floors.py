@@ -29,6 +29,7 @@ FLOORS = {
     "tracking": 8,
     "pipeline": 9,
     "serving": 10,
+    "tuning": 10,
     "terminal": 10,
     "estimators": 10,
     "cli": 11,

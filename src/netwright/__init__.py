@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from netwright.pipeline.verbs import show as show
     from netwright.pipeline.verbs import split as split
     from netwright.pipeline.verbs import train as train
+    from netwright.tuning.searching import tune as tune
 
 _WHERE = {
     "NetClassifier": "netwright.estimators.classifier",
@@ -51,6 +52,7 @@ _WHERE = {
     "show": "netwright.pipeline.verbs",
     "split": "netwright.pipeline.verbs",
     "train": "netwright.pipeline.verbs",
+    "tune": "netwright.tuning.searching",
 }
 __all__ = [
     "NetClassifier",
@@ -73,6 +75,7 @@ __all__ = [
     "show",
     "split",
     "train",
+    "tune",
 ]
 
 

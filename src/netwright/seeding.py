@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 # The position is part of the seed: append new names, never reorder.
-STREAMS = ("initialisation", "order", "training", "split", "resampling", "augmentation", "folds", "checks")
+STREAMS = ("initialisation", "order", "training", "split", "resampling", "augmentation", "folds", "checks", "tuning")
 
 
 def stream(seed: int, name: str, *keys: int) -> np.random.Generator:

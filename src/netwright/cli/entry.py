@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from netwright.cli import checking, looking, proving, serving, starting, training, using, watching
+from netwright.cli import checking, looking, proving, serving, starting, training, tuning, using, watching
 from netwright.cli.group import cli, complete_paths
 from netwright.errors import NetwrightError, ResourceError, out_of_memory
 
@@ -20,6 +20,7 @@ COMMANDS = (
     starting,
     checking,
     training,
+    tuning,
     watching,
     using,
     serving,

@@ -29,7 +29,7 @@ memory_option = click.option(
 
 SECTIONS = {  # of the list of commands, in the order of a first use
     "Begin": ("train", "init", "check", "split", "show", "doctor"),
-    "Runs": ("resume", "watch", "runs", "cv", "compare", "report"),
+    "Runs": ("tune", "resume", "watch", "runs", "cv", "compare", "report"),
     "Use": ("test", "predict", "ensemble", "export", "serve", "import-weights"),
     "Prove and learn": ("verify", "replay", "eject", "explain"),
     "For the shell and the editor": ("completion", "schema"),
@@ -45,8 +45,9 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands in sections; one that stands in none comes last."""
         named = {name for names in SECTIONS.values() for name in names}
-        rest = tuple(name for name in self.list_commands(ctx) if name not in named)
-        width = max(len(name) for name in self.commands)
+        seen = [name for name in self.list_commands(ctx) if not self.commands[name].hidden]
+        rest = tuple(name for name in seen if name not in named)
+        width = max(map(len, seen))
         for title, names in {**SECTIONS, "More": rest}.items():
             rows = [
                 (name.ljust(width), self.commands[name].get_short_help_str(LINE)) for name in names if name in self.commands

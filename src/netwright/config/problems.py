@@ -21,8 +21,18 @@ SECTION_EXAMPLES = {
     "ModelConfig": '{ layers = ["Linear(64)", "ReLU()", "Linear()"] }',
     "TrainingConfig": "{ epochs = 20 }",
     "EarlyStoppingConfig": "{ patience = 20 }",
+    "TuneConfig": '{ trials = 20, space = { "training.optimizer.lr" = "log 1e-5..1e-1" } }',
 }
-WHOLE_NUMBERS = {"epochs": 20, "steps": 1000, "batch_size": 64, "seed": 0, "threads": 4, "patience": 20, "rare": 5}
+WHOLE_NUMBERS = {
+    "epochs": 20,
+    "steps": 1000,
+    "batch_size": 64,
+    "seed": 0,
+    "threads": 4,
+    "patience": 20,
+    "rare": 5,
+    "trials": 20,
+}
 MOST_ITEMS = 3  # problems told of the entries of one list
 TYPES = {  # pydantic's name of a problem -> what was expected, what to do
     "string_type": ("a text", "write it in quotes"),

@@ -34,6 +34,7 @@ from netwright.config.schema import (
     TrainingConfig,
     call_problems,
 )
+from netwright.config.tune_schema import TuneConfig
 from netwright.config.values import is_address, refuse_objects, shortened, shown
 from netwright.errors import ConfigError
 
@@ -46,6 +47,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "checkpoint": CheckpointConfig,
     "checks": ChecksConfig,
     "evaluation": EvaluationConfig,
+    "tune": TuneConfig,
 }
 PATH_KEYS = (*(("data", key) for key in ("source", "train", "valid", "test", "cache")), ("model", "module"))
 
@@ -292,6 +294,11 @@ def _plain(value: Any) -> Any:
 def to_toml(config: RunConfig) -> str:
     """Return the settings as TOML; reading the text gives an equal config."""
     return tomli_w.dumps(config.model_dump(exclude_none=True), multiline_strings=False)
+
+
+def written_toml(config: RunConfig) -> str:
+    """Return the settings that were written as TOML; what was left out stays automatic where the text is read."""
+    return tomli_w.dumps(config.model_dump(exclude_unset=True, exclude_none=True), multiline_strings=False)
 
 
 def json_schema() -> str:

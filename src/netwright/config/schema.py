@@ -16,6 +16,7 @@ from netwright.config.calls import OBJECT, Call, layer_texts, parse_call
 from netwright.config.data_schema import DataConfig, Section, one_in_a_list
 from netwright.config.metrics import KNOWN, problem_of
 from netwright.config.slugs import ALL, CHECKS
+from netwright.config.tune_schema import TuneConfig
 from netwright.config.updates import GROUP_SCHEMA, group_problems, step_problems
 from netwright.config.values import shown
 from netwright.errors import ConfigError, did_you_mean
@@ -274,6 +275,7 @@ class RunConfig(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     checks: ChecksConfig = ChecksConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    tune: TuneConfig | None = None
 
     def layer_calls(self) -> list[Call] | None:
         """Return the layer texts as calls, or None without a list."""

@@ -1,14 +1,16 @@
 """The only writer of the product: whole files, folders born by one rename, growing lines, maps, locks, digests."""
 
+from netwright.files.claims import Worker
 from netwright.files.digests import digest_bytes, digest_file
-from netwright.files.lines import LineFile, Mark
-from netwright.files.locks import Lock, holder_of
+from netwright.files.lines import LineFile, Mark, cut_back
+from netwright.files.locks import Lock, break_lock, holder_of
 from netwright.files.maps import born_array, mapped, off_memory
 from netwright.files.reading import read_json, refuse_no_file
 from netwright.files.whole import (
     born,
     copy_file,
     make_folder,
+    move,
     refuse_existing,
     remove_all,
     remove_dead,
@@ -25,14 +27,18 @@ __all__ = [
     "LineFile",
     "Lock",
     "Mark",
+    "Worker",
     "born",
     "born_array",
+    "break_lock",
     "copy_file",
+    "cut_back",
     "digest_bytes",
     "digest_file",
     "holder_of",
     "make_folder",
     "mapped",
+    "move",
     "off_memory",
     "read_json",
     "refuse_existing",

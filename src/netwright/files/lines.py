@@ -95,5 +95,15 @@ class LineFile:
         self.close()
 
 
+def cut_back(path: Path) -> int:
+    """Cut a file of lines back to its last whole line, and return how many bytes a crash had left behind it."""
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        with disk_errors(path):
+            system.truncate(path, whole)
+    return len(data) - whole
+
+
 def _told(mark: Mark) -> str:
     return f"{mark.size} bytes with the digest sha256:{mark.digest[:12]}..."

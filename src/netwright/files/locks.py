@@ -21,6 +21,7 @@ from netwright.files import system
 NAME = "run.lock"
 SHORT = 0.02  # seconds
 TRIES = 20  # to open a lock file that its holder removes at this moment
+ENDED = ("Z", "X")  # states of a process
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 _held: set[tuple[int, int]] = set()  # lock files of this process, by device and number: its record locks never collide
 
@@ -41,7 +42,7 @@ class Lock:
         self._path = folder / NAME
         for _ in range(TRIES):
             if _ours(self._path):  # opening and closing the file would give the lock back
-                raise FolderInUseError(_in_use(self._path, _self()))
+                raise FolderInUseError(_in_use(self._path, identity()))
             try:
                 self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
             except OSError as error:
@@ -76,7 +77,7 @@ class Lock:
             )
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        system.write(self._descriptor, json.dumps(_self()).encode("utf-8"))
+        system.write(self._descriptor, json.dumps(identity()).encode("utf-8"))
         _held.add(self._key)
         return True
 
@@ -114,7 +115,7 @@ def holder_of(folder: Path) -> str | None:
         told = json.loads((folder / NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(told, dict) or not _alive(told):
+    if not isinstance(told, dict) or not lives(told):
         return None
     return _words(told)
 
@@ -124,14 +125,14 @@ def _record_lock(descriptor: int, path: Path) -> bool:
     try:
         import fcntl
     except ImportError:  # Windows
-        return not _alive(_holder(descriptor))
+        return not lives(_holder(descriptor))
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
             return False
         if error.errno in UNSUPPORTED:
-            return not _alive(_holder(descriptor))
+            return not lives(_holder(descriptor))
         raise ResourceError(f"{path}: cannot be locked ({error.strerror}); expected a file system with locks") from error
     return True
 
@@ -146,7 +147,8 @@ def _holder(descriptor: int) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _self() -> dict[str, Any]:
+def identity() -> dict[str, Any]:
+    """Return which process of which machine this is."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -157,20 +159,29 @@ def _self() -> dict[str, Any]:
 
 
 def _born(pid: int) -> str | None:
-    """Return when a process started, in ticks since the machine did; None where the system does not say."""
+    """Return when a process started, in ticks since the machine did; None where the system does not say, or it has ended.
+
+    One that has ended, and whose parent has not asked how, still has a number; it holds nothing any more.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return None if told[0] in ENDED else told[19]
     except (OSError, IndexError):
         return None
 
 
-def _alive(told: dict[str, Any]) -> bool:
-    """Tell whether the process that a lock file names runs on this host; of another host it is taken for granted."""
+def lives(told: dict[str, Any]) -> bool:
+    """Tell whether a process, as `identity` named it, runs on this host; of another host it is taken for granted."""
     if not told or not isinstance(told.get("pid"), int):
         return False
     if told.get("host") != socket.gethostname():
         return True
     return process_lives(told["pid"]) and _born(told["pid"]) == told.get("born")
+
+
+def break_lock(folder: Path) -> None:
+    """Remove a lock whose holder, on another machine, is known to be gone."""
+    (folder / NAME).unlink(missing_ok=True)
 
 
 def process_lives(pid: int) -> bool:

@@ -226,6 +226,13 @@ def _sync_all(folder: Path) -> None:
     system.sync_folder(folder)
 
 
+def move(source: Path, target: Path) -> None:
+    """Give a file or folder another name on the same disk; a folder of that name is an error."""
+    with disk_errors(target):
+        system.rename(source, target)
+        system.sync_folder(target.parent)
+
+
 def remove_all(path: Path) -> None:
     """Remove a file, or a folder with all it holds, which first loses its name at once; links are not followed."""
     with disk_errors(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 from torch import nn
 
+from netwright.config.read import apply_setting, build_config, read_file, written_toml
 from netwright.config.schema import RunConfig
 from netwright.errors import ConfigError
-from netwright.pipeline.bench import Bench, gather, prepare
+from netwright.pipeline.bench import Bench, gather, prepare, try_network
 from netwright.pipeline.custom import Custom, sorted_out, with_rows_alone
 from netwright.pipeline.network import OwnModule
 
@@ -48,6 +50,33 @@ class Asked:
         return replace(
             self, config=self.config.model_copy(update={"data": self.config.data.model_copy(update={"split": split})})
         )
+
+    def with_settings(self, settings: Sequence[str]) -> Asked:
+        """Return the same with some settings changed by texts such as ``training.epochs=50``.
+
+        Raises:
+            ConfigError: One of them cannot be.
+        """
+        tree = tomllib.loads(self.written())
+        for setting in settings:
+            apply_setting(tree, setting)
+        return replace(self, config=build_config(tree))
+
+    def try_on(self, bench: Bench) -> None:
+        """Build the network and try a step on the rows of a bench whose data these settings share; nothing of it is kept.
+
+        Raises:
+            ConfigError: The network or its optimizer cannot be.
+        """
+        try_network(bench, self.config, module=self.module, loss=self.loss, code=self.code)
+
+    def with_file(self, path: Path) -> Asked:
+        """Return the same with the settings of a file, such as the resolved ones of a run."""
+        return replace(self, config=build_config(read_file(path)))
+
+    def written(self) -> str:
+        """Return the settings that the user wrote, as TOML."""
+        return written_toml(self.config)
 
 
 def gather_all(

@@ -150,7 +150,7 @@ def prepare(
         custom: Optimizer, figures, training step and stop condition from Python.
     """
     refuse_misfits(config, custom, loss)
-    config = as_given(config, data)
+    config = as_given(config, data).model_copy(update={"tune": None})  # it says nothing of a single run
     device = choose_device(config.training.device)
     optimizer = "" if custom.optimizer is not None else str(resolve_optimizer(config.training.optimizer, device))
     changes = read_changes(config)
@@ -171,24 +171,58 @@ def prepare(
         target = torch.from_numpy(inputs.raw.beside(target.numpy()))
         give_back()
     examples = examples.with_target(target, inputs.target.per_step)
-    few = inputs.split.train[: min(config.data.batch_size, TRIAL_ROWS)]
     augmentation = make_augmentation(config, changes, inputs, sample, network.task)
-    batch = examples.batch(torch.from_numpy(few)) if augmentation is None else augmentation.sample(examples, few)
-    make = maker(config, custom, torch.device("cpu"))
-    update = execution_of(config).update
-    try_step(network.module, network.task.loss_function, make, batch, update if device.type == "cpu" else in_float32(update))
+    make, batch = _try_steps(config, network, inputs, examples, augmentation, custom, device)
     with all_forked():
         trial = make(copy.deepcopy(network.module))
     engine, why = _engine(config, network, device, make, batch, why_not_replayed(config, custom, trial))
     if custom.optimizer is not None:
         optimizer = f"{OBJECT}{factory_name(custom.optimizer)}: {described_optimizer(trial)}"
     with executing(config, torch.device("cpu")):
-        figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, few)
+        figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, batch.rows.numpy())
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
     watched = bool(figures) and len(inputs.split.valid) > 0
     resolved = with_rates(resolved, custom, inputs, trial, watched)
     rates = preview(resolved, custom, inputs, trial, watched)
     return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates)
+
+
+def try_network(bench: Bench, config: RunConfig, *, module: OwnModule | None, loss: Any, code: Sequence[Path]) -> None:
+    """Build the network of other settings on the rows of a bench and try a step of it; nothing of it is kept.
+
+    Raises:
+        ConfigError: The network or its optimizer cannot be.
+    """
+    config, inputs, examples = with_layout(config, bench.inputs), bench.inputs, bench.examples
+    sample = examples.batch(torch.from_numpy(_longest(inputs)))
+    with executing(config, bench.device):
+        network = build_network(
+            config, inputs, sample, module=copy.deepcopy(module), loss=bench.custom.own_step or loss, code=code, command=""
+        )
+    _try_steps(config, network, inputs, examples, bench.augmentation, bench.custom, bench.device)
+
+
+def _try_steps(
+    config: RunConfig,
+    network: Network,
+    inputs: Inputs,
+    examples: Examples,
+    augmentation: Augmentation | None,
+    custom: Custom,
+    device: torch.device,
+) -> tuple[Make, Batch]:
+    """Take a step on a copy of a network; return what makes its optimizer, and the rows.
+
+    Raises:
+        ConfigError: Network, loss or optimizer fail on them.
+    """
+    few = inputs.split.train[: min(config.data.batch_size, TRIAL_ROWS)]
+    batch = examples.batch(torch.from_numpy(few)) if augmentation is None else augmentation.sample(examples, few)
+    make = maker(config, custom, torch.device("cpu"))
+    update = execution_of(config).update
+    update = update if device.type == "cpu" else in_float32(update)
+    try_step(network.module, network.task.loss_function, make, batch, update)
+    return make, batch
 
 
 def _engine(

@@ -42,7 +42,10 @@ NO_FIGURES = "a run with step= but without evaluate= has no figures"
 
 @dataclass(frozen=True)
 class Custom:
-    """Objects from Python; None, and no metrics, where nothing came."""
+    """Objects from Python; None, and no metrics, where nothing came.
+
+    ``trial`` may end a run that is one trial of many; no config names it, and such a run draws no report.
+    """
 
     optimizer: Factories | None = None
     metrics: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
@@ -50,6 +53,7 @@ class Custom:
     evaluate: Evaluate | None = None
     stop: Stop | None = None
     schedule: Build | None = None
+    trial: Stop | None = None
 
     @property
     def own_step(self) -> OwnStep | None:
@@ -58,6 +62,20 @@ class Custom:
 
     def stopping(self, device: torch.device) -> Callable[[EpochRecord], str | None] | None:
         """Return the stop condition as the loop asks it: the reason to end, or None; it moves no generator."""
+        own, trial = self._own_stopping(device), self.trial
+        if trial is None:
+            return own
+
+        def reason(record: EpochRecord) -> str | None:
+            found = None if own is None else own(record)
+            with all_forked(), forked(device):
+                told = trial(record)
+            return found or (told if isinstance(told, str) else None)
+
+        return reason
+
+    def _own_stopping(self, device: torch.device) -> Callable[[EpochRecord], str | None] | None:
+        """Return the stop condition of the user's own."""
         if self.stop is None:
             return None
         rule, name = self.stop, name_of(self.stop)

@@ -39,6 +39,7 @@ DIAGRAM = "network.svg"
 LOOKS = "looks.jsonl"
 CHECKPOINTS = "checkpoints"
 SEEDS = "seeds.json"  # of a folder that holds a run per seed
+TUNE = "tune.json"  # of a folder that holds the trials of a search and its best run
 SEVERAL = (SEEDS, "cross_validation.json")  # summaries of a folder of runs
 
 
@@ -181,9 +182,9 @@ def look(folder: Path, data_digest: str, rows_digest: str) -> int:
         data_digest: Of the data.
         rows_digest: Of the row numbers.
 
-    The ledger of a run among seeds lies beside their folder: they all look at the same rows.
+    The ledger of a run among seeds, or of the best of a search, lies beside their folder: they all look at the same rows.
     """
-    seeds = (folder.parent / SEEDS).is_file()
+    seeds = (folder.parent / SEEDS).is_file() or (folder.parent / TUNE).is_file()
     ledger = (folder.absolute().parent.parent if seeds else folder.parent) / LOOKS
     name = f"{folder.parent.name}/{folder.name}" if seeds else folder.name
     looks = 1

@@ -198,7 +198,7 @@ def differences(before: RunConfig, after: RunConfig) -> list[tuple[str, Any, Any
     one, other = before.model_dump(), after.model_dump()
     found = []
     for section in one:
-        for name in one[section]:
+        for name in one[section] or ():
             old, new = one[section][name], other[section][name]
             if old != new:
                 found.append((f"{section}.{name}", old, new))
@@ -232,7 +232,7 @@ def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: b
     if test and record["split"].get("test") and run.tested is None and (own.step is None or own.evaluate is not None):
         observe(Told("the test was not made yet"))
         run.test()
-    elif not (folder / folders.REPORT).is_file():
+    elif objects.custom.trial is None and not (folder / folders.REPORT).is_file():
         run.report()
     return run
 

@@ -123,7 +123,7 @@ def run_to_the_end(
     with _failure_told(folder, observe):
         if test and not stop and _testable(bench, observe):
             run.test()
-        else:
+        elif bench.custom.trial is None:
             run.report()
     observe(ended(folder))
     return run

@@ -1,0 +1,140 @@
+"""One trial: ordinary runs without a test, ended early where the study says so, gone on with where a worker died. Floor 10."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from netwright import files
+from netwright.errors import ConfigError, DivergedError, ResourceError, first_line, out_of_memory
+from netwright.pipeline import folder as folders
+from netwright.pipeline.asking import Asked
+from netwright.pipeline.bench import Bench
+from netwright.pipeline.custom import Custom
+from netwright.pipeline.observing import Record
+from netwright.pipeline.resuming import Objects, resume_run
+from netwright.pipeline.running import start
+from netwright.training.journal import EpochRecord
+from netwright.tuning.search import Search
+from netwright.tuning.space import settings_of
+from netwright.tuning.study import FAILED, FINISHED, PRUNED, LiveTrial
+
+BEHIND = "pruned"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended; ``signal`` where one stopped it before."""
+
+    state: str
+    value: float | None = None
+    why: str = ""
+    epochs: int = 0
+    seconds: float = 0.0
+    signal: int | None = None
+
+
+def asked_of(search: Search, point: dict[str, Any], changes: tuple[str, ...]) -> Asked:
+    """Return what a run of a trial trains; a module from Python starts as it was handed over."""
+    asked = search.asked.with_settings([*settings_of(point), *changes])
+    return replace(asked, module=copy.deepcopy(asked.module))
+
+
+def shared_bench(asked: Asked, cores: int) -> Bench:
+    """Prepare a run that shares the machine: no more threads and lanes than its share of the cores, unless they are written.
+
+    What was decided stands in the resolved config, so that the run alone gives the same bits.
+    """
+    bench, written = asked.bench(), asked.config.training
+    training = bench.config.training
+    changes = {
+        name: min(getattr(training, name) or 1, cores) for name in ("threads", "lanes") if getattr(written, name) is None
+    }
+    return replace(bench, config=bench.config.model_copy(update={"training": training.model_copy(update=changes)}))
+
+
+def train_trial(search: Search, trial: LiveTrial, tell: Callable[[EpochRecord, str], None]) -> Outcome:
+    """Train the runs of a trial, those that are done apart, and return how it ended.
+
+    Args:
+        search: What is searched.
+        trial: Whose settings are tried.
+        tell: Is told each epoch and the name of its run.
+
+    Raises:
+        NetwrightError: What is no fault of this trial, such as a full disk or rows that changed.
+    """
+    values, epochs, seconds = [], 0, 0.0
+    for number, (name, changes) in enumerate(search.members):
+        path = search.path(trial.number) / name if name else search.path(trial.number)
+        try:
+            record = _train_run(search, trial, path, changes, number == 0, tell)
+        except DivergedError as error:
+            return Outcome(PRUNED, None, f"diverged: {first_line(error)}"[:300])
+        except ConfigError as error:
+            return Outcome(FAILED, None, first_line(error)[:300])
+        except (ResourceError, MemoryError, RuntimeError) as error:
+            if out_of_memory(error) or "out of memory" in str(error):
+                return Outcome(FAILED, None, f"out of memory: {first_line(error)}"[:300])
+            raise
+        if record.get("signal"):
+            return Outcome("", signal=int(record["signal"]))
+        epochs += int(record.get("epochs") or 0)
+        seconds += float((record.get("seconds") or {}).get("total", 0.0))
+        if str(record.get("final") or "").startswith(BEHIND):
+            return Outcome(PRUNED, None, str(record["final"]), epochs, seconds)
+        values.append(figure_of(path, search.metric))
+    value = math.fsum(values) / len(values)
+    if not math.isfinite(value):
+        return Outcome(PRUNED, None, f"{search.metric} is {value}, no finite number", epochs, seconds)
+    return Outcome(FINISHED, value, "", epochs, seconds)
+
+
+def _train_run(
+    search: Search,
+    trial: LiveTrial,
+    path: Path,
+    changes: tuple[str, ...],
+    first: bool,
+    tell: Callable[[EpochRecord, str], None],
+) -> dict[str, Any]:
+    """Train one run of a trial, or go on with it, and return its record."""
+    if (path / folders.RECORD).is_file() and folders.read_record(path)["status"] == "done":
+        return folders.read_record(path)
+    asked = asked_of(search, trial.point, changes)
+
+    def rule(record: EpochRecord) -> str | None:
+        value = record.columns()[search.metric]
+        if first and trial.falls_behind(record.epoch, value):
+            return f"{BEHIND} after epoch {record.epoch}: {search.metric} {value:.4g} is behind that of other trials"
+        return None
+
+    def watch(record: Record) -> None:
+        if isinstance(record, EpochRecord):
+            tell(record, path.name)
+
+    custom = replace(asked.custom, trial=rule)
+    if path.exists():
+        objects = Objects(asked.data, asked.module, asked.loss, asked.code, custom)
+        run = resume_run(path, objects, (), watch, False, False, False)
+    else:
+        files.make_folder(path.parent)
+        bench = shared_bench(asked, search.cores)
+        run = start(replace(bench, custom=_with_rule(bench.custom, rule)), path, watch, False)
+    return dict(run.record)
+
+
+def _with_rule(custom: Custom, rule: Callable[[EpochRecord], str | None]) -> Custom:
+    return replace(custom, trial=rule)
+
+
+def figure_of(path: Path, metric: str) -> float:
+    """Return a validation figure of the epoch whose weights a run keeps; NaN where none was finite."""
+    best = folders.read_record(path).get("best")
+    if best is None:
+        return math.nan
+    return next(row[metric] for row in folders.read_history(path) if row["epoch"] == best["epoch"])

@@ -1,0 +1,117 @@
+"""A process that claims a trial, trains it and tells the study, until the trials asked for have ended. Floor 10.
+
+Whoever dies, the trial that it had is claimed by another worker and goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from netwright import files
+from netwright.errors import ConfigError
+from netwright.files import Worker
+from netwright.training.journal import EpochRecord
+from netwright.tuning.search import TRIALS, Search
+from netwright.tuning.study import EPOCHS, FAILED, RUNNING, SECONDS, WHY, LiveTrial, Study, Trial
+from netwright.tuning.telling import Tell, TrialEnd, TrialEpoch
+from netwright.tuning.trials import train_trial
+
+LOOK_AGAIN = 0.25  # seconds, where others have all that is left
+FAILED_AT_FIRST = 5  # trials without one that worked, after which a search ends
+
+
+def work(search: Search, tell: Tell, until: float | None = None) -> int | None:
+    """Train trials until those asked for have ended.
+
+    Args:
+        search: What is searched.
+        tell: Is told epochs and ends of trials.
+        until: By `time.monotonic`, after which no trial is begun; None for ever.
+
+    Returns:
+        The number of the signal that stopped it, or None.
+
+    Raises:
+        ConfigError: Nearly all trials fail.
+        NetwrightError: What is no fault of a single trial.
+    """
+    worker, study = Worker(search.folder), search.study()
+    try:
+        files.remove_dead(search.folder / TRIALS)
+        while until is None or time.monotonic() < until:
+            trials = study.trials()
+            _refuse_failures(trials, search.trials)
+            if sum(trial.counts for trial in trials) >= search.trials:
+                return None
+            claimed = _claim(worker, trials, search.trials)
+            if claimed is None:
+                time.sleep(LOOK_AGAIN)
+                continue
+            trial = study.begin(claimed[0])
+            signal = None if trial is None else _train(search, study, trial, claimed[1], tell)
+            if signal is not None:
+                return signal
+        return None
+    finally:
+        worker.close()
+        study.close()
+
+
+def _claim(worker: Worker, trials: Sequence[Trial], wanted: int) -> tuple[int, int] | None:
+    """Claim a trial whose worker is gone, or the next new one; return its number and how many had it before."""
+    asked_for = [trial for trial in trials if trial.state != FAILED][:wanted]
+    numbers = [trial.number for trial in asked_for if trial.state == RUNNING]
+    if len(asked_for) < wanted:
+        numbers.append(len(trials))
+    for number in numbers:
+        before = worker.take(number)
+        if before is not None:
+            return number, before
+    return None
+
+
+def _refuse_failures(trials: Sequence[Trial], wanted: int) -> None:
+    """End a search whose trials do not work.
+
+    Raises:
+        ConfigError: The first five failed, or more than were asked for.
+    """
+    failed = [trial for trial in trials if trial.state == FAILED]
+    none_works = len(failed) >= FAILED_AT_FIRST and not any(trial.counts for trial in trials)
+    if none_works or len(failed) > max(wanted, FAILED_AT_FIRST):
+        raise ConfigError(
+            f"tune: {len(failed)} trials failed, the last: {failed[-1].why or 'its worker died'}; expected a space whose points "
+            "can be trained; mend the space and begin a new search"
+        )
+
+
+def _train(search: Search, study: Study, trial: LiveTrial, before: int, tell: Tell) -> int | None:
+    """Train a trial and record how it ended; return the number of a signal that stopped it."""
+    if before:
+        for path in (search.path(trial.number), *search.path(trial.number).glob("*-*")):
+            files.break_lock(path)  # of a worker that is gone, perhaps on another machine
+            if path.is_dir():
+                files.remove_dead(path)
+
+    def watch(record: EpochRecord, run: str) -> None:
+        tell(TrialEpoch(trial.number, record.epoch, record.of_epochs, record.columns()[search.metric], run))
+
+    outcome = train_trial(search, trial, watch)
+    if outcome.signal is not None:
+        return outcome.signal
+    trial.note(**{WHY: outcome.why, EPOCHS: outcome.epochs, SECONDS: round(outcome.seconds, 3)})
+    study.tell(trial.number, outcome.state, outcome.value)
+    tell(
+        TrialEnd(
+            trial.number,
+            outcome.state,
+            outcome.value,
+            trial.point,
+            outcome.why,
+            outcome.epochs,
+            outcome.seconds,
+            metric=search.metric,
+        )
+    )
+    return None
