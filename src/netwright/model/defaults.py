@@ -44,7 +44,12 @@ def table_recipe(rows: int, numbers: str | None = "quantile") -> Recipe:
 
 
 def default_layers(
-    form: Form, categories: bool, per_step: bool = False, padded: bool = False, numbers: int = 0
+    form: Form,
+    categories: bool,
+    per_step: bool = False,
+    padded: bool = False,
+    numbers: int = 0,
+    amounts: bool = False,
 ) -> list[str]:
     """Return layer texts for a form of data.
 
@@ -54,9 +59,10 @@ def default_layers(
         per_step: Whether each step of a row gets an output.
         padded: Whether sequences differ in length.
         numbers: How many of the first features of a table are numbers.
+        amounts: Whether the target is amounts, not classes or labels.
 
     Returns:
-        A multilayer perceptron for tables, of periodic embeddings of their numbers; a small convolutional network for images,
+        For tables periodic embeddings of the numbers and a multilayer perceptron; a small convolutional network for images,
         volumes and channel-first sequences; a GRU for time-first sequences, for symbols, and where the convolutions would
         read padding.
 
@@ -72,15 +78,20 @@ def default_layers(
     if form.codes and len(form.shape) == 1:
         return ["Embedding(32)", "GRU(128)", *last, "Linear()"]
     if form.layout == "NC" and not form.codes:
-        first = ["EmbedColumns()"] if categories else []
-        if 0 < numbers <= MOST_NUMBERS:
-            first.append("PeriodicEmbeddings(16, frequencies=32, sigma=0.3)")
-        hidden = ["Linear(128)", "SiLU()", "Dropout(0.1)"]
-        return [*first, *hidden, *hidden, "Linear()"]
+        return _table_layers(categories, numbers, amounts)
     dimensions = {"NCT": 1, "NCHW": 2, "NCDHW": 3}.get(form.layout or "")
     if dimensions is None:
         return ["Flatten()", "Linear(128)", "ReLU()", "Linear()"]
     return _convolutions(form, dimensions)
+
+
+def _table_layers(categories: bool, numbers: int, amounts: bool) -> list[str]:
+    """Return an MLP of embedded columns; dropout, which costs accuracy of amounts, for classes alone (docs/tables.md)."""
+    first = ["EmbedColumns()"] if categories else []
+    if 0 < numbers <= MOST_NUMBERS:
+        first.append("PeriodicEmbeddings(16, frequencies=32, sigma=0.3)")
+    hidden = ["Linear(128)", "ReLU()"] if amounts else ["Linear(128)", "ReLU()", "Dropout(0.1)"]
+    return [*first, *hidden, *hidden, "Linear()"]
 
 
 # A side from which the first convolution takes every second place: it would cost most of the time.

@@ -189,8 +189,14 @@ def _from_layers(config: RunConfig, inputs: Inputs, sample: Batch, loss: Any) ->
     steps = _steps(inputs, sample)
     numbers = inputs.preparation.numbers(name)
     if calls is None:
-        embedded = form.size if numbers is None else numbers
-        usual = default_layers(form, bool(levels), steps is not None, sample.lengths is not None, embedded)
+        usual = default_layers(
+            form,
+            bool(levels),
+            per_step=steps is not None,
+            padded=sample.lengths is not None,
+            numbers=form.size if numbers is None else numbers,
+            amounts=task.kind == "regression",
+        )
         calls = [parse_call(text, "model.layers") for text in usual]
     sizes = Sizes(task.outputs, _codes(inputs), levels, numbers)
     resolved = resolve(calls, form, sizes)
