@@ -7,10 +7,11 @@ import torch
 
 from netwright.config.calls import parse_call
 from netwright.model.build import Sizes, construct, resolve
-from netwright.model.defaults import default_layers
+from netwright.model.defaults import MOST_NUMBERS, default_layers, table_recipe
 from netwright.model.layers import Form
 
 HIDDEN = ["Linear(128)", "ReLU()", "Dropout(0.1)"]
+WAVES = "PeriodicEmbeddings(16, frequencies=32, sigma=0.3)"
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,24 @@ HIDDEN = ["Linear(128)", "ReLU()", "Dropout(0.1)"]
 )  # fmt: skip
 def test_each_layout_has_its_usual_network(form: Form, categories: bool, layers: list[str]) -> None:
     assert default_layers(form, categories) == layers
+
+
+@pytest.mark.parametrize(("numbers", "first"), [(0, []), (1, [WAVES]), (MOST_NUMBERS, [WAVES]), (MOST_NUMBERS + 1, [])])
+def test_numbers_of_a_table_are_embedded_up_to_a_width(numbers: int, first: list[str]) -> None:
+    form = Form((numbers + 3,), "NC")
+    assert default_layers(form, True, numbers=numbers) == ["EmbedColumns()", *first, *HIDDEN, *HIDDEN, "Linear()"]
+
+
+def test_amounts_are_learned_without_dropout() -> None:
+    found = default_layers(Form((4,), "NC"), False, numbers=4, amounts=True)
+    assert found == [WAVES, "Linear(128)", "ReLU()", "Linear(128)", "ReLU()", "Linear()"]
+
+
+def test_a_small_table_gets_small_batches_and_more_epochs_than_a_large_one() -> None:
+    recipes = [table_recipe(rows) for rows in (1, 100, 1_000, 5_000, 30_000, 10**7)]
+    assert [recipe.batch_size for recipe in recipes] == [32, 32, 32, 256, 256, 256]
+    assert [recipe.patience for recipe in recipes] == [100, 100, 22, 35, 8, 8]
+    assert all(recipe.epochs >= 200 and recipe.epochs >= 10 * recipe.patience for recipe in recipes)
 
 
 def test_sequences_with_channels_first_that_are_padded_or_answered_per_step_are_read_by_a_recurrent_layer() -> None:
@@ -61,10 +80,11 @@ def test_the_usual_network_builds_and_runs_for_every_shape(form: Form, outputs: 
 
 def test_the_usual_network_of_a_table_with_categories_builds() -> None:
     form = Form((5,), "NC")
-    calls = [parse_call(text, "model.layers") for text in default_layers(form, categories=True)]
-    resolved = resolve(calls, form, Sizes(2, None, (3, 9)))
+    calls = [parse_call(text, "model.layers") for text in default_layers(form, categories=True, numbers=2)]
+    resolved = resolve(calls, form, Sizes(2, None, (3, 9), 2))
     assert str(resolved.calls[0]) == "EmbedColumns(levels=[3, 9], dimensions=[2, 5])"
-    assert str(resolved.calls[1]) == "Linear(in_features=10, out_features=128)"
+    assert str(resolved.calls[1]) == "PeriodicEmbeddings(dimension=16, frequencies=32, sigma=0.3, columns=2)"
+    assert str(resolved.calls[2]) == "Linear(in_features=40, out_features=128)"
     assert construct(resolved.calls)(torch.ones(4, 5)).shape == (4, 2)
 
 

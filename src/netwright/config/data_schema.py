@@ -80,7 +80,8 @@ class PreparationConfig(Section):
 
     numbers: Literal["standardize", "quantile", "none"] = Field(
         "standardize",
-        description="Scale numbers to mean 0 and deviation 1, or by rank to a normal distribution, or leave them.",
+        description="Scale numbers to mean 0 and deviation 1, or by rank to a normal distribution, or leave them. The default "
+        "network of a table reads quantile.",
     )
     rare: Annotated[int, Field(ge=1)] = Field(
         1, description="A category seen fewer times than this in train counts as unknown."
@@ -183,7 +184,9 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0)] = Field(
         0, description="Processes that augment images, and read the items of a Dataset; the numbers are the same for any."
     )
-    batch_size: Annotated[int, Field(ge=1)] = Field(64, description="Rows per step, over all processes.")
+    batch_size: Annotated[int, Field(ge=1)] = Field(
+        64, description="Rows per step, over all processes; for the default network of a table 32 to 256, by its rows."
+    )
     last_batch: Literal["keep", "drop"] | None = Field(
         None, description="The smaller last batch of an epoch; kept, unless it is one row and a layer is BatchNorm."
     )

@@ -17,12 +17,13 @@ from netwright.config.calls import CONTAINERS, SCHEDULES, Call, parse_call
 from netwright.config.values import shortened
 from netwright.errors import ConfigError, did_you_mean, nearest
 
-# The layers torch.nn does not have; their classes stand in model/modules.py.
+# The layers torch.nn does not have; their classes stand in model/modules.py and model/numeric.py.
 OWN_LAYERS: dict[str, tuple[tuple[str, bool], ...]] = {
     "EmbedColumns": (("levels", False), ("dimensions", False)),
     "LastStep": (),
     "MeanOverTime": (),
     "Parallel": (("layers", True), ("dim", False)),
+    "PeriodicEmbeddings": (("dimension", False), ("frequencies", False), ("sigma", False), ("columns", False)),
     "Residual": (("layers", True),),
     "Transpose": (),
 }

@@ -270,6 +270,11 @@ class Preparation:
         module = self.modules[TABLE] if TABLE in self.modules else None
         return module.code_levels if isinstance(module, TablePreparation) else []
 
+    def numbers(self, name: str) -> int | None:
+        """Return how many of the first features of a table are numbers; None for an array, where all are."""
+        module = self.modules[name]
+        return len(module.plain) if isinstance(module, TablePreparation) else None
+
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain values; the tensors are in ``modules.state_dict()``."""
         modules: dict[str, Any] = {}

@@ -106,6 +106,7 @@ def _every(calls: Sequence[Call]) -> Iterator[str]:
 def _own_layers(page: Page, calls: Sequence[Call], padded: bool) -> list[str]:
     """Return the layers that torch.nn does not have; all of them, and the masks, for sequences of different length."""
     used = set(_every(calls))
+    page.need(*(["import math"] if "PeriodicEmbeddings" in used else []))
     if not padded:
         return [printed(build.OWN[name], ("lengths", "padding")) for name in build.OWN if name in used]
     page.need("from dataclasses import dataclass, replace", "from torch.nn.utils.rnn import pack_padded_sequence")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import nn
 from netwright.config import signatures
 from netwright.config.calls import CONTAINERS, Call
 from netwright.errors import ConfigError, first_line
-from netwright.model import modules
+from netwright.model import modules, numeric
 from netwright.model.layers import (
     AXES,
     CODE_LAYERS,
@@ -30,12 +30,16 @@ from netwright.model.layers import (
 )
 from netwright.model.measuring import two_rows, without_weights
 
-OWN = {name: getattr(modules, name) for name in (*signatures.OWN_LAYERS, "RNN", "LSTM", "GRU", "MultiheadAttention")}
+OWN: dict[str, type[nn.Module]] = {
+    name: getattr(numeric if hasattr(numeric, name) else modules, name)
+    for name in (*signatures.OWN_LAYERS, "RNN", "LSTM", "GRU", "MultiheadAttention")
+}
 BATCH_FIRST = ("RNN", "LSTM", "GRU", "MultiheadAttention", "TransformerEncoderLayer")
 NEEDS_DIM = ("Softmax", "LogSoftmax", "Softmin")
 COUNTS = (
     "in_features", "out_features", "in_channels", "out_channels", "num_features", "num_channels", "num_groups", "input_size",
     "hidden_size", "num_layers", "num_embeddings", "embedding_dim", "embed_dim", "num_heads", "d_model", "nhead", "groups",
+    "dimension", "frequencies",
 )  # fmt: skip
 SIZE_WORD = {"in_features": "features", "input_size": "features", "embed_dim": "features", "d_model": "features"}
 
@@ -66,12 +70,14 @@ class Resolved:
 class Sizes:
     """Sizes that do not come from the layer before.
 
-    ``outputs`` of the task, codes of the first Embedding, codes of each column for EmbedColumns.
+    ``outputs`` of the task, codes of the first Embedding, codes of each column for EmbedColumns; how many of the first
+    features are ``numbers`` of a table, for PeriodicEmbeddings; None for all of them.
     """
 
     outputs: int
     codes: int | None = None
     code_levels: tuple[int, ...] = ()
+    numbers: int | None = None
 
 
 def resolve(calls: Sequence[Call], form: Form, sizes: Sizes) -> Resolved:
@@ -98,7 +104,7 @@ def resolve(calls: Sequence[Call], form: Form, sizes: Sizes) -> Resolved:
     last = max((place for place, call in enumerate(calls) if _holds_linear(call)), default=-1)
     before = "the data give"
     for place, call in enumerate(calls):
-        whole = sizes if place == last else Sizes(0, sizes.codes, sizes.code_levels)
+        whole = sizes if place == last else replace(sizes, outputs=0)
         made, form = _resolve(call, str(place), form, before, whole, resolved)
         resolved.calls.append(made)
         before = f"layer {place} {call} gives"
@@ -144,7 +150,7 @@ def _resolve_container(
     current, first = form, len(resolved.layers)
     last = max((place for place, child in enumerate(children) if _holds_linear(child)), default=-1)
     for place, child in enumerate(children):
-        whole = sizes if place == last or call.name == "Parallel" else Sizes(0, sizes.codes, sizes.code_levels)
+        whole = sizes if place == last or call.name == "Parallel" else replace(sizes, outputs=0)
         new, after = _resolve(child, f"{path}.{place}", current, before, whole, resolved)
         made.append(new)
         forms.append(after)
@@ -231,12 +237,24 @@ def _filled(call: Call, form: Form, sizes: Sizes, shown: str) -> Call:
         given.setdefault("dimensions", [embedding_size(levels) for levels in given["levels"]])
         if len(given["levels"]) != len(given["dimensions"]) or given["levels"] != list(sizes.code_levels):
             raise ConfigError(f"{shown}: the data have categories of {list(sizes.code_levels)} codes; leave levels out")
+    if name == "PeriodicEmbeddings":
+        _fill_columns(given, form, sizes, shown)
     if name in NEEDS_DIM and given.get("dim") is not None and given["dim"] in (0, -len(form.shape) - 1):
         raise ConfigError(f"{shown} mixes the rows of a batch; axis 0 are the rows; leave dim out")
     if name in NEEDS_DIM and given.get("dim") is None:
         given["dim"] = -1 if form.layout == "NTC" else 1
     order = [parameter for parameter, _ in signatures.layers().known[name]]
     return Call(name, (), tuple((parameter, given[parameter]) for parameter in order if parameter in given))
+
+
+def _fill_columns(given: dict[str, Any], form: Form, sizes: Sizes, shown: str) -> None:
+    """Write how many of the first features are numbers."""
+    found = form.shape[-1] if sizes.numbers is None else sizes.numbers
+    if not found:
+        raise ConfigError(f"{shown} came but the data have no columns of numbers; leave it out")
+    columns = given.setdefault("columns", found)
+    if type(columns) is not int or not 1 <= columns <= form.shape[-1]:
+        raise ConfigError(f"{shown}: columns={columns!r} came; expected 1 to {form.shape[-1]}, the features; leave it out")
 
 
 def embedding_size(levels: int) -> int:

@@ -1,14 +1,56 @@
-"""The network a run gets when the config describes none: one per shape of data, as the texts a user would write.
+"""What a run gets when the config describes no network: layers for each shape of data, as the texts a user would write, and for
+tables the settings they were measured with (docs/tables.md).
 
 Floor 3.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import final
+
 from netwright.model.layers import Form
 
+FEWEST_EPOCHS, MOST_EPOCHS, PATIENT_STEPS = 8, 100, 700  # without a gain after which a run ends
+MOST_NUMBERS = 64  # columns that get an embedding; more would make the layer after it large
 
-def default_layers(form: Form, categories: bool, per_step: bool = False, padded: bool = False) -> list[str]:
+
+@final
+@dataclass(frozen=True)
+class Recipe:
+    """Settings that a default network is trained with, where the user has written no others.
+
+    Without ``epochs`` and ``steps`` a run has ``epochs`` at most, and ends early when the valid rows gain nothing for ``patience``
+    of them. ``numbers`` is how columns of numbers are scaled, None for the usual way.
+    """
+
+    optimizer: str
+    batch_size: int
+    epochs: int
+    patience: int
+    numbers: str | None
+
+
+def table_recipe(rows: int, numbers: str | None = "quantile") -> Recipe:
+    """Return the settings for a table, chosen by measurement (docs/tables.md).
+
+    Args:
+            rows: Train rows.
+        numbers: How the numbers of such a table can be scaled; None where that is left to the settings.
+    """
+    batch_size = next(size for size in (32, 64, 128, 256) if rows <= 32 * size or size == 256)
+    patience = min(MOST_EPOCHS, max(FEWEST_EPOCHS, PATIENT_STEPS * batch_size // max(rows, 1)))
+    return Recipe("AdamW(lr=0.001)", batch_size, max(200, 10 * patience), patience, numbers)
+
+
+def default_layers(
+    form: Form,
+    categories: bool,
+    per_step: bool = False,
+    padded: bool = False,
+    numbers: int = 0,
+    amounts: bool = False,
+) -> list[str]:
     """Return layer texts for a form of data.
 
     Args:
@@ -16,14 +58,17 @@ def default_layers(form: Form, categories: bool, per_step: bool = False, padded:
         categories: Whether category columns stay codes for `EmbedColumns`.
         per_step: Whether each step of a row gets an output.
         padded: Whether sequences differ in length.
+        numbers: How many of the first features of a table are numbers.
+        amounts: Whether the target is amounts, not classes or labels.
 
     Returns:
-        A multilayer perceptron for tables, a small convolutional network for images, volumes and channel-first
-        sequences, a GRU for time-first sequences, for symbols, and where the convolutions would read padding.
+        For tables periodic embeddings of the numbers and a multilayer perceptron; a small convolutional network for images,
+        volumes and channel-first sequences; a GRU for time-first sequences, for symbols, and where the convolutions would
+        read padding.
 
     Example:
-        >>> default_layers(Form((10,), "NC"), categories=False)[0]
-        'Linear(128)'
+        >>> default_layers(Form((10,), "NC"), categories=False, numbers=10)[:2]
+        ['PeriodicEmbeddings(16, frequencies=32, sigma=0.3)', 'Linear(128)']
     """
     last = [] if per_step else ["LastStep()"]
     if form.layout == "NTC":
@@ -33,13 +78,20 @@ def default_layers(form: Form, categories: bool, per_step: bool = False, padded:
     if form.codes and len(form.shape) == 1:
         return ["Embedding(32)", "GRU(128)", *last, "Linear()"]
     if form.layout == "NC" and not form.codes:
-        first = ["EmbedColumns()"] if categories else []
-        hidden = ["Linear(128)", "ReLU()", "Dropout(0.1)"]
-        return [*first, *hidden, *hidden, "Linear()"]
+        return _table_layers(categories, numbers, amounts)
     dimensions = {"NCT": 1, "NCHW": 2, "NCDHW": 3}.get(form.layout or "")
     if dimensions is None:
         return ["Flatten()", "Linear(128)", "ReLU()", "Linear()"]
     return _convolutions(form, dimensions)
+
+
+def _table_layers(categories: bool, numbers: int, amounts: bool) -> list[str]:
+    """Return an MLP of embedded columns; dropout, which costs accuracy of amounts, for classes alone (docs/tables.md)."""
+    first = ["EmbedColumns()"] if categories else []
+    if 0 < numbers <= MOST_NUMBERS:
+        first.append("PeriodicEmbeddings(16, frequencies=32, sigma=0.3)")
+    hidden = ["Linear(128)", "ReLU()"] if amounts else ["Linear(128)", "ReLU()", "Dropout(0.1)"]
+    return [*first, *hidden, *hidden, "Linear()"]
 
 
 # A side from which the first convolution takes every second place: it would cost most of the time.

@@ -57,7 +57,7 @@ def layouts_read(call: Call) -> tuple[str, ...]:
         return ("NTC", "NCT")
     if name == "BatchNorm1d":
         return ("NC", "NCT")
-    if name == "EmbedColumns":
+    if name in ("EmbedColumns", "PeriodicEmbeddings"):
         return ("NC",)
     if name in IMAGE_LAYERS:
         return ("NCHW",)

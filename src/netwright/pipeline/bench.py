@@ -40,6 +40,7 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline import pictures
 from netwright.pipeline.augmenting import make_augmentation, read_changes
 from netwright.pipeline.custom import Custom, factory_name, maker, names_told, refuse_misfits, valid_names
+from netwright.pipeline.filling import filled
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.mapping import described
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
@@ -152,12 +153,13 @@ def prepare(
     refuse_misfits(config, custom, loss)
     config = as_given(config, data).model_copy(update={"tune": None})  # it says nothing of a single run
     device = choose_device(config.training.device)
-    optimizer = "" if custom.optimizer is not None else str(resolve_optimizer(config.training.optimizer, device))
+    _optimizer(config, custom, device)  # a mistake in it is told before rows are read
     changes = read_changes(config)
     if data is None:
         check_declared(config)
-    inputs = load(config, data, implied_task(config.training.loss, loss))
-    config = with_layout(config, inputs)
+    inputs = load(config, data, implied_task(config.training.loss, loss), own=module is not None)
+    config = with_layout(filled(config, inputs.recipe), inputs)
+    optimizer = _optimizer(config, custom, device)
     changed = bool(changes.images) or inputs.reread is not None
     examples = inputs.preparation.examples(inputs.raw, changed=changed)
     sample = examples.batch(torch.from_numpy(_longest(inputs)))
@@ -223,6 +225,11 @@ def _try_steps(
     update = update if device.type == "cpu" else in_float32(update)
     try_step(network.module, network.task.loss_function, make, batch, update)
     return make, batch
+
+
+def _optimizer(config: RunConfig, custom: Custom, device: torch.device) -> str:
+    """Return the resolved text of the optimizer; empty where it comes from Python."""
+    return "" if custom.optimizer is not None else str(resolve_optimizer(config.training.optimizer, device))
 
 
 def _engine(
@@ -311,9 +318,8 @@ def resolve(
     rows = len(inputs.split.train)
     batch_size = plan_of(config, inputs).batch_size
     last_batch = _last_batch(config, network, rows, batch_size)
-    epochs, stopping = duration(
-        config, figures if len(inputs.split.valid) else (), steps_per_epoch(rows, batch_size, last_batch)
-    )
+    watched = figures if len(inputs.split.valid) else ()
+    epochs, stopping = duration(config, watched, steps_per_epoch(rows, batch_size, last_batch), inputs.recipe)
     threads, lanes = _threads_and_lanes(config, network, batch_size, engine)
     written = {
         "epochs": epochs,
@@ -351,7 +357,7 @@ def _threads_and_lanes(config: RunConfig, network: Network, batch_size: int, eng
     training, layers, work = config.training, network.summary.layers, network.summary.multiply_adds
     lanes = training.lanes or 1
     if engine == "captured" and training.lanes is None and training.threads is None:
-        dense = sum(layer.multiply_adds for layer in layers if layer.text.startswith("Linear("))
+        dense = sum(layer.multiply_adds for layer in layers if layer.text.startswith(("Linear(", "PeriodicEmbeddings(")))
         lanes = choose_lanes(work, dense, batch_size)
     return training.threads or (1 if lanes > 1 else choose_threads(work, batch_size)), lanes
 

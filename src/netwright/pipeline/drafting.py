@@ -168,7 +168,16 @@ def _layers(bench: Bench) -> Iterator[str]:
     yield "]"
 
 
-INFERRED = ("in_features", "in_channels", "num_features", "input_size", "normalized_shape", "levels", "dimensions")
+INFERRED = (
+    "in_features",
+    "in_channels",
+    "num_features",
+    "input_size",
+    "normalized_shape",
+    "levels",
+    "dimensions",
+    "columns",
+)
 
 
 def _short(text: str) -> str:

@@ -23,8 +23,10 @@ from netwright.data.sequences import Raw, Sequences
 from netwright.data.splits import Split
 from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError
+from netwright.model.defaults import Recipe
 from netwright.model.layers import AXES, Form, layouts_read
 from netwright.pipeline import pictures, windows
+from netwright.pipeline.filling import filled, recipe_of
 from netwright.pipeline.fitting import fit
 from netwright.pipeline.mapping import ingest
 from netwright.pipeline.reading import Source, markers_of, names_of, read
@@ -40,7 +42,7 @@ class Inputs:
     """All rows of a run: raw, target, split, preparation, and what to tell the user.
 
     ``past`` holds, for windows of a series, what is known of the target before the step asked for. ``reread`` reads a train
-    row anew where the rows are a Dataset that changes them at random.
+    row anew where the rows are a Dataset that changes them at random. ``recipe`` is that of a default network.
     """
 
     raw: Raw | Mapped
@@ -52,6 +54,7 @@ class Inputs:
     notes: tuple[str, ...]
     past: Past | None = None
     reread: Reread | None = None
+    recipe: Recipe | None = None
 
     def forms(self, sample: dict[str, torch.Tensor]) -> dict[str, Form]:
         """Return the form of one row of each prepared input."""
@@ -61,13 +64,14 @@ class Inputs:
         }
 
 
-def load(config: RunConfig, objects: Any = None, implied: str | None = None) -> Inputs:
+def load(config: RunConfig, objects: Any = None, implied: str | None = None, own: bool = False) -> Inputs:
     """Read, split and fit, without writing anything.
 
     Args:
         config: The settings.
         objects: Rows from Python instead of ``data.source``.
         implied: The task that the loss leaves no doubt about, or None.
+        own: Whether the network is a module from Python.
 
     Raises:
         ConfigError, DataError: See the stages.
@@ -83,6 +87,8 @@ def load(config: RunConfig, objects: Any = None, implied: str | None = None) -> 
         )
     hidden = () if config.data.window is not None else found.target.names  # the past of a target may be read
     kept: Raw | Mapped = found.raw
+    recipe = None if own else recipe_of(config, found.raw, len(found.split.train))
+    config = filled(config, recipe)
     if rows.blocks is None:
         fitted, more = fit(config, found.raw, hidden, found.split.train)
     else:
@@ -93,7 +99,9 @@ def load(config: RunConfig, objects: Any = None, implied: str | None = None) -> 
         notes.append(f"only {len(found.split.test)} test rows: the test figure will be rough")
     how = found.raw.notes if isinstance(found.raw, Arrays) else ()
     notes = [*rows.notes, *how, *notes]
-    return Inputs(kept, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.past, rows.reread)
+    return Inputs(
+        kept, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.past, rows.reread, recipe
+    )
 
 
 @dataclass(frozen=True)

@@ -182,15 +182,23 @@ def _from_layers(config: RunConfig, inputs: Inputs, sample: Batch, loss: Any) ->
             f"model: {len(forms)} inputs came ({', '.join(forms)}); a list of layers reads one; write an own module whose "
             "forward names them"
         )
-    form = next(iter(forms.values()))
+    name, form = next(iter(forms.items()))
     task = _task(config, inputs, loss, None)
     calls = config.layer_calls()
     levels = tuple(inputs.preparation.code_levels())
     steps = _steps(inputs, sample)
+    numbers = inputs.preparation.numbers(name)
     if calls is None:
-        usual = default_layers(form, bool(levels), steps is not None, sample.lengths is not None)
+        usual = default_layers(
+            form,
+            bool(levels),
+            per_step=steps is not None,
+            padded=sample.lengths is not None,
+            numbers=form.size if numbers is None else numbers,
+            amounts=task.kind == "regression",
+        )
         calls = [parse_call(text, "model.layers") for text in usual]
-    sizes = Sizes(task.outputs, _codes(inputs), levels)
+    sizes = Sizes(task.outputs, _codes(inputs), levels, numbers)
     resolved = resolve(calls, form, sizes)
     if not isinstance(loss, OwnStep):
         check_output(resolved.form, task.outputs, _need(inputs, task), steps)

@@ -150,7 +150,7 @@ def _refused(asked: Asked, error: ConfigError) -> Preflight:
         found += code.read([source for source in code.sources_in(text, file) if source.tree.name == name])
     config = as_given(asked.config, asked.data)
     try:
-        inputs = load(config, asked.data, implied_task(config.training.loss, asked.loss))
+        inputs = load(config, asked.data, implied_task(config.training.loss, asked.loss), own=asked.module is not None)
         found += check_data(config, inputs, thorough=True)
     except ConfigError:
         pass  # the same refusal, told above

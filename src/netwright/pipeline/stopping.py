@@ -9,22 +9,33 @@ from netwright.config.calls import OBJECT
 from netwright.config.metrics import KNOWN
 from netwright.config.schema import EarlyStoppingConfig, RunConfig
 from netwright.errors import ConfigError, did_you_mean
+from netwright.model.defaults import Recipe
 
 LONGEST = 200  # epochs, where neither epochs nor steps are written
 PATIENCE = 20
 RISING = ("accuracy", "f1_")  # figures of which more is better
 
 
-def duration(config: RunConfig, figures: Sequence[str], steps: int) -> tuple[int, EarlyStoppingConfig | str]:
-    """Return the epochs and the stopping rule: 200 with patience 20 where neither epochs nor steps are written."""
+def duration(
+    config: RunConfig, figures: Sequence[str], steps: int, recipe: Recipe | None = None
+) -> tuple[int, EarlyStoppingConfig | str]:
+    """Return the epochs and the stopping rule: 200 with patience 20 where neither epochs nor steps are written.
+
+    Args:
+        config: The settings.
+        figures: Of the valid rows, without `valid_`; none where there are no such rows.
+        steps: Of an epoch.
+        recipe: Of a default network that was measured with other numbers.
+    """
     training = config.training
     epochs, stopping = training.epochs, training.early_stopping
     if epochs is None and training.steps is not None:
         epochs = math.ceil(training.steps / steps)
     elif epochs is None:
-        epochs = LONGEST
+        watched = bool(figures) and stopping != "none"
+        epochs = recipe.epochs if recipe is not None and watched else LONGEST
         if stopping is None and figures:
-            stopping = EarlyStoppingConfig(patience=PATIENCE)
+            stopping = EarlyStoppingConfig(patience=recipe.patience if recipe is not None else PATIENCE)
     if not isinstance(stopping, EarlyStoppingConfig):
         return epochs, "none"
     if not figures:

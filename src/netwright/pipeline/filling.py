@@ -1,0 +1,53 @@
+"""What a run without a described network is trained with, filled in where the user has written nothing. Floor 9."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from netwright.config.data_schema import PreparationConfig
+from netwright.config.schema import RunConfig
+from netwright.data.arrays import Arrays
+from netwright.data.sequences import Raw
+from netwright.data.tables import Table
+from netwright.model.defaults import Recipe, table_recipe
+
+
+def recipe_of(config: RunConfig, raw: Raw, rows: int) -> Recipe | None:
+    """Return the recipe of a default network; None where the config describes one, and for rows with more axes than columns.
+
+    Args:
+        config: The settings as they were written.
+        raw: The rows.
+        rows: How many of them train.
+    """
+    model = config.model
+    if model.layers is not None or model.module is not None or model.object is not None:
+        return None
+    if isinstance(raw, Arrays) and [values.ndim for values in raw.inputs.values()] == [2]:
+        return table_recipe(rows, numbers=None)  # ranks are for tables
+    return table_recipe(rows) if isinstance(raw, Table) else None
+
+
+def filled(config: RunConfig, recipe: Recipe | None) -> RunConfig:
+    """Return the settings with those of a recipe where nothing is written; nothing changes without one.
+
+    Args:
+        config: The settings as they were written.
+        recipe: How long a run takes is worked out later, see `netwright.pipeline.stopping.duration`.
+    """
+    if recipe is None:
+        return config
+    data, training = config.data, config.training
+    changes: dict[str, Any] = {}
+    if "batch_size" not in data.model_fields_set:
+        changes["batch_size"] = recipe.batch_size
+    preparation = data.preparation
+    if (
+        isinstance(preparation, PreparationConfig)
+        and "numbers" not in preparation.model_fields_set
+        and recipe.numbers is not None
+    ):
+        changes["preparation"] = preparation.model_copy(update={"numbers": recipe.numbers})
+    if "optimizer" not in training.model_fields_set:
+        training = training.model_copy(update={"optimizer": recipe.optimizer})
+    return config.model_copy(update={"data": data.model_copy(update=changes), "training": training})

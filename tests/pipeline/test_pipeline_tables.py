@@ -1,0 +1,127 @@
+"""A table without a network of its own: what is filled in, what is left alone, and that the promises hold for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import netwright as nw
+from netwright.config.read import build_config, to_toml
+from netwright.errors import ConfigError
+from netwright.pipeline.bench import Bench, gather, prepare
+from netwright.pipeline.rerunning import verify_eject
+
+RNG = np.random.default_rng(0)
+WAVES = "PeriodicEmbeddings(dimension=16, frequencies=32, sigma=0.3, columns="
+
+
+def prepared(**keywords: object) -> Bench:
+    return prepare(*gather("sklearn:wine", [], keywords))
+
+
+def chosen(bench: Bench) -> tuple[int, str, str, int, int]:
+    """Return what a recipe fills: batch, numbers, optimizer, epochs, patience."""
+    data, training = bench.config.data, bench.config.training
+    assert data.preparation != "none"
+    patience = 0 if training.early_stopping == "none" else training.early_stopping.patience  # type: ignore[union-attr]
+    optimizer = training.optimizer.partition("(")[0]
+    return data.batch_size, data.preparation.numbers, optimizer, training.epochs or 0, patience  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of numbers, one of them with gaps, categories, a truth and a date, and an amount to learn."""
+    path = tmp_path_factory.mktemp("data") / "houses.csv"
+    lines = ["area,rooms,city,garage,sold,price"]
+    for row in range(120):
+        area, rooms = RNG.uniform(30, 200), "" if row % 9 == 0 else str(row % 7)
+        city, garage = ("Paris", "Lyon", "Nice")[row % 3], ("yes", "no")[row % 2]
+        lines.append(f"{area:.1f},{rooms},{city},{garage},19{row % 80 + 10}-05-01,{area * 3000 + row % 7:.0f}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> nw.Run:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return nw.train(str(table), target="price", steps=12, evaluation={"baselines": "none"}, run_dir=folder)
+
+
+def test_a_table_without_a_network_gets_the_recipe_and_the_resolved_config_says_so() -> None:
+    bench = prepared()
+    assert chosen(bench) == (32, "quantile", "AdamW", 1000, 100)
+    assert (bench.config.model.layers or [])[0] == f"{WAVES}13)"
+    text = to_toml(bench.config)
+    for told in ('numbers = "quantile"', "batch_size = 32", "patience = 100", "PeriodicEmbeddings("):
+        assert told in text
+
+
+def test_what_the_user_has_written_stays() -> None:
+    written = prepared(
+        batch_size=7,
+        optimizer="SGD(lr=0.1)",
+        epochs=3,
+        preparation={"numbers": "standardize"},
+        early_stopping={"patience": 2},
+    )
+    assert chosen(written) == (7, "standardize", "SGD", 3, 2)
+    assert chosen(prepared(preparation={"rare": 2}, epochs=5)) == (32, "quantile", "AdamW", 5, 0)
+    assert chosen(prepared(early_stopping="none")) == (32, "quantile", "AdamW", 200, 0)
+    assert chosen(prepared(early_stopping={"patience": 3})) == (32, "quantile", "AdamW", 1000, 3)
+    assert prepared(preparation="none").config.data.preparation == "none"
+
+
+def test_written_layers_or_a_module_bring_nothing_of_the_recipe() -> None:
+    before = (64, "standardize", "Adam", 200, 20)
+    assert chosen(prepared(layers=["Linear(8)", "ReLU()", "Linear()"])) == before
+    net = torch.nn.Linear(13, 3)
+    assert chosen(prepare(*gather("sklearn:wine", [], {}), module=net)) == before
+
+
+def test_without_valid_rows_nothing_ends_a_run_early_and_it_is_not_made_longer() -> None:
+    assert chosen(prepared(split={"valid": 0})) == (32, "quantile", "AdamW", 200, 0)
+
+
+def test_arrays_of_columns_are_tables_too_but_for_their_ranks() -> None:
+    X, y = RNG.normal(size=(100, 4)).astype(np.float32), RNG.normal(size=100)
+    bench = prepare(*gather(None, [], {}), data=(X, y))
+    assert chosen(bench) == (32, "standardize", "AdamW", 1000, 100)
+    assert bench.config.model.layers == [
+        f"{WAVES}4)", "Linear(in_features=64, out_features=128)", "ReLU()", "Linear(in_features=128, out_features=128)",
+        "ReLU()", "Linear(in_features=128, out_features=1)",
+    ]  # fmt: skip
+    images = prepare(*gather(None, [], {}), data=(RNG.normal(size=(60, 1, 6, 6)).astype(np.float32), y[:60]))
+    assert chosen(images) == (64, "standardize", "Adam", 200, 20)
+
+
+def test_numbers_and_truths_are_embedded_and_gaps_dates_and_categories_pass(run: nw.Run) -> None:
+    texts = run.config.model.layers or []
+    assert texts[:2] == ["EmbedColumns(levels=[4], dimensions=[2])", f"{WAVES}3)"]
+    assert run.record["engine"] == "captured"
+    assert "Dropout" not in "".join(texts)
+
+
+def test_the_resolved_config_of_the_default_gives_the_same_bits(run: nw.Run, tmp_path: Path) -> None:
+    again = nw.train(run.folder / "config.toml", run_dir=tmp_path / "again", test=False)
+    eager = nw.train(run.folder / "config.toml", engine="eager", lanes=1, run_dir=tmp_path / "eager", test=False)
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+        assert torch.equal(value, eager.model.state_dict()[name]), name
+
+
+def test_the_default_ejects_to_a_script_with_the_same_bits(run: nw.Run) -> None:
+    text = nw.eject(run)
+    assert "class PeriodicEmbeddings(nn.Module):" in text
+    assert "import math" in text
+    assert verify_eject(run.folder).held
+
+
+def test_a_config_without_numbers_is_told_what_to_leave_out() -> None:
+    config = build_config(
+        {"data": {"source": "sklearn:wine"}, "model": {"layers": ["PeriodicEmbeddings(columns=99)", "Linear()"]}}
+    )
+    with pytest.raises(ConfigError, match="columns=99 came; expected 1 to 13"):
+        prepare(config, "wine")
