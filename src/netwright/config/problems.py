@@ -21,6 +21,7 @@ SECTION_EXAMPLES = {
     "ModelConfig": '{ layers = ["Linear(64)", "ReLU()", "Linear()"] }',
     "TrainingConfig": "{ epochs = 20 }",
     "EarlyStoppingConfig": "{ patience = 20 }",
+    "UnfreezeConfig": '{ epoch = 3, parameters = ["4"] }',
 }
 WHOLE_NUMBERS = {"epochs": 20, "steps": 1000, "batch_size": 64, "seed": 0, "threads": 4, "patience": 20, "rare": 5}
 MOST_ITEMS = 3  # problems told of the entries of one list

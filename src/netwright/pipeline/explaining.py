@@ -11,18 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netwright.config.calls import parse_call
 from netwright.data.batches import Batch
 from netwright.engine.eager import train_step
 from netwright.evaluation.metrics import VALIDATED
 from netwright.model.summary import call_model
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, execution_of, plan_of, prepare
+from netwright.pipeline.custom import maker
 from netwright.pipeline.ejecting import refuse_objects
 from netwright.pipeline.run import read_config
 from netwright.seeding import all_forked, seed_all, torch_seed
 from netwright.training.loop import Progress
-from netwright.training.optimizer import make_optimizer
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,7 @@ def _first_step(bench: Bench) -> tuple[Batch, FirstStep]:
     with executing(config, torch.device("cpu")):
         seed_all(torch_seed(config.training.seed, "training"))
         model = copy.deepcopy(bench.network.module).train()
-        call = parse_call(config.training.optimizer, "training.optimizer")
-        optimizer = make_optimizer(call, model.parameters())
+        optimizer = maker(config, bench.custom, torch.device("cpu"))(model)
         seen: list[tuple[str, str, tuple[int, ...]]] = []
         handles = [
             module.register_forward_hook(_noting(seen, path))

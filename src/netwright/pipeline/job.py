@@ -25,6 +25,7 @@ from netwright.evaluation.scoring import score
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import ASKED_FOR, Bench, execution_of, plan_of
 from netwright.pipeline.custom import maker, metrics_of, name_of
+from netwright.pipeline.transferring import freezing_in
 from netwright.seeding import seed_all, torch_seed
 from netwright.training.journal import Journal
 from netwright.training.loop import Plan, Progress, Validate
@@ -112,7 +113,12 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None]) -> Job:
         engine,
         device,
         examples,
-        replace(plan_of(config, bench.inputs), augmentation=bench.augmentation, stop=bench.custom.stopping(device)),
+        replace(
+            plan_of(config, bench.inputs),
+            augmentation=bench.augmentation,
+            stop=bench.custom.stopping(device),
+            freezing=freezing_in(config, model),
+        ),
         _validation(bench, examples, tell) if validated else None,
         bench.figures if validated else (),
     )

@@ -18,6 +18,7 @@ from netwright.pipeline.bench import NOTHING_OWN, executing
 from netwright.pipeline.custom import Custom, maker, refuse_objects_missing
 from netwright.pipeline.mending import CAPSULE
 from netwright.pipeline.run import load_run
+from netwright.pipeline.transferring import freezing_in
 from netwright.training.careful import CarefulEngine
 from netwright.training.diagnosis import Diagnosis, diagnose
 from netwright.training.state import put_back
@@ -80,9 +81,11 @@ def replay_run(
     run.loss = custom.own_step or loss
     network, function, device = run.model.train(), run.task().loss_function, run.program.device
     training = run.config.training
-    optimizer = maker(run.config, custom, device)(network)
+    optimizer, held, told = maker(run.config, custom, device)(network), parts["batch"], parts["told"]
+    freezing = freezing_in(run.config, network)
+    if freezing is not None:
+        freezing.hold(network, told["epoch"])
     engine = EagerEngine(network, function, optimizer, training.micro_batch)
-    held, told = parts["batch"], parts["told"]
     batch = Batch(
         {name: value.to(device) for name, value in held["inputs"].items()},
         held["target"].to(device),
