@@ -47,7 +47,11 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "checks": ChecksConfig,
     "evaluation": EvaluationConfig,
 }
-PATH_KEYS = (*(("data", key) for key in ("source", "train", "valid", "test", "cache")), ("model", "module"), ("model", "weights"))
+PATH_KEYS = (
+    *(("data", key) for key in ("source", "train", "valid", "test", "cache")),
+    ("model", "module"),
+    ("model", "weights"),
+)
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -55,7 +55,9 @@ class ModelConfig(Section):
         if self.arguments and self.module is None:
             raise ValueError("arguments came without module; they belong to an own class")
         if self.head is not None and self.weights is None:
-            raise ValueError(f"head {shown(self.head)} came without weights; without them every layer begins new; leave it out")
+            raise ValueError(
+                f"head {shown(self.head)} came without weights; without them every layer begins new; leave it out"
+            )
         if self.layers is not None and not self.layers:
             raise ValueError("an empty list came; expected at least one layer, such as Linear()")
         if self.module is not None and not self.module.rpartition(":")[0].endswith(".py"):

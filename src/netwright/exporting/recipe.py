@@ -99,7 +99,9 @@ class Learning:
 class Recipe:
     """Everything an ejected script says.
 
-    ``layers`` are resolved; None for an own class. ``valid`` and ``test`` tell whether there are such rows.
+    ``layers`` are resolved; None for an own class. ``valid`` and ``test`` tell whether there are such rows. ``start`` says in
+    words which weights of elsewhere lie beside the script; ``stages`` are epochs from which on parameters are frozen, and batch
+    norm layers rest.
     """
 
     name: str
@@ -118,6 +120,8 @@ class Recipe:
     valid: bool
     test: bool
     temperature: float | None = None
+    start: str = ""
+    stages: tuple[tuple[int, tuple[str, ...], tuple[str, ...]], ...] = ()
 
     @property
     def gathered(self) -> str:

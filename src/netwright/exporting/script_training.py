@@ -6,6 +6,7 @@ from netwright.data import order
 from netwright.evaluation import formulas
 from netwright.exporting.printing import literal, printed
 from netwright.exporting.recipe import Page, Recipe
+from netwright.exporting.script_transfer import held_lines
 from netwright.model.losses import IGNORING
 
 FORMS = {  # of the decoding: what outputs become
@@ -191,6 +192,7 @@ def _epoch(recipe: Recipe) -> str:
     whole = "order" if learning.last_batch == "keep" else "order[: len(order) // BATCH_SIZE * BATCH_SIZE]"
     lines = [
         "model.train()",
+        *held_lines(recipe),
         made,
         "total, count = 0.0, 0.0",
         f"for rows in torch.from_numpy({whole}).split(BATCH_SIZE):",

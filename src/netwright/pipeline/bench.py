@@ -44,7 +44,7 @@ from netwright.pipeline.mapping import described
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
 from netwright.pipeline.reading import parts_of
 from netwright.pipeline.stopping import duration, monitored
-from netwright.pipeline.transferring import held
+from netwright.pipeline.transferring import transferred
 from netwright.seeding import all_forked, forked, torch_seed
 from netwright.training.loop import Plan
 from netwright.training.optimizer import resolve_optimizer
@@ -163,7 +163,7 @@ def prepare(
         network = build_network(
             config, inputs, sample, module=module, loss=custom.own_step or loss, code=code, command=command
         )
-    network = held(network, config)
+    network = transferred(network, config, inputs)
     target = network.task.spell_target(inputs.target.values)
     if isinstance(inputs.raw, Mapped):
         target = torch.from_numpy(inputs.raw.beside(target.numpy()))

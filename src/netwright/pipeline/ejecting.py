@@ -33,6 +33,7 @@ from netwright.pipeline.reading import BRACES
 from netwright.pipeline.run import read_config
 from netwright.pipeline.stopping import monitored
 from netwright.pipeline.testing import own_inputs
+from netwright.pipeline.transferring import stages_of, start_of, write_start
 
 MOST_SEGMENTS = 60
 ADVICE = "docs/eject.md lists what it writes"
@@ -75,6 +76,7 @@ def _write(folder: Path, output: Path, text: str) -> None:
         raise ConfigError(f"{output.parent}: no such folder; expected one for the script; make it, or name another")
     if not beside.exists():
         files.copy_file(folder / folders.SPLIT, beside)
+    write_start(folder, output.parent)
     files.write_bytes(output, text.encode("utf-8"))
 
 
@@ -114,6 +116,8 @@ def recipe_of(folder: Path) -> Recipe:
         valid=bool(len(inputs.split.valid)),
         test=bool(len(inputs.split.test)),
         temperature=None if temperature is None else float(temperature),
+        start=start_of(record),
+        stages=stages_of(record),
     )
 
 
