@@ -229,7 +229,7 @@ def print_layers(described: dict[str, Any], shape: Sequence[int]) -> None:
     frozen = described["parameters"] - described["trainable"]
     click.echo(
         f"{described['trainable']:,} parameters are trained"
-        + (f", {frozen:,} are frozen" if frozen else "")
+        + (f" in epoch 1, {frozen:,} are frozen" if frozen else "")
         + "; multiply-adds and memory are of one row (memory: float32 outputs, the total with the parameters)"
     )
 

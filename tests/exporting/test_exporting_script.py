@@ -164,6 +164,21 @@ def test_a_table_learned_in_every_way_ends_with_the_same_bits(name: str, tmp_pat
     assert_exact(tmp_path, config=write_csv(tmp_path / "rows.csv"), **LEARNING[name])
 
 
+def test_weights_of_elsewhere_and_layers_that_learn_later_end_with_the_same_bits(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "rows.csv")
+    layers = ["Linear(8)", "BatchNorm1d()", "ReLU()", "Dropout(0.2)", "Linear(6)", "Linear()"]
+    nw.train(source, **only("price"), layers=layers, epochs=1, run_dir=tmp_path / "first", test=False)
+    held = {"freeze": ["0", "1", "4"], "unfreeze": [{"epoch": 3, "parameters": ["4"]}, {"epoch": 4, "parameters": ["1"]}]}
+    settings = {**only("grade"), "layers": layers, "weights": tmp_path / "first", **held, "epochs": 5}
+    text = assert_exact(tmp_path, config=source, optimizer="AdamW(lr=0.01, weight_decay=0.1)", **settings)
+    assert "hold_still(model, *HELD[max(first for first in HELD if first <= epoch)])" in text
+    assert "first (a run, best epoch 1); new: layer 5" in text
+    nw.eject(tmp_path / "run", tmp_path / "script" / "again.py")  # the same weights lie there already
+    np.savez(tmp_path / "script" / "start.npz", other=np.zeros(2))
+    with pytest.raises(ConfigError, match=r"start.npz: other weights lie there; expected those that .* started from"):
+        nw.eject(tmp_path / "run", tmp_path / "script" / "again.py")
+
+
 def test_a_table_of_types_ends_with_the_same_bits(tmp_path: Path) -> None:
     rooms = [None if place % 10 == 2 else place % 5 for place in range(ROWS)]
     dates = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel
 
@@ -44,7 +44,9 @@ def _places() -> dict[str, list[str]]:
             if path:
                 found.setdefault(name, []).append(f"{path}{name}")
             inner = section_of(model, name)
-            if inner is not None:
+            if (
+                inner is not None and get_origin(model.model_fields[name].annotation) is not list
+            ):  # no path leads into a list
                 walk(inner, f"{path}{name}.")
 
     walk(RunConfig, "")

@@ -22,6 +22,7 @@ SECTION_EXAMPLES = {
     "TrainingConfig": "{ epochs = 20 }",
     "EarlyStoppingConfig": "{ patience = 20 }",
     "TuneConfig": '{ trials = 20, space = { "training.optimizer.lr" = "log 1e-5..1e-1" } }',
+    "UnfreezeConfig": '{ epoch = 3, parameters = ["4"] }',
 }
 WHOLE_NUMBERS = {
     "epochs": 20,

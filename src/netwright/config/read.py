@@ -49,7 +49,11 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "evaluation": EvaluationConfig,
     "tune": TuneConfig,
 }
-PATH_KEYS = (*(("data", key) for key in ("source", "train", "valid", "test", "cache")), ("model", "module"))
+PATH_KEYS = (
+    *(("data", key) for key in ("source", "train", "valid", "test", "cache")),
+    ("model", "module"),
+    ("model", "weights"),
+)
 
 
 def read_file(path: Path) -> dict[str, Any]:

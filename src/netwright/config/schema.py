@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from netwright.config import signatures
 from netwright.config.calls import OBJECT, Call, layer_texts, parse_call
 from netwright.config.data_schema import DataConfig, Section, one_in_a_list
+from netwright.config.layer_schema import UnfreezeConfig, layer_names
 from netwright.config.metrics import KNOWN, problem_of
 from netwright.config.slugs import ALL, CHECKS
 from netwright.config.tune_schema import TuneConfig
@@ -31,12 +32,25 @@ class ModelConfig(Section):
     module: str | None = Field(None, description='An own class, "my_net.py:SimpleModel"; runs only with --code my_net.py.')
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the own class.")
     object: str | None = Field(None, description="Written by netwright for a module handed over in Python.")
+    weights: str | None = Field(
+        None, description="Weights to start from: a run, a bundle, a .safetensors file, or a .pt file of torch.save."
+    )
+    head: list[str] | None = Field(
+        None,
+        description='Layers that begin new beside model.weights, by name or pattern, such as ["8"]; left out, the last layer where '
+        'its shape differs; "none" where none may.',
+    )
 
     @field_validator("layers", mode="before")
     @classmethod
     def _one_text(cls, value: Any) -> Any:
         """Read one text, ``nn.Sequential(...)`` or ``Flatten(), Linear()``, as the list of its layers."""
         return layer_texts(value, "model.layers") if isinstance(value, str) else value
+
+    @field_validator("head", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return None if value is None else layer_names(value)
 
     @model_validator(mode="after")
     def _one_network(self) -> ModelConfig:
@@ -45,6 +59,10 @@ class ModelConfig(Section):
             raise ValueError(f"{' and '.join(named)} came together; describe the network in one of them")
         if self.arguments and self.module is None:
             raise ValueError("arguments came without module; they belong to an own class")
+        if self.head is not None and self.weights is None:
+            raise ValueError(
+                f"head {shown(self.head)} came without weights; without them every layer begins new; leave it out"
+            )
         if self.layers is not None and not self.layers:
             raise ValueError("an empty list came; expected at least one layer, such as Linear()")
         if self.module is not None and not self.module.rpartition(":")[0].endswith(".py"):
@@ -145,6 +163,32 @@ class TrainingConfig(Section):
         description="Rows that go forward and backward at a time; gradients are added up over the batch. Takes less memory; "
         "BatchNorm then sees so many rows at a time.",
     )
+
+    freeze: list[str] = Field(
+        default_factory=list,
+        description='Layers or parameters that do not learn, by name or pattern, such as ["0", "features.*", "embeddings"]; batch '
+        "norm layers among them keep their statistics.",
+    )
+    unfreeze: list[UnfreezeConfig] = Field(
+        default_factory=list,
+        description='From which epoch on frozen ones learn, such as [{ epoch = 3, parameters = ["4"] }].',
+    )
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return layer_names(value)
+
+    @field_validator("unfreeze", mode="before")
+    @classmethod
+    def _one_table(cls, value: Any) -> Any:
+        return [] if value == "none" else [value] if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _frozen_before(self) -> TrainingConfig:
+        if self.unfreeze and not self.freeze:
+            raise ValueError("unfreeze came without freeze; expected layers that are frozen; write them in freeze too")
+        return self
 
     @field_validator("early_stopping", mode="before")
     @classmethod

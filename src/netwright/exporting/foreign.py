@@ -41,10 +41,18 @@ def import_weights_file(source: Path, target: Path) -> dict[str, tuple[int, ...]
         CheckpointError: No such file, or no dictionary of tensors.
         SafetyError: It holds more than tensors, or takes more memory or time than it should.
     """
-    if not source.is_file():
-        raise CheckpointError(f"{source}: no such file; expected weights such as model.pt; check the path")
     if target.suffix != ".safetensors":
         raise CheckpointError(f"{target}: expected a name that ends in .safetensors; change it")
+    content = foreign_bytes(source)
+    shapes = {name: tuple(value.shape) for name, value in safetensors.torch.load(content).items()}
+    files.write_bytes(target, content)
+    return shapes
+
+
+def foreign_bytes(source: Path) -> bytes:
+    """Return a file of foreign weights as safetensors; see `import_weights_file`."""
+    if not source.is_file():
+        raise CheckpointError(f"{source}: no such file; expected weights such as model.pt; check the path")
     with tempfile.TemporaryFile() as stream:
         try:
             done = subprocess.run(
@@ -62,9 +70,7 @@ def import_weights_file(source: Path, target: Path) -> dict[str, tuple[int, ...]
     if done.returncode:
         reason = said[-1] if said and done.returncode == REFUSED else "the process that read it did not end well"
         raise SafetyError(f"{source}: {reason}; expected tensors by name and nothing else; refused")
-    shapes = {name: tuple(value.shape) for name, value in safetensors.torch.load(content).items()}
-    files.write_bytes(target, content)
-    return shapes
+    return content
 
 
 def _limit(size: int) -> None:

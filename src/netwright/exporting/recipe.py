@@ -104,8 +104,9 @@ class Learning:
 class Recipe:
     """Everything an ejected script says.
 
-    ``layers`` are resolved; None for an own class. ``valid`` and ``test`` tell whether there are such rows.
-    ``groups`` of the optimizer, the rest first; none where all parameters are in one.
+    ``layers`` are resolved; None for an own class. ``valid`` and ``test`` tell whether there are such rows. ``start`` says in
+    words which weights of elsewhere lie beside the script; ``stages`` are epochs from which on parameters are frozen, and batch
+    norm layers rest. ``groups`` are those of the optimizer, the rest first; none where all parameters are in one.
     """
 
     name: str
@@ -125,6 +126,8 @@ class Recipe:
     test: bool
     temperature: float | None = None
     groups: tuple[Group, ...] = ()
+    start: str = ""
+    stages: tuple[tuple[int, tuple[str, ...], tuple[str, ...]], ...] = ()
 
     @property
     def gathered(self) -> str:

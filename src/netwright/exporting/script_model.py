@@ -11,6 +11,7 @@ from netwright import seeding
 from netwright.config.calls import CONTAINERS, Call
 from netwright.exporting.printing import WIDTH, literal, printed
 from netwright.exporting.recipe import Page, Recipe
+from netwright.exporting.script_transfer import held_parts, start_parts
 from netwright.model import build, masked, modules
 from netwright.training.groups import Group
 
@@ -41,6 +42,7 @@ def write_model(page: Page, recipe: Recipe) -> None:
         last = ["channels_first=True"] if kind == "Masked" and _channels_first(recipe) else []
         built = f"model = {kind}(\n" + "".join(f"    {text},\n" for text in [*map(_layer, calls), *last]) + ")"
     parts.append(f'torch.manual_seed(torch_seed(SEED, "initialisation"))\n{built}')
+    parts += start_parts(page, recipe)
     if recipe.learning.channels_last:
         parts.append("model = model.to(memory_format=torch.channels_last)")
     page.section("The network", parts)
@@ -58,15 +60,16 @@ def _loss_and_optimizer(page: Page, recipe: Recipe) -> list[str]:
     parameters = "model.parameters()"
     text = f"loss_function = nn.{recipe.loss.name}({loss})"
     text += '\n\ntraining_seed = torch_seed(SEED, "training")  # what dropout draws\ntorch.manual_seed(training_seed)'
+    if recipe.own is not None or recipe.stages:
+        parameters = "[parameter for parameter in model.parameters() if parameter.requires_grad]"
     if recipe.own is not None:
         page.need("import random")
         text += "\nnp.random.seed(training_seed % 2**32)\nrandom.seed(training_seed)"
-        parameters = "[parameter for parameter in model.parameters() if parameter.requires_grad]"
     if recipe.groups:
         text += "\nnamed = dict(model.named_parameters())"
         parameters = "[\n" + "".join(f"    {_group(group)},\n" for group in recipe.groups) + "]"
     text += f"\noptimizer = torch.optim.{recipe.optimizer.name}({parameters}{', ' if optimizer else ''}{optimizer})"
-    return [text]
+    return [*held_parts(recipe), text]
 
 
 def _group(group: Group) -> str:

@@ -16,6 +16,7 @@ from netwright.exporting.script_step import (
     step_functions,
     weight_code,
 )
+from netwright.exporting.script_transfer import held_lines
 
 FORMS = {  # of the decoding: what outputs become
     "softmax": "values.softmax(dim=1)",
@@ -152,6 +153,7 @@ def _epoch(recipe: Recipe) -> str:
     whole = "order" if learning.last_batch == "keep" else "order[: len(order) // BATCH_SIZE * BATCH_SIZE]"
     lines = [
         "model.train()",
+        *held_lines(recipe),
         made,
         "total, count = 0.0, 0.0",
         f"for rows in torch.from_numpy({whole}).split(BATCH_SIZE):",

@@ -37,7 +37,7 @@ def named_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> l
     of_words = {word: set(_of_word(model, word)) for word in WORDS}
     found: set[str] = set()
     for pattern in patterns:
-        matched = of_words[pattern] if pattern in of_words else {name for name in names if _matches(name, pattern)}
+        matched = of_words[pattern] if pattern in of_words else {name for name in names if matches(name, pattern)}
         if not matched:
             layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
             raise ConfigError(
@@ -48,8 +48,8 @@ def named_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> l
     return [name for name in names if name in found]
 
 
-def _matches(name: str, pattern: str) -> bool:
-    """Tell whether a pattern is the name of a parameter, or of a layer that it is in."""
+def matches(name: str, pattern: str) -> bool:
+    """Tell whether a pattern is the name of a parameter or layer, or of a layer that it is in."""
     parts = name.split(".")
     return any(fnmatchcase(".".join(parts[:length]), pattern) for length in range(1, len(parts) + 1))
 

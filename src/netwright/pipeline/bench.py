@@ -47,6 +47,7 @@ from netwright.pipeline.network import Network, OwnModule, build_network, check_
 from netwright.pipeline.rates import preview, why_not_replayed, with_rates
 from netwright.pipeline.reading import parts_of
 from netwright.pipeline.stopping import duration, monitored
+from netwright.pipeline.transferring import transferred
 from netwright.seeding import all_forked, forked, torch_seed
 from netwright.training.loop import Plan
 from netwright.training.optimizer import resolve_optimizer
@@ -168,6 +169,7 @@ def prepare(
         network = build_network(
             config, inputs, sample, module=module, loss=custom.own_step or loss, code=code, command=command
         )
+    network = transferred(network, config, inputs)
     target = network.task.spell_target(inputs.target.values)
     if isinstance(inputs.raw, Mapped):
         target = torch.from_numpy(inputs.raw.beside(target.numpy()))

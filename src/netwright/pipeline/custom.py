@@ -27,6 +27,7 @@ from netwright.evaluation.metrics import VALIDATED
 from netwright.evaluation.own_metrics import Metric, known_metric, own_metric
 from netwright.evaluation.own_steps import evaluated
 from netwright.model.task import Task
+from netwright.pipeline.transferring import freezing_in
 from netwright.seeding import all_forked, forked
 from netwright.training.journal import EpochRecord
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
@@ -198,8 +199,8 @@ def refuse_misfits(config: RunConfig, custom: Custom, loss: Any) -> None:
         )
     if custom.step is None:
         return
-    for name in ("micro_batch", "precision", *GRADIENTS):
-        if getattr(training, name) != type(training).model_fields[name].default:
+    for name in ("micro_batch", "precision", "freeze", *GRADIENTS):
+        if getattr(training, name) != type(training).model_fields[name].get_default(call_default_factory=True):
             raise ConfigError(
                 f"training.{name}: {getattr(training, name)} came with step=; an own step decides that; leave it out"
             )
@@ -216,9 +217,16 @@ def refuse_misfits(config: RunConfig, custom: Custom, loss: Any) -> None:
 def maker(config: RunConfig, custom: Custom, device: torch.device) -> Make:
     """Return what builds the optimizer of a network on a device."""
     if custom.optimizer is not None:
-        return partial(build_own, custom.optimizer)
-    call = resolve_optimizer(config.training.optimizer, device)
-    return lambda model: make_optimizer(call, model, config.training.parameter_groups)
+        make: Make = partial(build_own, custom.optimizer)
+    else:
+        call = resolve_optimizer(config.training.optimizer, device)
+        make = lambda model: make_optimizer(call, model, config.training.parameter_groups)  # noqa: E731
+
+    def make_once_held(model: nn.Module) -> torch.optim.Optimizer:
+        freezing = freezing_in(config, model)
+        return make(model) if freezing is None else freezing.make_optimizer(model, make)
+
+    return make_once_held
 
 
 def names_told(custom: Custom) -> dict[str, str]:

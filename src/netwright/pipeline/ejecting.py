@@ -34,6 +34,7 @@ from netwright.pipeline.reading import BRACES
 from netwright.pipeline.run import read_config
 from netwright.pipeline.stopping import monitored
 from netwright.pipeline.testing import own_inputs
+from netwright.pipeline.transferring import stages_of, start_of, write_start
 from netwright.training.groups import Group, tupled
 
 MOST_SEGMENTS = 60
@@ -77,6 +78,7 @@ def _write(folder: Path, output: Path, text: str) -> None:
         raise ConfigError(f"{output.parent}: no such folder; expected one for the script; make it, or name another")
     if not beside.exists():
         files.copy_file(folder / folders.SPLIT, beside)
+    write_start(folder, output.parent)
     files.write_bytes(output, text.encode("utf-8"))
 
 
@@ -117,6 +119,8 @@ def recipe_of(folder: Path) -> Recipe:
         test=bool(len(inputs.split.test)),
         temperature=None if temperature is None else float(temperature),
         groups=groups_of(record),
+        start=start_of(record),
+        stages=stages_of(record),
     )
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netwright.config.calls import parse_call
 from netwright.config.schema import RunConfig
 from netwright.data.batches import Batch
 from netwright.engine.eager import train_step
@@ -20,11 +19,12 @@ from netwright.evaluation.metrics import VALIDATED
 from netwright.model.summary import call_model
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, execution_of, plan_of, prepare
+from netwright.pipeline.custom import maker
 from netwright.pipeline.ejecting import refuse_objects
 from netwright.pipeline.run import read_config
+from netwright.pipeline.transferring import freezing_in, frozen_told, start_of
 from netwright.seeding import all_forked, seed_all, torch_seed
 from netwright.training.loop import Progress
-from netwright.training.optimizer import make_optimizer
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,7 @@ def _first_step(bench: Bench) -> tuple[Batch, FirstStep]:
     with executing(config, torch.device("cpu")):
         seed_all(torch_seed(config.training.seed, "training"))
         model = copy.deepcopy(bench.network.module).train()
-        call = parse_call(config.training.optimizer, "training.optimizer")
-        optimizer = make_optimizer(call, model, config.training.parameter_groups)
+        optimizer = maker(config, bench.custom, torch.device("cpu"))(model)
         update = execution_of(config).update
         seen: list[tuple[str, str, tuple[int, ...]]] = []
         handles = [
@@ -122,6 +121,7 @@ def _data_lines(bench: Bench, batch: Batch) -> list[Line]:
             f"{len(inputs.split.test)} test.",
         ),
         Line("    model.train()", _modes(bench.network.module)),
+        *_held_lines(bench),
         Line(
             f'    order = stream({config.training.seed}, "order", epoch).permutation(train_rows)',
             "Another order each epoch, the same in every run of this seed: epoch and seed decide it, nothing else.",
@@ -136,6 +136,21 @@ def _data_lines(bench: Bench, batch: Batch) -> list[Line]:
             f"inputs {_shapes(batch)} {next(iter(batch.inputs.values())).dtype}, target {tuple(batch.target.shape)} "
             f"{batch.target.dtype}: the first axis is the rows of the batch.",
         ),
+    ]
+
+
+def _held_lines(bench: Bench) -> list[Line]:
+    """Say what does not learn, where something does not."""
+    freezing = freezing_in(bench.config, bench.network.module)
+    if freezing is None:
+        return []
+    told = "\n".join(f"{line}." for line in frozen_told(freezing, bench.network.module))
+    return [
+        Line(
+            "    hold_still(model, *HELD[epoch])",
+            f"{told}\nThese parameters get no gradient (requires_grad_(False)), so the optimizer passes them over: no update, no "
+            "momentum, no weight decay. Dropout among them goes on.",
+        )
     ]
 
 
@@ -282,6 +297,8 @@ def _record_lines(run: Path) -> list[Line]:
     """Say how the run ended."""
     record = folders.read_record(run)
     best = record.get("best")
+    started = start_of(record)
+    begin = [Line("", f"This run did not begin from nothing: {started}.")] if started else []
     told = f"This run took {record.get('steps', 0)} steps in {record.get('epochs', 0)} epochs"
     told += f"; its best epoch was {best['epoch']}." if best else "."
-    return [Line(""), Line("model.load_state_dict(best_weights)" if best else "", told)]
+    return [*begin, Line(""), Line("model.load_state_dict(best_weights)" if best else "", told)]

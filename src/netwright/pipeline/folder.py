@@ -37,6 +37,7 @@ REPORT = "report.html"
 HISTORY = "history.csv"
 DIAGRAM = "network.svg"
 LOOKS = "looks.jsonl"
+START = "model/start.safetensors"  # the weights that a run took from elsewhere
 CHECKPOINTS = "checkpoints"
 SEEDS = "seeds.json"  # of a folder that holds a run per seed
 TUNE = "tune.json"  # of a folder that holds the trials of a search and its best run
@@ -81,7 +82,10 @@ def command_line() -> list[str]:
 
 
 def config_text(config: RunConfig, folder: Path) -> str:
-    """Return the resolved settings as the run folder keeps them."""
+    """Return the resolved settings as the run folder keeps them; weights to start from are those that lie in it."""
+    if config.model.weights is not None:
+        kept = config.model.model_copy(update={"weights": str((folder / START).absolute())})
+        config = config.model_copy(update={"model": kept})
     return to_toml(_rows_by_file(config, folder))
 
 

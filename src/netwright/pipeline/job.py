@@ -27,6 +27,7 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import ASKED_FOR, Bench, execution_of, plan_of
 from netwright.pipeline.custom import maker, metrics_of, name_of
 from netwright.pipeline.rates import make_schedule
+from netwright.pipeline.transferring import freezing_in
 from netwright.seeding import seed_all, torch_seed
 from netwright.training.averaging import make_averaged
 from netwright.training.journal import Journal
@@ -143,6 +144,7 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None]) -> Job:
             augmentation=bench.augmentation,
             stop=bench.custom.stopping(device),
             schedule=schedule,
+            freezing=freezing_in(config, model),
         ),
         _validation(bench, engine, examples, tell) if validated else None,
         bench.figures if validated else (),

@@ -45,8 +45,25 @@ NEED = {
 
 
 @dataclass(frozen=True)
+class Start:
+    """The weights that a network starts from: their source and digest, names of tensors that came, layers that begin new and why.
+
+    ``parameters`` of ``every`` one came.
+    """
+
+    source: str
+    what: str
+    digest: str
+    taken: tuple[str, ...]
+    new: tuple[str, ...]
+    parameters: int
+    every: int
+    why: str
+
+
+@dataclass(frozen=True)
 class Network:
-    """The network, its task, what it is made of, and how the resolved config describes it."""
+    """The network, its task, what it is made of, how the resolved config describes it, and where its weights come from."""
 
     module: nn.Module
     task: Task
@@ -54,6 +71,7 @@ class Network:
     described: dict[str, Any]
     source: Path | None
     notes: tuple[str, ...]
+    start: Start | None = None
 
 
 def check_declared(config: RunConfig) -> None:

@@ -104,6 +104,7 @@ def program_bytes(run: Predictor, format: str) -> bytes:
 def _description(run: Predictor) -> dict[str, Any]:
     """Return what every format tells of a run, as plain values; nothing in it says where the data lay."""
     settings = run.config.model_dump(mode="json", exclude_none=True)
+    settings["model"] = {key: value for key, value in settings["model"].items() if key not in ("weights", "head")}
     settings["data"] = {key: value for key, value in settings["data"].items() if key not in PLACES}
     record = {key: run.record[key] for key in TOLD if run.record.get(key) is not None}
     record["data"] = {key: value for key, value in record["data"].items() if key != "source"}

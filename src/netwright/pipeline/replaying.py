@@ -18,6 +18,7 @@ from netwright.pipeline.bench import NOTHING_OWN, executing, execution_of
 from netwright.pipeline.custom import Custom, maker, refuse_objects_missing
 from netwright.pipeline.mending import CAPSULE
 from netwright.pipeline.run import load_run
+from netwright.pipeline.transferring import freezing_in
 from netwright.training.careful import CarefulEngine
 from netwright.training.diagnosis import Diagnosis, diagnose
 from netwright.training.state import put_back
@@ -82,6 +83,9 @@ def replay_run(
     optimizer = maker(run.config, custom, device)(network)
     engine = choose_engine(execution_of(run.config), network, function, optimizer).eager
     held, told = parts["batch"], parts["told"]
+    freezing = freezing_in(run.config, network)
+    if freezing is not None:
+        freezing.hold(network, told["epoch"])
     batch = Batch(
         {name: value.to(device) for name, value in held["inputs"].items()},
         held["target"].to(device),

@@ -246,7 +246,7 @@ def _bench_again(folder: Path, config: RunConfig, record: Mapping[str, Any], obj
     _refuse_changed_code(folder, config, objects.code)
     try:
         bench = prepare(
-            _with_copy(folder, config, objects.code),
+            _with_copy(folder, _as_kept(config), objects.code),
             str(record.get("name", folder.name)),
             data=objects.data,
             module=objects.module,
@@ -278,6 +278,11 @@ def _advice(old: Any, record: Mapping[str, Any]) -> str:
     if OBJECT in str(old):
         return "hand the same Python object over"
     return f"use the netwright that began the run ({record.get('netwright')})"
+
+
+def _as_kept(config: RunConfig) -> RunConfig:
+    """Return settings without weights to start from: a checkpoint holds those of the moment."""
+    return config.model_copy(update={"model": config.model.model_copy(update={"weights": None, "head": None})})
 
 
 def _with_copy(folder: Path, config: RunConfig, code: Sequence[Path]) -> RunConfig:

@@ -206,11 +206,14 @@ def _write_birth(temporary: Path, bench: Bench, job: Job, test: bool) -> dict[st
     source = bench.network.source or _source_of(bench.network.module)
     if source is not None:
         files.copy_file(source, temporary / "model" / "source" / source.name)
+    kept = [PREPARATION, PREPARATION_TENSORS, folders.SPLIT]
+    if bench.network.start is not None:
+        state = job.engine.model.state_dict()
+        save_weights(temporary / folders.START, {name: state[name] for name in bench.network.start.taken})
+        kept.append(folders.START)
     layers, shape = record["model"]["layers"], record["data"]["shape"]
     files.write_text(temporary / folders.DIAGRAM, diagram_svg(layers, shape, bench.name))
-    record["files"] = {
-        name: files.digest_file(temporary / name) for name in (PREPARATION, PREPARATION_TENSORS, folders.SPLIT)
-    }
+    record["files"] = {name: files.digest_file(temporary / name) for name in kept}
     files.write_json(temporary / folders.RECORD, record)
     with closing(job.journal(temporary, None)) as journal:
         parts = job.beginning(journal.state())

@@ -19,7 +19,9 @@ from netwright.engine.own_step import OwnStep
 from netwright.model.task import Task
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, plan_of
+from netwright.pipeline.network import Start
 from netwright.pipeline.stopping import monitored
+from netwright.pipeline.transferring import freezing_in, freezing_json, frozen_told, start_told
 from netwright.training.groups import split_parameters
 from netwright.training.loop import Progress
 
@@ -93,6 +95,8 @@ def first_record(bench: Bench) -> dict[str, Any]:
         },
         "task": _task_told(inputs.target, network.task),
         "model": network.summary.to_json(),
+        **({} if network.start is None else {"start": _start_json(network.start)}),
+        **({"frozen": stages} if (stages := freezing_json(freezing_in(config, network.module))) else {}),
         "best": None,
         "epochs": 0,
         "steps": 0,
@@ -131,6 +135,12 @@ def _step_told(bench: Bench) -> list[str]:
     return said
 
 
+def _start_json(start: Start) -> dict[str, Any]:
+    """Return the weights that a network starts from, for run.json."""
+    told = {"source": start.source, "what": start.what, "digest": start.digest, "new": list(start.new), "why": start.why}
+    return {**told, "parameters": start.parameters, "of": start.every}
+
+
 def _task_told(target: Target, task: Task) -> dict[str, Any]:
     """Return what is learned, for run.json."""
     if isinstance(task.loss_function, OwnStep):
@@ -161,6 +171,9 @@ def describe(bench: Bench) -> list[Told]:
     lines.append(
         Told(f"network: {network.summary.parameters:,} parameters, {network.summary.multiply_adds:,} multiply-adds a row")
     )
+    lines += [Told(start_told(network.start))] if network.start is not None else []
+    freezing = freezing_in(config, network.module)
+    lines += [Told(line) for line in frozen_told(freezing, network.module)] if freezing is not None else []
     training = config.training
     lines.append(
         Told(

@@ -33,6 +33,11 @@ def refuse_damaged(folder: Path, digests: dict[str, Any], names: Sequence[str]) 
             )
 
 
+def ended_weights(folder: Path, record: Mapping[str, Any]) -> str:
+    """Return the file of the best weights of a run that ended, or of the last without validation rows."""
+    return BEST if BEST in (record.get("weights") or {}) or (folder / BEST).exists() else LAST
+
+
 def weights_into(network: nn.Module, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Load the best weights, or the last without validation rows: of a run that ended its own, else of its newest checkpoint.
 
@@ -43,10 +48,9 @@ def weights_into(network: nn.Module, folder: Path, record: dict[str, Any]) -> di
         CheckpointError: Damaged, or of another network.
     """
     if record["status"] in ENDED:
-        digests = dict(record.get("weights") or {})
-        name = BEST if BEST in digests or (folder / BEST).exists() else LAST
+        name = ended_weights(folder, record)
         load_weights(folder / name, network)
-        refuse_damaged(folder, digests, [name])
+        refuse_damaged(folder, dict(record.get("weights") or {}), [name])
         bad = first_not_finite(dict(network.named_parameters()))
         if bad is not None:
             raise CheckpointError(f"{folder / name}: {bad} is not finite; expected trained weights; check the run")

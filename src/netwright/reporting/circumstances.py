@@ -124,5 +124,10 @@ def provenance(run: Mapping[str, object]) -> list[tuple[str, str]]:
         ("split digest", str(section(run, "split").get("digest") or NOT_RECORDED)),
         ("netwright", str(run.get("netwright") or NOT_RECORDED)),
     ]
+    start = section(run, "start")
+    if start:
+        new = ", ".join(map(str, entries(start, "new"))) or "none"
+        found.append(("weights from", f"{start.get('source')} ({start.get('what')}); new layers: {new}"))
+        found.append(("digest of these", str(start.get("digest") or NOT_RECORDED)))
     weights = [(f"digest of {name}", str(digest)) for name, digest in section(run, "weights").items()]
     return found + weights + [(str(name), str(version)) for name, version in section(run, "versions").items()]

@@ -62,6 +62,9 @@ def tiles_of(contents: RunContents) -> list[tuple[str, str, str]]:
         tiles.append(("epochs", wording.count_text(run.get("epochs")), steps))
     model = section(run, "model")
     trainable = f"{wording.count_text(model.get('trainable'))} trainable"
+    total, trained = (wording.as_number(model.get(name)) for name in ("parameters", "trainable"))
+    if total is not None and trained is not None and total > trained:
+        trainable += f" in epoch 1, {wording.count_text(total - trained)} frozen"
     tiles.append(("parameters", wording.large_text(model.get("parameters")), trainable))
     tiles.append(("multiply-adds", wording.large_text(model.get("multiply_adds")), "per row, forward"))
     split = section(run, "split")

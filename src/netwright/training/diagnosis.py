@@ -72,11 +72,11 @@ def diagnose(model: nn.Module, loss_function: Callable[[Tensor, Tensor], Tensor]
     """Run one training step on a copy of a network, without an update, and look at every layer.
 
     Args:
-        model: In the state before the step; neither it nor any generator is touched.
+        model: In training mode and the state before the step; neither it nor any generator is touched.
         loss_function: Of output and target.
         batch: The rows of the step.
     """
-    trial = copy.deepcopy(model).train()
+    trial = copy.deepcopy(model)
     named = {path: module for path, module in trial.named_modules() if not list(module.children())}
     layers: dict[str, LayerState] = {}
     handles = [module.register_forward_hook(_watch(layers, path)) for path, module in named.items()]

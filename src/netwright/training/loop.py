@@ -16,6 +16,7 @@ from netwright.data.batches import Batch, Examples, Rows, epoch_order, steps_per
 from netwright.data.feed import Feed
 from netwright.data.order import Order, Windows
 from netwright.engine.base import Engine
+from netwright.training.freezing import Freezing
 from netwright.training.journal import EpochRecord, Journal
 from netwright.training.schedule import Fixed, Schedule
 from netwright.training.signals import StopRequest
@@ -32,7 +33,8 @@ class Plan:
     ``lengths`` are the steps of each of ``rows`` where they differ, int64. ``augmentation`` changes the rows of each epoch.
     Rows in a map are ordered slice by slice, in ``windows`` where they do not fit into memory. Batches of ``together`` epochs
     are handed out as those of one, where they divide the rows. ``seconds`` of training, and the reason that ``stop`` gives
-    after an epoch, end the run too. ``schedule`` turns the optimizer's learning rate.
+    after an epoch, end the run too. ``schedule`` turns the optimizer's learning rate. ``freezing`` says which parameters do not
+    learn in which epoch.
     """
 
     rows: Rows
@@ -52,6 +54,7 @@ class Plan:
     seconds: float | None = None
     stop: Stop | None = None
     schedule: Schedule | Fixed = Fixed()
+    freezing: Freezing | None = None
 
     def order(self, epoch: int) -> Rows | Order:
         """Return the rows of an epoch (from 1) in order, or of that many ``together``."""
@@ -230,6 +233,8 @@ def train_epoch(
     if not progress.within:
         progress = replace(progress, epoch=progress.epoch + 1)
     engine.model.train()
+    if plan.freezing is not None:
+        plan.freezing.hold(engine.model, progress.epoch)
     feed, begun = plan.feed(examples, progress), time.perf_counter()
     while left := plan.steps_left(progress):
         most = 1 if stop else saving.steps_until(progress.step, left)
