@@ -69,6 +69,11 @@ class TrainingConfig(Section):
     )
     optimizer: str = Field("Adam(lr=0.001)", description="torch.optim's own spelling.")
     loss: str | None = Field(None, description="torch.nn's own spelling; left out, the task decides.")
+    class_weight: Literal["balanced"] | None = Field(
+        None,
+        description="Classes count in the loss by the inverse of their number of train rows; written into the loss: weight, or "
+        "pos_weight where outputs say yes or no.",
+    )
     early_stopping: EarlyStoppingConfig | Literal["none"] | None = Field(None)
     metrics: list[str] = Field(
         default_factory=list,

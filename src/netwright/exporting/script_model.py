@@ -11,7 +11,8 @@ from netwright import seeding
 from netwright.config.calls import CONTAINERS, Call
 from netwright.exporting.printing import WIDTH, literal, printed
 from netwright.exporting.recipe import Page, Recipe
-from netwright.model import build, masked, modules
+from netwright.model import build, focal, masked, modules
+from netwright.model.weighing import FOCAL
 
 MASKS = ("Steps", "_steps", "_first", "lengths_after", "_end", "_over_time", "_through", "_sequence", "Masked")
 NAMES = {f"modules.{name}": name for name in dir(modules) if inspect.isclass(getattr(modules, name))}
@@ -55,14 +56,21 @@ def _loss_and_optimizer(page: Page, recipe: Recipe) -> list[str]:
     loss = ", ".join(f"{name}={_loss_argument(name, value)}" for name, value in recipe.loss.kwargs)
     optimizer = ", ".join(f"{name}={_tupled(value)!r}" for name, value in recipe.optimizer.kwargs)
     parameters = "model.parameters()"
-    text = f"loss_function = nn.{recipe.loss.name}({loss})"
+    text = f"loss_function = {'' if recipe.loss.name == FOCAL else 'nn.'}{recipe.loss.name}({loss})"
     text += '\n\ntraining_seed = torch_seed(SEED, "training")  # what dropout draws\ntorch.manual_seed(training_seed)'
     if recipe.own is not None:
         page.need("import random")
         text += "\nnp.random.seed(training_seed % 2**32)\nrandom.seed(training_seed)"
         parameters = "[parameter for parameter in model.parameters() if parameter.requires_grad]"
     text += f"\noptimizer = torch.optim.{recipe.optimizer.name}({parameters}{', ' if optimizer else ''}{optimizer})"
-    return [text]
+    return [*_own_loss(recipe), text]
+
+
+def _own_loss(recipe: Recipe) -> list[str]:
+    """Return the loss that torch.nn does not have."""
+    if recipe.loss.name != FOCAL:
+        return []
+    return [f"LEAST = {focal.LEAST}", printed(focal.FocalLoss)]
 
 
 def _loss_argument(name: str, value: Any) -> str:

@@ -15,6 +15,7 @@ from netwright.data.augmentation import Augmentation
 from netwright.data.batches import Batch, Examples, Rows, epoch_order, steps_per_epoch
 from netwright.data.feed import Feed
 from netwright.data.order import Order, Windows
+from netwright.data.sampling import Floats
 from netwright.engine.base import Engine
 from netwright.training.journal import EpochRecord, Journal
 from netwright.training.signals import StopRequest
@@ -31,7 +32,7 @@ class Plan:
     ``lengths`` are the steps of each of ``rows`` where they differ, int64. ``augmentation`` changes the rows of each epoch.
     Rows in a map are ordered slice by slice, in ``windows`` where they do not fit into memory. Batches of ``together`` epochs
     are handed out as those of one, where they divide the rows. ``seconds`` of training, and the reason that ``stop`` gives
-    after an epoch, end the run too.
+    after an epoch, end the run too. With ``chances`` an epoch draws as many rows with replacement, float64 ``(rows,)``.
     """
 
     rows: Rows
@@ -50,6 +51,7 @@ class Plan:
     together: int = 1
     seconds: float | None = None
     stop: Stop | None = None
+    chances: Floats | None = None
 
     def order(self, epoch: int) -> Rows | Order:
         """Return the rows of an epoch (from 1) in order, or of that many ``together``."""
@@ -57,7 +59,7 @@ class Plan:
             return np.concatenate([epoch_order(self.rows, self.seed, epoch + later) for later in range(self.together)])
         if self.mapped:
             return Order(self.rows, self.seed, epoch, self.windows)
-        return epoch_order(self.rows, self.seed, epoch, self.lengths, self.batch_size)
+        return epoch_order(self.rows, self.seed, epoch, self.lengths, self.batch_size, self.chances)
 
     def feed(self, examples: Examples, progress: Progress) -> Feed:
         """Return the batches that an epoch still has."""
