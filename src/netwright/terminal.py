@@ -134,6 +134,7 @@ def _examined_lines(test: dict[str, Any]) -> list[str]:
         heat = calibration.get("temperature")
         before = f" ({heat['ece_before']:.3f} before temperature {heat['value']:.3g})" if heat else ""
         lines.append(f"{'calibration error':<22} {calibration['ece']:.3f}{before}, Brier score {calibration['brier']:.4g}")
+    lines += _balance_lines(test.get("balance"))
     if threshold := test.get("threshold"):
         name = threshold["for"]
         at, half = threshold["metrics"][name], threshold["at_half"][name]
@@ -149,6 +150,25 @@ def _examined_lines(test: dict[str, Any]) -> list[str]:
         word = "rises" if test["importance"]["metric"] == "rmse" else "falls"
         lines.append(f"{'most important':<22} {worth} ({test['importance']['metric']} {word} so much without)")
     return lines
+
+
+def _balance_lines(balance: dict[str, Any] | None) -> list[str]:
+    """Return what became of the rarest class, and what the changed prior did to probabilities."""
+    if not balance or not balance["classes"]:
+        return []
+    rare = balance["classes"][0]
+    said = f", mean probability {rare['mean_probability']:.2%}" if "mean_probability" in rare else ""
+    lines = [
+        f"{'rarest class':<22} {rare['class']}: {rare['share']:.2%} of the rows, predicted for {rare['predicted']:.2%}{said}; "
+        f"recall {rare['recall']:.3f}, average precision {rare['average_precision']:.3f}"
+    ]
+    if undone := balance.get("undone"):
+        loss = undone["log_loss"]
+        lines.append(
+            f"{'prior undone':<22} divided by their weights, probabilities have a log loss of {loss['after']:.4g}, not "
+            f"{loss['before']:.4g}, and a mean of {undone['mean_probability'][rare['class']]:.2%} for {rare['class']}"
+        )
+    return [*lines, *([f"{'focal loss':<22} {balance['remark']}"] if "remark" in balance else [])]
 
 
 def print_preflight(found: Preflight) -> None:

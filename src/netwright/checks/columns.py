@@ -137,13 +137,22 @@ def _joined(same: list[Finding]) -> Finding:
     )
 
 
-def rare_classes(names: Sequence[Any], values: Rows, weighted: bool) -> list[Finding]:
+def corrected_twice(ways: Sequence[str]) -> list[Finding]:
+    """Return whether rare classes are both weighed and drawn more often; see `rare_classes`."""
+    both = [way for way in ways if way != "FocalLoss"]
+    if len(both) < 2:
+        return []
+    why = f"{' and '.join(both)} both even the classes out, so that the rare ones count more than all others"
+    return [Finding("class-imbalance", "training.loss", why, "keep one of them", "warning", "sure")]
+
+
+def rare_classes(names: Sequence[Any], values: Rows, ways: Sequence[str]) -> list[Finding]:
     """Return whether a class is much rarer than the others.
 
     Args:
         names: The classes.
         values: Class numbers of the train rows, ``(rows,)``.
-        weighted: Whether the loss weighs the classes already.
+        ways: What is done about it already: ``weights in the loss``, ``data.sampling``, ``FocalLoss``.
     """
     counts = np.bincount(values, minlength=len(names))
     if len(values) < FEWEST or len(names) < 2 or not counts.min():
@@ -152,7 +161,7 @@ def rare_classes(names: Sequence[Any], values: Rows, weighted: bool) -> list[Fin
     share = counts[rare] / len(values)
     if share * len(names) > RARE:
         return []
-    strong = share * len(names) <= VERY_RARE and not weighted
+    strong = share * len(names) <= VERY_RARE and not ways
     always = counts.max() / len(values)
     return [
         Finding(
@@ -160,7 +169,13 @@ def rare_classes(names: Sequence[Any], values: Rows, weighted: bool) -> list[Fin
             f"class {names[rare]!r}",
             f"{counts[rare]} of {len(values)} train rows ({100 * share:.2g} %); always answering {names[int(counts.argmax())]!r} "
             f"has an accuracy of {always:.2f}",
-            "look at balanced accuracy, F1 and the confusion; training.loss = \"CrossEntropyLoss(weight='balanced')\" weighs it up",
+            "look at balanced accuracy, average precision and the recall of each class, not at accuracy; "
+            + (
+                f"{' and '.join(ways)} answer it"
+                if ways
+                else 'where the rare class matters most: training.class_weight = "balanced", data.sampling = "balanced" or '
+                "FocalLoss() (docs/imbalance.md)"
+            ),
             "warning" if strong else "note",
             "sure",
             {"share": float(share), "rows": int(counts[rare])},

@@ -16,6 +16,7 @@ from netwright.errors import first_line
 
 SOFTMAX_LOSSES = ("CrossEntropyLoss",)
 SIGMOID_LOSSES = ("BCEWithLogitsLoss", "MultiLabelSoftMarginLoss")
+FOCAL = "FocalLoss"  # of classes it applies the softmax, of outputs that say yes or no the sigmoid
 VALUE_LOSSES = ("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss")
 RANGES = {  # what an activation can give
     "relu": (0.0, float("inf")), "sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu6": (0.0, 6.0),
@@ -67,9 +68,10 @@ def endings(flow: Flow, purpose: Purpose) -> list[Finding]:
             )
         )
         return found
-    if purpose.loss in SOFTMAX_LOSSES:
+    classes = not purpose.target.is_floating_point()
+    if purpose.loss in SOFTMAX_LOSSES or (purpose.loss == FOCAL and classes):
         found += _before_softmax(flow, last)
-    elif purpose.loss in SIGMOID_LOSSES:
+    elif purpose.loss in (*SIGMOID_LOSSES, FOCAL):
         found += _before_sigmoid(last, purpose)
     elif purpose.loss in ("NLLLoss", "BCELoss"):
         found += _before_logarithm(flow, last, purpose)

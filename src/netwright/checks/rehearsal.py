@@ -25,7 +25,7 @@ FADED, GROWN = 1e-5, 1e4
 LARGE_INPUT, LARGE_TARGET = 30.0, 50.0
 APART = 1e3  # ratio of the deviations of two columns
 FIRST_LOSS = {"class": 3.0, "value": 10.0}
-CLASS_LOSSES = ("CrossEntropyLoss", "NLLLoss", "BCEWithLogitsLoss", "BCELoss")
+CLASS_LOSSES = ("CrossEntropyLoss", "NLLLoss", "BCEWithLogitsLoss", "BCELoss", "FocalLoss")
 VALUE_LOSSES = ("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss")
 
 

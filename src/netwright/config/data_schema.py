@@ -184,6 +184,11 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0)] = Field(
         0, description="Processes that augment images, and read the items of a Dataset; the numbers are the same for any."
     )
+    sampling: Literal["balanced"] | None = Field(
+        None,
+        description="How an epoch draws its rows: balanced, with replacement and each class as often as any other, like "
+        "torch.utils.data.WeightedRandomSampler; left out, each row once.",
+    )
     batch_size: Annotated[int, Field(ge=1)] = Field(
         64, description="Rows per step, over all processes; for the default network of a table 32 to 256, by its rows."
     )

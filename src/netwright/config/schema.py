@@ -118,6 +118,11 @@ class TrainingConfig(Section):
         "0.05; a step takes twice as long.",
     )
     loss: str | None = Field(None, description="torch.nn's own spelling; left out, the task decides.")
+    class_weight: Literal["balanced"] | None = Field(
+        None,
+        description="Classes count in the loss by the inverse of their number of train rows; written into the loss: weight, or "
+        "pos_weight where outputs say yes or no.",
+    )
     schedule: str | None = Field(
         None,
         description="Of the learning rate: torch.optim.lr_scheduler's own spelling, such as CosineAnnealingLR(); or "

@@ -28,6 +28,11 @@ OWN_LAYERS: dict[str, tuple[tuple[str, bool], ...]] = {
     "Transpose": (),
 }
 
+# The losses torch.nn does not have; their classes stand in model/focal.py.
+OWN_LOSSES: dict[str, tuple[tuple[str, bool], ...]] = {
+    "FocalLoss": (("gamma", False), ("weight", False), ("pos_weight", False)),
+}
+
 # The transforms torchvision does not have, or not for prepared rows; their classes stand in data/transforms.py, data/mixing.py.
 OWN_TRANSFORMS: dict[str, tuple[tuple[str, bool], ...]] = {
     "CutMix": (("alpha", False),),
@@ -207,8 +212,9 @@ def layers() -> Registry:
 
 @functools.cache
 def losses() -> Registry:
-    """Return the losses of torch.nn that compare one output with one target."""
-    return _registry("loss", "losses", "refused_losses")
+    """Return the losses of torch.nn that compare one output with one target, and those of `OWN_LOSSES`."""
+    found = _registry("loss", "losses", "refused_losses")
+    return Registry("loss", {**found.known, **OWN_LOSSES}, found.refused)
 
 
 @functools.cache

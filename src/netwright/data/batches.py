@@ -18,6 +18,7 @@ from torch import Tensor
 from netwright.data.array_preparation import ArrayPreparation, tensor_of
 from netwright.data.arrays import Array
 from netwright.data.order import Order, alike_order
+from netwright.data.sampling import Floats, drawn
 from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
@@ -264,7 +265,9 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
     return values.to(device)
 
 
-def epoch_order(rows: Rows, seed: int, epoch: int, lengths: Rows | None = None, batch_size: int = 1) -> Rows:
+def epoch_order(
+    rows: Rows, seed: int, epoch: int, lengths: Rows | None = None, batch_size: int = 1, chances: Floats | None = None
+) -> Rows:
     """Return the rows in the order in which an epoch (from 1) trains on them.
 
     Args:
@@ -273,8 +276,14 @@ def epoch_order(rows: Rows, seed: int, epoch: int, lengths: Rows | None = None, 
         epoch: From 1.
         lengths: The steps of each of ``rows`` where they differ: rows of about equal length then meet in a batch.
         batch_size: Rows per batch, for that.
+        chances: Of each of ``rows``, where they are drawn with replacement; None for each row once.
     """
     generator = stream(seed, "order", epoch)
+    if chances is not None:
+        places = drawn(chances, generator)
+        if lengths is None:
+            return rows[places]
+        rows, lengths = rows[places], lengths[places]
     if lengths is None:
         return generator.permutation(rows)
     return np.asarray(rows[alike_order(lengths, batch_size, generator)], dtype=np.int64)

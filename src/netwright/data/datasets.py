@@ -316,7 +316,10 @@ def _sampled(loader: DataLoader[Any], notes: list[str]) -> Rows | None:
     plain = type(loader.batch_sampler).__module__ == "torch.utils.data.sampler"
     if plain and (isinstance(sampler, SequentialSampler | RandomSampler) or getattr(sampler, "replacement", False)):
         if not isinstance(sampler, SequentialSampler | RandomSampler):
-            notes.append(f"the {type(sampler).__name__} of the DataLoader is not used: an epoch trains on each row once")
+            notes.append(
+                f"the {type(sampler).__name__} of the DataLoader is not used: an epoch trains on each row once, or "
+                'with data.sampling = "balanced" on each class as often as any other'
+            )
         return None
     with all_forked():
         batches: Any = sampler if plain else loader.batch_sampler

@@ -98,6 +98,7 @@ class Learning:
     precision: str
     threads: int | None
     channels_last: bool
+    balanced: bool = False  # each class is drawn as often as any other
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from netwright.config.calls import CONTAINERS, Call
 from netwright.exporting.printing import WIDTH, literal, printed
 from netwright.exporting.recipe import Page, Recipe
 from netwright.exporting.script_transfer import held_parts, start_parts
-from netwright.model import build, masked, modules
+from netwright.model import build, focal, masked, modules
+from netwright.model.weighing import FOCAL
 from netwright.training.groups import Group
 
 MASKS = ("Steps", "_steps", "_first", "lengths_after", "_end", "_over_time", "_through", "_sequence", "Masked")
@@ -58,7 +59,7 @@ def _loss_and_optimizer(page: Page, recipe: Recipe) -> list[str]:
     loss = ", ".join(f"{name}={_loss_argument(name, value)}" for name, value in recipe.loss.kwargs)
     optimizer = ", ".join(f"{name}={_tupled(value)!r}" for name, value in recipe.optimizer.kwargs)
     parameters = "model.parameters()"
-    text = f"loss_function = nn.{recipe.loss.name}({loss})"
+    text = f"loss_function = {'' if recipe.loss.name == FOCAL else 'nn.'}{recipe.loss.name}({loss})"
     text += '\n\ntraining_seed = torch_seed(SEED, "training")  # what dropout draws\ntorch.manual_seed(training_seed)'
     if recipe.own is not None or recipe.stages:
         parameters = "[parameter for parameter in model.parameters() if parameter.requires_grad]"
@@ -69,13 +70,20 @@ def _loss_and_optimizer(page: Page, recipe: Recipe) -> list[str]:
         text += "\nnamed = dict(model.named_parameters())"
         parameters = "[\n" + "".join(f"    {_group(group)},\n" for group in recipe.groups) + "]"
     text += f"\noptimizer = torch.optim.{recipe.optimizer.name}({parameters}{', ' if optimizer else ''}{optimizer})"
-    return [*held_parts(recipe), text]
+    return [*_own_loss(recipe), *held_parts(recipe), text]
 
 
 def _group(group: Group) -> str:
     """Return the code of a group of parameters."""
     own = "".join(f', "{name}": {value!r}' for name, value in group.arguments.items())
     return f'{{"params": [named[name] for name in {literal(list(group.names), 8)}]{own}}}'
+
+
+def _own_loss(recipe: Recipe) -> list[str]:
+    """Return the loss that torch.nn does not have."""
+    if recipe.loss.name != FOCAL:
+        return []
+    return [f"LEAST = {focal.LEAST}", printed(focal.FocalLoss)]
 
 
 def _loss_argument(name: str, value: Any) -> str:

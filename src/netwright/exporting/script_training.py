@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netwright.data import order
+from netwright.data import order, sampling
 from netwright.evaluation import formulas
 from netwright.exporting.printing import literal, printed
 from netwright.exporting.recipe import Page, Recipe
@@ -129,6 +129,9 @@ def write_training(page: Page, recipe: Recipe) -> None:
     parts = [head, *step_functions(page, recipe)]
     if recipe.gathered == "padded":
         parts += [f"POOL = {order.POOL}", printed(order.alike_order)]
+    if learning.balanced:
+        parts += [printed(sampling.class_chances), printed(sampling.drawn)]
+        parts.append("chances = class_chances(truth[train_rows])")
     body = [_begin(page, recipe)]
     body.append("for epoch in range(1, EPOCHS + 1):\n" + indented("\n".join([_epoch(recipe), *_judged(recipe)])))
     page.section("The training loop", [*parts, "\n".join(body)])
@@ -146,10 +149,7 @@ def _begin(page: Page, recipe: Recipe) -> str:
 def _epoch(recipe: Recipe) -> str:
     """Return the code of an epoch's steps."""
     learning = recipe.learning
-    if recipe.gathered == "padded":
-        made = 'order = train_rows[alike_order(lengths[train_rows], BATCH_SIZE, stream(SEED, "order", epoch))]'
-    else:
-        made = 'order = stream(SEED, "order", epoch).permutation(train_rows)  # another order each epoch'
+    made = _order(recipe)
     whole = "order" if learning.last_batch == "keep" else "order[: len(order) // BATCH_SIZE * BATCH_SIZE]"
     lines = [
         "model.train()",
@@ -163,6 +163,22 @@ def _epoch(recipe: Recipe) -> str:
         lines += ["    step += 1", "    if step == STEPS:", "        break"]
     lines.append("train_loss = total / count")
     return "\n".join(lines)
+
+
+def _order(recipe: Recipe) -> str:
+    """Return the code of the order of an epoch's rows."""
+    padded, balanced = recipe.gathered == "padded", recipe.learning.balanced
+    if balanced and padded:
+        return (
+            'generator = stream(SEED, "order", epoch)\n'
+            "chosen = train_rows[drawn(chances, generator)]  # each class as often as any other, with replacement\n"
+            "order = chosen[alike_order(lengths[chosen], BATCH_SIZE, generator)]"
+        )
+    if balanced:
+        return 'order = train_rows[drawn(chances, stream(SEED, "order", epoch))]  # each class as often as any other'
+    if padded:
+        return 'order = train_rows[alike_order(lengths[train_rows], BATCH_SIZE, stream(SEED, "order", epoch))]'
+    return 'order = stream(SEED, "order", epoch).permutation(train_rows)  # another order each epoch'
 
 
 def _judged(recipe: Recipe) -> list[str]:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.batches import PADDED_CLASS
+from netwright.model.focal import FocalLoss
 
-IGNORING = (nn.CrossEntropyLoss, nn.NLLLoss)
+IGNORING = (nn.CrossEntropyLoss, nn.NLLLoss, FocalLoss)
 
 
 def real_steps(target: Tensor) -> Tensor:
@@ -38,7 +39,8 @@ class PerStep(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss."""
-        if isinstance(self.loss, IGNORING) and self.loss.ignore_index == PADDED_CLASS:  # it passes over padded steps itself
+        passed = isinstance(self.loss, IGNORING) and self.loss.ignore_index == PADDED_CLASS  # over padded steps
+        if passed and not target.is_floating_point():
             loss: Tensor = self.loss(output.flatten(0, 1), target.flatten())
             return loss
         real = real_steps(target)
@@ -114,7 +116,7 @@ def loss_of_each(loss_function: Callable[[Tensor, Tensor], Tensor], output: Tens
         target: As the loss reads it, ``(rows, ...)``.
     """
     loss = loss_function.loss if isinstance(loss_function, PerStep) else loss_function
-    plain = isinstance(loss, nn.Module) and type(loss).__module__ == "torch.nn.modules.loss"
+    plain = isinstance(loss, FocalLoss) or (isinstance(loss, nn.Module) and type(loss).__module__ == "torch.nn.modules.loss")
     if not plain or getattr(loss, "reduction", None) != "mean" or (isinstance(loss, IGNORING) and loss.weight is not None):
         return None
     each: Any = copy.deepcopy(loss)

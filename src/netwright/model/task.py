@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from netwright.config import signatures
 from netwright.config.calls import OBJECT, Call, parse_call
 from netwright.errors import ConfigError
+from netwright.model.focal import FocalLoss
 from netwright.model.losses import PerStep
+from netwright.model.weighing import FOCAL, balanced, refuse_unread
 
 DEFAULT_LOSS = {
     "binary": "BCEWithLogitsLoss()",
@@ -26,9 +28,9 @@ BINARY_LOSSES = ("BCEWithLogitsLoss", "BCELoss")
 LABEL_LOSSES = (*BINARY_LOSSES, "MultiLabelSoftMarginLoss")
 VALUE_LOSSES = ("L1Loss", "MSELoss", "SmoothL1Loss", "HuberLoss", "PoissonNLLLoss")
 FITTING = {
-    "binary": (*BINARY_LOSSES, *CLASS_LOSSES),
-    "multiclass": CLASS_LOSSES,
-    "multilabel": LABEL_LOSSES,
+    "binary": (*BINARY_LOSSES, *CLASS_LOSSES, FOCAL),
+    "multiclass": (*CLASS_LOSSES, FOCAL),
+    "multilabel": (*LABEL_LOSSES, FOCAL),
     "regression": VALUE_LOSSES,
 }
 HOLDS = {"regression": "numbers (float32)", "multilabel": "0 and 1 per label (float32)"}
@@ -146,22 +148,27 @@ def make_task(
         ConfigError: The loss does not fit the target.
     """
     name = loss_name(own_loss) if own_loss is not None else None
-    text = f"{OBJECT}{name}" if own_loss is not None else loss or DEFAULT_LOSS[kind]
-    if loss is None and own_loss is None and kind == "binary" and found_outputs == 2:
-        text = "CrossEntropyLoss()"
+    text = f"{OBJECT}{name}" if own_loss is not None else loss or usual_loss(kind, found_outputs)
     call = parse_call(text, "training.loss") if own_loss is None else Call(name or "")
     _refuse_mismatch(kind, call)
     class_target = call.name in CLASS_LOSSES or (kind == "multiclass" and call.name not in VALUE_LOSSES)
     outputs = columns if kind == "regression" else classes if class_target or kind == "multilabel" else 1
     function = own_loss
     if own_loss is None:
-        call = _balanced(signatures.named(call, signatures.losses(), "training.loss"), train_values, classes, kind)
+        call = signatures.named(call, signatures.losses(), "training.loss")
+        refuse_unread(call, class_target)
+        call = balanced(call, train_values, classes, kind)
         function = make_loss(call, outputs)
         text = str(call)
     decoding = Decoding(_form(kind, call, class_target), outputs)
     if kind == "regression":
         _scale(decoding, train_values, scaling)
     return Task(kind, text, PerStep(function) if per_step else function, outputs, decoding, class_target, per_step)
+
+
+def usual_loss(kind: str, outputs: int | None) -> str:
+    """Return the loss of a task where none is written; ``outputs`` an own module gives, if that is known."""
+    return "CrossEntropyLoss()" if kind == "binary" and outputs == 2 else DEFAULT_LOSS[kind]
 
 
 # torch.nn.functional's names of the losses, so that their outputs are decoded as the classes' are.
@@ -210,7 +217,7 @@ def implied_task(loss: str | None, own_loss: Any) -> str | None:
 
 def _refuse_mismatch(kind: str, call: Call) -> None:
     fitting = FITTING[kind]
-    if call.name in (*LABEL_LOSSES, *CLASS_LOSSES, *VALUE_LOSSES) and call.name not in fitting:
+    if call.name in (*LABEL_LOSSES, *CLASS_LOSSES, *VALUE_LOSSES, FOCAL) and call.name not in fitting:
         target = HOLDS.get(kind, "class numbers (int64)")
         raise ConfigError(
             f"training.loss: {call.name} came; the task is {kind}, its target holds {target}; expected "
@@ -245,31 +252,8 @@ def _scale(decoding: Decoding, values: npt.NDArray[Any], scaling: str | None) ->
     decoding.scale.copy_(torch.from_numpy(np.where(deviation > 1e-12, deviation, 1.0)))
 
 
-def _balanced(call: Call, values: npt.NDArray[Any], classes: int, kind: str) -> Call:
-    """Replace ``weight="balanced"`` by rows / (classes * rows of the class), from the train rows.
-
-    ``pos_weight="balanced"`` becomes rows without / rows with the second class, or each label.
-    """
-    for argument in ("weight", "pos_weight"):
-        if call.keywords.get(argument) != "balanced":
-            continue
-        if call.name in LABEL_LOSSES and argument == "weight":
-            raise ConfigError(
-                f"training.loss: {call} came; an output that says yes or no has no class weights; write "
-                'BCEWithLogitsLoss(pos_weight="balanced")'
-            )
-        if argument == "pos_weight":
-            positive = (values if kind == "multilabel" else values[:, None]).sum(axis=0)
-            weights = (np.maximum(len(values) - positive, 1) / np.maximum(positive, 1)).tolist()
-        else:
-            counts = np.maximum(np.bincount(values, minlength=classes), 1)
-            weights = (len(values) / (classes * counts)).tolist()
-        call = call.with_keyword(argument, weights)
-    return call
-
-
 def make_loss(call: Call, outputs: int) -> nn.Module:
-    """Build a loss of torch.nn; lists of weights become tensors.
+    """Build a loss of torch.nn, or `FocalLoss`; lists of weights become tensors.
 
     Raises:
         ConfigError: torch refuses an argument, or the number of weights is not the number of outputs.
@@ -285,8 +269,12 @@ def make_loss(call: Call, outputs: int) -> nn.Module:
             arguments[name] = torch.tensor(value, dtype=torch.float32)
         else:
             arguments[name] = value
+    gamma = arguments.get("gamma", 0.0)
+    if isinstance(gamma, bool) or not isinstance(gamma, int | float) or gamma < 0:
+        raise ConfigError(f"training.loss: gamma={gamma!r} came; expected a number from 0; write for instance gamma=2.0")
+    kind: Any = FocalLoss if call.name == FOCAL else getattr(nn, call.name)
     try:
-        made: nn.Module = getattr(nn, call.name)(**arguments)
+        made: nn.Module = kind(**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"training.loss: {call} cannot be built: {error}; mend its arguments") from None
     return made

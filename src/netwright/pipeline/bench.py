@@ -40,6 +40,7 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline import pictures
 from netwright.pipeline.augmenting import make_augmentation, read_changes
 from netwright.pipeline.custom import Custom, factory_name, maker, names_told, refuse_misfits, valid_names
+from netwright.pipeline.drawing import chances_of
 from netwright.pipeline.filling import filled
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.mapping import described
@@ -328,6 +329,7 @@ def resolve(
         "early_stopping": stopping,
         "optimizer": optimizer,
         "loss": None if "step" in objects else network.task.loss,
+        "class_weight": None,  # it stands in the loss
         **objects,
         "device": str(device),
         "threads": threads,
@@ -396,6 +398,7 @@ def plan_of(config: RunConfig, inputs: Inputs) -> Plan:
         lengths=_lengths(inputs),
         mapped=isinstance(inputs.raw, Mapped),
         windows=inputs.raw.windows if isinstance(inputs.raw, Mapped) else None,
+        chances=chances_of(config, inputs),
     )
 
 

@@ -91,7 +91,17 @@ def _of_target(config: RunConfig, inputs: Inputs) -> list[Finding]:
     """Look at the targets of the train rows."""
     target, rows = inputs.target, inputs.split.train
     if target.task in ("binary", "multiclass"):
-        return single.rare_classes(target.classes, target.of(rows), "weight" in (config.training.loss or ""))
+        loss = config.training.loss or ""
+        ways = [
+            name
+            for name, used in (
+                ("weights in the loss", "weight=" in loss),
+                ("data.sampling", config.data.sampling is not None),
+                ("FocalLoss", loss.startswith("FocalLoss")),
+            )
+            if used
+        ]
+        return single.rare_classes(target.classes, target.of(rows), ways) + single.corrected_twice(ways)
     if target.task == "regression" and config.data.window is None:
         return single.far_targets(target.names, target.of(rows), lambda row: _place(inputs, int(rows[row])))
     return []

@@ -235,7 +235,7 @@ def _batches(one: Path, other: Path, configs: list[RunConfig], epoch: int, withi
     """Return whether both runs had the same rows in a step."""
     rows = [_rows(path, config, epoch, within) for path, config in zip((one, other), configs, strict=True)]
     if rows[0] is None or rows[1] is None:
-        return "its rows are not worked out for sequences of different length and mapped rows"
+        return "its rows are not worked out for sequences of different length, mapped rows and rows drawn by class"
     if rows[0] == rows[1]:
         shown = ", ".join(map(str, rows[0][:MOST_ROWS]))
         return f"both had the same {len(rows[0])} rows ({shown}, ...), so it is the weights, the network or the machine that differ"
@@ -244,7 +244,7 @@ def _batches(one: Path, other: Path, configs: list[RunConfig], epoch: int, withi
 
 def _rows(folder: Path, config: RunConfig, epoch: int, within: int) -> list[int] | None:
     """Return the rows of a step of an epoch (both from 1)."""
-    if len(config.data.rungs or []) > 1 or config.data.storage == "map":
+    if len(config.data.rungs or []) > 1 or config.data.storage == "map" or config.data.sampling is not None:
         return None
     train = folders.read_split(folder).train
     size = min(config.data.batch_size, len(train))

@@ -236,6 +236,7 @@ def _learning(config: RunConfig, inputs: Inputs) -> Learning:
         precision=training.precision,
         threads=training.threads,
         channels_last=training.memory_format == "channels_last",
+        balanced=data.sampling is not None,
     )
 
 

@@ -6,7 +6,7 @@ What does not apply to a task is left out. Nothing here changes a weight, a mode
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from netwright.evaluation.testing import Verdict
 from netwright.model.decisions import places_of
 from netwright.pipeline import folder as folders
 from netwright.pipeline import looking, slicing
+from netwright.pipeline.balancing import balance_told
 from netwright.pipeline.bench import executing
 from netwright.pipeline.calibrating import deciding_rows, kept_errors
 from netwright.pipeline.known import Known
@@ -49,6 +50,7 @@ class Tested:
         errors: Of which rows absolute errors were kept, and they, ``(rows, outputs)``.
         fitted_on: Which rows the temperature was fitted on.
         threshold: That was chosen before, for rows of others.
+        train_rows: Of each class, where that was written down.
     """
 
     known: Known
@@ -58,6 +60,7 @@ class Tested:
     errors: tuple[str, Floats] | None = None
     fitted_on: str = "valid"
     threshold: float | None = None
+    train_rows: Sequence[int] | None = None
 
     @property
     def true(self) -> npt.NDArray[Any]:
@@ -95,6 +98,7 @@ def examine(tested: Tested, folder: Path, record: Mapping[str, Any]) -> dict[str
         record: run.json.
     """
     kept = replace(tested, errors=kept_errors(folder, record), fitted_on=str(record.get("temperature_of") or "valid"))
+    kept = replace(kept, train_rows=record["task"].get("train_rows"))
     path = folder / folders.TEST
     if tested.split is None and path.is_file():
         kept = replace(kept, threshold=(folders.read_json(path).get("threshold") or {}).get("value"))
@@ -112,6 +116,8 @@ def examined(tested: Tested) -> dict[str, Any]:
     with executing(tested.known.config, tested.known.program.device):
         if task in ("binary", "multiclass"):
             found["classes"] = slices.class_table(tested.true, places_of(tested.decoded), tested.classes)
+            decoding = tested.known.program.outcome.decoding
+            found["balance"] = balance_told(tested.known.config, tested.verdict, decoding, tested.classes, tested.train_rows)
         if tested.known.program.outcome.probabilities:
             found["calibration"] = _calibration(tested)
         deciding = _Deciding(tested, notes)

@@ -122,10 +122,7 @@ def _data_lines(bench: Bench, batch: Batch) -> list[Line]:
         ),
         Line("    model.train()", _modes(bench.network.module)),
         *_held_lines(bench),
-        Line(
-            f'    order = stream({config.training.seed}, "order", epoch).permutation(train_rows)',
-            "Another order each epoch, the same in every run of this seed: epoch and seed decide it, nothing else.",
-        ),
+        _order_line(config),
         Line(
             f"    for rows in torch.from_numpy(order).split({size}):",
             f"{steps} steps an epoch: batches of {size} rows{left}{dropped}. A step looks at one batch only, which is fast, and "
@@ -152,6 +149,19 @@ def _held_lines(bench: Bench) -> list[Line]:
             "momentum, no weight decay. Dropout among them goes on.",
         )
     ]
+
+
+def _order_line(config: RunConfig) -> Line:
+    """Say in which order an epoch trains on its rows."""
+    same = "the same in every run of this seed: epoch and seed decide it, nothing else."
+    made = f'    order = stream({config.training.seed}, "order", epoch)'
+    if config.data.sampling is None:
+        return Line(f"{made}.permutation(train_rows)", f"Another order each epoch, {same}")
+    return Line(
+        f"{made}.choice(train_rows, len(train_rows), p=chances)",
+        "As many rows are drawn, with replacement, and each class as often as any other (torch's WeightedRandomSampler): rows of "
+        f"rare classes come several times, others in some epochs not at all. Others are drawn each epoch, {same}",
+    )
 
 
 def _modes(model: nn.Module) -> str:

@@ -30,7 +30,8 @@ from netwright.model.masked import Masked
 from netwright.model.own import load_class, make_own, refuse_unnamed
 from netwright.model.padding import unmaskable
 from netwright.model.summary import Summary, complete_lazy, output_shape, summarize, takes_lengths
-from netwright.model.task import Task, make_loss, make_task
+from netwright.model.task import Task, make_loss, make_task, usual_loss
+from netwright.model.weighing import with_class_weight
 from netwright.pipeline import folder as folders
 from netwright.pipeline.inputs import Inputs, refuse_no_counts
 from netwright.pipeline.reading import reading_of
@@ -171,7 +172,7 @@ def _task(config: RunConfig, inputs: Inputs, loss: Any, found_outputs: int | Non
         scaling = "none"  # it gets the target as it is
     task = make_task(
         target.task,
-        config.training.loss,
+        _loss_text(config, target.task, loss, found_outputs),
         classes=len(target.classes),
         columns=len(target.names),
         train_values=target.of(inputs.split.train),
@@ -186,6 +187,23 @@ def _task(config: RunConfig, inputs: Inputs, loss: Any, found_outputs: int | Non
     if task.decoding.rates:
         refuse_no_counts(config.data, inputs.raw, target)
     return task
+
+
+def _loss_text(config: RunConfig, kind: str, own_loss: Any, found_outputs: int | None) -> str | None:
+    """Return the loss that is written, with the class weights that are asked for beside it.
+
+    Raises:
+        ConfigError: The loss is a Python object, or has no such weights.
+    """
+    written, weighted = config.training.loss, config.training.class_weight
+    if weighted is None:
+        return written
+    if own_loss is not None:
+        raise ConfigError(
+            f'training.class_weight: "{weighted}" came with a loss or step from Python; expected a loss by its text; '
+            "weigh the classes in it"
+        )
+    return with_class_weight(written or usual_loss(kind, found_outputs), kind)
 
 
 def _need(inputs: Inputs, task: Task) -> str:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 import torch
 
 from netwright.config.data_schema import DataConfig
 from netwright.config.schema import EarlyStoppingConfig, RunConfig
 from netwright.data import labels
+from netwright.data.batches import Rows
 from netwright.data.columns import Column
 from netwright.data.sequences import Sequences
 from netwright.data.targets import Target
@@ -93,7 +95,7 @@ def first_record(bench: Bench) -> dict[str, Any]:
             **{part: len(getattr(inputs.split, part)) for part in ("train", "valid", "test")},
             **({"calibration": len(inputs.split.calibration)} if len(inputs.split.calibration) else {}),
         },
-        "task": _task_told(inputs.target, network.task),
+        "task": _task_told(inputs.target, network.task, inputs.split.train),
         "model": network.summary.to_json(),
         **({} if network.start is None else {"start": _start_json(network.start)}),
         **({"frozen": stages} if (stages := freezing_json(freezing_in(config, network.module))) else {}),
@@ -141,12 +143,15 @@ def _start_json(start: Start) -> dict[str, Any]:
     return {**told, "parameters": start.parameters, "of": start.every}
 
 
-def _task_told(target: Target, task: Task) -> dict[str, Any]:
-    """Return what is learned, for run.json."""
+def _task_told(target: Target, task: Task, train: Rows) -> dict[str, Any]:
+    """Return what is learned, for run.json, and how many train rows each class has."""
     if isinstance(task.loss_function, OwnStep):
         return {"kind": "own step", "target": [], "classes": [], "loss": task.loss}
     classes = [labels.shown(label) for label in target.classes]
-    return {"kind": task.kind, "target": list(target.names), "classes": classes, "loss": task.loss}
+    told: dict[str, Any] = {"kind": task.kind, "target": list(target.names), "classes": classes, "loss": task.loss}
+    if task.kind in ("binary", "multiclass"):
+        told["train_rows"] = np.bincount(target.of(train), minlength=len(classes)).tolist()
+    return told
 
 
 def describe(bench: Bench) -> list[Told]:
@@ -187,6 +192,8 @@ def describe(bench: Bench) -> list[Told]:
         lines.append(
             Told("large steps on a GPU are often faster with --set training.engine=compiled (torch.compile)", "note")
         )
+    if config.data.sampling is not None:
+        lines.append(Told("sampling: an epoch draws as many rows, with replacement, each class as often as any other"))
     if config.data.augmentation:
         lines.append(Told(f"augmentation of the train rows: {', '.join(config.data.augmentation)}"))
     lines += [Told(line, "note" if place else "line") for place, line in enumerate(bench.rates)]

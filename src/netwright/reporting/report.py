@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from netwright.reporting import wording
+from netwright.reporting.balance import balance_view
 from netwright.reporting.circumstances import command_text, findings_of, findings_words, provenance, timing_view
 from netwright.reporting.contents import RunContents, entries, read_run, section
 from netwright.reporting.diagram import dark_rules
@@ -139,6 +140,7 @@ def _test_views(contents: RunContents, rows: bool) -> dict[str, object]:
         "test": test_view(contents),
         "baselines": baselines_view(contents),
         "classes": classes_view(test),
+        "balance": balance_view(test),
         "slices": slices_view(contents),
         "regression": regression_view(contents),
         "calibration": calibration_view(test),

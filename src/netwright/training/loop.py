@@ -15,6 +15,7 @@ from netwright.data.augmentation import Augmentation
 from netwright.data.batches import Batch, Examples, Rows, epoch_order, steps_per_epoch
 from netwright.data.feed import Feed
 from netwright.data.order import Order, Windows
+from netwright.data.sampling import Floats
 from netwright.engine.base import Engine
 from netwright.training.freezing import Freezing
 from netwright.training.journal import EpochRecord, Journal
@@ -34,7 +35,7 @@ class Plan:
     Rows in a map are ordered slice by slice, in ``windows`` where they do not fit into memory. Batches of ``together`` epochs
     are handed out as those of one, where they divide the rows. ``seconds`` of training, and the reason that ``stop`` gives
     after an epoch, end the run too. ``schedule`` turns the optimizer's learning rate. ``freezing`` says which parameters do not
-    learn in which epoch.
+    learn in which epoch. With ``chances`` an epoch draws as many rows with replacement, float64 ``(rows,)``.
     """
 
     rows: Rows
@@ -55,6 +56,7 @@ class Plan:
     stop: Stop | None = None
     schedule: Schedule | Fixed = Fixed()
     freezing: Freezing | None = None
+    chances: Floats | None = None
 
     def order(self, epoch: int) -> Rows | Order:
         """Return the rows of an epoch (from 1) in order, or of that many ``together``."""
@@ -62,7 +64,7 @@ class Plan:
             return np.concatenate([epoch_order(self.rows, self.seed, epoch + later) for later in range(self.together)])
         if self.mapped:
             return Order(self.rows, self.seed, epoch, self.windows)
-        return epoch_order(self.rows, self.seed, epoch, self.lengths, self.batch_size)
+        return epoch_order(self.rows, self.seed, epoch, self.lengths, self.batch_size, self.chances)
 
     def feed(self, examples: Examples, progress: Progress) -> Feed:
         """Return the batches that an epoch still has."""
