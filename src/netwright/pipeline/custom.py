@@ -224,7 +224,7 @@ def maker(config: RunConfig, custom: Custom, device: torch.device) -> Make:
 
     def make_once_held(model: nn.Module) -> torch.optim.Optimizer:
         freezing = freezing_in(config, model)
-        return make(model) if freezing is None else freezing.make_optimizer(model, make)
+        return make(model) if freezing is None else freezing.of_all(model, make)
 
     return make_once_held
 

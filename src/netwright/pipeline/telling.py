@@ -23,8 +23,7 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, plan_of
 from netwright.pipeline.network import Start
 from netwright.pipeline.stopping import monitored
-from netwright.pipeline.transferring import freezing_in, freezing_json, frozen_told, start_told
-from netwright.training.groups import split_parameters
+from netwright.pipeline.transferring import freezing_in, freezing_json, frozen_told, groups_in, start_told
 from netwright.training.loop import Progress
 
 MOST_NAMES = 12  # of target columns in one line
@@ -110,10 +109,9 @@ def first_record(bench: Bench) -> dict[str, Any]:
 
 def _groups_told(bench: Bench) -> dict[str, Any]:
     """Return the groups of parameters by name with their arguments, for run.json; nothing where all are in one."""
-    asked = bench.config.training.parameter_groups
-    if not asked:
+    if not bench.config.training.parameter_groups:
         return {}
-    split = split_parameters(bench.network.module, asked)
+    split = groups_in(bench.config, bench.network.module)
     return {"parameter_groups": [{"parameters": list(group.names), "arguments": dict(group.arguments)} for group in split]}
 
 
@@ -130,7 +128,7 @@ def _step_told(bench: Bench) -> list[str]:
     lines += ["float16 with a scaled loss; a step whose gradients overflow is skipped"] * (training.precision == "float16")
     said = [f"each step: {'; '.join(lines)}"] if lines else []
     if training.parameter_groups:
-        first, *others = split_parameters(bench.network.module, training.parameter_groups)
+        first, *others = groups_in(bench.config, bench.network.module)
         if first.arguments:
             others = [first, *others]
         said += [f"parameter group {number}: {group}" for number, group in enumerate(others)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.network import Network, Start
 from netwright.pipeline.origins import Origin, other_inputs, read_origin
 from netwright.training.freezing import Freezing, freezing_of
+from netwright.training.groups import Group, split_parameters
 
 MOST_LAYERS = 8  # named in a line
 SUPERVISED = ("binary", "multiclass", "multilabel", "regression")
@@ -79,6 +81,13 @@ def freezing_in(config: RunConfig, model: nn.Module) -> Freezing | None:
     """
     training = config.training
     return freezing_of(model, training.freeze, [(one.epoch, one.parameters) for one in training.unfreeze])
+
+
+def groups_in(config: RunConfig, model: nn.Module) -> list[Group]:
+    """Return the groups of an optimizer's parameters, of all that ever learn; see `split_parameters`."""
+    freezing = freezing_in(config, model)
+    split = partial(split_parameters, groups=config.training.parameter_groups)
+    return split(model) if freezing is None else freezing.of_all(model, split)
 
 
 def _held(network: Network, config: RunConfig) -> Network:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-import torch
 from torch import nn
 
 from netwright.errors import ConfigError
@@ -16,7 +16,7 @@ from netwright.model.naming import matches, named_parameters
 from netwright.training.standstill import hold_still
 
 FREEZE, UNFREEZE = "training.freeze", "training.unfreeze"
-Make = Callable[[nn.Module], torch.optim.Optimizer]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Freezing:
         stage = self.stage(epoch)
         hold_still(model, list(stage.frozen), list(stage.resting))
 
-    def make_optimizer(self, model: nn.Module, make: Make) -> torch.optim.Optimizer:
-        """Build the optimizer of all parameters that ever learn, and leave the network as it is in epoch 1."""
+    def of_all(self, model: nn.Module, make: Callable[[nn.Module], Made]) -> Made:
+        """Return what is made of a network in which all parameters learn that ever do; it is left as it is in epoch 1."""
         self.hold(model, self.stages[-1].epoch)
         made = make(model)
         self.hold(model, 1)
