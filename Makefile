@@ -11,8 +11,8 @@ ROUNDS ?= 5
 demo: $(READY)  ## train the digits example end to end; prints the test result and where the report is
 	$(BIN)/netwright train examples/digits.toml
 
-test: $(READY)  ## all tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## all tests, in two processes; a file's tests stay together
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 faults: $(READY)  ## the long suites: kills, losses of power, full disks, hostile files (docs/reliability.md)
 	$(BIN)/python -m pytest --faults tests/faults tests/pipeline/test_pipeline_resuming.py
