@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from netwright.config import signatures
 from netwright.config.calls import OBJECT, Call, layer_texts, parse_call
 from netwright.config.data_schema import DataConfig, Section, one_in_a_list
 from netwright.config.metrics import KNOWN, problem_of
 from netwright.config.slugs import ALL, CHECKS
-from netwright.config.updates import GROUP_SCHEMA, group_problems, step_problems
+from netwright.config.updates import GRADIENTS, GROUP_SCHEMA, group_problems, step_problems
 from netwright.config.values import shown
 from netwright.errors import ConfigError, did_you_mean
 
@@ -133,6 +133,13 @@ class TrainingConfig(Section):
     def _on_or_off(cls, value: Any) -> Any:
         """Read true as the default section and false as "none"."""
         return ({} if value else "none") if isinstance(value, bool) else value
+
+    @field_validator("parameter_groups", *GRADIENTS, mode="before")
+    @classmethod
+    def _off(cls, value: Any, info: ValidationInfo) -> Any:
+        if value == "none":
+            return [] if info.field_name == "parameter_groups" else None
+        return value
 
     @field_validator("metrics", mode="before")
     @classmethod
