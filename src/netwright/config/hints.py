@@ -114,7 +114,7 @@ def _resembling(name: str, style: str, known: Sequence[str]) -> str:
     """Name the nearest key, first of those known there, then of all settings."""
     if nearest(name, known):
         return did_you_mean(name, known)
-    anywhere = nearest(name, _places(), 2)
+    anywhere = nearest(name, _places(), 2) if len(name) > 1 else []
     if anywhere:
         paths = [_places()[key][0] if style != "keyword" else _places()[key][0].split(".")[1] for key in anywhere]
         return f"did you mean {' or '.join(dict.fromkeys(paths))}?"
