@@ -25,6 +25,7 @@ from netwright.engine.lanes import _region
 from netwright.engine.recording import Place
 from netwright.engine.state import copied, differing
 from netwright.engine.tape import Tape
+from netwright.engine.update import PLAIN, Update
 from netwright.errors import ConfigError, DivergedError
 from netwright.model import modules
 
@@ -149,13 +150,14 @@ def both(
     examples: Examples,
     loss: Any = None,
     make: Callable[..., torch.optim.Optimizer] = lambda parameters: torch.optim.Adam(parameters, lr=0.01, fused=True),
+    update: Update = PLAIN,
     **settings: Any,
 ) -> CapturedEngine:
     """Train a network both ways and demand equal bits; return the captured engine."""
     loss = nn.CrossEntropyLoss() if loss is None else loss
     other, other_loss = copy.deepcopy((model, loss))
-    eager = EagerEngine(model, loss, make(model.parameters()))
-    captured = CapturedEngine(EagerEngine(other, other_loss, make(other.parameters())), **settings)
+    eager = EagerEngine(model, loss, make(model.parameters()), update)
+    captured = CapturedEngine(EagerEngine(other, other_loss, make(other.parameters()), update), **settings)
     expected = run(eager, examples)
     truth = copied(model, loss, eager.optimizer)
     found = run(captured, examples)
@@ -239,6 +241,52 @@ def test_a_learning_rate_may_change_between_steps(fused: bool) -> None:
         found.append(losses)
     assert found[0] == found[1]
     assert differing(list(model.parameters()), list(other.parameters())) == 0
+
+
+UPDATES = {
+    "clipped by norm": Update(clip_grad_norm=0.1),
+    "clipped by value": Update(clip_grad_value=0.01),
+    "uphill": Update(sharpness=0.05),
+    "all": Update(clip_grad_norm=0.1, clip_grad_value=0.01, l1=0.001, sharpness=0.05),
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+@pytest.mark.parametrize("layers", ["wide", "BatchNorm1d", "Dropout"])
+def test_what_else_a_step_does_is_replayed_from_python(name: str, layers: str) -> None:
+    assert both(*network(layers), update=UPDATES[name], native=False).played() == "from Python"
+
+
+@pytest.mark.parametrize("name", UPDATES)
+@pytest.mark.parametrize("layers", ["wide", "BatchNorm1d", "LSTM"])
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.usefixtures("compiled")
+def test_what_else_a_step_does_is_replayed_natively(name: str, layers: str, lanes: int) -> None:
+    engine = both(*network(layers), update=UPDATES[name], lanes=lanes, by_name=True)
+    assert engine.played() == ("natively" if lanes == 1 else f"natively on {lanes} cores")
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.usefixtures("compiled")
+def test_a_norm_that_is_not_finite_stops_a_replayed_step_before_the_update(native: bool) -> None:
+    """The loss of the last row is 1e38, which is finite; its gradient is not."""
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(0.5)
+    X = torch.ones(40, 1)
+    X[-1] = 2e19
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, fused=True)
+    eager = EagerEngine(model, nn.MSELoss(), optimizer, Update(clip_grad_norm=1.0))
+    engine = CapturedEngine(eager, native=native, by_name=True)
+    feed = Feed(Examples({"x": X}, torch.zeros(40, 1)), np.arange(40), 1)
+    losses: list[float] = []
+    while (steps := engine.train_steps(feed, 40 - len(losses))).failure is None:
+        losses += steps.losses.tolist()
+    assert len(losses) + len(steps.losses) == 39
+    assert engine.played() == ("natively" if native else "from Python")
+    assert isinstance(steps.failure.error, DivergedError)
+    assert str(steps.failure.error) == "a number that follows from the loss is not finite"
+    assert 0.4999 < model.weight.item() < 0.5
 
 
 LOSSES: dict[str, tuple[Any, bool]] = {

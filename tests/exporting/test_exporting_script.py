@@ -156,6 +156,25 @@ LEARNING: dict[str, dict[str, Any]] = {
         "optimizer": "LBFGS(max_iter=3)",
     },
     "bfloat16": {**only("grade"), "layers": DENSE, "precision": "bfloat16"},
+    "groups, clipped, l1, uphill": {
+        **only("dear"),
+        "layers": ["Linear(8)", "BatchNorm1d()", "ReLU()", "Dropout(0.2)", "Linear()"],
+        "optimizer": "AdamW(lr=0.01, weight_decay=0.1)",
+        "parameter_groups": [
+            {"parameters": ["biases", "norms"], "weight_decay": 0.0},
+            {"parameters": ["0"], "lr": 0.1, "betas": [0.8, 0.99]},
+        ],
+        **{"clip_grad_norm": 0.5, "clip_grad_value": 0.05, "l1": 0.002, "sharpness": 0.1},
+    },
+    "float16, groups of all, parts": {
+        **only("grade"),
+        "layers": DENSE,
+        "optimizer": "SGD(lr=0.05)",
+        "parameter_groups": [{"parameters": ["*"], "momentum": 0.9}],
+        **{"precision": "float16", "clip_grad_norm": 1.0, "micro_batch": 5},
+    },
+    "uphill in parts": {**only("price"), "layers": DENSE, "sharpness": 0.05, "micro_batch": 6, "l1": 0.001},
+    "LBFGS in parts": {**only("dear"), "layers": ["Linear()"], "optimizer": "LBFGS(max_iter=2)", "micro_batch": 7},
 }
 
 

@@ -89,7 +89,13 @@ def rows_of(shape: tuple[int, ...], classes: int | None) -> tuple[np.ndarray[Any
 
 
 def tutorial_loop(
-    make: Callable[[], nn.Module], X: Tensor, y: Tensor, loss_fn: nn.Module, optimizer_of: Callable[..., Any], threads: int
+    make: Callable[[], nn.Module],
+    X: Tensor,
+    y: Tensor,
+    loss_fn: nn.Module,
+    optimizer_of: Callable[..., Any],
+    threads: int,
+    before_step: Callable[[nn.Module], Any] = lambda model: None,
 ) -> nn.Module:
     """The tutorial's training loop with its validation, its slips mended."""
     train_set = TensorDataset(X[:TRAIN], y[:TRAIN])
@@ -109,6 +115,7 @@ def tutorial_loop(
             optimizer.zero_grad()
             loss = loss_fn(predicted, y_train)
             loss.backward()
+            before_step(model)
             optimizer.step()
         model.eval()
         generator = torch.random.get_rng_state()  # DataLoader draws a seed each time it is iterated
@@ -189,6 +196,48 @@ def test_regression_gives_the_weights_of_the_hand_written_loop(text: str, tmp_pa
         OPTIMIZERS[text],
         run.config.training.threads or 1,
     )
+    assert_equal_bits(run, model)
+
+
+def penalised(model: nn.Module) -> None:
+    """The derivative of l1 times the sum of |weight|, for the matrices of an MLP."""
+    for weight in model.parameters():
+        if weight.dim() == 2:
+            assert weight.grad is not None
+            weight.grad += 0.001 * weight.detach().sign()
+
+
+CHANGES: dict[str, tuple[dict[str, Any], Callable[[nn.Module], Any]]] = {
+    "clip_grad_norm_": ({"clip_grad_norm": 0.3}, lambda model: nn.utils.clip_grad_norm_(model.parameters(), 0.3)),
+    "clip_grad_value_": ({"clip_grad_value": 0.01}, lambda model: nn.utils.clip_grad_value_(model.parameters(), 0.01)),
+    "l1": ({"l1": 0.001}, penalised),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_line_before_the_step_of_the_hand_written_loop_is_a_setting(name: str, tmp_path: Path) -> None:
+    """The groups of parameters are those that PyTorch users make by hand: no decay of biases and norms."""
+    keywords, before_step = CHANGES[name]
+    X, y = rows_of((20,), classes=4)
+    run = netwright_run(
+        MLP, None, (X, y), tmp_path, optimizer="AdamW(lr=0.01, weight_decay=0.1)", **keywords,
+        parameter_groups=[{"parameters": ["biases", "norms"], "weight_decay": 0.0}, {"parameters": ["6"], "lr": 0.002}],
+    )  # fmt: skip
+    assert run.config.training.engine == "captured"
+
+    def optimizer_of(parameters: Any) -> torch.optim.Optimizer:
+        first, bias, scale, shift, middle, middle_bias, last, last_bias = parameters
+        groups = [
+            {"params": [first, middle]},
+            {"params": [bias, scale, shift, middle_bias, last_bias], "weight_decay": 0.0},
+            {"params": [last], "lr": 0.002},
+        ]
+        return torch.optim.AdamW(groups, lr=0.01, weight_decay=0.1, fused=True)
+
+    model = tutorial_loop(
+        mlp, torch.from_numpy(X), torch.from_numpy(y), nn.CrossEntropyLoss(), optimizer_of, run.config.training.threads or 1,
+        before_step,
+    )  # fmt: skip
     assert_equal_bits(run, model)
 
 

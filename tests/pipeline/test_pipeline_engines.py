@@ -141,7 +141,7 @@ def test_bfloat16_learns_and_keeps_weights_in_float32(engine: str, tmp_path: Pat
     tensors = safetensors.torch.load_file(run.folder / "model" / "best.safetensors")
     assert all(value.dtype == torch.float32 for name, value in tensors.items() if not name.endswith("num_batches_tracked"))
     assert run.test()["metrics"]["accuracy"]["value"] > 0.8
-    assert run.program.how.autocast == torch.bfloat16
+    assert run.program.how.update.autocast == torch.bfloat16
 
 
 def test_bfloat16_gives_the_same_bits_in_both_engines(tmp_path: Path) -> None:

@@ -61,9 +61,7 @@ def test_the_optimizer_gets_what_ever_learns_and_nothing_that_never_does() -> No
     model = network()
     found = freezing_of(model, ["0", "1"], [(4, ["1"])])
     assert found is not None
-    made = found.of_all(
-        model, lambda of: torch.optim.SGD([one for one in of.parameters() if one.requires_grad], lr=1)
-    )
+    made = found.of_all(model, lambda of: torch.optim.SGD([one for one in of.parameters() if one.requires_grad], lr=1))
     held = {id(value) for value in made.param_groups[0]["params"]}
     names = [name for name, value in model.named_parameters() if id(value) in held]
     assert names == ["1.weight", "1.bias", "2.weight", "2.bias"]

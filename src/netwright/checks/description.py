@@ -17,6 +17,9 @@ STRONG = 0.9
 SMALL = 300  # trained numbers below which dropout rather harms
 FEW_ROWS = 4
 SEEN = 0.26  # share of a kernel that ever meets the input
+STRONG_L1 = 0.1
+SHORTEST = 1e-6  # way of all weights in a step that is as good as none
+NOT_SCALED = ("SGD", "ASGD")  # optimizers whose step is as long as the gradient says
 # lr from which on, and below which, an optimizer hardly ever works (the defaults are 1e-3 for Adam and 1e-2 for RMSprop)
 RATES = {
     "Adam": (0.1, 1e-7), "AdamW": (0.1, 1e-7), "Adamax": (0.3, 1e-7), "NAdam": (0.1, 1e-7), "RAdam": (0.1, 1e-7),
@@ -259,6 +262,34 @@ def optimizer(name: str, group: dict[str, Any]) -> list[Finding]:
         told = f"momentum={momentum:g}" if momentum else f"betas={tuple(betas)}"
         why = f"{told}: gradients of a thousand steps ago count as much as those of now"
         found.append(Finding("momentum", where, why, "try momentum=0.9, or betas=(0.9, 0.999)"))
+    return found
+
+
+def step(name: str, group: dict[str, Any], l1: float | None, clip_grad_norm: float | None) -> list[Finding]:
+    """Return what a step does to gradients that is out of all measure.
+
+    Args:
+        name: The class of the optimizer in torch.optim.
+        group: Its settings, as in ``param_groups``.
+        l1: The penalty on the magnitudes of weights.
+        clip_grad_norm: What the norm of the gradients is at most.
+
+    Example:
+        >>> [found.check for found in step("SGD", {"lr": 0.01}, 0.5, 1e-6)]
+        ['weight-decay', 'learning-rate']
+    """
+    found: list[Finding] = []
+    if l1 is not None and l1 >= STRONG_L1:
+        why = f"l1={l1:g} pulls every weight to 0, with a force that the gradient of a mean loss hardly ever has"
+        found.append(Finding("weight-decay", "training.l1", why, "try 0.0001", figures={"l1": l1}))
+    rate = float(group.get("lr") or 0.0)
+    if clip_grad_norm is not None and name in NOT_SCALED and rate * clip_grad_norm < SHORTEST:
+        why = (
+            f"a step of {name}(lr={rate:g}) moves all weights together by {rate * clip_grad_norm:g} at most, by their 2-norm"
+        )
+        advice = "clip to a norm near 1, or use a larger lr"
+        figures = {"clip_grad_norm": clip_grad_norm, "lr": rate}
+        found.append(Finding("learning-rate", "training.clip_grad_norm", why, advice, figures=figures))
     return found
 
 

@@ -49,7 +49,7 @@ def overfit(one: Rehearsed, steps: int = STEPS) -> tuple[Overfit, list[Finding]]
     problem = ""
     for _ in range(steps):
         try:
-            losses.append(float(train_step(model, one.loss, optimizer, one.batch)))
+            losses.append(float(train_step(model, one.loss, optimizer, one.batch, one.update)))
             if losses[-1] <= LEARNED * losses[0]:
                 break
         except DivergedError as error:

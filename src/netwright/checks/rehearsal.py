@@ -16,6 +16,7 @@ from netwright.checks.flow import POOLS, RECURRENT, SHAPES, WEIGHTED, Flow, Oper
 from netwright.data.batches import Batch
 from netwright.engine.eager import train_step
 from netwright.engine.trial import Make
+from netwright.engine.update import PLAIN, Update
 from netwright.errors import DivergedError
 from netwright.model.summary import call_model
 
@@ -31,7 +32,10 @@ VALUE_LOSSES = ("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss")
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """A network with what it takes to train it on one batch; ``files`` are the user's, to tell lines of."""
+    """A network with what it takes to train it on one batch; ``files`` are the user's, to tell lines of.
+
+    ``update`` is what a step does to gradients.
+    """
 
     model: nn.Module
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -39,6 +43,7 @@ class Rehearsed:
     batch: Batch
     purpose: Purpose
     files: Sequence[str] = ()
+    update: Update = PLAIN
 
 
 def rehearse(one: Rehearsed) -> tuple[Flow, list[Finding]]:
@@ -191,7 +196,7 @@ def still_after_steps(one: Rehearsed, layers: Sequence[str], steps: int = 2) -> 
     optimizer = one.make(one.model)
     try:
         for _ in range(steps):
-            train_step(one.model, one.loss, optimizer, one.batch)
+            train_step(one.model, one.loss, optimizer, one.batch, one.update)
         one.model.zero_grad()
         one.loss(call_model(one.model, one.batch.inputs, one.batch.lengths), one.batch.target).backward()  # type: ignore[no-untyped-call]
     except DivergedError:

@@ -18,6 +18,10 @@ ALIASES = {
     "stratified": "stratify", "groups": "group", "random_state": "seed", "random_seed": "seed", "max_epochs": "epochs",
     **dict.fromkeys(("scheduler", "lr_scheduler", "lr_schedule"), "schedule"), "averaging": "average",
     "n_epochs": "epochs", "num_epochs": "epochs", "criterion": "loss", "features": "inputs", "label": "target",
+    **dict.fromkeys(("gradient_clip_val", "gradient_clip", "grad_clip", "clip_norm", "clipnorm", "max_norm", "max_grad_norm"),
+                    "clip_grad_norm"), "clipvalue": "clip_grad_value", "clip_value": "clip_grad_value", "sam": "sharpness",
+    "l1_penalty": "l1", "l1_lambda": "l1", "l2": "weight_decay", "l2_penalty": "weight_decay", "param_groups": "parameter_groups",
+    "amp": "precision", "mixed_precision": "precision", "fp16": "precision", "dtype": "precision",
     **dict.fromkeys(("test_size", "test_share", "test_split"), "split.test"),
     **dict.fromkeys(("val", "validation", "valid_size", "valid_share", "valid_split", "validation_split", "val_split",
                      "validation_size", "val_size"), "split.valid"),
@@ -113,7 +117,7 @@ def _resembling(name: str, style: str, known: Sequence[str]) -> str:
     """Name the nearest key, first of those known there, then of all settings."""
     if nearest(name, known):
         return did_you_mean(name, known)
-    anywhere = nearest(name, _places(), 2)
+    anywhere = nearest(name, _places(), 2) if len(name) > 1 else []
     if anywhere:
         paths = [_places()[key][0] if style != "keyword" else _places()[key][0].split(".")[1] for key in anywhere]
         return f"did you mean {' or '.join(dict.fromkeys(paths))}?"

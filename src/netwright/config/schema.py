@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from netwright.config import signatures
 from netwright.config.calls import OBJECT, Call, layer_texts, parse_call
@@ -18,7 +18,7 @@ from netwright.config.layer_schema import UnfreezeConfig, layer_names
 from netwright.config.metrics import KNOWN, problem_of
 from netwright.config.slugs import ALL, CHECKS
 from netwright.config.tune_schema import TuneConfig
-from netwright.config.updates import GROUP_SCHEMA, group_problems, step_problems
+from netwright.config.updates import GRADIENTS, GROUP_SCHEMA, group_problems, step_problems
 from netwright.config.values import shown
 from netwright.errors import ConfigError, did_you_mean
 
@@ -209,6 +209,13 @@ class TrainingConfig(Section):
             parts = ", ".join(map(str, value))
             raise ValueError(f"a list came; expected one text; write SequentialLR([{parts}], milestones=[...])")
         return None if value in ("none", False) else value
+
+    @field_validator("parameter_groups", *GRADIENTS, mode="before")
+    @classmethod
+    def _off(cls, value: Any, info: ValidationInfo) -> Any:
+        if value == "none":
+            return [] if info.field_name == "parameter_groups" else None
+        return value
 
     @field_validator("metrics", mode="before")
     @classmethod

@@ -38,6 +38,8 @@ def named_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> l
     found: set[str] = set()
     for pattern in patterns:
         matched = of_words[pattern] if pattern in of_words else {name for name in names if matches(name, pattern)}
+        if not matched and pattern in WORDS:
+            raise ConfigError(f"{where}: {pattern!r} came; the network has none; expected some of it; leave {pattern} out")
         if not matched:
             layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
             raise ConfigError(

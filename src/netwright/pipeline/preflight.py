@@ -25,7 +25,7 @@ from netwright.data.batches import Batch
 from netwright.errors import ConfigError, first_line
 from netwright.model.task import implied_task
 from netwright.pipeline.asking import Asked
-from netwright.pipeline.bench import Bench, as_given, executing, plan_of
+from netwright.pipeline.bench import Bench, as_given, executing, execution_of, plan_of
 from netwright.pipeline.checking import check_data, refuse
 from netwright.pipeline.custom import maker
 from netwright.pipeline.inputs import load
@@ -172,7 +172,9 @@ def _check_network(bench: Bench, thorough: bool = False) -> tuple[list[Finding],
         return code.read(code.sources_of(type(module) for module in network.module.modules())), None
     make = maker(config, bench.custom, torch.device("cpu"))
     made = make(copy.deepcopy(network.module))
+    update = replace(execution_of(config).update, autocast=None, micro_batch=None)
     found = description.optimizer(type(made).__name__, made.param_groups[0])
+    found += description.step(type(made).__name__, made.param_groups[0], update.l1, update.clip_grad_norm)
     micro = config.training.micro_batch
     rows = min(micro or config.data.batch_size, plan_of(config, bench.inputs).batch_size)
     found += description.few_rows(network.module, rows, "training.micro_batch" if micro else "data.batch_size")
@@ -188,7 +190,7 @@ def _check_network(bench: Bench, thorough: bool = False) -> tuple[list[Finding],
 
     def rehearsed() -> Rehearsed:
         module, loss, own = copy.deepcopy((network.module, network.task.loss_function, batch))
-        return Rehearsed(module, loss, make, own, purpose, owned)
+        return Rehearsed(module, loss, make, own, purpose, owned, update)
 
     threads = 1 if work * FEWEST <= MOST_WORK else config.training.threads
     alone = config.model_copy(update={"training": config.training.model_copy(update={"threads": threads})})
