@@ -156,6 +156,33 @@ LEARNING: dict[str, dict[str, Any]] = {
         "optimizer": "LBFGS(max_iter=3)",
     },
     "bfloat16": {**only("grade"), "layers": DENSE, "precision": "bfloat16"},
+    "warm-up and cosine, exponential average": {
+        **only("dear"),
+        "layers": ["Linear(8)", "BatchNorm1d()", "ReLU()", "Linear()"],
+        "schedule": "WarmupCosine(warmup=0.2)",
+        "average": "EMA(decay=0.8)",
+    },
+    "one cycle that ends early": {**only("price"), "layers": DENSE, "schedule": "OneCycleLR(max_lr=0.05, total_steps=5)"},
+    "several schedules, equal average": {
+        **only("price"),
+        "layers": DENSE,
+        "epochs": 4,
+        "schedule": "SequentialLR([LinearLR(total_iters=2), SWALR(swa_lr=0.02, anneal_epochs=1)], milestones=[2])",
+        "average": "SWA(start_epoch=3)",
+    },
+    "by its figures": {
+        **only("grade"),
+        "layers": DENSE,
+        "schedule": "ReduceLROnPlateau(patience=0, threshold=0.9)",
+        "early_stopping": {"monitor": "valid_accuracy", "patience": 3},
+    },
+    "chained, averaged without valid rows": {
+        **only("price"),
+        "layers": DENSE,
+        "split": {"valid": 0},
+        "schedule": "ChainedScheduler([StepLR(step_size=1), ExponentialLR(gamma=0.9)])",
+        "average": "EMA()",
+    },
 }
 
 

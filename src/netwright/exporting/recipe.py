@@ -78,7 +78,10 @@ class OwnClass:
 
 @dataclass(frozen=True)
 class Learning:
-    """How the network learns; see the settings of the same names. ``scored`` rows are scored at a time."""
+    """How the network learns; see the settings of the same names. ``scored`` rows are scored at a time.
+
+    ``per_step`` tells whether the schedule goes on after every step, ``short`` whether it ends before the run.
+    """
 
     seed: int
     epochs: int
@@ -93,6 +96,10 @@ class Learning:
     precision: str
     threads: int | None
     channels_last: bool
+    schedule: Call | None = None
+    per_step: bool = False
+    short: bool = False
+    average: Call | None = None
 
 
 @dataclass(frozen=True)

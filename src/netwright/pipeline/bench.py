@@ -42,7 +42,7 @@ from netwright.pipeline.custom import Custom, factory_name, maker, names_told, r
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.mapping import described
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
-from netwright.pipeline.rates import preview, why_not_replayed, with_rates
+from netwright.pipeline.rates import why_not_replayed, with_rates
 from netwright.pipeline.reading import parts_of
 from netwright.pipeline.stopping import duration, monitored
 from netwright.seeding import all_forked, forked, torch_seed
@@ -182,9 +182,7 @@ def prepare(
     with executing(config, torch.device("cpu")):
         figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, few)
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
-    watched = bool(figures) and len(inputs.split.valid) > 0
-    resolved = with_rates(resolved, custom, inputs, trial, watched)
-    rates = preview(resolved, custom, inputs, trial, watched)
+    resolved, rates = with_rates(resolved, custom, inputs, trial, bool(figures) and len(inputs.split.valid) > 0)
     return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates)
 
 
