@@ -145,7 +145,7 @@ def prepare(
         loss: A loss from Python.
         code: Files that may run.
         command: To repeat in a refusal.
-        custom: Optimizer, figures, training step and stop condition from Python.
+        custom: Optimizer, schedule, figures, training step and stop condition from Python.
     """
     refuse_misfits(config, custom, loss)
     config = as_given(config, data)
@@ -164,11 +164,7 @@ def prepare(
         network = build_network(
             config, inputs, sample, module=module, loss=custom.own_step or loss, code=code, command=command
         )
-    target = network.task.spell_target(inputs.target.values)
-    if isinstance(inputs.raw, Mapped):
-        target = torch.from_numpy(inputs.raw.beside(target.numpy()))
-        give_back()
-    examples = examples.with_target(target, inputs.target.per_step)
+    examples = _with_target(examples, inputs, network)
     few = inputs.split.train[: min(config.data.batch_size, TRIAL_ROWS)]
     augmentation = make_augmentation(config, changes, inputs, sample, network.task)
     batch = examples.batch(torch.from_numpy(few)) if augmentation is None else augmentation.sample(examples, few)
@@ -184,6 +180,15 @@ def prepare(
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
     resolved, rates = with_rates(resolved, custom, inputs, trial, bool(figures) and len(inputs.split.valid) > 0)
     return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates)
+
+
+def _with_target(examples: Examples, inputs: Inputs, network: Network) -> Examples:
+    """Return the rows with their target as the task spells it."""
+    target = network.task.spell_target(inputs.target.values)
+    if isinstance(inputs.raw, Mapped):
+        target = torch.from_numpy(inputs.raw.beside(target.numpy()))
+        give_back()
+    return examples.with_target(target, inputs.target.per_step)
 
 
 def _engine(

@@ -19,10 +19,13 @@ from netwright.model.summary import call_model
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, execution_of, plan_of, prepare
 from netwright.pipeline.ejecting import refuse_objects
+from netwright.pipeline.rates import make_schedule
 from netwright.pipeline.run import read_config
+from netwright.pipeline.stopping import monitored
 from netwright.seeding import all_forked, seed_all, torch_seed
 from netwright.training.loop import Progress
 from netwright.training.optimizer import make_optimizer
+from netwright.training.schedulers import PLATEAU, goes_by_steps
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,9 @@ def explain(run: Path, code: Sequence[Path] = ()) -> list[Line]:
     refuse_objects(run, config)
     bench = prepare(config, run.name, code=code, command=f"netwright explain {run}")
     batch, first = _first_step(bench)
-    return [*_data_lines(bench, batch), *_step_lines(bench, batch, first), *_valid_lines(bench), *_record_lines(run)]
+    stepped, rested = _rate_lines(bench)
+    steps = [*_step_lines(bench, batch, first), *stepped]
+    return [*_data_lines(bench, batch), *steps, *_valid_lines(bench), *rested, *_record_lines(run)]
 
 
 def _first_step(bench: Bench) -> tuple[Batch, FirstStep]:
@@ -74,6 +79,7 @@ def _first_step(bench: Bench) -> tuple[Batch, FirstStep]:
         model = copy.deepcopy(bench.network.module).train()
         call = parse_call(config.training.optimizer, "training.optimizer")
         optimizer = make_optimizer(call, model.parameters())
+        make_schedule(config, bench.custom, optimizer)  # which sets the learning rate of the first step
         seen: list[tuple[str, str, tuple[int, ...]]] = []
         handles = [
             module.register_forward_hook(_noting(seen, path))
@@ -183,6 +189,28 @@ def _step_lines(bench: Bench, batch: Batch, first: FirstStep) -> list[Line]:
     if micro is not None and micro < len(batch):
         lines[3] = Line(lines[3].code, f"{lines[3].comment}\nHere {micro} rows go at a time; gradients add up.")
     return lines
+
+
+def _rate_lines(bench: Bench) -> tuple[list[Line], list[Line]]:
+    """Return the lines of schedule and average that stand behind each step, and those behind each epoch."""
+    schedule, average = bench.config.training.schedule, bench.config.training.average
+    stepped: list[Line] = []
+    rested: list[Line] = []
+    if average is not None:
+        ema = average.startswith("EMA")
+        mean = (
+            "new weights count little, so noise is averaged out" if ema else "the weights of each such epoch count the same"
+        )
+        line = Line("average.update_parameters(model)", f"{average}: {mean}. The average is validated, tested and kept.")
+        (stepped if ema else rested).append(line)
+    if schedule is not None:
+        by_figure = schedule.startswith(PLATEAU)
+        line = Line(f"scheduler.step({monitored(bench.config)[0] if by_figure else ''})", f"{bench.rates[0]}.")
+        per_step = goes_by_steps(parse_call(schedule, "training.schedule"))
+        (stepped if per_step else rested).append(line)
+    return [Line(f"        {one.code}", one.comment) for one in stepped], [
+        Line(f"    {one.code}", one.comment) for one in rested
+    ]
 
 
 def _valid_lines(bench: Bench) -> list[Line]:
