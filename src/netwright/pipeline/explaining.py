@@ -63,9 +63,8 @@ def explain(run: Path, code: Sequence[Path] = ()) -> list[Line]:
     refuse_objects(run, config)
     bench = prepare(config, run.name, code=code, command=f"netwright explain {run}")
     batch, first = _first_step(bench)
-    stepped, rested = _rate_lines(bench)
-    steps = [*_step_lines(bench, batch, first), *stepped]
-    return [*_data_lines(bench, batch), *steps, *_valid_lines(bench), *rested, *_record_lines(run)]
+    steps = [*_step_lines(bench, batch, first), *_rate_lines(bench, "step"), *_rate_lines(bench, "epoch")]
+    return [*_data_lines(bench, batch), *steps, *_valid_lines(bench), *_rate_lines(bench, "end"), *_record_lines(run)]
 
 
 def _first_step(bench: Bench) -> tuple[Batch, FirstStep]:
@@ -191,26 +190,23 @@ def _step_lines(bench: Bench, batch: Batch, first: FirstStep) -> list[Line]:
     return lines
 
 
-def _rate_lines(bench: Bench) -> tuple[list[Line], list[Line]]:
-    """Return the lines of schedule and average that stand behind each step, and those behind each epoch."""
+def _rate_lines(bench: Bench, after: str) -> list[Line]:
+    """Return the line of a schedule, and that of an average, that stands after a step, the steps of an epoch or its end."""
     schedule, average = bench.config.training.schedule, bench.config.training.average
-    stepped: list[Line] = []
-    rested: list[Line] = []
-    if average is not None:
-        ema = average.startswith("EMA")
-        mean = (
-            "new weights count little, so noise is averaged out" if ema else "the weights of each such epoch count the same"
-        )
-        line = Line("average.update_parameters(model)", f"{average}: {mean}. The average is validated, tested and kept.")
-        (stepped if ema else rested).append(line)
-    if schedule is not None:
-        by_figure = schedule.startswith(PLATEAU)
-        line = Line(f"scheduler.step({monitored(bench.config)[0] if by_figure else ''})", f"{bench.rates[0]}.")
-        per_step = goes_by_steps(parse_call(schedule, "training.schedule"))
-        (stepped if per_step else rested).append(line)
-    return [Line(f"        {one.code}", one.comment) for one in stepped], [
-        Line(f"    {one.code}", one.comment) for one in rested
-    ]
+    lines = []
+    if average is not None and after == ("step" if average.startswith("EMA") else "epoch"):
+        means = {
+            "step": "the weights of each step count a little, so noise is averaged out",
+            "epoch": "the weights of each such epoch count the same",
+        }
+        told = f"{average}: {means[after]}. The average is validated, tested and kept."
+        lines.append(Line("average.update_parameters(model)", told))
+    per_step = schedule is not None and goes_by_steps(parse_call(schedule, "training.schedule"))
+    if schedule is not None and after == ("step" if per_step else "end"):
+        figure = monitored(bench.config)[0] if schedule.startswith(PLATEAU) else ""
+        lines.append(Line(f"scheduler.step({figure})", f"{bench.rates[0]}."))
+    indent = " " * (8 if after == "step" else 4)
+    return [Line(indent + line.code, line.comment) for line in lines]
 
 
 def _valid_lines(bench: Bench) -> list[Line]:

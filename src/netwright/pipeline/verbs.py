@@ -28,7 +28,6 @@ from netwright.pipeline.running import start
 from netwright.pipeline.several import Manner
 from netwright.tracking.records import Tracker
 from netwright.training.own_optimizer import Factories
-from netwright.training.own_schedule import Build
 
 
 def train(
@@ -42,7 +41,6 @@ def train(
     step: Step | None = None,
     evaluate: Evaluate | None = None,
     stop: Stop | None = None,
-    schedule: str | Build | None = None,
     run_dir: str | Path | None = None,
     code: Sequence[str | Path] = (),
     settings: Sequence[str] = (),
@@ -64,13 +62,13 @@ def train(
         step: A function ``(model, batch, optimizer) -> loss`` that trains on a batch, for what is not supervised learning.
         evaluate: Of such a training: a function ``(model, batch)`` to the loss, or to numbers by name.
         stop: A function of an epoch's record that may end the run, by true or a reason; nothing else outside can.
-        schedule: torch's text, or a function of the optimizer to its scheduler, or to ``(scheduler, "step")``.
         run_dir: The run folder; default ``runs/<name>-<time>-<4 hex>``.
         code, settings: Python files that may run; texts such as ``"training.epochs=50"``.
         observers: Functions that are told each remark and epoch, such as ``print``; trackers of `netwright.tracking`.
         test, strict: Whether to look at the test rows once at the end; whether a finding that is no note is an error.
         auto_micro_batch: Whether to halve the rows that go forward at a time when memory runs out, the batch as it is.
-        **keywords: Any setting by its own name: ``epochs=20``, ``batch_size=64``, ``split={"test": 0.2}``.
+        **keywords: Any setting by its own name: ``epochs=20``, ``batch_size=64``, ``split={"test": 0.2}``; ``schedule=`` may be
+            a function of the optimizer that returns its scheduler, or ``(scheduler, "step")``.
 
     Returns:
         The run: ``run.model``, ``run.predict(rows)``, ``run.test()``, ``run.folder``.
@@ -85,9 +83,8 @@ def train(
         ...     len(run.history)
         2
     """
-    keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
-    keywords |= {"schedule": schedule}
-    asked = gather_all(config, model, data, loss, code, settings, keywords)
+    own = {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
+    asked = gather_all(config, model, data, loss, code, settings, {**keywords, **own})
     folder = folders.folder_for(run_dir, asked.name)
     files.refuse_existing(folder)
     observe, bench = Audience(observers), check_bench(asked.bench())
@@ -286,7 +283,7 @@ def repeat(
         2
     """
     check_seeds(seeds)
-    asked = gather_all(config, model, data, loss, code, settings, keywords)
+    asked = gather_all(config, model, data, loss, code, settings, {**keywords, **own})
     folder = folders.folder_for(run_dir, f"{asked.name}-seeds")
     return train_seeds(asked, folder, seeds, Audience(observers), Manner(test, strict, auto_micro_batch))
 
