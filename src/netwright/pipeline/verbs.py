@@ -67,8 +67,7 @@ def train(
         observers: Functions that are told each remark and epoch, such as ``print``; trackers of `netwright.tracking`.
         test, strict: Whether to look at the test rows once at the end; whether a finding that is no note is an error.
         auto_micro_batch: Whether to halve the rows that go forward at a time when memory runs out, the batch as it is.
-        **keywords: Any setting by its own name: ``epochs=20``, ``batch_size=64``, ``split={"test": 0.2}``; ``schedule=`` may be
-            a function of the optimizer that returns its scheduler, or ``(scheduler, "step")``.
+        **keywords: Any setting by its own name, such as ``epochs=20``; ``schedule`` may be a function of the optimizer.
 
     Returns:
         The run: ``run.model``, ``run.predict(rows)``, ``run.test()``, ``run.folder``.
@@ -83,8 +82,8 @@ def train(
         ...     len(run.history)
         2
     """
-    own = {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
-    asked = gather_all(config, model, data, loss, code, settings, {**keywords, **own})
+    keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
+    asked = gather_all(config, model, data, loss, code, settings, keywords)
     folder = folders.folder_for(run_dir, asked.name)
     files.refuse_existing(folder)
     observe, bench = Audience(observers), check_bench(asked.bench())
@@ -283,7 +282,7 @@ def repeat(
         2
     """
     check_seeds(seeds)
-    asked = gather_all(config, model, data, loss, code, settings, {**keywords, **own})
+    asked = gather_all(config, model, data, loss, code, settings, keywords)
     folder = folders.folder_for(run_dir, f"{asked.name}-seeds")
     return train_seeds(asked, folder, seeds, Audience(observers), Manner(test, strict, auto_micro_batch))
 
