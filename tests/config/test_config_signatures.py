@@ -223,4 +223,4 @@ def test_every_refused_layer_is_answered_with_its_reason() -> None:
 
 def test_every_inferred_argument_is_a_required_one_of_torch() -> None:
     for name, argument in signatures.INFERRED.items():
-        assert (argument, True) in signatures.layers().known[name]
+        assert (argument, True) in {**signatures.layers().known, **signatures.schedulers().known}[name]

@@ -175,6 +175,33 @@ LEARNING: dict[str, dict[str, Any]] = {
     },
     "uphill in parts": {**only("price"), "layers": DENSE, "sharpness": 0.05, "micro_batch": 6, "l1": 0.001},
     "LBFGS in parts": {**only("dear"), "layers": ["Linear()"], "optimizer": "LBFGS(max_iter=2)", "micro_batch": 7},
+    "warm-up and cosine, exponential average": {
+        **only("dear"),
+        "layers": ["Linear(8)", "BatchNorm1d()", "ReLU()", "Linear()"],
+        "schedule": "WarmupCosine(warmup=0.2)",
+        "average": "EMA(decay=0.8)",
+    },
+    "one cycle that ends early": {**only("price"), "layers": DENSE, "schedule": "OneCycleLR(max_lr=0.05, total_steps=5)"},
+    "several schedules, equal average": {
+        **only("price"),
+        "layers": DENSE,
+        "epochs": 4,
+        "schedule": "SequentialLR([LinearLR(total_iters=2), SWALR(swa_lr=0.02, anneal_epochs=1)], milestones=[2])",
+        "average": "SWA(start_epoch=3)",
+    },
+    "by its figures": {
+        **only("grade"),
+        "layers": DENSE,
+        "schedule": "ReduceLROnPlateau(patience=0, threshold=0.9)",
+        "early_stopping": {"monitor": "valid_accuracy", "patience": 3},
+    },
+    "chained, averaged without valid rows": {
+        **only("price"),
+        "layers": DENSE,
+        "split": {"valid": 0},
+        "schedule": "ChainedScheduler([StepLR(step_size=1), ExponentialLR(gamma=0.9)])",
+        "average": "EMA()",
+    },
 }
 
 

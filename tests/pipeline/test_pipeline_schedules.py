@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,11 @@ import netwright as nw
 from netwright.checkpoint import store, trees
 from netwright.cli import main
 from netwright.errors import CheckpointError, ConfigError
+from netwright.pipeline.explaining import explain
+from netwright.pipeline.run import read_config
+from netwright.pipeline.testing import own_inputs
+from netwright.reporting.sections import curves_of
+from netwright.seeding import stream
 
 NET = ["Linear(8)", "BatchNorm1d()", "ReLU()", "Dropout(0.2)", "Linear()"]
 GIVEN: dict[str, Any] = {"layers": NET, "epochs": 4, "batch_size": 8, "threads": 1, "test": False}
@@ -131,9 +135,6 @@ def test_a_step_by_step_schedule_is_that_of_the_loop_written_by_hand(place: Path
     )
     X, y = (torch.from_numpy(value) for value in rows())
     split = np.load(run.folder / "split.npz")["train"]
-    from netwright.pipeline.run import read_config
-    from netwright.pipeline.testing import own_inputs
-
     inputs = own_inputs(run.folder, read_config(run.folder), run.record)
     X = next(iter(inputs.preparation.examples(inputs.raw).inputs.values()))
     start = store.read_parts(place / "hand" / "checkpoints" / "step-000000000-epoch-000000")["model"]["state"]
@@ -142,8 +143,6 @@ def test_a_step_by_step_schedule_is_that_of_the_loop_written_by_hand(place: Path
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
     scheduler = lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=4 * 9)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
-    from netwright.seeding import stream
-
     for epoch in range(1, 5):
         order = stream(0, "order", epoch).permutation(split)
         for few in torch.from_numpy(order).split(8):
@@ -262,12 +261,19 @@ def test_what_a_schedule_will_do_is_told_before_it_does(place: Path, capsys: pyt
     with pytest.raises(SystemExit):
         main(["show", str(place / "told" / "config.toml")])
     assert "after every epoch; learning rate 0.0003333 in epoch 1" in capsys.readouterr().out
+    code = [line.code for line in explain(place / "watched")]
+    steps, validation = code.index("        optimizer.step()"), code.index("    model.eval()")
+    assert steps < code.index("        average.update_parameters(model)") < validation
+    assert code.index("    scheduler.step(valid_loss)") > validation
+
+
+def test_the_report_draws_a_learning_rate_that_changes() -> None:
+    history = {"epoch": [1.0, 2.0], "train_loss": [2.0, 1.0], "learning_rate": [0.1, 0.01]}
+    assert curves_of(history)["Learning rate"] == {"learning_rate": [0.1, 0.01]}
+    assert curves_of({**history, "learning_rate": [0.1, 0.1]})["Learning rate"] == {}
 
 
 def test_an_accuracy_that_is_watched_is_better_higher(place: Path) -> None:
     stopping = {"monitor": "valid_accuracy", "patience": 3}
     run = train(place, "higher", schedule="ReduceLROnPlateau(patience=0)", early_stopping=stopping)
     assert run.config.training.schedule == "ReduceLROnPlateau(mode='max', patience=0)"
-
-
-_ = partial

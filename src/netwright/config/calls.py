@@ -216,7 +216,7 @@ def _value(tree: ast.expr, where: str, shown: str, nested: bool, depth: int) -> 
         if not nested:
             raise SafetyError(
                 f"{where}: {shown!r} came; an argument may not be a call (only {', '.join(CONTAINERS)} hold "
-                f"layers, {' and '.join(SCHEDULES)} schedulers); write a literal"
+                "layers); write a literal"
             )
         return _call(tree, where, shown, depth + 1)
     if isinstance(tree, ast.List | ast.Tuple):

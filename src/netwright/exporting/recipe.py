@@ -80,9 +80,10 @@ class OwnClass:
 
 @dataclass(frozen=True)
 class Learning:
-    """How the network learns; see the settings of the same names.
+    """How the network learns; see the settings of the same names. ``scored`` rows are scored at a time.
 
-    ``scored`` rows are scored at a time; ``update`` is what a step does beside forward, backward and the optimizer's step.
+    ``update`` is what a step does beside forward, backward and the optimizer's step. ``per_step`` tells whether the schedule
+    goes on after every step, ``short`` whether it ends before the run.
     """
 
     seed: int
@@ -99,6 +100,10 @@ class Learning:
     threads: int | None
     channels_last: bool
     balanced: bool = False  # each class is drawn as often as any other
+    schedule: Call | None = None
+    per_step: bool = False
+    short: bool = False
+    average: Call | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from netwright.exporting.recipe import Page, Recipe
 from netwright.exporting.script_model import write_model
 from netwright.exporting.script_preparation import write_preparation, write_split
 from netwright.exporting.script_rows import write_rows
+from netwright.exporting.script_schedule import write_schedule
 from netwright.exporting.script_training import write_figures, write_test, write_training
 
 
@@ -24,6 +25,7 @@ def write_script(recipe: Recipe) -> str:
     write_split(page, recipe)
     write_preparation(page, recipe)
     write_model(page, recipe)
+    write_schedule(page, recipe)
     write_figures(page, recipe)
     write_training(page, recipe)
     write_test(page, recipe)

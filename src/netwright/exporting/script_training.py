@@ -6,6 +6,7 @@ from netwright.data import order, sampling
 from netwright.evaluation import formulas
 from netwright.exporting.printing import literal, printed
 from netwright.exporting.recipe import Page, Recipe
+from netwright.exporting.script_schedule import after_epoch, after_step, after_steps, kept, validated
 from netwright.exporting.script_step import (
     autocast_code,
     batch_code,
@@ -102,7 +103,7 @@ def _evaluate(recipe: Recipe) -> list[str]:
         )
     fork = "; what is drawn here does not change training" if recipe.own is not None else ""
     return [
-        f'''def evaluate(rows):
+        f'''def evaluate(rows{", model=model" if recipe.learning.average is not None else ""}):
     """Return the mean loss and the outputs of some rows. Nothing is learned from them{fork}."""
     model.eval()  # dropout rests, batch norm uses what it has learned
     outputs, total, count = [], 0.0, 0.0
@@ -157,11 +158,11 @@ def _epoch(recipe: Recipe) -> str:
         made,
         "total, count = 0.0, 0.0",
         f"for rows in torch.from_numpy({whole}).split(BATCH_SIZE):",
-        indented(step_code(recipe)),
+        indented("\n".join([step_code(recipe), *after_step(recipe)])),
     ]
     if learning.steps is not None:
         lines += ["    step += 1", "    if step == STEPS:", "        break"]
-    lines.append("train_loss = total / count")
+    lines += ["train_loss = total / count", *after_steps(recipe)]
     return "\n".join(lines)
 
 
@@ -186,21 +187,24 @@ def _judged(recipe: Recipe) -> list[str]:
     learning = recipe.learning
     ended = ["if step == STEPS:\n    break"] if learning.steps is not None else []
     if not recipe.valid:
-        return ['print(f"epoch {epoch}: train loss {train_loss:.4f}")', *ended]
+        return ['print(f"epoch {epoch}: train loss {train_loss:.4f}")', *after_epoch(recipe, "train_loss"), *ended]
     true = "truth[steps_of(valid_rows)]" if recipe.target.per_step else "truth[valid_rows]"
     name = learning.monitor
     value = {"train_loss": "train_loss", "valid_loss": "valid_loss"}.get(name, f'figures["{name.removeprefix("valid_")}"]')
     sign = "<" if learning.mode == "min" else ">"
     shown = {"regression": "rmse", "multilabel": "f1_micro"}.get(recipe.target.task, "accuracy")
+    network = "model" if recipe.learning.average is None else "shown"
     lines = [
         "",
-        "valid_loss, outputs = evaluate(valid_rows)",
+        *([f"shown = {validated(recipe)}"] if recipe.learning.average is not None else []),
+        f"valid_loss, outputs = evaluate(valid_rows{', shown' if recipe.learning.average is not None else ''})",
         f"figures = figures_of({true}, decode(outputs).numpy())",
         f'told = f"train loss {{train_loss:.4f}}, valid loss {{valid_loss:.4f}}, {shown} {{figures[{shown!r}]:.4f}}"',
         'print(f"epoch {epoch}: {told}")',
         f"if {value} {sign} best:  # the best epoch so far: keep its weights",
         f"    best, best_epoch = {value}, epoch",
-        "    best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}",
+        f"    best_weights = {{name: weight.clone() for name, weight in {network}.state_dict().items()}}",
+        *after_epoch(recipe, value),
         *ended,
     ]
     if learning.patience is not None:
@@ -215,6 +219,7 @@ def write_test(page: Page, recipe: Recipe) -> None:
     text += "    np.savez(HERE / name, **{name: weight.numpy() for name, weight in model.state_dict().items()})"
     parts = [
         text,
+        "\n".join(kept(recipe)),
         'save("last.npz")'
         + (
             '\nif best_weights is not None:\n    model.load_state_dict(best_weights)\n    save("best.npz")'

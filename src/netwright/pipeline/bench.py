@@ -45,7 +45,7 @@ from netwright.pipeline.filling import filled
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.mapping import described
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
-from netwright.pipeline.rates import preview, why_not_replayed, with_rates
+from netwright.pipeline.rates import why_not_replayed, with_rates
 from netwright.pipeline.reading import parts_of
 from netwright.pipeline.stopping import duration, monitored
 from netwright.pipeline.transferring import transferred
@@ -150,7 +150,7 @@ def prepare(
         loss: A loss from Python.
         code: Files that may run.
         command: To repeat in a refusal.
-        custom: Optimizer, figures, training step and stop condition from Python.
+        custom: Optimizer, schedule, figures, training step and stop condition from Python.
     """
     refuse_misfits(config, custom, loss)
     config = as_given(config, data).model_copy(update={"tune": None})  # it says nothing of a single run
@@ -171,11 +171,7 @@ def prepare(
             config, inputs, sample, module=module, loss=custom.own_step or loss, code=code, command=command
         )
     network = transferred(network, config, inputs)
-    target = network.task.spell_target(inputs.target.values)
-    if isinstance(inputs.raw, Mapped):
-        target = torch.from_numpy(inputs.raw.beside(target.numpy()))
-        give_back()
-    examples = examples.with_target(target, inputs.target.per_step)
+    examples = _with_target(examples, inputs, network)
     augmentation = make_augmentation(config, changes, inputs, sample, network.task)
     make, batch = _try_steps(config, network, inputs, examples, augmentation, custom, device)
     with all_forked():
@@ -186,9 +182,7 @@ def prepare(
     with executing(config, torch.device("cpu")):
         figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, batch.rows.numpy())
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
-    watched = bool(figures) and len(inputs.split.valid) > 0
-    resolved = with_rates(resolved, custom, inputs, trial, watched)
-    rates = preview(resolved, custom, inputs, trial, watched)
+    resolved, rates = with_rates(resolved, custom, inputs, trial, bool(figures) and len(inputs.split.valid) > 0)
     return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates)
 
 
@@ -233,6 +227,15 @@ def _try_steps(
 def _optimizer(config: RunConfig, custom: Custom, device: torch.device) -> str:
     """Return the resolved text of the optimizer; empty where it comes from Python."""
     return "" if custom.optimizer is not None else str(resolve_optimizer(config.training.optimizer, device))
+
+
+def _with_target(examples: Examples, inputs: Inputs, network: Network) -> Examples:
+    """Return the rows with their target as the task spells it."""
+    target = network.task.spell_target(inputs.target.values)
+    if isinstance(inputs.raw, Mapped):
+        target = torch.from_numpy(inputs.raw.beside(target.numpy()))
+        give_back()
+    return examples.with_target(target, inputs.target.per_step)
 
 
 def _engine(

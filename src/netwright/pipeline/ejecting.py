@@ -30,12 +30,14 @@ from netwright.pipeline.bench import execution_of
 from netwright.pipeline.finding import find_arrays, find_table
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.job import AT_ONCE
+from netwright.pipeline.rates import planned_steps
 from netwright.pipeline.reading import BRACES
 from netwright.pipeline.run import read_config
 from netwright.pipeline.stopping import monitored
 from netwright.pipeline.testing import own_inputs
 from netwright.pipeline.transferring import stages_of, start_of, write_start
 from netwright.training.groups import Group, tupled
+from netwright.training.schedulers import goes_by_steps, last_step
 
 MOST_SEGMENTS = 60
 ADVICE = "docs/eject.md lists what it writes"
@@ -237,7 +239,20 @@ def _learning(config: RunConfig, inputs: Inputs) -> Learning:
         threads=training.threads,
         channels_last=training.memory_format == "channels_last",
         balanced=data.sampling is not None,
+        **_rates(config, inputs),
     )
+
+
+def _rates(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
+    """Return schedule and average, and how the schedule goes on."""
+    schedule, average = config.training.schedule, config.training.average
+    found: dict[str, Any] = {"average": None if average is None else parse_call(average, "training.average")}
+    if schedule is None:
+        return found
+    call = parse_call(schedule, "training.schedule")
+    last = last_step(call)
+    short = last is not None and last + 1 < planned_steps(config, inputs)[1]
+    return {**found, "schedule": call, "per_step": goes_by_steps(call), "short": short}
 
 
 def _own(folder: Path, config: RunConfig) -> OwnClass | None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from netwright.config.calls import parse_call
 from netwright.config.schema import RunConfig
 from netwright.data.batches import Batch
 from netwright.engine.eager import train_step
@@ -21,10 +22,13 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, execution_of, plan_of, prepare
 from netwright.pipeline.custom import maker
 from netwright.pipeline.ejecting import refuse_objects
+from netwright.pipeline.rates import make_schedule
 from netwright.pipeline.run import read_config
+from netwright.pipeline.stopping import monitored
 from netwright.pipeline.transferring import freezing_in, frozen_told, start_of
 from netwright.seeding import all_forked, seed_all, torch_seed
 from netwright.training.loop import Progress
+from netwright.training.schedulers import PLATEAU, goes_by_steps
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def explain(run: Path, code: Sequence[Path] = ()) -> list[Line]:
     refuse_objects(run, config)
     bench = prepare(config, run.name, code=code, command=f"netwright explain {run}")
     batch, first = _first_step(bench)
-    return [*_data_lines(bench, batch), *_step_lines(bench, batch, first), *_valid_lines(bench), *_record_lines(run)]
+    steps = [*_step_lines(bench, batch, first), *_rate_lines(bench, "step"), *_rate_lines(bench, "epoch")]
+    return [*_data_lines(bench, batch), *steps, *_valid_lines(bench), *_rate_lines(bench, "end"), *_record_lines(run)]
 
 
 def _first_step(bench: Bench) -> tuple[Batch, FirstStep]:
@@ -76,6 +81,7 @@ def _first_step(bench: Bench) -> tuple[Batch, FirstStep]:
         model = copy.deepcopy(bench.network.module).train()
         optimizer = maker(config, bench.custom, torch.device("cpu"))(model)
         update = execution_of(config).update
+        make_schedule(config, bench.custom, optimizer)  # which sets the learning rate of the first step
         seen: list[tuple[str, str, tuple[int, ...]]] = []
         handles = [
             module.register_forward_hook(_noting(seen, path))
@@ -253,6 +259,25 @@ def _update_lines(config: RunConfig, first: FirstStep) -> list[Line]:
         groups += f"\nGroup {number} ({', '.join(group['parameters'])}) has for itself: {own}."
     code = "scaler.step(optimizer); scaler.update()" if training.precision == "float16" else "optimizer.step()"
     return [Line(f"        {code}", f"{training.optimizer}: moves every weight against its gradient. {moved}{groups}")]
+
+
+def _rate_lines(bench: Bench, after: str) -> list[Line]:
+    """Return the line of a schedule, and that of an average, that stands after a step, the steps of an epoch or its end."""
+    schedule, average = bench.config.training.schedule, bench.config.training.average
+    lines = []
+    if average is not None and after == ("step" if average.startswith("EMA") else "epoch"):
+        means = {
+            "step": "the weights of each step count a little, so noise is averaged out",
+            "epoch": "the weights of each such epoch count the same",
+        }
+        told = f"{average}: {means[after]}. The average is validated, tested and kept."
+        lines.append(Line("average.update_parameters(model)", told))
+    per_step = schedule is not None and goes_by_steps(parse_call(schedule, "training.schedule"))
+    if schedule is not None and after == ("step" if per_step else "end"):
+        figure = monitored(bench.config)[0] if schedule.startswith(PLATEAU) else ""
+        lines.append(Line(f"scheduler.step({figure})", f"{bench.rates[0]}."))
+    indent = " " * (8 if after == "step" else 4)
+    return [Line(indent + line.code, line.comment) for line in lines]
 
 
 def _valid_lines(bench: Bench) -> list[Line]:

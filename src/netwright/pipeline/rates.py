@@ -26,8 +26,8 @@ MOST = 20_000  # steps of a scheduler that are taken to tell what it will do
 
 def with_rates(
     config: RunConfig, custom: Custom, inputs: Inputs, optimizer: torch.optim.Optimizer, watched: bool
-) -> RunConfig:
-    """Return settings with schedule and average written out; everything else is resolved already.
+) -> tuple[RunConfig, tuple[str, ...]]:
+    """Return settings with schedule and average written out, and what the learning rate will do; all else is resolved already.
 
     Args:
         config: The settings.
@@ -46,19 +46,25 @@ def with_rates(
     if average is not None:
         average = str(resolve_average(average, training.epochs or 0))
     changed = training.model_copy(update={"schedule": schedule, "average": average})
-    return config.model_copy(update={"training": changed})
+    resolved = config.model_copy(update={"training": changed})
+    return resolved, preview(resolved, custom, inputs, optimizer, watched)
 
 
 def length_of(config: RunConfig, inputs: Inputs, optimizer: torch.optim.Optimizer, watched: bool) -> Length:
     """Return how long a run with resolved settings is planned to be, and what it watches."""
+    epochs, steps, each = planned_steps(config, inputs)
+    monitor, mode = monitored(config)
+    rate = float(optimizer.defaults.get("lr", optimizer.param_groups[0]["lr"]))
+    return Length(epochs, steps, each, rate, monitor, mode, watched)
+
+
+def planned_steps(config: RunConfig, inputs: Inputs) -> tuple[int, int, int]:
+    """Return the epochs and steps that resolved settings plan at most, and the steps of an epoch."""
     training, rows = config.training, len(inputs.split.train)
     each = steps_per_epoch(rows, min(config.data.batch_size, rows), config.data.last_batch or "keep")
     epochs, most = training.epochs or 0, training.steps
     steps = each * epochs if most is None else min(most, each * epochs)
-    epochs = min(epochs, -(-steps // each)) if each else epochs
-    monitor, mode = monitored(config)
-    rate = float(optimizer.defaults.get("lr", optimizer.param_groups[0]["lr"]))
-    return Length(epochs, steps, each, rate, monitor, mode, watched)
+    return (min(epochs, -(-steps // each)) if each else epochs), steps, each
 
 
 def make_schedule(config: RunConfig, custom: Custom, optimizer: torch.optim.Optimizer) -> Schedule | Fixed:

@@ -30,7 +30,6 @@ from netwright.pipeline.running import start
 from netwright.pipeline.several import Manner
 from netwright.tracking.records import Tracker
 from netwright.training.own_optimizer import Factories
-from netwright.training.own_schedule import Build
 
 
 def train(
@@ -44,7 +43,6 @@ def train(
     step: Step | None = None,
     evaluate: Evaluate | None = None,
     stop: Stop | None = None,
-    schedule: str | Build | None = None,
     run_dir: str | Path | None = None,
     code: Sequence[str | Path] = (),
     settings: Sequence[str] = (),
@@ -66,7 +64,6 @@ def train(
         step: A function ``(model, batch, optimizer) -> loss`` that trains on a batch, for what is not supervised learning.
         evaluate: Of such a training: a function ``(model, batch)`` to the loss, or to numbers by name.
         stop: A function of an epoch's record that may end the run, by true or a reason; nothing else outside can.
-        schedule: torch's text, or a function of the optimizer to its scheduler, or to ``(scheduler, "step")``.
         run_dir: The run folder; default ``runs/<name>-<time>-<4 hex>``.
         code: Python files that may run.
         settings: Texts such as ``"training.epochs=50"``.
@@ -74,7 +71,7 @@ def train(
         test: Whether to look at the test rows once at the end.
         strict: Whether a finding that is no note is an error.
         auto_micro_batch: Whether to halve the rows that go forward at a time when memory runs out, the batch as it is.
-        **keywords: Any setting by its own name: ``epochs=20``, ``batch_size=64``, ``split={"test": 0.2}``.
+        **keywords: Any setting by its own name, such as ``epochs=20``; ``schedule`` may be a function of the optimizer.
 
     Returns:
         The run: ``run.model``, ``run.predict(rows)``, ``run.test()``, ``run.folder``.
@@ -90,7 +87,6 @@ def train(
         2
     """
     keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
-    keywords |= {"schedule": schedule}
     asked = gather_all(config, model, data, loss, code, settings, keywords)
     folder = folders.folder_for(run_dir, asked.name)
     files.refuse_existing(folder)

@@ -103,7 +103,8 @@ def draw_curves(
         marked: As in `curves_svg`.
     """
     finite = [value for values in series.values() for value in values if math.isfinite(value)]
-    logarithmic = bool(finite) and min(finite) > 0 and max(finite) / min(finite) > 40
+    wide = bool(finite) and min(finite) > 0 and max(finite) / min(finite) > 40
+    logarithmic = wide and list(series) != ["learning_rate"]  # a schedule is known by its shape
     for (name, values), colour in zip(series.items(), SERIES, strict=False):
         dot = "o" if len(epochs) <= 15 else ""
         axes.plot(epochs, values, color=colour, linewidth=1.8, label=name, marker=dot, markersize=3.5)

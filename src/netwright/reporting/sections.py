@@ -95,13 +95,14 @@ def curves_view(contents: RunContents) -> dict[str, object]:
 
 
 def curves_of(history: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Sequence[float]]]:
-    """Sort the columns of a history into the two plots that show them.
+    """Sort the columns of a history into the plots that show them.
 
     Args:
         history: ``history.csv`` by column.
 
     Returns:
-        ``Loss`` and ``Validation metrics``, each with its series that hold a finite number; either may be empty.
+        ``Loss``, ``Learning rate`` where it changes, and ``Validation metrics``, each with its series that hold a finite number;
+        each may be empty.
     """
     measured = {name: values for name, values in history.items() if any(map(math.isfinite, values))}
     losses = {name: values for name, values in measured.items() if name in ("train_loss", "valid_loss")}
@@ -110,7 +111,9 @@ def curves_of(history: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Seq
         for name, values in measured.items()
         if name.startswith("valid_") and name not in ("valid_loss", "valid_seconds")
     }
-    return {"Loss": losses, "Validation metrics": metrics}
+    rates = measured.get("learning_rate", ())
+    rate = {"learning_rate": rates} if len(set(rates)) > 1 else {}
+    return {"Loss": losses, "Learning rate": rate, "Validation metrics": metrics}
 
 
 def _curve(

@@ -206,6 +206,14 @@ def made_of(scheduler: Any, per_step: bool, closed: bool = False) -> Made:
     return Made(scheduler, per_step, last, closed)
 
 
+def last_step(call: Call) -> int | None:
+    """Return after how many steps a resolved schedule keeps its rate; None for never."""
+    given = call.keywords
+    if call.name != "OneCycleLR":
+        return None
+    return int(given["total_steps"] if "total_steps" in given else given["epochs"] * given["steps_per_epoch"]) - 1
+
+
 def _try(call: Call, length: Length) -> None:
     """Make a scheduler for an optimizer of nothing and take some steps of it.
 
