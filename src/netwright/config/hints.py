@@ -43,7 +43,9 @@ def _places() -> dict[str, list[str]]:
             if path:
                 found.setdefault(name, []).append(f"{path}{name}")
             inner = section_of(model, name)
-            if inner is not None and get_origin(model.model_fields[name].annotation) is not list:  # no path leads into a list
+            if (
+                inner is not None and get_origin(model.model_fields[name].annotation) is not list
+            ):  # no path leads into a list
                 walk(inner, f"{path}{name}.")
 
     walk(RunConfig, "")

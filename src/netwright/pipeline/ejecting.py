@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from netwright import files
+from netwright.config.backbones import read_backbone
 from netwright.config.calls import OBJECT, parse_call
 from netwright.config.data_schema import DataConfig, PreparationConfig
 from netwright.config.schema import EarlyStoppingConfig, RunConfig
@@ -118,6 +119,7 @@ def recipe_of(folder: Path) -> Recipe:
         temperature=None if temperature is None else float(temperature),
         start=start_of(record),
         stages=stages_of(record),
+        backbone=None if config.model.backbone is None else read_backbone(config.model.backbone),
     )
 
 
