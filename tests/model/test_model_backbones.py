@@ -7,6 +7,7 @@ what the real libraries compute is not tested here.
 from __future__ import annotations
 
 import importlib
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,6 @@ import netwright as nw
 from netwright.config.backbones import read_backbone
 from netwright.config.read import build_config
 from netwright.errors import ConfigError, NetwrightError, SafetyError
-from netwright.pipeline.rerunning import DRIVER, verify_eject
 
 STAND_IN = '''
 """A stand-in with the interface of torchvision.models and timm: a small residual network with fc as its head."""
@@ -97,7 +97,7 @@ SMALL = {"target": "y", "batch_size": 20, "threads": 1, "skip": "all", "epochs":
 
 
 def test_a_network_by_name_trains_resumes_ejects_and_hands_its_weights_on(
-    libraries: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    libraries: Path, images: Path, tmp_path: Path
 ) -> None:
     first = nw.train(str(images / "five.npz"), backbone="torchvision.models.resnet18()", run_dir=tmp_path / "first", **SMALL)
     assert first.config.model.backbone == "torchvision.models.resnet18(num_classes=5)"
@@ -120,11 +120,14 @@ def test_a_network_by_name_trains_resumes_ejects_and_hands_its_weights_on(
     text = nw.eject(first)
     assert "import torchvision" in text
     assert "model = torchvision.models.resnet18(num_classes=5)" in text
-    monkeypatch.setattr(
-        "netwright.pipeline.rerunning.DRIVER", f"import sys; sys.path.insert(0, {str(libraries)!r})\n" + DRIVER
-    )
-    verdict = verify_eject(first.folder)
-    assert verdict.held, verdict.text
+    (tmp_path / "script").mkdir()
+    nw.eject(first, tmp_path / "script" / "train.py")
+    threads = torch.get_num_threads()
+    runpy.run_path(str(tmp_path / "script" / "train.py"), run_name="__main__")
+    torch.set_num_threads(threads)
+    with np.load(tmp_path / "script" / "best.npz") as stored:
+        assert set(stored.files) == set(old)
+        assert all(np.array_equal(stored[name], value.numpy()) for name, value in old.items())
 
 
 @pytest.mark.parametrize(
