@@ -39,7 +39,7 @@ def named_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> l
     for pattern in patterns:
         matched = of_words[pattern] if pattern in of_words else {name for name in names if matches(name, pattern)}
         if not matched:
-            layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+            layers = [path for path, module in model.named_modules() if path and any(True for _ in module.parameters())]
             raise ConfigError(
                 f"{where}: {pattern!r} matches no parameter; expected a layer or parameter of the network, or one of "
                 f"{', '.join(WORDS)}; {did_you_mean(pattern, [*layers, *WORDS])}"
