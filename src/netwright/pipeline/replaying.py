@@ -84,7 +84,7 @@ def replay_run(
     optimizer, held, told = maker(run.config, custom, device)(network), parts["batch"], parts["told"]
     freezing = freezing_in(run.config, network)
     if freezing is not None:
-        freezing.hold(network, told["epoch"])
+        freezing.hold(network.train(), told["epoch"])
     engine = EagerEngine(network, function, optimizer, training.micro_batch)
     batch = Batch(
         {name: value.to(device) for name, value in held["inputs"].items()},
