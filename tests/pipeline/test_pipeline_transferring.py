@@ -17,6 +17,7 @@ import netwright as nw
 from netwright.checkpoint import store, trees
 from netwright.cli import main
 from netwright.errors import CheckpointError, ConfigError, NetwrightError
+from netwright.pipeline.custom import Custom
 from netwright.pipeline.explaining import explain
 from netwright.pipeline.replaying import replay_run
 from netwright.pipeline.telling import Told
@@ -272,3 +273,29 @@ def test_show_counts_what_is_frozen(place: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         main(["show", str(place / "first"), "--set", "training.freeze=['0', 'norms']"])
     assert "131 parameters are trained in epoch 1, 112 are frozen" in capsys.readouterr().out
+
+
+def test_a_step_that_fails_after_layers_began_to_learn_is_replayed_as_it_was(place: Path, tmp_path: Path) -> None:
+    def optimizer(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=1e-3)
+
+    class Failing(nn.Module):
+        """Raises in the second step in which its batch norm learns."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.last = nn.BatchNorm1d(5), nn.Linear(5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            """Return logits, or raise."""
+            if self.norm.training and int(self.norm.num_batches_tracked or 0) > 0:
+                raise ValueError("batch norm learns")
+            output: Tensor = self.last(self.norm(x))
+            return output
+
+    with pytest.raises(NetwrightError, match="batch norm learns"):
+        nw.train(
+            str(place / "abc.csv"), target="kind", model=Failing(), optimizer=optimizer, freeze="norm", epochs=3, engine="eager",
+            unfreeze=[{"epoch": 2, "parameters": ["norm"]}], run_dir=tmp_path / "failed", **LIGHT,
+        )  # fmt: skip
+    assert replay_run(tmp_path / "failed", model=Failing(), custom=Custom(optimizer=optimizer)).reproduced

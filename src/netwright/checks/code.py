@@ -39,10 +39,10 @@ class Source:
 
 
 def sources_of(kinds: Iterable[type]) -> list[Source]:
-    """Return the source of classes whose files are at hand, in order; torch's and ours are passed over."""
+    """Return the source of classes whose files are at hand, in order; torch's, torchvision's, timm's and ours are passed over."""
     found: list[Source] = []
     for kind in dict.fromkeys(kinds):
-        if kind.__module__.startswith(("torch.", "netwright.")) or not issubclass(kind, nn.Module):
+        if kind.__module__.startswith(("torch.", "torchvision.", "timm.", "netwright.")) or not issubclass(kind, nn.Module):
             continue
         try:
             file = inspect.getsourcefile(kind)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from netwright.config import signatures
+from netwright.config.backbones import backbone_problems
 from netwright.config.calls import OBJECT, Call, layer_texts, parse_call
 from netwright.config.data_schema import DataConfig, Section, one_in_a_list
 from netwright.config.layer_schema import UnfreezeConfig, layer_names
@@ -29,6 +30,11 @@ class ModelConfig(Section):
     """The network: a list of layer texts, or an own class; left out, one that fits the data's shape."""
 
     layers: list[str] | None = Field(None, description='Texts as in nn.Sequential, ["Linear(64)", "ReLU()", "Linear()"].')
+    backbone: str | None = Field(
+        None,
+        description='A network of torchvision or timm without weights, "torchvision.models.resnet18()" or '
+        "\"timm.create_model('resnet18')\"; nothing is downloaded.",
+    )
     module: str | None = Field(None, description='An own class, "my_net.py:SimpleModel"; runs only with --code my_net.py.')
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the own class.")
     object: str | None = Field(None, description="Written by netwright for a module handed over in Python.")
@@ -54,7 +60,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _one_network(self) -> ModelConfig:
-        named = [name for name in ("layers", "module", "object") if getattr(self, name) is not None]
+        named = [name for name in ("layers", "backbone", "module", "object") if getattr(self, name) is not None]
         if len(named) > 1:
             raise ValueError(f"{' and '.join(named)} came together; describe the network in one of them")
         if self.arguments and self.module is None:
@@ -355,8 +361,9 @@ class RunConfig(Section):
 
     def call_problems(self) -> list[str]:
         """Return what is wrong with the names in call texts and parameter groups, all of it."""
-        training = self.training
+        training, backbone = self.training, self.model.backbone
         found = call_problems(self.model.layers, training.model_dump(), self.data.augmentation)
+        found += [] if backbone is None else backbone_problems(backbone)
         return found or group_problems(training.parameter_groups, training.optimizer) + step_problems(training)
 
 

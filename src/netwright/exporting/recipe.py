@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import final
 
+from netwright.config.backbones import Backbone
 from netwright.config.calls import Call
 from netwright.data.preparation import Preparation
 from netwright.data.targets import Target
@@ -110,9 +111,10 @@ class Learning:
 class Recipe:
     """Everything an ejected script says.
 
-    ``layers`` are resolved; None for an own class. ``valid`` and ``test`` tell whether there are such rows. ``start`` says in
-    words which weights of elsewhere lie beside the script; ``stages`` are epochs from which on parameters are frozen, and batch
-    norm layers rest. ``groups`` are those of the optimizer, the rest first; none where all parameters are in one.
+    ``layers`` are resolved; None for an own class and for a ``backbone`` of a library. ``valid`` and ``test`` tell whether
+    there are such rows. ``start`` says in words which weights of elsewhere lie beside the script; ``stages`` are epochs from which
+    on parameters are frozen, and batch norm layers rest. ``groups`` are those of the optimizer, the rest first; none
+    where all parameters are in one.
     """
 
     name: str
@@ -134,6 +136,7 @@ class Recipe:
     groups: tuple[Group, ...] = ()
     start: str = ""
     stages: tuple[tuple[int, tuple[str, ...], tuple[str, ...]], ...] = ()
+    backbone: Backbone | None = None
 
     @property
     def gathered(self) -> str:

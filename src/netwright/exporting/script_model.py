@@ -36,6 +36,9 @@ def write_model(page: Page, recipe: Recipe) -> None:
         )
         if recipe.own.lazy:
             built += "\nwith torch.no_grad():\n    model.eval()(X[:2])  # lazy layers take their sizes from the first rows"
+    elif recipe.backbone is not None:
+        page.need(f"import {recipe.backbone.library}")
+        built = f"model = {recipe.backbone}"
     else:
         calls = recipe.layers or ()
         parts += _own_layers(page, calls, recipe.gathered == "padded")

@@ -41,7 +41,7 @@ def named_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> l
         if not matched and pattern in WORDS:
             raise ConfigError(f"{where}: {pattern!r} came; the network has none; expected some of it; leave {pattern} out")
         if not matched:
-            layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+            layers = [path for path, module in model.named_modules() if path and any(True for _ in module.parameters())]
             raise ConfigError(
                 f"{where}: {pattern!r} matches no parameter; expected a layer or parameter of the network, or one of "
                 f"{', '.join(WORDS)}; {did_you_mean(pattern, [*layers, *WORDS])}"

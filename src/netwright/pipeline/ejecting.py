@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from netwright import files
+from netwright.config.backbones import read_backbone
 from netwright.config.calls import OBJECT, parse_call
 from netwright.config.data_schema import DataConfig, PreparationConfig
 from netwright.config.schema import EarlyStoppingConfig, RunConfig
@@ -123,6 +124,7 @@ def recipe_of(folder: Path) -> Recipe:
         groups=groups_of(record),
         start=start_of(record),
         stages=stages_of(record),
+        backbone=None if config.model.backbone is None else read_backbone(config.model.backbone),
     )
 
 

@@ -20,7 +20,8 @@ TESTED = (2, 13)  # the torch that the tests run with
 OLDEST = (2, 11)
 EXTRAS = {  # extra: what it is for, and a module that comes with it
     "images": ("image files", "PIL"),
-    "torchvision": ("augmentation of images", "torchvision"),
+    "torchvision": ("augmentation of images, networks by name", "torchvision"),
+    "timm": ("more networks by name", "timm"),
     "excel": ("Excel files", "openpyxl"),
     "hdf5": ("HDF5 files", "h5py"),
     "serve": ("predictions over HTTP", "fastapi"),

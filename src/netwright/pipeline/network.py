@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from netwright import files
+from netwright.config.backbones import read_backbone
 from netwright.config.calls import OBJECT, parse_call
 from netwright.config.data_schema import PreparationConfig
 from netwright.config.schema import RunConfig
@@ -23,6 +24,7 @@ from netwright.data.sequences import Sequences
 from netwright.data.sources import declared_form
 from netwright.engine.own_step import OwnStep
 from netwright.errors import CheckpointError, ConfigError
+from netwright.model.backbones import make_backbone, refuse_channels
 from netwright.model.build import Sizes, check_output, construct, resolve
 from netwright.model.defaults import default_layers
 from netwright.model.layers import CODE_LAYERS, Form
@@ -125,6 +127,8 @@ def build_network(
         raise CheckpointError(f"model.object: the network was {config.model.object}, a Python object{again.format('model')}")
     if loss is None and (config.training.loss or "").startswith(OBJECT):
         raise CheckpointError(f"training.loss: {config.training.loss} was a Python object{again.format('loss')}")
+    if module is None and config.model.backbone is not None:
+        return _from_backbone(config, inputs, sample, loss)
     if module is None and config.model.module is None:
         return _from_layers(config, inputs, sample, loss)
     source = None
@@ -248,6 +252,19 @@ def _from_layers(config: RunConfig, inputs: Inputs, sample: Batch, loss: Any) ->
     return Network(module, task, summary, described, None, tuple(resolved.notes))
 
 
+def _from_backbone(config: RunConfig, inputs: Inputs, sample: Batch, loss: Any) -> Network:
+    """Build a network of torchvision or timm with the outputs that the task needs."""
+    task = _task(config, inputs, loss, None)
+    backbone = read_backbone(config.model.backbone or "").with_outputs(task.outputs)
+    module = make_backbone(backbone)
+    refuse_channels(module, backbone, next(iter(sample.inputs.values())).shape[1:])
+    shape = output_shape(module, sample.inputs, sample.lengths)
+    if not isinstance(loss, OwnStep):
+        check_output(Form(tuple(shape[1:]), None), task.outputs, _need(inputs, task), _steps(inputs, sample))
+    summary = summarize(module, sample.inputs, lengths=sample.lengths)
+    return Network(module, task, summary, {"backbone": str(backbone)}, None, ())
+
+
 def _refuse_unmaskable(module: Masked, raw: Sequences, texts: Mapping[str, str]) -> None:
     """Refuse layers that would read padding as data, or leave nothing of the shortest sequence."""
     problem = unmaskable(module, torch.from_numpy(raw.lengths))
@@ -285,6 +302,8 @@ def make_loss_again(text: str, outputs: int, run: Path) -> nn.Module:
 def network_again(config: RunConfig, folder: Path, code: Sequence[Path]) -> nn.Module:
     """Build the network of a run without weights."""
     with torch.random.fork_rng(devices=[]):
+        if config.model.backbone is not None:
+            return make_backbone(read_backbone(config.model.backbone))
         if config.model.layers is not None:
             calls = [parse_call(text, f"model.layers.{place}") for place, text in enumerate(config.model.layers)]
             try:

@@ -85,7 +85,7 @@ def replay_run(
     held, told = parts["batch"], parts["told"]
     freezing = freezing_in(run.config, network)
     if freezing is not None:
-        freezing.hold(network, told["epoch"])
+        freezing.hold(network.train(), told["epoch"])
     batch = Batch(
         {name: value.to(device) for name, value in held["inputs"].items()},
         held["target"].to(device),

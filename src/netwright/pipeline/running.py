@@ -225,7 +225,7 @@ def _write_birth(temporary: Path, bench: Bench, job: Job, test: bool) -> dict[st
 def _source_of(module: nn.Module) -> Path | None:
     """Return the user's file that defines a module from Python, or None for torch's own classes and notebooks."""
     kind = type(module)
-    if kind.__module__.startswith(("torch.", "netwright.")):
+    if kind.__module__.startswith(("torch.", "torchvision.", "timm.", "netwright.")):
         return None
     try:
         path = Path(inspect.getfile(kind))
