@@ -90,8 +90,8 @@ def test_arrays_of_columns_are_tables_too_but_for_their_ranks() -> None:
     bench = prepare(*gather(None, [], {}), data=(X, y))
     assert chosen(bench) == (32, "standardize", "AdamW", 1000, 100)
     assert bench.config.model.layers == [
-        f"{WAVES}4)", "Linear(in_features=64, out_features=128)", "ReLU()", "Linear(in_features=128, out_features=128)",
-        "ReLU()", "Linear(in_features=128, out_features=1)",
+        f"{WAVES}4)", "Linear(in_features=64, out_features=128)", "SiLU()", "Linear(in_features=128, out_features=128)",
+        "SiLU()", "Linear(in_features=128, out_features=1)",
     ]  # fmt: skip
     images = prepare(*gather(None, [], {}), data=(RNG.normal(size=(60, 1, 6, 6)).astype(np.float32), y[:60]))
     assert chosen(images) == (64, "standardize", "Adam", 200, 20)

@@ -127,9 +127,9 @@ def describe(bench: Bench) -> list[Told]:
         lines.append(Told(f"  {_steps_line(inputs.raw, config.data)}"))
     lines.append(Told(f"split: {len(split.train)} train, {len(split.valid)} valid, {len(split.test)} test ({split.how})"))
     lines.append(Told(_task_line(inputs.target, network.task)))
-    lines.append(
-        Told(f"network: {network.summary.parameters:,} parameters, {network.summary.multiply_adds:,} multiply-adds a row")
-    )
+    usual = "" if inputs.recipe is None else "the default for tables, "
+    counts = f"{network.summary.parameters:,} parameters, {network.summary.multiply_adds:,} multiply-adds a row"
+    lines.append(Told(f"network: {usual}{counts}"))
     training = config.training
     lines.append(
         Told(
