@@ -73,7 +73,9 @@ def main() -> None:
         seconds.append(time.perf_counter() - begun)
         print(f"{given.set} {part}: {figure} {found[-1]:.4f}, best epoch {epoch}, {seconds[-1]:.1f} s", flush=True)
     spread = f" +- {statistics.stdev(found):.4f}" if len(found) > 1 else ""
-    print(f"{given.set}: {figure} {statistics.mean(found):.4f}{spread} ({len(found)} runs, {statistics.mean(seconds):.1f} s each)")
+    print(
+        f"{given.set}: {figure} {statistics.mean(found):.4f}{spread} ({len(found)} runs, {statistics.mean(seconds):.1f} s each)"
+    )
 
 
 if __name__ == "__main__":

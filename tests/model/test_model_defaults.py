@@ -39,11 +39,12 @@ def test_numbers_of_a_table_are_embedded_up_to_a_width(numbers: int, first: list
     assert default_layers(form, True, numbers=numbers) == ["EmbedColumns()", *first, *HIDDEN, *HIDDEN, "Linear()"]
 
 
-@pytest.mark.parametrize(("rows", "activation"), [(200, "SiLU()"), (1_000, "ReLU()")])
-def test_amounts_are_learned_without_dropout(rows: int, activation: str) -> None:
+@pytest.mark.parametrize(("rows", "activation", "sigma"), [(999, "SiLU()", 0.1), (1_000, "ReLU()", 0.3)])
+def test_amounts_are_learned_without_dropout(rows: int, activation: str, sigma: float) -> None:
     recipe = table_recipe(rows, amounts=True)
     found = default_layers(Form((4,), "NC"), False, numbers=4, recipe=recipe)
-    assert found == [WAVES, "Linear(128)", activation, "Linear(128)", activation, "Linear()"]
+    waves = f"PeriodicEmbeddings(16, frequencies=32, sigma={sigma})"
+    assert found == [waves, "Linear(128)", activation, "Linear(128)", activation, "Linear()"]
 
 
 def test_a_small_table_gets_small_batches_and_more_epochs_than_a_large_one() -> None:

@@ -15,7 +15,7 @@ from netwright.pipeline.bench import Bench, gather, prepare
 from netwright.pipeline.rerunning import verify_eject
 
 RNG = np.random.default_rng(0)
-WAVES = "PeriodicEmbeddings(dimension=16, frequencies=32, sigma=0.3, columns="
+WAVES = "PeriodicEmbeddings(dimension=16, frequencies=32, sigma=0.1, columns="
 
 
 def prepared(**keywords: object) -> Bench:

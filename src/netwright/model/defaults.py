@@ -22,7 +22,8 @@ class Recipe:
     """What a default network of a table is made of, and settings that it is trained with where the user has written no others.
 
     Without ``epochs`` and ``steps`` a run has ``epochs`` at most, and ends early when the valid rows gain nothing for ``patience``
-    of them. ``numbers`` is how columns of numbers are scaled, None for the usual way. After each hidden layer come ``between``.
+    of them. ``numbers`` is how columns of numbers are scaled, None for the usual way. ``sigma`` is that of `PeriodicEmbeddings`;
+    after each hidden layer come ``between``.
     """
 
     optimizer: str
@@ -30,6 +31,7 @@ class Recipe:
     epochs: int
     patience: int
     numbers: str | None
+    sigma: float
     between: tuple[str, ...]
 
 
@@ -47,10 +49,11 @@ def table_recipe(rows: int, amounts: bool, numbers: str | None = "quantile") -> 
     """
     batch_size = next(size for size in (32, 64, 128, 256) if rows <= 32 * size or size == 256)
     patience = min(MOST_EPOCHS, max(FEWEST_EPOCHS, PATIENT_STEPS * batch_size // max(rows, 1)))
+    sigma = 0.3 if rows >= MANY_ROWS else 0.1  # few rows are learned by heart where they are seen too finely
     between = ("SiLU()", "Dropout(0.1)")
     if amounts:
         between = ("ReLU()",) if rows >= MANY_ROWS else ("SiLU()",)
-    return Recipe("AdamW(lr=0.001)", batch_size, max(200, 10 * patience), patience, numbers, between)
+    return Recipe("AdamW(lr=0.001)", batch_size, max(200, 10 * patience), patience, numbers, sigma, between)
 
 
 def default_layers(
@@ -99,7 +102,7 @@ def _table_layers(categories: bool, numbers: int, recipe: Recipe) -> list[str]:
     """Return a multilayer perceptron of embedded columns."""
     first = ["EmbedColumns()"] if categories else []
     if 0 < numbers <= MOST_NUMBERS:
-        first.append("PeriodicEmbeddings(16, frequencies=32, sigma=0.3)")
+        first.append(f"PeriodicEmbeddings(16, frequencies=32, sigma={recipe.sigma})")
     hidden = ["Linear(128)", *recipe.between]
     return [*first, *hidden, *hidden, "Linear()"]
 
