@@ -50,7 +50,7 @@ def table_recipe(rows: int, amounts: bool, numbers: str | None = "quantile") -> 
     batch_size = next(size for size in (32, 64, 128, 256) if rows <= 32 * size or size == 256)
     patience = min(MOST_EPOCHS, max(FEWEST_EPOCHS, PATIENT_STEPS * batch_size // max(rows, 1)))
     sigma = 0.3 if rows >= MANY_ROWS else 0.1  # few rows are learned by heart where they are seen too finely
-    between = ("SiLU()", "Dropout(0.1)")
+    between: tuple[str, ...] = ("SiLU()", "Dropout(0.1)")
     if amounts:
         between = ("ReLU()",) if rows >= MANY_ROWS else ("SiLU()",)
     return Recipe("AdamW(lr=0.001)", batch_size, max(200, 10 * patience), patience, numbers, sigma, between)
