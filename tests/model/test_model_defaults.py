@@ -10,7 +10,7 @@ from netwright.model.build import Sizes, construct, resolve
 from netwright.model.defaults import MOST_NUMBERS, default_layers, table_recipe
 from netwright.model.layers import Form
 
-HIDDEN = ["Linear(128)", "ReLU()", "Dropout(0.1)"]
+HIDDEN = ["Linear(128)", "SiLU()", "Dropout(0.1)"]
 WAVES = "PeriodicEmbeddings(16, frequencies=32, sigma=0.3)"
 
 
@@ -39,13 +39,16 @@ def test_numbers_of_a_table_are_embedded_up_to_a_width(numbers: int, first: list
     assert default_layers(form, True, numbers=numbers) == ["EmbedColumns()", *first, *HIDDEN, *HIDDEN, "Linear()"]
 
 
-def test_amounts_are_learned_without_dropout() -> None:
-    found = default_layers(Form((4,), "NC"), False, numbers=4, amounts=True)
-    assert found == [WAVES, "Linear(128)", "ReLU()", "Linear(128)", "ReLU()", "Linear()"]
+@pytest.mark.parametrize(("rows", "activation", "sigma"), [(999, "SiLU()", 0.1), (1_000, "ReLU()", 0.3)])
+def test_amounts_are_learned_without_dropout(rows: int, activation: str, sigma: float) -> None:
+    recipe = table_recipe(rows, amounts=True)
+    found = default_layers(Form((4,), "NC"), False, numbers=4, recipe=recipe)
+    waves = f"PeriodicEmbeddings(16, frequencies=32, sigma={sigma})"
+    assert found == [waves, "Linear(128)", activation, "Linear(128)", activation, "Linear()"]
 
 
 def test_a_small_table_gets_small_batches_and_more_epochs_than_a_large_one() -> None:
-    recipes = [table_recipe(rows) for rows in (1, 100, 1_000, 5_000, 30_000, 10**7)]
+    recipes = [table_recipe(rows, amounts=False) for rows in (1, 100, 1_000, 5_000, 30_000, 10**7)]
     assert [recipe.batch_size for recipe in recipes] == [32, 32, 32, 256, 256, 256]
     assert [recipe.patience for recipe in recipes] == [100, 100, 22, 35, 8, 8]
     assert all(recipe.epochs >= 200 and recipe.epochs >= 10 * recipe.patience for recipe in recipes)

@@ -15,7 +15,7 @@ from netwright.pipeline.bench import Bench, gather, prepare
 from netwright.pipeline.rerunning import verify_eject
 
 RNG = np.random.default_rng(0)
-WAVES = "PeriodicEmbeddings(dimension=16, frequencies=32, sigma=0.3, columns="
+WAVES = "PeriodicEmbeddings(dimension=16, frequencies=32, sigma=0.1, columns="
 
 
 def prepared(**keywords: object) -> Bench:
@@ -90,8 +90,8 @@ def test_arrays_of_columns_are_tables_too_but_for_their_ranks() -> None:
     bench = prepare(*gather(None, [], {}), data=(X, y))
     assert chosen(bench) == (32, "standardize", "AdamW", 1000, 100)
     assert bench.config.model.layers == [
-        f"{WAVES}4)", "Linear(in_features=64, out_features=128)", "ReLU()", "Linear(in_features=128, out_features=128)",
-        "ReLU()", "Linear(in_features=128, out_features=1)",
+        f"{WAVES}4)", "Linear(in_features=64, out_features=128)", "SiLU()", "Linear(in_features=128, out_features=128)",
+        "SiLU()", "Linear(in_features=128, out_features=1)",
     ]  # fmt: skip
     images = prepare(*gather(None, [], {}), data=(RNG.normal(size=(60, 1, 6, 6)).astype(np.float32), y[:60]))
     assert chosen(images) == (64, "standardize", "Adam", 200, 20)

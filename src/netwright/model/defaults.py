@@ -13,15 +13,17 @@ from netwright.model.layers import Form
 
 FEWEST_EPOCHS, MOST_EPOCHS, PATIENT_STEPS = 8, 100, 700  # without a gain after which a run ends
 MOST_NUMBERS = 64  # columns that get an embedding; more would make the layer after it large
+MANY_ROWS = 1_000
 
 
 @final
 @dataclass(frozen=True)
 class Recipe:
-    """Settings that a default network is trained with, where the user has written no others.
+    """What a default network of a table is made of, and settings that it is trained with where the user has written no others.
 
     Without ``epochs`` and ``steps`` a run has ``epochs`` at most, and ends early when the valid rows gain nothing for ``patience``
-    of them. ``numbers`` is how columns of numbers are scaled, None for the usual way.
+    of them. ``numbers`` is how columns of numbers are scaled, None for the usual way. ``sigma`` is that of `PeriodicEmbeddings`;
+    after each hidden layer come ``between``.
     """
 
     optimizer: str
@@ -29,18 +31,29 @@ class Recipe:
     epochs: int
     patience: int
     numbers: str | None
+    sigma: float
+    between: tuple[str, ...]
 
 
-def table_recipe(rows: int, numbers: str | None = "quantile") -> Recipe:
-    """Return the settings for a table, chosen by measurement (docs/tables.md).
+def table_recipe(rows: int, amounts: bool, numbers: str | None = "quantile") -> Recipe:
+    """Return the settings for a table, chosen by measurement on valid rows (docs/tables.md).
 
     Args:
-            rows: Train rows.
+        rows: Train rows.
+        amounts: Whether the target is amounts, not classes or labels: dropout costs accuracy there.
         numbers: How the numbers of such a table can be scaled; None where that is left to the settings.
+
+    Example:
+        >>> table_recipe(20_000, amounts=False).between
+        ('SiLU()', 'Dropout(0.1)')
     """
     batch_size = next(size for size in (32, 64, 128, 256) if rows <= 32 * size or size == 256)
     patience = min(MOST_EPOCHS, max(FEWEST_EPOCHS, PATIENT_STEPS * batch_size // max(rows, 1)))
-    return Recipe("AdamW(lr=0.001)", batch_size, max(200, 10 * patience), patience, numbers)
+    sigma = 0.3 if rows >= MANY_ROWS else 0.1  # few rows are learned by heart where they are seen too finely
+    between: tuple[str, ...] = ("SiLU()", "Dropout(0.1)")
+    if amounts:
+        between = ("ReLU()",) if rows >= MANY_ROWS else ("SiLU()",)
+    return Recipe("AdamW(lr=0.001)", batch_size, max(200, 10 * patience), patience, numbers, sigma, between)
 
 
 def default_layers(
@@ -49,7 +62,7 @@ def default_layers(
     per_step: bool = False,
     padded: bool = False,
     numbers: int = 0,
-    amounts: bool = False,
+    recipe: Recipe | None = None,
 ) -> list[str]:
     """Return layer texts for a form of data.
 
@@ -59,7 +72,7 @@ def default_layers(
         per_step: Whether each step of a row gets an output.
         padded: Whether sequences differ in length.
         numbers: How many of the first features of a table are numbers.
-        amounts: Whether the target is amounts, not classes or labels.
+        recipe: Of a table; None for that of many rows and classes.
 
     Returns:
         For tables periodic embeddings of the numbers and a multilayer perceptron; a small convolutional network for images,
@@ -78,19 +91,19 @@ def default_layers(
     if form.codes and len(form.shape) == 1:
         return ["Embedding(32)", "GRU(128)", *last, "Linear()"]
     if form.layout == "NC" and not form.codes:
-        return _table_layers(categories, numbers, amounts)
+        return _table_layers(categories, numbers, recipe or table_recipe(MANY_ROWS, amounts=False))
     dimensions = {"NCT": 1, "NCHW": 2, "NCDHW": 3}.get(form.layout or "")
     if dimensions is None:
         return ["Flatten()", "Linear(128)", "ReLU()", "Linear()"]
     return _convolutions(form, dimensions)
 
 
-def _table_layers(categories: bool, numbers: int, amounts: bool) -> list[str]:
-    """Return an MLP of embedded columns; dropout, which costs accuracy of amounts, for classes alone (docs/tables.md)."""
+def _table_layers(categories: bool, numbers: int, recipe: Recipe) -> list[str]:
+    """Return a multilayer perceptron of embedded columns."""
     first = ["EmbedColumns()"] if categories else []
     if 0 < numbers <= MOST_NUMBERS:
-        first.append("PeriodicEmbeddings(16, frequencies=32, sigma=0.3)")
-    hidden = ["Linear(128)", "ReLU()"] if amounts else ["Linear(128)", "ReLU()", "Dropout(0.1)"]
+        first.append(f"PeriodicEmbeddings(16, frequencies=32, sigma={recipe.sigma})")
+    hidden = ["Linear(128)", *recipe.between]
     return [*first, *hidden, *hidden, "Linear()"]
 
 

@@ -12,20 +12,22 @@ from netwright.data.tables import Table
 from netwright.model.defaults import Recipe, table_recipe
 
 
-def recipe_of(config: RunConfig, raw: Raw, rows: int) -> Recipe | None:
+def recipe_of(config: RunConfig, raw: Raw, rows: int, task: str) -> Recipe | None:
     """Return the recipe of a default network; None where the config describes one, and for rows with more axes than columns.
 
     Args:
         config: The settings as they were written.
         raw: The rows.
         rows: How many of them train.
+        task: What is learned.
     """
     model = config.model
     if model.layers is not None or model.module is not None or model.object is not None:
         return None
+    amounts = task == "regression"
     if isinstance(raw, Arrays) and [values.ndim for values in raw.inputs.values()] == [2]:
-        return table_recipe(rows, numbers=None)  # ranks are for tables
-    return table_recipe(rows) if isinstance(raw, Table) else None
+        return table_recipe(rows, amounts, numbers=None)  # ranks are for tables
+    return table_recipe(rows, amounts) if isinstance(raw, Table) else None
 
 
 def filled(config: RunConfig, recipe: Recipe | None) -> RunConfig:

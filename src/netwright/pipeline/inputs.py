@@ -87,7 +87,7 @@ def load(config: RunConfig, objects: Any = None, implied: str | None = None, own
         )
     hidden = () if config.data.window is not None else found.target.names  # the past of a target may be read
     kept: Raw | Mapped = found.raw
-    recipe = None if own else recipe_of(config, found.raw, len(found.split.train))
+    recipe = None if own else recipe_of(config, found.raw, len(found.split.train), found.target.task)
     config = filled(config, recipe)
     if rows.blocks is None:
         fitted, more = fit(config, found.raw, hidden, found.split.train)

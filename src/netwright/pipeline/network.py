@@ -235,7 +235,7 @@ def _from_layers(config: RunConfig, inputs: Inputs, sample: Batch, loss: Any) ->
             per_step=steps is not None,
             padded=sample.lengths is not None,
             numbers=form.size if numbers is None else numbers,
-            amounts=task.kind == "regression",
+            recipe=inputs.recipe,
         )
         calls = [parse_call(text, "model.layers") for text in usual]
     sizes = Sizes(task.outputs, _codes(inputs), levels, numbers)
