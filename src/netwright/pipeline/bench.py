@@ -264,7 +264,7 @@ def resolve(
     epochs, stopping = duration(
         config, figures if len(inputs.split.valid) else (), steps_per_epoch(rows, batch_size, last_batch)
     )
-    threads, lanes = _threads_and_lanes(config, network, batch_size, engine)
+    threads, lanes = threads_and_lanes(config, network, batch_size, engine)
     written = {
         "epochs": epochs,
         "early_stopping": stopping,
@@ -297,7 +297,7 @@ def resolve(
     )
 
 
-def _threads_and_lanes(config: RunConfig, network: Network, batch_size: int, engine: str) -> tuple[int, int]:
+def threads_and_lanes(config: RunConfig, network: Network, batch_size: int, engine: str) -> tuple[int, int]:
     """Return the threads of each operation and the cores that share a step; threads that are written are all that are used."""
     training, layers, work = config.training, network.summary.layers, network.summary.multiply_adds
     lanes = training.lanes or 1

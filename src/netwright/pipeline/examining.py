@@ -117,9 +117,7 @@ def examined(tested: Tested) -> dict[str, Any]:
         if task in ("binary", "multiclass"):
             found["classes"] = slices.class_table(tested.true, places_of(tested.decoded), tested.classes)
             decoding = tested.known.program.outcome.decoding
-            found["balance"] = balance_told(
-                tested.known.config, tested.verdict, decoding, tested.classes, tested.train_rows
-            )
+            found["balance"] = balance_told(tested.known.config, tested.verdict, decoding, tested.classes, tested.train_rows)
         if tested.known.program.outcome.probabilities:
             found["calibration"] = _calibration(tested)
         deciding = _Deciding(tested, notes)
