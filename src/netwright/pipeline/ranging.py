@@ -243,7 +243,7 @@ def _steepest(rates: Floats, losses: Floats, smoothed: Floats) -> float | None:
     """Return the rate where a curve falls most steeply, before its lowest point; None where it does not fall beyond noise."""
     lowest = int(smoothed.argmin())
     tenth = max(3, len(losses) // 10)
-    noise = float(np.std(losses - smoothed)) / math.sqrt(tenth)
+    noise = 1.4826 * float(np.median(np.abs(losses - smoothed))) / math.sqrt(tenth)  # of outliers nothing is seen so
     if lowest < 2 or smoothed[:tenth].mean() - smoothed[lowest] <= GAINED * noise:
         return None
     level = smoothed[:tenth].mean() - BEGUN * (smoothed[:tenth].mean() - smoothed[lowest])
