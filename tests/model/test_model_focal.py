@@ -46,10 +46,13 @@ def test_without_focus_it_is_torchs_loss() -> None:
 def test_gradients_of_sure_answers_are_finite(gamma: float) -> None:
     output = torch.tensor([[200.0, -200.0], [0.3, 0.1]], requires_grad=True)
     FocalLoss(gamma)(output, torch.tensor([0, 1])).backward()
-    assert output.grad is not None and torch.isfinite(output.grad).all()
+    assert output.grad is not None
+    assert torch.isfinite(output.grad).all()
     single = torch.tensor([[200.0], [-0.3]], requires_grad=True)
     FocalLoss(gamma)(single, torch.tensor([[1.0], [1.0]])).backward()
-    assert single.grad is not None and torch.isfinite(single.grad).all() and single.grad[1] != 0
+    assert single.grad is not None
+    assert torch.isfinite(single.grad).all()
+    assert single.grad[1] != 0
 
 
 def test_means_over_ragged_batches_are_the_mean_over_all_rows() -> None:
@@ -61,7 +64,8 @@ def test_means_over_ragged_batches_are_the_mean_over_all_rows() -> None:
     rows = torch.tensor([[0, 1], [2, 3]])
     assert loss_weights(loss, TARGET, rows).tolist() == [6.0, 6.0]
     each = loss_of_each(FocalLoss(), OUTPUT, TARGET)
-    assert each is not None and torch.isclose(each.mean().float(), FocalLoss()(OUTPUT, TARGET))
+    assert each is not None
+    assert torch.isclose(each.mean().float(), FocalLoss()(OUTPUT, TARGET))
 
 
 def test_padded_steps_do_not_count() -> None:
@@ -95,7 +99,8 @@ def test_the_task_chooses_the_form_and_the_outputs() -> None:
 def test_what_does_not_fit_is_refused(kind: str, loss: str, words: str) -> None:
     with pytest.raises(ConfigError, match="training.loss") as problem:
         task_of(kind, loss, np.array([0, 1, 2, 1]), 3)
-    assert words in str(problem.value) and "\n" not in str(problem.value)
+    assert words in str(problem.value)
+    assert "\n" not in str(problem.value)
 
 
 def test_balanced_weights_are_scikit_learns() -> None:
@@ -121,4 +126,5 @@ def test_balanced_weights_are_scikit_learns() -> None:
 def test_class_weight_says_where_it_cannot_go(loss: str, kind: str, words: str) -> None:
     with pytest.raises(ConfigError) as problem:
         with_class_weight(loss, kind)
-    assert words.strip() in str(problem.value) and 'training.class_weight: "balanced" came' in str(problem.value)
+    assert words.strip() in str(problem.value)
+    assert 'training.class_weight: "balanced" came' in str(problem.value)

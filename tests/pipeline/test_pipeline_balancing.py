@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +33,13 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sampled(table: Path) -> Iterator[nw.Run]:
-    yield nw.train(table, target="class", sampling="balanced", epochs=3, baselines="none", run_dir=table.parent / "sampled")
+def sampled(table: Path) -> nw.Run:
+    return nw.train(table, target="class", sampling="balanced", epochs=3, baselines="none", run_dir=table.parent / "sampled")
 
 
 @pytest.fixture(scope="module")
-def weighed(table: Path) -> Iterator[nw.Run]:
-    yield nw.train(
+def weighed(table: Path) -> nw.Run:
+    return nw.train(
         table, target="class", class_weight="balanced", epochs=3, baselines="none", run_dir=table.parent / "weighed"
     )
 
@@ -57,8 +56,11 @@ def test_each_class_is_drawn_as_often_as_any_other() -> None:
 def test_the_order_of_drawn_rows_hangs_on_seed_and_epoch_alone() -> None:
     rows, chances = np.arange(100, 150), class_chances(np.arange(50) % 7 // 6)
     one, again, other = (epoch_order(rows, 3, epoch, chances=chances) for epoch in (1, 1, 2))
-    assert (one == again).all() and (one != other).any()
-    assert len(one) == 50 and set(one) < set(rows) and len(set(one)) < 50
+    assert (one == again).all()
+    assert (one != other).any()
+    assert len(one) == 50
+    assert set(one) < set(rows)
+    assert len(set(one)) < 50
     lengths = np.arange(50) % 5 + 1
     alike = epoch_order(rows, 3, 1, lengths, 10, chances)
     assert sorted(alike) == sorted(one)
@@ -67,7 +69,8 @@ def test_the_order_of_drawn_rows_hangs_on_seed_and_epoch_alone() -> None:
 
 def test_captured_steps_on_drawn_rows_have_the_bits_of_eager_ones(sampled: nw.Run, table: Path, tmp_path: Path) -> None:
     eager = nw.train(sampled.folder / "config.toml", engine="eager", test=False, run_dir=tmp_path / "eager")
-    assert sampled.config.training.engine == "captured" and sampled.config.data.sampling == "balanced"
+    assert sampled.config.training.engine == "captured"
+    assert sampled.config.data.sampling == "balanced"
     for name, value in sampled.model.state_dict().items():
         assert torch.equal(value, eager.model.state_dict()[name])
 
@@ -92,7 +95,8 @@ def test_the_ejected_script_draws_and_focuses_with_the_same_bits(sampled: nw.Run
         layers=["Linear(8)", "ReLU()", "Linear()"], run_dir=tmp_path / "focal",
     )  # fmt: skip
     text = eject(focal.folder)
-    assert "class FocalLoss(nn.Module):" in text and "chances = class_chances(truth[train_rows])" in text
+    assert "class FocalLoss(nn.Module):" in text
+    assert "chances = class_chances(truth[train_rows])" in text
     assert "netwright" not in text.partition('"""')[2].partition('"""')[2]
     assert "eject: exact" in str(verify_eject(focal.folder))
 
@@ -102,7 +106,9 @@ def test_the_test_tells_of_the_rarest_class(sampled: nw.Run, weighed: nw.Run, ca
         assert run.tested is not None
         told = run.tested["balance"]
         rare = told["classes"][0]
-        assert told["by"] == [way] and rare["class"] == "b" and rare["train_share"] == pytest.approx(1 / 16, abs=0.01)
+        assert told["by"] == [way]
+        assert rare["class"] == "b"
+        assert rare["train_share"] == pytest.approx(1 / 16, abs=0.01)
         assert rare["mean_probability"] > 2 * rare["share"]  # the odds were raised
         undone = told["undone"]
         assert undone["factors"] == pytest.approx({"a": 1.0, "b": 15.0}, rel=0.05)
@@ -110,18 +116,22 @@ def test_the_test_tells_of_the_rarest_class(sampled: nw.Run, weighed: nw.Run, ca
         assert undone["mean_probability"]["b"] < rare["mean_probability"]
         print_test(run.tested)
         printed = capsys.readouterr().out
-        assert "rarest class           b: " in printed and "prior undone" in printed
+        assert "rarest class           b: " in printed
+        assert "prior undone" in printed
         page = (run.folder / "report.html").read_text(encoding="utf-8")
-        assert "Rare classes" in page and "weights undone" in page
+        assert "Rare classes" in page
+        assert "weights undone" in page
 
 
 def test_a_plain_run_tells_of_rare_classes_too_but_undoes_nothing(table: Path, tmp_path: Path) -> None:
     run = nw.train(table, target="class", epochs=1, baselines="none", run_dir=tmp_path / "plain")
     assert run.tested is not None
-    assert run.tested["balance"]["by"] == [] and "undone" not in run.tested["balance"]
+    assert run.tested["balance"]["by"] == []
+    assert "undone" not in run.tested["balance"]
     assert "Nothing was done about them" in (run.folder / "report.html").read_text(encoding="utf-8")
     even = nw.train("sklearn:iris", epochs=1, baselines="none", run_dir=tmp_path / "even")
-    assert even.tested is not None and "balance" not in even.tested
+    assert even.tested is not None
+    assert "balance" not in even.tested
 
 
 def test_undone_odds_are_those_of_the_data() -> None:
@@ -129,14 +139,16 @@ def test_undone_odds_are_those_of_the_data() -> None:
     raised = odds * 7.0
     found = without_factors(np.stack([1 / (1 + raised), raised / (1 + raised)], axis=1), np.array([1.0, 7.0]))
     assert np.allclose(found[:, 1], odds / (1 + odds))
-    assert is_imbalanced([95, 5]) and not is_imbalanced([60, 40])
+    assert is_imbalanced([95, 5])
+    assert not is_imbalanced([60, 40])
 
 
 def test_shares_of_classes_are_counted() -> None:
     decoded = np.array([[0.9, 0.1], [0.4, 0.6], [0.8, 0.2], [0.3, 0.7]])
     rare, common = class_shares(np.array([0, 0, 0, 1]), decoded, ["no", "yes"], True)
     assert (rare["class"], rare["share"], rare["predicted"], rare["recall"]) == ("yes", 0.25, 0.5, 1.0)
-    assert rare["mean_probability"] == pytest.approx(0.4) and common["recall"] == pytest.approx(2 / 3)
+    assert rare["mean_probability"] == pytest.approx(0.4)
+    assert common["recall"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +166,9 @@ def test_shares_of_classes_are_counted() -> None:
 def test_what_has_no_classes_is_refused(keywords: dict[str, object], words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as problem:
         nw.train(**keywords, run_dir=tmp_path / "none")  # type: ignore[arg-type]
-    assert words in str(problem.value) and "\n" not in str(problem.value) and not (tmp_path / "none").exists()
+    assert words in str(problem.value)
+    assert "\n" not in str(problem.value)
+    assert not (tmp_path / "none").exists()
 
 
 def test_rows_in_a_map_and_labels_are_not_drawn_by_class(table: Path, tmp_path: Path) -> None:
@@ -168,8 +182,8 @@ def test_rows_in_a_map_and_labels_are_not_drawn_by_class(table: Path, tmp_path: 
 def test_the_check_names_the_settings_and_warns_of_both(table: Path) -> None:
     found = {one.where: one for one in nw.check(table, target="class").findings if one.check == "class-imbalance"}
     advice = found["class 'b'"].advice
-    assert (
-        'training.class_weight = "balanced"' in advice and 'data.sampling = "balanced"' in advice and "FocalLoss()" in advice
-    )
+    assert 'training.class_weight = "balanced"' in advice
+    assert 'data.sampling = "balanced"' in advice
+    assert "FocalLoss()" in advice
     both = nw.check(table, target="class", class_weight="balanced", sampling="balanced").findings
     assert any(one.check == "class-imbalance" and one.severity == "warning" and "both even" in one.why for one in both)
