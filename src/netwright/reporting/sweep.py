@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from netwright.reporting.canvas import FIRST, INK, MUTED, PAPER, SECOND, dress, house_style, png_bytes
 from netwright.reporting.wording import shortened
@@ -42,6 +43,8 @@ def sweep_png(
                 f"{name} {rate:.1e}", (rate, 1), xycoords=("data", "axes fraction"), xytext=(4, -10),
                 textcoords="offset points", rotation=90, va="top", fontsize=8.5, color=INK,
             )  # fmt: skip
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, place: f"{rate:.0e}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("learning rate")
         axes.set_ylabel("training loss")
         axes.set_title(shortened(title, 70), loc="left", fontweight="bold")
