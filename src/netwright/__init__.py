@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from netwright.pipeline.continuing import replay as replay
     from netwright.pipeline.continuing import resume as resume
     from netwright.pipeline.ejecting import eject as eject
+    from netwright.pipeline.foreseeing import find_batch_size as find_batch_size
+    from netwright.pipeline.foreseeing import find_learning_rate as find_learning_rate
+    from netwright.pipeline.foreseeing import plan as plan
     from netwright.pipeline.run import Run as Run
     from netwright.pipeline.verbs import check as check
     from netwright.pipeline.verbs import compare as compare
@@ -44,7 +47,10 @@ _WHERE = {
     "eject": "netwright.pipeline.ejecting",
     "ensemble": "netwright.pipeline.verbs",
     "export": "netwright.pipeline.verbs",
+    "find_batch_size": "netwright.pipeline.foreseeing",
+    "find_learning_rate": "netwright.pipeline.foreseeing",
     "load": "netwright.pipeline.verbs",
+    "plan": "netwright.pipeline.foreseeing",
     "repeat": "netwright.pipeline.verbs",
     "replay": "netwright.pipeline.continuing",
     "resume": "netwright.pipeline.continuing",
@@ -67,7 +73,10 @@ __all__ = [
     "eject",
     "ensemble",
     "export",
+    "find_batch_size",
+    "find_learning_rate",
     "load",
+    "plan",
     "repeat",
     "replay",
     "resume",

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from netwright.cli import checking, looking, proving, serving, starting, training, tuning, using, watching
+from netwright.cli import checking, foreseeing, looking, proving, serving, starting, training, tuning, using, watching
 from netwright.cli.group import cli, complete_paths
 from netwright.errors import NetwrightError, ResourceError, out_of_memory
 
@@ -19,6 +19,7 @@ READER_LEFT = 1  # click's exit code where nobody reads standard output any more
 COMMANDS = (
     starting,
     checking,
+    foreseeing,
     training,
     tuning,
     watching,

@@ -29,6 +29,7 @@ memory_option = click.option(
 
 SECTIONS = {  # of the list of commands, in the order of a first use
     "Begin": ("train", "init", "check", "split", "show", "doctor"),
+    "Before a long run": ("lr", "batch-size", "plan"),
     "Runs": ("tune", "resume", "watch", "runs", "cv", "compare", "report"),
     "Use": ("test", "predict", "ensemble", "export", "serve", "import-weights"),
     "Prove and learn": ("verify", "replay", "eject", "explain"),

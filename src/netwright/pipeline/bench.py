@@ -326,7 +326,7 @@ def resolve(
     last_batch = _last_batch(config, network, rows, batch_size)
     watched = figures if len(inputs.split.valid) else ()
     epochs, stopping = duration(config, watched, steps_per_epoch(rows, batch_size, last_batch), inputs.recipe)
-    threads, lanes = _threads_and_lanes(config, network, batch_size, engine)
+    threads, lanes = threads_and_lanes(config, network, batch_size, engine)
     written = {
         "epochs": epochs,
         "early_stopping": stopping,
@@ -359,7 +359,7 @@ def resolve(
     )
 
 
-def _threads_and_lanes(config: RunConfig, network: Network, batch_size: int, engine: str) -> tuple[int, int]:
+def threads_and_lanes(config: RunConfig, network: Network, batch_size: int, engine: str) -> tuple[int, int]:
     """Return the threads of each operation and the cores that share a step; threads that are written are all that are used."""
     training, layers, work = config.training, network.summary.layers, network.summary.multiply_adds
     lanes = training.lanes or 1

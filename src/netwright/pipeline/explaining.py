@@ -120,10 +120,11 @@ def _data_lines(bench: Bench, batch: Batch) -> list[Line]:
     steps = whole + (1 if rest and config.data.last_batch == "keep" else 0)
     left = f", the last of {rest} rows" if rest and config.data.last_batch == "keep" else ""
     dropped = f"; {rest} rows are left out of each" if rest and config.data.last_batch == "drop" else ""
+    through = "goes once through" if config.data.sampling is None else "draws as many rows as there are from"
     return [
         Line(
             f"for epoch in range(1, {config.training.epochs} + 1):",
-            f"{bench.name}: an epoch goes once through the {rows} train rows; {len(inputs.split.valid)} validate, "
+            f"{bench.name}: an epoch {through} the {rows} train rows; {len(inputs.split.valid)} validate, "
             f"{len(inputs.split.test)} test.",
         ),
         Line("    model.train()", _modes(bench.network.module)),

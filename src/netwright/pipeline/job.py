@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +108,14 @@ class Job:
         return replace(self, config=config, engine=engine)
 
 
-def make_job(bench: Bench, folder: Path, tell: Callable[[str], None]) -> Job:
+def make_job(bench: Bench, folder: Path, tell: Callable[[str], None], kept: bool = True) -> Job:
     """Put network, loss and rows on the device and make the optimizer; the generators are seeded for training.
 
     Args:
         bench: What `prepare` made.
         folder: Of the run.
         tell: Is told why steps run otherwise than the settings say.
+        kept: Whether that is written into the config of the folder.
     """
     config, task, device = bench.config, bench.network.task, bench.device
     model = bench.network.module.to(device)
@@ -128,9 +130,8 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None]) -> Job:
     averaged = make_averaged(config.training.average, model)
     schedule = make_schedule(config, bench.custom, optimizer)
     how = execution_of(config, bench.why_engine == ASKED_FOR)
-    engine = choose_engine(
-        how, model, task.loss_function, optimizer, lambda text: _fall_back(config, folder, text, tell), averaged
-    )
+    told = partial(_fall_back, config, folder, tell=tell) if kept else tell
+    engine = choose_engine(how, model, task.loss_function, optimizer, told, averaged)
     examples = bench.examples.to(device)
     validated = bool(len(bench.inputs.split.valid)) and bool(bench.figures)
     return Job(
