@@ -75,11 +75,11 @@ def _refuse_failures(trials: Sequence[Trial], wanted: int) -> None:
     """End a search whose trials do not work.
 
     Raises:
-        ConfigError: The first five failed, or more than were asked for.
+        ConfigError: The first five failed, or three times as many as were asked for.
     """
     failed = [trial for trial in trials if trial.state == FAILED]
     none_works = len(failed) >= FAILED_AT_FIRST and not any(trial.counts for trial in trials)
-    if none_works or len(failed) > max(wanted, FAILED_AT_FIRST):
+    if none_works or len(failed) > 3 * max(wanted, FAILED_AT_FIRST):
         raise ConfigError(
             f"tune: {len(failed)} trials failed, the last: {failed[-1].why or 'its worker died'}; expected a space whose points "
             "can be trained; mend the space and begin a new search"
