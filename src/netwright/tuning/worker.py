@@ -90,8 +90,8 @@ def _train(search: Search, study: Study, trial: LiveTrial, before: int, tell: Te
     """Train a trial and record how it ended; return the number of a signal that stopped it."""
     if before:
         for path in (search.path(trial.number), *search.path(trial.number).glob("*-*")):
-            files.break_lock(path)  # of a worker that is gone, perhaps on another machine
             if path.is_dir():
+                files.break_lock(path)  # of a worker that is gone, perhaps on another machine
                 files.remove_dead(path)
 
     def watch(record: EpochRecord, run: str) -> None:
