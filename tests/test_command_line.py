@@ -204,7 +204,15 @@ def test_runs_of_an_empty_folder(folder: Path, capsys: pytest.CaptureFixture[str
 def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = command(capsys, "schema")
     assert code == 0
-    assert set(json.loads(out)["properties"]) == {"data", "model", "training", "checkpoint", "checks", "evaluation"}
+    assert set(json.loads(out)["properties"]) == {
+        "data",
+        "model",
+        "training",
+        "checkpoint",
+        "checks",
+        "evaluation",
+        "tune",
+    }
 
 
 def test_a_bug_of_ours_is_one_line_and_a_traceback_only_with_debug(

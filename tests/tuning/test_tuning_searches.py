@@ -12,12 +12,10 @@ import pytest
 import torch
 
 import netwright as nw
-from netwright import files
 from netwright.cli import main
 from netwright.engine import eager
 from netwright.errors import CheckpointError, ConfigError, NetwrightError
 from netwright.pipeline import folder as folders
-from netwright.tuning import supervising
 from netwright.tuning.results import Tuning
 from netwright.tuning.study import Study
 
@@ -377,7 +375,18 @@ def test_words_that_say_no_search_exit_2(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_trial_uses_its_share_of_the_cores_and_says_so_in_its_config(tmp_path: Path) -> None:
+def test_a_search_is_one_line_in_the_list_of_runs(done: Tuning) -> None:
+    (entry,) = [run for run in nw.runs(done.folder.parent) if Path(run["run"]).name == "plain"]
+    assert (entry["status"], entry["runs"], entry["task"]) == ("done", 5, "binary")
+    assert 0 < entry["test"]["accuracy"] <= 1
+
+
+def test_a_plain_training_leaves_the_section_alone(tmp_path: Path) -> None:
+    run = nw.train(data=rows(), space=SPACE, trials=3, run_dir=tmp_path / "run", test=False, **QUICK)
+    assert "[tune]" not in (run.folder / "config.toml").read_text()
+
+
+def test_a_trial_uses_its_share_of_the_cores_and_says_so_in_its_config() -> None:
     from netwright.pipeline.asking import gather_all
     from netwright.tuning.trials import shared_bench
 
@@ -387,5 +396,3 @@ def test_a_trial_uses_its_share_of_the_cores_and_says_so_in_its_config(tmp_path:
     assert (training.threads, training.lanes) == (1, 1)
     written = shared_bench(asked.with_settings(["training.threads=2"]), 1).config.training
     assert written.threads == 2
-    assert files.holder_of(tmp_path) is None
-    assert supervising.DEATHS == 3

@@ -229,7 +229,9 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
         raise ConfigError(f"{folder}: no such folder; expected a folder of runs; train something first or name another")
     found = [_listed(path) for path in runs_inside(folder)]
     others = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and not (path / RECORD).is_file()]
-    found += [_listed_several(path, inside) for path in others if (inside := runs_inside(path))]
+    found += [_listed_search(path) for path in others if (path / TUNE).is_file()]
+    several = [path for path in others if not (path / TUNE).is_file()]
+    found += [_listed_several(path, inside) for path in several if (inside := runs_inside(path))]
     return sorted(found, key=lambda run: str(run["started"] or ""))
 
 
@@ -247,6 +249,15 @@ def _listed(path: Path) -> dict[str, Any]:
     if told["status"] == "running" and files.holder_of(path) is None:
         told["status"] = "interrupted"
     return {**entry, **told, "task": record.get("task", {}).get("kind"), "test": figures}
+
+
+def _listed_search(path: Path) -> dict[str, Any]:
+    """Return one line for a search: its best run where there is one, and how many trials there are."""
+    told = _object_of(path / TUNE)
+    best = _listed(path / "best") if (path / "best" / RECORD).is_file() else {}
+    entry = {"task": None, "epochs": None, "best": None, "test": {}, **best}
+    trials = sum(place.is_dir() and not place.name.startswith(".") for place in (path / "trials").glob("*"))
+    return {**entry, "run": str(path), "started": told.get("started"), "status": str(told.get("status")), "runs": trials}
 
 
 def _listed_several(path: Path, inside: list[Path]) -> dict[str, Any]:

@@ -142,7 +142,8 @@ def _nothing_finished(search: Search, trials: Sequence[Trial]) -> str:
     last = next((trial.why for trial in reversed(trials) if trial.why), "")
     return (
         f"tune: no trial finished: {pruned} pruned, {failed} failed{f', the last {last}' if last else ''}; expected one that ran "
-        f'to its end; mend the space, write pruner = "none", or go on with netwright tune --resume {search.folder}'
+        'to its end; mend the space, write pruner = "none" or a longer time_budget, or go on with netwright tune '
+        f"--resume {search.folder}"
     )
 
 

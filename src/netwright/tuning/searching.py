@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal as signals
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def tune(
     audience = Audience(())
     tell = _to_all(observers)
     asked = gather_all(config, model, data, loss, code, () if resume is not None else settings, keywords)
+    asked = replace(asked, command=asked.command.replace("netwright train", "netwright tune", 1))
     if resume is not None:
         search = read_search(Path(resume), asked, settings)
     else:

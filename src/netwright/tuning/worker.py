@@ -75,11 +75,11 @@ def _refuse_failures(trials: Sequence[Trial], wanted: int) -> None:
     """End a search whose trials do not work.
 
     Raises:
-        ConfigError: The first five failed, or more than were asked for.
+        ConfigError: The first five failed, or three times as many as were asked for.
     """
     failed = [trial for trial in trials if trial.state == FAILED]
     none_works = len(failed) >= FAILED_AT_FIRST and not any(trial.counts for trial in trials)
-    if none_works or len(failed) > max(wanted, FAILED_AT_FIRST):
+    if none_works or len(failed) > 3 * max(wanted, FAILED_AT_FIRST):
         raise ConfigError(
             f"tune: {len(failed)} trials failed, the last: {failed[-1].why or 'its worker died'}; expected a space whose points "
             "can be trained; mend the space and begin a new search"
@@ -90,8 +90,8 @@ def _train(search: Search, study: Study, trial: LiveTrial, before: int, tell: Te
     """Train a trial and record how it ended; return the number of a signal that stopped it."""
     if before:
         for path in (search.path(trial.number), *search.path(trial.number).glob("*-*")):
-            files.break_lock(path)  # of a worker that is gone, perhaps on another machine
             if path.is_dir():
+                files.break_lock(path)  # of a worker that is gone, perhaps on another machine
                 files.remove_dead(path)
 
     def watch(record: EpochRecord, run: str) -> None:
