@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from netwright.pipeline.continuing import replay as replay
     from netwright.pipeline.continuing import resume as resume
     from netwright.pipeline.ejecting import eject as eject
+    from netwright.pipeline.ensembles import Ensemble as Ensemble
     from netwright.pipeline.run import Run as Run
     from netwright.pipeline.verbs import check as check
     from netwright.pipeline.verbs import compare as compare
@@ -34,6 +35,7 @@ _WHERE = {
     "NetClassifier": "netwright.estimators.classifier",
     "NetRegressor": "netwright.estimators.regressor",
     "Batch": "netwright.data.batches",
+    "Ensemble": "netwright.pipeline.ensembles",
     "NetwrightError": "netwright.errors",
     "Run": "netwright.pipeline.run",
     "check": "netwright.pipeline.verbs",
@@ -56,6 +58,7 @@ __all__ = [
     "NetClassifier",
     "NetRegressor",
     "Batch",
+    "Ensemble",
     "NetwrightError",
     "Run",
     "check",
