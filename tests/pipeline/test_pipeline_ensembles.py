@@ -290,6 +290,7 @@ def test_half_trained_folders_and_lost_members_are_one_line(
     kinds: Ensemble, prices: Ensemble, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = str(place / "new.csv")
+    assert "holds seeds already" in refused(["cv", "sklearn:iris", "--run-dir", str(kinds.folder)], 7, capsys)
     shutil.copytree(prices.folder, tmp_path / "cv")
     shutil.rmtree(tmp_path / "cv" / "fold-02")
     assert "cv/fold-02: a run of the ensemble" in refused(["predict", str(tmp_path / "cv"), new], 4, capsys)

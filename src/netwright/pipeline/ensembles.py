@@ -30,7 +30,7 @@ from netwright.pipeline import new_rows
 from netwright.pipeline.bundles import load_bundle
 from netwright.pipeline.calibrating import ERRORS
 from netwright.pipeline.joint_testing import test_members
-from netwright.pipeline.membership import FOLDS, Membership
+from netwright.pipeline.membership import Membership
 from netwright.pipeline.packaging import SOURCE, write_description
 from netwright.pipeline.predicting import (
     Wanted,
@@ -199,8 +199,8 @@ def _record_of(ensemble: Ensemble) -> dict[str, Any]:
     if ensemble.of == "folds":
         kept["split"] = {**first.get("split", {}), "how": f"{first.get('split', {}).get('how')}, each member its own"}
     told: dict[str, Any] = {"of": ensemble.of, "members": count}
-    if (ensemble.folder / FOLDS).is_file():
-        figures = (folders.read_json(ensemble.folder / FOLDS).get("out_of_fold") or {}).get("metrics", {})
+    if (ensemble.folder / folders.FOLDS).is_file():
+        figures = (folders.read_json(ensemble.folder / folders.FOLDS).get("out_of_fold") or {}).get("metrics", {})
         told["out_of_fold"] = ", ".join(f"{name} {entry['value']:.4g}" for name, entry in figures.items())
     name = ensemble.folder.name or str(first.get("name"))
     return {**kept, "status": "done", "name": name, "model": {"layers": layers}, "ensemble": told}

@@ -39,7 +39,8 @@ DIAGRAM = "network.svg"
 LOOKS = "looks.jsonl"
 CHECKPOINTS = "checkpoints"
 SEEDS = "seeds.json"  # of a folder that holds a run per seed
-SEVERAL = (SEEDS, "cross_validation.json")  # summaries of a folder of runs
+FOLDS = "cross_validation.json"  # of one that holds a run per split
+SEVERAL = (SEEDS, FOLDS)  # summaries of a folder of runs
 
 
 def folder_for(run_dir: str | Path | None, name: str) -> Path:
