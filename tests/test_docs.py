@@ -134,7 +134,7 @@ def test_commands_run_as_they_stand(name: str, text: str, folder: Path) -> None:
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
             continue
         assert words[0] == "netwright"
-        extra = ["--set", "training.epochs=1"] if words[1] in ("train", "cross-validate") else []
+        extra = ["--set", "training.epochs=1"] if words[1] in ("train", "cv") else []
         with pytest.raises(SystemExit) as ended:
             main([*words[1:], *extra])
         assert ended.value.code == 0, line

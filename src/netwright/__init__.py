@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from netwright.pipeline.continuing import replay as replay
     from netwright.pipeline.continuing import resume as resume
     from netwright.pipeline.ejecting import eject as eject
+    from netwright.pipeline.ensembles import Ensemble as Ensemble
     from netwright.pipeline.foreseeing import find_batch_size as find_batch_size
     from netwright.pipeline.foreseeing import find_learning_rate as find_learning_rate
     from netwright.pipeline.foreseeing import plan as plan
@@ -38,6 +39,7 @@ _WHERE = {
     "NetClassifier": "netwright.estimators.classifier",
     "NetRegressor": "netwright.estimators.regressor",
     "Batch": "netwright.data.batches",
+    "Ensemble": "netwright.pipeline.ensembles",
     "NetwrightError": "netwright.errors",
     "Run": "netwright.pipeline.run",
     "check": "netwright.pipeline.verbs",
@@ -64,6 +66,7 @@ __all__ = [
     "NetClassifier",
     "NetRegressor",
     "Batch",
+    "Ensemble",
     "NetwrightError",
     "Run",
     "check",

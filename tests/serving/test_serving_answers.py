@@ -66,7 +66,7 @@ def flowers(tmp_path_factory: pytest.TempPathFactory) -> nw.Run:
     return nw.train(data=(values, values[:, 0] > 0), **SHORT, run_dir=tmp_path_factory.mktemp("f") / "run")
 
 
-def asked(run: nw.Run, body: Any, content_type: str = JSON, **more: Any) -> tuple[int, Any]:
+def asked(run: Any, body: Any, content_type: str = JSON, **more: Any) -> tuple[int, Any]:
     """Ask one question and return status and JSON; a bug fails the test."""
     (reply,) = Answerer(Expected(run), refuse_bug).answer([question(body, content_type, **more)])
     return reply.status, json.loads(reply.body)
@@ -98,6 +98,24 @@ def test_intervals_are_those_of_the_run(houses: nw.Run) -> None:
     low, high = houses.predict_interval(pa.Table.from_pylist([ROW]))
     assert status == 200
     assert (found["low"][0], found["high"][0]) == pytest.approx((low[0], high[0]), rel=CLOSE)
+
+
+def test_an_ensemble_answers_like_one_run(tmp_path: Path) -> None:
+    found = nw.cross_validate(
+        str(write_houses(tmp_path)), folds=2, target="price", run_dir=tmp_path / "cv", **{**SHORT, "epochs": 1}
+    )
+    several = nw.load(found.folder)
+    rows = [ROW, {**ROW, "town": "Paris"}]
+    status, told = asked(several, {"rows": rows}, interval=True)
+    assert status == 200
+    assert told["predictions"] == pytest.approx(several.predict(pa.Table.from_pylist(rows)), rel=CLOSE)
+    low, high = several.predict_interval(pa.Table.from_pylist(rows))
+    assert told["low"] == pytest.approx(low, rel=CLOSE)
+    assert told["high"] == pytest.approx(high, rel=CLOSE)
+    assert told["notes"][0].startswith("column 'town': 1 cell(s)")
+    described = describe(Expected(several), Limits(), False)
+    example = described["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert asked(several, example)[0] == 200
 
 
 def test_classes_come_with_probabilities_and_a_threshold(flowers: nw.Run) -> None:

@@ -103,6 +103,8 @@ def _print_seeds(found: Repetition, as_json: bool) -> None:
         click.echo(json.dumps({"folder": str(found.folder), **found.to_json(), "signal": found.signal}))
     else:
         click.echo(str(found))
+        if not found.signal:
+            click.echo(f"their mean predicts as one run: netwright test {found.folder} tells what it gains")
         click.echo(str(found.folder))
     if found.signal:
         sys.exit(128 + found.signal)

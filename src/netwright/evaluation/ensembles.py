@@ -16,6 +16,7 @@ from netwright.evaluation.resampling import Bounds, Summed, beside
 from netwright.evaluation.testing import Verdict, bounds_told
 
 Floats = npt.NDArray[np.float64]
+ROUNDING = 1e-12
 
 
 def mean_of(each: Floats) -> Floats:
@@ -93,6 +94,11 @@ def against_members(verdict: Verdict, each: Floats) -> dict[str, Any]:
         "mean": mean,
         "difference": {name: {"value": verdict.own[name] - mean[name], **bounds_told(bounds.get(name))} for name in shared},
     }
+
+
+def _plain(value: float) -> float:
+    """Return a difference of figures, 0 where only the last bits of their mean differ."""
+    return 0.0 if abs(value) < ROUNDING else value
 
 
 def _paired(verdict: Verdict, each: Floats, names: Sequence[str]) -> Bounds:

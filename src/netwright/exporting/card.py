@@ -72,8 +72,12 @@ def _summary(card: Card) -> str:
     layers = card.record.get("model", {}).get("layers", [])
     count = sum(int(layer.get("parameters", 0)) for layer in layers)
     versions = card.record.get("versions", {})
+    several = card.record.get("ensemble")
+    form = (
+        "A network of" if several is None else f"The mean of {several['members']} networks ({several['of']}) with together"
+    )
     return (
-        f"A network of {count:,} parameters for {what}. It reads {card.rows}, raw as they were recorded: the preparation, fitted "
+        f"{form} {count:,} parameters for {what}. It reads {card.rows}, raw as they were recorded: the preparation, fitted "
         f"on the train rows, is inside. Trained by netwright {card.record.get('netwright')} with torch {versions.get('torch')}."
     )
 

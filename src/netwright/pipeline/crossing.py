@@ -14,10 +14,10 @@ from netwright import files
 from netwright.config.data_schema import SplitConfig
 from netwright.data import arrays
 from netwright.data.places import place_of
-from netwright.errors import ConfigError
+from netwright.errors import ConfigError, FolderInUseError
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
-from netwright.pipeline.membership import FOLDS
+from netwright.pipeline.membership import ENSEMBLE
 from netwright.pipeline.observing import Audience
 from netwright.pipeline.out_of_fold import OUT_OF_FOLD, write_out_of_fold
 from netwright.pipeline.several import Manner, deviation_of, figures_of, line_of_test, train_member, values_of
@@ -145,8 +145,10 @@ def train_splits(asked: Asked, folder: Path, count: int, audience: Audience) -> 
 
     Raises:
         ConfigError: A split without test rows.
+        FolderInUseError: The folder is a run, or holds seeds or an ensemble.
         CheckpointError: A run of other settings or data.
     """
+    _refuse_other_folder(folder)
     digits = max(2, len(str(count - 1)))
     runs = tuple(folder / f"fold-{number:0{digits}d}" for number in range(count))
     tests: list[Mapping[str, Any]] = []
@@ -160,8 +162,18 @@ def train_splits(asked: Asked, folder: Path, count: int, audience: Audience) -> 
         audience(Told(f"split {number + 1} of {count}: {line_of_test(tests[-1])}"))
     found = CrossValidation(folder, runs, _figures(tests), None, write_out_of_fold(folder, runs))
     write_together(folder.name, found.to_html(), [str(path) for path in runs], folder / folders.REPORT)
-    files.write_json(folder / FOLDS, found.to_json())  # last: where it stands, all splits are done
+    files.write_json(folder / folders.FOLDS, found.to_json())  # last: where it stands, all splits are done
     return found
+
+
+def _refuse_other_folder(folder: Path) -> None:
+    """Refuse a folder that stands for something else."""
+    others = ((folders.SEEDS, "seeds"), (ENSEMBLE, "an ensemble"), (folders.RECORD, "a run"))
+    found = next((what for name, what in others if (folder / name).is_file()), None)
+    if found is not None:
+        raise FolderInUseError(
+            f"{folder}: holds {found} already; expected a new folder, or one of netwright cv to go on with; name another --run-dir"
+        )
 
 
 def _figures(tests: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:

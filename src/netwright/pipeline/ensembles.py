@@ -198,7 +198,10 @@ def _record_of(ensemble: Ensemble) -> dict[str, Any]:
     layers = [layer for record in records for layer in record.get("model", {}).get("layers", [])]
     if ensemble.of == "folds":
         kept["split"] = {**first.get("split", {}), "how": f"{first.get('split', {}).get('how')}, each member its own"}
-    told = first["ensemble"] if "ensemble" in first else {"of": ensemble.of, "members": count}
+    told: dict[str, Any] = {"of": ensemble.of, "members": count}
+    if (ensemble.folder / folders.FOLDS).is_file():
+        figures = (folders.read_json(ensemble.folder / folders.FOLDS).get("out_of_fold") or {}).get("metrics", {})
+        told["out_of_fold"] = ", ".join(f"{name} {entry['value']:.4g}" for name, entry in figures.items())
     name = ensemble.folder.name or str(first.get("name"))
     return {**kept, "status": "done", "name": name, "model": {"layers": layers}, "ensemble": told}
 

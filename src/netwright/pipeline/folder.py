@@ -41,7 +41,8 @@ START = "model/start.safetensors"  # the weights that a run took from elsewhere
 CHECKPOINTS = "checkpoints"
 SEEDS = "seeds.json"  # of a folder that holds a run per seed
 TUNE = "tune.json"  # of a folder that holds the trials of a search and its best run
-SEVERAL = (SEEDS, "cross_validation.json")  # summaries of a folder of runs
+FOLDS = "cross_validation.json"  # of one that holds a run per split
+SEVERAL = (SEEDS, FOLDS)  # summaries of a folder of runs
 
 
 def folder_for(run_dir: str | Path | None, name: str) -> Path:

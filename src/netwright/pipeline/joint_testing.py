@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from netwright import files
 from netwright.data import labels
+from netwright.data.mapped import Mapped
 from netwright.errors import ConfigError, DivergedError
 from netwright.evaluation import calibration, slices
 from netwright.evaluation.ensembles import against_members, mean_of
@@ -19,6 +20,7 @@ from netwright.evaluation.testing import Verdict, all_figures
 from netwright.model.decisions import places_of
 from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
+from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.known import Known
 from netwright.pipeline.run import Run
 from netwright.pipeline.showing import Sheet, joined, several_html, write_together
@@ -60,7 +62,7 @@ def test_members(folder: Path, of: str, members: Sequence[Run], data: Any) -> di
         return {**found, "looks": folders.look(folder, digest, "all")}
     rows = _shared_rows(folder, of, members)
     inputs = own_inputs(first.folder, first.config, first.record)
-    knowns = [member.known(inputs.raw, inputs.target) for member in members]
+    knowns = _knowns(members, inputs)
     found, verdict, each = _judged(folder, knowns, rows)
     found["looks"] = folders.look(folder, inputs.digest, files.digest_bytes(rows.astype("<i8").tobytes()))
     outcome = first.program.outcome
@@ -75,10 +77,18 @@ def test_members(folder: Path, of: str, members: Sequence[Run], data: Any) -> di
     return found
 
 
+def _knowns(members: Sequence[Run], inputs: Inputs) -> list[Known]:
+    """Return each member with the rows of the first; those of a map are prepared already, so each reads its own."""
+    if not isinstance(inputs.raw, Mapped):
+        return [member.known(inputs.raw, inputs.target) for member in members]
+    read = [inputs, *(own_inputs(member.folder, member.config, member.record) for member in members[1:])]
+    return [member.known(own.raw, own.target) for member, own in zip(members, read, strict=True)]
+
+
 def _instead(folder: Path, of: str) -> str:
     """Return what to do where an ensemble cannot be tested on some rows."""
     if of == "folds":
-        return f"the figures of rows that were not trained on are those out of fold, in {folder / 'cross_validation.json'}"
+        return f"the figures of rows that were not trained on are those out of fold, in {folder / folders.FOLDS}"
     return "leave DATA out for the test rows that all members share"
 
 

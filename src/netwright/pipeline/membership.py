@@ -12,7 +12,6 @@ from netwright import files
 from netwright.errors import CheckpointError, ConfigError
 from netwright.pipeline import folder as folders
 
-FOLDS = "cross_validation.json"
 ENSEMBLE = "ensemble.json"
 
 
@@ -36,7 +35,7 @@ def membership_of(folder: Path) -> Membership | None:
     """
     if (folder / folders.RECORD).is_file():
         return None
-    for name, of in ((folders.SEEDS, "seeds"), (FOLDS, "folds"), (ENSEMBLE, "runs")):
+    for name, of in ((folders.SEEDS, "seeds"), (folders.FOLDS, "folds"), (ENSEMBLE, "runs")):
         if (folder / name).is_file():
             return _read(folder, name, of)
     begun = [path for path in folders.runs_inside(folder) if path.name.startswith("fold-")]

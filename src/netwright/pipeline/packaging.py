@@ -159,6 +159,10 @@ def _card(run: Predictor, kind: str, file: str) -> Card:
     limits = ["It knows what its train rows held; rows of another kind or time may differ, and nothing here tells so."]
     if any(kind == "category" for _, kind, _ in columns):
         limits.append("Categories that its train rows did not hold count as unknown.")
+    if figures := run.record.get("ensemble", {}).get("out_of_fold"):
+        limits.append(
+            f"On rows that they were not trained on its members alone reach {figures}; the mean was not tested on any."
+        )
     if run.tested is not None:
         looks = run.tested.get("looks", 1)
         limits.append(
