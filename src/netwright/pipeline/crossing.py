@@ -12,6 +12,7 @@ from netwright.config.data_schema import SplitConfig
 from netwright.data import arrays
 from netwright.data.places import place_of
 from netwright.errors import ConfigError
+from netwright.numerals import figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.observing import Audience
@@ -60,17 +61,17 @@ class CrossValidation:
 
     def _repr_html_(self) -> str:
         rows = [
-            (name, f"{found.mean:.4g}", f"{found.error:.2g}", f"{found.deviation:.2g}", joined(found.values))
+            (name, figure(found.mean), figure(found.error, 2), figure(found.deviation, 2), joined(found.values))
             for name, found in self.figures.items()
         ]
         sheet = Sheet(("test figure", "mean", "standard error", "sd", "values"), rows)
         return several_html(f"{len(self.runs)} splits", [sheet], {self.folder.name: self.runs}, [str(self.folder)])
 
 
-def told(figure: Figure) -> str:
+def told(found: Figure) -> str:
     """Return a figure in words."""
-    least, most = min(figure.values), max(figure.values)
-    return f"{figure.mean:.4g} ± {figure.error:.2g}   sd {figure.deviation:.2g}   {least:.4g} to {most:.4g}"
+    least, most = min(found.values), max(found.values)
+    return f"{figure(found.mean)} ± {figure(found.error, 2)}   sd {figure(found.deviation, 2)}   {figure(least)} to {figure(most)}"
 
 
 def splits_of(split: SplitConfig) -> int:

@@ -24,6 +24,7 @@ from netwright.data.splits import Split
 from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError
 from netwright.model.layers import AXES, Form, layouts_read
+from netwright.numerals import counted
 from netwright.pipeline import pictures, windows
 from netwright.pipeline.fitting import fit
 from netwright.pipeline.mapping import ingest
@@ -90,7 +91,7 @@ def load(config: RunConfig, objects: Any = None, implied: str | None = None) -> 
         found = _off_memory(found, kept)
     notes = [*axes, *_task_notes(config.data.task or implied, found.target), *found.notes, *more]
     if 0 < len(found.split.test) < SMALLEST_TEST:
-        notes.append(f"only {len(found.split.test)} test rows: the test figure will be rough")
+        notes.append(f"only {counted(found.split.test, 'test row')}: the test figure will be rough")
     how = found.raw.notes if isinstance(found.raw, Arrays) else ()
     notes = [*rows.notes, *how, *notes]
     return Inputs(kept, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.past, rows.reread)
