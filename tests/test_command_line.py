@@ -109,7 +109,7 @@ def test_unseen_categories_and_unused_columns_are_told(folder: Path, capsys: pyt
     code, out, err = command(capsys, "predict", "one", "new.csv")
     assert code == 0
     assert len(out.splitlines()) == 3
-    assert "column 'town': 1 cell(s) hold categories not seen in training" in err
+    assert "column 'town': a category not seen in training in 1 cell" in err
     assert "columns not used: 'note'" in err
 
 
