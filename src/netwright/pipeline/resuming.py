@@ -101,10 +101,8 @@ def resume_run(
         found = store.newest(folder / CHECKPOINTS, lambda problem: observe(Told(problem, "warning")))
         done, wanted = epochs_done(found.parts), config.training.epochs
         if wanted is not None and wanted < done and any(one.path == "training.epochs" for one in changes):
-            raise ConfigError(
-                f"training.epochs: {wanted} came; {counted(done, 'epoch')} of {folder} done already; "
-                "expected more; set a larger number"
-            )
+            epochs = counted(done, "epoch")
+            raise ConfigError(f"training.epochs: {wanted} came; {folder} has {epochs} done already; set a larger number")
         bench = _bench_again(folder, config, record, objects)
         for line in told(found, bench, changes, require_exact):
             observe(line)
