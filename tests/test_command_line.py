@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -108,7 +109,7 @@ def test_unseen_categories_and_unused_columns_are_told(folder: Path, capsys: pyt
     code, out, err = command(capsys, "predict", "one", "new.csv")
     assert code == 0
     assert len(out.splitlines()) == 3
-    assert "column 'town': 1 cell(s) hold categories not seen in training" in err
+    assert "column 'town': a category not seen in training in 1 cell" in err
     assert "columns not used: 'note'" in err
 
 
@@ -299,4 +300,67 @@ def test_no_command_writes_over_what_it_reads_or_what_a_run_keeps(
         command(capsys, "predict", "run", "new.csv", "-o", "p.csv")[0]
         == command(capsys, "predict", "run", "new.csv", "-o", "p.csv")[0]
         == 0
+    )
+
+
+def test_counts_of_one_are_worded_as_one_and_so_few_rows_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "three.csv").write_text("a,y\n1,3.5\n2,4.5\n3,6.25\n")
+    short = ("--set", "training.epochs=1", "--set", "training.threads=1")
+    code, out, _ = command(capsys, "train", "three.csv", "--target", "y", "--run-dir", "run", *short)
+    assert code == 0
+    assert "1 row to learn from" in out
+    for told in (
+        "three.csv, 3 rows",
+        "training: 1 epoch, batches of 1",
+        "1 thread",
+        "only 1 test row:",
+        "1 epoch done",
+        "test: 1 row,",
+    ):
+        assert told in out
+    assert re.findall(r"(?<![\d,.])1 \w+s\b(?! of)", out) == []
+    assert "(s)" not in out
+    code, _, err = command(capsys, "train", "three.csv", "--target", "y", "--run-dir", "strict", "--strict", *short)
+    assert (code, "few-rows" in err, (folder / "strict").exists()) == (3, True, False)
+
+
+def test_large_and_small_figures_are_written_without_an_exponent(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["a,y", *(f"{row % 17}.5,{row * 9000 + 100000}" for row in range(60))]
+    (folder / "large.csv").write_text("\n".join(lines) + "\n")
+    code, out, _ = command(capsys, "train", "large.csv", "--target", "y", *SHORT)
+    assert code == 0
+    assert re.search(r"rmse +\d{2,3},\d{3} ", out)
+    assert re.findall(r"\d(?:\.\d+)?e[+]0\d", out) == []
+
+
+NO_RUN = "netwright: error: nowhere: no run (run.json: No such file or directory); expected a run folder; netwright runs lists them"
+OF_RUNS = (
+    "report",
+    "resume",
+    "watch",
+    "test",
+    "compare",
+    "eject",
+    "explain",
+    "export",
+    "verify resume",
+    "verify eject",
+    "replay",
+)
+
+
+@pytest.mark.parametrize("words", OF_RUNS)
+def test_a_folder_that_is_no_run_is_told_in_the_same_words_everywhere(
+    words: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["elsewhere"] if words == "compare" else ["-o", "out.py"] if words == "eject" else []
+    code, _, err = command(capsys, *words.split(), "nowhere", *more)
+    assert (code, err.strip()) == (4, NO_RUN)
+    (folder / "several" / "one").mkdir(parents=True)
+    (folder / "several" / "one" / "run.json").write_text("{}")
+    code, _, err = command(capsys, *words.split(), "several", *more)
+    assert code == 4
+    inside = Path("several") / "one"
+    assert err.strip() == (
+        f"netwright: error: several: no run but a folder of 1; expected one run; name one of them, such as {inside}"
     )

@@ -14,6 +14,7 @@ import netwright
 SOURCE = Path(netwright.__file__).parent
 FLOORS = {
     "errors": 0,
+    "numerals": 0,
     "seeding": 0,
     "files": 0,
     "config": 1,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # torch's words
 
@@ -65,6 +66,21 @@ class SafetyError(NetwrightError):
     """Something refused because it could run code or reach outside the named folders (exit 8)."""
 
     exit_code = 8
+
+
+def no_run(folder: Path, reason: str) -> CheckpointError:
+    """Return what to say of a folder that is no run, and which runs lie in it.
+
+    Args:
+        folder: What was named.
+        reason: Why its ``run.json`` cannot be read.
+    """
+    inside = sorted(path.parent for path in folder.glob("[!.]*/run.json")) if folder.is_dir() else []
+    if inside:
+        return CheckpointError(
+            f"{folder}: no run but a folder of {len(inside)}; expected one run; name one of them, such as {inside[-1]}"
+        )
+    return CheckpointError(f"{folder}: no run (run.json: {reason}); expected a run folder; netwright runs lists them")
 
 
 def first_line(error: BaseException) -> str:

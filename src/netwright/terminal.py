@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, final
 
 import click
 
+from netwright.numerals import counted, figure
 from netwright.reporting.sentences import PRINCIPAL
-from netwright.reporting.wording import plural
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -77,7 +77,7 @@ class Screen:
             self._bar.start()
             heading = "  ".join(f"{name:>14}" for name in names)
             self._bar.console.print(f"[bold]{'epoch':>6}  {heading}  {'seconds':>8}[/bold]", highlight=False)
-        values = "  ".join(f"{figures[name]:>14.5g}" for name in names)
+        values = "  ".join(f"{figure(figures[name], 5):>14}" for name in names)
         seconds = record.train_seconds + record.valid_seconds
         line = f"{record.epoch:>6}  {values}  {seconds:>8.2f}"
         self._bar.console.print(f"[green]{line}  best[/green]" if record.best else line, highlight=False)
@@ -86,11 +86,12 @@ class Screen:
 
 def print_test(test: dict[str, Any]) -> None:
     """Print the content of test.json."""
-    looks = "1 look" if test["looks"] == 1 else f"{test['looks']} looks"
-    click.echo(f"test: {test['n']} rows, weights {test['weights']}, {looks} at these rows so far")
+    click.echo(
+        f"test: {counted(test['n'], 'row')}, weights {test['weights']}, {counted(test['looks'], 'look')} at these rows so far"
+    )
     for name, entry in test["metrics"].items():
-        between = f"   95 % interval {entry['low']:.4g} to {entry['high']:.4g}" if "low" in entry else ""
-        click.echo(f"  {name:<22} {entry['value']:.4g}{between}")
+        between = f"   95 % interval {figure(entry['low'])} to {figure(entry['high'])}" if "low" in entry else ""
+        click.echo(f"  {name:<22} {figure(entry['value'])}{between}")
     for line in _examined_lines(test):
         click.echo(f"  {line}")
     _print_baselines(test)
@@ -110,9 +111,13 @@ def _print_baselines(test: dict[str, Any]) -> None:
     for entry in found.values():
         gap = entry["difference"].get(name)
         if gap is not None:
-            between = f"   95 % interval {gap['low']:+.4g} to {gap['high']:+.4g}" if "low" in gap else ""
+            between = (
+                f"   95 % interval {figure(gap['low'], 4, '+')} to {figure(gap['high'], 4, '+')}" if "low" in gap else ""
+            )
             note = f"   ({entry['note']})" if "note" in entry else ""
-            click.echo(f"  {entry['name']:<{width}} {entry['metrics'][name]:.4g}   {gap['value']:+.4g}{between}{note}")
+            click.echo(
+                f"  {entry['name']:<{width}} {figure(entry['metrics'][name])}   {figure(gap['value'], 4, '+')}{between}{note}"
+            )
 
 
 def _print_members(test: dict[str, Any]) -> None:
@@ -137,16 +142,16 @@ def _examined_lines(test: dict[str, Any]) -> list[str]:
     lines += _balance_lines(test.get("balance"))
     if threshold := test.get("threshold"):
         name = threshold["for"]
-        at, half = threshold["metrics"][name], threshold["at_half"][name]
-        lines.append(f"{'threshold':<22} {threshold['value']:.3g}, chosen on valid rows: {name} {at:.4g}, at 0.5 {half:.4g}")
+        at, half = figure(threshold["metrics"][name]), figure(threshold["at_half"][name])
+        lines.append(f"{'threshold':<22} {threshold['value']:.3g}, chosen on valid rows: {name} {at}, at 0.5 {half}")
     if intervals := test.get("conformal"):
-        widths = ", ".join(f"+-{entry['half_width']:.4g}" for entry in intervals["outputs"][:4])
+        widths = ", ".join(f"+-{figure(entry['half_width'])}" for entry in intervals["outputs"][:4])
         share = intervals["coverage"]["value"]
         lines.append(
             f"{'intervals':<22} {widths} hold {share:.1%} of the test values; {intervals['level']:.1%} were asked for"
         )
     if columns := [entry for entry in (test.get("importance") or {}).get("columns", []) if entry["value"] > 0][:4]:
-        worth = ", ".join(f"{entry['column']} {entry['value']:.3g}" for entry in columns)
+        worth = ", ".join(f"{entry['column']} {figure(entry['value'], 3)}" for entry in columns)
         word = "rises" if test["importance"]["metric"] == "rmse" else "falls"
         lines.append(f"{'most important':<22} {worth} ({test['importance']['metric']} {word} so much without)")
     return lines
@@ -196,7 +201,7 @@ def print_replay(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     told = found["diagnosis"]
-    click.echo(f"step {found['step']} (epoch {found['epoch']}), {len(found['rows'])} rows: {found['then']}")
+    click.echo(f"step {found['step']} (epoch {found['epoch']}), {counted(found['rows'], 'row')}: {found['then']}")
     table = Table(box=box.SIMPLE, header_style="bold")
     for name in ("layer", "", "largest output", "largest gradient"):
         table.add_column(name, justify="left" if name in ("layer", "") else "right", no_wrap=True)
@@ -220,7 +225,7 @@ def _largest(value: float | None, finite: bool) -> str:
     """Return a magnitude, and whether others are not finite."""
     if value is None:
         return ""
-    return f"{value:.4g}" if finite else f"not finite (else {value:.4g})"
+    return figure(value) if finite else f"not finite (else {figure(value)})"
 
 
 def print_layers(described: dict[str, Any], shape: Sequence[int]) -> None:
@@ -267,12 +272,12 @@ def print_runs(found: Sequence[dict[str, Any]]) -> None:
         main = next((name for name in PRINCIPAL if name in test), None)
         table.add_row(
             Path(entry["run"]).name,
-            entry["status"] + (f", {plural(entry['runs'], 'run')}" if "runs" in entry else ""),
+            entry["status"] + (f", {counted(entry['runs'], 'run')}" if "runs" in entry else ""),
             entry["task"] or "",
             str(entry["epochs"] or 0),
             str(best.get("epoch", "")),
-            f"{best['monitor']} {best['value']:.4g}" if best else "",
-            f"{main} {test[main]:.4g}" if main else "",
+            f"{best['monitor']} {figure(best['value'])}" if best else "",
+            f"{main} {figure(test[main])}" if main else "",
         )
     _draw(table)
 

@@ -111,7 +111,7 @@ def test_a_form_of_the_columns_predicts(chromium: Any, folders: dict[str, Path])
         page.fill("#field-0", "")
         page.fill("#field-1", "Paris")
         page.click("#predict")
-        playwright.expect(page.locator("#notes")).to_contain_text("categories not seen in training")
+        playwright.expect(page.locator("#notes")).to_contain_text("a category not seen in training")
         assert page.inner_text("#problem") == ""
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from netwright.checks import columns as single
 from netwright.checks import duplicates, leaks, parts, shift
 from netwright.checks.view import Values
+from netwright.data.cells import Markers
 from netwright.data.splits import Split
 
 GENERATOR = np.random.default_rng(0)
@@ -151,3 +153,19 @@ def test_a_column_that_tells_the_class_is_suspected(shares: list[float]) -> None
     found = leaks.leaks([*NOISE, coded, blurred], target.astype(float), len(shares))
     assert [finding.figures["column"] for finding in found] == ["code"]
     assert leaks.leaks([coded], target.astype(float), len(shares)) == []  # the only column is the task itself
+
+
+def test_so_few_train_rows_are_known_by_heart() -> None:
+    assert single.few_rows(10) == []
+    told = single.few_rows(1)
+    assert [(one.check, one.severity, one.figures) for one in told] == [("few-rows", "warning", {"rows": 1})]
+    assert str(told[0]).startswith("train: 1 row to learn from: ")
+
+
+def test_the_advice_for_a_mark_of_missing_keeps_the_other_marks() -> None:
+    values = np.r_[np.random.default_rng(0).normal(size=60), np.full(9, -999.0)]
+    beside = Values("b", "number", np.arange(69.0))
+    found = single.singles([Values("a", "number", values), beside], 69, Markers(("", "NA")))
+    marked = next(one for one in found if one.check == "sentinel-values")
+    assert marked.advice == 'set data.missing_values = ["", "NA", "-999"]'
+    assert marked.why.startswith("9 cells of -999 while ")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import json
+import pickle
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -430,3 +433,36 @@ def test_an_encoder_survives_json() -> None:
     again = TableEncoder.from_json(encoder.to_json())
     assert again == encoder
     np.testing.assert_array_equal(again.matrix(table), encoder.matrix(table))
+
+
+def test_the_advice_for_a_mark_of_missing_names_the_whole_list() -> None:
+    encoder, _, table = learn(["2"] * 19 + ["lost"], rows=range(19))
+    with pytest.raises(DataError) as problem:
+        encoder.matrix(table)
+    listed = re.search(r"set data\.missing_values = (\[.*?\])", str(problem.value))
+    assert listed is not None
+    assert json.loads(listed[1]) == [*MISSING_VALUES, "lost"]
+    assert np.isnan(cells(["2"] * 19 + ["lost", "?"], missing_values=tuple(json.loads(listed[1])))[-2:]).all()
+
+
+# kind of a column: its cells, a cell that is none
+OTHER_CELLS = {
+    "number": (["1", "2"] * 10, "many"),
+    "boolean": (["true", "false"] * 10, "perhaps"),
+    "date": (["2024-01-31", "2024-02-01"] * 10, "soon"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_CELLS)
+def test_cells_of_new_rows_are_to_be_mended_and_no_setting_is_named(kind: str) -> None:
+    values, bad = OTHER_CELLS[kind]
+    encoder, _, _ = learn(values, kind=kind)
+    known = TableEncoder.from_json(encoder.to_json())
+    assert known == encoder
+    new = table_of(c=[values[0], "", bad], beside=[1.0, 2.0, 3.0])
+    with pytest.raises(
+        DataError, match=f"'{bad}' is n.*; expected .*, or an empty cell where it is not known; mend"
+    ) as told:
+        known.matrix(new)
+    assert "data." not in str(told.value)
+    assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value)

@@ -71,7 +71,7 @@ def test_equal_times_stay_together() -> None:
     ("settings", "number", "words"),
     [
         ({}, 4, "3 rows cannot give 5 folds; expected more rows"),
-        ({"groups": np.array([1, 1, 2])}, 0, r"2 group\(s\) came; 5 folds need 5 or more"),
+        ({"groups": np.array([1, 1, 2])}, 0, r"2 groups came; 5 folds need 5 or more"),
         ({"times": np.arange(3)}, 0, "3 rows cannot give 5 folds"),
         ({"times": np.arange(3)}, 5, "5 came; in order of time there are 5 folds; leave data.split.repeats out"),
     ],

@@ -78,7 +78,7 @@ def test_class_folders_without_parts_are_all_rows_in_the_order_of_their_names(tm
 
 def test_what_is_no_image_of_a_class_is_left_out_and_told_but_what_file_managers_leave_is_not(tmp_path: Path) -> None:
     write(tmp_path, *CLASSES, "a/.DS_Store", "b/Thumbs.db", "a/notes.txt", "README.md", "beside.png", ".git/x.png")
-    assert find(tmp_path)["all"].notes == ("3 file(s) are left out, no images of a class: README.md, notes.txt, beside.png",)
+    assert find(tmp_path)["all"].notes == ("3 files left out, no images of a class: README.md, notes.txt, beside.png",)
     assert find(tmp_path)["all"].rows == 3
 
 

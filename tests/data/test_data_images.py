@@ -262,7 +262,7 @@ def test_a_damaged_image_is_left_out_on_request_but_not_many(tmp_path: Path) -> 
     kept = leave_out_bad(of_paths([*[good] * 60, bad, *[good] * 60]))
     assert kept.rows == 120
     assert kept.about.rows == 120
-    assert kept.notes[0].startswith(f"1 damaged image(s) of 121 are left out, the first {bad} (")
+    assert kept.notes[0].startswith(f"1 of 121 images damaged and left out, the first {bad} (")
     with pytest.raises(DataError, match=r"cut\.png: .*more than 1%"):
         leave_out_bad(of_paths([good, bad]))
 

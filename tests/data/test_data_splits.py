@@ -97,7 +97,7 @@ def test_each_class_of_a_stratified_split_stands_in_each_part_where_that_fits() 
 
 
 def test_too_few_rows_of_a_class_are_an_error_with_the_class_number() -> None:
-    with pytest.raises(DataError, match=r"class number 3 has 2 row\(s\); a stratified split into 3 parts needs 3 of each"):
+    with pytest.raises(DataError, match=r"class number 3 has 2 rows; a stratified split into 3 parts needs 3 of each"):
         divide(np.arange(20), (0.2, 0.2), 0, classes=np.array([1] * 18 + [3] * 2))
 
 
@@ -124,7 +124,7 @@ def test_group_parts_are_near_their_sizes_when_groups_are_small() -> None:
 
 
 def test_too_few_groups_are_an_error() -> None:
-    with pytest.raises(DataError, match=r"data\.split\.group: 2 group\(s\) came; 3 parts need 3 or more"):
+    with pytest.raises(DataError, match=r"data\.split\.group: 2 groups came; 3 parts need 3 or more"):
         divide(np.arange(10), (0.2, 0.2), 0, groups=np.array(["a", "b"] * 5))
 
 

@@ -222,7 +222,7 @@ BAD: dict[str, tuple[Any, str | None, Sequence[Any] | None, str]] = {
         "60 different dates",
     ),
     "times of a day": ([datetime.time(1), datetime.time(2)], None, None, "'y' holds time"),
-    "a name that counts as missing": (["None", "a"], None, None, "set data.missing_values if 'None' is a class"),
+    "a name that counts as missing": (["None", "a"], None, None, "\"-\"] if 'None' is a class"),
     "structures": ([{"a": 1}, {"a": 2}], None, None, "'y'"),
 }
 

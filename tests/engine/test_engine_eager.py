@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -58,8 +60,13 @@ def test_a_trial_touches_neither_model_nor_generator() -> None:
 
 
 def test_a_loss_that_gives_no_number_is_told() -> None:
-    with pytest.raises(ConfigError, match="float came; expected one number as a tensor"):
-        try_step(nn.Linear(3, 1), lambda output, target: 1.0, lambda model: torch.optim.Adam(model.parameters()), batch())  # type: ignore[arg-type, return-value]
+    came = {
+        "1.0 came for output (6, 1)": lambda *_: 1.0,
+        "a tensor of shape (6, 1) came": lambda output, target: output - target,
+    }
+    for what, loss in came.items():
+        with pytest.raises(ConfigError, match=f"training.loss: {re.escape(what)}.* expected one number as a tensor; .*mean"):
+            try_step(nn.Linear(3, 1), loss, lambda model: torch.optim.Adam(model.parameters()), batch())  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"fails on output \(6, 1\) and target \(6, 1\) float32"):
         try_step(
             nn.Linear(3, 1),

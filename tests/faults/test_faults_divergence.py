@@ -315,7 +315,7 @@ def test_out_of_memory_ends_with_six_and_the_option_that_helps(tmp_path: Path, m
 
 def test_one_row_that_is_too_much_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     little_memory(0, monkeypatch, "forward")
-    with pytest.raises(ResourceError, match="with 1 rows at a time.*expected room for one row"):
+    with pytest.raises(ResourceError, match="with 1 row at a time.*expected room for one row"):
         nw.train(data=rows(), layers=["Linear()"], run_dir=tmp_path / "run", auto_micro_batch=True, **KEYWORDS)
 
 

@@ -57,7 +57,7 @@ def test_strict_makes_a_finding_an_error_and_writes_nothing(
     assert printed.err.count("\n") == 1
     assert printed.out.count("warning: ") == int(printed.err.split("--strict: ")[1].split()[0])
     assert not (tmp_path / "run").exists()
-    with pytest.raises(DataError, match=r"[0-9]+ finding\(s\) \(.*; mend the data"):
+    with pytest.raises(DataError, match=r"[0-9]+ findings? \(.*; mend the data"):
         nw.train("patients.csv", target="sick", epochs=1, strict=True, run_dir="run")
 
 

@@ -227,3 +227,33 @@ def test_the_command_draws_the_curves_together(
     with pytest.raises(SystemExit):
         main(["compare", *runs, "--json"])
     assert json.loads(capsys.readouterr().out)["runs"] == runs
+
+
+def test_settings_that_differ_are_told_leaf_by_leaf(pair: tuple[Run, Run], tmp_path: Path) -> None:
+    changed = {**SMALL, "layers": ["Linear(8)", "Tanh()", "Linear()"], "optimizer": "Adam(lr=0.02)"}
+    other = nw.train("sklearn:breast_cancer", run_dir=tmp_path / "other", split={"test": 0.4, "valid": 0.3}, **changed)
+    found = nw.compare(pair[0].folder, other.folder)
+    assert set(found.settings) == {
+        ("data.split.valid", "None", "0.3"),
+        ("model.layers.1", "ReLU()", "Tanh()"),
+        ("training.optimizer.lr", "0.01", "0.02"),
+    }
+    assert "training.optimizer.lr: 0.01 | 0.02" in str(found).splitlines()
+
+
+def test_losses_of_different_kinds_are_not_subtracted(pair: tuple[Run, Run], tmp_path: Path) -> None:
+    smooth = {**SMALL, "loss": "CrossEntropyLoss(label_smoothing=0.1)"}
+    other = nw.train("sklearn:breast_cancer", run_dir=tmp_path / "other", split={"test": 0.4}, **smooth)
+    found = nw.compare(pair[0].folder, other.folder)
+    assert found.unlike == ("loss",)
+    assert "loss" not in found.differences
+    assert "accuracy" in found.differences
+    line = next(line for line in str(found).splitlines() if line.startswith("test loss"))
+    assert line.count("|") == 1
+    assert "(" not in line
+    why = "the losses are of different kinds (BCEWithLogitsLoss() | CrossEntropyLoss(label_smoothing=0.1)): "
+    assert any(text.startswith(why) for text in found.remarks), found.remarks
+    assert json.loads(json.dumps(found.to_json()))["not_subtracted"] == ["loss"]
+    alike = nw.compare(pair[0].folder, pair[1].folder)
+    assert alike.unlike == ()
+    assert "(" in next(line for line in str(alike).splitlines() if line.startswith("test loss"))

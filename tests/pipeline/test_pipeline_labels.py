@@ -133,7 +133,7 @@ def test_what_cannot_be_learned_of_labels_is_said(tmp_path: Path) -> None:
     told: list[str] = []
     labels = np.column_stack([Y[:, :2], np.zeros(400, int), np.ones(400, int)])
     run = trained(tmp_path, data=(X, labels), epochs=1, observers=[lambda record: told.append(str(record))])
-    assert "task: multilabel, 4 label(s) (columns of 0 and 1); target target_1, target_2, target_3, target_4" in "\n".join(
+    assert "task: multilabel, 4 labels (columns of 0 and 1); target target_1, target_2, target_3, target_4" in "\n".join(
         told
     )
     assert any(

@@ -377,7 +377,7 @@ def test_a_file_too_large_for_memory_is_predicted_block_by_block(
     monkeypatch.setattr(new_rows, "read", lambda config, program, rows: rows if not isinstance(rows, str) else None)
     found, told, number = run.predict_file(str(other))
     assert (told, number) == (remarks, count) == (told, ROWS)
-    assert told[0].startswith("column 'colour': 4000 cell(s) hold categories not seen in training")
+    assert told[0].startswith("column 'colour': a category not seen in training in 4,000 cells")
     np.testing.assert_allclose(found["prediction"], whole["prediction"], rtol=1e-6)
 
 

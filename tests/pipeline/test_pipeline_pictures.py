@@ -185,7 +185,7 @@ def test_damaged_images_are_left_out_of_training_on_request(tmp_path: Path) -> N
         train(source, tmp_path / "first")
     run = train(source, tmp_path, bad_images="skip")
     assert run.record["data"]["rows"] == 119
-    assert run.record["notes"][0].startswith("1 damaged image(s) of 120 are left out, the first ")
+    assert run.record["notes"][0].startswith("1 of 120 images damaged and left out, the first ")
     assert "dark/000.png" not in (run.folder / "predictions.csv").read_text()
     assert nw.load(run.folder).test()["looks"] == 2
 

@@ -56,7 +56,7 @@ def test_strict_exits_2_for_the_network_and_3_for_the_data(
     (tmp_path / "told.csv").write_text("\n".join(["x,answer,y", *rows, ""]))
     assert ended([command, "sklearn:iris", *SET, "--strict"]) == 2
     assert capsys.readouterr().err.startswith(
-        "netwright: error: --strict: 1 finding(s) (activation-before-loss); expected none"
+        "netwright: error: --strict: 1 finding (activation-before-loss); expected none"
     )
     assert ended([command, "told.csv", "--target", "y", "--strict"]) == 3
     assert "(target-leak); expected none; mend the data" in capsys.readouterr().err

@@ -117,8 +117,12 @@ class Stopped(nn.Module):
 def test_a_signal_stops_cleanly_and_the_same_call_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Stopped, "asked", False)
     model = (Stopped, {"outputs": 3})
-    stopped = nw.repeat("sklearn:iris", seeds=2, model=model, epochs=5, run_dir=tmp_path / "s")
+    said: list[str] = []
+    listen = [lambda record: said.append(str(record))]
+    stopped = nw.repeat("sklearn:iris", seeds=2, model=model, epochs=5, run_dir=tmp_path / "s", observers=listen)
     assert (stopped.signal, [run.name for run in stopped.runs]) == (signal.SIGTERM, ["seed-0"])
+    assert not any("to go on" in text for text in said)
+    assert str(stopped).count("to go on") == 1
     assert nw.runs(tmp_path)[0]["status"] == "unfinished"
     with pytest.raises(CheckpointError, match="not all of its 2 seeds are done"):
         nw.compare(tmp_path / "s", stopped.runs[0])

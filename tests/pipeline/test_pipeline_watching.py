@@ -91,7 +91,7 @@ def test_a_run_that_nobody_writes_any_more_is_interrupted(finished: Path, tmp_pa
 
 
 def test_a_folder_that_is_no_run_names_what_to_watch(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=rf"no run \(run.json: .*such as {finished}"):
+    with pytest.raises(CheckpointError, match=rf"no run but a folder of \d+; .*such as {finished}"):
         read_state(finished.parent)
     with pytest.raises(CheckpointError, match="netwright runs lists them"):
         read_state(tmp_path / "nothing")

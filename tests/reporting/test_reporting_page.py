@@ -246,7 +246,7 @@ def test_a_record_with_nothing_but_a_status_still_makes_a_page(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        (None, "run.json: no such file; expected the run.json of a run folder; give the path"),
+        (None, "no run (run.json: No such file or directory); expected a run folder"),
         ("{", "run.json: not JSON (Expecting property name"),
         ("[1]", "run.json: holds a JSON list; expected an object"),
         ('{"nothing": 1}', "run.json: has no status (it has nothing); expected the run.json"),

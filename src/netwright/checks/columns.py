@@ -11,10 +11,13 @@ import numpy.typing as npt
 
 from netwright.checks.findings import Finding
 from netwright.checks.view import Hashes, Values
+from netwright.data.cells import Markers, marked_too
+from netwright.numerals import counted
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 FEWEST = 40
+FEW_ROWS = 10  # train rows that any network knows by heart
 MOST = 3  # findings of one kind; the rest is counted in the last
 MOSTLY, HALF = 0.9, 0.5
 TIMES = re.compile(r"(?:^|_|\b)(?:year|month|week|day|hour|minute|second|time|date|step|age|t)s?(?:$|_|\b)", re.IGNORECASE)
@@ -25,12 +28,13 @@ CONFLICTS = 0.05
 NEIGHBOURS, MOST_ROWS, MOST_COLUMNS = 10, 4000, 100
 
 
-def singles(columns: Sequence[Values], rows: int) -> list[Finding]:
+def singles(columns: Sequence[Values], rows: int, markers: Markers) -> list[Finding]:
     """Return the columns that carry nothing, number the rows, are mostly missing or hold marks for missing.
 
     Args:
         columns: Of (some) train rows.
         rows: Of the whole source.
+        markers: Which texts mean missing so far.
     """
     found: list[Finding] = []
     if len(columns) < 2 or len(columns[0].values) < FEWEST:
@@ -50,8 +54,23 @@ def singles(columns: Sequence[Values], rows: int) -> list[Finding]:
                 Finding("constant-column", f"column {column.name!r}", why, "leave it out with data.ignore", "note", "sure")
             )
         elif column.kind == "number" and len(known) >= FEWEST:
-            found += _numbered(column, known, rows) or _marked(column, known)
+            found += _numbered(column, known, rows) or _marked(column, known, markers)
     return _few(found)
+
+
+def few_rows(rows: int) -> list[Finding]:
+    """Tell a train part of so few rows that a network learns them by heart."""
+    if rows >= FEW_ROWS:
+        return []
+    return [
+        Finding(
+            "few-rows",
+            "train",
+            f"{counted(rows, 'row')} to learn from: a network knows so few by heart, and figures of fewer still are chance",
+            "gather more rows, or trust the models without a network beside the test instead",
+            figures={"rows": rows},
+        )
+    ]
 
 
 def left_out(names: Sequence[str]) -> list[Finding]:
@@ -89,7 +108,7 @@ def _numbered(column: Values, known: Floats, rows: int) -> list[Finding]:
     ]
 
 
-def _marked(column: Values, known: Floats) -> list[Finding]:
+def _marked(column: Values, known: Floats, markers: Markers) -> list[Finding]:
     """Tell a number such as -999 that repeats far from all others: a mark for missing."""
     for mark in (known.min(), known.max()):
         count = int((known == mark).sum())
@@ -103,9 +122,9 @@ def _marked(column: Values, known: Floats) -> list[Finding]:
             Finding(
                 "sentinel-values",
                 f"column {column.name!r}",
-                f"{count} cells are {mark:g} while all others lie between {rest.min():.4g} and {rest.max():.4g}: it looks like a "
-                "mark for missing, which is read as a number",
-                f'write data.missing_values = ["{mark:g}"]',
+                f"{counted(count, 'cell')} of {mark:g} while all others lie between {rest.min():.4g} and {rest.max():.4g}: it "
+                "looks like a mark for missing, which is read as a number",
+                f"set {marked_too(markers, f'{mark:g}')}",
                 figures={"value": float(mark), "cells": count},
             )
         ]
@@ -207,7 +226,7 @@ def far_targets(names: Sequence[str], values: Floats, place: Callable[[int], str
             Finding(
                 "target-outliers",
                 f"target {name!r}",
-                f"{count} train row(s) lie more than {FAR:g} deviations from the median, {place(farthest)} with "
+                f"{counted(int(count), 'train row')} more than {FAR:g} deviations from the median, {place(farthest)} with "
                 f"{column[farthest]:.6g} by {score:.0f}: squared errors hang on them alone",
                 "look at them; a wrong unit or a lost point? Else take HuberLoss() or the logarithm of the target",
                 "warning" if alone else "note",

@@ -12,6 +12,7 @@ from netwright.checks.findings import Finding
 from netwright.checks.rehearsal import Rehearsed
 from netwright.engine.eager import train_step
 from netwright.errors import DivergedError
+from netwright.numerals import counted, figure
 
 STEPS = 200
 SECONDS = 5.0
@@ -29,7 +30,10 @@ class Overfit:
     rows: int
 
     def __str__(self) -> str:
-        return f"one batch of {self.rows} rows: loss {self.first:.4g} to {self.reached:.4g} in {self.steps} steps"
+        return (
+            f"one batch of {counted(self.rows, 'row')}: loss {figure(self.first)} to {figure(self.reached)} in "
+            f"{counted(self.steps, 'step')}"
+        )
 
 
 def overfit(one: Rehearsed, steps: int = STEPS) -> tuple[Overfit, list[Finding]]:
@@ -61,7 +65,7 @@ def overfit(one: Rehearsed, steps: int = STEPS) -> tuple[Overfit, list[Finding]]
     best = min(losses[-10:]) if losses else math.nan
     reached = Overfit(first, best, len(losses), len(one.batch))
     if problem:
-        why = f"training on one batch fails after {len(losses)} steps: {problem}"
+        why = f"training on one batch fails after {counted(losses, 'step')}: {problem}"
         return reached, [
             Finding(
                 "cannot-overfit", "one batch", why, "use a smaller learning rate, and look at the inputs", "error", "sure"
@@ -73,7 +77,7 @@ def overfit(one: Rehearsed, steps: int = STEPS) -> tuple[Overfit, list[Finding]]
         Finding(
             "cannot-overfit",
             "one batch",
-            f"{reached}, without dropout: a network that cannot learn {reached.rows} rows by heart will not learn more",
+            f"{reached}, without dropout: a network that cannot learn {counted(reached.rows, 'row')} by heart will not learn more",
             "look at the learning rate, at what the loss reads, and whether inputs and targets belong together",
             confidence="sure",
             figures={"first": first, "reached": best, "steps": len(losses)},

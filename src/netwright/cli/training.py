@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +24,7 @@ from netwright.cli.group import (
     targets,
     track_option,
 )
-from netwright.errors import CheckpointError, ConfigError
+from netwright.errors import ConfigError, no_run
 from netwright.terminal import Screen, print_test
 
 if TYPE_CHECKING:
@@ -133,9 +135,7 @@ def resume(
     it is. Prints the run folder as the last line.
     """
     if not (Path(run) / "run.json").is_file():
-        inside = sorted(Path(run).glob("*/run.json"))
-        what = f"name one of its runs, such as {inside[-1].parent}" if inside else "netwright runs lists them"
-        raise CheckpointError(f"{run}: no run (run.json is not there); expected a run folder; {what}")
+        raise no_run(Path(run), os.strerror(errno.ENOENT))
     trackers = _trackers(track)
     from netwright.pipeline.continuing import resume as go_on
 

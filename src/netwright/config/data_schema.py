@@ -112,7 +112,7 @@ class DataConfig(Section):
     header: bool | None = Field(None, description="Whether the first line holds names; false where columns are given.")
     kinds: dict[str, Kind] = Field(default_factory=dict, description="Column kinds that the inference gets wrong.")
     labels: dict[str, str] = Field(default_factory=dict, description='Target values to rename, {">50K." = ">50K"}.')
-    missing_values: list[str] | None = Field(None, description='Texts that mean missing; default "", "?", "NA", ...')
+    missing_values: list[str] | None = Field(None, description='All texts that mean missing, in place of "", "?", "NA", ...')
     missing: Literal["fill", "error"] = Field("fill", description="What a missing cell does: filled and flagged, or exit 3.")
     delimiter: str | None = Field(None, description='Between fields: one character, or "whitespace".')
     decimal: Literal[".", ","] = Field(".", description="The decimal mark of numbers in text files.")

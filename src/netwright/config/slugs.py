@@ -21,7 +21,7 @@ CODE = (
 DATA = (
     "target-leak", "duplicate-rows", "near-duplicate-rows", "shared-groups", "time-order", "missing-class", "shift",
     "constant-column", "identifier-column", "mostly-missing", "sentinel-values", "conflicting-targets", "label-noise",
-    "class-imbalance", "target-outliers",
+    "class-imbalance", "target-outliers", "few-rows",
 )  # fmt: skip
 FAMILIES = {"description": DESCRIPTION, "batch": BATCH, "code": CODE, "data": DATA}
 FAMILY_OF = {slug: family for family, slugs in FAMILIES.items() for slug in slugs}

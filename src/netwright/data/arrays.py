@@ -53,6 +53,16 @@ class Arrays:
         return place_among(self.origins, row)
 
 
+def named_rows(layout: str | None) -> str:
+    """Return what a person calls rows of these axes.
+
+    Example:
+        >>> named_rows("NCHW"), named_rows("NCDHW"), named_rows(None)
+        ('images', 'arrays', 'arrays')
+    """
+    return "images" if layout is not None and "H" in layout and "D" not in layout else "arrays"
+
+
 @dataclass(frozen=True)
 class Stored:
     """An array of a file, known by its header, that is read when it is asked for.

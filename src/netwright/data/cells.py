@@ -5,6 +5,7 @@ Floor 2.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,23 @@ TRUE_WORDS = ("true", "yes", "t", "y")
 FALSE_WORDS = ("false", "no", "f", "n")
 LARGEST = float(np.finfo(np.float32).max)
 MOSTLY = 0.9  # with so many of a kind in a column, another cell is taken for a mistake
+
+
+class CellError(DataError):
+    """A cell that is not what its column holds; ``told`` says so without what to do.
+
+    Args:
+        told: Which cell, and what is wrong with it.
+        advice: What to do where the settings may still change.
+    """
+
+    def __init__(self, told: str, advice: str) -> None:
+        super().__init__(f"{told}; {advice}")
+        self.told = told
+
+    def __reduce__(self) -> tuple[type[DataError], tuple[str]]:
+        """Go to another process as a line."""
+        return DataError, (str(self),)
 
 
 @dataclass(frozen=True)
@@ -110,8 +128,9 @@ def numbers(values: pa.ChunkedArray, table: Table, name: str, markers: Markers) 
         fits = pc.fill_null(pc.match_substring_regex(pointed, NUMBER), True)
         if not pc.all(fits, min_count=0).as_py():  # true for no rows
             wrong = ~np.asarray(fits, dtype=bool)
-            advice = number_advice([values[int(np.flatnonzero(wrong)[0])].as_py()]) if markers.decimal == "." else None
-            refuse(table, name, values, wrong, "no number", advice or _bad_number_advice(name))
+            row = int(np.flatnonzero(wrong)[0])
+            advice = number_advice([values[row].as_py()]) if markers.decimal == "." else None
+            refuse(table, name, values, wrong, "no number", advice or _bad_number_advice(name, markers, values[row].as_py()))
         values = pointed
     try:
         found = np.asarray(values.cast(pa.float64(), safe=False), dtype=np.float64)
@@ -126,8 +145,25 @@ def numbers(values: pa.ChunkedArray, table: Table, name: str, markers: Markers) 
     return found
 
 
-def _bad_number_advice(name: str) -> str:
-    return f'add it to data.missing_values, or set data.kinds = {{"{name}" = "category"}}'
+def _bad_number_advice(name: str, markers: Markers, cell: str) -> str:
+    """Return how a text becomes a missing cell, or its column one of categories."""
+    return f'set {marked_too(markers, cell)} if it means missing, or data.kinds = {{"{name}" = "category"}}'
+
+
+def marked_too(markers: Markers, cell: str) -> str:
+    """Return the setting that makes a cell mean missing, beside the texts that mean it already.
+
+    Example:
+        >>> marked_too(Markers(("", "NA")), "x")
+        'data.missing_values = ["", "NA", "x"]'
+    """
+    return f"data.missing_values = {json.dumps([*markers.missing_values, cell], ensure_ascii=False)}"
+
+
+def marked_no_more(markers: Markers, cell: str) -> str:
+    """Return the setting that lets a cell mean itself, the other texts still missing."""
+    kept = [marker for marker in markers.missing_values if marker.strip() != cell.strip()]
+    return f"data.missing_values = {json.dumps(kept, ensure_ascii=False)}"
 
 
 def booleans(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
@@ -204,7 +240,8 @@ def refuse(table: Table, name: str, values: pa.ChunkedArray, bad: npt.NDArray[np
     """Raise a `DataError` that names the first bad cell."""
     row = int(np.flatnonzero(bad)[0])
     more = f" (and {int(bad.sum()) - 1} more)" if bad.sum() > 1 else ""
-    raise DataError(f"{table.place(row)}: column {name!r}: {values[row].as_py()!r} is {what}{more}; {advice}")
+    told = f"{table.place(row)}: column {name!r}: {values[row].as_py()!r} is {what}{more}"
+    raise CellError(told, advice)
 
 
 def time_values(table: Table, name: str, markers: Markers) -> Floats:

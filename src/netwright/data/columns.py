@@ -10,7 +10,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from netwright.data.cells import (
     NUMBER,
     OTHER_DATE,
     TRUE_WORDS,
+    CellError,
     Floats,
     Markers,
     booleans,
@@ -44,6 +45,7 @@ from netwright.errors import DataError, did_you_mean
 Rows = npt.NDArray[np.int64]
 
 MISSING_LEVEL = "(missing)"
+EXPECTED = {"number": "a number", "boolean": "true or false", "date": "a date such as 2024-01-31", "category": "a name"}
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,13 @@ class TableEncoder:
     """Turns tables with the learned columns into float64 matrices.
 
     The matrix has one column per used column, in order: numbers as they are (NaN missing), booleans 0 and 1, dates in
-    days since 1970, categories as whole numbers (0 unknown, 1.. the levels).
+    days since 1970, categories as whole numbers (0 unknown, 1.. the levels). ``settled`` says that a network has learned with
+    these columns, so that for a cell of other rows no setting helps.
     """
 
     columns: tuple[Column, ...]
     markers: Markers = Markers()
+    settled: bool = field(default=False, compare=False)
 
     @property
     def used(self) -> tuple[Column, ...]:
@@ -98,6 +102,15 @@ class TableEncoder:
 
     def cells(self, table: Table, column: Column) -> Floats:
         """Return the cells of one column as numbers; see `matrix`."""
+        try:
+            return self._cells(table, column)
+        except CellError as error:
+            if not self.settled:
+                raise
+            empty = ", or an empty cell where it is not known" if "" in self.markers.missing_values else ""
+            raise DataError(f"{error.told}; expected {EXPECTED[column.kind]}{empty}; mend the cell") from None
+
+    def _cells(self, table: Table, column: Column) -> Floats:
         values = clean(table.columns[column.name], self.markers)
         if column.kind == "number":
             return numbers(values, table, column.name, self.markers)
@@ -118,7 +131,7 @@ class TableEncoder:
             Column(entry["name"], entry["kind"], entry["missing"], tuple(entry["levels"])) for entry in value["columns"]
         )
         markers = Markers(tuple(value["markers"]["missing_values"]), value["markers"]["decimal"])
-        return TableEncoder(columns, markers)
+        return TableEncoder(columns, markers, settled=True)
 
 
 def missing_cells(column: pa.ChunkedArray) -> int:

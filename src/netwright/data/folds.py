@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from netwright.data.splits import at_change
 from netwright.errors import DataError
+from netwright.numerals import counted
 from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
@@ -74,7 +75,7 @@ def _whole_groups(groups: npt.NDArray[Any], folds: int, generator: np.random.Gen
     found, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(found) < folds:
         raise DataError(
-            f"data.split.group: {len(found)} group(s) came; {folds} folds need {folds} or more; make data.split.folds smaller"
+            f"data.split.group: {counted(found, 'group')} came; {folds} folds need {folds} or more; make data.split.folds smaller"
         )
     order = generator.permutation(len(found))
     filled = np.zeros(folds, dtype=np.int64)

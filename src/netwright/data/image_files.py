@@ -20,6 +20,7 @@ from netwright.data.sources import Reading
 from netwright.data.tables import Origin, Table
 from netwright.errors import ConfigError, DataError, SafetyError, did_you_mean
 from netwright.files import digest_bytes
+from netwright.numerals import counted
 
 ENDINGS = {
     **dict.fromkeys((".png", ".apng"), "PNG"),
@@ -209,7 +210,7 @@ def _found(
     origins = (Origin(str(root), len(used), files=names),)
     target = np.asarray([label for _, label in used]) if with_classes else None
     left = [file.name for file, label in every if file.suffix not in ENDINGS or (with_classes and not label)]
-    note = f"{len(left)} file(s) are left out, no images of a class: {printable(', '.join(left[:3]))}"
+    note = f"{counted(left, 'file')} left out, no images of a class: {printable(', '.join(left[:3]))}"
     return ImageFiles(
         tuple(file for file, _ in used),
         origins,

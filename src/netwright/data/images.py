@@ -27,6 +27,7 @@ from netwright.data.packing import printable
 from netwright.data.places import Place
 from netwright.errors import DataError, SafetyError, first_line
 from netwright.files import digest_bytes
+from netwright.numerals import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -199,7 +200,7 @@ def leave_out_bad(images: ImageFiles) -> ImageFiles:
         return images
     first, reason = next(iter(bad.items()))
     kept = images.without(list(bad))
-    note = f"{len(bad)} damaged image(s) of {images.rows} are left out, the first {images.files[first]} ({reason})"
+    note = f"{len(bad)} of {counted(images.rows, 'image')} damaged and left out, the first {images.files[first]} ({reason})"
     return ImageFiles(kept.files, kept.origins, kept.about, (*kept.notes, note))
 
 

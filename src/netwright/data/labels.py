@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from netwright.data.arrays import Arrays
-from netwright.data.cells import FALSE_WORDS, TRUE_WORDS, Markers, clean, is_text
+from netwright.data.cells import FALSE_WORDS, TRUE_WORDS, Markers, clean, is_text, marked_no_more
 from netwright.data.tables import Table
 from netwright.errors import ConfigError, DataError
+from netwright.numerals import counted
 
 Label = str | int | float | bool | bytes | datetime.date
 Numbers = npt.NDArray[np.int64]
@@ -133,7 +134,7 @@ def _divided(raw: Table | Arrays, name: str, column: pa.ChunkedArray, separator:
         cell = column[row].as_py()
         raise DataError(
             f"{_where(raw, name, row)} is missing ({cell!r}, {int(missing.sum())} such rows); expected labels, or an empty cell "
-            "where none fits; mend the cell or set data.missing_values"
+            "where none fits; mend the cell, or set " + marked_no_more(markers, cell)
         )
     parts = [[part.strip() for part in text.split(separator) if part.strip()] for text in texts.to_pylist()]
     return pa.chunked_array([pa.array(parts, pa.list_(pa.string()))])
@@ -163,8 +164,8 @@ def place_labels(
             )
         if len(known) > max(FEWEST_DIFFERENT, found.rows // 2):
             raise DataError(
-                f"{raw.origins[0].name}: target {name!r} holds {len(known)} different labels in {found.rows} rows; expected fewer "
-                "than half as many as rows; choose another target or merge labels with data.labels"
+                f"{raw.origins[0].name}: target {name!r} holds {len(known)} different labels in {counted(found.rows, 'row')}; "
+                "expected fewer than half as many as rows; choose another target or merge labels with data.labels"
             )
     places = {label: place for place, label in enumerate(known)}
     if labels and known and isinstance(known[0], str) != isinstance(labels[0], str):

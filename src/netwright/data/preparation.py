@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.array_preparation import CHUNK, ArrayPreparation, infinite, refuse_infinite, tensor_of
-from netwright.data.arrays import Array, Arrays
+from netwright.data.arrays import Array, Arrays, named_rows
 from netwright.data.batches import Examples, RawInput, Spans, lies_plainly
 from netwright.data.columns import Column, TableEncoder
 from netwright.data.features import QUANTILES, normal_scores, phases, ranks
@@ -238,10 +238,13 @@ class Preparation:
         """Return the raw arrays of each input, checked."""
         if self.encoder is not None:
             if not isinstance(raw, Table):
-                raise DataError(f"{raw.origins[0].name}: arrays came; the network was trained on a table; give a table")
+                raise DataError(
+                    f"{raw.origins[0].name}: {named_rows(raw.layout)} came; the network was trained on a table; give a table"
+                )
             return {TABLE: self.encoder.matrix(raw)}
         if not isinstance(raw, Arrays):
-            raise DataError(f"{raw.origins[0].name}: a table came; the network was trained on arrays; give arrays")
+            known = named_rows(self.layout(next(iter(self.modules))))
+            raise DataError(f"{raw.origins[0].name}: a table came; the network was trained on {known}; give {known}")
         return {name: self._checked(name, raw) for name in self.modules}
 
     def _checked(self, name: str, raw: Arrays) -> Array:
@@ -363,3 +366,9 @@ def _mapped(values: Any) -> bool:
 def _chunks(values: Array) -> Iterator[Tensor]:
     for start in range(0, max(len(values), 1), CHUNK):
         yield tensor_of(values[start : start + CHUNK])
+
+
+def settled(preparation: Preparation) -> Preparation:
+    """Return a preparation that a network has learned with: of other rows it says what to mend, not which setting helps."""
+    encoder = preparation.encoder
+    return preparation if encoder is None else replace(preparation, encoder=replace(encoder, settled=True))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from netwright.errors import DataError
 from netwright.files import digest_bytes
+from netwright.numerals import counted
 from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
@@ -81,7 +82,7 @@ def divide(
     valid_count, test_count = (_count(size, len(rows)) for size in sizes)
     if len(rows) - valid_count - test_count < 1 or len(rows) < 1:
         raise DataError(
-            f"data.split: {len(rows)} rows cannot give {valid_count} to valid and {test_count} to test and keep one to "
+            f"data.split: {counted(rows, 'row')} cannot give {valid_count} to valid and {test_count} to test and keep one to "
             "train; expected more rows or smaller parts; change data.split"
         )
     if times is not None:
@@ -113,7 +114,7 @@ def _stratified(rows: Rows, valid_count: int, test_count: int, seed: int, classe
     if counts.min() < parts:
         rare = int(found[counts.argmin()])
         raise DataError(
-            f"data.split: class number {rare} has {int(counts.min())} row(s); a stratified split into {parts} parts needs "
+            f"data.split: class number {rare} has {counted(int(counts.min()), 'row')}; a stratified split into {parts} parts needs "
             f"{parts} of each; merge classes with data.labels or set data.split.stratify = false"
         )
     generator = stream(seed, "split")
@@ -121,8 +122,8 @@ def _stratified(rows: Rows, valid_count: int, test_count: int, seed: int, classe
     valid_per_class = _shares(counts, valid_count, test_per_class)
     if (test_per_class.sum(), valid_per_class.sum()) != (test_count, valid_count):
         raise DataError(
-            f"data.split: {len(rows)} rows of {len(found)} classes cannot give {valid_count} to valid and {test_count} to test "
-            "and keep one of each class to train; make them smaller or set data.split.stratify = false"
+            f"data.split: {counted(rows, 'row')} of {len(found)} classes cannot give {valid_count} to valid and {test_count} to "
+            "test and keep one of each class to train; make them smaller or set data.split.stratify = false"
         )
     train, valid, test = [], [], []
     for label, in_test, in_valid in zip(found, test_per_class, valid_per_class, strict=True):
@@ -157,7 +158,7 @@ def _by_group(rows: Rows, valid_count: int, test_count: int, seed: int, groups: 
     needed = 1 + (valid_count > 0) + (test_count > 0)
     if len(found) < needed:
         raise DataError(
-            f"data.split.group: {len(found)} group(s) came; {needed} parts need {needed} or more; change the split"
+            f"data.split.group: {counted(found, 'group')} came; {needed} parts need {needed} or more; change the split"
         )
     sizes = np.bincount(inverse)
     part = np.zeros(len(found), dtype=np.int64)  # 0 train, 1 valid, 2 test

@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 
 from netwright.data import labels as multilabel
 from netwright.data.arrays import Arrays
-from netwright.data.cells import LARGEST, Markers, clean, is_text, number_advice, padded, pointed_numbers
+from netwright.data.cells import LARGEST, Markers, clean, is_text, marked_no_more, number_advice, padded, pointed_numbers
 from netwright.data.labels import Label, plain
 from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
 from netwright.errors import ConfigError, DataError, did_you_mean
+from netwright.numerals import counted
 
 MOST_INTEGER_CLASSES = 20
 
@@ -82,7 +83,7 @@ def read_target(
     else:
         columns = _array_cells(raw, names)
     for name, values in zip(_named(names, len(columns)), columns, strict=True):
-        _refuse_missing(raw, name, values)
+        _refuse_missing(raw, name, values, markers)
     if task is None:
         task = "multilabel" if multilabel.are_labels(columns) else _infer_task(columns)
     if task == "regression":
@@ -195,7 +196,7 @@ def _array_cells(raw: Arrays, names: Sequence[str]) -> list[npt.NDArray[Any]]:
     return [target] if target.ndim == 1 else list(target.T)
 
 
-def _refuse_missing(raw: Table | Arrays, name: str, values: npt.NDArray[Any]) -> None:
+def _refuse_missing(raw: Table | Arrays, name: str, values: npt.NDArray[Any], markers: Markers) -> None:
     if values.dtype == object:
         missing = np.asarray([value is None for value in values])
     elif values.dtype.kind == "f":
@@ -206,14 +207,15 @@ def _refuse_missing(raw: Table | Arrays, name: str, values: npt.NDArray[Any]) ->
         row = int(np.flatnonzero(missing)[0])
         raise DataError(
             f"{raw.place(row)}: target {name!r} is missing ({int(missing.sum())} such rows); expected a value in each row; "
-            "leave these rows out" + _marker_advice(raw, name, row)
+            "leave these rows out" + _marker_advice(raw, name, row, markers)
         )
 
 
-def _marker_advice(raw: Table | Arrays, name: str, row: int) -> str:
+def _marker_advice(raw: Table | Arrays, name: str, row: int, markers: Markers) -> str:
     """Return how a text that counts as missing becomes a class, where one came."""
     cell = raw.columns[name][row].as_py() if isinstance(raw, Table) else None
-    return f", or set data.missing_values if {cell!r} is a class" if isinstance(cell, str) and cell.strip() else ""
+    named = isinstance(cell, str) and cell.strip()
+    return f", or set {marked_no_more(markers, str(cell))} if {cell!r} is a class" if named else ""
 
 
 def _infer_task(columns: Sequence[npt.NDArray[Any]]) -> str:
@@ -295,7 +297,7 @@ def _classes(raw: Table | Arrays, name: str, values: npt.NDArray[Any], task: str
     if classes is None:
         if len(found) < 2:
             raise DataError(
-                f"{raw.origins[0].name}: target {name!r} holds one class only ({plain(found[0])!r}, {len(values)} rows); "
+                f"{raw.origins[0].name}: target {name!r} holds one class only ({plain(found[0])!r}, {counted(values, 'row')}); "
                 "expected two or more; choose another target"
             )
         if found.dtype.kind in "UO" and len(found) > max(20, len(values) // 2):

@@ -62,7 +62,11 @@ def try_step(model: nn.Module, loss_function: Loss, make: Make, batch: Batch, up
                 "or the network's end"
             ) from error
         if not isinstance(loss, Tensor) or loss.numel() != 1:
-            raise ConfigError(f"training.loss: {type(loss).__name__} came; expected one number as a tensor; take the mean")
+            what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{loss!r:.60}"
+            raise ConfigError(
+                f"training.loss: {what} came for output {tuple(output.shape)} and {target}; expected one number as a tensor; "
+                "return its mean(), without item()"
+            )
         try:
             train_step(trial, loss_function, make(trial), batch, update, scaler_for(update, trial))
         except DivergedError:

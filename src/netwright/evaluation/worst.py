@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright.model.decisions import decide_each
+from netwright.numerals import figure
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
@@ -111,7 +112,7 @@ def told_of_steps(kind: str, true: npt.NDArray[Any], decoded: Floats, classes: S
         ``true``, ``predicted``, ``steps``, and ``wrong_steps`` or ``error``, the mean absolute error.
     """
     if kind == "regression":
-        said = [", ".join(f"{value:.4g}" for value in values[:MOST_STEPS, 0]) for values in (true, decoded)]
+        said = [", ".join(figure(value) for value in values[:MOST_STEPS, 0]) for values in (true, decoded)]
         return {
             "true": said[0],
             "predicted": said[1],

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from netwright.numerals import counted, figure
+
 PIPELINES = {"binary": "classification", "multiclass": "classification", "multilabel": "classification"}
 MOST_COLUMNS = 60
 MOST_CLASSES = 50
@@ -96,8 +98,8 @@ def _use(card: Card) -> list[str]:
 def _data(card: Card) -> list[str]:
     split, data = card.record["split"], card.record["data"]
     text = (
-        f"{data.get('rows', 0):,} rows, split by {split.get('how')}: {split.get('train')} to train, {split.get('valid')} to "
-        f"validate, {split.get('test')} to test. Digest of the data: `{data.get('digest')}`."
+        f"{counted(data.get('rows', 0), 'row')}, split by {split.get('how')}: {split.get('train')} to train, {split.get('valid')} "
+        f"to validate, {split.get('test')} to test. Digest of the data: `{data.get('digest')}`."
     )
     rows = [(_plain(name), kind, str(levels or "")) for name, kind, levels in card.columns[:MOST_COLUMNS]]
     more = len(card.columns) - MOST_COLUMNS
@@ -105,7 +107,7 @@ def _data(card: Card) -> list[str]:
         "## Data",
         text,
         _table(("column", "kind", "categories"), rows) if rows else f"Shape of a row: {tuple(data.get('shape') or ())}.",
-        f"And {more} columns more." if more > 0 else "",
+        f"And {counted(more, 'column')} more." if more > 0 else "",
     ]
 
 
@@ -116,7 +118,7 @@ def _test(card: Card) -> list[str]:
     rows = [(name, _number(one["value"]), _interval(one)) for name, one in _metrics(card).items()]
     parts = [
         "## Test",
-        f"{card.tested.get('n')} rows that it was not trained on; {level:.0%} intervals.",
+        f"{counted(card.tested.get('n') or 0, 'row')} that it was not trained on; {level:.0%} intervals.",
         _table(("metric", "value", "interval"), rows),
     ]
     names = [name for name in _metrics(card) if name != "loss"]
@@ -140,7 +142,7 @@ def _interval(one: Mapping[str, Any]) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else ""
+    return figure(value) if isinstance(value, int | float) else ""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright.data import labels
-from netwright.data.arrays import Array, Arrays, native
+from netwright.data.arrays import Array, Arrays, named_rows, native
 from netwright.data.cells import LARGEST
 from netwright.data.columns import TableEncoder
 from netwright.data.labels import Label
@@ -155,7 +155,9 @@ class Described:
         """Return the raw numbers of each input as the program reads them: float64, or int64 of codes."""
         if self.encoder is not None:
             if not isinstance(raw, Table):
-                raise DataError(f"{raw.origins[0].name}: arrays came; the network was trained on a table; give a table")
+                raise DataError(
+                    f"{raw.origins[0].name}: {named_rows(raw.layout)} came; the network was trained on a table; give a table"
+                )
             return [self.encoder.matrix(raw)]
         if not isinstance(raw, Arrays):
             raise DataError(f"{raw.origins[0].name}: a table came; the network was trained on arrays; give arrays")

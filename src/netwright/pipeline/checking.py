@@ -20,6 +20,7 @@ from netwright.data.sequences import Raw, Sequences
 from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError
+from netwright.numerals import counted
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.reading import markers_of
 from netwright.seeding import stream
@@ -45,7 +46,7 @@ def check_data(config: RunConfig, inputs: Inputs, thorough: bool = False) -> tup
         return ()
     wanted = set(DATA) - set(config.checks.skip)
     split, target, encoder = inputs.split, inputs.target, inputs.preparation.encoder
-    found: list[Finding] = []
+    found = single.few_rows(len(split.train)) if config.data.window is None and not target.per_step else []
     if target.classes and not target.per_step:
         found += parts.classes(target.classes, target.values, split)
     table = _table(inputs)
@@ -75,7 +76,7 @@ def _of_columns(config: RunConfig, inputs: Inputs, thorough: bool) -> list[Findi
         found += duplicates.near(columns, config.checks.near_duplicates)
     found += shift.shifts(columns, config.data.window or 1)
     if isinstance(inputs.raw, Table) or (isinstance(inputs.raw, Arrays) and len(columns["train"]) > 1):
-        found += single.singles(columns["train"], inputs.raw.rows)
+        found += single.singles(columns["train"], inputs.raw.rows, markers_of(config.data))
     if thorough and encoder is not None:
         found += single.left_out([column.name for column in encoder.columns if column.kind == "identifier"])
     if target.per_step or config.data.window is not None:
@@ -131,7 +132,7 @@ def refuse(found: tuple[Finding, ...]) -> None:
     todo = "mend the network" if network else "mend the data"
     kind = ConfigError if network else DataError
     raise kind(
-        f"--strict: {len(refused)} finding(s) ({names}); expected none; {todo}, or name what is meant to be so in checks.skip"
+        f"--strict: {counted(refused, 'finding')} ({names}); expected none; {todo}, or name what is meant to be so in checks.skip"
     )
 
 

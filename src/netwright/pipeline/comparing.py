@@ -16,9 +16,10 @@ from netwright.config.schema import RunConfig
 from netwright.data.batches import epoch_order
 from netwright.errors import CheckpointError, ConfigError
 from netwright.evaluation.pairs import Difference, McNemar
+from netwright.numerals import counted, figure
 from netwright.pipeline import folder as folders
-from netwright.pipeline.contrasting import Side, contrast, side_of, titled
-from netwright.pipeline.resuming import differences
+from netwright.pipeline.contrasting import Side, contrast, side_of, titled, without
+from netwright.pipeline.differing import settings_apart
 from netwright.pipeline.showing import Sheet, members, several_html
 from netwright.training.journal import STEPS
 
@@ -32,7 +33,7 @@ class Comparison:
     ``settings`` and ``around`` hold a name and a text per run, ``figures`` a value per run, the mean over the seeds for a
     folder of seeds. ``differences`` are those of the second run from the first, with 95 % intervals where the two can be
     paired; ``how`` says by what. ``mcnemar`` is there for two classifiers on the same rows, ``remarks`` say what the
-    differences are worth.
+    differences are worth. The figures named in ``unlike`` are measured in different ways: they are not subtracted.
     """
 
     settings: tuple[tuple[str, ...], ...]
@@ -46,6 +47,7 @@ class Comparison:
     mcnemar: McNemar | None = None
     deviations: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -59,6 +61,7 @@ class Comparison:
             "how": self.how,
             "mcnemar": None if self.mcnemar is None else self.mcnemar.to_json(),
             "remarks": list(self.remarks),
+            "not_subtracted": list(self.unlike),
             "steps": self.steps,
             "first_different_step": self.first,
         }
@@ -71,7 +74,7 @@ class Comparison:
         for name, values in self.figures.items():
             spread = self.deviations.get(name, ())
             shown = [
-                f"{value:.6g}" + (f" (sd {deviation:.2g})" if deviation is not None else "")
+                figure(value, 6) + (f" (sd {figure(deviation, 2)})" if deviation is not None else "")
                 for value, deviation in itertools.zip_longest(values, spread)
             ]
             lines.append(f"{titled(name):<{width}}  {' | '.join(shown)}{self._gap(name, values)}")
@@ -82,12 +85,12 @@ class Comparison:
 
     def _gap(self, name: str, values: Sequence[float]) -> str:
         """Return the difference of two values in words."""
-        if len(values) != 2:
+        if len(values) != 2 or name in self.unlike:
             return ""
         found = self.differences.get(name)
         if found is None or found.low is None or found.high is None:
-            return f"  ({values[1] - values[0]:+.3g})"
-        return f"  ({found.value:+.3g}, 95 % interval {found.low:+.3g} to {found.high:+.3g})"
+            return f"  ({_gap_text(values[1] - values[0])})"
+        return f"  ({_gap_text(found.value)}, 95 % interval {_gap_text(found.low)} to {_gap_text(found.high)})"
 
     def _repr_html_(self) -> str:
         return self.to_html()
@@ -97,9 +100,13 @@ class Comparison:
         rows = []
         for name, values in self.figures.items():
             gap = self.differences.get(name)
-            bounds = "" if gap is None or gap.low is None or gap.high is None else f"{gap.low:+.3g} to {gap.high:+.3g}"
-            change = [f"{values[1] - values[0]:+.3g}", bounds] if len(values) == 2 else []
-            rows.append([titled(name), *(f"{value:.6g}" for value in values), *change])
+            bounds = (
+                ""
+                if gap is None or gap.low is None or gap.high is None
+                else f"{_gap_text(gap.low)} to {_gap_text(gap.high)}"
+            )
+            change = ["" if name in self.unlike else _gap_text(values[1] - values[0]), bounds] if len(values) == 2 else []
+            rows.append([titled(name), *(figure(value, 6) for value in values), *change])
         extra = ("difference", "95 % interval") if len(self.runs) == 2 else ()
         sheets = [
             Sheet(("figure", *self.runs, *extra), rows),
@@ -112,7 +119,12 @@ class Comparison:
         if self.mcnemar is None:
             return None
         first, second = self.mcnemar.only_first, self.mcnemar.only_second
-        return f"McNemar's exact test: {first} rows only the first has right, {second} only the second: p = {self.mcnemar.p:.3g}"
+        told = f"{counted(first, 'row')} only the first has right, {second:,} only the second"
+        return f"McNemar's exact test: {told}: p = {self.mcnemar.p:.3g}"
+
+
+def _gap_text(value: float) -> str:
+    return figure(value, 3, "+")
 
 
 def compare_runs(paths: Sequence[Path], steps: bool = False) -> Comparison:
@@ -128,13 +140,14 @@ def compare_runs(paths: Sequence[Path], steps: bool = False) -> Comparison:
     """
     _refuse_paths(paths, steps)
     sides = [side_of(path) for path in paths]
-    found = contrast(*sides) if len(sides) == 2 else None
+    unlike, why = _unlike(sides)
+    found = contrast(*(without(side, unlike) for side in sides)) if len(sides) == 2 else None
     text, first = None, None
     if steps:
         text, first = _first_step(sides[0].first, sides[1].first, [side.config for side in sides])
     figures = sides[0].figures
     return Comparison(
-        settings=tuple(_settings(sides)),
+        settings=tuple(settings_apart([side.config for side in sides])),
         around=tuple(_around([side.record for side in sides])),
         figures={
             name: tuple(side.figures[name] for side in sides)
@@ -148,7 +161,8 @@ def compare_runs(paths: Sequence[Path], steps: bool = False) -> Comparison:
         how=found.how if found else None,
         mcnemar=found.mcnemar if found else None,
         deviations=_deviations(sides),
-        remarks=found.remarks if found else ("intervals of differences are of two runs: name two",),
+        remarks=(*why, *(found.remarks if found else ("intervals of differences are of two runs: name two",))),
+        unlike=unlike,
     )
 
 
@@ -174,14 +188,21 @@ def _deviations(sides: Sequence[Side]) -> dict[str, tuple[float | None, ...]]:
     return {name: tuple(side.deviations.get(name) for side in sides) for name in names}
 
 
-def _settings(sides: Sequence[Side]) -> Iterator[tuple[str, ...]]:
-    """Yield the settings that differ, with the text of each side; the seed is none between folders of the same seeds."""
-    base = sides[0].config
-    changed = [{path: new for path, _, new in differences(base, side.config)} for side in sides]
-    for path in dict.fromkeys(path for found in changed for path in found):
-        section, _, name = path.partition(".")
-        mine = base.model_dump()[section][name]
-        yield (path, *(str(found.get(path, mine)) for found in changed))
+def _unlike(sides: Sequence[Side]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the figures that are losses of different kinds, and why they are not subtracted."""
+    kinds = [(str(side.record.get("task", {}).get("loss")), _target_scaling(side.config)) for side in sides]
+    names = tuple(name for name in sides[0].figures if name.removeprefix("valid_").removeprefix("train_") == "loss")
+    if len(set(kinds)) == 1 or not names:
+        return (), ()
+    losses = [loss for loss, _ in kinds]
+    told = losses if len(set(losses)) > 1 else [f"of a target scaled by {scaling}" for _, scaling in kinds]
+    return names, (f"the losses are of different kinds ({' | '.join(told)}): their difference would say nothing",)
+
+
+def _target_scaling(config: RunConfig) -> str:
+    """Return how the target was scaled before the loss read it."""
+    preparation = config.data.preparation
+    return preparation if isinstance(preparation, str) else str(preparation.target_scaling)
 
 
 def _around(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
@@ -203,16 +224,15 @@ def _first_step(one: Path, other: Path, configs: list[RunConfig]) -> tuple[str, 
     for left, right in itertools.zip_longest(step_lines(one), step_lines(other)):
         if left is None or right is None:
             shorter = one if left is None else other
-            return f"steps: the same losses in {count} steps, then {shorter} ends", None
+            return f"steps: the same losses in {counted(count, 'step')}, then {shorter} ends", None
         within = within + 1 if left["epoch"] == epoch else 1
         epoch = left["epoch"]
         if left["loss"] != right["loss"] or left["weight"] != right["weight"]:
-            gap = right["loss"] - left["loss"]
             text = f"steps: step {left['step']} (epoch {epoch}) is the first that differs: loss {left['loss']!r} | "
-            text += f"{right['loss']!r} ({gap:+.3g}); "
+            text += f"{right['loss']!r}; "
             return text + _batches(one, other, configs, epoch, within), int(left["step"])
         count += 1
-    return f"steps: the same losses in all {count} steps", None
+    return f"steps: the same losses in all {counted(count, 'step')}", None
 
 
 def step_lines(folder: Path) -> Iterator[dict[str, Any]]:
@@ -238,7 +258,8 @@ def _batches(one: Path, other: Path, configs: list[RunConfig], epoch: int, withi
         return "its rows are not worked out for sequences of different length, mapped rows and rows drawn by class"
     if rows[0] == rows[1]:
         shown = ", ".join(map(str, rows[0][:MOST_ROWS]))
-        return f"both had the same {len(rows[0])} rows ({shown}, ...), so it is the weights, the network or the machine that differ"
+        what = f"both had the same {counted(rows[0], 'row')} ({shown}, ...)"
+        return f"{what}, so it is the weights, the network or the machine that differ"
     return f"the rows differ: {rows[0][:MOST_ROWS]}... | {rows[1][:MOST_ROWS]}..."
 
 

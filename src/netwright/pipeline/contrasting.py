@@ -5,7 +5,8 @@ Two runs on the same test rows are paired row by row, two folders of the same se
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from netwright.config.schema import RunConfig
 from netwright.errors import CheckpointError
 from netwright.evaluation.pairs import Difference, McNemar, Outcomes, mcnemar, paired_differences, sums_of
+from netwright.numerals import figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.predictions import Predictions, outcomes_of, read_predictions, units_of
 from netwright.pipeline.repeating import read_seeds
@@ -78,6 +80,13 @@ def side_of(path: Path) -> Side:
         {name: figure.deviation for name, figure in told.figures.items()},
         told.seeds,
     )
+
+
+def without(side: Side, names: Collection[str]) -> Side:
+    """Return a side without some figures."""
+    kept = [{name: value for name, value in part.items() if name not in names} for part in (side.figures, side.deviations)]
+    values = {name: found for name, found in side.values.items() if name not in names}
+    return replace(side, figures=kept[0], values=values, deviations=kept[1])
 
 
 def titled(name: str) -> str:
@@ -180,8 +189,8 @@ def _worth(found: dict[str, Difference], rows: str) -> str | None:
     if difference.low is None:
         return f"{titled(name)}: too few {rows} for an interval"
     if not difference.sure:
-        return f"{titled(name)}: the difference of {difference.value:+.3g} may be chance: its interval holds 0"
-    return f"{titled(name)}: the difference of {difference.value:+.3g} is more than the chance of these {rows}"
+        return f"{titled(name)}: the difference of {figure(difference.value, 3, '+')} may be chance: its interval holds 0"
+    return f"{titled(name)}: the difference of {figure(difference.value, 3, '+')} is more than the chance of these {rows}"
 
 
 def main_figure(found: dict[str, Any]) -> str | None:
@@ -233,13 +242,15 @@ def _noise(name: str, found: Difference, one: Side, other: Side) -> list[str]:
     remarks = []
     if abs(found.value) < deviation:
         remarks.append(
-            f"{titled(name)}: the difference of {found.value:+.3g} is smaller than the standard deviation between seeds "
-            f"({deviation:.2g}): a single run of each would not show it"
+            f"{titled(name)}: the difference of {figure(found.value, 3, '+')} is smaller than the standard deviation between seeds "
+            f"({figure(deviation, 2)}): a single run of each would not show it"
         )
     if found.low is not None and not found.sure:
         remarks.append(f"{titled(name)}: the interval holds 0: the difference may be chance")
     elif found.sure:
-        remarks.append(f"{titled(name)}: the difference of {found.value:+.3g} is more than the noise between these seeds")
+        remarks.append(
+            f"{titled(name)}: the difference of {figure(found.value, 3, '+')} is more than the noise between these seeds"
+        )
     return remarks
 
 
@@ -256,7 +267,7 @@ def _of_seeds_and_one(one: Side, other: Side) -> Contrast:
         where = "among" if inside else "outside"
         remarks.insert(
             0,
-            f"{titled(name)}: the single run is {where} the {len(values)} seeds ({min(values):.4g} to {max(values):.4g}, standard "
-            f"deviation {deviation:.2g})",
+            f"{titled(name)}: the single run is {where} the {len(values)} seeds ({figure(min(values))} to "
+            f"{figure(max(values))}, standard deviation {figure(deviation, 2)})",
         )
     return Contrast(found, None, None, tuple(remarks))

@@ -15,6 +15,7 @@ from netwright.config.data_schema import SplitConfig
 from netwright.data import arrays
 from netwright.data.places import place_of
 from netwright.errors import ConfigError, FolderInUseError
+from netwright.numerals import figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.membership import ENSEMBLE
@@ -64,10 +65,10 @@ class CrossValidation:
         """Return a line per figure, over the splits and of all rows out of fold."""
         width = max(len(name) for name in self.figures)
         heading = f"{len(self.runs)} splits: mean, standard error of the mean, standard deviation, least and most"
-        lines = [heading, *(f"  {name:<{width}}  {told(figure)}" for name, figure in self.figures.items())]
+        lines = [heading, *(f"  {name:<{width}}  {told(found)}" for name, found in self.figures.items())]
         if self.out_of_fold is not None:
             lines.append(f"{self.out_of_fold['n']:,} rows out of fold ({self.folder / OUT_OF_FOLD}), 95 % intervals")
-            lines += [f"  {name:<{width}}  {figure}" for name, figure in self._of_all_rows()]
+            lines += [f"  {name:<{width}}  {value}" for name, value in self._of_all_rows()]
             lines += [f"note: {note}" for note in self.out_of_fold["notes"]]
         return "\n".join(lines)
 
@@ -75,7 +76,7 @@ class CrossValidation:
         """Return the figures out of fold in words, by name."""
         found = self.out_of_fold or {"metrics": {}}
         return [
-            (name, f"{one['value']:.4g}" + (f"   {one['low']:.4g} to {one['high']:.4g}" if "low" in one else ""))
+            (name, figure(one["value"]) + (f"   {figure(one['low'])} to {figure(one['high'])}" if "low" in one else ""))
             for name, one in found["metrics"].items()
         ]
 
@@ -85,7 +86,7 @@ class CrossValidation:
     def to_html(self) -> str:
         """Return the figures over the splits and out of fold, and the curves, as one piece of HTML."""
         rows = [
-            (name, f"{found.mean:.4g}", f"{found.error:.2g}", f"{found.deviation:.2g}", joined(found.values))
+            (name, figure(found.mean), figure(found.error, 2), figure(found.deviation, 2), joined(found.values))
             for name, found in self.figures.items()
         ]
         sheets = [Sheet(("test figure", "mean", "standard error", "sd", "values"), rows)]
@@ -106,10 +107,10 @@ class CrossValidation:
         }
 
 
-def told(figure: Figure) -> str:
+def told(found: Figure) -> str:
     """Return a figure in words."""
-    least, most = min(figure.values), max(figure.values)
-    return f"{figure.mean:.4g} ± {figure.error:.2g}   sd {figure.deviation:.2g}   {least:.4g} to {most:.4g}"
+    least, most = min(found.values), max(found.values)
+    return f"{figure(found.mean)} ± {figure(found.error, 2)}   sd {figure(found.deviation, 2)}   {figure(least)} to {figure(most)}"
 
 
 def splits_of(split: SplitConfig) -> int:

@@ -15,6 +15,7 @@ from netwright.config.calls import parse_call
 from netwright.config.schema import EarlyStoppingConfig
 from netwright.config.values import is_address
 from netwright.data.columns import Column
+from netwright.numerals import counted
 from netwright.pipeline.bench import Bench
 
 MOST_COLUMNS = 60  # that are listed
@@ -46,7 +47,7 @@ def draft_config(bench: Bench, output: Path | None, asked: Sequence[str]) -> Dra
     classes = f", {len(target.classes)} classes" if target.classes else ""
     file = "CONFIG.toml" if output is None else str(output)
     lines = [
-        f"# {bench.name}: {inputs.raw.rows:,} rows; {target.task}{classes}.",
+        f"# {bench.name}: {counted(inputs.raw.rows, 'row')}; {target.task}{classes}.",
         f"# Written by: netwright init {' '.join(asked)}",
         f"# Look at it: netwright show {file}, netwright check {file}. Train it: netwright train {file}",
         "# What is left out is decided as it was here; every setting: netwright schema, docs/settings.md.",
@@ -107,7 +108,7 @@ def _data(bench: Bench, output: Path | None) -> Iterator[str]:
 def _columns(columns: Sequence[Column]) -> Iterator[str]:
     width = min(40, max(len(column.name) for column in columns[:MOST_COLUMNS]))
     for column in columns[:MOST_COLUMNS]:
-        levels = f"   {len(column.levels)} values: {', '.join(map(str, column.levels[:4]))}" if column.levels else ""
+        levels = f"   {counted(column.levels, 'value')}: {', '.join(map(str, column.levels[:4]))}" if column.levels else ""
         more = ", ..." if len(column.levels) > 4 else ""
         missing = f"   {column.missing} missing" if column.missing else ""
         name = " ".join(column.name.split())
@@ -133,9 +134,9 @@ def _split(bench: Bench) -> Iterator[str]:
     for part in ("test", "valid"):
         value, rows = getattr(split, part), len(getattr(made, part))
         if isinstance(value, list) or (value is None and getattr(bench.config.data, part) is not None):
-            yield f"# {part}: {rows} rows, as they were given"
+            yield f"# {part}: {counted(rows, 'row')}, as they were given"
         else:
-            yield f"{part} = {_value(0.2 if value is None else value)}{_note(f'{rows:,} rows')}"
+            yield f"{part} = {_value(0.2 if value is None else value)}{_note(counted(rows, 'row'))}"
     yield from _further(split, {"test", "valid", "train", "seed"})
     yield f"seed = {split.seed}{_note('of the split alone; rows of one patient, site or day belong together: group = COLUMN')}"
 

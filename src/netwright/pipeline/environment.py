@@ -14,6 +14,7 @@ import torch
 
 from netwright.engine import building
 from netwright.engine.choose import cores
+from netwright.numerals import counted
 from netwright.pipeline.telling import version
 
 TESTED = (2, 13)  # the torch that the tests run with
@@ -69,7 +70,7 @@ def look_around() -> Environment:
         Line("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         _torch(),
         *_devices(),
-        Line("cores", f"{cores()} of {os.cpu_count()}, {torch.get_num_threads()} threads, {_instructions()}"),
+        Line("cores", f"{cores()} of {os.cpu_count()}, {counted(torch.get_num_threads(), 'thread')}, {_instructions()}"),
         _compiler(),
         *(_extra(name, purpose, module) for name, (purpose, module) in EXTRAS.items()),
     ]

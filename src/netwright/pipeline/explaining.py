@@ -18,6 +18,7 @@ from netwright.engine.eager import train_step
 from netwright.engine.scaling import scaler_for
 from netwright.evaluation.metrics import VALIDATED
 from netwright.model.summary import call_model
+from netwright.numerals import counted
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, execution_of, plan_of, prepare
 from netwright.pipeline.custom import maker
@@ -118,7 +119,7 @@ def _data_lines(bench: Bench, batch: Batch) -> list[Line]:
     rows, size = len(inputs.split.train), min(config.data.batch_size, len(inputs.split.train))
     whole, rest = divmod(rows, size)
     steps = whole + (1 if rest and config.data.last_batch == "keep" else 0)
-    left = f", the last of {rest} rows" if rest and config.data.last_batch == "keep" else ""
+    left = f", the last of {counted(rest, 'row')}" if rest and config.data.last_batch == "keep" else ""
     dropped = f"; {rest} rows are left out of each" if rest and config.data.last_batch == "drop" else ""
     through = "goes once through" if config.data.sampling is None else "draws as many rows as there are from"
     return [
@@ -132,8 +133,8 @@ def _data_lines(bench: Bench, batch: Batch) -> list[Line]:
         _order_line(config),
         Line(
             f"    for rows in torch.from_numpy(order).split({size}):",
-            f"{steps} steps an epoch: batches of {size} rows{left}{dropped}. A step looks at one batch only, which is fast, and "
-            "the noise of its gradient helps out of bad places.",
+            f"{counted(steps, 'step')} an epoch: batches of {counted(size, 'row')}{left}{dropped}. "
+            "A step looks at one batch only, which is fast, and the noise of its gradient helps out of bad places.",
         ),
         Line(
             "        inputs, target = X[rows], y[rows]",
@@ -312,7 +313,7 @@ def _valid_lines(bench: Bench) -> list[Line]:
         lines.append(
             Line(
                 f"    if epoch - best_epoch >= {stopping.patience}: break",
-                f"Early stopping: {stopping.patience} epochs without a better {stopping.monitor}.",
+                f"Early stopping: {counted(stopping.patience, 'epoch')} without a better {stopping.monitor}.",
             )
         )
     return lines
@@ -335,6 +336,6 @@ def _record_lines(run: Path) -> list[Line]:
     best = record.get("best")
     started = start_of(record)
     begin = [Line("", f"This run did not begin from nothing: {started}.")] if started else []
-    told = f"This run took {record.get('steps', 0)} steps in {record.get('epochs', 0)} epochs"
+    told = f"This run took {counted(record.get('steps') or 0, 'step')} in {counted(record.get('epochs') or 0, 'epoch')}"
     told += f"; its best epoch was {best['epoch']}." if best else "."
     return [*begin, Line(""), Line("model.load_state_dict(best_weights)" if best else "", told)]

@@ -26,7 +26,7 @@ from netwright.config.schema import RunConfig
 from netwright.data import arrays
 from netwright.data.places import place_of
 from netwright.data.splits import Split
-from netwright.errors import CheckpointError, ConfigError, NetwrightError, first_line
+from netwright.errors import CheckpointError, ConfigError, NetwrightError, first_line, no_run
 
 CONFIG = "config.toml"
 RECORD = "run.json"
@@ -136,15 +136,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = files.read_json(folder / RECORD)
     except (OSError, ValueError, RecursionError) as error:
-        inside = runs_inside(folder)
-        if inside:
-            raise CheckpointError(
-                f"{folder}: no run but a folder of {len(inside)}; expected one run; name one of them, such as {inside[-1]}"
-            ) from error
-        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0]
-        raise CheckpointError(
-            f"{folder}: no run ({RECORD}: {reason}); expected a run folder; netwright runs lists them"
-        ) from error
+        raise no_run(folder, getattr(error, "strerror", None) or first_line(error)) from error
     if (
         not isinstance(record, dict)
         or "status" not in record

@@ -25,6 +25,7 @@ from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError
 from netwright.model.defaults import Recipe
 from netwright.model.layers import AXES, Form, layouts_read
+from netwright.numerals import counted
 from netwright.pipeline import pictures, windows
 from netwright.pipeline.filling import filled, recipe_of
 from netwright.pipeline.fitting import fit
@@ -96,7 +97,7 @@ def load(config: RunConfig, objects: Any = None, implied: str | None = None, own
         found = _off_memory(found, kept)
     notes = [*axes, *_task_notes(config.data.task or implied, found.target), *found.notes, *more]
     if 0 < len(found.split.test) < SMALLEST_TEST:
-        notes.append(f"only {len(found.split.test)} test rows: the test figure will be rough")
+        notes.append(f"only {counted(found.split.test, 'test row')}: the test figure will be rough")
     how = found.raw.notes if isinstance(found.raw, Arrays) else ()
     notes = [*rows.notes, *how, *notes]
     return Inputs(

@@ -22,6 +22,7 @@ from netwright.data.feed import Feed
 from netwright.engine.base import Engine, Failure, Steps
 from netwright.engine.own_code import own_code
 from netwright.errors import ConfigError, DivergedError, NetwrightError, ResourceError, first_line, out_of_memory
+from netwright.numerals import counted
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.folder import CHECKPOINTS
@@ -142,7 +143,9 @@ def _with_less_memory(job: Job, problem: StepFailed, auto: bool, observe: Observ
     """
     rows = min(job.config.training.micro_batch or job.plan.batch_size, len(problem.batch))
     half = max(1, rows // 2)
-    told = f"training: out of memory at step {problem.step} with {rows} rows at a time ({first_line(problem.error)})"
+    told = (
+        f"training: out of memory at step {problem.step} with {counted(rows, 'row')} at a time ({first_line(problem.error)})"
+    )
     problem.error.__traceback__ = None  # its frames hold the tensors of the step
     gc.collect()
     if job.device.type == "cuda":
@@ -193,7 +196,7 @@ def _rows_told(bench: Bench, batch: Batch, diagnosis: Diagnosis) -> str:
     numbers = list(diagnosis.rows) or batch.rows.tolist()
     shown = ", ".join(map(str, numbers[:MOST_ROWS])) + (", ..." if len(numbers) > MOST_ROWS else "")
     if not diagnosis.rows:
-        return f"{len(batch)} rows (numbers from 0: {shown})"
+        return f"{counted(len(batch), 'row')} (numbers from 0: {shown})"
     place = getattr(bench.inputs.raw, "place", None)
     first = f"; the first is {place(int(numbers[0]))}" if callable(place) else ""
     return f"row(s) {shown} of the batch of {len(batch)} (numbers from 0{first})"

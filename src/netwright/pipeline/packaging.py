@@ -11,6 +11,7 @@ import safetensors.torch
 from torch import Tensor
 
 from netwright import files
+from netwright.data.arrays import named_rows
 from netwright.errors import CheckpointError, ConfigError, FolderInUseError
 from netwright.exporting.bundle import Program, describe, fitted_tensors
 from netwright.exporting.card import Card, card_text
@@ -155,7 +156,7 @@ def _card(run: Predictor, kind: str, file: str) -> Card:
     rows = "images" if config.data.image_mode is not None else "a table" if encoder is not None else "arrays"
     rows = "sequences of steps" if preparation.steps is not None else rows
     layout = run.record["data"].get("layout") or ""
-    rows = "images" if rows == "arrays" and "H" in layout and "D" not in layout else rows
+    rows = named_rows(layout) if rows == "arrays" else rows
     limits = ["It knows what its train rows held; rows of another kind or time may differ, and nothing here tells so."]
     if any(kind == "category" for _, kind, _ in columns):
         limits.append("Categories that its train rows did not hold count as unknown.")

@@ -18,6 +18,7 @@ from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import DataError
 from netwright.model.task import implied_task
+from netwright.numerals import counted, figure
 from netwright.pipeline.checking import check_data
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.reading import markers_of
@@ -51,7 +52,7 @@ class Parts:
     def __str__(self) -> str:
         """Return what each part holds, drawn with bars."""
         total = sum(len(getattr(self, name)) for name in NAMES)
-        lines = [f"{self.source}, {total} rows in the parts ({self.how})"]
+        lines = [f"{self.source}, {counted(total, 'row')} in the parts ({self.how})"]
         for name in NAMES:
             told = self.described[name]
             more = "; ".join(f"{key} {value}" for key, value in told.items() if key != "rows")
@@ -117,7 +118,9 @@ def _described(config: RunConfig, inputs: Inputs, rows: Rows) -> dict[str, Any]:
         return found
     if target.task == "regression":
         values = target.of(rows)[:, 0]
-        found["target"] = f"{values.mean():.4g} ± {values.std():.3g} ({values.min():.4g} to {values.max():.4g})"
+        found["target"] = (
+            f"{figure(values.mean())} ± {figure(values.std(), 3)} ({figure(values.min())} to {figure(values.max())})"
+        )
     if isinstance(raw, Sequences):
         lengths = raw.lengths[rows]
         if len(np.unique(raw.lengths)) > 1:
@@ -160,7 +163,9 @@ def _shares(target: Target, split: Split) -> tuple[tuple[str, ...], dict[str, tu
     every = np.concatenate(list(first.values()))
     edges = np.histogram_bin_edges(every, bins=BINS) if len(every) else np.linspace(0, 1, BINS + 1)
     shares = {name: np.histogram(part, edges)[0] / max(len(part), 1) for name, part in first.items()}
-    return tuple(f"{low:.4g} to {high:.4g}" for low, high in zip(edges[:-1], edges[1:], strict=True)), _tuples(shares)
+    return tuple(f"{figure(low)} to {figure(high)}" for low, high in zip(edges[:-1], edges[1:], strict=True)), _tuples(
+        shares
+    )
 
 
 def _tuples(shares: dict[str, Any]) -> dict[str, tuple[float, ...]]:

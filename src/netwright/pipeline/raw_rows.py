@@ -18,6 +18,7 @@ from netwright.data.mapped import Mapped
 from netwright.data.sequences import Raw, Sequences, StepForm, from_dense, step_numbers
 from netwright.data.tables import Table
 from netwright.evaluation.prediction import file_column
+from netwright.numerals import counted
 from netwright.pipeline import pictures, windows
 from netwright.pipeline.reading import as_rows, blocks_wanted, read_rows, reading_of
 
@@ -110,6 +111,6 @@ def remarks_on(
 def unseen(unknown: Mapping[str, int], where: str) -> list[str]:
     """Return a remark per column with categories that were not seen in train."""
     return [
-        f"column {name!r}: {count} cell(s) hold categories not seen in {where}; they count as unknown"
+        f"column {name!r}: a category not seen in {where} in {counted(count, 'cell')}; it counts as unknown"
         for name, count in unknown.items()
     ]

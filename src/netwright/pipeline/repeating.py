@@ -14,6 +14,7 @@ from torch import nn
 
 from netwright import files
 from netwright.errors import CheckpointError, ConfigError, FolderInUseError
+from netwright.numerals import figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.observing import Audience
@@ -46,7 +47,8 @@ class SeedFigure:
 
     def __str__(self) -> str:
         least, most = min(self.values), max(self.values)
-        return f"{self.mean:.4g} ({self.low:.4g} to {self.high:.4g})   sd {self.deviation:.2g}   {least:.4g} to {most:.4g}"
+        middle = f"{figure(self.mean)} ({figure(self.low)} to {figure(self.high)})"
+        return f"{middle}   sd {figure(self.deviation, 2)}   {figure(least)} to {figure(most)}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -94,9 +96,9 @@ class Repetition:
         rows = [
             (
                 name,
-                f"{found.mean:.4g}",
-                f"{found.low:.4g} to {found.high:.4g}",
-                f"{found.deviation:.2g}",
+                figure(found.mean),
+                f"{figure(found.low)} to {figure(found.high)}",
+                figure(found.deviation, 2),
                 joined(found.values),
             )
             for name, found in {**self.figures, **against}.items()
@@ -215,7 +217,7 @@ def _line(path: Path) -> str:
     """Return the figures of a run in a line."""
     if (path / folders.TEST).is_file():
         return line_of_test(folders.read_json(path / folders.TEST))
-    return ", ".join(f"{name} {value:.4g}" for name, value in valid_figures(path).items()) or "no figures"
+    return ", ".join(f"{name} {figure(value)}" for name, value in valid_figures(path).items()) or "no figures"
 
 
 def valid_figures(path: Path) -> dict[str, float]:

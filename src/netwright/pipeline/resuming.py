@@ -16,6 +16,7 @@ from netwright.config.calls import OBJECT, parse_call
 from netwright.config.read import apply_setting, build_config
 from netwright.config.schema import EvaluationConfig, RunConfig
 from netwright.errors import CheckpointError, ConfigError, DataError
+from netwright.numerals import counted
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, prepare
 from netwright.pipeline.custom import Custom
@@ -106,9 +107,8 @@ def resume_run(
         found = store.newest(folder / CHECKPOINTS, lambda problem: observe(Told(problem, "warning")))
         done, wanted = epochs_done(found.parts), config.training.epochs
         if wanted is not None and wanted < done and any(one.path == "training.epochs" for one in changes):
-            raise ConfigError(
-                f"training.epochs: {wanted} came; {done} epochs of {folder} are done already; expected more; set a larger number"
-            )
+            epochs = counted(done, "epoch")
+            raise ConfigError(f"training.epochs: {wanted} came; {folder} has {epochs} done already; set a larger number")
         bench = _bench_again(folder, config, record, objects)
         for line in told(found, bench, changes, require_exact):
             observe(line)

@@ -20,7 +20,7 @@ from netwright.data.mapped import Mapped
 from netwright.data.sequences import Raw
 from netwright.data.targets import Target
 from netwright.engine.choose import choose_device
-from netwright.errors import CheckpointError, ConfigError
+from netwright.errors import CheckpointError, ConfigError, first_line, no_run
 from netwright.evaluation.prediction import prediction_columns, table_bytes, true_columns
 from netwright.evaluation.testing import Verdict
 from netwright.exporting.bundle import (
@@ -305,6 +305,8 @@ def read_config(folder: Path) -> RunConfig:
         tree = tomllib.loads((folder / folders.CONFIG).read_text(encoding="utf-8"))
         return build_config(tree)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
+        if isinstance(error, OSError) and not (folder / folders.RECORD).exists():
+            raise no_run(folder, error.strerror or first_line(error)) from error
         raise CheckpointError(f"{folder / folders.CONFIG}: cannot be read ({error}); expected a run; check it") from error
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from netwright import files
 from netwright.checkpoint import store
+from netwright.data.preparation import settled
 from netwright.errors import DivergedError, NetwrightError, first_line
 from netwright.exporting.bundle import (
     BEST,
@@ -119,7 +120,7 @@ def run_to_the_end(
         observe(Told(skipped_line(scaler.skipped, progress.step)))
     observe(Told(time_line(done.seconds, done.job.engine.played())))
     if stop:
-        observe(Told(f"to go on: netwright resume {folder}"))
+        observe(Told(f"to go on: netwright resume {folder}", "advice"))
     with _failure_told(folder, observe):
         if test and not stop and _testable(bench, observe):
             run.test()
@@ -133,7 +134,7 @@ def _run_of(bench: Bench, folder: Path) -> Run:
     """Return the run that a trained network is."""
     inputs, task = bench.inputs, bench.network.task
     program = Program(
-        inputs.preparation,
+        settled(inputs.preparation),
         bench.network.module.eval(),
         _outcome(bench),
         bench.config.data.batch_size,

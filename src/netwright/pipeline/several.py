@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from netwright.errors import CheckpointError
+from netwright.numerals import counted, figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.observing import Listener
@@ -54,6 +55,7 @@ def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner) ->
     Raises:
         CheckpointError: There is a run of other settings or data.
     """
+    observe = _without_advice(observe)
     bench = replace(asked, module=copy.deepcopy(asked.module)).bench()
     bench = check_bench(bench)
     if manner.strict:
@@ -69,6 +71,11 @@ def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner) ->
         run = start(bench, path, observe, manner.test, manner.auto_micro_batch)
     signal = run.record.get("signal")
     return int(signal) if signal else None
+
+
+def _without_advice(observe: Listener) -> Listener:
+    """Return a listener that is not told how to go on with one run: all of them are gone on with by one command."""
+    return lambda record: None if getattr(record, "kind", "") == "advice" else observe(record)
 
 
 def _is_done(path: Path, config: str, digest: str, tested: bool) -> bool:
@@ -117,5 +124,5 @@ def deviation_of(values: Sequence[float]) -> float:
 
 def line_of_test(test: Mapping[str, Any]) -> str:
     """Return the figures of a test.json in a line."""
-    shown = [f"{name} {value:.4g}" for name, value in figures_of(test).items()]
-    return f"{', '.join(shown[:MOST_NAMES])} ({test['n']} test rows, weights {test['weights']})"
+    shown = [f"{name} {figure(value)}" for name, value in figures_of(test).items()]
+    return f"{', '.join(shown[:MOST_NAMES])} ({counted(test['n'], 'test row')}, weights {test['weights']})"

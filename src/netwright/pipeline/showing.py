@@ -9,6 +9,7 @@ from typing import Any
 
 from netwright import files
 from netwright.errors import CheckpointError
+from netwright.numerals import figure
 from netwright.pipeline import folder as folders
 
 Rows = Sequence[Sequence[str]]
@@ -84,7 +85,7 @@ def joined(values: Sequence[float]) -> str:
         >>> joined([0.9, 1.0])
         '0.9, 1'
     """
-    return ", ".join(f"{value:.4g}" for value in values)
+    return ", ".join(figure(value) for value in values)
 
 
 def _curves(runs: Mapping[str, Sequence[Path]]) -> str:

@@ -17,6 +17,7 @@ from netwright.data.splits import Split
 from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError, did_you_mean
+from netwright.numerals import counted
 
 Rows = npt.NDArray[np.int64]
 FOLD = "{fold}"  # in the name of an array of split.file
@@ -217,7 +218,7 @@ def _strata(
     counts = np.bincount(values)
     counts = counts[counts > 0]
     if wanted is None and counts.min() < parts:
-        notes.append(f"a class has only {int(counts.min())} row(s), so the split is random, not stratified")
+        notes.append(f"a class has only {counted(int(counts.min()), 'row')}, so the split is random, not stratified")
         return None
     return values
 

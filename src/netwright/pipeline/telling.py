@@ -19,6 +19,7 @@ from netwright.data.sequences import Sequences
 from netwright.data.targets import Target
 from netwright.engine.own_step import OwnStep
 from netwright.model.task import Task
+from netwright.numerals import counted, figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, plan_of
 from netwright.pipeline.network import Start
@@ -32,13 +33,13 @@ COMPILED_PAYS = 10_000_000_000  # multiply-adds of a step from which torch.compi
 
 @dataclass(frozen=True)
 class Told:
-    """A remark for the user; ``kind`` is line, note, or warning (a finding of the checks)."""
+    """A remark for the user; ``kind`` is line, advice (what to do next), note, or warning (a finding of the checks)."""
 
     text: str
     kind: str = "line"
 
     def __str__(self) -> str:
-        return self.text if self.kind == "line" else f"{self.kind}: {self.text}"
+        return self.text if self.kind in ("line", "advice") else f"{self.kind}: {self.text}"
 
 
 def ending(progress: Progress, config: RunConfig) -> str:
@@ -46,7 +47,7 @@ def ending(progress: Progress, config: RunConfig) -> str:
     best = best_of(progress, config)
     if best is None:
         return f"{progress.ended}; the last weights are kept"
-    return f"{progress.ended}; best epoch {best['epoch']} restored ({best['monitor']} {best['value']:.4g})"
+    return f"{progress.ended}; best epoch {best['epoch']} restored ({best['monitor']} {figure(best['value'])})"
 
 
 def best_of(progress: Progress, config: RunConfig) -> dict[str, Any] | None:
@@ -156,7 +157,7 @@ def describe(bench: Bench) -> list[Told]:
     """Return what a user should see before training starts."""
     inputs, network, config = bench.inputs, bench.network, bench.config
     split, encoder = inputs.split, inputs.preparation.encoder
-    lines = [Told(f"data: {inputs.source}, {inputs.raw.rows} rows")]
+    lines = [Told(f"data: {inputs.source}, {counted(inputs.raw.rows, 'row')}")]
     if encoder is not None:
         lines += [Told(f"  {line}") for line in _column_lines(encoder.columns)]
         group = config.data.split.group
@@ -209,7 +210,7 @@ def _engine_line(bench: Bench) -> str:
     training = bench.config.training
     shared = f", each step shared by {training.lanes} cores" if (training.lanes or 1) > 1 else ""
     why = f" ({bench.why_engine})" if bench.why_engine and training.engine == "eager" else ""
-    return f"{training.engine} engine{why} on {bench.device} with {training.threads} thread(s){shared}"
+    return f"{training.engine} engine{why} on {bench.device} with {counted(training.threads or 1, 'thread')}{shared}"
 
 
 def time_line(seconds: Mapping[str, float], played: str) -> str:
@@ -230,7 +231,7 @@ def _task_line(target: Target, task: Task) -> str:
         return f"task: an own step, {task.loss_function.name}"
     told = f", {len(target.classes)} classes" if target.classes else ""
     if target.task == "multilabel":
-        told = f", {len(target.classes)} label(s) ({'a set a row' if len(target.names) == 1 else 'columns of 0 and 1'})"
+        told = f", {counted(target.classes, 'label')} ({'a set a row' if len(target.names) == 1 else 'columns of 0 and 1'})"
     if task.decoding.rates:
         told = " (counts; predictions are expected counts)"
     names = ", ".join(target.names[:MOST_NAMES])
@@ -241,7 +242,9 @@ def _task_line(target: Target, task: Task) -> str:
 def _steps_line(raw: Sequences, data: DataConfig) -> str:
     """Return what a row of steps is, in words."""
     shortest, longest = int(raw.lengths.min()), int(raw.lengths.max())
-    told = f"each row: {longest} steps" if shortest == longest else f"each row: {shortest} to {longest} steps"
+    told = (
+        f"each row: {counted(int(longest), 'step')}" if shortest == longest else f"each row: {shortest} to {longest} steps"
+    )
     if shortest != longest:
         told += f", padded in batches to {', '.join(map(str, data.rungs or []))} and masked"
     if data.window is not None:
@@ -260,7 +263,7 @@ def _steps_line(raw: Sequences, data: DataConfig) -> str:
 def _duration(config: RunConfig) -> str:
     """Return how long a run may take, in words."""
     training = config.training
-    told = f"{training.epochs} epochs" if training.steps is None else f"{training.steps} steps"
+    told = counted(training.epochs or 0, "epoch") if training.steps is None else counted(training.steps, "step")
     if isinstance(training.early_stopping, EarlyStoppingConfig):
         return f"{told} at most, until {training.early_stopping.monitor} rests for {training.early_stopping.patience}"
     return told

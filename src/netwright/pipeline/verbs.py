@@ -68,8 +68,7 @@ def train(
         code: Python files that may run.
         settings: Texts such as ``"training.epochs=50"``.
         observers: Functions that are told each remark and epoch, such as ``print``; trackers of `netwright.tracking`.
-        test: Whether to look at the test rows once at the end.
-        strict: Whether a finding that is no note is an error.
+        test, strict: Whether to look at the test rows once at the end; whether a finding that is no note is an error.
         auto_micro_batch: Whether to halve the rows that go forward at a time when memory runs out, the batch as it is.
         **keywords: Any setting by its own name, such as ``epochs=20``; ``schedule`` may be a function of the optimizer.
 
@@ -88,8 +87,7 @@ def train(
     """
     keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
     asked = gather_all(config, model, data, loss, code, settings, keywords)
-    folder = folders.folder_for(run_dir, asked.name)
-    files.refuse_existing(folder)
+    files.refuse_existing(folder := folders.folder_for(run_dir, asked.name))
     observe, bench = Audience(observers), check_bench(asked.bench())
     if strict:
         be_strict(bench.findings, observe)

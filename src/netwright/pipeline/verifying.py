@@ -16,6 +16,7 @@ from netwright import files
 from netwright.checkpoint import store, trees
 from netwright.config.calls import OBJECT
 from netwright.errors import CheckpointError
+from netwright.numerals import counted
 from netwright.pipeline import folder as folders
 from netwright.pipeline.comparing import step_lines
 from netwright.pipeline.folder import CHECKPOINTS
@@ -99,11 +100,11 @@ def verify_determinism(folder: Path, code: Sequence[Path], tell: Tell) -> Verdic
     with _beside(folder) as place:
         one, other = place / "one", place / "other"
         for number, copy in enumerate((one, other), 1):
-            tell(f"training {number} of 2 ({steps} steps)")
+            tell(f"training {number} of 2 ({counted(steps, 'step')})")
             _run(["train", str(folder / folders.CONFIG), "--run-dir", str(copy), "--no-test"], code)
         different = _difference(one, other)
         if different is None:
-            return Verdict(True, f"deterministic: two trainings of {steps} steps gave the same bits")
+            return Verdict(True, f"deterministic: two trainings of {counted(steps, 'step')} gave the same bits")
         first = _first_step(one, other) or steps
         tell(f"they differ by step {first}: looking for the first tensor")
         found = _first_tensor(folder, place, first, code)

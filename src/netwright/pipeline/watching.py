@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from netwright import files
-from netwright.errors import CheckpointError
+from netwright.errors import CheckpointError, first_line, no_run
+from netwright.numerals import figure
 from netwright.reporting.braille import braille_rows
 from netwright.reporting.wording import duration_text, figure_text
 
@@ -136,10 +137,7 @@ def _record(folder: Path) -> dict[str, Any]:
     try:
         record = files.read_json(folder / RECORD)
     except (OSError, ValueError) as error:
-        inside = sorted(path.parent for path in folder.glob(f"*/{RECORD}")) if folder.is_dir() else []
-        what = f"name one of its runs, such as {inside[-1]}" if inside else "netwright runs lists them"
-        reason = getattr(error, "strerror", None) or str(error)
-        raise CheckpointError(f"{folder}: no run ({RECORD}: {reason}); expected a run folder; {what}") from error
+        raise no_run(folder, getattr(error, "strerror", None) or first_line(error)) from error
     if not isinstance(record, dict) or "status" not in record:
         raise CheckpointError(f"{folder / RECORD}: no record of a run; expected an object with a status; check the file")
     return record
@@ -264,7 +262,7 @@ def epoch_line(state: State, place: int) -> str:
     """Return the epoch at a place of the history in a line, as `train` prints it."""
     row = {name: values[place] for name, values in state.columns.items()}
     shown = [
-        f"{name} {value:.4g}"
+        f"{name} {figure(value)}"
         for name, value in row.items()
         if name not in ("epoch", "step", "learning_rate") and not name.endswith("_seconds")
     ]

@@ -18,6 +18,7 @@ from netwright.data.splits import Split
 from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError
+from netwright.numerals import counted
 from netwright.pipeline.reading import markers_of
 from netwright.pipeline.splitting import make_split
 
@@ -157,7 +158,7 @@ def all_windows(data: DataConfig, raw: Raw) -> Sequences:
 def _too_short(data: DataConfig, raw: Raw, horizon: int) -> DataError:
     steps = raw.steps.rows if isinstance(raw, Sequences) else raw.rows
     return DataError(
-        f"{raw.origins[0].name}: {steps} steps came; expected at least {(data.window or 1) + horizon}, a window"
+        f"{raw.origins[0].name}: {counted(int(steps), 'step')} came; expected at least {(data.window or 1) + horizon}, a window"
         f"{' and its target' if horizon else ''}; give more"
     )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netwright import files
-from netwright.errors import CheckpointError
+from netwright.errors import CheckpointError, first_line, no_run
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,8 @@ def _read_run_record(path: Path) -> Mapping[str, object]:
     """Read ``run.json`` or say what came, what was expected and what to do."""
     try:
         value = files.read_json(path)
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path}: no such file; expected the run.json of a run folder; give the path that netwright train printed"
-        ) from None
     except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror or error}); expected the run.json of a run folder; "
-            "check the path and its permissions"
-        ) from None
+        raise no_run(path.parent, error.strerror or first_line(error)) from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: not JSON ({error}); expected the run.json that netwright writes; "

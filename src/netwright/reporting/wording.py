@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from netwright.numerals import counted, figure
+
 NOT_RECORDED = "not recorded"
 
 
@@ -44,11 +46,7 @@ def figure_text(value: object) -> str:
     if number is None:
         measured = isinstance(value, int | float) and not isinstance(value, bool)
         return "not a finite number" if measured else NOT_RECORDED
-    if number == 0:
-        return "0"
-    if 1000 <= abs(number) < 1e9:
-        return f"{number:,.0f}" if abs(number) >= 10000 else f"{number:,.1f}"
-    return f"{number:.4g}"
+    return figure(number + 0.0)  # minus zero is zero
 
 
 def measured_parts(value: object, low: object, high: object) -> tuple[str, str, str]:
@@ -189,7 +187,8 @@ def plural(value: object, one: str, many: str | None = None) -> str:
     Returns:
         ``1 row`` or ``1,079 rows``.
     """
-    return f"{count_text(value)} {one if as_number(value) == 1 else many or one + 's'}"
+    number = as_number(value)
+    return f"{NOT_RECORDED} {many or one + 's'}" if number is None else counted(round(number), one, many)
 
 
 def size_text(value: object) -> str:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from netwright.files import LineFile, Mark
+from netwright.numerals import figure
 
 PENDING = 1024  # losses that stay on the device before they are read and written
 HISTORY = "history.csv"
@@ -52,10 +53,10 @@ class EpochRecord:
         }
 
     def __str__(self) -> str:
-        figures = "  ".join(f"valid_{name} {value:.4g}" for name, value in self.valid.items())
+        figures = "  ".join(f"valid_{name} {figure(value)}" for name, value in self.valid.items())
         star = "  *" if self.best else ""
         seconds = self.train_seconds + self.valid_seconds
-        return f"epoch {self.epoch}/{self.of_epochs}  train_loss {self.train_loss:.4g}  {figures}  {seconds:.2f} s{star}"
+        return f"epoch {self.epoch}/{self.of_epochs}  train_loss {figure(self.train_loss)}  {figures}  {seconds:.2f} s{star}"
 
 
 @final

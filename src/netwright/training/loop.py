@@ -17,6 +17,7 @@ from netwright.data.feed import Feed
 from netwright.data.order import Order, Windows
 from netwright.data.sampling import Floats
 from netwright.engine.base import Engine
+from netwright.numerals import counted
 from netwright.training.freezing import Freezing
 from netwright.training.journal import EpochRecord, Journal
 from netwright.training.schedule import Fixed, Schedule
@@ -292,12 +293,12 @@ def reason_to_end(progress: Progress, plan: Plan, validated: bool = True) -> str
     if progress.within:
         return None
     if plan.steps is not None and progress.step >= plan.steps:
-        return f"{plan.steps} steps done"
+        return f"{counted(plan.steps, 'step')} done"
     if progress.epoch >= plan.epochs:
-        return f"{plan.epochs} epochs done" if plan.epochs else "0 epochs asked for"
+        return f"{counted(plan.epochs, 'epoch')} done" if plan.epochs else "0 epochs asked for"
     rested = progress.epoch - (progress.best.epoch if progress.best else 0)
     if plan.patience is not None and validated and rested >= plan.patience:
-        return f"{plan.monitor} has not improved for {plan.patience} epochs"
+        return f"{plan.monitor} has not improved for {counted(plan.patience, 'epoch')}"
     return None
 
 
