@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from netwright.config import data_schema, layer_schema, schema, tune_schema
+from netwright.config import data_schema, layer_schema, schema, training_schema, tune_schema
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 MARK = "<!-- made by tools/settings_table.py; what stands below is overwritten -->"
@@ -17,8 +17,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "[data.split]": data_schema.SplitConfig,
     "[data.preparation]": data_schema.PreparationConfig,
     "[model]": schema.ModelConfig,
-    "[training]": schema.TrainingConfig,
-    "[training.early_stopping]": schema.EarlyStoppingConfig,
+    "[training]": training_schema.TrainingConfig,
+    "[training.early_stopping]": training_schema.EarlyStoppingConfig,
     "[[training.unfreeze]]": layer_schema.UnfreezeConfig,
     "[checkpoint]": schema.CheckpointConfig,
     "[checks]": schema.ChecksConfig,

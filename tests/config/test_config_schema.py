@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from netwright.config.data_schema import DataConfig, PreparationConfig, SplitConfig
 from netwright.config.read import SECTIONS, build_config, json_schema
-from netwright.config.schema import EarlyStoppingConfig, ModelConfig, RunConfig, TrainingConfig
+from netwright.config.schema import ModelConfig, RunConfig
+from netwright.config.training_schema import EarlyStoppingConfig, TrainingConfig
 
 ALL = (RunConfig, DataConfig, SplitConfig, PreparationConfig, ModelConfig, TrainingConfig, EarlyStoppingConfig)
 

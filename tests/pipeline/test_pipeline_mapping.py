@@ -24,7 +24,8 @@ from netwright.data.mapped import Mapped
 from netwright.engine.eager import EagerEngine
 from netwright.errors import ConfigError, DataError, NetwrightError, ResourceError
 from netwright.pipeline import job, mapping, new_rows, reading
-from netwright.pipeline.bench import Bench, plan_of
+from netwright.pipeline.bench import Bench
+from netwright.pipeline.resolving import plan_of
 from netwright.pipeline.verbs import gather_all
 from netwright.training.journal import Journal
 from netwright.training.loop import Progress, train

@@ -208,7 +208,7 @@ def test_none_turns_a_setting_off() -> None:
         ({"parameter_groups": [{"parameters": ["7"], "lr": 0.1}]}, "'7' matches no parameter"),
         (
             {"parameter_groups": [{"parameters": ["norms"], "lr": 0.1}], "layers": ["Linear()"]},
-            "'norms' came; the network has none",
+            "norms came; the network has none",
         ),
         (
             {"parameter_groups": [{"parameters": ["0"], "lr": 0.1}], "optimizer": torch.optim.Adam},

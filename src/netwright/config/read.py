@@ -31,9 +31,9 @@ from netwright.config.schema import (
     EvaluationConfig,
     ModelConfig,
     RunConfig,
-    TrainingConfig,
     call_problems,
 )
+from netwright.config.training_schema import TrainingConfig
 from netwright.config.tune_schema import TuneConfig
 from netwright.config.values import is_address, refuse_objects, shortened, shown
 from netwright.errors import ConfigError

@@ -20,11 +20,11 @@ def named_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> l
         model: The network.
         patterns: Each the name of a parameter (``0.weight``) or of a layer (``0``, ``encoder.2``), with ``*``, ``?`` and
             ``[0-3]`` as in file names, a layer standing for all inside it; or one of the words ``biases``, ``norms`` (all of a
-            normalisation layer) and ``embeddings``.
+            normalisation layer) and ``embeddings``. A word may match nothing where another pattern does.
         where: The setting, for the error.
 
     Raises:
-        ConfigError: A pattern matches nothing.
+        ConfigError: A pattern that is no word, or all of them, match nothing.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
@@ -38,15 +38,16 @@ def named_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> l
     found: set[str] = set()
     for pattern in patterns:
         matched = of_words[pattern] if pattern in of_words else {name for name in names if matches(name, pattern)}
-        if not matched and pattern in WORDS:
-            raise ConfigError(f"{where}: {pattern!r} came; the network has none; expected some of it; leave {pattern} out")
-        if not matched:
+        if not matched and pattern not in WORDS:
             layers = [path for path, module in model.named_modules() if path and any(True for _ in module.parameters())]
             raise ConfigError(
                 f"{where}: {pattern!r} matches no parameter; expected a layer or parameter of the network, or one of "
                 f"{', '.join(WORDS)}; {did_you_mean(pattern, [*layers, *WORDS])}"
             )
         found |= matched
+    if not found:
+        told = " and ".join(patterns)
+        raise ConfigError(f"{where}: {told} came; the network has none; expected some of them; leave {told} out")
     return [name for name in names if name in found]
 
 

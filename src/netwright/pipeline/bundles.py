@@ -15,11 +15,11 @@ from netwright.errors import CheckpointError, ConfigError, NetwrightError, Safet
 from netwright.exporting.bundle import Program, below, fill, from_description, read_tensors
 from netwright.exporting.described import BUNDLE, refuse_other
 from netwright.model.own import load_class, make_own
-from netwright.pipeline.bench import execution_of
 from netwright.pipeline.calibrating import ERRORS, with_temperature
 from netwright.pipeline.folder import RECORD
 from netwright.pipeline.network import masked, network_again
 from netwright.pipeline.packaging import SOURCE, WEIGHTS
+from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.run import Run, device_again
 
 

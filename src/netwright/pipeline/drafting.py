@@ -12,7 +12,7 @@ import tomli_w
 from pydantic import BaseModel
 
 from netwright.config.calls import parse_call
-from netwright.config.schema import EarlyStoppingConfig
+from netwright.config.training_schema import EarlyStoppingConfig
 from netwright.config.values import is_address
 from netwright.data.columns import Column
 from netwright.numerals import counted

@@ -14,7 +14,8 @@ from netwright import files
 from netwright.config.backbones import read_backbone
 from netwright.config.calls import OBJECT, parse_call
 from netwright.config.data_schema import DataConfig, PreparationConfig
-from netwright.config.schema import EarlyStoppingConfig, RunConfig
+from netwright.config.schema import RunConfig
+from netwright.config.training_schema import EarlyStoppingConfig
 from netwright.data.arrays import Arrays
 from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
@@ -27,12 +28,12 @@ from netwright.exporting.recipe import Learning, OwnClass, Recipe, Source, Steps
 from netwright.exporting.script import write_script
 from netwright.exporting.script_model import own_source
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import execution_of
 from netwright.pipeline.finding import find_arrays, find_table
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.job import AT_ONCE
 from netwright.pipeline.rates import planned_steps
 from netwright.pipeline.reading import BRACES
+from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.run import read_config
 from netwright.pipeline.stopping import monitored
 from netwright.pipeline.testing import own_inputs

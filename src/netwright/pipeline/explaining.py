@@ -20,10 +20,11 @@ from netwright.evaluation.metrics import VALIDATED
 from netwright.model.summary import call_model
 from netwright.numerals import counted
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import Bench, executing, execution_of, plan_of, prepare
+from netwright.pipeline.bench import Bench, executing, prepare
 from netwright.pipeline.custom import maker
 from netwright.pipeline.ejecting import refuse_objects
 from netwright.pipeline.rates import make_schedule
+from netwright.pipeline.resolving import execution_of, plan_of
 from netwright.pipeline.run import read_config
 from netwright.pipeline.stopping import monitored
 from netwright.pipeline.transferring import freezing_in, frozen_told, start_of

@@ -25,9 +25,10 @@ from netwright.evaluation.own_metrics import figures_told
 from netwright.evaluation.own_steps import evaluated
 from netwright.evaluation.scoring import score
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import ASKED_FOR, Bench, execution_of, plan_of
+from netwright.pipeline.bench import ASKED_FOR, Bench
 from netwright.pipeline.custom import maker, metrics_of, name_of
 from netwright.pipeline.rates import make_schedule
+from netwright.pipeline.resolving import execution_of, plan_of
 from netwright.pipeline.transferring import freezing_in
 from netwright.seeding import seed_all, torch_seed
 from netwright.training.averaging import make_averaged

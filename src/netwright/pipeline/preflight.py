@@ -25,11 +25,12 @@ from netwright.data.batches import Batch
 from netwright.errors import ConfigError, first_line
 from netwright.model.task import implied_task
 from netwright.pipeline.asking import Asked
-from netwright.pipeline.bench import Bench, as_given, executing, execution_of, plan_of
+from netwright.pipeline.bench import Bench, as_given, executing
 from netwright.pipeline.checking import check_data, refuse
 from netwright.pipeline.custom import maker
 from netwright.pipeline.inputs import load
 from netwright.pipeline.observing import Observer
+from netwright.pipeline.resolving import execution_of, plan_of
 from netwright.pipeline.telling import Told
 from netwright.seeding import all_forked, stream, torch_seed
 

@@ -14,9 +14,10 @@ from netwright.data.batches import Batch
 from netwright.engine.choose import choose_engine
 from netwright.errors import CheckpointError, first_line
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import NOTHING_OWN, executing, execution_of
+from netwright.pipeline.bench import NOTHING_OWN, executing
 from netwright.pipeline.custom import Custom, maker, refuse_objects_missing
 from netwright.pipeline.mending import CAPSULE
+from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.run import load_run
 from netwright.pipeline.transferring import freezing_in
 from netwright.training.careful import CarefulEngine

@@ -35,7 +35,7 @@ from netwright.model.task import Task
 from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
 from netwright.pipeline.baselines import Standing, compare
-from netwright.pipeline.bench import executing, execution_of
+from netwright.pipeline.bench import executing
 from netwright.pipeline.calibrating import ERRORS, bounds_around, widths_of, with_temperature
 from netwright.pipeline.custom import Custom, metrics_of
 from netwright.pipeline.examining import Tested, examine, joined
@@ -45,6 +45,7 @@ from netwright.pipeline.network import make_loss_again, masked, network_again
 from netwright.pipeline.own_testing import test_by_figures
 from netwright.pipeline.packaging import write_bundle
 from netwright.pipeline.predicting import Wanted, interval_of, predict_file, predicted, prediction_table, probabilities
+from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.showing import run_html
 from netwright.pipeline.testing import judge, own_inputs
 from netwright.pipeline.weights import ENDED, refuse_damaged, weights_into

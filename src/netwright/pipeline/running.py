@@ -28,7 +28,7 @@ from netwright.exporting.bundle import (
 )
 from netwright.model.task import Decoding
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import Bench, executing, execution_of
+from netwright.pipeline.bench import Bench, executing
 from netwright.pipeline.calibrating import calibrate, with_temperature
 from netwright.pipeline.custom import NO_FIGURES
 from netwright.pipeline.folder import CHECKPOINTS
@@ -37,6 +37,7 @@ from netwright.pipeline.keeping import refuse_little_room
 from netwright.pipeline.known import Known
 from netwright.pipeline.mending import carry_on
 from netwright.pipeline.observing import Listener, begun, ended
+from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.run import Run
 from netwright.pipeline.telling import Told, best_of, describe, ending, first_record, skipped_line, time_line
 from netwright.pipeline.weights import epochs_done

@@ -12,8 +12,9 @@ import torch
 from netwright.config.schema import RunConfig
 from netwright.data.memory import free_memory, give_back
 from netwright.errors import ConfigError, first_line, out_of_memory
-from netwright.pipeline.bench import Bench, threads_and_lanes
+from netwright.pipeline.bench import Bench
 from netwright.pipeline.job import Job
+from netwright.pipeline.resolving import threads_and_lanes
 from netwright.pipeline.trying import feeds, memory_of, on_copies, settled
 from netwright.training.loop import Progress
 

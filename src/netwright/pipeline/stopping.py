@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from netwright.config.calls import OBJECT
 from netwright.config.metrics import KNOWN
-from netwright.config.schema import EarlyStoppingConfig, RunConfig
+from netwright.config.schema import RunConfig
+from netwright.config.training_schema import EarlyStoppingConfig
 from netwright.errors import ConfigError, did_you_mean
 from netwright.model.defaults import Recipe
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from netwright.config.data_schema import DataConfig
-from netwright.config.schema import EarlyStoppingConfig, RunConfig
+from netwright.config.schema import RunConfig
+from netwright.config.training_schema import EarlyStoppingConfig
 from netwright.data import labels
 from netwright.data.batches import Rows
 from netwright.data.columns import Column
@@ -21,8 +22,9 @@ from netwright.engine.own_step import OwnStep
 from netwright.model.task import Task
 from netwright.numerals import counted, figure
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import Bench, plan_of
+from netwright.pipeline.bench import Bench
 from netwright.pipeline.network import Start
+from netwright.pipeline.resolving import plan_of
 from netwright.pipeline.stopping import monitored
 from netwright.pipeline.transferring import freezing_in, freezing_json, frozen_told, groups_in, start_told
 from netwright.training.loop import Progress

@@ -1,0 +1,151 @@
+"""What settings become once rows and network are known: everything automatic written out, the plan, how steps are executed.
+
+Floor 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from netwright.config.calls import OBJECT
+from netwright.config.schema import RunConfig
+from netwright.config.training_schema import EarlyStoppingConfig
+from netwright.data.batches import steps_per_epoch
+from netwright.data.mapped import Mapped
+from netwright.data.sequences import Sequences
+from netwright.data.tables import Table
+from netwright.engine.base import Execution
+from netwright.engine.choose import choose_lanes, choose_threads
+from netwright.engine.update import Update
+from netwright.errors import ConfigError
+from netwright.pipeline.drawing import chances_of
+from netwright.pipeline.inputs import Inputs
+from netwright.pipeline.mapping import described
+from netwright.pipeline.network import Network
+from netwright.pipeline.stopping import duration, monitored
+from netwright.training.loop import Plan
+
+AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve(
+    config: RunConfig,
+    inputs: Inputs,
+    network: Network,
+    device: torch.device,
+    optimizer: str,
+    engine: str,
+    objects: Mapping[str, str],
+    figures: Sequence[str],
+) -> RunConfig:
+    """Return the settings with everything automatic written out; a run from them gives the same bits."""
+    training, data = config.training, config.data
+    rows = len(inputs.split.train)
+    batch_size = plan_of(config, inputs).batch_size
+    last_batch = _last_batch(config, network, rows, batch_size)
+    watched = figures if len(inputs.split.valid) else ()
+    epochs, stopping = duration(config, watched, steps_per_epoch(rows, batch_size, last_batch), inputs.recipe)
+    threads, lanes = threads_and_lanes(config, network, batch_size, engine)
+    written = {
+        "epochs": epochs,
+        "early_stopping": stopping,
+        "optimizer": optimizer,
+        "loss": None if "step" in objects else network.task.loss,
+        "class_weight": None,  # it stands in the loss
+        **objects,
+        "device": str(device),
+        "threads": threads,
+        "lanes": lanes,
+        "engine": engine,
+    }
+    origin: dict[str, Any] = {"source": inputs.source} if inputs.source.startswith(OBJECT) else {}
+    origin |= described(inputs.raw) if isinstance(inputs.raw, Mapped) else {"storage": "memory"}
+    if isinstance(inputs.raw, Table | Mapped):
+        origin["target"] = inputs.target.names[0] if len(inputs.target.names) == 1 else list(inputs.target.names)
+    if data.header is False and isinstance(inputs.raw, Table | Mapped):
+        origin |= {"columns": list(inputs.raw.names), "header": None}
+    decided = {
+        "last_batch": last_batch,
+        "task": inputs.target.task,
+        "augmentation": [str(call) for call in config.transform_calls()],
+    }
+    return config.model_copy(
+        update={
+            "data": data.model_copy(update={**origin, **decided}),
+            "model": config.model.model_copy(update=network.described),
+            "training": training.model_copy(update=written),
+        }
+    )
+
+
+def threads_and_lanes(config: RunConfig, network: Network, batch_size: int, engine: str) -> tuple[int, int]:
+    """Return the threads of each operation and the cores that share a step; threads that are written are all that are used."""
+    training, layers, work = config.training, network.summary.layers, network.summary.multiply_adds
+    lanes = training.lanes or 1
+    if engine == "captured" and training.lanes is None and training.threads is None:
+        dense = sum(layer.multiply_adds for layer in layers if layer.text.startswith(("Linear(", "PeriodicEmbeddings(")))
+        lanes = choose_lanes(work, dense, batch_size)
+    return training.threads or (1 if lanes > 1 else choose_threads(work, batch_size)), lanes
+
+
+def _last_batch(config: RunConfig, network: Network, rows: int, batch_size: int) -> str:
+    """Return what happens to a smaller last batch; one row is dropped where BatchNorm could not train on it."""
+    normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.module.modules())
+    if normalised and batch_size == 1:
+        raise ConfigError("data.batch_size: 1 came; BatchNorm needs two rows or more in a step; make it larger")
+    lonely = normalised and rows % batch_size == 1
+    if lonely and config.data.last_batch == "keep":
+        raise ConfigError(
+            f"data.last_batch: {rows} train rows in batches of {batch_size} leave one row, which BatchNorm cannot train on; "
+            "expected two or more; leave last_batch out (the row is dropped) or change data.batch_size"
+        )
+    return config.data.last_batch or ("drop" if lonely else "keep")
+
+
+def plan_of(config: RunConfig, inputs: Inputs) -> Plan:
+    """Return the plan of a resolved config."""
+    stopping = config.training.early_stopping
+    monitor, mode = monitored(config)
+    return Plan(
+        rows=inputs.split.train,
+        batch_size=min(config.data.batch_size, len(inputs.split.train)),
+        last_batch=config.data.last_batch or "keep",
+        epochs=config.training.epochs or 0,
+        seed=config.training.seed,
+        steps=config.training.steps,
+        seconds=config.training.seconds,
+        monitor=monitor,
+        mode=mode,
+        patience=stopping.patience if isinstance(stopping, EarlyStoppingConfig) else None,
+        lengths=_lengths(inputs),
+        mapped=isinstance(inputs.raw, Mapped),
+        windows=inputs.raw.windows if isinstance(inputs.raw, Mapped) else None,
+        chances=chances_of(config, inputs),
+    )
+
+
+def _lengths(inputs: Inputs) -> npt.NDArray[np.int64] | None:
+    """Return the steps of each train row where rows differ in length."""
+    if not isinstance(inputs.raw, Sequences) or (inputs.raw.lengths == inputs.raw.lengths[0]).all():
+        return None
+    return inputs.raw.lengths[inputs.split.train]
+
+
+def execution_of(config: RunConfig, by_name: bool = False) -> Execution:
+    """Return how the settings want steps to be executed."""
+    training = config.training
+    update = Update(
+        training.micro_batch,
+        AUTOCAST.get(training.precision),
+        training.clip_grad_norm,
+        training.clip_grad_value,
+        training.l1,
+        training.sharpness,
+    )
+    return Execution(training.engine, by_name, update, training.lanes or 1)
