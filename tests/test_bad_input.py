@@ -1017,7 +1017,7 @@ RUNS: dict[str, tuple[str, Mapping[str, Content | Callable[[Path], bytes]], str,
     "no such file": ("table", {}, "predict run gone.csv", 3, ("gone.csv", "no such file")),
     "an empty file": ("table", {"u.csv": ""}, "predict run u.csv", 3, ("u.csv", "no rows")),
     "arrays for a table": ("table", {"u.npz": npz(X=X)}, "predict run u.npz", 3, ("u.npz", "arrays came", "table")),
-    "a table for arrays": ("array", T, "predict run t.csv", 3, ("t.csv", "a table came", "arrays")),
+    "a table for arrays": ("array", T, "predict run t.csv", 3, ("t.csv", "a table came", "images")),
     "rows of another shape": ("array", {"u.npz": npz(X=X[:, :2])}, "predict run u.npz", 3, ("u.npz", "(2,)", "(3,)")),
     "the parts of a training file": (
         "array", {"u.npz": npz(X_train=X, X_test=X)}, "predict run u.npz", 3, ("u.npz", "X_test", "save the rows to predict as X"),

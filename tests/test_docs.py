@@ -101,9 +101,12 @@ def test_a_python_snippet_runs(name: str, code: str, folder: Path) -> None:
 def test_the_tutorial_is_one_session_and_its_loop_by_hand_gives_the_same_weights(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    session = {"__name__": "tutorial"}
-    for name, code in snippets("python", [TUTORIAL]):
-        exec(compile(code, name, "exec"), session)
+    session, threads = {"__name__": "tutorial"}, torch.get_num_threads()
+    try:
+        for name, code in snippets("python", [TUTORIAL]):
+            exec(compile(code, name, "exec"), session)
+    finally:
+        torch.set_num_threads(threads)  # the tutorial works with one
     by_hand, run = session["by_hand"], session["run"]
     assert isinstance(run, nw.Run)
     assert isinstance(by_hand, torch.nn.Module)

@@ -91,6 +91,7 @@ OTHERS = [
     (["Conv1d(4, kernel_size=3)", "Transpose()", "LSTM(8)", "LastStep()", "Linear()"], NCT),
     (["Transpose()", "Conv1d(8, kernel_size=3)", "AdaptiveAvgPool1d(1)", "Flatten()", "Linear()"], NTC),
     (["EmbedColumns()", "Linear(8)", "ReLU()", "Linear()"], NC),
+    (["PeriodicEmbeddings(4)", "Linear(8)", "ReLU()", "Linear()"], NC),
     (["Embedding(8)", "LSTM(8)", "LastStep()", "Linear()"], CODES),
     (["Embedding(8)", "MeanOverTime()", "Linear()"], CODES),
     (["EmbeddingBag(8)", "Linear()"], CODES),

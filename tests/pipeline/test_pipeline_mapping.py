@@ -279,7 +279,7 @@ def test_a_bad_cell_is_named_as_in_memory(
     told = error_of(source, "map")
     assert str(told) == str(error_of(source, "memory"))
     assert f"t.csv:{row + 2}" in str(told)
-    assert type(told) is DataError
+    assert isinstance(told, DataError)
     assert not list(tmp_path.glob("cache/*"))
 
 

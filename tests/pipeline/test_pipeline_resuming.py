@@ -233,7 +233,7 @@ def test_two_runs_are_compared_setting_by_setting_and_step_by_step(tmp_path: Pat
     assert found.steps == "steps: the same losses in all 4 steps"
     assert found.first is None
     found = nw.compare(one.folder, other.folder, steps=True)
-    assert {path for path, _, _ in found.settings} == {"training.seed", "training.optimizer"}
+    assert {path for path, _, _ in found.settings} == {"training.seed", "training.optimizer.lr"}
     assert found.first == 1
     assert "the rows differ" in str(found)
     assert set(found.figures) >= {"rmse", "loss"}

@@ -112,7 +112,7 @@ def test_an_ensemble_answers_like_one_run(tmp_path: Path) -> None:
     low, high = several.predict_interval(pa.Table.from_pylist(rows))
     assert told["low"] == pytest.approx(low, rel=CLOSE)
     assert told["high"] == pytest.approx(high, rel=CLOSE)
-    assert told["notes"][0].startswith("column 'town': 1 cell(s)")
+    assert told["notes"][0].startswith("column 'town': a category not seen in training in 1 cell;")
     described = describe(Expected(several), Limits(), False)
     example = described["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
     assert asked(several, example)[0] == 200

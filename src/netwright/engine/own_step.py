@@ -36,6 +36,11 @@ class Optimizers:
         return [group for optimizer in self.named.values() for group in optimizer.param_groups]
 
     @property
+    def defaults(self) -> dict[str, Any]:
+        """No argument is that of all."""
+        return {}
+
+    @property
     def state(self) -> dict[Any, Any]:
         """What each keeps of its parameters; of one that two of them update the names say whose it is."""
         found: dict[Any, Any] = {}

@@ -34,7 +34,7 @@ class PeriodicEmbeddings(nn.Module):
     def __init__(self, dimension: int = 16, frequencies: int = 32, sigma: float = 0.1, *, columns: int) -> None:
         super().__init__()
         self.columns = columns
-        self.frequencies = nn.Parameter(sigma * torch.randn(columns, frequencies))
+        self.frequencies = nn.Parameter(nn.init.normal_(torch.empty(columns, frequencies), std=sigma))
         self.linear = nn.Linear(2 * frequencies, dimension)
 
     def forward(self, x: Tensor) -> Tensor:

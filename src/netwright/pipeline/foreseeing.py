@@ -113,7 +113,7 @@ def plan(
     Example:
         >>> import netwright as nw
         >>> nw.plan("sklearn:iris", epochs=3).steps
-        6
+        9
     """
     begun = time.perf_counter()
     asked = gather_all(config, model, data, keywords.pop("loss", None), code, settings, keywords)

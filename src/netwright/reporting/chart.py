@@ -21,7 +21,7 @@ def chart(values: Sequence[float], places: Sequence[str], width: int = WIDTH, he
 
     Example:
         >>> [line.rstrip() for line in chart([0.0, 1.0, 2.0, 3.0], ["a", "b", "c", "d"], 3, 1)]
-        ['  3 ┤⣀⠤⠊', '     a d']
+        ['  3 ┤⡠⠔⠉', '     a d']
     """
     rows = ["".join(text for text, _ in row) for row in braille_rows([values], width, height)]
     top, bottom = f"{max(values):.4g}", f"{min(values):.4g}"

@@ -68,7 +68,7 @@ def render_report(folder: Path, *, rows: bool = True) -> str:
     Example:
         >>> render_report(Path("no-such-run"))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        netwright.errors.CheckpointError: no-such-run/run.json: no such file; expected ...
+        netwright.errors.CheckpointError: no-such-run: no run ...
     """
     contents = read_run(folder)
     page = _environment()
