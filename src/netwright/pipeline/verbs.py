@@ -312,8 +312,8 @@ def ensemble(runs: Sequence[str | Path], output: str | Path, *, code: Sequence[s
         >>> import tempfile, netwright as nw
         >>> with tempfile.TemporaryDirectory() as place:
         ...     runs = [nw.train("sklearn:iris", seed=n, epochs=2, run_dir=f"{place}/{n}").folder for n in (1, 2)]
-        ...     nw.ensemble(runs, place + "/both").predict([[5.1, 3.5, 1.4, 0.2]]).shape
-        (1,)
+        ...     nw.ensemble(runs, place + "/both").predict("sklearn:iris").shape
+        (150,)
     """
     return unite_runs([Path(run) for run in runs], Path(output), code)
 
