@@ -11,7 +11,7 @@ from netwright.cli.group import check_config_first, cli, code_option, config_of,
 from netwright.terminal import print_preflight
 
 
-@cli.command()
+@cli.command(short_help="Look for mistakes in network, own code and data.")
 @click.argument("source", metavar="CONFIG|DATA|RUN")
 @click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
 @set_option

@@ -25,7 +25,7 @@ from netwright.errors import ConfigError
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-@cli.command()
+@cli.command(short_help="Find a learning rate by a range test on copies.")
 @click.argument("source", metavar="CONFIG|DATA|RUN")
 @click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
 @set_option
@@ -68,7 +68,7 @@ def lr(
         click.echo(output)
 
 
-@cli.command("batch-size")
+@cli.command("batch-size", short_help="Find the largest batch that fits, and the speed of each.")
 @click.argument("source", metavar="CONFIG|DATA|RUN")
 @click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
 @set_option
@@ -94,7 +94,7 @@ def batch_size(
     _print(find_batch_size(source, memory=limit, most=most, code=code, settings=settings, **targets(target)), as_json)
 
 
-@cli.command()
+@cli.command(short_help="Say what a run will take in time, memory and disk.")
 @click.argument("source", metavar="CONFIG|DATA|RUN")
 @click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
 @set_option

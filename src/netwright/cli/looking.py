@@ -23,7 +23,7 @@ from netwright.reporting.formats import FORMATS, render
 from netwright.terminal import print_layers, print_runs
 
 
-@cli.command()
+@cli.command(short_help="Draw what train, valid and test would hold.")
 @click.argument("source", metavar="CONFIG|DATA")
 @click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
 @set_option
@@ -55,7 +55,7 @@ def split(
         refuse(found.findings)
 
 
-@cli.command()
+@cli.command(short_help="Show every layer: shape, parameters, multiply-adds.")
 @click.argument("source", metavar="CONFIG|DATA|RUN")
 @click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
 @set_option
@@ -86,7 +86,7 @@ def show(
         click.echo(svg)
 
 
-@cli.command()
+@cli.command(short_help="Draw the report of a run anew.")
 @click.argument("run")
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), default="html", show_default=True, help="What to make.")
 @click.option(
@@ -115,7 +115,7 @@ def report(run: str, form: str, output: str | None, no_rows: bool, as_json: bool
     click.echo(json.dumps({"report": str(path)}) if as_json else str(path))
 
 
-@cli.command()
+@cli.command(short_help="List the runs of a folder with their figures.")
 @click.argument("folder", default="runs")
 @json_option
 def runs(folder: str, as_json: bool) -> None:

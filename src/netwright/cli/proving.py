@@ -14,7 +14,7 @@ from netwright.errors import CheckpointError, ConfigError
 from netwright.terminal import print_lesson, print_replay
 
 
-@cli.group()
+@cli.group(short_help="Prove a promise on this machine, with copies of a run.")
 def verify() -> None:
     """Prove a promise on this machine, with copies of a run."""
 
@@ -57,7 +57,7 @@ def verify_eject(run: str, code: Sequence[str], as_json: bool) -> None:
     _print_verdict(run, found.held, found.text, as_json)
 
 
-@cli.command()
+@cli.command(short_help="Write a run as a standalone script in plain PyTorch.")
 @click.argument("run")
 @click.option("-o", "--output", metavar="FILE", help="The script; split.npz is put beside it. Default: printed.")
 @json_option
@@ -73,7 +73,7 @@ def eject(run: str, output: str | None, as_json: bool) -> None:
         click.echo(text if output is None else output, nl=output is not None)
 
 
-@cli.command()
+@cli.command(short_help="Print the training loop of a run, for learning.")
 @click.argument("run")
 @code_option
 @json_option
@@ -118,7 +118,7 @@ def _print_verdict(run: str, held: bool, text: str, as_json: bool) -> None:
         raise CheckpointError(f"{run}: {text}")
 
 
-@cli.command()
+@cli.command(short_help="Run the step that ended a run again, layer by layer.")
 @click.argument("run")
 @code_option
 @json_option
@@ -143,7 +143,7 @@ def replay(ctx: click.Context, run: str, code: Sequence[str], as_json: bool) -> 
         )
 
 
-@cli.command()
+@cli.command(short_help="Show where runs differ: settings, figures, steps.")
 @click.argument("run")
 @click.argument("others", metavar="RUN...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="FILE", help="Draw the curves together: an .html page with the table, or an .svg.")
@@ -172,7 +172,7 @@ def check_together(output: str | None) -> None:
         raise ConfigError(f"-o {output}: expected a name that ends in .html or .svg; change it")
 
 
-@cli.command("import-weights")
+@cli.command("import-weights", short_help="Turn weights of another program into safetensors.")
 @click.argument("file")
 @click.option("-o", "--output", metavar="FILE", help="Default: the same name with .safetensors.")
 @json_option

@@ -19,7 +19,7 @@ PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 TERMINATED = 143
 
 
-@cli.command()
+@cli.command(short_help="Answer predictions over HTTP, with a page to try it.")
 @click.argument("run")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Any but a loopback address needs --token-file.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 is any free one.")

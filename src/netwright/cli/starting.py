@@ -13,7 +13,7 @@ from netwright.cli.group import check_config_first, cli, json_option, set_option
 from netwright.errors import ConfigError
 
 
-@cli.command()
+@cli.command(short_help="Write a commented config for a data file, to edit.")
 @click.argument("source", metavar="DATA")
 @click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
 @set_option
@@ -40,7 +40,7 @@ def init(source: str, target: Sequence[str], settings: Sequence[str], output: st
         click.echo(found.text.rstrip("\n") if output is None else output)
 
 
-@cli.command()
+@cli.command(short_help="Look at this machine: torch, devices, cores, extras.")
 @json_option
 def doctor(as_json: bool) -> None:
     """Look at this machine: Python, torch, devices, cores, a compiler, extras. Exits 2 where something cannot work."""
@@ -52,7 +52,7 @@ def doctor(as_json: bool) -> None:
         sys.exit(2)
 
 
-@cli.command()
+@cli.command(short_help="Print what makes a shell complete commands.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print what makes a shell complete commands and options.

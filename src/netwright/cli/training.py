@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from netwright.tracking.records import Tracker
 
 
-@cli.command()
+@cli.command(short_help="Train a network on a data file, or by a config.")
 @click.argument("source", metavar="CONFIG|DATA")
 @click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
 @set_option
@@ -112,7 +112,7 @@ def _print_seeds(found: Repetition, as_json: bool) -> None:
         sys.exit(128 + found.signal)
 
 
-@cli.command()
+@cli.command(short_help="Go on with a run as if it had never stopped.")
 @click.argument("run")
 @set_option
 @code_option
@@ -166,7 +166,7 @@ def _print_end(run: Run, as_json: bool) -> None:
         sys.exit(128 + int(run.record["signal"]))
 
 
-@cli.command("cv")
+@cli.command("cv", short_help="Train and test once per split; predict out of fold.")
 @click.argument("source", metavar="CONFIG|DATA")
 @click.option("--folds", type=click.IntRange(2), help="Parts, each tested once; default those of the config, or 5.")
 @click.option("--repeats", type=click.IntRange(1), help="How often rows are dealt out anew; default 1.")

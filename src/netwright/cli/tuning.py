@@ -16,7 +16,7 @@ from netwright.errors import ConfigError
 from netwright.terminal import print_test
 
 
-@cli.command()
+@cli.command(short_help="Search for good settings, then test the best once.")
 @click.argument("source", metavar="[CONFIG|DATA]", required=False)
 @click.option("--resume", metavar="DIR", help="Go on with the search in this folder, or add workers to it.")
 @click.option("--trials", type=click.IntRange(1), help="Finished or pruned trials; default tune.trials, or 20.")

@@ -13,7 +13,7 @@ from netwright.cli.group import cli, code_option, json_option, refuse_output
 from netwright.terminal import print_test
 
 
-@cli.command()
+@cli.command(short_help="Test a run or an ensemble; each look is counted.")
 @click.argument("run")
 @click.argument("data", required=False)
 @code_option
@@ -32,7 +32,7 @@ def test(run: str, data: str | None, code: Sequence[str], as_json: bool) -> None
         print_test(found)
 
 
-@cli.command()
+@cli.command(short_help="Predict the rows of a file, in its labels and units.")
 @click.argument("run")
 @click.argument("data")
 @click.option("-o", "--output", metavar="FILE", help="A .csv or .parquet file; default: CSV on the screen.")
@@ -75,7 +75,7 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
         click.echo(output)
 
 
-@cli.command()
+@cli.command(short_help="Let several runs predict as one.")
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="DIR", required=True, help="A new folder; it names the runs, which stay.")
 @code_option
@@ -93,7 +93,7 @@ def ensemble(runs: Sequence[str], output: str, code: Sequence[str], as_json: boo
     click.echo(json.dumps(told) if as_json else output)
 
 
-@cli.command()
+@cli.command(short_help="Write a run as files that predict without it.")
 @click.argument("run")
 @click.option(
     "--format", type=click.Choice(["bundle", "torch", "onnx"]), default="bundle", show_default=True,

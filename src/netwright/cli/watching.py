@@ -22,7 +22,7 @@ BESIDE = 14  # lines of a screen that are no curves
 FEWEST, MOST = 6, 36  # lines of curves
 
 
-@cli.command()
+@cli.command(short_help="Show the curves of a run that trains elsewhere.")
 @click.argument("run")
 @click.option("--web", is_flag=True, help="Serve a live page on 127.0.0.1 and print its address.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Of the page; 0 is any free one.")
