@@ -206,6 +206,11 @@ class DataConfig(Section):
     def _single(cls, value: Any) -> Any:
         return one_in_a_list(value)
 
+    @field_validator("sampling", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return None if value == "none" else value
+
     @field_validator("augmentation", mode="before")
     @classmethod
     def _one_text(cls, value: Any) -> Any:

@@ -154,7 +154,7 @@ class TrainingConfig(Section):
             raise ValueError(f"a list came; expected one text; write SequentialLR([{parts}], milestones=[...])")
         return None if value in ("none", False) else value
 
-    @field_validator("parameter_groups", *GRADIENTS, mode="before")
+    @field_validator("parameter_groups", "class_weight", "micro_batch", *GRADIENTS, mode="before")
     @classmethod
     def _off(cls, value: Any, info: ValidationInfo) -> Any:
         if value == "none":

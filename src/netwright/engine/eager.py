@@ -60,7 +60,7 @@ def train_step(
         with casting(batch.target.device, update.autocast):
             output = call_model(model, batch.inputs, batch.lengths)
             loss = loss_function(output, batch.target)
-        optimizer.zero_grad()
+        _forget_gradients(model, optimizer, update)
         _backward(loss, scaler)
         return loss
 
@@ -100,6 +100,13 @@ def _finite(loss: Tensor) -> Tensor:
     return loss
 
 
+def _forget_gradients(model: nn.Module, optimizer: torch.optim.Optimizer, update: Update) -> None:
+    """Empty the gradients; where they are read, those too that an optimizer of the user's own does not hold."""
+    optimizer.zero_grad()
+    if update.reads_gradients:
+        model.zero_grad()
+
+
 def _backward(loss: Tensor, scaler: Scaler | None) -> None:
     (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
 
@@ -115,13 +122,16 @@ def _in_parts(
     """Add up the gradients of a batch part by part, each weighted with its share of the mean; return the mean loss."""
     whole = loss_weight(loss_function, batch.target)
     total = torch.zeros((), device=batch.target.device)
-    optimizer.zero_grad()
+    _forget_gradients(model, optimizer, update)
     rows = update.micro_batch or len(batch)
     for start in range(0, len(batch), rows):
         part = batch.part(start, start + rows)
+        share = loss_weight(loss_function, part.target) / whole
+        if not share:
+            continue  # none of its rows counts: its mean is no number
         with casting(batch.target.device, update.autocast):
             output = call_model(model, part.inputs, part.lengths)
-            loss = loss_function(output, part.target) * (loss_weight(loss_function, part.target) / whole)
+            loss = loss_function(output, part.target) * share
         _backward(loss, scaler)
         total = total + loss.detach()
     return total

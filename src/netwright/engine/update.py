@@ -33,6 +33,11 @@ class Update:
     l1: float | None = None
     sharpness: float | None = None
 
+    @property
+    def reads_gradients(self) -> bool:
+        """Whether gradients are read between backward and the optimizer's step."""
+        return any(value is not None for value in (self.clip_grad_norm, self.clip_grad_value, self.l1, self.sharpness))
+
 
 PLAIN = Update()
 

@@ -132,7 +132,7 @@ def learn(
         reading = _reading(settings, rows, weight, parts[0], limit)
         inputs = reading(rows)
         seed_all(torch_seed(seed, "initialisation"))
-        network = make_network(settings, inputs, goal, limit)
+        network = make_network(settings, inputs, replace(goal, values=goal.values[parts[0]]), limit)
         threads, how = _execution(settings, network, reading, len(parts[0]))
         reading = Reading(reading.shape, reading.dtype, reading.scaling, limit, threads, reading.batch_size)
         target = _spelled(settings, network, goal, weight, parts[0], reading.dtype)

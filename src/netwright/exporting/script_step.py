@@ -125,17 +125,25 @@ def _at_once(recipe: Recipe, loss: str = "loss") -> list[str]:
 def _in_parts(recipe: Recipe, summed: str = "summed") -> list[str]:
     """Return the lines of forward and backward of a batch whose gradients are added up part by part."""
     call = "model(inputs[part])" if recipe.gathered != "padded" else "model(inputs[part], steps[part])"
-    share = f"({weight_code(recipe, 'target[part]')} / whole)"
-    forward = [f"output = {call}", f"loss = {loss_code(recipe, 'target[part]').partition('  #')[0]} * {share}"]
+    forward = [f"output = {call}", f"loss = {loss_code(recipe, 'target[part]').partition('  #')[0]} * share"]
     return [
         f"whole, {summed} = {weight_code(recipe, 'target')}, torch.zeros(())",
         "optimizer.zero_grad()",
         "for start in range(0, len(rows), MICRO_BATCH):",
         "    part = slice(start, start + MICRO_BATCH)",
+        f"    share = {weight_code(recipe, 'target[part]')} / whole",
+        *_nothing_counts(recipe),
         *(f"    {line}" for line in _cast(recipe, forward)),
         f"    {_backward(recipe, 'loss')}  # gradients are added up",
         f"    {summed} = {summed} + loss.detach()",
     ]
+
+
+def _nothing_counts(recipe: Recipe) -> list[str]:
+    """Return the lines that pass over a part none of whose rows counts, for losses that have such rows."""
+    if recipe.loss.name not in [kind.__name__ for kind in IGNORING]:
+        return []
+    return ["    if not share:", "        continue  # none of its rows counts"]
 
 
 def _cast(recipe: Recipe, forward: list[str]) -> list[str]:

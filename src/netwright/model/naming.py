@@ -33,7 +33,8 @@ def named_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> l
         >>> named_parameters(network, ["*.bias"], "training.freeze")
         ['0.bias', '1.bias', '2.bias']
     """
-    names = [name for name, _ in model.named_parameters()]
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = {name: first[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
     of_words = {word: set(_of_word(model, word)) for word in WORDS}
     found: set[str] = set()
     for pattern in patterns:
@@ -44,11 +45,11 @@ def named_parameters(model: nn.Module, patterns: Sequence[str], where: str) -> l
                 f"{where}: {pattern!r} matches no parameter; expected a layer or parameter of the network, or one of "
                 f"{', '.join(WORDS)}; {did_you_mean(pattern, [*layers, *WORDS])}"
             )
-        found |= matched
+        found |= {names.get(name, name) for name in matched}
     if not found:
         told = " and ".join(patterns)
         raise ConfigError(f"{where}: {told} came; the network has none; expected some of them; leave {told} out")
-    return [name for name in names if name in found]
+    return [name for name in first.values() if name in found]
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -29,6 +29,7 @@ from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import Job
 from netwright.pipeline.keeping import Keeper, SpoiledError
 from netwright.pipeline.observing import Observer
+from netwright.pipeline.resolving import leaves_one
 from netwright.pipeline.telling import Told
 from netwright.training.careful import CarefulEngine
 from netwright.training.diagnosis import MOST_ROWS, Diagnosis, diagnose
@@ -142,7 +143,9 @@ def _with_less_memory(job: Job, problem: StepFailed, auto: bool, observe: Observ
         ResourceError: That was not asked for, or one row is too much.
     """
     rows = min(job.config.training.micro_batch or job.plan.batch_size, len(problem.batch))
-    half = max(1, rows // 2)
+    sizes = (job.plan.batch_size, len(job.plan.rows) % job.plan.batch_size)
+    fitting = [part for part in range(rows // 2, 1, -1) if not any(leaves_one(size, part) for size in sizes)]
+    half = fitting[0] if fitting else max(1, rows // 2)  # no part of one row, which BatchNorm could not train on
     told = (
         f"training: out of memory at step {problem.step} with {counted(rows, 'row')} at a time ({first_line(problem.error)})"
     )

@@ -16,7 +16,7 @@ from netwright.exporting.bundle import below, load_preparation, read_tensors, we
 from netwright.exporting.described import BUNDLE
 from netwright.exporting.foreign import foreign_bytes
 from netwright.pipeline import folder as folders
-from netwright.pipeline.weights import ENDED, ended_weights, refuse_damaged
+from netwright.pipeline.weights import ENDED, ended_weights, refuse_damaged, weights_in
 
 FOREIGN = (".pt", ".pth", ".bin", ".ckpt")
 WEIGHTS = "model.safetensors"  # of a bundle
@@ -82,7 +82,7 @@ def _of_run(folder: Path) -> Origin:
         what = f"a run, best epoch {best['epoch']}" if best else f"a run, last epoch {record.get('epochs')}"
         return Origin(str(folder), what, files.digest_file(folder / name), tensors, told)
     parts = store.newest(folder / folders.CHECKPOINTS, lambda problem: None).parts
-    tensors = parts["best"] or parts["model"]["state"]
+    tensors = dict(weights_in(parts))
     what = f"a run that has not ended, step {parts['progress']['step']}"
     return Origin(str(folder), what, files.digest_bytes(weights_bytes(tensors)), tensors, told)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -184,7 +184,13 @@ def _refuse(bench: Bench, rates: tuple[float, float], steps: int, copies: int) -
 def _losses(bench: Bench, rates: Floats, first: int) -> tuple[Floats, float]:
     """Train a copy until it breaks down; return the losses before its steps and the learning rate that is written."""
     found: list[float] = []
-    with on_copies(bench) as job:
+    training = bench.config.training.model_copy(update={"schedule": None, "average": None})
+    plain = replace(
+        bench,
+        config=bench.config.model_copy(update={"training": training}),
+        custom=replace(bench.custom, schedule=None),
+    )
+    with on_copies(plain) as job:
         groups = job.engine.optimizer.param_groups
         written = [float(group["lr"]) for group in groups]
         shares = [rate / written[0] if written[0] else 1.0 for rate in written]

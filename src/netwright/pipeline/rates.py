@@ -21,6 +21,7 @@ from netwright.training.own_schedule import build_own_schedule
 from netwright.training.schedule import Fixed, Schedule
 from netwright.training.schedulers import OWN_RATES, WHERE, Length, goes_by_steps, make_scheduler, resolve_schedule
 
+RATED = {"training.optimizer", "training.parameter_groups"}  # settings that hold learning rates
 MOST = 20_000  # steps of a scheduler that are taken to tell what it will do
 
 
@@ -55,7 +56,8 @@ def length_of(config: RunConfig, inputs: Inputs, optimizer: torch.optim.Optimize
     epochs, steps, each = planned_steps(config, inputs)
     monitor, mode = monitored(config)
     rate = float(optimizer.defaults.get("lr", optimizer.param_groups[0]["lr"]))
-    return Length(epochs, steps, each, rate, monitor, mode, watched)
+    rates = tuple(float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups)
+    return Length(epochs, steps, each, rate, monitor, mode, watched, rates)
 
 
 def planned_steps(config: RunConfig, inputs: Inputs) -> tuple[int, int, int]:
@@ -146,7 +148,7 @@ def schedule_kept(schedule: str | None, changed: Sequence[str]) -> list[str]:
     found = []
     if "training.epochs" in changed and not schedule.startswith(OBJECT):
         found.append(f"the schedule stays {text}, also where it was worked out for fewer or more epochs")
-    if "training.optimizer" in changed:
+    if RATED & set(changed):
         own = OWN_RATES.get(text.partition("(")[0])
         told = "goes on, in proportion to the new learning rate"
         if own is not None:

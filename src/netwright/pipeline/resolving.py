@@ -99,13 +99,29 @@ def _last_batch(config: RunConfig, network: Network, rows: int, batch_size: int)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.module.modules())
     if normalised and batch_size == 1:
         raise ConfigError("data.batch_size: 1 came; BatchNorm needs two rows or more in a step; make it larger")
-    lonely = normalised and rows % batch_size == 1
+    micro, last = config.training.micro_batch, rows % batch_size
+    if normalised and any(leaves_one(size, micro) for size in (min(batch_size, rows), last)):
+        raise ConfigError(
+            f"training.micro_batch: {micro} came for batches of {batch_size} rows of {rows}; a part of one row is left, which "
+            "BatchNorm cannot train on; expected two or more in each; change one of them"
+        )
+    lonely = normalised and last == 1
     if lonely and config.data.last_batch == "keep":
         raise ConfigError(
             f"data.last_batch: {rows} train rows in batches of {batch_size} leave one row, which BatchNorm cannot train on; "
             "expected two or more; leave last_batch out (the row is dropped) or change data.batch_size"
         )
     return config.data.last_batch or ("drop" if lonely else "keep")
+
+
+def leaves_one(size: int, micro_batch: int | None) -> bool:
+    """Tell whether a batch of some rows in parts has a part of one row.
+
+    Example:
+        >>> leaves_one(32, 31), leaves_one(32, 16), leaves_one(1, 16)
+        (True, False, False)
+    """
+    return micro_batch is not None and size > 1 and (micro_batch == 1 or (size > micro_batch and size % micro_batch == 1))
 
 
 def plan_of(config: RunConfig, inputs: Inputs) -> Plan:

@@ -171,7 +171,9 @@ def measured_sizes(bench: Bench, settings: RunConfig, limit: int | None = None, 
     if not found:
         raise ConfigError(f"batch-size: {ended}; expected room for a batch; free some memory, or make the network smaller")
     reached = f"all {rows} train rows" if top == rows else f"no larger size than {top} was asked for"
-    return Sizes(bench.name, str(bench.device), tuple(found), limit, limit_from, ended or reached, settings.data.batch_size)
+    return Sizes(
+        bench.name, str(bench.device), tuple(found), limit, limit_from, ended or reached, bench.config.data.batch_size
+    )
 
 
 def _series(most: int) -> Iterator[int]:

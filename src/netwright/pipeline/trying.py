@@ -37,6 +37,8 @@ def on_copies(bench: Bench, tell: Callable[[str], None] = say_nothing) -> Iterat
     with executing(bench.config, bench.device):
         job = make_job(copied, Path(), tell, kept=False)
         job.engine.model.train()
+        if job.plan.freezing is not None:
+            job.plan.freezing.hold(job.engine.model, 1)
         yield job
 
 

@@ -38,6 +38,15 @@ def ended_weights(folder: Path, record: Mapping[str, Any]) -> str:
     return BEST if BEST in (record.get("weights") or {}) or (folder / BEST).exists() else LAST
 
 
+def weights_in(parts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the weights of a checkpoint that a run would keep: the best, else the average, else those that train."""
+    averaged = parts.get("averaged") or {}
+    if parts["best"]:
+        return dict(parts["best"])
+    state: dict[str, Any] = parts["model"]["state"]
+    return {name: averaged["mean"][name] for name in state} if averaged.get("begun") else state
+
+
 def weights_into(network: nn.Module, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Load the best weights, or the last without validation rows: of a run that ended its own, else of its newest checkpoint.
 
@@ -57,6 +66,6 @@ def weights_into(network: nn.Module, folder: Path, record: dict[str, Any]) -> di
         return {}
     found = store.newest(folder / CHECKPOINTS, lambda problem: None).parts
     progress = found["progress"]
-    fill(network, found["best"] or found["model"]["state"], folder / CHECKPOINTS)
+    fill(network, weights_in(found), folder / CHECKPOINTS)
     best = {} if progress["best"] is None else {"best": {**(record.get("best") or {}), **progress["best"]}}
     return {"epochs": epochs_done(found), "steps": progress["step"], **best}

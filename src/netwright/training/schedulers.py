@@ -34,7 +34,8 @@ WARMUP = 0.05  # share of the steps
 class Length:
     """How long a run is planned to be, and what it watches: the monitored column, of which more or less is better.
 
-    ``rate`` is the optimizer's learning rate; ``watched`` tells whether the monitored figure will be there.
+    ``rate`` is the optimizer's learning rate, ``rates`` those of its groups; ``watched`` tells whether the
+    monitored figure will be there.
     """
 
     epochs: int
@@ -44,6 +45,7 @@ class Length:
     monitor: str = "valid_loss"
     mode: str = "min"
     watched: bool = True
+    rates: tuple[float, ...] = ()
 
 
 def resolve_schedule(text: str, length: Length) -> Call:
@@ -128,7 +130,8 @@ def _resolved_parts(call: Call, length: Length, epochs: int, where: str) -> list
 def _one_cycle(call: Call, length: Length) -> Call:
     """Return a one-cycle schedule with its length, and the optimizer's learning rate as the largest where none is written."""
     given = call.keywords
-    filled = {"max_lr": length.rate} if "max_lr" not in given else {}
+    largest = list(length.rates) if len(set(length.rates)) > 1 else length.rate
+    filled: dict[str, Any] = {} if "max_lr" in given else {"max_lr": largest}
     if "total_steps" not in given and "epochs" not in given and "steps_per_epoch" not in given:
         filled["total_steps"] = length.steps
     elif "total_steps" not in given:
@@ -220,7 +223,8 @@ def _try(call: Call, length: Length) -> None:
     Raises:
         ConfigError: torch refuses an argument.
     """
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=length.rate or 1.0, momentum=0.9)
+    groups = [{"params": [nn.Parameter(torch.zeros(1))]} for _ in length.rates or (length.rate,)]
+    optimizer = torch.optim.SGD(groups, lr=length.rate or 1.0, momentum=0.9)
     optimizer._opt_called = True  # type: ignore[attr-defined]
     made = build_scheduler(call, optimizer)
     if not isinstance(made, lr_scheduler.OneCycleLR | lr_scheduler.ReduceLROnPlateau):
