@@ -12,8 +12,9 @@ from torch import nn
 
 import netwright as nw
 from netwright.checkpoint import store
-from netwright.errors import ConfigError
+from netwright.errors import ConfigError, DataError
 from netwright.model.naming import named_parameters
+from netwright.pipeline.crossing import CrossValidation
 from netwright.pipeline.folder import CHECKPOINTS
 
 NORMED = ["Linear(8)", "BatchNorm1d()", "ReLU()", "Linear()"]
@@ -102,3 +103,29 @@ def test_what_is_looked_at_before_a_run_is_as_in_the_run() -> None:
     assert nw.find_batch_size("sklearn:iris", most=16).written == 32
     swept = nw.find_learning_rate("sklearn:iris", optimizer="Adam(lr=0.01)", schedule="OneCycleLR()", steps=30, **frozen)
     assert swept.written == 0.01
+
+
+def test_more_folds_than_rows_are_refused_before_the_first_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data.split.folds: 150 rows cannot give 200 folds"):
+        nw.cross_validate("sklearn:iris", folds=200, run_dir=tmp_path / "cv", layers=["Linear()"], epochs=1)
+    assert not list((tmp_path / "cv").glob("fold-*"))
+
+
+def test_an_average_that_reaches_beyond_the_run_is_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    nw.train(
+        "sklearn:iris", layers=["Linear()"], epochs=1, average="EMA(decay=0.9999)", run_dir=tmp_path / "r",
+        observers=[lambda told: said.append(str(getattr(told, "text", "")))], **PLAIN
+    )  # fmt: skip
+    assert any("reaches about 10,000 steps back and the run has 2" in text for text in said)
+
+
+def test_a_metric_by_half_its_name_is_answered(tmp_path: Path) -> None:
+    watched = {"monitor": "valid_roc_auc", "mode": "max", "patience": 3}
+    with pytest.raises(ConfigError, match=r'write training.metrics = \["roc_auc_score"\], and valid_roc_auc_score here'):
+        nw.train("sklearn:breast_cancer", layers=["Linear()"], early_stopping=watched, run_dir=tmp_path / "r")
+
+
+def test_a_cross_validation_that_stopped_in_its_first_split_can_be_printed(tmp_path: Path) -> None:
+    stopped = CrossValidation(tmp_path, (tmp_path / "fold-00",), {}, 15)
+    assert str(stopped).startswith("stopped in split 1; to go on:")

@@ -209,6 +209,8 @@ def cross_validate(
             **targets(target),
         )
     if found.signal:
+        if not as_json:
+            click.echo(f"stopped in split {len(found.runs)}; to go on: the same command with --run-dir {found.folder}")
         sys.exit(128 + found.signal)
     if as_json:
         click.echo(json.dumps({"folder": str(found.folder), **found.to_json(), "runs": [str(run) for run in found.runs]}))

@@ -50,6 +50,8 @@ def fold_rows(
     """
     if times is not None:
         return _block(rows, folds, number, times, gap)
+    if groups is None and len(rows) < folds:
+        raise _too_few(len(rows), folds)
     generator = stream(seed, "folds", number // folds)
     if groups is not None:
         member = _whole_groups(groups, folds, generator)

@@ -63,6 +63,8 @@ class CrossValidation:
 
     def __str__(self) -> str:
         """Return a line per figure, over the splits and of all rows out of fold."""
+        if not self.figures:
+            return f"stopped in split {len(self.runs)}; to go on: the same call with run_dir={str(self.folder)!r}"
         width = max(len(name) for name in self.figures)
         heading = f"{len(self.runs)} splits: mean, standard error of the mean, standard deviation, least and most"
         lines = [heading, *(f"  {name:<{width}}  {told(found)}" for name, found in self.figures.items())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -129,6 +130,21 @@ def preview(
     if schedule.last is None or schedule.last + 1 >= length.steps:
         return (told,)
     return told, f"schedule: it ends after {schedule.last + 1} of {length.steps} steps; the others keep its last rate"
+
+
+def average_notes(config: RunConfig, inputs: Inputs) -> list[str]:
+    """Return a remark where an exponential average reaches further back than half of the run, so that its beginning stays in it."""
+    average = config.training.average
+    if average is None or not average.startswith("EMA"):
+        return []
+    decay, steps = float(parse_call(average, "training.average").keywords["decay"]), planned_steps(config, inputs)[1]
+    reach = 1 / (1 - decay) if decay < 1 else math.inf
+    if reach <= steps / 2:
+        return []
+    return [
+        f"average: {average} reaches about {reach:,.0f} steps back and the run has {steps:,}; the weights of its beginning stay in "
+        f"it; a smaller decay, such as {max(0.5, 1 - 10 / max(steps, 1)):.2g}, forgets them"
+    ]
 
 
 def schedule_kept(schedule: str | None, changed: Sequence[str]) -> list[str]:

@@ -47,9 +47,21 @@ def duration(
     known = ["train_loss", *(f"valid_{name}" for name in figures)]
     if stopping.monitor not in known:
         raise ConfigError(
-            f"training.early_stopping.monitor: {stopping.monitor!r} came; {did_you_mean(stopping.monitor, known)}"
+            f"training.early_stopping.monitor: {stopping.monitor!r} came; {figure_meant(stopping.monitor, known)}"
         )
     return epochs, stopping.model_copy(update={"mode": stopping.mode or mode_of(config, stopping.monitor)})
+
+
+def figure_meant(name: str, known: Sequence[str]) -> str:
+    """Return advice on a column of history.csv that is not there: the metric of scikit-learn that would make it, or a near one.
+
+    Example:
+        >>> figure_meant("valid_roc_auc", ["valid_loss"])
+        'write training.metrics = ["roc_auc_score"], and valid_roc_auc_score here'
+    """
+    stem = name.removeprefix("valid_")
+    made = [metric for metric in KNOWN if stem and metric.startswith(stem)]
+    return f'write training.metrics = ["{made[0]}"], and valid_{made[0]} here' if made else did_you_mean(name, known)
 
 
 def mode_of(config: RunConfig, monitor: str) -> str:

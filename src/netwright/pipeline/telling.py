@@ -24,6 +24,7 @@ from netwright.numerals import counted, figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.network import Start
+from netwright.pipeline.rates import average_notes
 from netwright.pipeline.resolving import plan_of
 from netwright.pipeline.stopping import monitored
 from netwright.pipeline.transferring import freezing_in, freezing_json, frozen_told, groups_in, start_told
@@ -201,6 +202,7 @@ def describe(bench: Bench) -> list[Told]:
     if training.average is not None:
         every = "step" if training.average.startswith("EMA") else "epoch"
         lines.append(Told(f"average: {training.average}, after every {every}; it is validated, tested and kept"))
+        lines += [Told(note, "note") for note in average_notes(config, inputs)]
     if training.epochs == 0:
         lines.append(Told("0 epochs: the network stays as it was made", "note"))
     lines += [Told(note, "note") for note in (*inputs.notes, *network.notes)]
