@@ -148,6 +148,16 @@ def table_bytes(columns: dict[str, Any], suffix: str, separator: str | None = No
     return sink.getvalue()
 
 
+def classes_written(classes: Sequence[Any]) -> tuple[str, ...]:
+    """Return classes as the cells of a CSV file spell them.
+
+    Example:
+        >>> classes_written([False, True]), classes_written([1.0, 2.5]), classes_written(["a", "A"])
+        (('false', 'true'), ('1', '2.5'), ('a', 'A'))
+    """
+    return tuple(str(text) for text in pa.array(list(classes)).cast(pa.string()).to_pylist())
+
+
 def _ours(name: str) -> bool:
     """Tell whether a column holds what the network says or should say: classes, numbers, lists of labels."""
     return name.partition("_")[0] in ("prediction", "probability", "target", "low", "high")
