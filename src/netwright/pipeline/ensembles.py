@@ -25,6 +25,7 @@ from netwright.errors import CheckpointError, ConfigError, NetwrightError, first
 from netwright.evaluation.conformal import fewest_rows, plus_bounds
 from netwright.exporting.described import BUNDLE
 from netwright.exporting.joint import Joint, refuse_unequal
+from netwright.numerals import figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
 from netwright.pipeline.bundles import load_bundle
@@ -201,7 +202,7 @@ def _record_of(ensemble: Ensemble) -> dict[str, Any]:
     told: dict[str, Any] = {"of": ensemble.of, "members": count}
     if (ensemble.folder / folders.FOLDS).is_file():
         figures = (folders.read_json(ensemble.folder / folders.FOLDS).get("out_of_fold") or {}).get("metrics", {})
-        told["out_of_fold"] = ", ".join(f"{name} {entry['value']:.4g}" for name, entry in figures.items())
+        told["out_of_fold"] = ", ".join(f"{name} {figure(entry['value'])}" for name, entry in figures.items())
     name = ensemble.folder.name or str(first.get("name"))
     return {**kept, "status": "done", "name": name, "model": {"layers": layers}, "ensemble": told}
 
