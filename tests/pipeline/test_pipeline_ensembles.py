@@ -14,11 +14,14 @@ import pytest
 import torch
 from scipy.stats import entropy
 from sklearn import metrics
+from sklearn.datasets import load_iris
 from torch import nn
 
 import netwright as nw
 from netwright.cli import main
-from netwright.errors import CheckpointError, ConfigError, FolderInUseError
+from netwright.data.columns import Column, TableEncoder
+from netwright.errors import CheckpointError, ConfigError, DataError, FolderInUseError
+from netwright.exporting.joint import joined_encoder
 from netwright.numerals import figure
 from netwright.pipeline.ensembles import Ensemble
 from netwright.pipeline.exported import load_any
@@ -253,6 +256,31 @@ def test_folds_are_not_tested_on_rows_that_some_trained_on(
     mean = found["members"]["mean"]["rmse"]
     assert expected < mean  # the mean of squares is above the square of the mean
     assert not (prices.folder / "test.json").exists()
+
+
+def test_an_array_stands_for_the_columns_of_a_table_in_their_order(kinds: Ensemble, tmp_path: Path) -> None:
+    values = load_iris().data
+    found = nw.cross_validate("sklearn:iris", folds=2, run_dir=tmp_path / "cv", **SHORT)
+    ensemble = loaded(found.folder)
+    bundle = loaded(nw.export(ensemble, output=tmp_path / "bundle"))
+    for one in (ensemble, ensemble.members[0], bundle):
+        expected = one.predict_proba("sklearn:iris")
+        for rows in (values, values.tolist(), torch.tensor(values)):
+            assert (one.predict_proba(rows) == expected).all()
+    program = load_any(nw.export(ensemble, "torch", tmp_path / "i.pt2"), trust=True)
+    assert program.predict([[5.1, 3.5, 1.4, 0.2]]).tolist() == ensemble.predict(values[:1]).tolist()
+    with pytest.raises(
+        DataError, match=r"int64 of shape \(1, 3\) came; .* shape \(rows, 4\) .* 'sepal length \(cm\)', 'sepal width"
+    ):
+        ensemble.predict([[1, 2, 3]])
+    with pytest.raises(DataError, match=r"a data frame with the columns 'size', 'town'; .* stand for 'town' \(category\)"):
+        kinds.predict(np.zeros((2, 2)))
+
+
+def test_columns_of_an_ensemble_are_in_the_order_of_the_table() -> None:
+    one = TableEncoder((Column("a", "ignore"), Column("b", "number"), Column("c", "number")))
+    other = TableEncoder((Column("a", "number"), Column("b", "number"), Column("c", "ignore")))
+    assert [column.name for column in joined_encoder([one, other]).used] == ["a", "b", "c"]
 
 
 def test_disagreement_is_the_mutual_information_or_the_deviation(kinds: Ensemble, prices: Ensemble, place: Path) -> None:

@@ -88,7 +88,7 @@ class Ensemble:
 
     def each(self, rows: Any) -> Floats:
         """Return what each member gives for raw rows, ``(members, rows, ...)``."""
-        if new_rows.plain_array(self.config, rows) is None:
+        if self.program.preparation.encoder is not None or new_rows.plain_array(self.config, rows) is None:
             rows = new_rows.read(self.config, self.program, rows)
         return np.stack([member.predict_decoded(rows) for member in self.members])
 

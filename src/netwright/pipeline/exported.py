@@ -86,7 +86,7 @@ class Exported:
         return self._columns(decoded, threshold), remarks, len(decoded)
 
     def _read(self, rows: Any) -> Any:
-        return raw_rows.read(self.config, self.described.steps, self.described.names, rows)
+        return raw_rows.read(self.config, self.described.steps, self.described.names, rows, self.described.encoder)
 
     def _columns(self, decoded: npt.NDArray[np.float64], threshold: float | None) -> dict[str, Any]:
         told = self.described
