@@ -29,7 +29,7 @@ from netwright.numerals import figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
 from netwright.pipeline.bundles import load_bundle
-from netwright.pipeline.calibrating import ERRORS
+from netwright.pipeline.calibrating import ERRORS, checked_level
 from netwright.pipeline.joint_testing import test_members
 from netwright.pipeline.membership import Membership
 from netwright.pipeline.packaging import SOURCE, write_description
@@ -114,12 +114,7 @@ class Ensemble:
         Raises:
             ConfigError: It is no ensemble of the folds of a regression, or has too few errors for the coverage.
         """
-        level = self.config.evaluation.coverage if coverage is None else coverage
-        task = self.program.outcome.task
-        if not 0 < level < 1:
-            raise ConfigError(f"coverage {level:g} came; expected a share between 0 and 1; write for instance 0.9")
-        if task != "regression":
-            raise ConfigError(f"{self.folder}: the task is {task}; expected numbers; intervals are for a regression")
+        level = checked_level(self.folder, self.config, self.program, coverage)
         kept = self._errors
         if kept is None:
             raise ConfigError(
