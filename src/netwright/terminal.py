@@ -128,8 +128,9 @@ def _print_members(test: dict[str, Any]) -> None:
     click.echo("its members on the same rows, their mean, and the ensemble less it:")
     for name, mean in members["mean"].items():
         values, gap = [one[name] for one in members["each"]], members["difference"][name]
-        between = f"   95 % interval {gap['low']:+.4g} to {gap['high']:+.4g}" if "low" in gap else ""
-        click.echo(f"  {name:<22} {min(values):.4g} to {max(values):.4g}, mean {mean:.4g}   {gap['value']:+.4g}{between}")
+        between = f"   95 % interval {figure(gap['low'], 4, '+')} to {figure(gap['high'], 4, '+')}" if "low" in gap else ""
+        among = f"{figure(min(values))} to {figure(max(values))}, mean {figure(mean)}"
+        click.echo(f"  {name:<22} {among}   {figure(gap['value'], 4, '+')}{between}")
 
 
 def _examined_lines(test: dict[str, Any]) -> list[str]:

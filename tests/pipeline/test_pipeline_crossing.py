@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -129,3 +130,18 @@ def test_the_command_prints_a_line_per_split_and_the_folder_last(
     found = json.loads(capsys.readouterr().out)
     assert len(found["runs"]) == 2
     assert set(found["figures"]["rmse"]) == {"mean", "deviation", "error", "values"}
+
+
+def test_classes_that_differ_by_case_alone_stay_apart(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0).normal(size=(60, 2))
+    rows = [f"{one:.4f},{other:.4f},{'a' if one > 0 else 'A'}" for one, other in draw]
+    (tmp_path / "t.csv").write_text("\n".join(["p,q,y", *rows]) + "\n")
+    found = nw.cross_validate(str(tmp_path / "t.csv"), target="y", folds=3, run_dir=tmp_path / "cv", **SHORT)
+    told = json.loads((found.folder / "cross_validation.json").read_text())["out_of_fold"]["metrics"]
+    assert told["accuracy"]["value"] == pytest.approx(found.figures["accuracy"].mean, abs=1e-9)
+    out = [line.split(",") for line in (found.folder / "out_of_fold.csv").read_text().splitlines()]
+    target = out[0].index("target")
+    assert [line[target].strip('"') for line in out[1:]] == [row[-1] for row in rows]
+    shutil.copytree(found.runs[0], tmp_path / "copy")
+    apart = nw.compare(found.runs[0], tmp_path / "copy")
+    assert {"f1", "roc_auc"} <= set(apart.differences)

@@ -14,14 +14,19 @@ import pytest
 import torch
 from scipy.stats import entropy
 from sklearn import metrics
+from sklearn.datasets import load_iris
 from torch import nn
 
 import netwright as nw
 from netwright.cli import main
-from netwright.errors import CheckpointError, ConfigError, FolderInUseError
+from netwright.data.columns import Column, TableEncoder
+from netwright.errors import CheckpointError, ConfigError, DataError, FolderInUseError
+from netwright.exporting.joint import joined_encoder
+from netwright.numerals import figure
 from netwright.pipeline.ensembles import Ensemble
 from netwright.pipeline.exported import load_any
 from netwright.pipeline.run import Run, load_run
+from netwright.terminal import print_test
 
 SHORT: dict[str, Any] = {
     "layers": ["Linear(8)", "ReLU()", "Linear()"],
@@ -203,6 +208,39 @@ def test_the_test_of_seeds_is_one_look_beside_the_members(kinds: Ensemble, place
     assert "Ensemble of 3" in (kinds.folder / "report.html").read_text()
 
 
+def test_seeds_of_python_objects_are_tested_by_the_same_objects(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
+    pair = draw, 10_000 * draw[:, 0]
+    nw.repeat(data=pair, seeds=2, run_dir=tmp_path / "seeds", **SHORT)
+    seeds = loaded(tmp_path / "seeds")
+    with pytest.raises(CheckpointError, match=r"test it from Python, run\.test\(\(X, y\)\)"):
+        seeds.test()
+    found = seeds.test(pair)
+    with np.load(seeds.members[0].folder / "split.npz") as split:
+        rows = split["test"]
+    assert found["looks"] == 3  # a look of each member before
+    assert [int(row["row"]) for row in rows_of(seeds.folder / "predictions.csv")] == rows.tolist()
+    expected = metrics.root_mean_squared_error(pair[1][rows], seeds.predict(draw[rows]))
+    assert found["metrics"]["rmse"]["value"] == pytest.approx(expected, rel=1e-5)
+    assert seeds.tested == json.loads(json.dumps(found))
+    assert figure(expected) in (seeds.folder / "report.html").read_text()
+    nw.cross_validate(data=pair, folds=2, run_dir=tmp_path / "cv", **SHORT)
+    with pytest.raises(ConfigError, match="which was trained on some of them"):
+        loaded(tmp_path / "cv").test(pair)
+
+
+def test_figures_of_members_are_printed_as_all_others(capsys: pytest.CaptureFixture[str]) -> None:
+    members = {
+        "each": [{"rmse": 68412.31}, {"rmse": 68520.0}],
+        "mean": {"rmse": 68466.155},
+        "difference": {"rmse": {"value": -1234.5}},
+    }
+    print_test(
+        {"n": 9, "weights": "mean of 2 networks", "looks": 1, "metrics": {"rmse": {"value": 67231.655}}, "members": members}
+    )
+    assert capsys.readouterr().out.splitlines()[-1].split(maxsplit=1)[1] == "68,412 to 68,520, mean 68,466   -1,234"
+
+
 def test_folds_are_not_tested_on_rows_that_some_trained_on(
     prices: Ensemble, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,6 +256,31 @@ def test_folds_are_not_tested_on_rows_that_some_trained_on(
     mean = found["members"]["mean"]["rmse"]
     assert expected < mean  # the mean of squares is above the square of the mean
     assert not (prices.folder / "test.json").exists()
+
+
+def test_an_array_stands_for_the_columns_of_a_table_in_their_order(kinds: Ensemble, tmp_path: Path) -> None:
+    values = load_iris().data
+    found = nw.cross_validate("sklearn:iris", folds=2, run_dir=tmp_path / "cv", **SHORT)
+    ensemble = loaded(found.folder)
+    bundle = loaded(nw.export(ensemble, output=tmp_path / "bundle"))
+    for one in (ensemble, ensemble.members[0], bundle):
+        expected = one.predict_proba("sklearn:iris")
+        for rows in (values, values.tolist(), torch.tensor(values)):
+            assert (one.predict_proba(rows) == expected).all()
+    program = load_any(nw.export(ensemble, "torch", tmp_path / "i.pt2"), trust=True)
+    assert program.predict([[5.1, 3.5, 1.4, 0.2]]).tolist() == ensemble.predict(values[:1]).tolist()
+    with pytest.raises(
+        DataError, match=r"int64 of shape \(1, 3\) came; .* shape \(rows, 4\) .* 'sepal length \(cm\)', 'sepal width"
+    ):
+        ensemble.predict([[1, 2, 3]])
+    with pytest.raises(DataError, match=r"a data frame with the columns 'size', 'town'; .* stand for 'town' \(category\)"):
+        kinds.predict(np.zeros((2, 2)))
+
+
+def test_columns_of_an_ensemble_are_in_the_order_of_the_table() -> None:
+    one = TableEncoder((Column("a", "ignore"), Column("b", "number"), Column("c", "number")))
+    other = TableEncoder((Column("a", "number"), Column("b", "number"), Column("c", "ignore")))
+    assert [column.name for column in joined_encoder([one, other]).used] == ["a", "b", "c"]
 
 
 def test_disagreement_is_the_mutual_information_or_the_deviation(kinds: Ensemble, prices: Ensemble, place: Path) -> None:

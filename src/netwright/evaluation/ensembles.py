@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from netwright.evaluation import intervals, multilabel
-from netwright.evaluation.resampling import Bounds, Summed, beside
 from netwright.evaluation.testing import Verdict, bounds_told
 
 Floats = npt.NDArray[np.float64]
-ROUNDING = 1e-12
 
 
 def mean_of(each: Floats) -> Floats:
@@ -88,43 +85,9 @@ def against_members(verdict: Verdict, each: Floats) -> dict[str, Any]:
     figures = [verdict.figures(decoded) for decoded in each]
     shared = [name for name in verdict.own if all(name in one for one in figures)]
     mean = {name: float(np.mean([one[name] for one in figures])) for name in shared}
-    bounds = _paired(verdict, each, shared)
+    bounds = verdict.paired(list(each), shared)
     return {
         "each": [{name: one[name] for name in shared} for one in figures],
         "mean": mean,
         "difference": {name: {"value": verdict.own[name] - mean[name], **bounds_told(bounds.get(name))} for name in shared},
     }
-
-
-def _plain(value: float) -> float:
-    """Return a difference of figures, 0 where only the last bits of their mean differ."""
-    return 0.0 if abs(value) < ROUNDING else value
-
-
-def _paired(verdict: Verdict, each: Floats, names: Sequence[str]) -> Bounds:
-    clusters = None if verdict.drawn is None else verdict.drawn.clusters
-    if verdict.kind == "multilabel":
-        return multilabel.paired_label_intervals(verdict.true, verdict.decoded, list(each), clusters)
-    if verdict.kind == "regression":
-        rates = verdict.decoding.rates
-        tables = [intervals.value_sums(verdict.true, decoded, rates) for decoded in (verdict.decoded, *each)]
-        return intervals.paired_intervals(tables[0], mean_figures(tables[1:]), clusters)
-    areas = "roc_auc" in names
-    tables = [
-        intervals.class_sums(verdict.true, part.argmax(axis=1), part.shape[1], part if areas else None)
-        for part in (verdict.decoded, *each)
-    ]
-    return intervals.carried(verdict.true, intervals.paired_intervals(tables[0], mean_figures(tables[1:]), clusters))
-
-
-def mean_figures(tables: Sequence[Summed]) -> Summed:
-    """Return a table whose figures are the means of those of several of the same rows."""
-    ends = np.cumsum([table.parts.shape[1] for table in tables])
-
-    def figures(sums: Floats) -> dict[str, Floats]:
-        found = [table.figures(sums[:, end - table.parts.shape[1] : end]) for table, end in zip(tables, ends, strict=True)]
-        return {
-            name: np.mean([one[name] for one in found], axis=0) for name in found[0] if all(name in one for one in found)
-        }
-
-    return Summed(beside([table.parts for table in tables]), figures)

@@ -17,7 +17,7 @@ import pyarrow.parquet
 from netwright.data.arrays import Arrays
 from netwright.data.tables import Table
 from netwright.errors import ConfigError
-from netwright.model.decisions import decide, decide_each
+from netwright.model.decisions import decide, decide_each, decided
 
 Floats = npt.NDArray[np.float64]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that a spreadsheet runs (CWE-1236)
@@ -41,6 +41,26 @@ def true_columns(kind: str, values: npt.NDArray[Any], names: Sequence[str], clas
     if classes:
         return {"target": [classes[place] for place in values]}
     return _value_columns("target", values, names)
+
+
+def answers(
+    kind: str, decoded: Floats, names: Sequence[str], classes: Sequence[Any], threshold: float | None = None
+) -> npt.NDArray[Any]:
+    """Return classes, labels or values as ``predict`` gives them; see `netwright.pipeline.run.Run.predict`.
+
+    Args:
+        kind: The task.
+        decoded: Probabilities or scores ``(rows, classes)``, or values ``(rows, outputs)``.
+        names: Target columns.
+        classes: The user's classes or labels; empty for a regression.
+        threshold: The probability from which on the second of two classes is predicted; None for the likelier one.
+    """
+    if kind == "multilabel":
+        guess = decide_each(decoded)
+        return guess if len(names) > 1 else np.fromiter(label_lists(guess, classes), object, len(guess))
+    if classes:
+        return decided(decoded, classes, threshold)
+    return decoded[:, 0] if decoded.shape[1:] == (1,) else decoded
 
 
 def prediction_columns(
@@ -146,6 +166,16 @@ def table_bytes(columns: dict[str, Any], suffix: str, separator: str | None = No
         sink.write(header.getvalue().encode())
         pa.csv.write_csv(table, sink, pa.csv.WriteOptions(include_header=False))
     return sink.getvalue()
+
+
+def classes_written(classes: Sequence[Any]) -> tuple[str, ...]:
+    """Return classes as the cells of a CSV file spell them.
+
+    Example:
+        >>> classes_written([False, True]), classes_written([1.0, 2.5]), classes_written(["a", "A"])
+        (('false', 'true'), ('1', '2.5'), ('a', 'A'))
+    """
+    return tuple(str(text) for text in pa.array(list(classes)).cast(pa.string()).to_pylist())
 
 
 def _ours(name: str) -> bool:

@@ -195,3 +195,16 @@ def _bca(values: Floats, centre: float, lifted: Floats) -> tuple[float, float]:
     shifted = [bias + float(ndtri(share)) for share in LEVEL]
     low, high = (float(ndtr(bias + one / (1 - skew * one))) for one in shifted)
     return (low, high) if 0 < low < high < 1 else LEVEL
+
+
+def mean_figures(tables: Sequence[Summed]) -> Summed:
+    """Return a table whose figures are the means of those of several of the same rows."""
+    ends = np.cumsum([table.parts.shape[1] for table in tables])
+
+    def figures(sums: Floats) -> dict[str, Floats]:
+        found = [table.figures(sums[:, end - table.parts.shape[1] : end]) for table, end in zip(tables, ends, strict=True)]
+        return {
+            name: np.mean([one[name] for one in found], axis=0) for name in found[0] if all(name in one for one in found)
+        }
+
+    return Summed(beside([table.parts for table in tables]), figures)

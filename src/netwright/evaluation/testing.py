@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright.evaluation import intervals, metrics, multilabel
-from netwright.evaluation.resampling import Bounds, method_of
+from netwright.evaluation.resampling import Bounds, mean_figures, method_of
 from netwright.model.task import Decoding
 
 Floats = npt.NDArray[np.float64]
@@ -76,25 +76,25 @@ class Verdict:
         """
         own, figures = self.own, self.figures(other, True)
         shared = [name for name in own if name in figures]
-        bounds = self._paired(other, shared)
+        bounds = self.paired([other], shared)
         told: dict[str, Any] = {}
         for name in shared:
             told[name] = {"value": own[name] - figures[name], **bounds_told(bounds.get(name))}
         return {"metrics": figures, "difference": told}
 
-    def _paired(self, other: Floats, names: Sequence[str]) -> Bounds:
+    def paired(self, others: Sequence[Floats], names: Sequence[str]) -> Bounds:
+        """Return the interval of each figure of this model less the mean of those of others, over rows drawn for all at once."""
         clusters = None if self.drawn is None else self.drawn.clusters
         if self.kind == "multilabel":
-            return multilabel.paired_label_intervals(self.true, self.decoded, [other], clusters)
-        if self.kind == "regression":
-            tables = [intervals.value_sums(self.true, decoded, self.decoding.rates) for decoded in (self.decoded, other)]
-        else:
-            areas = "roc_auc" in names
-            tables = [
-                intervals.class_sums(self.true, part.argmax(axis=1), part.shape[1], part if areas else None)
-                for part in (self.decoded, other)
-            ]
-        bounds = intervals.paired_intervals(tables[0], tables[1], clusters)
+            return multilabel.paired_label_intervals(self.true, self.decoded, others, clusters)
+        areas, rates = "roc_auc" in names, self.decoding.rates
+        tables = [
+            intervals.value_sums(self.true, part, rates)
+            if self.kind == "regression"
+            else intervals.class_sums(self.true, part.argmax(axis=1), part.shape[1], part if areas else None)
+            for part in (self.decoded, *others)
+        ]
+        bounds = intervals.paired_intervals(tables[0], mean_figures(tables[1:]), clusters)
         return bounds if self.kind == "regression" else intervals.carried(self.true, bounds)
 
 

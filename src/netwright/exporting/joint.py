@@ -55,7 +55,7 @@ class Joint:
 
 
 def joined_encoder(encoders: Sequence[TableEncoder]) -> TableEncoder:
-    """Return an encoder that knows each column in each kind that one of them reads it as, and each category.
+    """Return an encoder that knows each column in each kind that one of them reads it as, and each category, in their order.
 
     Example:
         >>> one = TableEncoder((Column("a", "number"), Column("b", "category", 0, ("x", "y"))))
@@ -72,7 +72,9 @@ def joined_encoder(encoders: Sequence[TableEncoder]) -> TableEncoder:
             known = found.setdefault((column.name, column.kind), column)
             levels = tuple(sorted({*known.levels, *column.levels}))
             found[column.name, column.kind] = replace(known, levels=levels)
-    return TableEncoder(tuple(found.values()), encoders[0].markers)
+    places = {column.name: place for place, column in enumerate(encoders[0].columns)}
+    ordered = sorted(found.values(), key=lambda column: places.get(column.name, len(places)))
+    return TableEncoder(tuple(ordered), encoders[0].markers)
 
 
 def joined_steps(forms: Sequence[StepForm]) -> StepForm | None:

@@ -133,6 +133,20 @@ def checked_threshold(program: Form, threshold: float | None) -> float | None:
     return threshold
 
 
+def checked_level(folder: Path, config: RunConfig, program: Form, level: float | None) -> float:
+    """Return the share of new values that intervals shall hold, ``evaluation.coverage`` where none is asked for.
+
+    Raises:
+        ConfigError: It is no share, or the network predicts classes.
+    """
+    level = config.evaluation.coverage if level is None else level
+    if not 0 < level < 1:
+        raise ConfigError(f"coverage {level:g} came; expected a share between 0 and 1; write for instance 0.9")
+    if program.outcome.task != "regression":
+        raise ConfigError(f"{folder}: the task is {program.outcome.task}; expected numbers; intervals are for a regression")
+    return level
+
+
 def widths_of(folder: Path, config: RunConfig, program: Form, record: Mapping[str, Any], level: float | None) -> Floats:
     """Return half the width of the prediction interval of each output.
 
@@ -146,11 +160,7 @@ def widths_of(folder: Path, config: RunConfig, program: Form, record: Mapping[st
     Raises:
         ConfigError: The network predicts classes, no errors are kept, or they are too few for the level.
     """
-    level = config.evaluation.coverage if level is None else level
-    if not 0 < level < 1:
-        raise ConfigError(f"coverage {level:g} came; expected a share between 0 and 1; write for instance 0.9")
-    if program.outcome.task != "regression":
-        raise ConfigError(f"{folder}: the task is {program.outcome.task}; expected numbers; intervals are for a regression")
+    level = checked_level(folder, config, program, level)
     kept = kept_errors(folder, record)
     if kept is None:
         raise ConfigError(

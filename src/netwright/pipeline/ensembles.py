@@ -25,10 +25,11 @@ from netwright.errors import CheckpointError, ConfigError, NetwrightError, first
 from netwright.evaluation.conformal import fewest_rows, plus_bounds
 from netwright.exporting.described import BUNDLE
 from netwright.exporting.joint import Joint, refuse_unequal
+from netwright.numerals import figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
 from netwright.pipeline.bundles import load_bundle
-from netwright.pipeline.calibrating import ERRORS
+from netwright.pipeline.calibrating import ERRORS, checked_level
 from netwright.pipeline.joint_testing import test_members
 from netwright.pipeline.membership import Membership
 from netwright.pipeline.packaging import SOURCE, write_description
@@ -87,7 +88,7 @@ class Ensemble:
 
     def each(self, rows: Any) -> Floats:
         """Return what each member gives for raw rows, ``(members, rows, ...)``."""
-        if new_rows.plain_array(self.config, rows) is None:
+        if self.program.preparation.encoder is not None or new_rows.plain_array(self.config, rows) is None:
             rows = new_rows.read(self.config, self.program, rows)
         return np.stack([member.predict_decoded(rows) for member in self.members])
 
@@ -113,12 +114,7 @@ class Ensemble:
         Raises:
             ConfigError: It is no ensemble of the folds of a regression, or has too few errors for the coverage.
         """
-        level = self.config.evaluation.coverage if coverage is None else coverage
-        task = self.program.outcome.task
-        if not 0 < level < 1:
-            raise ConfigError(f"coverage {level:g} came; expected a share between 0 and 1; write for instance 0.9")
-        if task != "regression":
-            raise ConfigError(f"{self.folder}: the task is {task}; expected numbers; intervals are for a regression")
+        level = checked_level(self.folder, self.config, self.program, coverage)
         kept = self._errors
         if kept is None:
             raise ConfigError(
@@ -201,7 +197,7 @@ def _record_of(ensemble: Ensemble) -> dict[str, Any]:
     told: dict[str, Any] = {"of": ensemble.of, "members": count}
     if (ensemble.folder / folders.FOLDS).is_file():
         figures = (folders.read_json(ensemble.folder / folders.FOLDS).get("out_of_fold") or {}).get("metrics", {})
-        told["out_of_fold"] = ", ".join(f"{name} {entry['value']:.4g}" for name, entry in figures.items())
+        told["out_of_fold"] = ", ".join(f"{name} {figure(entry['value'])}" for name, entry in figures.items())
     name = ensemble.folder.name or str(first.get("name"))
     return {**kept, "status": "done", "name": name, "model": {"layers": layers}, "ensemble": told}
 

@@ -17,9 +17,9 @@ from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.data.sequences import Sequences
 from netwright.errors import CheckpointError, ConfigError, NetwrightError, SafetyError, first_line
-from netwright.evaluation.prediction import file_column, label_lists, prediction_columns
+from netwright.evaluation.prediction import answers, file_column, prediction_columns
 from netwright.exporting.described import DESCRIPTION, ENDINGS, Call, Described, open_onnx, refuse_other
-from netwright.model.decisions import decide_each, decided, refuse_threshold
+from netwright.model.decisions import refuse_threshold
 from netwright.pipeline import raw_rows
 
 if TYPE_CHECKING:
@@ -44,13 +44,8 @@ class Exported:
     def predict(self, rows: Any, threshold: float | None = None) -> npt.NDArray[Any]:
         """Predict raw rows as `netwright.pipeline.run.Run.predict` does."""
         self._refuse(threshold, False)
-        found, told = self.predict_decoded(rows), self.described
-        if told.task == "multilabel":
-            guess = decide_each(found)
-            return guess if len(told.names) > 1 else np.fromiter(label_lists(guess, told.classes), object, len(guess))
-        if told.classes:
-            return decided(found, told.classes, threshold)
-        return found[:, 0] if found.shape[1] == 1 else found
+        told = self.described
+        return answers(told.task, self.predict_decoded(rows), told.names, told.classes, threshold)
 
     def predict_decoded(self, rows: Any) -> npt.NDArray[np.float64]:
         """Return probabilities, scores or values ``(rows, ...)`` of raw rows."""
@@ -86,7 +81,7 @@ class Exported:
         return self._columns(decoded, threshold), remarks, len(decoded)
 
     def _read(self, rows: Any) -> Any:
-        return raw_rows.read(self.config, self.described.steps, self.described.names, rows)
+        return raw_rows.read(self.config, self.described.steps, self.described.names, rows, self.described.encoder)
 
     def _columns(self, decoded: npt.NDArray[np.float64], threshold: float | None) -> dict[str, Any]:
         told = self.described

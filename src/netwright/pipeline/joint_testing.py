@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright import files
+from netwright.config.calls import OBJECT
 from netwright.data import labels
 from netwright.data.mapped import Mapped
 from netwright.errors import ConfigError, DivergedError
@@ -18,6 +19,7 @@ from netwright.evaluation.ensembles import against_members, mean_of
 from netwright.evaluation.prediction import prediction_columns, table_bytes, true_columns
 from netwright.evaluation.testing import Verdict, all_figures
 from netwright.model.decisions import places_of
+from netwright.numerals import figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
 from netwright.pipeline.inputs import Inputs
@@ -26,7 +28,6 @@ from netwright.pipeline.run import Run
 from netwright.pipeline.showing import Sheet, joined, several_html, write_together
 from netwright.pipeline.testing import drawn_together, own_inputs, with_own_figures
 
-Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
 
@@ -37,7 +38,8 @@ def test_members(folder: Path, of: str, members: Sequence[Run], data: Any) -> di
         folder: Of the ensemble; with its own rows it gets test.json, predictions.csv and report.html.
         of: What the members differ in.
         members: The runs.
-        data: Labelled rows; None for the test rows that all members share.
+        data: Labelled rows; None for the test rows that all members share. Runs that were trained on Python objects are tested
+            on these test rows by the same objects.
 
     Returns:
         The content of test.json: the figures with intervals, and ``members``; see
@@ -51,27 +53,35 @@ def test_members(folder: Path, of: str, members: Sequence[Run], data: Any) -> di
     first = members[0]
     if data is not None:
         raw, target, digest = new_rows.labelled(first.config, first.program, data)
-        for member in members:
-            if digest == member.record["data"]["digest"]:
-                raise ConfigError(
-                    f"{folder}: these rows are those of {member.folder}, which was trained on some of them; expected rows that "
-                    f"no member has seen; {_instead(folder, of)}"
-                )
-        rows = np.arange(raw.rows)
-        found, _, _ = _judged(folder, [member.known(raw, target) for member in members], rows)
-        return {**found, "looks": folders.look(folder, digest, "all")}
+        knowns = [member.known(raw, target) for member in members]
+        trained = [member for member in members if digest == member.record["data"]["digest"]]
+        if not trained:
+            found, _ = _judged(folder, knowns, np.arange(raw.rows))
+            return {**found, "looks": folders.look(folder, digest, "all")}
+        from_python = all((member.config.data.source or "").startswith(OBJECT) for member in members)
+        if of != "folds" and from_python and len(trained) == len(members):
+            return _test_shared(folder, members, knowns, _shared_rows(folder, of, members), digest)
+        raise ConfigError(
+            f"{folder}: these rows are those of {trained[0].folder}, which was trained on some of them; expected rows that no "
+            f"member has seen; {_instead(folder, of)}"
+        )
     rows = _shared_rows(folder, of, members)
     inputs = own_inputs(first.folder, first.config, first.record)
-    knowns = _knowns(members, inputs)
-    found, verdict, each = _judged(folder, knowns, rows)
-    found["looks"] = folders.look(folder, inputs.digest, files.digest_bytes(rows.astype("<i8").tobytes()))
-    outcome = first.program.outcome
+    return _test_shared(folder, members, _knowns(members, inputs), rows, inputs.digest)
+
+
+def _test_shared(folder: Path, members: Sequence[Run], knowns: Sequence[Known], rows: Rows, digest: str) -> dict[str, Any]:
+    """Test the ensemble on the test rows of its members, and write what a test leaves in its folder."""
+    config, program = members[0].config, members[0].program
+    found, verdict = _judged(folder, knowns, rows)
+    found["looks"] = folders.look(folder, digest, files.digest_bytes(rows.astype("<i8").tobytes()))
+    outcome = program.outcome
     columns = {
-        **new_rows.row_columns(first.config, first.program, inputs.raw, rows),
+        **new_rows.row_columns(config, program, knowns[0].raw, rows),
         **true_columns(outcome.task, verdict.true, outcome.names, outcome.classes),
     }
     columns |= prediction_columns(outcome.task, verdict.decoded, outcome.names, outcome.classes, outcome.probabilities)
-    files.write_bytes(folder / folders.PREDICTIONS, table_bytes(columns, ".csv", first.config.data.label_separator))
+    files.write_bytes(folder / folders.PREDICTIONS, table_bytes(columns, ".csv", config.data.label_separator))
     files.write_json(folder / folders.TEST, found)
     _write_page(folder, members, found)
     return found
@@ -118,8 +128,8 @@ def _shared_rows(folder: Path, of: str, members: Sequence[Run]) -> Rows:
     return rows
 
 
-def _judged(folder: Path, knowns: Sequence[Known], rows: Rows) -> tuple[dict[str, Any], Verdict, Floats]:
-    """Return the content of test.json but for the looks, the rows, and what each member gave for them."""
+def _judged(folder: Path, knowns: Sequence[Known], rows: Rows) -> tuple[dict[str, Any], Verdict]:
+    """Return the content of test.json but for the looks, and the rows with the mean of what the members gave."""
     each = np.stack([known.decoded(known.scores(rows).outputs) for known in knowns])
     if not np.isfinite(each).all():
         place = int(np.flatnonzero(~np.isfinite(each).reshape(len(each), -1).all(axis=1))[0])
@@ -138,7 +148,7 @@ def _judged(folder: Path, knowns: Sequence[Known], rows: Rows) -> tuple[dict[str
         names = [str(label) for label in shown]
         found["calibration"] = {**calibration.calibration_table(verdict.true, verdict.decoded, names), "temperature": None}
     found["members"] = against_members(verdict, each)
-    return found, verdict, each
+    return found, verdict
 
 
 def _write_page(folder: Path, members: Sequence[Run], found: dict[str, Any]) -> None:
@@ -147,9 +157,9 @@ def _write_page(folder: Path, members: Sequence[Run], found: dict[str, Any]) -> 
     rows = []
     for name, entry in found["metrics"].items():
         gap = beside["difference"].get(name)
-        known = "" if gap is None else f"{gap['value']:+.3g}"
+        known = "" if gap is None else figure(gap["value"], 4, "+")
         values = [one[name] for one in beside["each"] if name in one]
-        rows.append((name, f"{entry['value']:.4g}", _between(entry), joined(values), known, _between(gap or {}, "+")))
+        rows.append((name, figure(entry["value"]), _between(entry), joined(values), known, _between(gap or {}, "+")))
     heading = ("test figure", "ensemble", "95 % interval", "members", "less their mean", "95 % interval")
     sheet = Sheet(heading, rows)
     remarks = [
@@ -163,4 +173,4 @@ def _write_page(folder: Path, members: Sequence[Run], found: dict[str, Any]) -> 
 
 
 def _between(entry: dict[str, Any], sign: str = "") -> str:
-    return f"{entry['low']:{sign}.4g} to {entry['high']:{sign}.4g}" if "low" in entry else ""
+    return f"{figure(entry['low'], 4, sign)} to {figure(entry['high'], 4, sign)}" if "low" in entry else ""

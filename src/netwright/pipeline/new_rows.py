@@ -40,7 +40,8 @@ def plain_array(config: RunConfig, rows: Any) -> npt.NDArray[Any] | None:
 
 def read(config: RunConfig, program: Form, rows: Any) -> Raw:
     """Read rows to predict from a path or from Python objects; a target among them is not needed."""
-    return raw_rows.read(config, program.preparation.steps, program.outcome.names, rows)
+    preparation = program.preparation
+    return raw_rows.read(config, preparation.steps, program.outcome.names, rows, preparation.encoder)
 
 
 def blocks_of(config: RunConfig, program: Form, path: str) -> Blocks | None:

@@ -6,7 +6,7 @@ Stone, Cross-Validatory Choice and Assessment of Statistical Predictions, 1974.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ import pyarrow.csv
 from netwright import files
 from netwright.config.schema import RunConfig
 from netwright.data import labels
+from netwright.errors import CheckpointError
 from netwright.evaluation.pairs import Outcomes
-from netwright.evaluation.prediction import SEPARATOR, prediction_columns, table_bytes, true_columns
+from netwright.evaluation.prediction import SEPARATOR, classes_written, prediction_columns, table_bytes, true_columns
 from netwright.evaluation.testing import Drawn, Verdict, all_figures
 from netwright.exporting.bundle import Outcome, load_preparation
 from netwright.pipeline import folder as folders
@@ -104,14 +105,23 @@ def write_out_of_fold(folder: Path, runs: Sequence[Path]) -> dict[str, Any] | No
 
 
 def _part_of(run: Path, outcome: Outcome) -> _Part:
-    """Read what the run of a split gave for its test rows."""
+    """Read what the run of a split gave for its test rows.
+
+    Raises:
+        CheckpointError: Its predictions are damaged.
+    """
     config, record = read_config(run), folders.read_record(run)
     rows = read_predictions(run, config, record)
     if outcome.task == "multilabel":
         true, predicted = (_label_matrix(columns, rows, outcome) for columns in (rows.true, rows.predicted))
         outcomes = Outcomes("labels", true, predicted)
     else:
+        rows = replace(rows, classes=classes_written(outcome.classes))
         outcomes, _ = outcomes_of(rows, rows)
+        if outcomes.classes > len(outcome.classes):
+            raise CheckpointError(
+                f"{run / folders.PREDICTIONS}: classes that the run does not know; expected {', '.join(rows.classes)}; test the run"
+            )
     return _Part(rows.keys, outcomes.true, _decoded(rows, outcomes, outcome), _further(run))
 
 
@@ -128,7 +138,7 @@ def _decoded(rows: Predictions, outcomes: Outcomes, outcome: Outcome) -> Floats:
     if outcomes.kind == "values":
         return np.asarray(outcomes.predicted, dtype=np.float64)
     if outcome.probabilities:
-        return np.stack([rows.probabilities[str(label)] for label in outcome.classes], axis=1)
+        return np.stack(list(rows.probabilities.values()), axis=1)
     if outcomes.kind == "labels":
         return np.asarray(outcomes.predicted, dtype=np.float64)
     return np.asarray(np.eye(outcomes.classes)[outcomes.predicted])

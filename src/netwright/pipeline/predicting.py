@@ -17,9 +17,8 @@ from netwright.config.schema import RunConfig
 from netwright.data.sequences import Sequences
 from netwright.errors import ConfigError
 from netwright.evaluation.ensembles import disagreement_columns, mean_of
-from netwright.evaluation.prediction import file_column, label_lists, prediction_columns
+from netwright.evaluation.prediction import answers, file_column, prediction_columns
 from netwright.exporting.bundle import Form
-from netwright.model.decisions import decide_each, decided
 from netwright.pipeline import new_rows
 from netwright.pipeline.calibrating import checked_threshold
 
@@ -98,13 +97,8 @@ def decoded_rows(found: Predictor, rows: Any) -> Floats:
 def predicted(found: Predictor, rows: Any, threshold: float | None = None) -> npt.NDArray[Any]:
     """Return classes, labels or values of raw rows; see `netwright.pipeline.run.Run.predict`."""
     threshold = checked_threshold(found.program, threshold)
-    decoded, outcome = decoded_rows(found, rows), found.program.outcome
-    if outcome.task == "multilabel":
-        guess = decide_each(decoded)
-        return guess if len(outcome.names) > 1 else np.fromiter(label_lists(guess, outcome.classes), object, len(guess))
-    if outcome.classes:
-        return decided(decoded, outcome.classes, threshold)
-    return decoded[:, 0] if decoded.shape[1:] == (1,) else decoded
+    outcome = found.program.outcome
+    return answers(outcome.task, decoded_rows(found, rows), outcome.names, outcome.classes, threshold)
 
 
 def probabilities(found: Predictor, rows: Any) -> Floats:

@@ -22,7 +22,7 @@ from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
 from netwright.errors import CheckpointError, NetwrightError
 from netwright.evaluation.pairs import Outcomes
-from netwright.evaluation.prediction import SEPARATOR
+from netwright.evaluation.prediction import SEPARATOR, classes_written
 from netwright.pipeline import folder as folders
 from netwright.pipeline.reading import markers_of
 from netwright.pipeline.testing import neighbours, own_inputs
@@ -35,7 +35,8 @@ class Predictions:
     """What predictions.csv holds.
 
     ``keys`` are the numbers of the rows, and of the steps where each step has a prediction, ``(rows, 1 or 2)``; ``true`` and
-    ``predicted`` the texts of the cells by column, ``probabilities`` the numbers by class.
+    ``predicted`` the texts of the cells by column, ``probabilities`` the numbers by class, in the order of ``classes``, which
+    are spelled as in the cells.
     """
 
     kind: str
@@ -75,6 +76,8 @@ def read_predictions(folder: Path, config: RunConfig, record: dict[str, Any]) ->
             for name in names
             if name.startswith(PROBABILITY)
         }
+        labels = list(record.get("task", {}).get("classes", ()))
+        classes = tuple(str(label) for label in labels) if kind == "multilabel" else classes_written(labels)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error}); expected the predictions of a test; test the run"
@@ -83,7 +86,6 @@ def read_predictions(folder: Path, config: RunConfig, record: dict[str, Any]) ->
         raise CheckpointError(f"{path}: no column row; expected the predictions of a test; test the run again")
     true = {name: table[name].to_pylist() for name in names if name.startswith(TARGET)}
     predicted = {name: table[name].to_pylist() for name in names if name.startswith(PREDICTION)}
-    classes = tuple(str(label) for label in record.get("task", {}).get("classes", ()))
     separator = config.data.label_separator or SEPARATOR
     return Predictions(kind, np.stack(keys, axis=1), true, predicted, probabilities, classes, separator)
 
@@ -118,10 +120,7 @@ def _values(rows: Predictions) -> Outcomes:
 def _names(sides: Sequence[Predictions]) -> list[str]:
     """Return the classes as the file spells them, in the order of the run, then those of the cells alone."""
     cells_of = {text for rows in sides for texts in (rows.true[TARGET], rows.predicted[PREDICTION]) for text in texts}
-    known = list(sides[0].probabilities or sides[0].classes)
-    spelled = {text.casefold(): text for text in cells_of}  # True is written true
-    ordered = [spelled.get(name.casefold(), name) for name in known]
-    return [*ordered, *sorted(cells_of - set(ordered))]
+    return [*sides[0].classes, *sorted(cells_of - set(sides[0].classes))]
 
 
 def _classes(rows: Predictions, names: Sequence[str]) -> Outcomes:
@@ -130,10 +129,10 @@ def _classes(rows: Predictions, names: Sequence[str]) -> Outcomes:
         np.asarray([places[text] for text in texts], dtype=np.int64)
         for texts in (rows.true[TARGET], rows.predicted[PREDICTION])
     )
-    known = {name.casefold(): values for name, values in rows.probabilities.items()}
+    known = dict(zip(rows.classes, rows.probabilities.values(), strict=False))
     probabilities = None
-    if known and all(name.casefold() in known for name in names):
-        probabilities = np.stack([known[name.casefold()] for name in names], axis=1)
+    if known and all(name in known for name in names):
+        probabilities = np.stack([known[name] for name in names], axis=1)
     return Outcomes("class", true, predicted, len(names), probabilities)
 
 

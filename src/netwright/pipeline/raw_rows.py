@@ -8,22 +8,28 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from netwright.config.schema import RunConfig
 from netwright.data import sources, texts
-from netwright.data.arrays import Arrays
+from netwright.data.arrays import NUMBERS, Arrays
 from netwright.data.blocks import Blocks
 from netwright.data.columns import TableEncoder
 from netwright.data.mapped import Mapped
 from netwright.data.sequences import Raw, Sequences, StepForm, from_dense, step_numbers
 from netwright.data.tables import Table
+from netwright.errors import DataError
 from netwright.evaluation.prediction import file_column
 from netwright.numerals import counted
 from netwright.pipeline import pictures, windows
 from netwright.pipeline.reading import as_rows, blocks_wanted, read_rows, reading_of
 
+MOST_NAMED = 20  # columns, in an error
 
-def read(config: RunConfig, steps: StepForm | None, names: Sequence[str], rows: Any) -> Raw:
+
+def read(
+    config: RunConfig, steps: StepForm | None, names: Sequence[str], rows: Any, encoder: TableEncoder | None = None
+) -> Raw:
     """Read rows to predict from a path or from Python objects; a target among them is not needed.
 
     Args:
@@ -31,6 +37,10 @@ def read(config: RunConfig, steps: StepForm | None, names: Sequence[str], rows: 
         steps: How rows of steps reach its network; None for single rows.
         names: Its target columns.
         rows: The path or the objects.
+        encoder: The columns that its network reads, of a table: an array of numbers stands for them in their order.
+
+    Raises:
+        DataError: The rows do not fit.
     """
     if isinstance(rows, Table | Arrays | Sequences):
         return rows
@@ -44,7 +54,38 @@ def read(config: RunConfig, steps: StepForm | None, names: Sequence[str], rows: 
     else:
         pair = rows if isinstance(rows, tuple) else (rows, None)
         raw = as_rows(data, sources.from_objects(pair, None, data.layout)[0], None)
+        if (
+            encoder is not None
+            and steps is None
+            and data.window is None
+            and isinstance(raw, Arrays)
+            and len(raw.inputs) == 1
+        ):
+            raw = _as_table(encoder, raw)
     return of_steps(config, steps, raw)
+
+
+def _as_table(encoder: TableEncoder, raw: Arrays) -> Table:
+    """Return an array of numbers ``(rows, columns)`` as the columns of a table, in the order that training read them.
+
+    Raises:
+        DataError: Another shape, or columns that no number stands for.
+    """
+    (values,) = raw.inputs.values()
+    names = list(dict.fromkeys(column.name for column in encoder.used))
+    texts = [f"{column.name!r} ({column.kind})" for column in encoder.used if column.kind not in ("number", "boolean")]
+    if values.shape[1:] != (len(names),) or values.dtype.kind not in NUMBERS or texts:
+        came = f"{values.dtype} of shape {values.shape}"
+        told = ", ".join(map(repr, names[:MOST_NAMED])) + (
+            f" and {len(names) - MOST_NAMED} more" * (len(names) > MOST_NAMED)
+        )
+        wanted = "a data frame with" if texts else f"numbers of shape (rows, {len(names)}) or a data frame, of"
+        why = f"; numbers cannot stand for {texts[0]}" if texts else ""
+        raise DataError(
+            f"data: X: {came} came; the network was trained on a table; expected {wanted} the columns {told}{why}"
+        )
+    columns = {name: pa.array(values[:, place].astype(np.float64)) for place, name in enumerate(names)}
+    return Table(pa.table(columns), raw.origins)
 
 
 def of_steps(config: RunConfig, steps: StepForm | None, raw: Raw) -> Raw:

@@ -103,8 +103,9 @@ class Run:
         ``program.outcome.classes``, or a list of labels for each row, object ``(rows,)``.
 
         Args:
-            rows: A data frame, an array ``(rows, ...)``, a dictionary of arrays, the path of a file, of an image or of a
-                folder or archive of images, or a list of paths of images.
+            rows: A data frame, an array ``(rows, ...)`` (of a table the columns that the network reads, in their order), a
+                dictionary of arrays, the path of a file, of an image or of a folder or archive of images, or a list of paths of
+                images.
             threshold: The probability from which on the second of two classes is predicted; None for the likelier one.
 
         Raises:
