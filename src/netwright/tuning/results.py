@@ -68,7 +68,8 @@ class Tuning:
 
     def __str__(self) -> str:
         """Return a line on the trials, one on the best, one on its run."""
-        lines = [f"{self.finished} of {self.wanted} trials finished, {self.pruned} of them pruned; {self.failed} failed"]
+        of = f" of {self.wanted}" if self.finished <= self.wanted else ""
+        lines = [f"{self.finished}{of} trials finished, {self.pruned} of them pruned; {self.failed} failed"]
         if self.best is not None:
             lines.append(
                 f"best: trial {self.best.number}  {self.metric} {self.best.value:.6g}  {shown_point(self.best.point)}"
@@ -248,5 +249,6 @@ def _contents(search: Search, found: Tuning) -> SearchContents:
         importances=found.importances,
         best=None if found.best is None else found.best.number,
         summary=str(found).splitlines(),
+        looks=0 if not test.is_file() else int(folders.read_json(test).get("looks", 1)),
         test={} if not test.is_file() else dict(folders.read_json(test).get("metrics", {})),
     )
