@@ -82,12 +82,7 @@ def tune(
         folder = folders.folder_for(run_dir, f"{asked.name}-tune")
         search = begin_search(asked, folder, lambda record: tell(record) if isinstance(record, Told) else None)
     audience = Audience([lambda record: tell(record) if isinstance(record, Told) else None])
-    try:
-        signal = _search(search, tell)
-        return stopped(search, signal) if signal is not None else conclude(search, audience)
-    except NetwrightError:
-        mark(search, STOPPED)
-        raise
+    return _to_the_end(search, tell, audience)
 
 
 def _to_all(observers: Sequence[Watcher]) -> Tell:
@@ -96,6 +91,20 @@ def _to_all(observers: Sequence[Watcher]) -> Tell:
             observer(record)
 
     return tell
+
+
+def _to_the_end(search: Search, tell: Tell, audience: Audience) -> Tuning:
+    """Search, then train the best; a search that an error ended is marked as stopped.
+
+    Raises:
+        NetwrightError: As it came.
+    """
+    try:
+        signal = _search(search, tell)
+        return stopped(search, signal) if signal is not None else conclude(search, audience)
+    except NetwrightError:
+        mark(search, STOPPED)
+        raise
 
 
 def _search(search: Search, tell: Tell) -> int | None:
