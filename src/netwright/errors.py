@@ -75,6 +75,12 @@ def no_run(folder: Path, reason: str) -> CheckpointError:
         folder: What was named.
         reason: Why its ``run.json`` cannot be read.
     """
+    if (folder / "tune.json").is_file():
+        best = folder / "best"
+        known = f"name {best}" if (best / "run.json").is_file() else "it has no best run yet"
+        return CheckpointError(
+            f"{folder}: a search, no run; expected one run; {known}, or go on with netwright tune --resume {folder}"
+        )
     inside = sorted(path.parent for path in folder.glob("[!.]*/run.json")) if folder.is_dir() else []
     if inside:
         return CheckpointError(

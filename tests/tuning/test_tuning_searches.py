@@ -313,7 +313,7 @@ BAD = [
     ({"split": {"valid": 0, "test": 0.2}}, "tune: there are no valid rows"),
     ({"processes": 2}, "tune.processes: 2 came with objects from Python"),
     ({"trial_seeds": 2, "trial_folds": 2}, "trial_seeds and trial_folds came together"),
-    ({"trial_folds": 2}, "tune.trial_folds: it came with groups, .*; write trial_seeds"),
+    ({"trial_folds": 2}, "tune.trial_folds: 2 came with objects from Python; .*; write trial_seeds"),
     ({"study": "mysql"}, "tune.study: 'mysql' came; expected sqlite, journal or an address"),
     ({"study": "postgresql://nobody:secret@nowhere.invalid/none"}, "tune.study: postgresql://nowhere.invalid/none: "),
     ({"trials": 0}, "tune.trials: 0 came; expected at least 1"),

@@ -33,6 +33,7 @@ from netwright.config.schema import (
     RunConfig,
     call_problems,
 )
+from netwright.config.spaces import flattened
 from netwright.config.training_schema import TrainingConfig
 from netwright.config.tune_schema import TuneConfig
 from netwright.config.values import is_address, refuse_objects, shortened, shown
@@ -92,7 +93,17 @@ def absolute_paths(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
     split = data.get("split") if isinstance(data, dict) else None
     if isinstance(data, dict) and isinstance(split, dict) and isinstance(split.get("file"), str):
         data["split"] = {**split, "file": _absolute(split["file"], folder)}
+    tune = result.get("tune")
+    if isinstance(tune, dict) and isinstance(tune.get("space"), dict):
+        tune["space"] = {path: _absolute_choices(path, found, folder) for path, found in flattened(tune["space"]).items()}
     return result
+
+
+def _absolute_choices(path: str, found: Any, folder: Path) -> Any:
+    """Return choices for a setting that names a file, taken from a folder; others are untouched."""
+    if not isinstance(found, list) or tuple(path.split(".")) not in PATH_KEYS:
+        return found
+    return [_absolute(value, folder) if isinstance(value, str) else value for value in found]
 
 
 def _absolute(name: str, folder: Path) -> str:

@@ -1,6 +1,6 @@
 """The only writer of the product: whole files, folders born by one rename, growing lines, maps, locks, digests."""
 
-from netwright.files.claims import Worker
+from netwright.files.claims import CLAIMS, Worker, at_work
 from netwright.files.digests import digest_bytes, digest_file
 from netwright.files.lines import LineFile, Mark, cut_back
 from netwright.files.locks import Lock, break_lock, holder_of
@@ -24,10 +24,12 @@ from netwright.files.whole import (
 )
 
 __all__ = [
+    "CLAIMS",
     "LineFile",
     "Lock",
     "Mark",
     "Worker",
+    "at_work",
     "born",
     "born_array",
     "break_lock",

@@ -12,9 +12,11 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
+from netwright.errors import ResourceError
 from netwright.files import system
 from netwright.files.locks import identity, lives
 from netwright.files.whole import disk_errors, make_folder, write_json
@@ -52,7 +54,8 @@ class Worker:
         number = 0
         while not self._over.wait(BEAT):
             number += 1
-            self._beat(number)
+            with suppress(ResourceError):  # a disk that is full now may have room at the next beat
+                self._beat(number)
 
     def take(self, work: int) -> int | None:
         """Claim a piece of work, and return how many had it before; None where somebody who lives has it."""
@@ -82,9 +85,21 @@ class Worker:
         if told is None:  # just being written, or left so by a crash
             return time.time() - claim.stat().st_mtime < SILENT
         name = str(told.get("worker"))
+        if self._closed(name):
+            return False  # though its process may live on, a notebook say
         if told.get("host") != socket.gethostname():
             return self._beats_on(name)
         return name in _active if told.get("pid") == self._told["pid"] else lives(told)
+
+    def _closed(self, name: str) -> bool:
+        """Tell whether a worker gave back what it had."""
+        return bool((_read(self._beats / f"{name}.json") or {}).get("over"))
+
+    def deaths(self, work: int) -> int:
+        """Return how many workers that had a piece of work died; one that was stopped gave it back."""
+        told = [_read(path) or {} for path in self._claimed(work)]
+        names = [str(one.get("worker")) for one in told]
+        return sum(name != self.name and not self._closed(name) for name in names)
 
     def _beats_on(self, name: str) -> bool:
         """Tell whether a worker of another machine was heard of a short while ago."""
@@ -112,6 +127,17 @@ class Worker:
             self._over.set()
             _active.discard(self.name)
             write_json(self._beats / f"{self.name}.json", {**self._told, "over": True})
+
+
+def at_work(folder: Path) -> bool:
+    """Tell whether a worker of a folder lives: on this machine by its process, elsewhere by the age of its heartbeat."""
+    for path in (folder / WORKERS).glob("[!.]*.json"):
+        told = _read(path)
+        if told is None or told.get("over"):
+            continue
+        if lives(told) if told.get("host") == socket.gethostname() else time.time() - path.stat().st_mtime < SILENT:
+            return True
+    return False
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -45,7 +45,8 @@ NO_FIGURES = "a run with step= but without evaluate= has no figures"
 class Custom:
     """Objects from Python; None, and no metrics, where nothing came.
 
-    ``trial`` may end a run that is one trial of many; no config names it, and such a run draws no report.
+    ``trial`` may end a run that is one trial of many; no config names it, and such a run draws no report. ``until`` is when
+    it is stopped with a checkpoint, by `time.monotonic`.
     """
 
     optimizer: Factories | None = None
@@ -55,6 +56,7 @@ class Custom:
     stop: Stop | None = None
     schedule: Build | None = None
     trial: Stop | None = None
+    until: float | None = None
 
     @property
     def own_step(self) -> OwnStep | None:

@@ -42,6 +42,7 @@ CHECKPOINTS = "checkpoints"
 SEEDS = "seeds.json"  # of a folder that holds a run per seed
 TUNE = "tune.json"  # of a folder that holds the trials of a search and its best run
 FOLDS = "cross_validation.json"  # of one that holds a run per split
+DEEPEST = 3  # folders above a run of a search: its trial, the trials, the search
 SEVERAL = (SEEDS, FOLDS)  # summaries of a folder of runs
 
 
@@ -179,11 +180,13 @@ def look(folder: Path, data_digest: str, rows_digest: str) -> int:
         data_digest: Of the data.
         rows_digest: Of the row numbers.
 
-    The ledger of a run among seeds, or of the best of a search, lies beside their folder: they all look at the same rows.
+    The ledger of a run among seeds, or of a run of a search, lies beside their folder: they all look at the same rows.
     """
-    seeds = (folder.parent / SEEDS).is_file() or (folder.parent / TUNE).is_file()
-    ledger = (folder.absolute().parent.parent if seeds else folder.parent) / LOOKS
-    name = f"{folder.parent.name}/{folder.name}" if seeds else folder.name
+    top = folder.absolute()
+    for place in list(top.parents)[:DEEPEST]:
+        if (place / SEEDS).is_file() or (place / TUNE).is_file():
+            top = place
+    ledger, name = top.parent / LOOKS, folder.absolute().relative_to(top.parent).as_posix()
     looks = 1
     if ledger.exists():
         for line in ledger.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -250,7 +253,10 @@ def _listed_search(path: Path) -> dict[str, Any]:
     best = _listed(path / "best") if (path / "best" / RECORD).is_file() else {}
     entry = {"task": None, "epochs": None, "best": None, "test": {}, **best}
     trials = sum(place.is_dir() and not place.name.startswith(".") for place in (path / "trials").glob("*"))
-    return {**entry, "run": str(path), "started": told.get("started"), "status": str(told.get("status")), "runs": trials}
+    status = str(told.get("status"))
+    if status == "running" and not files.at_work(path):
+        status = "interrupted"
+    return {**entry, "run": str(path), "started": told.get("started"), "status": status, "runs": trials}
 
 
 def _listed_several(path: Path, inside: list[Path]) -> dict[str, Any]:

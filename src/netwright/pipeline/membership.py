@@ -39,6 +39,11 @@ def membership_of(folder: Path) -> Membership | None:
         if (folder / name).is_file():
             return _read(folder, name, of)
     begun = [path for path in folders.runs_inside(folder) if path.name.startswith("fold-")]
+    if begun and (folder.parent.parent / folders.TUNE).is_file():
+        raise CheckpointError(
+            f"{folder}: a trial of the search {folder.parent.parent}, which trains it on {len(begun)} folds; expected a run or an "
+            f"ensemble; name {folder.parent.parent / 'best'}"
+        )
     if begun:
         raise CheckpointError(
             f"{folder}: {len(begun)} folds begun, not all of them done; expected all; repeat the command netwright cv with "

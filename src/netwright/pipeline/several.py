@@ -16,6 +16,7 @@ from netwright.errors import CheckpointError
 from netwright.numerals import counted, figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
+from netwright.pipeline.bench import Bench
 from netwright.pipeline.observing import Listener
 from netwright.pipeline.preflight import be_strict, check_bench
 from netwright.pipeline.resuming import Objects, resume_run
@@ -30,12 +31,14 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Manner:
-    """How each of several runs is trained; ``birth`` is called before a new one appears."""
+    """How each of several runs is trained; ``birth`` is called before a new one appears, ``refuse`` with what it
+    would train."""
 
     test: bool = True
     strict: bool = False
     auto_micro_batch: bool = False
     birth: Callable[[], None] = _nothing
+    refuse: Callable[[Bench], None] | None = None
 
 
 def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner) -> int | None:
@@ -67,6 +70,8 @@ def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner) ->
         objects = Objects(asked.data, copy.deepcopy(asked.module), asked.loss, asked.code, asked.custom)
         run = resume_run(path, objects, (), observe, False, manner.auto_micro_batch, manner.test)
     else:
+        if manner.refuse is not None:
+            manner.refuse(bench)
         manner.birth()
         run = start(bench, path, observe, manner.test, manner.auto_micro_batch)
     signal = run.record.get("signal")

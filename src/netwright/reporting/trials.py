@@ -32,7 +32,8 @@ class TrialRow:
 class SearchContents:
     """All that the report of a search tells.
 
-    ``ranges`` says in words what each setting may be, ``test`` are the test figures of the best run, by name.
+    ``ranges`` says in words what each setting may be, ``test`` are the test figures of the best run, by name,
+    ``looks`` how often its test rows were seen until then.
     """
 
     name: str
@@ -45,6 +46,7 @@ class SearchContents:
     best: int | None
     summary: Sequence[str]
     test: Mapping[str, Any]
+    looks: int = 0
 
 
 def render_search(contents: SearchContents) -> str:

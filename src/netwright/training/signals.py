@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,22 +19,32 @@ STOP = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass
 class StopRequest:
-    """Whether and by which signal a stop was asked for, and whether a checkpoint was."""
+    """Whether and by which signal a stop was asked for, and whether a checkpoint was.
+
+    ``until`` is when it asks by itself, by `time.monotonic`.
+    """
 
     signal_number: int | None = None
     save: bool = False
+    until: float | None = None
 
     def __str__(self) -> str:
-        return "Ctrl-C" if self.signal_number == signal.SIGINT else signal.Signals(self.signal_number or 0).name
+        if self.signal_number is None:
+            return "the end of its time"
+        return "Ctrl-C" if self.signal_number == signal.SIGINT else signal.Signals(self.signal_number).name
 
     def __bool__(self) -> bool:
-        return self.signal_number is not None
+        return self.signal_number is not None or (self.until is not None and time.monotonic() >= self.until)
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """Install handlers that only set a flag, in the main thread, and put the old ones back."""
-    request = StopRequest()
+def stop_on_signals(until: float | None = None) -> Iterator[StopRequest]:
+    """Install handlers that only set a flag, in the main thread, and put the old ones back.
+
+    Args:
+        until: When a stop is asked for without a signal, by `time.monotonic`; None for never.
+    """
+    request = StopRequest(until=until)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
@@ -42,7 +53,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
         if number == SAVE:
             request.save = True
             return
-        if request and number == signal.SIGINT:
+        if request.signal_number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal_number = number
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from netwright.pipeline.showing import Sheet, several_html
 from netwright.pipeline.telling import Told
 from netwright.reporting.trials import SearchContents, TrialRow, render_search
 from netwright.tuning.search import BEST, Search
-from netwright.tuning.study import EPOCHS, FAILED, FINISHED, PRUNED, SECONDS, Study, Trial
+from netwright.tuning.study import EPOCHS, FAILED, FINISHED, PRUNED, RUNNING, SECONDS, Study, Trial
 from netwright.tuning.telling import shown_point
-from netwright.tuning.trials import asked_of, figure_of, shared_bench
+from netwright.tuning.trials import asked_of, figure_of, refuse_other_rows, shared_bench
 
 CONCLUSION = 10**9  # the piece of work that only one process does: the end
 STOPPED = "stopped"
@@ -67,7 +68,8 @@ class Tuning:
 
     def __str__(self) -> str:
         """Return a line on the trials, one on the best, one on its run."""
-        lines = [f"{self.finished} of {self.wanted} trials finished, {self.pruned} of them pruned; {self.failed} failed"]
+        of = f" of {self.wanted}" if self.finished <= self.wanted else ""
+        lines = [f"{self.finished}{of} trials finished, {self.pruned} of them pruned; {self.failed} failed"]
         if self.best is not None:
             lines.append(
                 f"best: trial {self.best.number}  {self.metric} {self.best.value:.6g}  {shown_point(self.best.point)}"
@@ -108,12 +110,19 @@ def best_of(search: Search, trials: Sequence[Trial]) -> Trial | None:
     return best
 
 
+def mark(search: Search, status: str) -> None:
+    """Write down whether a search goes on; where others are still at work in its folder it does."""
+    told, record = folders.read_json(search.folder / folders.TUNE), search.folder / folders.TUNE
+    if status == RUNNING or not files.at_work(search.folder):
+        files.write_json(record, {**told, "status": status})
+
+
 def stopped(search: Search, signal: int | None) -> Tuning:
     """Return what a search holds that a signal stopped."""
     study = search.study()
     trials = tuple(study.trials())
     study.close()
-    files.write_json(search.folder / folders.TUNE, {**folders.read_json(search.folder / folders.TUNE), "status": STOPPED})
+    mark(search, STOPPED)
     return Tuning(search.folder, search.metric, search.mode, search.trials, trials, best_of(search, trials), signal=signal)
 
 
@@ -192,10 +201,14 @@ def _train_alone(search: Search, best: Trial, path: Path, audience: Audience) ->
     asked = asked_of(search, best.point, changes if whole else ())
     if whole:
         asked = asked.with_file((search.path(best.number) / name if name else search.path(best.number)) / folders.CONFIG)
-    elif not path.exists():
+    elif (path / folders.CONFIG).is_file():
+        asked = asked.with_file(path / folders.CONFIG)
+    else:
         config = shared_bench(asked, search.cores).config
         asked = asked.with_settings([f"training.{part}={getattr(config.training, part)}" for part in ("threads", "lanes")])
-    return train_member(asked, path, audience.quiet(False), Manner(test=True))
+    return train_member(
+        asked, path, audience.quiet(False), Manner(test=True, refuse=partial(refuse_other_rows, search, whole=True))
+    )
 
 
 def _compared(search: Search, found: Tuning, best: Trial, path: Path) -> Tuning:
@@ -236,5 +249,6 @@ def _contents(search: Search, found: Tuning) -> SearchContents:
         importances=found.importances,
         best=None if found.best is None else found.best.number,
         summary=str(found).splitlines(),
+        looks=0 if not test.is_file() else int(folders.read_json(test).get("looks", 1)),
         test={} if not test.is_file() else dict(folders.read_json(test).get("metrics", {})),
     )

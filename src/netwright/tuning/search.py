@@ -24,7 +24,7 @@ from netwright.pipeline.observing import Listener
 from netwright.pipeline.preflight import check_bench
 from netwright.pipeline.stopping import mode_of, monitored
 from netwright.pipeline.telling import Told, describe
-from netwright.tuning.space import bench_in_the_middle, refuse_space, try_networks, try_settings
+from netwright.tuning.space import bench_in_the_middle, refuse_space, try_networks, try_settings, with_usual_optimizer
 from netwright.tuning.study import Proposal, Study, refuse_without_optuna
 
 SETTINGS = "tune.toml"
@@ -39,7 +39,7 @@ class Search:
 
     ``asked`` is what each trial trains but for its own settings, ``cores`` how many of them a trial may use at most, ``members``
     the settings in which the runs of one trial differ (several seeds or folds; else a single empty one), ``rung`` the epochs after
-    which the pruner looks first.
+    which the pruner looks first, ``digests`` those of data and split when it began (empty where an earlier version began it).
     """
 
     folder: Path
@@ -50,6 +50,7 @@ class Search:
     cores: int
     members: tuple[tuple[str, tuple[str, ...]], ...] = (("", ()),)
     rung: int = 1
+    digests: tuple[str, str] = ("", "")
 
     @property
     def trials(self) -> int:
@@ -105,7 +106,12 @@ def begin_search(asked: Asked, folder: Path, observe: Listener) -> Search:
     parameters = {} if asked.config.tune is None else asked.config.tune.parameters()
     refuse_space(parameters)
     try_settings(asked, parameters)
-    bench = check_bench(bench_in_the_middle(asked, parameters))
+    bench = bench_in_the_middle(asked, parameters)
+    if (known := with_usual_optimizer(asked, parameters, bench)) is not asked:
+        asked = known
+        try_settings(asked, parameters)
+        bench = bench_in_the_middle(asked, parameters)
+    bench = check_bench(bench)
     try_networks(asked, parameters, bench)
     metric, mode = _metric(asked, bench)
     _refuse_other_losses(metric, parameters)
@@ -114,7 +120,7 @@ def begin_search(asked: Asked, folder: Path, observe: Listener) -> Search:
     search = Search(folder, asked, f"netwright-{secrets.token_hex(8)}", metric, mode, share)
     _refuse_workers(search, processes)
     rung = max(1, (bench.config.training.epochs or 1) // FIRST_RUNG)
-    search = replace(search, members=_members(search, bench), rung=rung)
+    search = replace(search, members=_members(search, bench), rung=rung, digests=_digests(bench))
     observe(Told("a trial, here with the settings in the middle of the space:"))
     for line in describe(bench):
         observe(line)
@@ -123,11 +129,16 @@ def begin_search(asked: Asked, folder: Path, observe: Listener) -> Search:
         files.make_folder(temporary / TRIALS)
         files.write_text(temporary / SETTINGS, asked.written())
         decided = {"study": search.name, "name": asked.name, "metric": metric, "mode": mode, "cores": share}
+        decided |= {"digests": search.digests}
         told = {**decided, "rung": rung, "members": search.members, "started": folders.now(), "versions": folders.versions()}
         files.write_json(temporary / folders.TUNE, {**told, "status": "running"})
         search.study(new=True, folder=temporary).close()
     observe(Told(f"folder: {folder}"))
     return search
+
+
+def _digests(bench: Bench) -> tuple[str, str]:
+    return bench.inputs.digest, bench.inputs.split.digest()
 
 
 def _tell_space(search: Search, observe: Listener) -> None:
@@ -179,11 +190,12 @@ def _refuse_other_losses(metric: str, parameters: dict[str, Parameter]) -> None:
     Raises:
         ConfigError: The space changes the loss that the metric is.
     """
-    path = next((path for path in parameters if path.startswith("training.loss")), None)
+    changing = ("training.loss", "training.class_weight", "data.preparation.target_scaling")
+    path = next((path for path in parameters if path.startswith(changing)), None)
     if path is not None and metric == "valid_loss":
         raise ConfigError(
             f"tune.metric: valid_loss came and {path} in the space; losses of other kinds cannot be compared; write another "
-            "metric, such as valid_accuracy"
+            "metric, such as valid_accuracy, or valid_mae for amounts"
         )
 
 
@@ -214,11 +226,7 @@ def _members(search: Search, bench: Bench) -> tuple[tuple[str, tuple[str, ...]],
         return tuple((f"seed-{seed}", (f"training.seed={seed}",)) for seed in range(first, first + tune.trial_seeds))
     if tune.trial_folds is None:
         return (("", ()),)
-    if split.group is not None or split.time is not None or split.in_order or split.folds is not None or search.in_line:
-        raise ConfigError(
-            "tune.trial_folds: it came with groups, an order of time, folds or objects from Python; expected rows of files "
-            "divided by chance; write trial_seeds, or leave it out"
-        )
+    _refuse_folds(search, bench)
     rows = bench.inputs.split
     pool = sorted([*rows.train.tolist(), *rows.valid.tolist()])
     import numpy as np
@@ -233,6 +241,31 @@ def _members(search: Search, bench: Bench) -> tuple[tuple[str, tuple[str, ...]],
         parts = (("train", train), ("valid", valid), ("test", rows.test))
         found.append((f"fold-{number:02d}", tuple(f"data.split.{part}={found.tolist()}" for part, found in parts)))
     return tuple(found)
+
+
+def _refuse_folds(search: Search, bench: Bench) -> None:
+    """Refuse folds of rows that are not divided by chance: row numbers would mean other rows, or rows that know each other.
+
+    Raises:
+        ConfigError: What stands against it.
+    """
+    data = bench.config.data
+    split, parts = data.split, (data.train, data.valid, data.test)
+    reasons = {
+        "groups": split.group is not None,
+        "an order of time": split.time is not None or split.in_order,
+        "folds": split.folds is not None,
+        "windows of a series": data.window is not None,
+        "a file for each part": any(part is not None for part in parts),
+        "rows for calibration": bool(split.calibration),
+        "objects from Python": search.in_line,
+    }
+    came = next((reason for reason, found in reasons.items() if found), None)
+    if came is not None:
+        raise ConfigError(
+            f"tune.trial_folds: {search.tune.trial_folds} came with {came}; expected rows of one file divided by chance; write "
+            "trial_seeds, or leave it out"
+        )
 
 
 def read_search(folder: Path, asked: Asked, settings: Sequence[str] = ()) -> Search:
@@ -253,7 +286,7 @@ def read_search(folder: Path, asked: Asked, settings: Sequence[str] = ()) -> Sea
             "tune CONFIG --run-dir DIR"
         )
     told = folders.read_json(folder / folders.TUNE)
-    asked = asked.with_file(folder / SETTINGS)
+    asked = replace(asked.with_file(folder / SETTINGS), command=f"netwright tune --resume {folder}")
     free = [f"tune.{name}" for name in LATER]
     for setting in settings:
         if setting.partition("=")[0].strip() not in free:
@@ -269,6 +302,8 @@ def read_search(folder: Path, asked: Asked, settings: Sequence[str] = ()) -> Sea
         search = Search(
             folder, asked, told["study"], told["metric"], told["mode"], int(told["cores"]), members, int(told["rung"])
         )
+        data, split = map(str, told.get("digests", ("", "")))
+        search = replace(search, digests=(data, split))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / folders.TUNE}: no record of a search ({error}); check the file") from error
     _refuse_workers(search, search.tune.processes or 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal as signals
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +10,16 @@ from typing import Any
 
 from torch import nn
 
+from netwright.errors import NetwrightError
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import gather_all
 from netwright.pipeline.custom import Evaluate, Step, Stop
 from netwright.pipeline.observing import Audience
 from netwright.pipeline.telling import Told
 from netwright.training.own_optimizer import Factories
-from netwright.tuning.results import Tuning, best_of, conclude, stopped
+from netwright.tuning.results import STOPPED, Tuning, best_of, conclude, mark, stopped
 from netwright.tuning.search import Search, begin_search, read_search
+from netwright.tuning.study import RUNNING
 from netwright.tuning.supervising import supervise
 from netwright.tuning.telling import Record, Tell, TrialEnd, TrialEpoch, counted
 from netwright.tuning.worker import work
@@ -81,10 +82,7 @@ def tune(
         folder = folders.folder_for(run_dir, f"{asked.name}-tune")
         search = begin_search(asked, folder, lambda record: tell(record) if isinstance(record, Told) else None)
     audience = Audience([lambda record: tell(record) if isinstance(record, Told) else None])
-    signal = _search(search, tell)
-    if signal is not None:
-        return stopped(search, signal)
-    return conclude(search, audience)
+    return _to_the_end(search, tell, audience)
 
 
 def _to_all(observers: Sequence[Watcher]) -> Tell:
@@ -95,15 +93,29 @@ def _to_all(observers: Sequence[Watcher]) -> Tell:
     return tell
 
 
+def _to_the_end(search: Search, tell: Tell, audience: Audience) -> Tuning:
+    """Search, then train the best; a search that an error ended is marked as stopped.
+
+    Raises:
+        NetwrightError: As it came.
+    """
+    try:
+        signal = _search(search, tell)
+        return stopped(search, signal) if signal is not None else conclude(search, audience)
+    except NetwrightError:
+        mark(search, STOPPED)
+        raise
+
+
 def _search(search: Search, tell: Tell) -> int | None:
     """Train the trials in this process or in others; return the number of the signal that stopped it."""
     budget = search.tune.time_budget
-    until = None if budget is None else time.monotonic() + budget
     study = search.study()
     try:
         trials = study.trials()
         if sum(trial.counts for trial in trials) >= search.trials:
             return None
+        mark(search, RUNNING)
 
         def count(record: Record) -> None:
             if isinstance(record, TrialEnd):
@@ -113,9 +125,9 @@ def _search(search: Search, tell: Tell) -> int | None:
             tell(record)
 
         if not search.in_line:
-            return supervise(search, search.tune.processes or 1, until, count)
+            return supervise(search, search.tune.processes or 1, budget, count)
         try:
-            return work(search, count, until)
+            return work(search, count, budget)
         except KeyboardInterrupt:
             return int(signals.SIGINT)
     finally:

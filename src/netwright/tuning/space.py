@@ -14,12 +14,18 @@ from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
 
 MOST_TRIED = 60  # values of one setting that are tried before a search begins
+SHAPING = ("model.", "training.optimizer", "training.parameter_groups")  # what a step is tried with before
 APART = {  # what no trial may change, and why
     "data.split": "trials on other validation rows cannot be compared",
     "data.source": "trials on other rows cannot be compared",
     "data.train": "trials on other rows cannot be compared",
     "data.valid": "trials on other validation rows cannot be compared",
     "data.test": "a search never sees the test rows",
+    "data.window": "trials on other steps of a series cannot be compared",
+    "data.horizon": "trials with another target cannot be compared",
+    "data.stride": "trials on other steps of a series cannot be compared",
+    "data.sequences": "trials on other rows cannot be compared",
+    "data.join": "trials on other rows cannot be compared",
     "data.target": "trials with another target cannot be compared",
     "data.task": "trials of another task cannot be compared",
     "data.labels": "trials with another target cannot be compared",
@@ -44,6 +50,10 @@ def settings_of(point: Mapping[str, Any]) -> list[str]:
 
 def _written(value: Any) -> str:
     """Return a value as TOML writes it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{json.dumps(name)} = {_written(held)}' for name, held in value.items())}}}"
     return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
@@ -105,6 +115,23 @@ def bench_in_the_middle(asked: Asked, parameters: Mapping[str, Parameter]) -> Be
         return asked.with_settings(settings_of(point)).bench()
 
 
+def with_usual_optimizer(asked: Asked, parameters: Mapping[str, Parameter], bench: Bench) -> Asked:
+    """Write the optimizer that a default network is trained with where the space has arguments of it and none is written.
+
+    Without it the arguments would be those of Adam, another optimizer than that of a plain `train`.
+
+    Args:
+        asked: What is trained.
+        parameters: What each setting may be.
+        bench: Of the point in the middle, which tells the recipe.
+    """
+    written = "optimizer" in asked.config.training.model_fields_set or "training.optimizer" in parameters
+    recipe = bench.inputs.recipe
+    if written or recipe is None or not any(path.startswith("training.optimizer.") for path in parameters):
+        return asked
+    return asked.with_settings([f"training.optimizer={json.dumps(recipe.optimizer)}"])
+
+
 def try_networks(asked: Asked, parameters: Mapping[str, Parameter], bench: Bench) -> None:
     """Build the network of every end and choice that shapes it, on rows that were read once.
 
@@ -116,7 +143,7 @@ def try_networks(asked: Asked, parameters: Mapping[str, Parameter], bench: Bench
     Raises:
         ConfigError: A network or optimizer cannot be.
     """
-    shaping = {path: found for path, found in parameters.items() if path.startswith(("model.", "training.optimizer"))}
+    shaping = {path: found for path, found in parameters.items() if path.startswith(SHAPING)}
     centre = middle(parameters)
     for point in _corners(shaping):
         whole = {**centre, **point}

@@ -13,25 +13,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from netwright import errors
+from netwright import errors, files
 from netwright.errors import ConfigError, NetwrightError
 from netwright.pipeline.telling import Told
 from netwright.training.signals import stop_on_signals
 from netwright.tuning.search import Search
-from netwright.tuning.study import FAILED
 from netwright.tuning.telling import Tell, TrialEnd, TrialEpoch, from_json
+from netwright.tuning.worker import DEATHS
 
 TURN = 0.2  # seconds between two looks at the processes
 GRACE = 60.0  # seconds for a worker to keep a checkpoint
-DEATHS = 3  # of workers on one trial, after which it counts as failed
-SPARE = 10  # workers that may be started anew, beside one per trial
+SPARE = 10  # workers that may die without that a trial ends, beside those that one trial may cost each
 REMEMBERED = 20  # last lines of a worker's standard error
 STARTED = """
 import json, sys
@@ -60,13 +59,13 @@ class _Hand:
     rest: dict[int, bytes] = field(default_factory=dict)
 
 
-def supervise(search: Search, processes: int, until: float | None, tell: Tell) -> int | None:
+def supervise(search: Search, processes: int, budget: float | None, tell: Tell) -> int | None:
     """Let worker processes train the trials of a search.
 
     Args:
         search: What is searched.
         processes: How many.
-        until: By `time.monotonic`, when they are stopped, with checkpoints; None for never.
+        budget: Seconds from the first trial on, after which they are stopped, with checkpoints; None for never.
         tell: Is told epochs and ends of trials, and remarks.
 
     Returns:
@@ -76,7 +75,8 @@ def supervise(search: Search, processes: int, until: float | None, tell: Tell) -
         NetwrightError: A worker met what is no fault of a single trial, in its words.
     """
     with stop_on_signals() as stop:
-        crew = _Crew(search, tell)
+        crew = _Crew(search, processes, tell)
+        before, until = _claimed(search), None
         try:
             for _ in range(processes):
                 crew.start()
@@ -84,6 +84,8 @@ def supervise(search: Search, processes: int, until: float | None, tell: Tell) -
             while crew.hands:
                 crew.listen()
                 crew.look(ending=asked_at is not None)
+                if until is None and budget is not None and _claimed(search) != before:
+                    until = time.monotonic() + budget
                 late = until is not None and time.monotonic() >= until
                 if asked_at is None and (stop or late or crew.error is not None):
                     asked_at = time.monotonic()
@@ -97,16 +99,22 @@ def supervise(search: Search, processes: int, until: float | None, tell: Tell) -
         return stop.signal_number
 
 
+def _claimed(search: Search) -> set[str]:
+    """Return the claims that workers made so far: with one a trial begins."""
+    return {path.name for path in (search.folder / files.CLAIMS).glob("[0-9]*")}
+
+
 @final
 class _Crew:
     """The workers of this process."""
 
-    def __init__(self, search: Search, tell: Tell) -> None:
+    def __init__(self, search: Search, processes: int, tell: Tell) -> None:
         self._search, self._tell = search, tell
         self.hands: list[_Hand] = []
         self.error: NetwrightError | None = None
         self._selector = selectors.DefaultSelector()
-        self._deaths: Counter[int | None] = Counter()
+        self._deaths = 0  # since a trial ended
+        self._processes = processes
 
     def start(self) -> None:
         """Start one worker."""
@@ -159,6 +167,7 @@ class _Crew:
             hand.trial = record.trial
         elif isinstance(record, TrialEnd):
             hand.trial = None
+            self._deaths = 0
         self._tell(record)
 
     def look(self, ending: bool) -> None:
@@ -177,20 +186,15 @@ class _Crew:
                 self._replace(hand)
 
     def _replace(self, hand: _Hand) -> None:
-        """Start another worker for one that died; a trial on which several died counts as failed."""
+        """Start another worker for one that died; where several died at a trial, the next that claims it counts it as failed."""
         code = hand.process.returncode
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}: {_message(hand)}"
         at = "" if hand.trial is None else f" at trial {hand.trial}, which another goes on with"
-        self._deaths[hand.trial] += 1
+        self._deaths += 1
         self._tell(Told(f"a worker ended {how}{at}", "warning"))
-        if hand.trial is not None and self._deaths[hand.trial] >= DEATHS:
-            study = self._search.study()
-            study.tell(hand.trial, FAILED)
-            study.close()
-            self._tell(Told(f"trial {hand.trial} failed: {DEATHS} workers died at it", "warning"))
-        if sum(self._deaths.values()) > self._search.trials + SPARE or self._deaths[None] >= DEATHS + SPARE:
+        if self._deaths > DEATHS * self._processes + SPARE:
             self.error = ConfigError(
-                f"tune: {sum(self._deaths.values())} workers died, the last {how}; expected workers that live; check memory and "
+                f"tune: {self._deaths} workers died, the last {how}; expected workers that live; check memory and "
                 f"disk, then netwright tune --resume {self._search.folder}"
             )
             return

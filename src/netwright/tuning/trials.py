@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from netwright import files
-from netwright.errors import ConfigError, DivergedError, ResourceError, first_line, out_of_memory
+from netwright.errors import CheckpointError, ConfigError, DataError, DivergedError, ResourceError, first_line, out_of_memory
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
-from netwright.pipeline.custom import Custom
 from netwright.pipeline.observing import Record
+from netwright.pipeline.reading import read
 from netwright.pipeline.resuming import Objects, resume_run
 from netwright.pipeline.running import start
 from netwright.training.journal import EpochRecord
@@ -38,6 +38,42 @@ class Outcome:
     signal: int | None = None
 
 
+def refuse_other_rows(search: Search, bench: Bench, whole: bool) -> None:
+    """Refuse rows that are not those the search began with: trials on them could not be compared.
+
+    Args:
+        search: What is searched.
+        bench: Of a run that would begin.
+        whole: Whether it has the split of the search too, not that of a fold.
+
+    Raises:
+        CheckpointError: They changed since.
+    """
+    then, now = search.digests, (bench.inputs.digest, bench.inputs.split.digest())
+    what = "data" if then[0] != now[0] else "split" if whole and then[1] != now[1] else None
+    if any(then) and what is not None:
+        told = [pair[what == "split"][:19] for pair in (then, now)]
+        raise CheckpointError(
+            f"{bench.inputs.source}: the {what} changed since the search began ({told[0]} -> {told[1]}); expected the same rows; "
+            "put the file back, or begin a new search"
+        )
+
+
+def _refuse_other_data(search: Search) -> None:
+    """Refuse rows that changed since the search began, or are gone; needed where a trial could not prepare them.
+
+    Raises:
+        CheckpointError: They changed since.
+        DataError: They cannot be read.
+    """
+    source = read(search.asked.config.data, search.asked.data)
+    if any(search.digests) and source.digest != search.digests[0]:
+        raise CheckpointError(
+            f"{source.name}: the data changed since the search began ({search.digests[0][:19]} -> {source.digest[:19]}); expected "
+            "the same rows; put the file back, or begin a new search"
+        )
+
+
 def asked_of(search: Search, point: dict[str, Any], changes: tuple[str, ...]) -> Asked:
     """Return what a run of a trial trains; a module from Python starts as it was handed over."""
     asked = search.asked.with_settings([*settings_of(point), *changes])
@@ -57,13 +93,19 @@ def shared_bench(asked: Asked, cores: int) -> Bench:
     return replace(bench, config=bench.config.model_copy(update={"training": training.model_copy(update=changes)}))
 
 
-def train_trial(search: Search, trial: LiveTrial, tell: Callable[[EpochRecord, str], None]) -> Outcome:
+def train_trial(
+    search: Search, trial: LiveTrial, tell: Callable[[EpochRecord, str], None], until: float | None = None
+) -> Outcome:
     """Train the runs of a trial, those that are done apart, and return how it ended.
 
     Args:
         search: What is searched.
         trial: Whose settings are tried.
         tell: Is told each epoch and the name of its run.
+        until: By `time.monotonic`, when it is stopped with a checkpoint; None for never.
+
+    Returns:
+        How it ended; no state where it was stopped.
 
     Raises:
         NetwrightError: What is no fault of this trial, such as a full disk or rows that changed.
@@ -72,17 +114,20 @@ def train_trial(search: Search, trial: LiveTrial, tell: Callable[[EpochRecord, s
     for number, (name, changes) in enumerate(search.members):
         path = search.path(trial.number) / name if name else search.path(trial.number)
         try:
-            record = _train_run(search, trial, path, changes, number == 0, tell)
+            record = _train_run(search, trial, path, changes, number == 0, tell, until)
         except DivergedError as error:
             return Outcome(PRUNED, None, f"diverged: {first_line(error)}"[:300])
         except ConfigError as error:
+            return Outcome(FAILED, None, first_line(error)[:300])
+        except DataError as error:
+            _refuse_other_data(search)
             return Outcome(FAILED, None, first_line(error)[:300])
         except (ResourceError, MemoryError, RuntimeError) as error:
             if out_of_memory(error) or "out of memory" in str(error):
                 return Outcome(FAILED, None, f"out of memory: {first_line(error)}"[:300])
             raise
-        if record.get("signal"):
-            return Outcome("", signal=int(record["signal"]))
+        if record["status"] != "done":
+            return Outcome("", signal=record.get("signal"))
         epochs += int(record.get("epochs") or 0)
         seconds += float((record.get("seconds") or {}).get("total", 0.0))
         if str(record.get("final") or "").startswith(BEHIND):
@@ -101,6 +146,7 @@ def _train_run(
     changes: tuple[str, ...],
     first: bool,
     tell: Callable[[EpochRecord, str], None],
+    until: float | None,
 ) -> dict[str, Any]:
     """Train one run of a trial, or go on with it, and return its record."""
     if (path / folders.RECORD).is_file() and folders.read_record(path)["status"] == "done":
@@ -109,7 +155,8 @@ def _train_run(
 
     def rule(record: EpochRecord) -> str | None:
         value = record.columns()[search.metric]
-        if first and trial.falls_behind(record.epoch, value):
+        goes_on = first and record.epoch < record.of_epochs  # after the last epoch nothing is saved by it
+        if goes_on and trial.falls_behind(record.epoch, value):
             return f"{BEHIND} after epoch {record.epoch}: {search.metric} {value:.4g} is behind that of other trials"
         return None
 
@@ -117,19 +164,16 @@ def _train_run(
         if isinstance(record, EpochRecord):
             tell(record, path.name)
 
-    custom = replace(asked.custom, trial=rule)
+    custom = replace(asked.custom, trial=rule, until=until)
     if path.exists():
         objects = Objects(asked.data, asked.module, asked.loss, asked.code, custom)
         run = resume_run(path, objects, (), watch, False, False, False)
     else:
         files.make_folder(path.parent)
         bench = shared_bench(asked, search.cores)
-        run = start(replace(bench, custom=_with_rule(bench.custom, rule)), path, watch, False)
+        refuse_other_rows(search, bench, whole=not path.name.startswith("fold"))
+        run = start(replace(bench, custom=replace(bench.custom, trial=rule, until=until)), path, watch, False)
     return dict(run.record)
-
-
-def _with_rule(custom: Custom, rule: Callable[[EpochRecord], str | None]) -> Custom:
-    return replace(custom, trial=rule)
 
 
 def figure_of(path: Path, metric: str) -> float:

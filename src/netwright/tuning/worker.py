@@ -15,19 +15,20 @@ from netwright.training.journal import EpochRecord
 from netwright.tuning.search import TRIALS, Search
 from netwright.tuning.study import EPOCHS, FAILED, RUNNING, SECONDS, WHY, LiveTrial, Study, Trial
 from netwright.tuning.telling import Tell, TrialEnd, TrialEpoch
-from netwright.tuning.trials import train_trial
+from netwright.tuning.trials import Outcome, train_trial
 
 LOOK_AGAIN = 0.25  # seconds, where others have all that is left
+DEATHS = 3  # of workers at one trial, after which it counts as failed
 FAILED_AT_FIRST = 5  # trials without one that worked, after which a search ends
 
 
-def work(search: Search, tell: Tell, until: float | None = None) -> int | None:
+def work(search: Search, tell: Tell, budget: float | None = None) -> int | None:
     """Train trials until those asked for have ended.
 
     Args:
         search: What is searched.
         tell: Is told epochs and ends of trials.
-        until: By `time.monotonic`, after which no trial is begun; None for ever.
+        budget: Seconds from the first trial on, after which a run is stopped and none begun; None for ever.
 
     Returns:
         The number of the signal that stopped it, or None.
@@ -39,6 +40,7 @@ def work(search: Search, tell: Tell, until: float | None = None) -> int | None:
     worker, study = Worker(search.folder), search.study()
     try:
         files.remove_dead(search.folder / TRIALS)
+        until: float | None = None
         while until is None or time.monotonic() < until:
             trials = study.trials()
             _refuse_failures(trials, search.trials)
@@ -48,8 +50,15 @@ def work(search: Search, tell: Tell, until: float | None = None) -> int | None:
             if claimed is None:
                 time.sleep(LOOK_AGAIN)
                 continue
+            if until is None and budget is not None:
+                until = time.monotonic() + budget
             trial = study.begin(claimed[0])
-            signal = None if trial is None else _train(search, study, trial, claimed[1], tell)
+            if trial is None:
+                continue
+            if worker.deaths(trial.number) >= DEATHS:
+                _end(search, study, trial, Outcome(FAILED, None, f"{DEATHS} workers died at it"), tell)
+                continue
+            signal = _train(search, study, trial, claimed[1], tell, until)
             if signal is not None:
                 return signal
         return None
@@ -86,7 +95,7 @@ def _refuse_failures(trials: Sequence[Trial], wanted: int) -> None:
         )
 
 
-def _train(search: Search, study: Study, trial: LiveTrial, before: int, tell: Tell) -> int | None:
+def _train(search: Search, study: Study, trial: LiveTrial, before: int, tell: Tell, until: float | None) -> int | None:
     """Train a trial and record how it ended; return the number of a signal that stopped it."""
     if before:
         for path in (search.path(trial.number), *search.path(trial.number).glob("*-*")):
@@ -97,9 +106,15 @@ def _train(search: Search, study: Study, trial: LiveTrial, before: int, tell: Te
     def watch(record: EpochRecord, run: str) -> None:
         tell(TrialEpoch(trial.number, record.epoch, record.of_epochs, record.columns()[search.metric], run))
 
-    outcome = train_trial(search, trial, watch)
-    if outcome.signal is not None:
+    outcome = train_trial(search, trial, watch, until)
+    if not outcome.state:
         return outcome.signal
+    _end(search, study, trial, outcome, tell)
+    return None
+
+
+def _end(search: Search, study: Study, trial: LiveTrial, outcome: Outcome, tell: Tell) -> None:
+    """Record how a trial ended, and tell it."""
     trial.note(**{WHY: outcome.why, EPOCHS: outcome.epochs, SECONDS: round(outcome.seconds, 3)})
     study.tell(trial.number, outcome.state, outcome.value)
     tell(
@@ -114,4 +129,3 @@ def _train(search: Search, study: Study, trial: LiveTrial, before: int, tell: Te
             metric=search.metric,
         )
     )
-    return None
