@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 import netwright as nw
 from netwright.cli import main
@@ -276,6 +277,22 @@ def images(folder: Path) -> dict[str, Any]:
     return {"config": str(folder / "rows.npz"), "layout": "NHWC", "layers": layers}
 
 
+def photos(folder: Path, parts: tuple[str, ...] = ("",)) -> dict[str, Any]:
+    """Write class folders of images of several kinds and sizes, one with a folder inside."""
+    for number, (part, label) in enumerate((part, label) for part in parts for label in ("cat", "dog")):
+        (folder / "photos" / part / label / "inside").mkdir(parents=True)
+        for place in range(24):
+            values = RNG.integers(0, 256, (10 + place % 3, 11, 4 if place % 2 else 3), dtype=np.uint8)
+            name = f"inside/{place}.png" if place == 5 else f"{place}-{number}.png"
+            Image.fromarray(values).save(folder / "photos" / part / label / name)
+    layers = ["Conv2d(4, 3)", "ReLU()", "Flatten()", "Linear()"]
+    return {"config": str(folder / "photos"), "layers": layers}
+
+
+def photos_in_parts(folder: Path) -> dict[str, Any]:
+    return {**photos(folder, ("train", "valid", "test")), "image_mode": "grey", "image_size": [6, 7]}
+
+
 def vectors(folder: Path) -> dict[str, Any]:
     values = RNG.normal(3, 2, (ROWS, 5))
     values[::7, 2] = np.nan
@@ -303,7 +320,7 @@ def signals(folder: Path) -> dict[str, Any]:
     return {"config": str(folder / "rows.npz"), "layers": layers, "memory_format": "channels_last"}
 
 
-@pytest.mark.parametrize("make", [images, vectors, volumes, whole_codes, signals])
+@pytest.mark.parametrize("make", [images, photos, photos_in_parts, vectors, volumes, whole_codes, signals])
 def test_arrays_end_with_the_same_bits(make: Callable[[Path], dict[str, Any]], tmp_path: Path) -> None:
     assert_exact(tmp_path, **make(tmp_path))
 

@@ -28,7 +28,7 @@ from netwright.exporting.recipe import Learning, OwnClass, Recipe, Source, Steps
 from netwright.exporting.script import write_script
 from netwright.exporting.script_model import own_source
 from netwright.pipeline import folder as folders
-from netwright.pipeline.finding import find_arrays, find_table
+from netwright.pipeline.finding import find_arrays, find_images, find_table
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.job import AT_ONCE
 from netwright.pipeline.rates import planned_steps
@@ -144,7 +144,6 @@ def refuse_what_is_not_written(folder: Path, config: RunConfig, record: Mapping[
     for wrong, came, expected in (
         (data.storage == "map", "a table in a map came", "one that fits into memory"),
         (bool(data.augmentation), "augmentation came", "rows as they are"),
-        (data.image_mode is not None, "image files came", "images in an .npz, .npy or idx file"),
         (data.text is not None, "texts came", "tables, arrays or sequences of numbers"),
         (data.join is not None, "joined tables came", "one table"),
         (data.label_separator is not None, "sets of labels came", "a column of 0 and 1 for each label"),
@@ -294,6 +293,12 @@ def _source(folder: Path, data: DataConfig, inputs: Inputs) -> Source:
     elif isinstance(raw, Arrays):
         values = next(iter(raw.inputs.values()))
         gaps = values.dtype.kind == "f" and bool(np.isnan(values).any())
+        if data.image_mode is not None:
+            labels = [str(inputs.target.classes[int(number)]) for number in inputs.target.values.reshape(-1)]
+            if inputs.target.classes and (pictures := find_images(data, raw, labels)):
+                return Source(**pictures, table=False, dtype=str(values.dtype), gaps=False)
+            expected = "folders of images by class on this machine, grey or rgb, or images in an .npz, .npy or idx file"
+            raise _not_written(folder, f"images of {inputs.source} came", expected)
         if len(raw.inputs) == 1 and values.dtype.isnative and values.dtype.itemsize <= 8 and (arrays := find_arrays(data)):
             return Source(**arrays, table=False, dtype=str(values.dtype), gaps=gaps)
     expected = (

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from netwright.config.data_schema import DataConfig
 from netwright.data import cells, choosing, hdf5, single, sources, texts
-from netwright.data.arrays import npz_arrays
+from netwright.data.arrays import Arrays, npz_arrays
 from netwright.data.bundled import bundled
 from netwright.data.columns import Column
 from netwright.data.places import Place
 from netwright.data.tables import Table
-from netwright.exporting import script_rows
+from netwright.exporting import script_images, script_rows
 from netwright.pipeline.reading import BRACES, files_of, markers_of, names_of, reading_of
 
 ARROW = {sources.PARQUET: "parquet", sources.IPC: "feather"}
@@ -114,3 +115,30 @@ def find_arrays(data: DataConfig) -> dict[str, Any] | None:
             pairs = choosing.keys_of(found, names_of(data.inputs), target, str(place))
             return script_rows.hdf5_arrays(path, pairs[0]) if len(pairs) == 1 else None
     return None
+
+
+def find_images(data: DataConfig, raw: Arrays, labels: Sequence[str]) -> dict[str, Any] | None:
+    """Return how folders of images by class are read, for `Source`; None where a script cannot.
+
+    Args:
+        data: The settings, with the mode and the size of all images.
+        raw: As they were read.
+        labels: The class of each row.
+    """
+    mode, size = data.image_mode, data.image_size
+    roots = [Path(origin.name) for origin in raw.origins]
+    if mode not in script_images.COLOURS or size is None or not all(root.is_dir() for root in roots):
+        return None
+    for part in (False, True):  # the first folder of a path may be train, valid or test, and the second the class
+        folders = [root / _first(origin.files) if part else root for root, origin in zip(roots, raw.origins, strict=True)]
+        found = [script_images.images_in(folder) for folder in folders]
+        names = [path.relative_to(root).as_posix() for root, paths in zip(roots, found, strict=True) for path in paths]
+        classes = [path.relative_to(folder).parts[0] for folder, paths in zip(folders, found, strict=True) for path in paths]
+        if names == [name for origin in raw.origins for name in origin.files] and classes == list(labels):
+            written = [str(folder.absolute()) for folder in folders]
+            return script_images.image_folders(written, mode, (size[0], size[1]))
+    return None
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0].partition("/")[0]
