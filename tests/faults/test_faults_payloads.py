@@ -544,8 +544,11 @@ for words in (["--help"], ["train", "--help"], ["schema"], ["--version"]):
         main(words)
     except SystemExit as stop:
         assert stop.code == 0, words
+before = list(seen)
+import torch  # a build for GPUs looks for its libraries
+del seen[:]
 netwright.train
-sys.stderr.write(repr(seen))
+sys.stderr.write(repr(before + seen))
 """
 
 
