@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from netwright.pipeline.preflight import Preflight
 
+COLOURS = {"note": "yellow", "warning": "bright_red"}  # of remarks
 SEVERITY_COLOURS = {"error": "red", "warning": "bright_red", "note": "yellow"}
 WIDE = 140  # characters, where no terminal tells
 LESSON = 96  # characters of a line of an explanation
@@ -57,7 +58,7 @@ class Screen:
                 self._bar.stop()
                 self._bar = None
             kind = getattr(record, "kind", "")
-            colour = {"note": "yellow", "warning": "bright_red"}.get(kind)
+            colour = COLOURS.get(kind)
             click.echo(click.style(str(record), fg=colour) if colour else str(record))
             return
         self._show_epoch(record)

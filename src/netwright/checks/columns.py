@@ -12,6 +12,7 @@ import numpy.typing as npt
 from netwright.checks.findings import Finding
 from netwright.checks.view import Hashes, Values
 from netwright.data.cells import Markers, marked_too
+from netwright.model.weighing import FOCAL
 from netwright.numerals import counted
 
 Rows = npt.NDArray[np.int64]
@@ -158,7 +159,7 @@ def _joined(same: list[Finding]) -> Finding:
 
 def corrected_twice(ways: Sequence[str]) -> list[Finding]:
     """Return whether rare classes are both weighed and drawn more often; see `rare_classes`."""
-    both = [way for way in ways if way != "FocalLoss"]
+    both = [way for way in ways if way != FOCAL]
     if len(both) < 2:
         return []
     why = f"{' and '.join(both)} both even the classes out, so that the rare ones count more than all others"

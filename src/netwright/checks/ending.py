@@ -13,10 +13,10 @@ from torch import Tensor
 from netwright.checks.findings import Finding
 from netwright.checks.flow import ACTIVATIONS, DROPOUTS, RECURRENT, SHAPES, WEIGHTED, Flow, Operation, watch_call
 from netwright.errors import first_line
+from netwright.model.weighing import FOCAL
 
 SOFTMAX_LOSSES = ("CrossEntropyLoss",)
 SIGMOID_LOSSES = ("BCEWithLogitsLoss", "MultiLabelSoftMarginLoss")
-FOCAL = "FocalLoss"  # of classes it applies the softmax, of outputs that say yes or no the sigmoid
 VALUE_LOSSES = ("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss")
 RANGES = {  # what an activation can give
     "relu": (0.0, float("inf")), "sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu6": (0.0, 6.0),
@@ -69,6 +69,7 @@ def endings(flow: Flow, purpose: Purpose) -> list[Finding]:
         )
         return found
     classes = not purpose.target.is_floating_point()
+    # FocalLoss applies the softmax to classes, the sigmoid to outputs that say yes or no
     if purpose.loss in SOFTMAX_LOSSES or (purpose.loss == FOCAL and classes):
         found += _before_softmax(flow, last)
     elif purpose.loss in (*SIGMOID_LOSSES, FOCAL):

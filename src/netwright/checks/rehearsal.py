@@ -19,6 +19,7 @@ from netwright.engine.trial import Make
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import DivergedError
 from netwright.model.summary import call_model
+from netwright.model.weighing import FOCAL
 
 FEWEST_ROWS = 16  # from which on a unit that no row wakes is called dead
 MOSTLY_DEAD, HALF_DEAD = 0.9, 0.5
@@ -26,7 +27,7 @@ FADED, GROWN = 1e-5, 1e4
 LARGE_INPUT, LARGE_TARGET = 30.0, 50.0
 APART = 1e3  # ratio of the deviations of two columns
 FIRST_LOSS = {"class": 3.0, "value": 10.0}
-CLASS_LOSSES = ("CrossEntropyLoss", "NLLLoss", "BCEWithLogitsLoss", "BCELoss", "FocalLoss")
+CLASS_LOSSES = ("CrossEntropyLoss", "NLLLoss", "BCEWithLogitsLoss", "BCELoss", FOCAL)
 VALUE_LOSSES = ("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss")
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, final
 
 import click
 
+from netwright.terminal import COLOURS
+
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-COLOURS = {"note": "yellow", "warning": "bright_red"}
 STATES = {"finished": "green", "pruned": "yellow", "failed": "red", "running": ""}
 MOST_ENDED = 12  # trials that stay in the table
 

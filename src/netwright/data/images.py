@@ -24,13 +24,14 @@ from netwright.data import cache
 from netwright.data.arrays import Array, Arrays
 from netwright.data.image_files import ENDINGS, FORMATS, ImageFiles
 from netwright.data.packing import printable
+from netwright.data.pictures import DEEP, image_numbers
 from netwright.data.places import Place
 from netwright.errors import DataError, SafetyError, first_line
 from netwright.files import digest_bytes
 from netwright.numerals import counted
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 Rows = npt.NDArray[np.int64]
 KEPT_SIDE = 256  # images of one size up to this keep it
@@ -39,7 +40,6 @@ MOST_BAD = 0.01  # share of damaged images that may be left out
 MOST_THREADS = 8
 BLOCK = 64  # files that a thread reads at a time
 GREY = ("1", "L", "LA")
-DEEP = "I;16"  # what Pillow calls grey with 16 bits; other byte orders begin with it
 WORDS = {
     "1": "black and white",
     "L": "grey",
@@ -246,40 +246,9 @@ def scan(files: Sequence[Place], whole: bool = False) -> tuple[list[Header], dic
 
 
 def read_image(place: Place, form: ImageForm) -> Array:
-    """Return one image in the form of all: ``(height, width)`` or ``(height, width, 3)``.
-
-    JPEG files more than twice as large are read at a half, quarter or eighth of their size first, as they are packed.
-    """
-    from PIL import Image, ImageOps
-
+    """Return one image in the form of all; see `netwright.data.pictures.image_numbers`."""
     with _opened(place) as opened:
-        opened.draft(None, (2 * max(form.size), 2 * max(form.size)))
-        picture = _coloured(_on_white(ImageOps.exif_transpose(opened)), form.mode)
-        if (picture.height, picture.width) != form.size:
-            picture = picture.resize((form.size[1], form.size[0]), Image.Resampling.BILINEAR)
-        return np.asarray(picture)
-
-
-def _on_white(picture: Image) -> Image:
-    """Return an image without transparency, on white: drawings and logos are dark on nothing."""
-    from PIL import Image
-
-    if picture.mode.startswith(DEEP) or not picture.has_transparency_data:
-        return picture
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-
-
-def _coloured(picture: Image, mode: str) -> Image:
-    """Return an image as grey or RGB; 16 bits as floats from 0 to 255, or rounded to 8."""
-    from PIL import Image
-
-    if picture.mode.startswith(DEEP):
-        values = np.asarray(picture).astype(np.float32) / 257  # 65535 is 255
-        picture = Image.fromarray(values if mode == "grey16" else np.rint(values).astype(np.uint8))
-    if mode == "grey16":
-        return picture if picture.mode == "F" else picture.convert("L").convert("F")
-    return picture.convert("RGB" if mode == "rgb" else "L")
+        return image_numbers(opened, form.mode, form.size)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from netwright.engine.own_code import why_not_told
 from netwright.engine.own_step import AS_WRITTEN, OwnStep
 from netwright.engine.recorded import CHECKED
 from netwright.engine.scaling import scaler_for
-from netwright.engine.state import hooked, hooked_optimizer
+from netwright.engine.state import hooked, hooked_optimizer, parts_of
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.model.summary import call_model
@@ -75,6 +75,11 @@ def try_step(model: nn.Module, loss_function: Loss, make: Make, batch: Batch, up
             raise ConfigError(
                 f"training: a trial step fails: {first_line(error)}; change the network, the loss or the optimizer"
             ) from error
+
+
+def normalises_batches(model: nn.Module) -> bool:
+    """Tell whether a layer is BatchNorm, which cannot train on a single row."""
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in parts_of(model))
 
 
 def _try_own_step(trial: nn.Module, step: OwnStep, make: Make, batch: Batch) -> None:

@@ -19,7 +19,7 @@ from netwright.engine.base import Engine, Execution
 from netwright.engine.choose import choose_engine, choose_lanes, choose_threads, threaded
 from netwright.engine.compiled import why_not_compiled
 from netwright.engine.forward import Forward
-from netwright.engine.trial import LARGEST, WITHOUT_CLOSURE
+from netwright.engine.trial import LARGEST, WITHOUT_CLOSURE, normalises_batches
 from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.estimators.networks import Goal, Network, layout_of, make_network, reads_codes
 from netwright.estimators.scaling import Scaling, fit_scaling
@@ -277,8 +277,7 @@ def _trained(
         for observer in settings.observers:
             observer(record)
 
-    normalised = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in engine.model.modules())
-    lonely = normalised and len(train_rows) > 1 and len(train_rows) % batch_size == 1
+    lonely = normalises_batches(engine.model) and len(train_rows) > 1 and len(train_rows) % batch_size == 1
     plan = Plan(train_rows, batch_size, "drop" if lonely else "keep", settings.epochs, seed, patience=settings.patience)
     if not len(valid_rows) and not settings.observers and not len(train_rows) % batch_size:
         return {"train_loss": _trained_together(engine, examples, plan)}, None

@@ -14,7 +14,7 @@ from netwright.exporting.recipe import Page, Recipe
 from netwright.exporting.script_transfer import held_parts, start_parts
 from netwright.model import build, focal, masked, modules
 from netwright.model.weighing import FOCAL
-from netwright.training.groups import Group
+from netwright.training.groups import Group, tupled
 
 MASKS = ("Steps", "_steps", "_first", "lengths_after", "_end", "_over_time", "_through", "_sequence", "Masked")
 NAMES = {f"modules.{name}": name for name in dir(modules) if inspect.isclass(getattr(modules, name))}
@@ -60,7 +60,7 @@ def _channels_first(recipe: Recipe) -> bool:
 def _loss_and_optimizer(page: Page, recipe: Recipe) -> list[str]:
     """Return the paragraphs; the generators are seeded for training first."""
     loss = ", ".join(f"{name}={_loss_argument(name, value)}" for name, value in recipe.loss.kwargs)
-    optimizer = ", ".join(f"{name}={_tupled(value)!r}" for name, value in recipe.optimizer.kwargs)
+    optimizer = ", ".join(f"{name}={tupled(value)!r}" for name, value in recipe.optimizer.kwargs)
     parameters = "model.parameters()"
     text = f"loss_function = {'' if recipe.loss.name == FOCAL else 'nn.'}{recipe.loss.name}({loss})"
     text += '\n\ntraining_seed = torch_seed(SEED, "training")  # what dropout draws\ntorch.manual_seed(training_seed)'
@@ -93,10 +93,6 @@ def _loss_argument(name: str, value: Any) -> str:
     return f"torch.tensor({value!r})" if name in ("weight", "pos_weight") else repr(value)
 
 
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _layer(call: Call, indent: int = 4) -> str:
     """Return the code that makes a layer."""
     prefix = "" if call.name in build.OWN else "nn."
@@ -108,7 +104,7 @@ def _layer(call: Call, indent: int = 4) -> str:
             return line
         inside = "".join(f"{' ' * (indent + 4)}{part},\n" for part in parts)
         return f"{prefix}{call.name}(\n{inside}{' ' * indent})"
-    return f"{prefix}{call.name}({', '.join(f'{name}={_tupled(value)!r}' for name, value in call.kwargs)})"
+    return f"{prefix}{call.name}({', '.join(f'{name}={tupled(value)!r}' for name, value in call.kwargs)})"
 
 
 def _every(calls: Sequence[Call]) -> Iterator[str]:

@@ -264,12 +264,6 @@ def _predict(recipe: Recipe) -> list[str]:
     if recipe.target.per_step:
         said += ", of every step"
     with_ = f"torch.no_grad(), {cast}" if cast else "torch.no_grad()"
-    read = (
-        'prepare(read_table("new.csv"))'
-        if "read_table" in recipe.source.text and recipe.steps is None
-        else "prepare(new rows)"
-    )
-    read = read.replace('new.csv"', 'new.csv"') if recipe.steps is None else "their prepared steps"
     given = "X[" + first + "]" if recipe.gathered == "rows" else None
     example = f"predict({given})" if given else f"predict(gather({first})[0])"
     lead = ""
@@ -277,7 +271,7 @@ def _predict(recipe: Recipe) -> list[str]:
         lead, example = f"inputs, _, steps = gather({first})\n", "predict(inputs, steps)"
     return [
         f'''def predict({argument}):
-    """Return {said}; for new rows give {"what prepare makes of them" if recipe.steps is None else read}."""
+    """Return {said}; for new rows give {"what prepare makes of them" if recipe.steps is None else "their prepared steps"}."""
     model.eval()
     with {with_}:
         decoded = decode({outputs})

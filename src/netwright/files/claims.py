@@ -105,21 +105,9 @@ class Worker:
         """Tell whether a worker of another machine was heard of a short while ago."""
         told = _read(self._beats / f"{name}.json") or {}
         beat, now = int(told.get("beat", -1)), time.monotonic()
-        if told.get("over"):
-            return False
         if self._heard.get(name, (-2, 0.0))[0] != beat:
             self._heard[name] = (beat, now)
         return now - self._heard[name][1] < SILENT
-
-    def others(self) -> int:
-        """Return how many workers of other processes are at work in the folder."""
-        told = [_read(path) for path in self._beats.glob("*.json")]
-        mine = socket.gethostname()
-        alive = [
-            one for one in told if one is not None and not one.get("over") and one.get("worker") != self.name
-            and (lives(one) if one.get("host") == mine else self._beats_on(str(one.get("worker"))))
-        ]  # fmt: skip
-        return len(alive)
 
     def close(self) -> None:
         """Give back what was claimed."""

@@ -40,7 +40,7 @@ from netwright.pipeline.custom import Custom, factory_name, maker, names_told, r
 from netwright.pipeline.filling import filled
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
-from netwright.pipeline.rates import why_not_replayed, with_rates
+from netwright.pipeline.rates import has_schedule, why_not_replayed, with_rates
 from netwright.pipeline.reading import parts_of
 from netwright.pipeline.resolving import execution_of, resolve
 from netwright.pipeline.transferring import transferred
@@ -167,8 +167,10 @@ def prepare(
     examples = _with_target(examples, inputs, network)
     augmentation = make_augmentation(config, changes, inputs, sample, network.task)
     make, batch = _try_steps(config, network, inputs, examples, augmentation, custom, device)
-    with all_forked():
-        trial = make(copy.deepcopy(network.module))
+    trial = None
+    if custom.optimizer is not None or has_schedule(config, custom):  # both are told before anything is trained
+        with all_forked():
+            trial = make(copy.deepcopy(network.module))
     engine, why = _engine(config, network, device, make, batch, why_not_replayed(config, custom, trial))
     if custom.optimizer is not None:
         optimizer = f"{OBJECT}{factory_name(custom.optimizer)}: {described_optimizer(trial)}"

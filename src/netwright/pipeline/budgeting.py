@@ -11,13 +11,13 @@ from typing import Any
 
 from netwright.checkpoint import store
 from netwright.config.schema import CheckpointConfig
-from netwright.data.batches import steps_per_epoch
 from netwright.data.feed import Feed
 from netwright.data.mapped import Mapped
 from netwright.errors import ConfigError, NetwrightError, first_line
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.job import Job
 from netwright.pipeline.keeping import SECONDS, SHARE
+from netwright.pipeline.rates import planned_steps
 from netwright.pipeline.trying import memory_of, on_copies, settled
 from netwright.training.journal import Journal
 from netwright.training.loop import Best, Progress, copied_weights
@@ -201,8 +201,7 @@ def budget(bench: Bench, prepare_seconds: float, failures: float = FAILURES) -> 
         raise ConfigError(f"plan: a failure every {failures:g} hours came; expected hours above 0; write for instance 24")
     with on_copies(bench) as job:
         plan = job.plan
-        epoch_steps = steps_per_epoch(len(plan.rows), plan.batch_size, plan.last_batch)
-        steps = min(plan.epochs * epoch_steps, plan.steps or plan.epochs * epoch_steps)
+        _, steps, epoch_steps = planned_steps(bench.config, bench.inputs)
         if not steps:
             raise ConfigError(f"plan: {plan.epochs} epochs came; expected 1 or more to plan; set training.epochs")
         taken = _measure(bench, job, prepare_seconds)

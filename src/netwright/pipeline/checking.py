@@ -20,13 +20,16 @@ from netwright.data.sequences import Raw, Sequences
 from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError
+from netwright.model.weighing import FOCAL
 from netwright.numerals import counted
+from netwright.pipeline.balancing import ways_of
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.reading import markers_of
 from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
 SAMPLE = 20_000  # rows of a part whose columns are compared
+ANSWERS = {"class_weight": "weights in the loss", "sampling": "data.sampling", "focal": FOCAL}  # to rare classes
 OF_COLUMNS = (
     "shift", "target-leak", "near-duplicate-rows", "constant-column", "identifier-column", "mostly-missing", "sentinel-values",
     "label-noise",
@@ -92,16 +95,7 @@ def _of_target(config: RunConfig, inputs: Inputs) -> list[Finding]:
     """Look at the targets of the train rows."""
     target, rows = inputs.target, inputs.split.train
     if target.task in ("binary", "multiclass"):
-        loss = config.training.loss or ""
-        ways = [
-            name
-            for name, used in (
-                ("weights in the loss", "weight=" in loss),
-                ("data.sampling", config.data.sampling is not None),
-                ("FocalLoss", loss.startswith("FocalLoss")),
-            )
-            if used
-        ]
+        ways = [ANSWERS[way] for way in ways_of(config)]
         return single.rare_classes(target.classes, target.of(rows), ways) + single.corrected_twice(ways)
     if target.task == "regression" and config.data.window is None:
         return single.far_targets(target.names, target.of(rows), lambda row: _place(inputs, int(rows[row])))

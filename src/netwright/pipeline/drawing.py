@@ -1,4 +1,4 @@
-"""From the setting of the sampling to the chance of each train row. Floor 9."""
+"""What an epoch draws: how many rows a step has, and the chance of each train row. Floor 9."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from netwright.pipeline.inputs import Inputs
 CAME = 'data.sampling: "balanced" came'
 
 
-def chances_of(config: RunConfig, inputs: Inputs) -> Floats | None:
-    """Return the chance of each train row in a draw of an epoch, float64 ``(rows,)``; None where each row comes once.
+def batch_size_of(config: RunConfig, inputs: Inputs) -> int:
+    """Return the rows of a step: no more than there are."""
+    return min(config.data.batch_size, len(inputs.split.train))
+
+
+def refuse_sampling(config: RunConfig, inputs: Inputs) -> None:
+    """Refuse balanced sampling of rows that it cannot draw.
 
     Raises:
         ConfigError: The rows have no single class each, or lie in a map.
     """
     if config.data.sampling is None:
-        return None
+        return
     target = inputs.target
     if target.task == "multilabel":
         raise ConfigError(
@@ -36,4 +41,8 @@ def chances_of(config: RunConfig, inputs: Inputs) -> Floats | None:
             f"{CAME}; the rows lie in a map, whose order is worked out without a list of its rows; expected rows in memory; write "
             'training.class_weight = "balanced", or data.storage = "memory" if they fit'
         )
-    return class_chances(target.of(inputs.split.train))
+
+
+def chances_of(config: RunConfig, inputs: Inputs) -> Floats | None:
+    """Return the chance of each train row in a draw of an epoch, float64 ``(rows,)``; None where each row comes once."""
+    return None if config.data.sampling is None else class_chances(inputs.target.of(inputs.split.train))

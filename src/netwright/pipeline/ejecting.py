@@ -28,6 +28,7 @@ from netwright.exporting.recipe import Learning, OwnClass, Recipe, Source, Steps
 from netwright.exporting.script import write_script
 from netwright.exporting.script_model import own_source
 from netwright.pipeline import folder as folders
+from netwright.pipeline.drawing import batch_size_of
 from netwright.pipeline.finding import find_arrays, find_images, find_table
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.job import AT_ONCE
@@ -230,7 +231,7 @@ def _learning(config: RunConfig, inputs: Inputs) -> Learning:
         seed=training.seed,
         epochs=training.epochs or 0,
         steps=training.steps,
-        batch_size=min(data.batch_size, len(inputs.split.train)),
+        batch_size=batch_size_of(config, inputs),
         scored=at_once(axes, data.batch_size),
         last_batch=data.last_batch or "keep",
         monitor=monitor,

@@ -22,8 +22,9 @@ from netwright.numerals import counted
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, prepare
 from netwright.pipeline.custom import maker
+from netwright.pipeline.drawing import batch_size_of
 from netwright.pipeline.ejecting import refuse_objects
-from netwright.pipeline.rates import make_schedule
+from netwright.pipeline.rates import make_schedule, planned_steps
 from netwright.pipeline.resolving import execution_of, plan_of
 from netwright.pipeline.run import read_config
 from netwright.pipeline.stopping import monitored
@@ -117,9 +118,8 @@ def _shapes(batch: Batch) -> str:
 
 def _data_lines(bench: Bench, batch: Batch) -> list[Line]:
     config, inputs = bench.config, bench.inputs
-    rows, size = len(inputs.split.train), min(config.data.batch_size, len(inputs.split.train))
-    whole, rest = divmod(rows, size)
-    steps = whole + (1 if rest and config.data.last_batch == "keep" else 0)
+    rows, size = len(inputs.split.train), batch_size_of(config, inputs)
+    rest, steps = rows % size, planned_steps(config, inputs)[2]
     left = f", the last of {counted(rest, 'row')}" if rest and config.data.last_batch == "keep" else ""
     dropped = f"; {rest} rows are left out of each" if rest and config.data.last_batch == "drop" else ""
     through = "goes once through" if config.data.sampling is None else "draws as many rows as there are from"

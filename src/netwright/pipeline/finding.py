@@ -13,6 +13,8 @@ from netwright.data import cells, choosing, hdf5, single, sources, texts
 from netwright.data.arrays import Arrays, npz_arrays
 from netwright.data.bundled import bundled
 from netwright.data.columns import Column
+from netwright.data.image_files import ENDINGS
+from netwright.data.pictures import images_in
 from netwright.data.places import Place
 from netwright.data.tables import Table
 from netwright.exporting import script_images, script_rows
@@ -127,11 +129,11 @@ def find_images(data: DataConfig, raw: Arrays, labels: Sequence[str]) -> dict[st
     """
     mode, size = data.image_mode, data.image_size
     roots = [Path(origin.name) for origin in raw.origins]
-    if mode not in script_images.COLOURS or size is None or not all(root.is_dir() for root in roots):
+    if mode not in script_images.MODES or size is None or not all(root.is_dir() for root in roots):
         return None
     for part in (False, True):  # the first folder of a path may be train, valid or test, and the second the class
         folders = [root / _first(origin.files) if part else root for root, origin in zip(roots, raw.origins, strict=True)]
-        found = [script_images.images_in(folder) for folder in folders]
+        found = [images_in(folder, ENDINGS) for folder in folders]
         names = [path.relative_to(root).as_posix() for root, paths in zip(roots, found, strict=True) for path in paths]
         classes = [path.relative_to(folder).parts[0] for folder, paths in zip(folders, found, strict=True) for path in paths]
         if names == [name for origin in raw.origins for name in origin.files] and classes == list(labels):

@@ -28,9 +28,10 @@ from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench, as_given, executing
 from netwright.pipeline.checking import check_data, refuse
 from netwright.pipeline.custom import maker
+from netwright.pipeline.drawing import batch_size_of
 from netwright.pipeline.inputs import load
 from netwright.pipeline.observing import Observer
-from netwright.pipeline.resolving import execution_of, plan_of
+from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.telling import Told
 from netwright.seeding import all_forked, stream, torch_seed
 
@@ -177,7 +178,7 @@ def _check_network(bench: Bench, thorough: bool = False) -> tuple[list[Finding],
     found = description.optimizer(type(made).__name__, made.param_groups[0])
     found += description.step(type(made).__name__, made.param_groups[0], update.l1, update.clip_grad_norm)
     micro = config.training.micro_batch
-    rows = min(micro or config.data.batch_size, plan_of(config, bench.inputs).batch_size)
+    rows = min(micro or config.data.batch_size, batch_size_of(config, bench.inputs))
     found += description.few_rows(network.module, rows, "training.micro_batch" if micro else "data.batch_size")
     sources = code.sources_of(type(module) for module in network.module.modules())
     found += code.read(sources)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from netwright.errors import ConfigError, DivergedError, NetwrightError, first_line
 from netwright.pipeline.bench import Bench
+from netwright.pipeline.drawing import batch_size_of
 from netwright.pipeline.job import Job
 from netwright.pipeline.trying import endless, on_copies
 
@@ -161,7 +162,7 @@ def sweep_rates(bench: Bench, rates: tuple[float, float], steps: int, copies: in
         bench.config.training.optimizer,
         written,
         copies,
-        min(bench.config.data.batch_size, len(bench.inputs.split.train)),
+        batch_size_of(bench.config, bench.inputs),
     )
 
 

@@ -15,6 +15,7 @@ from netwright.data.batches import steps_per_epoch
 from netwright.engine.rates import why_not_turned
 from netwright.errors import CheckpointError, ConfigError, first_line
 from netwright.pipeline.custom import Custom
+from netwright.pipeline.drawing import batch_size_of
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.stopping import monitored
 from netwright.training.averaging import resolve_average
@@ -27,7 +28,7 @@ MOST = 20_000  # steps of a scheduler that are taken to tell what it will do
 
 
 def with_rates(
-    config: RunConfig, custom: Custom, inputs: Inputs, optimizer: torch.optim.Optimizer, watched: bool
+    config: RunConfig, custom: Custom, inputs: Inputs, optimizer: torch.optim.Optimizer | None, watched: bool
 ) -> tuple[RunConfig, tuple[str, ...]]:
     """Return settings with schedule and average written out, and what the learning rate will do; all else is resolved already.
 
@@ -35,7 +36,7 @@ def with_rates(
         config: The settings.
         custom: A schedule from Python.
         inputs: The rows.
-        optimizer: One like that of the run.
+        optimizer: One like that of the run; None where there is no schedule.
         watched: Whether validation gives figures.
 
     Raises:
@@ -43,13 +44,20 @@ def with_rates(
     """
     training = config.training
     schedule, average = training.schedule, training.average
-    if schedule is not None and custom.schedule is None:
+    if schedule is not None and custom.schedule is None and optimizer is not None:
         schedule = str(resolve_schedule(schedule, length_of(config, inputs, optimizer, watched)))
     if average is not None:
         average = str(resolve_average(average, training.epochs or 0))
     changed = training.model_copy(update={"schedule": schedule, "average": average})
     resolved = config.model_copy(update={"training": changed})
+    if optimizer is None or not has_schedule(config, custom):
+        return resolved, ()
     return resolved, preview(resolved, custom, inputs, optimizer, watched)
+
+
+def has_schedule(config: RunConfig, custom: Custom) -> bool:
+    """Tell whether something turns the learning rate."""
+    return config.training.schedule is not None or custom.schedule is not None
 
 
 def length_of(config: RunConfig, inputs: Inputs, optimizer: torch.optim.Optimizer, watched: bool) -> Length:
@@ -64,7 +72,7 @@ def length_of(config: RunConfig, inputs: Inputs, optimizer: torch.optim.Optimize
 def planned_steps(config: RunConfig, inputs: Inputs) -> tuple[int, int, int]:
     """Return the epochs and steps that resolved settings plan at most, and the steps of an epoch."""
     training, rows = config.training, len(inputs.split.train)
-    each = steps_per_epoch(rows, min(config.data.batch_size, rows), config.data.last_batch or "keep")
+    each = steps_per_epoch(rows, batch_size_of(config, inputs), config.data.last_batch or "keep")
     epochs, most = training.epochs or 0, training.steps
     steps = each * epochs if most is None else min(most, each * epochs)
     return (min(epochs, -(-steps // each)) if each else epochs), steps, each
@@ -84,12 +92,14 @@ def make_schedule(config: RunConfig, custom: Custom, optimizer: torch.optim.Opti
     return Schedule(optimizer, partial(make_scheduler, parse_call(text, WHERE)), monitor)
 
 
-def why_not_replayed(config: RunConfig, custom: Custom, optimizer: torch.optim.Optimizer) -> str | None:
-    """Return why steps with this schedule cannot be replayed; None where they can."""
+def why_not_replayed(config: RunConfig, custom: Custom, optimizer: torch.optim.Optimizer | None) -> str | None:
+    """Return why steps with this schedule cannot be replayed; None where they can, and without one."""
+    if optimizer is None or not has_schedule(config, custom):
+        return None
     if custom.schedule is not None:
         per_step = build_own_schedule(custom.schedule, optimizer).per_step
     else:
-        per_step = config.training.schedule is not None and goes_by_steps(parse_call(config.training.schedule, WHERE))
+        per_step = goes_by_steps(parse_call(config.training.schedule or "", WHERE))
     return why_not_turned(optimizer) if per_step else None
 
 

@@ -22,6 +22,7 @@ from netwright.pipeline.run import load_run
 from netwright.pipeline.transferring import freezing_in
 from netwright.training.careful import CarefulEngine
 from netwright.training.diagnosis import Diagnosis, diagnose
+from netwright.training.freezing import begin_training
 from netwright.training.state import put_back
 
 
@@ -80,13 +81,11 @@ def replay_run(
     run = load_run(folder, model=model, code=code)
     refuse_objects_missing(run.config, custom, ("optimizer", "step"))
     run.loss = custom.own_step or loss
-    network, function, device = run.model.train(), run.task().loss_function, run.program.device
+    network, function, device = run.model, run.task().loss_function, run.program.device
     optimizer = maker(run.config, custom, device)(network)
     engine = choose_engine(execution_of(run.config), network, function, optimizer).eager
     held, told = parts["batch"], parts["told"]
-    freezing = freezing_in(run.config, network)
-    if freezing is not None:
-        freezing.hold(network.train(), told["epoch"])
+    begin_training(network, freezing_in(run.config, network), told["epoch"])
     batch = Batch(
         {name: value.to(device) for name, value in held["inputs"].items()},
         held["target"].to(device),

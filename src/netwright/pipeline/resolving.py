@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from netwright.config.calls import OBJECT
 from netwright.config.schema import RunConfig
@@ -22,9 +21,10 @@ from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
 from netwright.engine.base import Execution
 from netwright.engine.choose import choose_lanes, choose_threads
+from netwright.engine.trial import normalises_batches
 from netwright.engine.update import Update
 from netwright.errors import ConfigError
-from netwright.pipeline.drawing import chances_of
+from netwright.pipeline.drawing import batch_size_of, chances_of, refuse_sampling
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.mapping import described
 from netwright.pipeline.network import Network
@@ -44,10 +44,15 @@ def resolve(
     objects: Mapping[str, str],
     figures: Sequence[str],
 ) -> RunConfig:
-    """Return the settings with everything automatic written out; a run from them gives the same bits."""
+    """Return the settings with everything automatic written out; a run from them gives the same bits.
+
+    Raises:
+        ConfigError: Settings that the rows or the network cannot have.
+    """
     training, data = config.training, config.data
     rows = len(inputs.split.train)
-    batch_size = plan_of(config, inputs).batch_size
+    refuse_sampling(config, inputs)
+    batch_size = batch_size_of(config, inputs)
     last_batch = _last_batch(config, network, rows, batch_size)
     watched = figures if len(inputs.split.valid) else ()
     epochs, stopping = duration(config, watched, steps_per_epoch(rows, batch_size, last_batch), inputs.recipe)
@@ -96,7 +101,7 @@ def threads_and_lanes(config: RunConfig, network: Network, batch_size: int, engi
 
 def _last_batch(config: RunConfig, network: Network, rows: int, batch_size: int) -> str:
     """Return what happens to a smaller last batch; one row is dropped where BatchNorm could not train on it."""
-    normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.module.modules())
+    normalised = normalises_batches(network.module)
     if normalised and batch_size == 1:
         raise ConfigError("data.batch_size: 1 came; BatchNorm needs two rows or more in a step; make it larger")
     micro, last = config.training.micro_batch, rows % batch_size
@@ -130,7 +135,7 @@ def plan_of(config: RunConfig, inputs: Inputs) -> Plan:
     monitor, mode = monitored(config)
     return Plan(
         rows=inputs.split.train,
-        batch_size=min(config.data.batch_size, len(inputs.split.train)),
+        batch_size=batch_size_of(config, inputs),
         last_batch=config.data.last_batch or "keep",
         epochs=config.training.epochs or 0,
         seed=config.training.seed,

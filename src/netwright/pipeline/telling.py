@@ -23,9 +23,9 @@ from netwright.model.task import Task
 from netwright.numerals import counted, figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench
+from netwright.pipeline.drawing import batch_size_of
 from netwright.pipeline.network import Start
 from netwright.pipeline.rates import average_notes
-from netwright.pipeline.resolving import plan_of
 from netwright.pipeline.stopping import monitored
 from netwright.pipeline.transferring import freezing_in, freezing_json, frozen_told, groups_in, start_told
 from netwright.training.loop import Progress
@@ -184,12 +184,12 @@ def describe(bench: Bench) -> list[Told]:
     training = config.training
     lines.append(
         Told(
-            f"training: {_duration(config)}, batches of {plan_of(config, inputs).batch_size}, {training.optimizer}, "
+            f"training: {_duration(config)}, batches of {batch_size_of(config, inputs)}, {training.optimizer}, "
             f"{_engine_line(bench)}"
         )
     )
     lines += [Told(line) for line in _step_told(bench)]
-    work = 3 * network.summary.multiply_adds * plan_of(config, inputs).batch_size
+    work = 3 * network.summary.multiply_adds * batch_size_of(config, inputs)
     if bench.device.type == "cuda" and training.engine == "eager" and work > COMPILED_PAYS:
         lines.append(
             Told("large steps on a GPU are often faster with --set training.engine=compiled (torch.compile)", "note")

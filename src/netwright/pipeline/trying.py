@@ -16,6 +16,7 @@ from netwright.data.feed import Feed
 from netwright.data.usage import Peak
 from netwright.pipeline.bench import Bench, executing
 from netwright.pipeline.job import Job, make_job
+from netwright.training.freezing import begin_training
 from netwright.training.loop import Progress
 
 
@@ -36,9 +37,7 @@ def on_copies(bench: Bench, tell: Callable[[str], None] = say_nothing) -> Iterat
     copied = replace(bench, network=replace(bench.network, module=module, task=task))
     with executing(bench.config, bench.device):
         job = make_job(copied, Path(), tell, kept=False)
-        job.engine.model.train()
-        if job.plan.freezing is not None:
-            job.plan.freezing.hold(job.engine.model, 1)
+        begin_training(job.engine.model, job.plan.freezing, 1)
         yield job
 
 

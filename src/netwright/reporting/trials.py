@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -12,20 +12,26 @@ from markupsafe import Markup
 from netwright.reporting.diagram import dark_rules
 from netwright.reporting.searched import history_svg, importances_svg, parallel_svg
 
-FINISHED, PRUNED = "finished", "pruned"
 
+class TrialRow(Protocol):
+    """One trial as the report shows it; ``point`` holds its settings by path, and a finished one has a ``value``."""
 
-@dataclass(frozen=True)
-class TrialRow:
-    """One trial as the report shows it; ``point`` holds its settings by path."""
-
-    number: int
-    state: str
-    value: float | None
-    point: Mapping[str, Any]
-    why: str
-    epochs: int
-    seconds: float
+    @property
+    def number(self) -> int: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def point(self) -> Mapping[str, Any]: ...
+    @property
+    def counts(self) -> bool: ...
+    @property
+    def why(self) -> str: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,9 @@ def render_search(contents: SearchContents) -> str:
     """
     loader = PackageLoader("netwright.reporting", "templates")
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    finished = [row for row in contents.rows if row.state == FINISHED and row.value is not None]
+    finished = [row for row in contents.rows if row.value is not None]
     values = [float(row.value) for row in finished if row.value is not None]
-    pruned = [row.number for row in contents.rows if row.state == PRUNED]
+    pruned = [row.number for row in contents.rows if row.counts and row.value is None]
     several = len(finished) > 1
     history = history_svg([row.number for row in finished], values, pruned, contents.mode, contents.metric)
     parallel = parallel_svg([row.point for row in finished], values, contents.mode, contents.metric, contents.logarithmic)

@@ -51,6 +51,13 @@ class Freezing:
         return made
 
 
+def begin_training(model: nn.Module, freezing: Freezing | None, epoch: int) -> None:
+    """Let a network train as it does in an epoch."""
+    model.train()
+    if freezing is not None:
+        freezing.hold(model, epoch)
+
+
 def freezing_of(model: nn.Module, freeze: Sequence[str], unfreeze: Sequence[tuple[int, Sequence[str]]]) -> Freezing | None:
     """Return what is frozen in which epoch; None where nothing was asked for.
 

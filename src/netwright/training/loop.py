@@ -18,7 +18,7 @@ from netwright.data.order import Order, Windows
 from netwright.data.sampling import Floats
 from netwright.engine.base import Engine
 from netwright.numerals import counted
-from netwright.training.freezing import Freezing
+from netwright.training.freezing import Freezing, begin_training
 from netwright.training.journal import EpochRecord, Journal
 from netwright.training.schedule import Fixed, Schedule
 from netwright.training.signals import StopRequest
@@ -235,9 +235,7 @@ def train_epoch(
     """
     if not progress.within:
         progress = replace(progress, epoch=progress.epoch + 1)
-    engine.model.train()
-    if plan.freezing is not None:
-        plan.freezing.hold(engine.model, progress.epoch)
+    begin_training(engine.model, plan.freezing, progress.epoch)
     feed, begun = plan.feed(examples, progress), time.perf_counter()
     while left := plan.steps_left(progress):
         most = 1 if stop else saving.steps_until(progress.step, left)

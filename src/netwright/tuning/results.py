@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from netwright.pipeline.observing import Audience
 from netwright.pipeline.several import Manner, train_member
 from netwright.pipeline.showing import Sheet, several_html
 from netwright.pipeline.telling import Told
-from netwright.reporting.trials import SearchContents, TrialRow, render_search
+from netwright.reporting.trials import SearchContents, render_search
 from netwright.tuning.search import BEST, Search
-from netwright.tuning.study import EPOCHS, FAILED, FINISHED, PRUNED, RUNNING, SECONDS, Study, Trial
+from netwright.tuning.study import FAILED, FINISHED, PRUNED, RUNNING, Study, Trial
 from netwright.tuning.telling import shown_point
 from netwright.tuning.trials import asked_of, figure_of, refuse_other_rows, shared_bench
 
@@ -200,7 +200,7 @@ def _train_alone(search: Search, best: Trial, path: Path, audience: Audience) ->
     whole = not name.startswith("fold")
     asked = asked_of(search, best.point, changes if whole else ())
     if whole:
-        asked = asked.with_file((search.path(best.number) / name if name else search.path(best.number)) / folders.CONFIG)
+        asked = asked.with_file(search.path(best.number, name) / folders.CONFIG)
     elif (path / folders.CONFIG).is_file():
         asked = asked.with_file(path / folders.CONFIG)
     else:
@@ -213,37 +213,23 @@ def _train_alone(search: Search, best: Trial, path: Path, audience: Audience) ->
 
 def _compared(search: Search, found: Tuning, best: Trial, path: Path) -> Tuning:
     """Return the end with the figure of the best run, and whether it is that of the trial."""
-    from dataclasses import replace
-
     retrained = figure_of(path, search.metric)
     name = search.members[0][0]
     if name.startswith("fold"):
         return replace(found, retrained=retrained)
-    before = figure_of(search.path(best.number) / name if name else search.path(best.number), search.metric)
+    before = figure_of(search.path(best.number, name), search.metric)
     return replace(found, retrained=retrained, same=before == retrained)
 
 
 def _contents(search: Search, found: Tuning) -> SearchContents:
     """Return what the report shows."""
-    rows = [
-        TrialRow(
-            trial.number,
-            trial.state,
-            trial.value,
-            trial.point,
-            trial.why,
-            int(trial.told.get(EPOCHS, 0)),
-            float(trial.told.get(SECONDS, 0.0)),
-        )
-        for trial in found.trials
-    ]
     test = search.folder / BEST / folders.TEST
     ranges = {path: str(parameter) for path, parameter in search.parameters.items()}
     return SearchContents(
         name=search.asked.name,
         metric=search.metric,
         mode=search.mode,
-        rows=rows,
+        rows=found.trials,
         ranges=ranges,
         logarithmic=[path for path, parameter in search.parameters.items() if getattr(parameter, "log", False)],
         importances=found.importances,

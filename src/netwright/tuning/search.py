@@ -39,7 +39,7 @@ class Search:
 
     ``asked`` is what each trial trains but for its own settings, ``cores`` how many of them a trial may use at most, ``members``
     the settings in which the runs of one trial differ (several seeds or folds; else a single empty one), ``rung`` the epochs after
-    which the pruner looks first, ``digests`` those of data and split when it began (empty where an earlier version began it).
+    which the pruner looks first, ``digests`` those of data and split when it began.
     """
 
     folder: Path
@@ -81,9 +81,9 @@ class Search:
         proposal = Proposal(tune.sampler, tune.pruner, self.mode, seed, self.parameters, self.rung)
         return Study(tune.study, folder or self.folder, self.name, proposal, new)
 
-    def path(self, number: int) -> Path:
-        """Return where a trial lies."""
-        return self.folder / TRIALS / f"{number:04d}"
+    def path(self, number: int, member: str = "") -> Path:
+        """Return where a trial lies, or one of its several runs."""
+        return self.folder / TRIALS / f"{number:04d}" / member
 
     def better(self, one: float, other: float) -> bool:
         """Tell whether one figure is better than another."""
@@ -302,7 +302,7 @@ def read_search(folder: Path, asked: Asked, settings: Sequence[str] = ()) -> Sea
         search = Search(
             folder, asked, told["study"], told["metric"], told["mode"], int(told["cores"]), members, int(told["rung"])
         )
-        data, split = map(str, told.get("digests", ("", "")))
+        data, split = map(str, told["digests"])
         search = replace(search, digests=(data, split))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / folders.TUNE}: no record of a search ({error}); check the file") from error

@@ -21,7 +21,7 @@ from netwright.tuning.results import STOPPED, Tuning, best_of, conclude, mark, s
 from netwright.tuning.search import Search, begin_search, read_search
 from netwright.tuning.study import RUNNING
 from netwright.tuning.supervising import supervise
-from netwright.tuning.telling import Record, Tell, TrialEnd, TrialEpoch, counted
+from netwright.tuning.telling import Record, Tell, TrialEnd, counted
 from netwright.tuning.worker import work
 
 Watcher = Callable[[Any], None]
@@ -72,16 +72,15 @@ def tune(
         ...     found.best.point["training.optimizer.lr"]
     """
     keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
-    audience = Audience(())
     tell = _to_all(observers)
+    audience = Audience([lambda record: tell(record) if isinstance(record, Told) else None])
     asked = gather_all(config, model, data, loss, code, () if resume is not None else settings, keywords)
     asked = replace(asked, command=asked.command.replace("netwright train", "netwright tune", 1))
     if resume is not None:
         search = read_search(Path(resume), asked, settings)
     else:
         folder = folders.folder_for(run_dir, f"{asked.name}-tune")
-        search = begin_search(asked, folder, lambda record: tell(record) if isinstance(record, Told) else None)
-    audience = Audience([lambda record: tell(record) if isinstance(record, Told) else None])
+        search = begin_search(asked, folder, audience)
     return _to_the_end(search, tell, audience)
 
 
@@ -147,6 +146,3 @@ def work_for(folder: str | Path, code: Sequence[str | Path], tell: Tell) -> int 
     """
     asked = gather_all(None, None, None, None, code, (), {})
     return work(read_search(Path(folder), asked), tell)
-
-
-__all__ = ["TrialEnd", "TrialEpoch", "tune", "work_for"]

@@ -52,6 +52,16 @@ class Trial:
         """How it ended, in words."""
         return str(self.told.get(WHY, ""))
 
+    @property
+    def epochs(self) -> int:
+        """Of all its runs."""
+        return int(self.told.get(EPOCHS, 0))
+
+    @property
+    def seconds(self) -> float:
+        """Of all its runs."""
+        return float(self.told.get(SECONDS, 0.0))
+
 
 @dataclass(frozen=True)
 class Proposal:

@@ -49,13 +49,17 @@ def refuse_other_rows(search: Search, bench: Bench, whole: bool) -> None:
     Raises:
         CheckpointError: They changed since.
     """
-    then, now = search.digests, (bench.inputs.digest, bench.inputs.split.digest())
-    what = "data" if then[0] != now[0] else "split" if whole and then[1] != now[1] else None
-    if any(then) and what is not None:
-        told = [pair[what == "split"][:19] for pair in (then, now)]
+    (data, split), inputs = search.digests, bench.inputs
+    _refuse_changed(inputs.source, "data", data, inputs.digest)
+    if whole:
+        _refuse_changed(inputs.source, "split", split, inputs.split.digest())
+
+
+def _refuse_changed(source: str, what: str, then: str, now: str) -> None:
+    if then != now:
         raise CheckpointError(
-            f"{bench.inputs.source}: the {what} changed since the search began ({told[0]} -> {told[1]}); expected the same rows; "
-            "put the file back, or begin a new search"
+            f"{source}: the {what} changed since the search began ({then[:19]} -> {now[:19]}); expected the same rows; put the "
+            "file back, or begin a new search"
         )
 
 
@@ -67,11 +71,7 @@ def _refuse_other_data(search: Search) -> None:
         DataError: They cannot be read.
     """
     source = read(search.asked.config.data, search.asked.data)
-    if any(search.digests) and source.digest != search.digests[0]:
-        raise CheckpointError(
-            f"{source.name}: the data changed since the search began ({search.digests[0][:19]} -> {source.digest[:19]}); expected "
-            "the same rows; put the file back, or begin a new search"
-        )
+    _refuse_changed(source.name, "data", search.digests[0], source.digest)
 
 
 def asked_of(search: Search, point: dict[str, Any], changes: tuple[str, ...]) -> Asked:
@@ -112,7 +112,7 @@ def train_trial(
     """
     values, epochs, seconds = [], 0, 0.0
     for number, (name, changes) in enumerate(search.members):
-        path = search.path(trial.number) / name if name else search.path(trial.number)
+        path = search.path(trial.number, name)
         try:
             record = _train_run(search, trial, path, changes, number == 0, tell, until)
         except DivergedError as error:
