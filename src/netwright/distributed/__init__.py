@@ -1,0 +1,1 @@
+"""How many processes train one network, and what each of them holds."""
