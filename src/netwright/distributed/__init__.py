@@ -1,1 +1,1 @@
-"""How many processes train one network, and what each of them holds."""
+"""Several processes that train one network: which of them this is, and what they tell each other."""
