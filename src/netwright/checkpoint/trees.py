@@ -101,7 +101,9 @@ def decode(value: Any, tensors: Mapping[str, Tensor], depth: int = 0) -> Any:
 
 
 def first_not_finite(value: Any, path: str = "") -> str | None:
-    """Return the path of the first tensor or number that is not finite; None where all are."""
+    """Return the path of the first tensor or number that is not finite, of pieces those of this process; None where all are."""
+    if is_dealt(value):
+        value = local_piece(value)
     if isinstance(value, Tensor):
         return path if value.is_floating_point() and not bool(torch.isfinite(value).all()) else None
     if isinstance(value, float):

@@ -100,6 +100,10 @@ def dealt_as(values: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, An
     return {name: dealt_like(value, like[name]) if is_dealt(like.get(name)) else value for name, value in values.items()}
 
 
-def whole_of_all(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return tensors by name with all their rows, on every process; all of them must ask, in the same order."""
-    return {name: whole(value) if isinstance(value, Tensor) else value for name, value in values.items()}
+def whole_parts(value: Any) -> Any:
+    """Return nested values with all rows of each tensor, see `whole`; every process must ask."""
+    if isinstance(value, Tensor):
+        return whole(value)
+    if isinstance(value, Mapping):
+        return {key: whole_parts(item) for key, item in value.items()}
+    return value

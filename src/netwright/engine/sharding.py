@@ -115,6 +115,19 @@ def shard(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
+def is_sharded(model: nn.Module) -> bool:
+    """Tell whether the parameters of a network are dealt out."""
+    return hasattr(model, "set_requires_gradient_sync")  # of torch's FSDPModule, which is not imported to ask
+
+
+def let_go(model: nn.Module) -> None:
+    """Let go of parameters that were put together for a pass forward without one back; nothing where none is dealt out."""
+    for module in model.modules():
+        if is_sharded(module):
+            reshard: Any = module.reshard
+            reshard()
+
+
 def _without_views(module: nn.Module, inputs: Any, output: Any) -> Any:
     """Copy outputs that share memory: a change of them in place would undo what fully_shard hooks on to them."""
     return tree_map_only(Tensor, lambda value: value.clone() if value._is_view() else value, output)

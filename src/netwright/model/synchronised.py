@@ -108,6 +108,11 @@ def batch_norms(model: nn.Module) -> list[str]:
     return [path for path, module in model.named_modules() if isinstance(module, _BatchNorm)]
 
 
+def synchronises(model: nn.Module) -> bool:
+    """Tell whether batch norm layers of a network count the rows of all processes."""
+    return any(isinstance(module, SynchronisedBatchNorm | nn.SyncBatchNorm) for module in model.modules())
+
+
 def count_rows(model: nn.Module, counted: bool) -> None:
     """Say whether the rows that this process reads next belong to the batch: one that has none reads a row that does not."""
     for module in model.modules():
