@@ -134,7 +134,11 @@ def _without_views(module: nn.Module, inputs: Any, output: Any) -> Any:
 
 
 def without_fusion(optimizer: torch.optim.Optimizer) -> None:
-    """Let an optimizer whose fused kernel takes no pieces go without it; in its state it stands as before."""
+    """Let an optimizer whose fused kernel takes no pieces go without it; in its state it stands as before.
+
+    A step in float16 whose gradients overflow is skipped by torch.amp.GradScaler, not within the kernel.
+    """
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     if type(optimizer).__name__ in FUSED_PIECES:
         return
     fused = [bool(group.get("fused")) for group in optimizer.param_groups]
