@@ -23,7 +23,7 @@ def train_along(bench: Bench, job: Job, parts: Mapping[str, Any]) -> tuple[Train
     Returns:
         How the training ended, and run.json as the first process wrote it then.
     """
-    with stop_on_signals(bench.custom.until) as stop:
+    with stop_on_signals(bench.custom.until, bench.world.launched) as stop:
         done = carry_on(bench, job, parts, lambda record: None, stop, False)
     bench.network.module.load_state_dict(final_weights(done.job.engine, done.progress).kept)
     record: dict[str, Any] = bench.world.told({})

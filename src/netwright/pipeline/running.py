@@ -97,7 +97,7 @@ def run_to_the_end(
         parts: The checkpoint to begin from.
     """
     folder, first = job.folder, time.perf_counter()
-    with stop_on_signals(bench.custom.until) as stop, _failure_told(folder, observe):
+    with stop_on_signals(bench.custom.until, bench.world.launched) as stop, _failure_told(folder, observe):
         observe(begun(job.config, folder, epochs_done(parts)))
         done = carry_on(bench, job, parts, observe, stop, auto_micro_batch)
         digests = _keep(folder, bench.network.module, final_weights(done.job.engine, done.progress))
