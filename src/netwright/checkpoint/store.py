@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import safetensors
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from netwright import files
 from netwright.checkpoint import trees
+from netwright.checkpoint.shards import joined
 from netwright.errors import CheckpointError, SafetyError, first_line
 
 FORMAT = 1
@@ -30,6 +32,7 @@ MANIFEST = "manifest.json"
 NAME = re.compile(r"step-(\d{9})(?:-epoch-(\d{6}))?")
 LARGEST_JSON = 64 << 20  # bytes
 LARGEST_MANIFEST = 1 << 20
+NO_OTHERS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 TRIES = 1000  # to read a checkpoint while newer ones push it out
 
 
@@ -63,26 +66,71 @@ def write_parts(folder: Path, parts: Mapping[str, Any]) -> None:
         CheckpointError: A value cannot be saved.
         ResourceError: The disk is full or cannot be written; nothing of it stays.
     """
+    contents = contents_of(parts)
+    with files.replaced(folder) as temporary:
+        write_contents(temporary, folder.name, contents)
+
+
+def contents_of(parts: Mapping[str, Any], pieces: dict[str, dict[str, Tensor]] | None = None) -> dict[str, bytes]:
+    """Return the files of parts by name, without their manifest.
+
+    Args:
+        parts: See `write_parts`.
+        pieces: Takes, by part, what this process holds of tensors that are dealt out; they are in no file then.
+    """
     contents: dict[str, bytes] = {}
     skeletons: dict[str, Any] = {}
     for name, part in parts.items():
         tensors: dict[str, Tensor] = {}
-        skeletons[name] = trees.encode(part, tensors, name)
+        held: dict[str, Tensor] = {}
+        skeletons[name] = trees.encode(part, tensors, name, None if pieces is None else held)
         if tensors:
-            contents[f"{name}.safetensors"] = safetensors.torch.save(tensors)
+            contents[f"{name}.safetensors"] = packed(tensors)
+        if pieces is not None and held:
+            pieces[name] = held
     contents[STATE] = json.dumps(skeletons, allow_nan=False).encode("utf-8")
-    with files.replaced(folder) as temporary:
-        for file, content in contents.items():
-            files.write_bytes(temporary / file, content)
-        files.write_bytes(temporary / MANIFEST, _manifest(folder.name, contents))
+    return contents
 
 
-def _manifest(name: str, contents: Mapping[str, bytes]) -> bytes:
-    listed = {
-        file: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        for file, content in sorted(contents.items())
-    }
-    return _sealed({"format": FORMAT, "name": name, "files": listed})
+def packed(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return a file of tensors (safetensors)."""
+    return safetensors.torch.save(dict(tensors))
+
+
+def entry_of(content: bytes) -> dict[str, Any]:
+    """Return what a manifest says of a file."""
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def write_contents(
+    folder: Path, name: str, contents: Mapping[str, bytes], others: Mapping[str, Mapping[str, Any]] = NO_OTHERS
+) -> None:
+    """Write files into a folder that will have a name, and their manifest last.
+
+    Args:
+        folder: Where they are written.
+        name: That the folder will have.
+        contents: By the name of the file.
+        others: What the manifest says of files that are there already; see `entry_of`.
+    """
+    for file, content in contents.items():
+        files.write_bytes(folder / file, content)
+    files.write_bytes(folder / MANIFEST, _manifest(name, contents, others))
+
+
+def _manifest(name: str, contents: Mapping[str, bytes], others: Mapping[str, Mapping[str, Any]] = NO_OTHERS) -> bytes:
+    listed = {**others, **{file: entry_of(content) for file, content in contents.items()}}
+    return _sealed({"format": FORMAT, "name": name, "files": dict(sorted(listed.items()))})
+
+
+def verify_contents(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Read files back and compare them with what was written.
+
+    Raises:
+        CheckpointError: One differs.
+    """
+    for file, content in contents.items():
+        _read_listed(folder / file, entry_of(content))
 
 
 def _sealed(told: Mapping[str, Any]) -> bytes:
@@ -105,7 +153,9 @@ def read_parts(folder: Path) -> dict[str, Any]:
         tensors = {
             file: safetensors.torch.load(content) for file, content in contents.items() if file.endswith(".safetensors")
         }
-        return {name: trees.decode(part, tensors.get(f"{name}.safetensors", {})) for name, part in skeletons.items()}
+        return {name: trees.decode(part, joined(name, tensors)) for name, part in skeletons.items()}
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
     except RecursionError as error:
         raise SafetyError(f"{folder / STATE}: nested too deeply; expected the state of a run; refused") from error
     except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
@@ -210,9 +260,14 @@ def save(folder: Path, name: str, parts: Mapping[str, Any], keep: int) -> Path:
     if not verifies(path):
         write_parts(path, parts)
         _verified(path)
+    forget(folder, keep)
+    return path
+
+
+def forget(folder: Path, keep: int) -> None:
+    """Remove the checkpoints of a run but the last ``keep``, and at least one."""
     for old in checkpoints(folder)[max(1, keep) :]:
         files.remove_all(old)
-    return path
 
 
 def verifies(path: Path) -> bool:

@@ -13,18 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from netwright.distributed.pieces import is_dealt, local_piece
 from netwright.errors import CheckpointError
 
 DEEPEST = 60
 
 
-def encode(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
+def encode(value: Any, tensors: dict[str, Tensor], path: str, pieces: dict[str, Tensor] | None = None) -> Any:
     """Return a value as JSON holds it; its tensors are put aside.
 
     Args:
         value: None, truth values, numbers, texts, tensors, and lists, tuples and dictionaries of them.
         tensors: Takes copies of the tensors, on the CPU, by their paths.
         path: Of the value.
+        pieces: Takes what this process holds of tensors that are dealt out, where several write together.
 
     Raises:
         CheckpointError: A value of another kind.
@@ -35,7 +37,10 @@ def encode(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
     """
     if value is None or isinstance(value, bool | str):
         return value
-    if isinstance(value, Tensor):
+    if is_dealt(value) and pieces is not None:
+        pieces[path] = local_piece(value).detach().to("cpu", copy=True).contiguous()
+        return {"dealt": [path, list(value.shape)]}
+    if isinstance(value, Tensor) and not is_dealt(value):
         tensors[path] = value.detach().to("cpu", copy=True).contiguous()
         return {"tensor": path}
     if isinstance(value, int):
@@ -43,13 +48,14 @@ def encode(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {"float": repr(float(value))}
     if isinstance(value, list):
-        return [encode(item, tensors, f"{path}.{place}") for place, item in enumerate(value)]
+        return [encode(item, tensors, f"{path}.{place}", pieces) for place, item in enumerate(value)]
     if isinstance(value, tuple):
-        return {"tuple": [encode(item, tensors, f"{path}.{place}") for place, item in enumerate(value)]}
+        return {"tuple": [encode(item, tensors, f"{path}.{place}", pieces) for place, item in enumerate(value)]}
     if isinstance(value, Mapping):
         return {
             "dict": [
-                [encode(key, tensors, f"{path}.key"), encode(item, tensors, f"{path}.{key}")] for key, item in value.items()
+                [encode(key, tensors, f"{path}.key", pieces), encode(item, tensors, f"{path}.{key}", pieces)]
+                for key, item in value.items()
             ]
         }
     raise CheckpointError(
@@ -80,6 +86,11 @@ def decode(value: Any, tensors: Mapping[str, Tensor], depth: int = 0) -> Any:
     kind, held = next(iter(value.items()))
     if kind == "tensor":
         return tensors[held]
+    if kind == "dealt":
+        found, shape = tensors[held[0]], held[1]
+        if list(found.shape) != shape:
+            raise ValueError(f"pieces of shape {list(found.shape)} together, expected {shape}")
+        return found
     if kind == "float":
         return {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}[held]
     if kind == "tuple":
@@ -90,7 +101,9 @@ def decode(value: Any, tensors: Mapping[str, Tensor], depth: int = 0) -> Any:
 
 
 def first_not_finite(value: Any, path: str = "") -> str | None:
-    """Return the path of the first tensor or number that is not finite; None where all are."""
+    """Return the path of the first tensor or number that is not finite, of pieces those of this process; None where all are."""
+    if is_dealt(value):
+        value = local_piece(value)
     if isinstance(value, Tensor):
         return path if value.is_floating_point() and not bool(torch.isfinite(value).all()) else None
     if isinstance(value, float):

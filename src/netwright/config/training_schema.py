@@ -112,6 +112,15 @@ class TrainingConfig(Section):
         description="Rows that go forward and backward at a time; gradients are added up over the batch. Takes less memory; "
         "BatchNorm then sees so many rows at a time.",
     )
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto",
+        description="Where several processes train: ddp, each has the whole network; fsdp, each holds a piece of every parameter, "
+        "gradient and optimizer state. auto takes fsdp where they are too much for a device.",
+    )
+    sync_batchnorm: bool = Field(
+        False,
+        description="Whether BatchNorm counts the rows of all processes, as one process would; else each counts its own.",
+    )
 
     freeze: list[str] = Field(
         default_factory=list,

@@ -25,6 +25,10 @@ class Share:
         begin = self.number * each + min(self.number, more)
         return begin, begin + each + (1 if self.number < more else 0)
 
+    def of_first(self, rows: int) -> int:
+        """Return the length of the longest part of so many rows."""
+        return -(-rows // self.of)
+
     def of_rows(self, rows: Tensor) -> Tensor:
         """Return the part of some rows; the first of them where none is left for it, which then counts nothing."""
         begin, end = self.bounds(len(rows))

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from netwright.distributed.pieces import dealt_as, is_dealt
+
 
 @final
 class Averaged:
@@ -73,8 +75,9 @@ class Averaged:
         """
         with torch.no_grad():
             self.average.n_averaged.copy_(state["count"])
-            for name, into in _named(self.average.module).items():
-                into.copy_(state["mean"][name])
+            held = _named(self.average.module)
+            for name, value in dealt_as({name: state["mean"][name] for name in held}, held).items():
+                held[name].copy_(value)
         self._begun = bool(state["begun"])
 
 
@@ -83,10 +86,13 @@ def _named(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _by_dtype(mean: nn.Module, model: nn.Module) -> list[tuple[list[Tensor], list[Tensor]]]:
-    """Return the tensors of two networks side by side, those of one dtype together, as AveragedModel groups them."""
-    found: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    """Return the tensors of two networks side by side, those of one dtype together, as AveragedModel groups them.
+
+    Those of which each process holds a piece stand apart from those that all hold.
+    """
+    found: dict[tuple[torch.dtype, bool], tuple[list[Tensor], list[Tensor]]] = {}
     for into, value in zip(_named(mean).values(), _named(model).values(), strict=True):
-        means, values = found.setdefault(into.dtype, ([], []))
+        means, values = found.setdefault((into.dtype, is_dealt(into)), ([], []))
         means.append(into)
         values.append(value)
     return list(found.values())

@@ -20,8 +20,10 @@ from netwright.distributed.world import World
 from netwright.engine.base import Failure, Loss, Steps
 from netwright.engine.eager import EagerEngine, train_step
 from netwright.engine.own_code import own_code
+from netwright.engine.sharding import is_sharded
 from netwright.errors import ConfigError, DivergedError, NetwrightError
 from netwright.model.losses import loss_weight
+from netwright.model.synchronised import count_rows, synchronises
 
 
 class FailedTogether(NetwrightError):
@@ -114,6 +116,8 @@ class SharedEngine:
         self._shared: nn.Module = eager.model
         self._learning: tuple[bool, ...] | None = None
         self._feed: Feed | None = None
+        # The processes meet within the pass forward: one that fails there ends, as the others wait for something else.
+        self._meets = is_sharded(eager.model) or synchronises(eager.model)
 
     @property
     def model(self) -> nn.Module:
@@ -132,7 +136,7 @@ class SharedEngine:
 
     def played(self) -> str:
         """Return in words how steps were executed so far."""
-        return f"as written, by {self.world.size} processes (DDP)"
+        return f"as written, by {self.world.size} processes ({'FSDP' if is_sharded(self.model) else 'DDP'})"
 
     def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
         """Train on the next batch of a feed; see `netwright.engine.base.Engine`."""
@@ -143,7 +147,9 @@ class SharedEngine:
         weight = torch.as_tensor(loss_weight(self.loss_function, feed.examples.targets(whole)))
         batch = feed.next()
         mine = feed.share is None or feed.share.bounds(len(whole))
-        own = 0.0 if isinstance(mine, tuple) and mine[0] == mine[1] else float(loss_weight(self.loss_function, batch.target))
+        none = isinstance(mine, tuple) and mine[0] == mine[1]
+        own = 0.0 if none else float(loss_weight(self.loss_function, batch.target))
+        count_rows(self.model, not none)
         self._loss.begin(own, float(weight))
         try:
             loss = self._step(batch)
@@ -156,6 +162,8 @@ class SharedEngine:
     def _step(self, batch: Batch) -> Tensor:
         """Take THE training step with the network that is shared."""
         eager = self.eager
+        if is_sharded(self.model):  # DistributedDataParallel does so by itself
+            self.world.level(list(self.model.buffers()))
         loss = train_step(self._shared, self._loss, eager.optimizer, batch, eager.update, eager.scaler)
         if eager.averaged is not None:
             eager.averaged.after_step()
@@ -163,7 +171,7 @@ class SharedEngine:
 
     def _told(self, error: Exception) -> Exception:
         """Tell the others of an error that they have not seen, and return the error of all."""
-        if self._loss.joined or is_lost(error):
+        if self._loss.joined or is_lost(error) or self._meets:
             return error
         try:
             self._loss.join(0.0, error)
@@ -173,6 +181,8 @@ class SharedEngine:
 
     def _wrap(self) -> None:
         """Wrap the network anew where other parameters learn than before."""
+        if is_sharded(self.model):
+            return
         learning = tuple(parameter.requires_grad for parameter in self.model.parameters())
         if learning != self._learning:
             self._shared = self.model  # the old wrapping lets go of the parameters first

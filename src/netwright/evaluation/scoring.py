@@ -79,6 +79,7 @@ def score(
     examples: Examples,
     rows: Rows,
     batch_size: int,
+    most: int = 0,
 ) -> Scores:
     """Run rows through a network without training it.
 
@@ -88,6 +89,7 @@ def score(
         examples: All prepared rows, on the model's device.
         rows: The row numbers, in order.
         batch_size: Rows at a time; fewer than `at_once` says are not taken.
+        most: Rows of the process that has most of them, where the network is called by all as often.
 
     Returns:
         Outputs and loss; no generator of training is moved.
@@ -95,12 +97,15 @@ def score(
     outputs: list[Tensor] = []
     loss_sum = weight = 0.0
     with evaluating(forward.model, examples.device):
-        for batch in batches(examples, rows, _at_once(examples, batch_size)):
+        size = _at_once(examples, batch_size)
+        for batch in batches(examples, rows, size):
             output = forward(batch)
             batch_weight = float(loss_weight(loss_function, batch.target))
             loss_sum += float(loss_function(output, batch.target)) * batch_weight
             weight += batch_weight
             outputs.append(_real(output, batch, examples.per_step).cpu())
+        for _ in range(len(outputs), -(-most // size)):
+            forward(batch)
     return Scores(torch.cat(outputs), loss_sum, weight)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from netwright.data.batches import Examples, Rows
 from netwright.distributed.world import World
 from netwright.engine.forward import Forward
+from netwright.engine.sharding import is_sharded, let_go
 from netwright.evaluation.scoring import Scores, score
 
 
@@ -34,7 +35,9 @@ def score_together(
         return score(forward, loss_function, examples, rows, batch_size)
     world.level(list(forward.model.buffers()))
     begin, end = world.share.bounds(len(rows))
-    scores = score(forward, loss_function, examples, rows[begin:end] if end > begin else rows[:1], batch_size)
+    most = world.share.of_first(len(rows)) if is_sharded(forward.model) else 0
+    scores = score(forward, loss_function, examples, rows[begin:end] if end > begin else rows[:1], batch_size, most)
+    let_go(forward.model)
     none = end == begin
     sums = torch.tensor([0.0, 0.0] if none else [scores.loss_sum, scores.weight], dtype=torch.float64)
     loss_sum, weight = world.total(sums).tolist()

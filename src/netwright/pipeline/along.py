@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from netwright.pipeline.bench import Bench
+from netwright.pipeline.dealing import final_weights
 from netwright.pipeline.job import Job
 from netwright.pipeline.mending import Trained, carry_on
-from netwright.training.loop import shown
 from netwright.training.signals import stop_on_signals
 
 
@@ -25,10 +25,6 @@ def train_along(bench: Bench, job: Job, parts: Mapping[str, Any]) -> tuple[Train
     """
     with stop_on_signals(bench.custom.until, bench.world.launched) as stop:
         done = carry_on(bench, job, parts, lambda record: None, stop, False)
-    last, model = shown(done.job.engine), job.engine.model
-    if last is not model:
-        model.load_state_dict(last.state_dict())
-    if done.progress.best is not None:
-        model.load_state_dict(done.progress.best.weights)
+    bench.network.module.load_state_dict(final_weights(done.job.engine, done.progress).kept)
     record: dict[str, Any] = bench.world.told({})
     return done, record

@@ -38,6 +38,7 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline import pictures
 from netwright.pipeline.augmenting import make_augmentation, read_changes
 from netwright.pipeline.custom import Custom, factory_name, maker, names_told, refuse_misfits, valid_names
+from netwright.pipeline.dealing import with_strategy
 from netwright.pipeline.filling import filled
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
@@ -184,6 +185,7 @@ def prepare(
     with executing(config, torch.device("cpu")):
         figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, batch.rows.numpy())
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
+    resolved = with_strategy(resolved, network.module, device, world)
     resolved, rates = with_rates(resolved, custom, inputs, trial, bool(figures) and len(inputs.split.valid) > 0)
     return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates, world)
 

@@ -19,6 +19,7 @@ from netwright.distributed.world import ALONE, World
 from netwright.engine.base import Engine
 from netwright.engine.choose import choose_engine
 from netwright.engine.forward import Forward
+from netwright.engine.sharding import is_sharded, without_fusion
 from netwright.errors import CheckpointError, first_line
 from netwright.evaluation import metrics
 from netwright.evaluation.metrics import epoch_figures
@@ -28,12 +29,12 @@ from netwright.evaluation.together import score_together
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import ASKED_FOR, Bench
 from netwright.pipeline.custom import maker, metrics_of, name_of
+from netwright.pipeline.dealing import network_to_train, whole_beginning
 from netwright.pipeline.ranks import RANKS, generators_of_all, own_generators
 from netwright.pipeline.rates import make_schedule
 from netwright.pipeline.resolving import execution_of, plan_of
 from netwright.pipeline.transferring import freezing_in
 from netwright.seeding import seed_all, torch_seed
-from netwright.training.averaging import make_averaged
 from netwright.training.journal import Journal
 from netwright.training.loop import Plan, Progress, Validate, networks_of, shown
 from netwright.training.state import put_back, remembered
@@ -62,7 +63,7 @@ class Job:
 
     def beginning(self, history: Mapping[str, Any]) -> dict[str, Any]:
         """Return the checkpoint of a run that has not begun."""
-        return self.checkpoint(Progress(), history)
+        return whole_beginning(self.checkpoint(Progress(), history), self.engine)
 
     def checkpoint(self, progress: Progress, history: Mapping[str, Any]) -> dict[str, Any]:
         """Return all that the rest of the run depends on."""
@@ -129,17 +130,15 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None], kept: bool
         kept: Whether that is written into the config of the folder.
     """
     config, task, device = bench.config, bench.network.task, bench.device
-    model = bench.network.module.to(device)
-    if config.training.memory_format == "channels_last":
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model, averaged = network_to_train(config, bench.network.module, device, bench.world)
     if isinstance(task.loss_function, nn.Module):
         task.loss_function.to(device)
-    bench.world.level([*model.parameters(), *model.buffers()])
     number = torch_seed(config.training.seed, "training", *([bench.world.rank] if bench.world.rank else []))
     torch.manual_seed(number)
     seed_all(number)  # an own module may draw from NumPy or Python
     optimizer = maker(config, bench.custom, device)(model)
-    averaged = make_averaged(config.training.average, model)
+    if is_sharded(model):
+        without_fusion(optimizer)
     schedule = make_schedule(config, bench.custom, optimizer)
     how = execution_of(config, bench.why_engine == ASKED_FOR)
     told = partial(_fall_back, config, folder, tell=tell) if kept else tell
@@ -186,7 +185,7 @@ def execution(config: RunConfig, device: torch.device, world: World = ALONE) -> 
         "micro_batch": training.micro_batch,
         "precision": training.precision,
         "optimizer": training.optimizer,
-        **({} if world.alone else {"world": world.size}),
+        **({} if world.alone else {"world": world.size, "strategy": training.strategy}),
         **({"parameter_groups": training.parameter_groups} if training.parameter_groups else {}),
     }
 

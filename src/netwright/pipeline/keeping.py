@@ -6,7 +6,8 @@ import time
 from typing import final
 
 from netwright import files
-from netwright.checkpoint import store
+from netwright.checkpoint import collective, store
+from netwright.engine.sharding import is_sharded
 from netwright.errors import DivergedError, ResourceError
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import Job
@@ -80,14 +81,18 @@ class Keeper:
         if name == self._last:
             return
         begun = time.monotonic()
-        bad = spoiled(self._job.engine)
+        engine, world = self._job.engine, self._job.world
+        bad = next((found for found in world.gathered(spoiled(engine)) if found is not None), None)
         if bad is not None:
             error = SpoiledError(f"{bad} is not finite after step {progress.step}")
             error.step = progress.step
             raise error
         parts = self._job.checkpoint(progress, self._journal.state())
-        if self._job.world.leads:
-            store.save(self._job.folder / CHECKPOINTS, name, parts, self._job.config.checkpoint.keep)
+        place, keep = self._job.folder / CHECKPOINTS, self._job.config.checkpoint.keep
+        if is_sharded(engine.model):
+            collective.save(place, name, parts, keep, world)
+        elif world.leads:
+            store.save(place, name, parts, keep)
         self._last, self._step, self._saved = name, progress.step, time.monotonic()
         self._took = self._saved - begun
 

@@ -44,6 +44,7 @@ FREE = {
     "training.engine": "the numbers are the same in each",
     "training.lanes": "the numbers are the same for any",
     "training.micro_batch": "gradients are added up in other parts",
+    "training.strategy": "gradients are added up in other parts",
     "checkpoint.every_steps": "",
     "checkpoint.every_seconds": "",
     "checkpoint.keep": "",

@@ -32,6 +32,7 @@ from netwright.pipeline.along import train_along
 from netwright.pipeline.bench import Bench, executing
 from netwright.pipeline.calibrating import calibrate, with_temperature
 from netwright.pipeline.custom import NO_FIGURES
+from netwright.pipeline.dealing import Final, final_weights
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import Job, make_job
 from netwright.pipeline.keeping import refuse_little_room
@@ -43,7 +44,6 @@ from netwright.pipeline.run import Run
 from netwright.pipeline.telling import Told, best_of, describe, ending, first_record, skipped_line, time_line
 from netwright.pipeline.weights import epochs_done
 from netwright.reporting.diagram import diagram_svg
-from netwright.training.loop import Progress, shown
 from netwright.training.signals import stop_on_signals
 
 
@@ -96,12 +96,11 @@ def run_to_the_end(
         job: What trains, into an existing folder.
         parts: The checkpoint to begin from.
     """
-    folder, model = job.folder, job.engine.model
-    first = time.perf_counter()
+    folder, first = job.folder, time.perf_counter()
     with stop_on_signals(bench.custom.until, bench.world.launched) as stop, _failure_told(folder, observe):
         observe(begun(job.config, folder, epochs_done(parts)))
         done = carry_on(bench, job, parts, observe, stop, auto_micro_batch)
-        digests = _keep(folder, model, shown(done.job.engine), done.progress)
+        digests = _keep(folder, bench.network.module, final_weights(done.job.engine, done.progress))
     progress, config, scaler = done.progress, done.job.config, done.job.engine.eager.scaler
     run = _run_of(replace(bench, config=config), folder, folders.read_record(folder))
     with _failure_told(folder, observe):
@@ -145,7 +144,7 @@ def _run_of(bench: Bench, folder: Path, record: dict[str, Any]) -> Run:
     inputs, task = bench.inputs, bench.network.task
     program = Program(
         settled(inputs.preparation),
-        bench.network.module.eval(),
+        bench.network.module.to(bench.device).eval(),
         _outcome(bench),
         bench.config.data.batch_size,
         bench.device,
@@ -196,14 +195,12 @@ def _failure_told(folder: Path, observe: Listener) -> Iterator[None]:
         raise
 
 
-def _keep(folder: Path, model: nn.Module, last: nn.Module, progress: Progress) -> dict[str, str]:
+def _keep(folder: Path, model: nn.Module, weights: Final) -> dict[str, str]:
     """Write the last weights, then the best, and leave the best in the model; return the digest of each file."""
-    save_weights(folder / LAST, last.state_dict())
-    if last is not model:
-        model.load_state_dict(last.state_dict())
-    if progress.best is not None:
-        save_weights(folder / BEST, progress.best.weights)
-        model.load_state_dict(progress.best.weights)
+    save_weights(folder / LAST, weights.last)
+    if weights.best is not None:
+        save_weights(folder / BEST, weights.best)
+    model.load_state_dict(weights.kept)
     return {name: files.digest_file(folder / name) for name in (LAST, BEST) if (folder / name).is_file()}
 
 
@@ -219,7 +216,7 @@ def _write_birth(temporary: Path, bench: Bench, job: Job, test: bool) -> dict[st
         files.copy_file(source, temporary / "model" / "source" / source.name)
     kept = [PREPARATION, PREPARATION_TENSORS, folders.SPLIT]
     if bench.network.start is not None:
-        state = job.engine.model.state_dict()
+        state = bench.network.module.state_dict()
         save_weights(temporary / folders.START, {name: state[name] for name in bench.network.start.taken})
         kept.append(folders.START)
     layers, shape = record["model"]["layers"], record["data"]["shape"]

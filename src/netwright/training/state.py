@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from netwright.checkpoint.trees import first_not_finite
+from netwright.distributed.pieces import dealt_as
 from netwright.engine.base import Engine
+from netwright.engine.sharding import dealt_state
 from netwright.errors import CheckpointError, first_line
 from netwright.seeding import generator_states, restore_generators
 from netwright.training.loop import Best, Progress
@@ -54,25 +56,25 @@ def put_back(parts: Mapping[str, Any], engine: Engine, device: torch.device) -> 
         CheckpointError: The state is of another network, loss or optimizer.
     """
     try:
-        engine.model.load_state_dict(parts["model"]["state"])
+        engine.model.load_state_dict(dealt_as(parts["model"]["state"], engine.model.state_dict()))
         with torch.no_grad():
             for name, buffer in _passing(engine.model):
                 buffer.copy_(parts["model"]["passing"][name])
         if isinstance(engine.loss_function, nn.Module):
             engine.loss_function.load_state_dict(parts["loss"])
-        engine.optimizer.load_state_dict(parts["optimizer"])
+        engine.optimizer.load_state_dict(dealt_state(parts["optimizer"], engine.optimizer))
         if engine.eager.scaler is not None:
             engine.eager.scaler.load_state_dict(parts["scaler"])
         if engine.eager.averaged is not None:
             engine.eager.averaged.load_state_dict(parts["averaged"])
         restore_generators(parts["generators"], device)
         told = parts["progress"]
-        best = told["best"]
+        best, weights = told["best"], dealt_as(parts["best"], engine.model.state_dict())
         return Progress(
             epoch=told["epoch"],
             step=told["step"],
             within=told["within"],
-            best=None if best is None else Best(best["epoch"], best["step"], best["value"], parts["best"]),
+            best=None if best is None else Best(best["epoch"], best["step"], best["value"], weights),
             final=told.get("final"),
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -1,0 +1,111 @@
+"""The network that several processes train: the run's own, or a copy that is dealt out or whose batch norm counts all rows.
+
+The network of a run stays a plain one: it gets the weights when the training ends. Floor 9.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netwright.config.calls import OBJECT, parse_call
+from netwright.config.schema import RunConfig
+from netwright.distributed.pieces import whole_parts
+from netwright.distributed.world import World
+from netwright.engine.averaged import Averaged
+from netwright.engine.base import Engine
+from netwright.engine.sharding import choose_strategy, is_sharded, refuse_unsharded, shard, why_not_sharded
+from netwright.model.synchronised import synchronised
+from netwright.training.averaging import make_averaged
+from netwright.training.loop import Progress, shown
+
+COPIES = 4  # of the parameters that a training holds: they, their gradients, two tensors of the optimizer
+
+
+@dataclass(frozen=True)
+class Final:
+    """The weights that a training ends with, all rows of each on every process: the last, and the best where there are any."""
+
+    last: Mapping[str, Tensor]
+    best: Mapping[str, Tensor] | None
+
+    @property
+    def kept(self) -> Mapping[str, Tensor]:
+        """Those of the run's network."""
+        return self.last if self.best is None else self.best
+
+
+def with_strategy(config: RunConfig, model: nn.Module, device: torch.device, world: World) -> RunConfig:
+    """Return resolved settings with how processes share the network, ddp or fsdp; those of one process as they are.
+
+    Raises:
+        ConfigError: The network or the optimizer cannot be dealt out.
+    """
+    asked, text = config.training.strategy, config.training.optimizer
+    if world.alone or asked == "ddp":
+        return config
+    optimizer = "" if text.startswith(OBJECT) else parse_call(text, "training.optimizer").name
+    chosen = "fsdp"
+    if asked == "fsdp":
+        refuse_unsharded(model, optimizer)
+    elif why_not_sharded(model, optimizer) is not None:
+        chosen = "ddp"
+    else:
+        weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+        chosen = choose_strategy(weights, COPIES, _memory(device, world))
+    return config.model_copy(update={"training": config.training.model_copy(update={"strategy": chosen})})
+
+
+def _memory(device: torch.device, world: World) -> int:
+    """Return the bytes of a device, or the share of a process in the memory of its machine: the same at every call."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    names = getattr(os, "sysconf_names", {})
+    pages = os.sysconf("SC_PHYS_PAGES") if "SC_PHYS_PAGES" in names else 1 << 62
+    return pages * (os.sysconf("SC_PAGE_SIZE") if "SC_PAGE_SIZE" in names else 1) // world.local_size
+
+
+def network_to_train(
+    config: RunConfig, module: nn.Module, device: torch.device, world: World
+) -> tuple[nn.Module, Averaged | None]:
+    """Return the network that trains, on the device, and the average of its weights where one is wanted.
+
+    Args:
+        config: The settings.
+        module: The network of the run.
+        device: To train on.
+        world: The processes; they begin with the weights of the first.
+    """
+    training = config.training
+    dealt = not world.alone and training.strategy == "fsdp"
+    own = world.alone or not (dealt or training.sync_batchnorm)
+    model = (module if own else copy.deepcopy(module)).to("cpu" if dealt else device)
+    if training.memory_format == "channels_last":
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not world.alone:
+        world.level([*model.parameters(), *model.buffers()])
+    if not own and training.sync_batchnorm:
+        model = synchronised(model, device)
+    averaged = make_averaged(training.average, model)
+    if dealt:
+        shard(model, device)
+        if averaged is not None:
+            shard(averaged.average.module, device)
+    return model, averaged
+
+
+def final_weights(engine: Engine, progress: Progress) -> Final:
+    """Return the weights that a training ends with, the last as they lie in the network; every process must ask."""
+    best = progress.best
+    return Final(whole_parts(shown(engine).state_dict()), None if best is None else whole_parts(best.weights))
+
+
+def whole_beginning(parts: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
+    """Return the checkpoint of a beginning, which the first process writes by itself; every process must ask."""
+    return whole_parts(parts) if is_sharded(engine.model) else dict(parts)

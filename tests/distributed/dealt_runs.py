@@ -1,0 +1,126 @@
+"""Whole runs of two or four processes, dealt out and not, for the tests: one process of them. Not a test by itself.
+
+Usage: dealt_runs.py RANK SIZE FOLDER CASE...; writes FOLDER/told-RANK.json, how far each case is from the same in one process.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+
+import netwright as nw
+from netwright.distributed.world import ALONE
+from netwright.errors import NetwrightError
+from netwright.pipeline.run import Run
+
+BASE: dict[str, Any] = {
+    "config": "sklearn:iris",
+    "epochs": 4,
+    "batch_size": 24,
+    "early_stopping": False,
+    "optimizer": "SGD(lr=0.05, momentum=0.9)",
+    "layers": ["Linear(9, bias=False)", "BatchNorm1d()", "ReLU()", "Linear(7)", "Tanh()", "Linear()"],
+    "split": {"test": 0.2, "valid": 0.3},
+    "sync_batchnorm": True,
+    "test": False,
+}
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "mean EMA": {"average": "EMA(decay=0.9)", "clip_grad_norm": 0.3},
+    "mean SWA": {"average": "SWA(start_epoch=2)", "clip_grad_value": 0.02, "schedule": "OneCycleLR(max_lr=0.1)"},
+    "uphill": {"sharpness": 0.05, "l1": 0.001, "optimizer": "AdamW(lr=0.01)"},
+    "frozen": {"freeze": ["0"], "unfreeze": [{"epoch": 3, "parameters": ["0"]}], "optimizer": "Adam(lr=0.01)"},
+    "groups": {
+        "parameter_groups": [{"parameters": ["biases"], "weight_decay": 0.0, "lr": 0.01}],
+        "optimizer": "NAdam(lr=0.01)",
+    },
+    "float16": {"precision": "float16"},
+    "float16 Adam": {"precision": "float16", "optimizer": "Adam(lr=0.01)"},
+    "weighted": {"class_weight": "balanced", "batch_size": 28},
+    "figures": {"metrics": ["cohen_kappa_score"], "schedule": "ReduceLROnPlateau(patience=0)"},
+}
+
+
+def trained(case: dict[str, Any], folder: Path, **more: Any) -> Run:
+    asked = {**BASE, **case, **more}
+    return nw.train(asked.pop("config"), run_dir=folder, **asked)
+
+
+def gap(folder: Path, other: Path) -> float:
+    """The largest difference of any weight, best or last, relative to the largest number of it."""
+    found = []
+    for name in ("last", "best"):
+        one, its = (load_file(place / "model" / f"{name}.safetensors") for place in (folder, other))
+        assert one.keys() == its.keys()
+        found += [
+            float((one[key].double() - its[key].double()).abs().max() / its[key].double().abs().max().clamp(min=1e-3))
+            for key in its
+        ]
+    return max(found)
+
+
+def histories(folder: Path, other: Path) -> float:
+    one, its = (nw.load(place).history for place in (folder, other))
+    names = [name for name in its[0] if name.startswith(("train_loss", "valid_"))]
+    names = [name for name in names if not name.endswith("seconds")]
+    assert len(one) == len(its)
+    return max(
+        abs(float(a[name]) - float(b[name])) / max(abs(float(b[name])), 1e-3)
+        for a, b in zip(one, its, strict=True)
+        for name in names
+    )
+
+
+def compared(name: str, place: Path) -> dict[str, Any]:
+    case, rank = CASES[name], dist.get_rank()
+    place = place / name.replace(" ", "-")
+    run = trained(case, place / "dealt", strategy="fsdp")
+    if rank:
+        return {}
+    assert isinstance(run.model, torch.nn.Sequential)
+    kinds = {type(module).__name__ for module in run.model}
+    trained(case, place / "one", world=ALONE)
+    return {
+        "kinds": sorted(kinds),
+        "weights": gap(place / "dealt", place / "one"),
+        "history": histories(place / "dealt", place / "one"),
+        "played": run.record["played"],
+        "strategy": run.config.training.strategy,
+    }
+
+
+def refused(place: Path) -> dict[str, str]:
+    """What is told where a network cannot be dealt out."""
+    told = {}
+    for text in ("LBFGS()", "Rprop()", "Muon()", "Adafactor()"):
+        layers = ["Linear(4, bias=False)", "Linear(bias=False)"]
+        try:
+            trained({"optimizer": text, "layers": layers}, place / "refused", strategy="fsdp")
+            told[text] = "nothing"
+        except NetwrightError as error:
+            told[text] = f"{error.exit_code} {error}"
+    told["left"] = str((place / "refused").exists())
+    return told
+
+
+def main(rank: int, size: int, folder: Path, names: list[str]) -> None:
+    torch.set_num_threads(1)
+    Run.report = lambda self: None  # type: ignore[assignment, method-assign]
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=size, timeout=timedelta(seconds=90)
+    )
+    told: dict[str, Any] = {name: compared(name, folder) for name in names or CASES}
+    told["refused"] = refused(folder)
+    (folder / f"told-{rank}.json").write_text(json.dumps(told))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])
