@@ -20,6 +20,7 @@ FLOORS = {
     "config": 1,
     "data": 2,
     "model": 3,
+    "distributed": 4,
     "engine": 5,
     "checkpoint": 6,
     "evaluation": 6,

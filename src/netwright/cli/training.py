@@ -24,6 +24,7 @@ from netwright.cli.group import (
     targets,
     track_option,
 )
+from netwright.cli.launching import several_processes
 from netwright.errors import ConfigError, no_run
 from netwright.terminal import Screen, print_test
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @track_option
 @memory_option
 @json_option
+@several_processes
 def train(
     source: str,
     target: Sequence[str],
@@ -120,6 +122,7 @@ def _print_seeds(found: Repetition, as_json: bool) -> None:
 @track_option
 @memory_option
 @json_option
+@several_processes
 def resume(
     run: str,
     settings: Sequence[str],
