@@ -21,6 +21,7 @@ class NetwrightError(Exception):
     """
 
     exit_code = 70
+    quiet = False  # whether another process of the same training tells it
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

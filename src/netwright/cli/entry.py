@@ -68,10 +68,12 @@ def _guarded(action: Callable[[], Any], debug: bool) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _fail("stopped by Ctrl-C", INTERRUPTED, debug)
     except NetwrightError as error:
-        return _fail(str(error), error.exit_code, debug)
+        return error.exit_code if error.quiet else _fail(str(error), error.exit_code, debug)
     except BrokenPipeError:
         return 0
     except Exception as error:  # the last net: a bug of ours is told in one line too
+        if getattr(error, "quiet", False):  # another process of the same training tells it
+            return BUG
         if out_of_memory(error):
             return _fail(f"out of memory; set a smaller data.batch_size ({error})", ResourceError.exit_code, debug)
         return _bug(error, debug)

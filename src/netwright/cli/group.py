@@ -28,6 +28,13 @@ track_option = click.option(
 memory_option = click.option(
     "--auto-micro-batch", is_flag=True, help="Out of memory: halve the rows that go forward at a time, and go on."
 )
+peer_option = click.option(
+    "--peer-timeout",
+    type=click.FloatRange(1.0),
+    default=600.0,
+    metavar="SECONDS",
+    help="Of several processes: how long one waits for another; default 600.",
+)
 
 
 SECTIONS = {  # of the list of commands, in the order of a first use

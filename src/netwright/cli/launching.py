@@ -57,7 +57,7 @@ def words_of(ctx: click.Context, values: Mapping[str, Any]) -> list[str]:
     options: list[str] = []
     for parameter in ctx.command.params:
         value = values.get(parameter.name or "")
-        if value is None or value is False or value == ():
+        if value in (None, False, ()) or value == parameter.get_default(ctx):
             continue
         if isinstance(parameter, click.Argument):
             words.append(str(value))

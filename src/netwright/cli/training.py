@@ -19,16 +19,19 @@ from netwright.cli.group import (
     code_option,
     json_option,
     memory_option,
+    peer_option,
     read_test,
     set_option,
     targets,
     track_option,
 )
 from netwright.cli.launching import several_processes
+from netwright.cli.processes import processes
 from netwright.errors import ConfigError, no_run
 from netwright.terminal import Screen, print_test
 
 if TYPE_CHECKING:
+    from netwright.distributed.world import World
     from netwright.pipeline.repeating import Repetition
     from netwright.pipeline.run import Run
     from netwright.tracking.records import Tracker
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 @click.option("--strict", is_flag=True, help="Findings exit 2 (network) or 3 (data); nothing is written.")
 @track_option
 @memory_option
+@peer_option
 @json_option
 @several_processes
 def train(
@@ -58,6 +62,7 @@ def train(
     strict: bool,
     track: Sequence[str],
     auto_micro_batch: bool,
+    peer_timeout: float,
     as_json: bool,
 ) -> None:
     """Train a network on a data file, or as a config describes.
@@ -65,12 +70,6 @@ def train(
     Prints the run folder as the last line. With --seeds it holds a run per seed; the same command with its --run-dir keeps
     those that are done.
     """
-    check_config_first(source, settings, target)
-    if seeds is not None and seeds < 2:
-        raise ConfigError(f"--seeds {seeds}: expected 2 or more to see the noise between them; leave it out for one run")
-    trackers = _trackers(track)
-    if seeds is None and run_dir is not None and Path(run_dir).name.strip("."):  # of another name `train` says what is wrong
-        files.refuse_existing(Path(run_dir))
     wanted: dict[str, Any] = {
         "run_dir": run_dir,
         "code": code,
@@ -80,18 +79,36 @@ def train(
         "auto_micro_batch": auto_micro_batch,
         **targets(target),
     }
+    if seeds is not None and seeds < 2:
+        raise ConfigError(f"--seeds {seeds}: expected 2 or more to see the noise between them; leave it out for one run")
+    with processes(peer_timeout) as world:
+        check_config_first(source, settings, target)
+        trackers = _trackers(track)
+        if seeds is not None:
+            _repeat(source, seeds, trackers, wanted, as_json, world)
+            return
+        if (
+            world is None and run_dir is not None and Path(run_dir).name.strip(".")
+        ):  # of another name `train` says what is wrong
+            files.refuse_existing(Path(run_dir))
+        from netwright.pipeline.verbs import train as run_training
+
+        with Screen(quiet=as_json) as screen:
+            run = run_training(source, observers=[screen, *trackers], world=world, **wanted)
+    _print_end(run, as_json, world)
+
+
+def _repeat(
+    source: str, seeds: int, trackers: list[Tracker], wanted: dict[str, Any], as_json: bool, world: World | None
+) -> None:
+    """Train once per seed, and print the figures."""
+    if world is not None and not world.alone:
+        raise ConfigError(f"--seeds {seeds}: {world.size} processes came; expected one; start each seed as a run of its own")
     from netwright.pipeline.verbs import repeat
-    from netwright.pipeline.verbs import train as run_training
 
     with Screen(quiet=as_json) as screen:
-        if seeds is not None:
-            repetition = repeat(source, seeds=seeds, observers=[screen, *trackers], **wanted)
-        else:
-            run = run_training(source, observers=[screen, *trackers], **wanted)
-    if seeds is not None:
-        _print_seeds(repetition, as_json)
-    else:
-        _print_end(run, as_json)
+        repetition = repeat(source, seeds=seeds, observers=[screen, *trackers], **wanted)
+    _print_seeds(repetition, as_json)
 
 
 def _trackers(names: Sequence[str]) -> list[Tracker]:
@@ -121,6 +138,7 @@ def _print_seeds(found: Repetition, as_json: bool) -> None:
 @click.option("--require-exact", is_flag=True, help="A result that is not exact, bit for bit, is an error (exit 4).")
 @track_option
 @memory_option
+@peer_option
 @json_option
 @several_processes
 def resume(
@@ -130,6 +148,7 @@ def resume(
     require_exact: bool,
     track: Sequence[str],
     auto_micro_batch: bool,
+    peer_timeout: float,
     as_json: bool,
 ) -> None:
     """Go on with a run from its newest checkpoint, as if it had never stopped.
@@ -137,27 +156,31 @@ def resume(
     Epochs, early stopping, learning rate, checkpoints and workers may be changed with --set. A finished run is left as
     it is. Prints the run folder as the last line.
     """
-    if not (Path(run) / "run.json").is_file():
-        raise no_run(Path(run), os.strerror(errno.ENOENT))
-    trackers = _trackers(track)
-    from netwright.pipeline.continuing import resume as go_on
+    with processes(peer_timeout) as world:
+        if not (Path(run) / "run.json").is_file():
+            raise no_run(Path(run), os.strerror(errno.ENOENT))
+        trackers = _trackers(track)
+        from netwright.pipeline.continuing import resume as go_on
 
-    with Screen(quiet=as_json) as screen:
-        found = go_on(
-            run,
-            code=code,
-            settings=settings,
-            observers=[screen, *trackers],
-            require_exact=require_exact,
-            auto_micro_batch=auto_micro_batch,
-        )
-    _print_end(found, as_json)
+        with Screen(quiet=as_json) as screen:
+            found = go_on(
+                run,
+                code=code,
+                settings=settings,
+                observers=[screen, *trackers],
+                require_exact=require_exact,
+                auto_micro_batch=auto_micro_batch,
+                world=world,
+            )
+    _print_end(found, as_json, world)
 
 
-def _print_end(run: Run, as_json: bool) -> None:
-    """Print how a training ended, the run folder last, and exit as its signal asks."""
+def _print_end(run: Run, as_json: bool, world: World | None) -> None:
+    """Print how a training ended, the run folder last, and exit as its signal asks; one of several processes prints."""
     test = read_test(run.folder)
-    if as_json:
+    if world is not None and not world.leads:
+        pass
+    elif as_json:
         keys = ("status", "epochs", "steps", "best", "why")
         click.echo(json.dumps({"run": str(run.folder), **{key: run.record.get(key) for key in keys}, "test": test}))
     else:

@@ -19,6 +19,7 @@ from netwright.data.arrays import Array
 from netwright.data.batches import Batch, Examples, Rows, batch_rows
 from netwright.data.mixing import Mixing
 from netwright.data.order import Order
+from netwright.data.sharing import Share
 from netwright.data.transforms import Transform
 from netwright.data.workers import in_order
 from netwright.errors import ConfigError, first_line
@@ -43,6 +44,7 @@ class Augmentation:
         channels_first: Whether prepared rows are ``(features, time)``.
         reread: Reads the raw inputs of a row anew for a seed: the items of a Dataset with changes of its own; or None.
         workers: Processes that read and change raw rows; 0 for this one.
+        share: The part of each batch that is wanted; None for all of it. Mixing is of whole batches.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Augmentation:
     channels_first: bool = False
     reread: Reread | None = None
     workers: int = 0
+    share: Share | None = None
 
     def batches(
         self, examples: Examples, rows: Rows | Order, batch_size: int, last_batch: str, epoch: int, start: int = 0
@@ -63,23 +66,28 @@ class Augmentation:
         Raises:
             ConfigError: A transform fails, or changes the shape of an image.
         """
-        parts: Iterable[Tensor] = batch_rows(rows, batch_size, last_batch, start)
+        parts: Iterable[tuple[Tensor, Tensor]] = self._shared(batch_rows(rows, batch_size, last_batch, start))
         if self.images or self.reread is not None:
             parts = list(parts)  # handed to the workers ahead
-        for number, (part, raw) in enumerate(zip(parts, self._raw(examples, parts, epoch), strict=False), start):
-            yield self._mixed(self._changed(examples.batch(part, raw), epoch), epoch, number)
+        for number, ((part, whole), raw) in enumerate(zip(parts, self._raw(examples, parts, epoch), strict=False), start):
+            yield self._mixed(self._changed(examples.batch(part, raw, whole), epoch), epoch, number)
+
+    def _shared(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the rows that are wanted of each batch, and all of them."""
+        for part in parts:
+            yield part if self.share is None else self.share.of_rows(part), part
 
     def sample(self, examples: Examples, rows: Rows) -> Batch:
         """Return one batch as the first epoch would change it, made in this process."""
-        return next(replace(self, workers=0).batches(examples, rows, len(rows), "keep", 1))
+        return next(replace(self, workers=0, share=None).batches(examples, rows, len(rows), "keep", 1))
 
     def _raw(
-        self, examples: Examples, parts: Iterable[Tensor], epoch: int
+        self, examples: Examples, parts: Iterable[tuple[Tensor, Tensor]], epoch: int
     ) -> Iterator[dict[str, Tensor]] | itertools.repeat[None]:
         """Return the changed raw rows of each batch, or None for each where raw rows stay as they are."""
         if not self.images and self.reread is None:
             return itertools.repeat(None)
-        source, numbers = _RawRows(self, examples, epoch), [part.tolist() for part in parts]
+        source, numbers = _RawRows(self, examples, epoch), [part.tolist() for part, _ in parts]
         return in_order(source.read, numbers, self.workers)
 
     def _changed(self, batch: Batch, epoch: int) -> Batch:

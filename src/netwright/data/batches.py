@@ -211,30 +211,35 @@ class Examples:
             inputs = {name: value.transpose(1, 2).contiguous() for name, value in inputs.items()}
         return replace(self, inputs=inputs, spans=None)
 
-    def batch(self, rows: Tensor, raw: Mapping[str, Tensor] | None = None) -> Batch:
+    def batch(self, rows: Tensor, raw: Mapping[str, Tensor] | None = None, among: Tensor | None = None) -> Batch:
         """Gather rows by their numbers, int64 ``(batch,)``, on the device.
 
         Args:
             rows: The row numbers.
             raw: What `gathered` gave for the same rows, changed; None to gather them here.
+            among: The rows of a whole batch of which these are a part: sequences are padded as there.
         """
         if self.spans is not None:
-            return self._sequences(rows, self.spans)
+            return self._sequences(rows, self.spans, rows if among is None else among)
         index = rows.to(self.target.device)
         inputs = {name: sent(value[index], self.device) for name, value in self.inputs.items()}
         found = self.gathered(rows) if raw is None else raw
         inputs |= {name: self.raw[name].module.scaled(sent(value, self.device)) for name, value in found.items()}
         return Batch(inputs, sent(self.target[index], self.device), index)
 
+    def targets(self, rows: Tensor) -> Tensor:
+        """Return the target of a batch alone; see `batch`."""
+        return replace(self, inputs={}, raw={}).batch(rows).target
+
     def gathered(self, rows: Tensor) -> dict[str, Tensor]:
         """Return the raw rows of inputs that are not prepared yet, channels first."""
         return {name: value.gathered(rows) for name, value in self.raw.items()}
 
-    def _sequences(self, rows: Tensor, spans: Spans) -> Batch:
-        """Gather the steps of rows, padded to one width; what is padded is 0."""
+    def _sequences(self, rows: Tensor, spans: Spans, among: Tensor) -> Batch:
+        """Gather the steps of rows, padded to the width of those ``among``; what is padded is 0."""
         rows = rows.cpu()
         lengths = spans.lengths[rows]
-        width = spans.width(lengths)
+        width = spans.width(spans.lengths[among.cpu()])
         offsets = torch.arange(width)
         padding = None if bool((lengths == width).all()) and len(spans.rungs) == 1 else offsets >= lengths.unsqueeze(1)
         steps = spans.starts[rows].unsqueeze(1) + offsets

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from netwright.data.batches import AHEAD, Batch, Examples, Rows, steps_per_epoch
 from netwright.data.order import Order
+from netwright.data.sharing import Share
 
 TARGET = "target"  # among the sources; no input has the name of the target
 
@@ -27,6 +28,7 @@ class Feed:
         last_batch: ``keep`` or ``drop`` a smaller last batch.
         start: How many batches to leave out at the beginning.
         changed: The same batches from ``start`` on where rows are changed on their way, or None.
+        share: The part of each batch that is handed out here; None for all of it.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class Feed:
         last_batch: str = "keep",
         start: int = 0,
         changed: Iterator[Batch] | None = None,
+        share: Share | None = None,
     ) -> None:
         self.examples = examples
+        self.share = share
         self.waited = 0.0  # seconds in which a step waited for its rows
         self._order, self._size, self._changed = order, batch_size, changed
         self._end = min(steps_per_epoch(len(order), batch_size, last_batch) * batch_size, len(order))
@@ -50,7 +54,13 @@ class Feed:
         """All prepared rows by the name of their input, and the target as ``target``; None where a batch is more than rows
         of them: changed, prepared late, padded, or kept elsewhere than on the device."""
         examples = self.examples
-        if self._changed is not None or examples.spans is not None or examples.raw or TARGET in examples.inputs:
+        if (
+            self._changed is not None
+            or self.share is not None
+            or examples.spans is not None
+            or examples.raw
+            or TARGET in examples.inputs
+        ):
             return None
         found = {**examples.inputs, TARGET: examples.target}
         return found if all(value.device == examples.device for value in found.values()) else None
@@ -74,10 +84,13 @@ class Feed:
         self._place = min(self._place + batches * self._size, self._end)
 
     def next(self) -> Batch:
-        """Hand out the next batch."""
+        """Hand out the next batch, or its part that falls here."""
         begun = time.perf_counter()
         if self._changed is not None:
             batch = next(self._changed)
+        elif self.share is not None:
+            whole = self.rows(1)[0]
+            batch = self.examples.batch(self.share.of_rows(whole), among=whole)
         else:
             batch = self.examples.batch(self.rows(1)[0])
         self.take(1)

@@ -1,1 +1,1 @@
-"""Several processes: the world they are, and who starts them. Floor 4."""
+"""Several processes that train one network: which of them this is, what they tell each other, and who starts them."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from netwright.distributed.world import ALONE, World
 from netwright.engine.averaged import Averaged
 from netwright.engine.base import Engine, Execution, Loss
 from netwright.engine.captured import CapturedEngine
@@ -96,6 +97,7 @@ def choose_engine(
     optimizer: torch.optim.Optimizer,
     tell: Callable[[str], None] = lambda text: None,
     averaged: Averaged | None = None,
+    world: World = ALONE,
 ) -> Engine:
     """Return an engine.
 
@@ -106,8 +108,13 @@ def choose_engine(
         optimizer: Of the model's parameters.
         tell: Is told why steps run otherwise.
         averaged: The mean of the weights, where one is wanted.
+        world: The processes that take each step together.
     """
     eager = EagerEngine(model, loss_function, optimizer, how.update, scaler_for(how.update, model), averaged=averaged)
+    if not world.alone:
+        from netwright.engine.shared import SharedEngine
+
+        return SharedEngine(eager, world)
     if how.engine == "captured" and why_not_recorded(how.update) is None:
         return CapturedEngine(eager, how.lanes, how.by_name, tell)
     return CompiledEngine(eager) if how.engine == "compiled" else eager

@@ -12,6 +12,7 @@ from torch import nn
 
 from netwright.config.read import apply_setting, build_config, read_file, written_toml
 from netwright.config.schema import RunConfig
+from netwright.distributed.world import ALONE, World
 from netwright.errors import ConfigError
 from netwright.pipeline.bench import Bench, gather, prepare, try_network
 from netwright.pipeline.custom import Custom, sorted_out, with_rows_alone
@@ -31,8 +32,8 @@ class Asked:
     command: str
     custom: Custom = Custom()
 
-    def bench(self) -> Bench:
-        """Prepare everything; nothing is written."""
+    def bench(self, world: World = ALONE) -> Bench:
+        """Prepare everything, for the processes of a world; nothing is written."""
         return prepare(
             self.config,
             self.name,
@@ -42,6 +43,7 @@ class Asked:
             code=self.code,
             command=self.command,
             custom=self.custom,
+            world=world,
         )
 
     def with_split(self, **changes: int) -> Asked:

@@ -27,6 +27,7 @@ from netwright.data.datasets import is_dataset
 from netwright.data.mapped import Mapped
 from netwright.data.memory import give_back
 from netwright.data.sequences import Sequences
+from netwright.distributed.world import ALONE, World
 from netwright.engine.choose import choose_device, threaded
 from netwright.engine.compiled import why_not_compiled
 from netwright.engine.trial import Make, try_step, why_not_captured
@@ -43,6 +44,7 @@ from netwright.pipeline.network import Network, OwnModule, build_network, check_
 from netwright.pipeline.rates import has_schedule, why_not_replayed, with_rates
 from netwright.pipeline.reading import parts_of
 from netwright.pipeline.resolving import execution_of, resolve
+from netwright.pipeline.sharing import refuse_alone
 from netwright.pipeline.transferring import transferred
 from netwright.seeding import all_forked, forked, torch_seed
 from netwright.training.optimizer import resolve_optimizer
@@ -50,6 +52,7 @@ from netwright.training.own_optimizer import described as described_optimizer
 
 TRIAL_ROWS = 8  # of the step tried before anything is written
 ASKED_FOR = "asked for"
+SEVERAL = "{} processes share each step, which are not replayed"
 NOTHING_OWN = Custom()
 
 
@@ -69,6 +72,7 @@ class Bench:
     custom: Custom = Custom()
     figures: tuple[str, ...] = ()  # of each validation
     rates: tuple[str, ...] = ()  # what the learning rate will do, in words
+    world: World = ALONE
 
 
 def gather(
@@ -132,6 +136,7 @@ def prepare(
     code: Sequence[Path] = (),
     command: str = "netwright train CONFIG",
     custom: Custom = NOTHING_OWN,
+    world: World = ALONE,
 ) -> Bench:
     """Do everything that comes before training and writes nothing.
 
@@ -144,8 +149,10 @@ def prepare(
         code: Files that may run.
         command: To repeat in a refusal.
         custom: Optimizer, schedule, figures, training step and stop condition from Python.
+        world: The processes that will train.
     """
     refuse_misfits(config, custom, loss)
+    refuse_alone(config, custom, world)
     config = as_given(config, data).model_copy(update={"tune": None})  # it says nothing of a single run
     device = choose_device(config.training.device)
     _optimizer(config, custom, device)  # a mistake in it is told before rows are read
@@ -155,8 +162,7 @@ def prepare(
     inputs = load(config, data, implied_task(config.training.loss, loss), own=module is not None)
     config = with_layout(filled(config, inputs.recipe), inputs)
     optimizer = _optimizer(config, custom, device)
-    changed = bool(changes.images) or inputs.reread is not None
-    examples = inputs.preparation.examples(inputs.raw, changed=changed)
+    examples = inputs.preparation.examples(inputs.raw, changed=bool(changes.images) or inputs.reread is not None)
     sample = examples.batch(torch.from_numpy(_longest(inputs)))
     with executing(config, device):
         torch.manual_seed(torch_seed(config.training.seed, "initialisation"))
@@ -171,14 +177,15 @@ def prepare(
     if custom.optimizer is not None or has_schedule(config, custom):  # both are told before anything is trained
         with all_forked():
             trial = make(copy.deepcopy(network.module))
-    engine, why = _engine(config, network, device, make, batch, why_not_replayed(config, custom, trial))
+    alone = why_not_replayed(config, custom, trial) if world.alone else SEVERAL.format(world.size)
+    engine, why = _engine(config, network, device, make, batch, alone)
     if custom.optimizer is not None:
         optimizer = f"{OBJECT}{factory_name(custom.optimizer)}: {described_optimizer(trial)}"
     with executing(config, torch.device("cpu")):
         figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, batch.rows.numpy())
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
     resolved, rates = with_rates(resolved, custom, inputs, trial, bool(figures) and len(inputs.split.valid) > 0)
-    return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates)
+    return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates, world)
 
 
 def try_network(bench: Bench, config: RunConfig, *, module: OwnModule | None, loss: Any, code: Sequence[Path]) -> None:
@@ -236,7 +243,7 @@ def _with_target(examples: Examples, inputs: Inputs, network: Network) -> Exampl
 def _engine(
     config: RunConfig, network: Network, device: torch.device, make: Make, batch: Batch, rates: str | None
 ) -> tuple[str, str]:
-    """Return the name of the engine and why it is that; ``rates`` tells why a schedule cannot be replayed.
+    """Return the name of the engine and why it is that; ``rates`` tells why steps cannot be replayed.
 
     Raises:
         ConfigError: The engine asked for cannot run.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from netwright.distributed.joining import join
+from netwright.distributed.world import World
 from netwright.pipeline.asking import gather_all
 from netwright.pipeline.custom import Custom, Evaluate, Step, Stop
 from netwright.pipeline.observing import Audience, Observer
@@ -36,6 +39,7 @@ def resume(
     observers: Sequence[Observer | Tracker] = (),
     require_exact: bool = False,
     auto_micro_batch: bool = False,
+    world: World | None = None,
 ) -> Run:
     """Go on with a run from its newest checkpoint; on the same machine the result is, bit for bit, that of no interruption.
 
@@ -49,7 +53,7 @@ def resume(
             workers; and threads, device and micro_batch, which are not exact.
         observers: As for `train`.
         require_exact: Whether a result that is not exact is an error.
-        auto_micro_batch: As for `train`.
+        auto_micro_batch, world: As for `train`.
 
     Returns:
         The run; a finished one as it is.
@@ -74,8 +78,10 @@ def resume(
         "schedule": schedule,
     }
     asked = gather_all(None, model, data, loss, code, (), again)
-    objects = Objects(asked.data, asked.module, asked.loss, asked.code, asked.custom)
-    return resume_run(Path(run), objects, settings, Audience(observers), require_exact, auto_micro_batch)
+    with join() if world is None else nullcontext(world) as shared:
+        objects = Objects(asked.data, asked.module, asked.loss, asked.code, asked.custom, shared)
+        observe = Audience(observers if shared.leads else ())
+        return resume_run(Path(run), objects, settings, observe, require_exact, auto_micro_batch)
 
 
 def replay(

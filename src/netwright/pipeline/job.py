@@ -15,6 +15,7 @@ from netwright import files
 from netwright.config.calls import OBJECT, parse_call
 from netwright.config.schema import RunConfig
 from netwright.data.batches import Examples, Rows
+from netwright.distributed.world import ALONE, World
 from netwright.engine.base import Engine
 from netwright.engine.choose import choose_engine
 from netwright.engine.forward import Forward
@@ -23,7 +24,7 @@ from netwright.evaluation import metrics
 from netwright.evaluation.metrics import epoch_figures
 from netwright.evaluation.own_metrics import figures_told
 from netwright.evaluation.own_steps import evaluated
-from netwright.evaluation.scoring import score
+from netwright.evaluation.together import score_together
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import ASKED_FOR, Bench
 from netwright.pipeline.custom import maker, metrics_of, name_of
@@ -56,6 +57,7 @@ class Job:
     plan: Plan
     validate: Validate | None
     figures: tuple[str, ...]
+    world: World = ALONE
 
     def beginning(self, history: Mapping[str, Any]) -> dict[str, Any]:
         """Return the checkpoint of a run that has not begun."""
@@ -66,13 +68,13 @@ class Job:
         return {
             **remembered(self.engine, self.device, progress),
             HISTORY: dict(history),
-            EXECUTION: execution(self.config, self.device),
+            EXECUTION: execution(self.config, self.device, self.world),
             SCHEDULE: self.plan.schedule.state(),
         }
 
     def journal(self, folder: Path, history: Mapping[str, Any] | None) -> Journal:
-        """Return the journal of a new run, or of one that goes on."""
-        return Journal(folder, self.figures, history)
+        """Return the journal of a new run, or of one that goes on; only the first process writes one."""
+        return Journal(folder if self.world.leads else None, self.figures, history)
 
     def from_checkpoint(self, parts: Mapping[str, Any]) -> tuple[Progress, Journal]:
         """Put the training where a checkpoint was made, and cut the history back to it.
@@ -104,7 +106,12 @@ class Job:
         config = self.config.model_copy(update={"training": training})
         eager = self.engine.eager
         engine = choose_engine(
-            execution_of(config), eager.model, eager.loss_function, eager.optimizer, averaged=eager.averaged
+            execution_of(config),
+            eager.model,
+            eager.loss_function,
+            eager.optimizer,
+            averaged=eager.averaged,
+            world=self.world,
         )
         return replace(self, config=config, engine=engine)
 
@@ -124,7 +131,8 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None], kept: bool
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if isinstance(task.loss_function, nn.Module):
         task.loss_function.to(device)
-    number = torch_seed(config.training.seed, "training")
+    bench.world.level([*model.parameters(), *model.buffers()])
+    number = torch_seed(config.training.seed, "training", *([bench.world.rank] if bench.world.rank else []))
     torch.manual_seed(number)
     seed_all(number)  # an own module may draw from NumPy or Python
     optimizer = maker(config, bench.custom, device)(model)
@@ -132,7 +140,7 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None], kept: bool
     schedule = make_schedule(config, bench.custom, optimizer)
     how = execution_of(config, bench.why_engine == ASKED_FOR)
     told = partial(_fall_back, config, folder, tell=tell) if kept else tell
-    engine = choose_engine(how, model, task.loss_function, optimizer, told, averaged)
+    engine = choose_engine(how, model, task.loss_function, optimizer, told, averaged, bench.world)
     examples = bench.examples.to(device)
     validated = bool(len(bench.inputs.split.valid)) and bool(bench.figures)
     return Job(
@@ -147,9 +155,11 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None], kept: bool
             stop=bench.custom.stopping(device),
             schedule=schedule,
             freezing=freezing_in(config, model),
+            world=bench.world,
         ),
         _validation(bench, engine, examples, tell) if validated else None,
         bench.figures if validated else (),
+        bench.world,
     )
 
 
@@ -161,7 +171,7 @@ def _fall_back(config: RunConfig, folder: Path, text: str, tell: Callable[[str],
     tell(text)
 
 
-def execution(config: RunConfig, device: torch.device) -> dict[str, Any]:
+def execution(config: RunConfig, device: torch.device, world: World = ALONE) -> dict[str, Any]:
     """Return what the bits of a run hang on beside its data and settings."""
     training = config.training
     return {
@@ -173,6 +183,7 @@ def execution(config: RunConfig, device: torch.device) -> dict[str, Any]:
         "micro_batch": training.micro_batch,
         "precision": training.precision,
         "optimizer": training.optimizer,
+        **({} if world.alone else {"world": world.size}),
         **({"parameter_groups": training.parameter_groups} if training.parameter_groups else {}),
     }
 
@@ -215,10 +226,13 @@ def _validation(
     at_once = AT_ONCE if len(target.names) == 1 and not own else len(rows)  # what is no mean over rows needs all of them
 
     def figures_of(part: Rows) -> tuple[dict[str, float], float]:
-        scores = score(forwards[id(shown(engine))], task.loss_function, examples, part, bench.config.data.batch_size)
+        forward = forwards[id(shown(engine))]
+        scores = score_together(bench.world, forward, task.loss_function, examples, part, bench.config.data.batch_size)
+        if not bench.world.leads:
+            return bench.world.told(({}, 0.0))
         true, decoded = target.of(part), task.decoding(scores.outputs).numpy()
         figures = epoch_figures(task.kind, true, decoded) | figures_told(own, task.kind, true, decoded, tell_once)
-        return {"loss": scores.loss, **figures}, scores.weight
+        return bench.world.told(({"loss": scores.loss, **figures}, scores.weight))
 
     def validate() -> dict[str, float]:
         parts = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]

@@ -11,7 +11,7 @@ from netwright.errors import DivergedError, ResourceError
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import Job
 from netwright.training.journal import Journal
-from netwright.training.loop import Progress
+from netwright.training.loop import Progress, StepFailed
 from netwright.training.signals import StopRequest
 from netwright.training.state import spoiled
 
@@ -25,6 +25,9 @@ class SpoiledError(DivergedError):
     """A state that is not finite was to be kept: an update of this step or one before spoiled it."""
 
     step = 0
+
+
+Found = StepFailed | SpoiledError  # what ends a training that is spoiled
 
 
 @final
@@ -83,7 +86,8 @@ class Keeper:
             error.step = progress.step
             raise error
         parts = self._job.checkpoint(progress, self._journal.state())
-        store.save(self._job.folder / CHECKPOINTS, name, parts, self._job.config.checkpoint.keep)
+        if self._job.world.leads:
+            store.save(self._job.folder / CHECKPOINTS, name, parts, self._job.config.checkpoint.keep)
         self._last, self._step, self._saved = name, progress.step, time.monotonic()
         self._took = self._saved - begun
 

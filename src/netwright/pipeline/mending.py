@@ -27,9 +27,10 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import Job
-from netwright.pipeline.keeping import Keeper, SpoiledError
+from netwright.pipeline.keeping import Found, Keeper, SpoiledError
 from netwright.pipeline.observing import Observer
 from netwright.pipeline.resolving import leaves_one
+from netwright.pipeline.shared_failure import failed_together
 from netwright.pipeline.telling import Told
 from netwright.training.careful import CarefulEngine
 from netwright.training.diagnosis import MOST_ROWS, Diagnosis, diagnose
@@ -38,7 +39,6 @@ from netwright.training.loop import Progress, StepFailed, train
 from netwright.training.signals import StopRequest
 
 CAPSULE = "capsule"
-Found = StepFailed | SpoiledError
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,8 @@ def carry_on(
                 done = train(engine, job.examples, job.plan, job.validate, journal, keeper, told, stop, progress)
                 return Trained(done, journal.seconds, job)
             except (StepFailed, SpoiledError) as problem:
+                if not job.world.alone:
+                    raise failed_together(job, problem) from problem
                 if isinstance(problem, StepFailed) and out_of_memory(problem.error):
                     job = _with_less_memory(job, problem, auto_micro_batch, observe)
                     failure = None

@@ -15,6 +15,7 @@ from netwright.checkpoint.store import Checkpoint
 from netwright.config.calls import OBJECT, parse_call
 from netwright.config.read import apply_setting, build_config
 from netwright.config.schema import EvaluationConfig, RunConfig
+from netwright.distributed.world import ALONE, World
 from netwright.errors import CheckpointError, ConfigError, DataError
 from netwright.numerals import counted
 from netwright.pipeline import folder as folders
@@ -64,6 +65,7 @@ class Objects:
     loss: Any = None
     code: tuple[Path, ...] = ()
     custom: Custom = Custom()
+    world: World = ALONE
 
 
 def resume_run(
@@ -254,6 +256,7 @@ def _bench_again(folder: Path, config: RunConfig, record: Mapping[str, Any], obj
             code=objects.code,
             command=f"netwright resume {folder}",
             custom=objects.custom,
+            world=objects.world,
         )
     except DataError as error:
         raise CheckpointError(f"{error}; the data are not those the run was trained on") from error

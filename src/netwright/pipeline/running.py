@@ -28,6 +28,7 @@ from netwright.exporting.bundle import (
 )
 from netwright.model.task import Decoding
 from netwright.pipeline import folder as folders
+from netwright.pipeline.along import train_along
 from netwright.pipeline.bench import Bench, executing
 from netwright.pipeline.calibrating import calibrate, with_temperature
 from netwright.pipeline.custom import NO_FIGURES
@@ -67,6 +68,8 @@ def start(bench: Bench, folder: Path, observe: Listener, test: bool, auto_micro_
         observe(line)
     with executing(bench.config, bench.device), ExitStack() as stack:
         job = make_job(bench, folder, lambda text: observe(Told(text, "note")))
+        if not bench.world.leads:
+            return run_along(bench, job, job.beginning({}))
         refuse_little_room(job)
         with files.born(folder) as temporary:
             parts = _write_birth(temporary, bench, job, test)
@@ -75,6 +78,12 @@ def start(bench: Bench, folder: Path, observe: Listener, test: bool, auto_micro_
         lock.moved(folder)
         observe(Told(f"folder: {folder} (to follow it elsewhere: netwright watch {folder})"))
         return run_to_the_end(bench, job, parts, observe, test, auto_micro_batch)
+
+
+def run_along(bench: Bench, job: Job, parts: Mapping[str, Any]) -> Run:
+    """Train with the process that writes the run; see `netwright.pipeline.along`."""
+    done, record = train_along(bench, job, parts)
+    return _run_of(replace(bench, config=done.job.config), job.folder, record)
 
 
 def run_to_the_end(
@@ -94,7 +103,7 @@ def run_to_the_end(
         done = carry_on(bench, job, parts, observe, stop, auto_micro_batch)
         digests = _keep(folder, model, shown(done.job.engine), done.progress)
     progress, config, scaler = done.progress, done.job.config, done.job.engine.eager.scaler
-    run = _run_of(replace(bench, config=config), folder)
+    run = _run_of(replace(bench, config=config), folder, folders.read_record(folder))
     with _failure_told(folder, observe):
         _calibrate(run)
     seconds = {part: round(value, 3) for part, value in done.seconds.items()}
@@ -115,7 +124,7 @@ def run_to_the_end(
             **({} if scaler is None else {"skipped_steps": scaler.skipped}),
         },
     )
-    run.record = folders.read_record(folder)
+    run.record = bench.world.told(folders.read_record(folder))
     observe(Told(ending(progress, config)))
     if scaler is not None:
         observe(Told(skipped_line(scaler.skipped, progress.step)))
@@ -131,7 +140,7 @@ def run_to_the_end(
     return run
 
 
-def _run_of(bench: Bench, folder: Path) -> Run:
+def _run_of(bench: Bench, folder: Path, record: dict[str, Any]) -> Run:
     """Return the run that a trained network is."""
     inputs, task = bench.inputs, bench.network.task
     program = Program(
@@ -142,7 +151,7 @@ def _run_of(bench: Bench, folder: Path) -> Run:
         bench.device,
         execution_of(bench.config),
     )
-    return Run(folder, bench.config, program, folders.read_record(folder), inputs, task.loss_function, bench.custom)
+    return Run(folder, bench.config, program, record, inputs, task.loss_function, bench.custom)
 
 
 def _testable(bench: Bench, observe: Listener) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from netwright import files
+from netwright.distributed.joining import join
+from netwright.distributed.world import World
 from netwright.model.summary import Summary
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import gather_all
@@ -22,12 +24,12 @@ from netwright.pipeline.loading import load_folder, unite_runs
 from netwright.pipeline.observing import Audience, Observer
 from netwright.pipeline.packaging import export_run
 from netwright.pipeline.parting import Parts, divide
-from netwright.pipeline.preflight import Preflight, be_strict, check_asked, check_bench
+from netwright.pipeline.preflight import Preflight, check_asked
 from netwright.pipeline.reading import names_of
 from netwright.pipeline.repeating import DEFAULT_SEEDS, Repetition, check_seeds, train_seeds
 from netwright.pipeline.run import Run
-from netwright.pipeline.running import start
 from netwright.pipeline.several import Manner
+from netwright.pipeline.starting import train_asked
 from netwright.tracking.records import Tracker
 from netwright.training.own_optimizer import Factories
 
@@ -50,6 +52,7 @@ def train(
     test: bool = True,
     strict: bool = False,
     auto_micro_batch: bool = False,
+    world: World | None = None,
     **keywords: Any,
 ) -> Run:
     """Train a network with validation, keep the best weights, test it once.
@@ -70,6 +73,7 @@ def train(
         observers: Functions that are told each remark and epoch, such as ``print``; trackers of `netwright.tracking`.
         test, strict: Whether to look at the test rows once at the end; whether a finding that is no note is an error.
         auto_micro_batch: Whether to halve the rows that go forward at a time when memory runs out, the batch as it is.
+        world: The processes that share each batch; None for those that a launcher such as torchrun started, or this one alone.
         **keywords: Any setting by its own name, such as ``epochs=20``; ``schedule`` may be a function of the optimizer.
 
     Returns:
@@ -86,12 +90,9 @@ def train(
         2
     """
     keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
-    asked = gather_all(config, model, data, loss, code, settings, keywords)
-    files.refuse_existing(folder := folders.folder_for(run_dir, asked.name))
-    observe, bench = Audience(observers), check_bench(asked.bench())
-    if strict:
-        be_strict(bench.findings, observe)
-    return start(bench, folder, observe, test, auto_micro_batch)
+    with join() if world is None else nullcontext(world) as shared:
+        asked = gather_all(config, model, data, loss, code, settings, keywords)
+        return train_asked(shared, asked, run_dir, observers, Manner(test, strict, auto_micro_batch))
 
 
 def check(

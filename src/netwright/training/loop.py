@@ -16,6 +16,7 @@ from netwright.data.batches import Batch, Examples, Rows, epoch_order, steps_per
 from netwright.data.feed import Feed
 from netwright.data.order import Order, Windows
 from netwright.data.sampling import Floats
+from netwright.distributed.world import ALONE, World
 from netwright.engine.base import Engine
 from netwright.numerals import counted
 from netwright.training.freezing import Freezing, begin_training
@@ -36,7 +37,8 @@ class Plan:
     Rows in a map are ordered slice by slice, in ``windows`` where they do not fit into memory. Batches of ``together`` epochs
     are handed out as those of one, where they divide the rows. ``seconds`` of training, and the reason that ``stop`` gives
     after an epoch, end the run too. ``schedule`` turns the optimizer's learning rate. ``freezing`` says which parameters do not
-    learn in which epoch. With ``chances`` an epoch draws as many rows with replacement, float64 ``(rows,)``.
+    learn in which epoch. With ``chances`` an epoch draws as many rows with replacement, float64 ``(rows,)``. The processes of
+    ``world`` share each batch.
     """
 
     rows: Rows
@@ -58,6 +60,7 @@ class Plan:
     schedule: Schedule | Fixed = Fixed()
     freezing: Freezing | None = None
     chances: Floats | None = None
+    world: World = ALONE
 
     def order(self, epoch: int) -> Rows | Order:
         """Return the rows of an epoch (from 1) in order, or of that many ``together``."""
@@ -70,10 +73,11 @@ class Plan:
     def feed(self, examples: Examples, progress: Progress) -> Feed:
         """Return the batches that an epoch still has."""
         order, size, last = self.order(progress.epoch), self.batch_size, self.last_batch
-        changed = None
+        changed, share = None, self.world.share
         if self.augmentation is not None:
-            changed = self.augmentation.batches(examples, order, size, last, progress.epoch, progress.within)
-        return Feed(examples, order, size, last, progress.within, changed)
+            changing = self.augmentation if share is None else replace(self.augmentation, share=share)
+            changed = changing.batches(examples, order, size, last, progress.epoch, progress.within)
+        return Feed(examples, order, size, last, progress.within, changed, share)
 
     def steps_left(self, progress: Progress) -> int:
         """Return how many steps the epoch still has."""
@@ -204,10 +208,12 @@ def train(
             of_epochs=plan.epochs,
         )
         plan.schedule.after_epoch(record)
-        progress = judged(progress, record, plan, shown(engine), time_is_up(plan, journal, record.train_seconds))
+        late = time_is_up(plan, journal, record.train_seconds)
+        late, due = decided(plan.world, stop, late, saving.due(progress.step))
+        progress = judged(progress, record, plan, shown(engine), late)
         journal.epoch(record)
         watch(replace(record, best=progress.best is not None and progress.best.epoch == record.epoch))
-        if progress.ended is not None or saving.due(progress.step):
+        if progress.ended is not None or due:
             saving.save(progress)
     return progress
 
@@ -246,12 +252,23 @@ def train_epoch(
         journal.steps(progress.epoch, progress.step, steps.losses, steps.weights)
         if steps.failure is not None:
             raise StepFailed(progress, steps.failure.batch, steps.failure.error) from steps.failure.error
-        if stop or time_is_up(plan, journal, time.perf_counter() - begun):
+        late = time_is_up(plan, journal, time.perf_counter() - begun)
+        late, due = decided(plan.world, stop, late, saving.due(progress.step))
+        if stop or late:
             break
-        if saving.due(progress.step):
+        if due:
             saving.save(progress)
     journal.waited(feed.waited)
     return progress
+
+
+def decided(world: World, stop: StopRequest, late: bool, due: bool) -> tuple[bool, bool]:
+    """Return whether time is up and whether a checkpoint is due, and let ``stop`` be what all processes agree on."""
+    if world.alone:
+        return late, due
+    number, late_anywhere, due_anywhere = world.highest([stop.asked, late, due])
+    stop.agree(number)
+    return bool(late_anywhere), bool(due_anywhere)
 
 
 def shown(engine: Engine) -> nn.Module:
@@ -281,7 +298,7 @@ def judged(progress: Progress, record: EpochRecord, plan: Plan, model: nn.Module
         if better and math.isfinite(value):
             best = Best(record.epoch, record.step, value, copied_weights(model))
     after = Progress(record.epoch, record.step, 0, best)
-    told = None if plan.stop is None else plan.stop(record)
+    told = None if plan.stop is None else plan.world.told(plan.stop(record) if plan.world.leads else None)
     final = f"{plan.seconds:g} seconds of training done" if late else told
     return replace(after, ended=reason_to_end(after, plan, bool(record.valid)) or final, final=final)
 

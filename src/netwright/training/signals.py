@@ -15,18 +15,20 @@ from types import FrameType
 
 SAVE = getattr(signal, "SIGUSR1", None)  # Windows has none
 STOP = (signal.SIGINT, signal.SIGTERM)
+TIME = 1  # among the reasons to stop: the end of its time; the others are numbers of signals
 
 
 @dataclass
 class StopRequest:
     """Whether and by which signal a stop was asked for, and whether a checkpoint was.
 
-    ``until`` is when it asks by itself, by `time.monotonic`.
+    ``until`` is when it asks by itself, by `time.monotonic`. Where several processes train it is true once they `agree`.
     """
 
     signal_number: int | None = None
     save: bool = False
     until: float | None = None
+    agreed: int | None = None
 
     def __str__(self) -> str:
         if self.signal_number is None:
@@ -34,7 +36,20 @@ class StopRequest:
         return "Ctrl-C" if self.signal_number == signal.SIGINT else signal.Signals(self.signal_number).name
 
     def __bool__(self) -> bool:
-        return self.signal_number is not None or (self.until is not None and time.monotonic() >= self.until)
+        return bool(self.asked if self.agreed is None else self.agreed)
+
+    @property
+    def asked(self) -> int:
+        """The signal that came to this process, `TIME`, or 0 for none."""
+        if self.signal_number is not None:
+            return self.signal_number
+        return TIME if self.until is not None and time.monotonic() >= self.until else 0
+
+    def agree(self, number: int) -> None:
+        """Take over what all processes agree on: a signal, `TIME`, or 0 for going on."""
+        self.agreed = number
+        if number > TIME:
+            self.signal_number = number
 
 
 @contextmanager

@@ -1,0 +1,142 @@
+"""What becomes of a training of several processes when one of them fails: all end, one tells why. Floor 4.
+
+A process that fails writes its reason into the store that all of them share and closes its links, so that the others fail at
+once instead of waiting; they look there for the reason. One that wrote nothing is gone, and is named.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+from typing import Any, final
+
+from netwright import errors
+from netwright.errors import NetwrightError, first_line
+
+GRACE = 5.0  # seconds in which the others are heard
+SPEAKING = 1.0  # seconds that the one that tells needs for its line
+SIGNS = ("gloo", "NCCL", "ProcessGroup", "Connection closed by peer", "Connection reset by peer", "Socket Timeout")
+
+
+class LostError(NetwrightError):
+    """Another process of the training is gone, or was silent for longer than is waited (exit 6)."""
+
+    exit_code = 6
+
+
+def is_lost(error: BaseException) -> bool:
+    """Tell whether an error of torch says that another process cannot be heard.
+
+    Example:
+        >>> is_lost(RuntimeError("[.../gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:2948"))
+        True
+    """
+    import torch.distributed as dist
+
+    found = isinstance(error, LostError | dist.DistError)
+    return found or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS))
+
+
+@final
+class Reports:
+    """What the processes of a training write down when they end.
+
+    Args:
+        store: That all share.
+        rank: Of this process.
+        size: How many processes there are.
+    """
+
+    def __init__(self, store: Any, rank: int, size: int) -> None:
+        self._store, self._rank, self._size = store, rank, size
+
+    def left(self) -> None:
+        """Write down that this process ended well."""
+        try:
+            self._store.set(self._key(self._rank), json.dumps({"left": True}))
+        except RuntimeError:  # the store went with the machine that held it; nobody is left to ask
+            return
+
+    def settled(self, error: Exception) -> Exception:
+        """Return the error to end with: that of the process that failed first, where another one did.
+
+        Args:
+            error: Of this process. Where another one tells it, its ``quiet`` is true.
+        """
+        lost = is_lost(error)
+        mine = {"lost": lost, "kind": type(error).__name__, "text": str(error)}
+        try:
+            self._store.set(self._key(self._rank), json.dumps(mine))
+            told = self._heard()
+            return self._together(error, told)
+        except RuntimeError as problem:
+            if not lost:
+                return error
+            return LostError(
+                f"rank {self._rank} of {self._size}: the other processes and the store they shared are gone "
+                f"({first_line(problem)}); expected them until the end; look at the machine of rank 0, then resume the run"
+            )
+
+    def _key(self, rank: int) -> str:
+        return f"netwright/ended/{rank}"
+
+    def _heard(self) -> dict[int, dict[str, Any]]:
+        """Return what each process wrote, of those that did within a short time."""
+        found: dict[int, dict[str, Any]] = {}
+        until = time.monotonic() + GRACE
+        while len(found) < self._size and time.monotonic() < until:
+            for rank in range(self._size):
+                if rank not in found and self._store.check([self._key(rank)]):
+                    found[rank] = json.loads(self._store.get(self._key(rank)))
+            time.sleep(0.02)
+        return found
+
+    def _together(self, error: Exception, told: dict[int, dict[str, Any]]) -> Exception:
+        failed = {rank: one for rank, one in sorted(told.items()) if not one.get("left")}
+        causes = {rank: one for rank, one in failed.items() if not one["lost"]}
+        found = error
+        if causes and not (self._rank in causes and len({one["text"] for one in causes.values()}) == 1):
+            rank, cause = next(iter(causes.items()))
+            found = _error_of(rank, cause)
+        elif causes and len(causes) < len(failed):
+            found = _error_of(self._rank, causes[self._rank])
+        elif not causes:
+            found = self._missing([rank for rank in range(self._size) if rank not in told], error)
+        if self._rank == min(failed):
+            self._store.set("netwright/telling", "")
+        else:
+            found.quiet = True  # type: ignore[attr-defined]
+            self._listen()
+        return found
+
+    def _listen(self) -> None:
+        """Stay until the one that tells has told: launchers end all processes as soon as one ends."""
+        until = time.monotonic() + GRACE
+        while not self._store.check(["netwright/telling"]) and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(SPEAKING)
+
+    def _missing(self, ranks: list[int], error: Exception) -> Exception:
+        if not ranks:
+            return LostError(f"the processes cannot hear each other ({first_line(error)}); expected a network between them")
+        named = ", ".join(map(str, ranks))
+        what = f"rank {named} is" if len(ranks) == 1 else f"ranks {named} are"
+        return LostError(
+            f"{what} gone or silent, of {self._size} processes ({first_line(error)}); expected all of them until the end; "
+            "see what ended it there (memory, machine, network), then resume the run"
+        )
+
+
+def _error_of(rank: int, told: dict[str, Any]) -> Exception:
+    """Return the error of another process, of its class where that is one of ours."""
+    kind = getattr(errors, told["kind"], None)
+    text = f"rank {rank}: {told['text']}"
+    if isinstance(kind, type) and issubclass(kind, NetwrightError):
+        return kind(text)
+    return RuntimeError(f"rank {rank}: {told['kind']}: {told['text']}")
+
+
+def soon(seconds: float) -> timedelta:
+    """Return a span of time as torch.distributed takes it."""
+    return timedelta(seconds=seconds)

@@ -1,0 +1,193 @@
+"""How a process finds the others of its training: a group that exists, or the variables of torchrun. Floor 4.
+
+The only readers of RANK and its like. Nothing of torch is imported where none of them is set.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from netwright.errors import ConfigError, first_line
+
+if TYPE_CHECKING:
+    from netwright.distributed.world import World
+
+TIMEOUT = 600.0  # seconds that one process waits for another
+LEAVE = 3.0  # seconds in which one that is asked to end by SIGTERM may still tell why the training ended
+VARIABLES = ("RANK", "WORLD_SIZE")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a launcher put this process among the others."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    restarts: int
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str]) -> Place:
+        """Read the variables of torchrun.
+
+        Raises:
+            ConfigError: One of them is no number, or they do not fit together.
+        """
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT")
+        given = {name: variables[name] for name in names if name in variables}
+        try:
+            rank, size = int(given["RANK"]), int(given["WORLD_SIZE"])
+            local_rank = int(given.get("LOCAL_RANK", rank))
+            found = cls(rank, size, local_rank, int(given.get("LOCAL_WORLD_SIZE", size)), int(given.get(names[-1], 0)))
+        except ValueError as error:
+            raise ConfigError(
+                f"the environment: {_shown(given)} came ({error}); expected whole numbers, as torchrun sets them"
+            ) from error
+        if not 0 <= found.rank < found.size:
+            raise ConfigError(
+                f"the environment: {_shown(given)} came; expected RANK from 0 to WORLD_SIZE - 1; start the processes with torchrun"
+            )
+        return found
+
+
+def _shown(given: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in given.items())
+
+
+def launched() -> bool:
+    """Tell whether a launcher started this process as one of several, or as one that may be started again."""
+    return all(name in os.environ for name in VARIABLES)
+
+
+@contextmanager
+def join(timeout: float = TIMEOUT) -> Iterator[World]:
+    """Be one of the processes of a training for a block; without a launcher the world is this process alone.
+
+    Args:
+        timeout: Seconds that one process waits for another.
+
+    Raises:
+        ConfigError: The processes cannot find each other.
+        LostError: Another process is gone; the first that failed is named, with its reason.
+    """
+    from netwright.distributed.world import ALONE, World
+
+    dist = sys.modules.get("torch.distributed")
+    if dist is not None and dist.is_available() and dist.is_initialized():
+        yield _of_group(dist)
+        return
+    if not launched():
+        yield ALONE
+        return
+    place = Place.of(os.environ)
+    if place.size == 1:
+        yield World(restarts=place.restarts)
+        return
+    with _patient() as settling, _group(place, timeout, settling) as world:
+        yield world
+
+
+def _of_group(dist: Any) -> World:
+    """Return the world of a group that somebody else made; what we say goes over one of our own."""
+    from netwright.distributed.world import ALONE, World
+
+    rank, size = dist.get_rank(), dist.get_world_size()
+    if size == 1:
+        return ALONE
+    local_rank, local_size = (int(os.environ.get(name, other)) for name, other in _local(rank, size))
+    return World(rank, size, local_rank, local_size, group=dist.new_group(backend="gloo"))
+
+
+def _local(rank: int, size: int) -> list[tuple[str, int]]:
+    return [("LOCAL_RANK", rank), ("LOCAL_WORLD_SIZE", size)]
+
+
+@contextmanager
+def _group(place: Place, timeout: float, settling: threading.Event) -> Iterator[World]:
+    """Make the process group, and end with the reason of the process that failed."""
+    import torch
+    import torch.distributed as dist
+
+    from netwright.distributed.failures import Reports, soon
+    from netwright.distributed.world import World
+
+    cuda = torch.cuda.is_available()
+    if cuda and place.local_rank < torch.cuda.device_count():
+        torch.cuda.set_device(place.local_rank)
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=soon(timeout))
+    except (RuntimeError, ValueError) as error:
+        raise _not_met(place, timeout, error) from error
+    talk = dist.new_group(backend="gloo", timeout=soon(timeout)) if cuda else None
+    reports = Reports(dist.distributed_c10d._get_default_store(), place.rank, place.size)
+    try:
+        yield World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, talk)
+    except Exception as error:
+        settling.set()
+        dist.destroy_process_group()
+        found = reports.settled(error)
+        if found is error:
+            raise
+        raise found from error
+    else:
+        reports.left()
+        dist.destroy_process_group()
+
+
+def _not_met(place: Place, timeout: float, error: Exception) -> ConfigError:
+    """Return what to say where the processes did not find each other."""
+    variables = {name: os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in os.environ}
+    where = ":".join(variables.values()) or "no MASTER_ADDR"
+    text = first_line(error)
+    if "EADDRINUSE" in str(error) or "address already in use" in str(error):
+        what = "the port is taken; expected a free one; choose another (torchrun --master-port)"
+    elif "getaddrinfo" in str(error) or "resolve" in str(error).lower():
+        what = (
+            "the name does not resolve to an address; expected the host of rank 0; check its spelling, or write its number"
+        )
+    else:
+        what = f"{text}; expected all {place.size} processes within {timeout:g} s; see whether each was started"
+    found = ConfigError(f"rank {place.rank} of {place.size}: {where}: {what}")
+    found.quiet = place.rank != 0 and "EADDRINUSE" in str(error)
+    return found
+
+
+@contextmanager
+def _patient() -> Iterator[threading.Event]:
+    """Let SIGTERM end this process a moment later, so that it can tell why the training ended.
+
+    A launcher ends all processes as soon as one has died, maybe before the others have seen it. While a run trains, signals
+    are those of `netwright.training.signals`.
+
+    Yields:
+        An event; once it is set the process ends by itself.
+    """
+    settling = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield settling
+        return
+
+    def end() -> None:
+        if not settling.is_set():
+            os._exit(128 + signal.SIGTERM)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        timer = threading.Timer(LEAVE, end)
+        timer.daemon = True
+        timer.start()
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield settling
+    finally:
+        settling.set()
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,173 @@
+"""How many processes train one network, which of them this is, and what they tell each other. Floor 4.
+
+A world is a value that is passed down. In a world of one every method gives back what it got, and nothing of
+torch.distributed is touched. What several processes say is numbers, JSON and safetensors; never pickle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, final
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from netwright.data.sharing import Share
+from netwright.distributed.failures import LostError, is_lost
+
+Value = TypeVar("Value")
+
+
+@final
+@dataclass(frozen=True)
+class World:
+    """The processes of a training: this is the ``rank``-th (from 0) of ``size``.
+
+    Args:
+        rank: Of this process.
+        size: How many processes there are.
+        local_rank: Of this process among those of its machine.
+        local_size: How many processes its machine has.
+        restarts: How often the launcher has started all processes again.
+        group: The torch.distributed group that carries what they say; its tensors are on the CPU.
+
+    Example:
+        >>> ALONE.leads, ALONE.highest([3, 0]), ALONE.told({"epoch": 1}), ALONE.gathered("here")
+        (True, [3, 0], {'epoch': 1}, ['here'])
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    restarts: int = 0
+    group: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes and tells."""
+        return self.rank == 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other process."""
+        return self.size == 1
+
+    @property
+    def share(self) -> Share | None:
+        """The part of each batch that falls to this process; None where it is all of it."""
+        return None if self.alone else Share(self.rank, self.size)
+
+    def highest(self, flags: Sequence[int]) -> list[int]:
+        """Return, for each of some small whole numbers, the highest that any process has."""
+        if self.alone:
+            return list(flags)
+        told = torch.tensor(list(flags), dtype=torch.int64)
+        self._heard(lambda dist: dist.all_reduce(told, dist.ReduceOp.MAX, group=self.group))
+        return [int(flag) for flag in told.tolist()]
+
+    def total(self, values: Tensor) -> Tensor:
+        """Return the sum over all processes of a tensor on the CPU, of one shape everywhere; the tensor itself is summed up."""
+        if not self.alone:
+            self._heard(lambda dist: dist.all_reduce(values, group=self.group))
+        return values
+
+    def told(self, value: Value) -> Value:
+        """Return what the first process has, to all: anything that JSON can say; what the others hand over is left aside."""
+        if self.alone:
+            return value
+        content = _bytes(value) if self.leads else torch.empty(0, dtype=torch.uint8)
+        size = torch.tensor([len(content)])
+        self._send(size)
+        content = content if self.leads else torch.empty(int(size), dtype=torch.uint8)
+        self._send(content)
+        found: Value = _value(content)
+        return found
+
+    def gathered(self, value: Value) -> list[Value]:
+        """Return what each process has, in their order, to all: anything that JSON can say."""
+        if self.alone:
+            return [value]
+        return [_value(content) for content in self._gathered(_bytes(value))]
+
+    def gathered_tensors(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Return the tensors of each process, in their order, to all, on the CPU."""
+        if self.alone:
+            return [dict(tensors)]
+        packed = safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+        content = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
+        return [safetensors.torch.load(found.numpy().tobytes()) for found in self._gathered(content)]
+
+    def gathered_rows(self, rows: Tensor) -> Tensor:
+        """Return the rows ``(rows, ...)`` of all processes one after the other to the first; the others get their own."""
+        if self.alone:
+            return rows
+        rows = rows.detach().cpu().contiguous()
+        sizes = self._sizes(len(rows))
+        padded = torch.cat([rows, rows.new_zeros((max(sizes) - len(rows), *rows.shape[1:]))])
+        into = [torch.empty_like(padded) for _ in sizes] if self.leads else None
+        self._heard(lambda dist: dist.gather(padded, into, 0, group=self.group))
+        return rows if into is None else torch.cat([part[:size] for part, size in zip(into, sizes, strict=True)])
+
+    def _gathered(self, content: Tensor) -> list[Tensor]:
+        """Return the bytes of each process to all."""
+        sizes = self._sizes(len(content))
+        padded = nn.functional.pad(content, (0, max(sizes) - len(content)))
+        into = [torch.empty_like(padded) for _ in sizes]
+        self._heard(lambda dist: dist.all_gather(into, padded, group=self.group))
+        return [found[:size] for found, size in zip(into, sizes, strict=True)]
+
+    def _sizes(self, mine: int) -> list[int]:
+        """Return the number of each process to all."""
+        sizes = [torch.empty(1, dtype=torch.int64) for _ in range(self.size)]
+        told = torch.tensor([mine])
+        self._heard(lambda dist: dist.all_gather(sizes, told, group=self.group))
+        return [int(size) for size in sizes]
+
+    def level(self, tensors: Sequence[Tensor]) -> None:
+        """Let tensors be everywhere what they are in the first process."""
+        if self.alone:
+            return
+        with torch.no_grad():
+            for value in tensors:
+                told = value.detach().cpu().contiguous()
+                self._send(told)
+                if not self.leads:
+                    value.copy_(told)
+
+    def _send(self, told: Tensor) -> None:
+        """Send a tensor of the first process to all."""
+        self._heard(lambda dist: dist.broadcast(told, 0, group=self.group))
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        self.highest([0])
+
+    def _heard(self, say: Callable[[Any], Any]) -> None:
+        """Say something to all.
+
+        Raises:
+            LostError: Another process is gone, or silent for longer than is waited.
+        """
+        import torch.distributed as dist
+
+        try:
+            say(dist)
+        except Exception as error:
+            if is_lost(error):
+                raise LostError(f"another process is gone ({error})") from error
+            raise
+
+
+ALONE = World()
+
+
+def _bytes(value: Any) -> Tensor:
+    return torch.frombuffer(bytearray(json.dumps(value).encode("utf-8")), dtype=torch.uint8)
+
+
+def _value(content: Tensor) -> Any:
+    return json.loads(content.numpy().tobytes())

@@ -1,0 +1,182 @@
+"""The one training step, taken by several processes together: torch's DistributedDataParallel around the network. Floor 5.
+
+Each process has a part of the batch. DistributedDataParallel (Li and others, 2020, arXiv:2006.15704) takes the mean of the
+gradients of all; the loss of each is weighted first, so that this mean is the gradient of the mean loss of the whole batch, also
+where parts differ in rows or rows in weight.
+"""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from netwright.data.batches import Batch
+from netwright.data.feed import Feed
+from netwright.distributed.failures import is_lost
+from netwright.distributed.world import World
+from netwright.engine.base import Failure, Loss, Steps
+from netwright.engine.eager import EagerEngine, train_step
+from netwright.engine.own_code import own_code
+from netwright.errors import ConfigError, DivergedError, NetwrightError
+from netwright.model.losses import loss_weight
+
+
+class FailedTogether(NetwrightError):
+    """A step failed in one of several processes, and no process applied it."""
+
+
+class _Valued(torch.autograd.Function):
+    """One number with the value of another: what is told is the mean over all rows, what is derived is the own part."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, told: Tensor) -> Tensor:
+        """Return the value that is told."""
+        return told.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Hand the gradient to the own part."""
+        return gradient, None
+
+
+@final
+class SharedLoss:
+    """The loss of a part of each batch, weighted for the mean over processes; its value is the mean over the whole batch.
+
+    Args:
+        loss_function: Of output and target, the mean over rows.
+        world: The processes.
+    """
+
+    def __init__(self, loss_function: Loss, world: World) -> None:
+        self.loss_function, self._world = loss_function, world
+        self.joined = True
+        self.mean = torch.zeros(())
+        self._whole = self._own = 0.0
+
+    def begin(self, own: float, whole: float) -> None:
+        """Begin a step: the weights of this process's rows and of all rows of the batch."""
+        self._own, self._whole = own, whole
+        self.joined = False
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the weighted loss of a part; all processes learn the mean, or that one of them failed.
+
+        Raises:
+            FailedTogether: The step failed elsewhere.
+            DivergedError: The loss is not finite, here or elsewhere.
+        """
+        loss = self.loss_function(output, target) if self._own else (output * 0).sum()
+        share = self._own / self._whole if self._whole else float("nan")
+        found = float(loss.detach())
+        finite = found - found == 0.0
+        mean = self.join(found * share if finite else 0.0, None if finite else DivergedError(f"the loss is {found}"))
+        self.mean = torch.tensor(mean, dtype=loss.dtype, device=loss.device)
+        valued: Tensor = _Valued.apply(loss * (share * self._world.size), self.mean)  # type: ignore[no-untyped-call]
+        return valued
+
+    def join(self, part: float, error: Exception | None) -> float:
+        """Return the sum of what all processes have, unless one of them failed.
+
+        Raises:
+            FailedTogether, DivergedError: One did; the first is named.
+        """
+        self.joined = True
+        total = self._world.total(torch.tensor([part, 0.0 if error is None else 1.0], dtype=torch.float64))
+        if not total[1]:
+            return float(total[0])
+        told = self._world.gathered(None if error is None else [type(error).__name__, str(error)])
+        rank, (kind, text) = next((rank, one) for rank, one in enumerate(told) if one is not None)
+        if kind == DivergedError.__name__:
+            raise DivergedError(f"{text} on rank {rank}")
+        if kind == ConfigError.__name__:
+            raise ConfigError(text)
+        raise FailedTogether(f"{kind}: {text} on rank {rank}") from error
+
+
+@final
+class SharedEngine:
+    """Takes the step as it is written, on this process's part of each batch.
+
+    Args:
+        eager: The engine of one process; its network and loss stay what is validated and kept.
+        world: The processes.
+    """
+
+    name = "eager"
+
+    def __init__(self, eager: EagerEngine, world: World) -> None:
+        self.eager, self.world = eager, world
+        self._loss = SharedLoss(eager.loss_function, world)
+        self._shared: nn.Module = eager.model
+        self._learning: tuple[bool, ...] | None = None
+        self._feed: Feed | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The network that is trained."""
+        return self.eager.model
+
+    @property
+    def loss_function(self) -> Loss:
+        """The loss of output and target."""
+        return self.eager.loss_function
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What updates the parameters."""
+        return self.eager.optimizer
+
+    def played(self) -> str:
+        """Return in words how steps were executed so far."""
+        return f"as written, by {self.world.size} processes (DDP)"
+
+    def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
+        """Train on the next batch of a feed; see `netwright.engine.base.Engine`."""
+        if feed is not self._feed:
+            self._wrap()
+            self._feed = feed
+        whole = feed.rows(1)[0]
+        weight = torch.as_tensor(loss_weight(self.loss_function, feed.examples.targets(whole)))
+        batch = feed.next()
+        mine = feed.share is None or feed.share.bounds(len(whole))
+        own = 0.0 if isinstance(mine, tuple) and mine[0] == mine[1] else float(loss_weight(self.loss_function, batch.target))
+        self._loss.begin(own, float(weight))
+        try:
+            loss = self._step(batch)
+        except ConfigError:
+            raise
+        except Exception as error:  # an own module or loss may raise anything
+            return Steps(torch.empty(0), torch.empty(0), Failure(batch, self._told(error)))
+        return Steps(loss.reshape(1), weight.reshape(1))
+
+    def _step(self, batch: Batch) -> Tensor:
+        """Take THE training step with the network that is shared."""
+        eager = self.eager
+        loss = train_step(self._shared, self._loss, eager.optimizer, batch, eager.update, eager.scaler)
+        if eager.averaged is not None:
+            eager.averaged.after_step()
+        return loss
+
+    def _told(self, error: Exception) -> Exception:
+        """Tell the others of an error that they have not seen, and return the error of all."""
+        if self._loss.joined or is_lost(error):
+            return error
+        try:
+            self._loss.join(0.0, error)
+        except Exception as found:  # the one that all processes raise
+            return found
+        return error
+
+    def _wrap(self) -> None:
+        """Wrap the network anew where other parameters learn than before."""
+        learning = tuple(parameter.requires_grad for parameter in self.model.parameters())
+        if learning != self._learning:
+            self._shared = self.model  # the old wrapping lets go of the parameters first
+            self._learning = learning
+            self._shared = DistributedDataParallel(
+                self.model, find_unused_parameters=bool(own_code(self.model, self.loss_function))
+            )

@@ -1,0 +1,34 @@
+"""A run in those processes that do not write it: they train along, and end with the same network. Floor 9."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from netwright.pipeline.bench import Bench
+from netwright.pipeline.job import Job
+from netwright.pipeline.mending import Trained, carry_on
+from netwright.training.loop import shown
+from netwright.training.signals import stop_on_signals
+
+
+def train_along(bench: Bench, job: Job, parts: Mapping[str, Any]) -> tuple[Trained, dict[str, Any]]:
+    """Train with the first process from a checkpoint; the network ends with the best weights.
+
+    Args:
+        bench: Rows and network.
+        job: What trains.
+        parts: The checkpoint.
+
+    Returns:
+        How the training ended, and run.json as the first process wrote it then.
+    """
+    with stop_on_signals(bench.custom.until) as stop:
+        done = carry_on(bench, job, parts, lambda record: None, stop, False)
+    last, model = shown(done.job.engine), job.engine.model
+    if last is not model:
+        model.load_state_dict(last.state_dict())
+    if done.progress.best is not None:
+        model.load_state_dict(done.progress.best.weights)
+    record: dict[str, Any] = bench.world.told({})
+    return done, record

@@ -1,0 +1,97 @@
+"""What several processes agree on before they train one network: versions, settings, rows. Floor 9."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from netwright import errors
+from netwright.config.schema import RunConfig
+from netwright.distributed.world import World
+from netwright.errors import ConfigError, DataError, NetwrightError
+from netwright.numerals import counted
+from netwright.pipeline.bench import Bench
+
+
+def agreed(world: World, make: Callable[[], Bench]) -> Bench:
+    """Let each process prepare a run by itself, and compare what came out.
+
+    Args:
+        world: The processes.
+        make: Reads, prepares and builds.
+
+    Raises:
+        ConfigError: Versions or settings differ between the processes; rank and difference are named.
+        DataError: Rows or split do.
+        NetwrightError: Of a process that could not prepare; its rank is named where it is not that of all.
+    """
+    if world.alone:
+        return make()
+    _compare(world, "versions", _versions(), ConfigError, "install the same everywhere")
+    try:
+        bench = make()
+    except Exception as error:  # own code may raise anything; the others learn of it
+        raise _first(world.gathered([type(error).__name__, str(error)]), error) from error
+    told = world.gathered(None)
+    if any(told):
+        raise _first(told, None)
+    settings = {path: repr(value) for path, value in _settings(bench.config)}
+    _compare(world, "settings", settings, ConfigError, "start all with the same config")
+    rows = {"the rows of the data": bench.inputs.digest, "the split": bench.inputs.split.digest()}
+    _compare(world, "rows", rows, DataError, "let all read the same files")
+    return bench
+
+
+def _first(told: Sequence[list[str] | None], error: Exception | None) -> Exception:
+    """Return the error of all processes, or that of the first which has one."""
+    if error is not None and all(one == told[0] for one in told):
+        return error
+    rank, (kind, text) = next((rank, one) for rank, one in enumerate(told) if one is not None)
+    known = getattr(errors, kind, None)
+    if isinstance(known, type) and issubclass(known, NetwrightError):
+        return known(f"rank {rank}: {text}")
+    return RuntimeError(f"rank {rank}: {kind}: {text}")
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {"torch": str(torch.__version__), "netwright": version("netwright")}
+
+
+def _settings(config: RunConfig) -> list[tuple[str, Any]]:
+    return [
+        (f"{section}.{name}", value)
+        for section, values in config.model_dump().items()
+        if isinstance(values, Mapping)
+        for name, value in values.items()
+    ]
+
+
+def _compare(world: World, what: str, mine: Mapping[str, str], kind: type[NetwrightError], advice: str) -> None:
+    """Refuse what is not the same in all processes.
+
+    Raises:
+        NetwrightError: Of the kind; the first difference is named, with the rank and both values.
+    """
+    digest = hashlib.sha256(json.dumps(dict(mine), sort_keys=True).encode("utf-8")).hexdigest()
+    digests = world.gathered(digest)
+    if len(set(digests)) == 1:
+        return
+    all_told = world.gathered(dict(mine))
+    rank = next(rank for rank, one in enumerate(digests) if one != digests[0])
+    first, other = all_told[0], all_told[rank]
+    name = next(name for name in {**first, **other} if first.get(name) != other.get(name))
+    raise kind(
+        f"rank {rank}: {name} is {_short(other.get(name))}, on rank 0 {_short(first.get(name))}; expected the same {what} in all "
+        f"{counted(world.size, 'process', 'processes')}; {advice}"
+    )
+
+
+def _short(text: str | None) -> str:
+    found = "not there" if text is None else text
+    return found if len(found) <= 80 else f"{found[:77]}..."
