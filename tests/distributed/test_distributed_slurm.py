@@ -17,7 +17,8 @@ import pytest
 import netwright
 from netwright.cli import main
 from netwright.config.site import Site, read_site
-from netwright.distributed.slurm import Wanted, Work, after, first_host, place, render
+from netwright.distributed.ending import after
+from netwright.distributed.slurm import Wanted, Work, first_host, place, render
 from netwright.errors import ConfigError
 
 PROGRAMS = {  # each writes a line into calls.txt

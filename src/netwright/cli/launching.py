@@ -17,7 +17,7 @@ import click
 from netwright import files
 from netwright.cli.group import check_config_first, cli, code_option, json_option, set_option
 from netwright.config.site import read_site
-from netwright.distributed import launch, slurm
+from netwright.distributed import ending, launch, slurm
 from netwright.errors import ConfigError, no_run
 from netwright.files.naming import folder_for
 
@@ -177,7 +177,7 @@ def _work(source: str, asked: Mapping[str, Any]) -> slurm.Work:
 @click.option("--most", type=click.IntRange(0), required=True)
 def slurm_end(run: str, warned: str, restarts: int, most: int) -> None:
     """Say what a job of SLURM does now that its processes are gone: done, requeue, stopped or failed; used by its script."""
-    found = slurm.after(Path(run), warned == "yes", restarts, most)
+    found = ending.after(Path(run), warned == "yes", restarts, most)
     click.echo(found.word)
     click.echo(f"netwright: {found.why}", err=True)
     if found.code:

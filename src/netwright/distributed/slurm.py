@@ -1,4 +1,4 @@
-"""SLURM: one readable job file rendered and submitted, and what comes after it by what run.json says. Floor 4.
+"""SLURM: one readable job file rendered and submitted; the place of a task of srun. Floor 4.
 
 Programs are called with lists of arguments, never by a shell; what goes into a job is matched or quoted. Options: the manual of
 sbatch (https://slurm.schedmd.com/sbatch.html); rendezvous: torchrun's (https://docs.pytorch.org/docs/stable/elastic/run.html).
@@ -16,15 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netwright import files
 from netwright.config.site import Site
-from netwright.errors import ConfigError, NetwrightError
+from netwright.errors import ConfigError
 
 TIME = re.compile(r"([0-9]{1,3}-)?[0-9]{1,5}(:[0-9]{1,2}){0,2}")
 SUBMITTED = re.compile(r"([0-9]{1,18})(;[A-Za-z0-9_.-]+)?")
 SPARE = 30  # seconds between the last moment in which ranks may still save and the end of the job's time
-CODES = {kind.__name__: kind.exit_code for kind in NetwrightError.__subclasses__()}
-KILLED = 6  # the run neither ended nor was it warned: memory, a node, or somebody killed it
 
 
 @dataclass(frozen=True)
@@ -55,15 +52,6 @@ class Work:
     script: Path
     begin: tuple[str, ...]
     go_on: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Next:
-    """What a job does after its processes are gone: ``word`` is done, requeue, stopped or failed; ``why`` is for people."""
-
-    word: str
-    code: int
-    why: str
 
 
 def render(wanted: Wanted, work: Work, site: Site) -> str:
@@ -149,51 +137,6 @@ def submit(script: Path) -> str:
             f"sbatch: refused ({said}); expected a job that it takes; change options or site file, --print shows it"
         )
     return number[1]
-
-
-def after(run: Path, warned: bool, restarts: int, most: int) -> Next:
-    """Return what a job does now that its processes are gone; exit codes of launchers are not asked.
-
-    Args:
-        run: A run folder, or the folder of a search.
-        warned: Whether SLURM said that the time of the job ends.
-        restarts: How often the job was sent back to the queue.
-        most: How often it may be.
-
-    Example:
-        >>> after(Path("no-such-run"), warned=True, restarts=0, most=20).word
-        'requeue'
-    """
-    searching = (run / "tune.json").is_file()
-    record = _record(run / ("tune.json" if searching else "run.json"))
-    status, why = str(record.get("status")), str(record.get("why") or "")
-    if status == "done":
-        return Next("done", 0, f"{run}: done")
-    if status in ("failed", "diverged"):
-        return Next("failed", CODES.get(why.partition(":")[0], 70 if status == "failed" else 5), f"{run}: {status}, {why}")
-    if status == "stopped" and not warned and not record.get("signal") and not searching:
-        return Next("done", 0, f"{run}: stopped, {why}")
-    if warned and restarts < most:
-        kept = "its state is kept" if status == "stopped" else "from its last checkpoint" if record else "nothing was begun"
-        return Next("requeue", 0, f"{run}: out of time ({kept}); back to the queue, {restarts + 1} of at most {most} times")
-    if warned:
-        return Next("stopped", 143, f"{run}: out of time, and sent back {restarts} times already; to go on: sbatch again")
-    if searching:
-        return Next("done", 0, f"{run}: this task has ended, the search is {status}")
-    if status == "stopped":
-        return Next("stopped", 128 + int(record["signal"]), f"{run}: stopped by a signal; to go on: sbatch again")
-    if not record:
-        return Next("failed", ConfigError.exit_code, f"{run}: no run began; the reason stands above")
-    return Next("failed", KILLED, f"{run}: its processes were killed (memory, a node); to go on: sbatch again")
-
-
-def _record(path: Path) -> Mapping[str, Any]:
-    """Return what a record says; nothing where there is none that can be read."""
-    try:
-        found = files.read_json(path)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def first_host(nodes: str) -> str:
