@@ -9,7 +9,19 @@ from typing import Any, NoReturn
 
 import click
 
-from netwright.cli import checking, foreseeing, looking, proving, serving, starting, training, tuning, using, watching
+from netwright.cli import (
+    checking,
+    foreseeing,
+    launching,
+    looking,
+    proving,
+    serving,
+    starting,
+    training,
+    tuning,
+    using,
+    watching,
+)
 from netwright.cli.group import cli, complete_paths
 from netwright.errors import NetwrightError, ResourceError, out_of_memory
 
@@ -22,6 +34,7 @@ COMMANDS = (
     foreseeing,
     training,
     tuning,
+    launching,
     watching,
     using,
     serving,

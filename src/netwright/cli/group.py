@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from netwright import files
 from netwright.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from netwright.config.schema import RunConfig
 
 LINE = 58  # characters that say what a command does
 
@@ -38,6 +41,7 @@ SECTIONS = {  # of the list of commands, in the order of a first use
     "Begin": ("train", "init", "check", "split", "show", "doctor"),
     "Before a long run": ("lr", "batch-size", "plan"),
     "Runs": ("tune", "resume", "watch", "runs", "cv", "compare", "report"),
+    "Clusters": ("slurm", "ray"),
     "Use": ("test", "predict", "ensemble", "export", "serve", "import-weights"),
     "Prove and learn": ("verify", "replay", "eject", "explain"),
     "For the shell and the editor": ("completion", "schema"),
@@ -131,7 +135,7 @@ def targets(target: Sequence[str]) -> dict[str, Any]:
     return {"target": list(target) if len(target) > 1 else target[0]} if target else {}
 
 
-def check_config_first(source: str, settings: Sequence[str], target: Sequence[str]) -> None:
+def check_config_first(source: str, settings: Sequence[str], target: Sequence[str]) -> RunConfig:
     """Read the settings before torch is imported, so that a mistake is answered at once."""
     from netwright.config.read import apply_setting, build_config, read_file
 
@@ -140,7 +144,7 @@ def check_config_first(source: str, settings: Sequence[str], target: Sequence[st
         apply_setting(tree, f"data.target={json.dumps(list(target))}")
     for setting in settings:
         apply_setting(tree, setting)
-    build_config(tree)
+    return build_config(tree)
 
 
 def read_test(folder: Path) -> dict[str, Any] | None:

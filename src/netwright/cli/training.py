@@ -25,6 +25,7 @@ from netwright.cli.group import (
     targets,
     track_option,
 )
+from netwright.cli.launching import several_processes
 from netwright.cli.processes import processes
 from netwright.errors import ConfigError, no_run
 from netwright.terminal import Screen, print_test
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 @memory_option
 @peer_option
 @json_option
+@several_processes
 def train(
     source: str,
     target: Sequence[str],
@@ -138,6 +140,7 @@ def _print_seeds(found: Repetition, as_json: bool) -> None:
 @memory_option
 @peer_option
 @json_option
+@several_processes
 def resume(
     run: str,
     settings: Sequence[str],

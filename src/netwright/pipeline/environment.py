@@ -27,6 +27,7 @@ EXTRAS = {  # extra: what it is for, and a module that comes with it
     "hdf5": ("HDF5 files", "h5py"),
     "serve": ("predictions over HTTP", "fastapi"),
     "tune": ("search for settings", "optuna"),
+    "ray": ("training by Ray", "ray"),
 }
 
 

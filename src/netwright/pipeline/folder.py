@@ -8,10 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import platform
-import re
-import secrets
 import sys
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +24,7 @@ from netwright.data import arrays
 from netwright.data.places import place_of
 from netwright.data.splits import Split
 from netwright.errors import CheckpointError, ConfigError, NetwrightError, first_line, no_run
+from netwright.files.naming import folder_for as folder_for
 
 CONFIG = "config.toml"
 RECORD = "run.json"
@@ -44,23 +42,6 @@ TUNE = "tune.json"  # of a folder that holds the trials of a search and its best
 FOLDS = "cross_validation.json"  # of one that holds a run per split
 DEEPEST = 3  # folders above a run of a search: its trial, the trials, the search
 SEVERAL = (SEEDS, FOLDS)  # summaries of a folder of runs
-
-
-def folder_for(run_dir: str | Path | None, name: str) -> Path:
-    """Return where a run shall live: the folder asked for, or ``runs/<name>-<time>-<4 hex>``.
-
-    Raises:
-        ConfigError: A name that no folder should have.
-    """
-    if run_dir is None:
-        safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
-        return Path("runs") / f"{safe[:60]}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    path = Path(run_dir)
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", path.name) or "\0" in str(run_dir):
-        raise ConfigError(
-            f"--run-dir {str(run_dir)!r}: no name for a run; expected letters, digits, '.', '_' and '-', at most 100; rename it"
-        )
-    return path
 
 
 def now() -> str:

@@ -1,0 +1,70 @@
+"""What became of a training whose processes are gone, by what its record says: exit codes of launchers are not asked. Floor 4."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netwright import files
+from netwright.errors import ConfigError, NetwrightError
+
+CODES = {kind.__name__: kind.exit_code for kind in NetwrightError.__subclasses__()}
+KILLED = 6  # the run neither ended nor was it warned: memory, a node, or somebody killed it
+
+
+@dataclass(frozen=True)
+class Next:
+    """What a job does after its processes are gone: ``word`` is done, requeue, stopped or failed; ``why`` is for people."""
+
+    word: str
+    code: int
+    why: str
+
+
+def after(run: Path, warned: bool, restarts: int, most: int) -> Next:
+    """Return what a job does now that its processes are gone; exit codes of launchers are not asked.
+
+    Args:
+        run: A run folder, or the folder of a search.
+        warned: Whether SLURM said that the time of the job ends.
+        restarts: How often the job was sent back to the queue.
+        most: How often it may be.
+
+    Example:
+        >>> after(Path("no-such-run"), warned=True, restarts=0, most=20).word
+        'requeue'
+    """
+    searching = (run / "tune.json").is_file()
+    record = _record(run / ("tune.json" if searching else "run.json"))
+    status, why = str(record.get("status")), str(record.get("why") or "")
+    if status == "done":
+        return Next("done", 0, f"{run}: done")
+    if status in ("failed", "diverged"):
+        return Next("failed", CODES.get(why.partition(":")[0], 70 if status == "failed" else 5), f"{run}: {status}, {why}")
+    if status == "stopped" and not warned and not record.get("signal") and not searching:
+        return Next("done", 0, f"{run}: stopped, {why}")
+    if warned and restarts < most:
+        kept = "its state is kept" if status == "stopped" else "from its last checkpoint" if record else "nothing was begun"
+        return Next("requeue", 0, f"{run}: out of time ({kept}); back to the queue, {restarts + 1} of at most {most} times")
+    if warned:
+        return Next(
+            "stopped", 143, f"{run}: out of time, and sent back {restarts} times already; to go on: the same job again"
+        )
+    if searching:
+        return Next("done", 0, f"{run}: this task has ended, the search is {status}")
+    if status == "stopped":
+        return Next("stopped", 128 + int(record["signal"]), f"{run}: stopped by a signal; to go on: the same job again")
+    if not record:
+        return Next("failed", ConfigError.exit_code, f"{run}: no run began; the reason stands above")
+    return Next("failed", KILLED, f"{run}: its processes were killed (memory, a node); to go on: the same job again")
+
+
+def _record(path: Path) -> Mapping[str, Any]:
+    """Return what a record says; nothing where there is none that can be read."""
+    try:
+        found = files.read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
