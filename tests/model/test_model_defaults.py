@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from netwright.config.calls import parse_call
 from netwright.model.build import Sizes, construct, resolve
-from netwright.model.defaults import MOST_NUMBERS, default_layers, table_recipe
+from netwright.model.defaults import MOST_NUMBERS, Recipe, default_layers, image_recipe, table_recipe, volume_recipe
 from netwright.model.layers import Form
 
 HIDDEN = ["Linear(128)", "SiLU()", "Dropout(0.1)"]
@@ -24,7 +27,7 @@ WAVES = "PeriodicEmbeddings(16, frequencies=32, sigma=0.3)"
         (
             Form((1, 3, 3), "NCHW"),
             False,
-            ["Conv2d(32, kernel_size=3, padding=1)", "BatchNorm2d()", "ReLU()", "AdaptiveAvgPool2d(1)", "Flatten()",
+            ["Conv2d(32, kernel_size=3, padding=1, bias=False)", "BatchNorm2d()", "ReLU()", "AdaptiveMaxPool2d(1)", "Flatten()",
              "Dropout(0.2)", "Linear()"],
         ),
     ],
@@ -91,7 +94,50 @@ def test_the_usual_network_of_a_table_with_categories_builds() -> None:
     assert construct(resolved.calls)(torch.ones(4, 5)).shape == (4, 2)
 
 
-@pytest.mark.parametrize(("sides", "blocks"), [((3, 3), 1), ((8, 8), 3), ((64, 64), 3), ((4, 4), 2), ((64, 5), 2)])
-def test_blocks_are_added_until_the_smallest_side_is_used_up(sides: tuple[int, int], blocks: int) -> None:
-    layers = default_layers(Form((1, *sides), "NCHW"), categories=False)
-    assert sum(text.startswith("Conv2d(") for text in layers) == blocks
+@pytest.mark.parametrize(
+    ("form", "stages"),
+    [
+        (Form((1, 3, 3), "NCHW"), 0),
+        (Form((1, 8, 8), "NCHW"), 2),
+        (Form((1, 28, 28), "NCHW"), 2),
+        (Form((3, 64, 5), "NCHW"), 3),
+        (Form((3, 224, 224), "NCHW"), 4),
+        (Form((1, 3000, 64), "NCHW"), 4),
+        (Form((200, 32, 32), "NCHW"), 3),
+        (Form((1, 32, 32, 32), "NCDHW"), 2),
+        (Form((1, 512, 64, 512), "NCDHW"), 3),
+    ],
+    ids=str,
+)
+def test_a_network_is_as_deep_as_its_images_are_large(form: Form, stages: int) -> None:
+    calls = [parse_call(text, "model.layers") for text in default_layers(form, False)]
+    assert sum(call.name == "Residual" for call in calls) == stages
+    resolved = resolve(calls, form, Sizes(2))
+    spatial = [layer.form.shape[1:] for layer in resolved.layers if len(layer.form.shape) == len(form.shape)]
+    assert max(spatial[-2]) < 4  # before the last pooling
+    first = spatial[next(place for place, call in enumerate(calls) if call.name.startswith("Conv"))]
+    assert math.prod(first) <= 32**3  # places of a row behind the first convolution: what takes most memory
+
+
+def test_a_long_narrow_image_loses_no_place_of_its_short_side_before_the_long_one_is_as_short() -> None:
+    texts = default_layers(Form((1, 5, 64), "NCHW"), False)
+    assert [text for text in texts if text.startswith("MaxPool2d(")] == [
+        "MaxPool2d((1, 2))", "MaxPool2d((1, 2))", "MaxPool2d((1, 2))", "MaxPool2d(2)"
+    ]  # fmt: skip
+
+
+def test_rows_of_images_and_volumes_are_moved_where_they_are_large_enough() -> None:
+    small, large = image_recipe(100, (3, 8, 8)), image_recipe(100, (3, 28, 28))
+    assert (small.shift, large.shift, volume_recipe(100, (1, 32, 32, 32)).shift) == (0, 2, 1)
+    form = Form((3, 28, 28), "NCHW")
+    assert default_layers(form, False, recipe=large) == ["RandomShift(2)", *default_layers(form, False, recipe=small)]
+
+
+@pytest.mark.parametrize("recipe", [image_recipe, volume_recipe])
+def test_few_images_are_seen_often_in_small_batches_and_many_ten_times(recipe: Callable[..., Recipe]) -> None:
+    recipes = [
+        recipe(rows, (1, 32, 32, 32)[: 3 if recipe is image_recipe else 4]) for rows in (1, 100, 5_000, 50_000, 10**7)
+    ]
+    assert [recipe.batch_size for recipe in recipes] == [16, 16, 64, 128, 128]
+    assert [recipe.epochs for recipe in recipes] == [60, 60, 12, 10, 10]
+    assert all(recipe.patience is None and recipe.schedule is not None for recipe in recipes)

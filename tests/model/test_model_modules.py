@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -72,3 +74,31 @@ def test_embedded_columns_pass_the_numbers_and_look_the_codes_up() -> None:
 def test_embedded_columns_want_one_length_per_column() -> None:
     with pytest.raises(ValueError, match="shorter"):
         modules.EmbedColumns([3, 5], [2])
+
+
+@pytest.mark.parametrize("spatial", [(9,), (9, 7), (5, 6, 4)])
+def test_a_random_shift_moves_whole_rows_and_fills_the_gap_with_the_edge(spatial: tuple[int, ...]) -> None:
+    given = rows(64, 2, *spatial)
+    layer = modules.RandomShift(2)
+    torch.manual_seed(0)
+    moved = layer(given)
+    torch.manual_seed(0)
+    assert torch.equal(layer(given), moved)  # by torch's generator alone
+    for row, after in zip(given, moved, strict=True):
+        matches = 0
+        for by in itertools.product(range(-2, 3), repeat=len(spatial)):
+            expected = row
+            for axis, step in enumerate(by, start=1):
+                places = [min(max(place - step, 0), row.shape[axis] - 1) for place in range(row.shape[axis])]
+                expected = expected.index_select(axis, torch.tensor(places))
+            matches += torch.equal(expected, after)
+        assert matches == 1
+    assert len({tuple(after[0].flatten().tolist()) for after in moved - given}) > 10  # not all by the same
+
+
+def test_a_random_shift_leaves_rows_as_they_are_when_a_network_is_used() -> None:
+    layer = modules.RandomShift(2).eval()
+    given = rows(3, 1, 4, 4)
+    assert layer(given) is given
+    assert list(layer.state_dict()) == []
+    assert repr(layer) == "RandomShift(most=2)"

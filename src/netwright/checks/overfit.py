@@ -12,6 +12,7 @@ from netwright.checks.findings import Finding
 from netwright.checks.rehearsal import Rehearsed
 from netwright.engine.eager import train_step
 from netwright.errors import DivergedError
+from netwright.model.modules import RandomShift
 from netwright.numerals import counted, figure
 
 STEPS = 200
@@ -86,8 +87,10 @@ def overfit(one: Rehearsed, steps: int = STEPS) -> tuple[Overfit, list[Finding]]
 
 
 def without_dropout(model: nn.Module) -> nn.Module:
-    """Set every dropout of a copy to 0 and return it."""
+    """Set every dropout and random shift of a copy to 0 and return it."""
     for module in model.modules():
+        if isinstance(module, RandomShift):
+            module.most = 0
         for name in DROPPING:
             if isinstance(getattr(module, name, None), float) and (name == "dropout" or "Dropout" in type(module).__name__):
                 setattr(module, name, 0.0)

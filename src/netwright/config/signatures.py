@@ -24,6 +24,7 @@ OWN_LAYERS: dict[str, tuple[tuple[str, bool], ...]] = {
     "MeanOverTime": (),
     "Parallel": (("layers", True), ("dim", False)),
     "PeriodicEmbeddings": (("dimension", False), ("frequencies", False), ("sigma", False), ("columns", False)),
+    "RandomShift": (("most", True),),
     "Residual": (("layers", True),),
     "Transpose": (),
 }

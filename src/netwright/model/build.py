@@ -39,7 +39,7 @@ NEEDS_DIM = ("Softmax", "LogSoftmax", "Softmin")
 COUNTS = (
     "in_features", "out_features", "in_channels", "out_channels", "num_features", "num_channels", "num_groups", "input_size",
     "hidden_size", "num_layers", "num_embeddings", "embedding_dim", "embed_dim", "num_heads", "d_model", "nhead", "groups",
-    "dimension", "frequencies",
+    "dimension", "frequencies", "most",
 )  # fmt: skip
 SIZE_WORD = {"in_features": "features", "input_size": "features", "embed_dim": "features", "d_model": "features"}
 

@@ -1,5 +1,5 @@
 """What a run gets when the config describes no network: layers for each shape of data, as the texts a user would write, and for
-tables the settings they were measured with (docs/tables.md).
+tables, images and volumes the settings they were measured with (docs/tables.md, docs/images.md).
 
 Floor 3.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from netwright.model.defaults_images import SPACES, picture_layers
 from netwright.model.layers import Form
 
 FEWEST_EPOCHS, MOST_EPOCHS, PATIENT_STEPS = 8, 100, 700  # without a gain after which a run ends
@@ -19,20 +20,24 @@ MANY_ROWS = 1_000
 @final
 @dataclass(frozen=True)
 class Recipe:
-    """What a default network of a table is made of, and settings that it is trained with where the user has written no others.
+    """What a default network is made of, and settings that it is trained with where the user has written no others.
 
     Without ``epochs`` and ``steps`` a run has ``epochs`` at most, and ends early when the valid rows gain nothing for ``patience``
-    of them. ``numbers`` is how columns of numbers are scaled, None for the usual way. ``sigma`` is that of `PeriodicEmbeddings`;
-    after each hidden layer come ``between``.
+    of them; None for as many as planned, which a ``schedule`` asks for. A table: ``numbers`` is how columns of numbers are
+    scaled, None for the usual way; ``sigma`` is that of `PeriodicEmbeddings`; after each hidden layer come ``between``. Images
+    and volumes: ``shift`` is how many places train rows are moved by at most.
     """
 
     optimizer: str
     batch_size: int
     epochs: int
-    patience: int
-    numbers: str | None
-    sigma: float
-    between: tuple[str, ...]
+    patience: int | None
+    numbers: str | None = None
+    sigma: float = 0.3
+    between: tuple[str, ...] = ()
+    schedule: str | None = None
+    shift: int = 0
+    of: str = "tables"
 
 
 def table_recipe(rows: int, amounts: bool, numbers: str | None = "quantile") -> Recipe:
@@ -56,6 +61,51 @@ def table_recipe(rows: int, amounts: bool, numbers: str | None = "quantile") -> 
     return Recipe("AdamW(lr=0.001)", batch_size, max(200, 10 * patience), patience, numbers, sigma, between)
 
 
+PICTURE_STEPS = 1_000  # of training a small residual network; more rows are seen ten times all the same
+FEWEST_PICTURE_EPOCHS, MOST_PICTURE_EPOCHS = 10, 60
+SHIFTED_SIDE = 16  # of smaller ones a place is too much
+
+
+def image_recipe(rows: int, shape: tuple[int, ...]) -> Recipe:
+    """Return the settings for images, chosen by measurement on valid rows (docs/images.md).
+
+    Args:
+        rows: Train rows.
+        shape: Channels, height and width.
+
+    Example:
+        >>> image_recipe(5_000, (1, 28, 28)).batch_size, image_recipe(5_000, (1, 28, 28)).epochs
+        (64, 13)
+    """
+    return _picture_recipe(rows, 2 if min(shape[1:], default=0) >= SHIFTED_SIDE else 0, "images")
+
+
+def volume_recipe(rows: int, shape: tuple[int, ...]) -> Recipe:
+    """Return the settings for volumes, chosen by measurement on valid rows (docs/images.md).
+
+    Args:
+        rows: Train rows.
+        shape: Channels, depth, height and width.
+    """
+    return _picture_recipe(rows, 1 if min(shape[1:], default=0) >= SHIFTED_SIDE else 0, "volumes")
+
+
+def _picture_recipe(rows: int, shift: int, of: str) -> Recipe:
+    """Return the settings of a residual network: so many epochs with a rate that falls to nothing."""
+    batch_size = next(size for size in (16, 32, 64, 128) if rows <= 120 * size or size == 128)
+    epochs = PICTURE_STEPS * batch_size // max(rows, 1)
+    epochs = min(MOST_PICTURE_EPOCHS, max(FEWEST_PICTURE_EPOCHS, epochs))
+    return Recipe(
+        "AdamW(lr=0.003, weight_decay=0.05)",
+        batch_size,
+        epochs,
+        None,
+        schedule="WarmupCosine(warmup=0.1)",
+        shift=shift,
+        of=of,
+    )
+
+
 def default_layers(
     form: Form,
     categories: bool,
@@ -72,12 +122,12 @@ def default_layers(
         per_step: Whether each step of a row gets an output.
         padded: Whether sequences differ in length.
         numbers: How many of the first features of a table are numbers.
-        recipe: Of a table; None for that of many rows and classes.
+        recipe: Of a table, images or volumes; None for a table of many rows and classes, and for images that stay where they are.
 
     Returns:
-        For tables periodic embeddings of the numbers and a multilayer perceptron; a small convolutional network for images,
-        volumes and channel-first sequences; a GRU for time-first sequences, for symbols, and where the convolutions would
-        read padding.
+        For tables periodic embeddings of the numbers and a multilayer perceptron; a small residual network for images and
+        volumes; a small convolutional network for channel-first sequences; a GRU for time-first sequences, for symbols, and
+        where the convolutions would read padding.
 
     Example:
         >>> default_layers(Form((10,), "NC"), categories=False, numbers=10)[:2]
@@ -92,10 +142,11 @@ def default_layers(
         return ["Embedding(32)", "GRU(128)", *last, "Linear()"]
     if form.layout == "NC" and not form.codes:
         return _table_layers(categories, numbers, recipe or table_recipe(MANY_ROWS, amounts=False))
-    dimensions = {"NCT": 1, "NCHW": 2, "NCDHW": 3}.get(form.layout or "")
-    if dimensions is None:
-        return ["Flatten()", "Linear(128)", "ReLU()", "Linear()"]
-    return _convolutions(form, dimensions)
+    if form.layout in SPACES:
+        return picture_layers(form, recipe.shift if recipe is not None else 0)
+    if form.layout == "NCT":
+        return _convolutions(form)
+    return ["Flatten()", "Linear(128)", "ReLU()", "Linear()"]
 
 
 def _table_layers(categories: bool, numbers: int, recipe: Recipe) -> list[str]:
@@ -107,26 +158,22 @@ def _table_layers(categories: bool, numbers: int, recipe: Recipe) -> list[str]:
     return [*first, *hidden, *hidden, "Linear()"]
 
 
-# A side from which the first convolution takes every second place: it would cost most of the time.
-LARGE_SIDE = {1: 512, 2: 64, 3: 24}
+LARGE_SIDE = 512  # steps from which the first convolution takes every second one: it would cost most of the time
 
 
-def _convolutions(form: Form, dimensions: int) -> list[str]:
-    """Return blocks of convolution, normalisation and pooling until the smallest side is below 4, then a mean."""
+def _convolutions(form: Form) -> list[str]:
+    """Return blocks of convolution, normalisation and pooling until few steps are left, then a mean."""
     layers: list[str] = []
-    channels = {1: 64, 2: 32, 3: 16}[dimensions]
-    kernel = 5 if dimensions == 1 else 3
-    side = min(form.shape[1:])
+    channels, side = 64, form.shape[-1]
     for block in range(3):
-        large = block == 0 and side >= LARGE_SIDE[dimensions]
-        convolution = f"Conv{dimensions}d({channels}, kernel_size={kernel}, padding={kernel // 2})"
-        if large:
-            convolution = f"Conv{dimensions}d({channels}, kernel_size=5, stride=2, padding=2)"
+        convolution = f"Conv1d({channels}, kernel_size=5, padding=2)"
+        if block == 0 and side >= LARGE_SIDE:
+            convolution = f"Conv1d({channels}, kernel_size=5, stride=2, padding=2)"
             side = (side + 1) // 2
-        layers += [convolution, f"BatchNorm{dimensions}d()", "ReLU()"]
+        layers += [convolution, "BatchNorm1d()", "ReLU()"]
         if side < 4:
             break
-        layers.append(f"MaxPool{dimensions}d(2)")
+        layers.append("MaxPool1d(2)")
         side //= 2
-        channels = min(channels * 2, 128)
-    return [*layers, f"AdaptiveAvgPool{dimensions}d(1)", "Flatten()", "Dropout(0.2)", "Linear()"]
+        channels = 128
+    return [*layers, "AdaptiveAvgPool1d(1)", "Flatten()", "Dropout(0.2)", "Linear()"]

@@ -59,6 +59,8 @@ def layouts_read(call: Call) -> tuple[str, ...]:
         return ("NC", "NCT")
     if name in ("EmbedColumns", "PeriodicEmbeddings"):
         return ("NC",)
+    if name == "RandomShift":
+        return tuple(SPATIAL.values())
     if name in IMAGE_LAYERS:
         return ("NCHW",)
     if name in CHANNEL_LAYERS:

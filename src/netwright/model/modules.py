@@ -86,6 +86,41 @@ class Transpose(nn.Module):
         return x.transpose(1, 2)
 
 
+class RandomShift(nn.Module):
+    """Moves each row of a training batch along its spatial axes; its edge fills the gap. In eval mode nothing happens.
+
+    Each axis of each row moves by a whole number from ``-most`` to ``most``, all as likely, drawn from torch's generator. As a
+    layer it moves rows where they are, on a GPU too, and the weights hold nothing of it, as with ``Dropout``.
+
+    Source: Simard et al., Best Practices for Convolutional Neural Networks Applied to Visual Document Analysis, 2003.
+
+    Args:
+        most: How far, in pixels or voxels.
+
+    Shape: ``(batch, channels, ...)`` in and out, up to three spatial axes.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the moved batch; in eval mode ``x`` itself."""
+        if not self.training:
+            return x
+        for axis in range(2, x.dim()):
+            by = torch.randint(-self.most, self.most + 1, (len(x), 1), device=x.device)
+            places = (torch.arange(x.shape[axis], device=x.device) - by).clamp(0, x.shape[axis] - 1)
+            form = [1] * x.dim()
+            form[0], form[axis] = places.shape
+            x = x.gather(axis, places.view(form).expand_as(x))
+        return x
+
+    def extra_repr(self) -> str:
+        """Return the argument, for torch's own print of a network."""
+        return f"most={self.most}"
+
+
 class Residual(nn.Sequential):
     """Layers with a shortcut around them: ``x + layers(x)``; both shapes are equal.
 

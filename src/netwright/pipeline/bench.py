@@ -161,7 +161,7 @@ def prepare(
     if data is None:
         check_declared(config)
     inputs = load(config, data, implied_task(config.training.loss, loss), own=module is not None)
-    config = with_layout(filled(config, inputs.recipe), inputs)
+    config = with_layout(filled(config, inputs.recipe, custom.turns_rates), inputs)
     optimizer = _optimizer(config, custom, device)
     examples = inputs.preparation.examples(inputs.raw, changed=bool(changes.images) or inputs.reread is not None)
     sample = examples.batch(torch.from_numpy(_longest(inputs)))

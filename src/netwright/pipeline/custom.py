@@ -59,6 +59,11 @@ class Custom:
     until: float | None = None
 
     @property
+    def turns_rates(self) -> bool:
+        """Whether the learning rate is that of an object."""
+        return self.optimizer is not None or self.schedule is not None
+
+    @property
     def own_step(self) -> OwnStep | None:
         """The training step as an engine takes it."""
         return None if self.step is None else OwnStep(self.step, name_of(self.step))

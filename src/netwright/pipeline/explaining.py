@@ -179,6 +179,8 @@ def _modes(model: nn.Module) -> str:
     found = []
     if any("Dropout" in kind for kind in kinds):
         found.append("dropout puts numbers to 0 at random")
+    if "RandomShift" in kinds:
+        found.append("RandomShift moves every row by some places at random")
     if any(kind.startswith(("BatchNorm", "SyncBatchNorm")) for kind in kinds):
         found.append("batch norm takes mean and deviation of the batch")
     if not found:
@@ -326,6 +328,8 @@ def _resting(model: nn.Module) -> str:
     found = []
     if any("Dropout" in kind for kind in kinds):
         found.append("dropout lets everything pass")
+    if "RandomShift" in kinds:
+        found.append("RandomShift moves nothing")
     if any(kind.startswith("BatchNorm") for kind in kinds):
         found.append("batch norm takes the means it has gathered, so a row's output does not depend on the rows beside it")
     return f"Now {' and '.join(found)}." if found else "No layer of this network behaves otherwise now; others do."

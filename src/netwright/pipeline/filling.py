@@ -6,14 +6,15 @@ from typing import Any
 
 from netwright.config.data_schema import PreparationConfig
 from netwright.config.schema import RunConfig
+from netwright.data.array_preparation import ArrayPreparation
 from netwright.data.arrays import Arrays
 from netwright.data.sequences import Raw
 from netwright.data.tables import Table
-from netwright.model.defaults import Recipe, table_recipe
+from netwright.model.defaults import Recipe, image_recipe, table_recipe, volume_recipe
 
 
 def recipe_of(config: RunConfig, raw: Raw, rows: int, task: str) -> Recipe | None:
-    """Return the recipe of a default network; None where the config describes one, and for rows with more axes than columns.
+    """Return the recipe of a default network; None where the config describes one, and for rows that none was measured for.
 
     Args:
         config: The settings as they were written.
@@ -22,20 +23,33 @@ def recipe_of(config: RunConfig, raw: Raw, rows: int, task: str) -> Recipe | Non
         task: What is learned.
     """
     model = config.model
-    if model.layers is not None or model.module is not None or model.object is not None:
+    if model.layers is not None or model.module is not None or model.object is not None or model.backbone is not None:
         return None
     amounts = task == "regression"
-    if isinstance(raw, Arrays) and [values.ndim for values in raw.inputs.values()] == [2]:
-        return table_recipe(rows, amounts, numbers=None)  # ranks are for tables
+    if isinstance(raw, Arrays):
+        return _array_recipe(raw, rows, amounts)
     return table_recipe(rows, amounts) if isinstance(raw, Table) else None
 
 
-def filled(config: RunConfig, recipe: Recipe | None) -> RunConfig:
+def _array_recipe(raw: Arrays, rows: int, amounts: bool) -> Recipe | None:
+    """Return the recipe of arrays by what their axes mean; None where several come."""
+    shapes = [values.shape[1:] for values in raw.inputs.values()]
+    if len(shapes) != 1:
+        return None
+    if len(shapes[0]) == 1:
+        return table_recipe(rows, amounts, numbers=None)  # ranks are for tables
+    prepared = ArrayPreparation(shapes[0], raw.layout, "none")
+    made = {"NCHW": image_recipe, "NCDHW": volume_recipe}.get(prepared.output_layout or "")
+    return None if made is None else made(rows, prepared.output_shape)
+
+
+def filled(config: RunConfig, recipe: Recipe | None, own_rates: bool = False) -> RunConfig:
     """Return the settings with those of a recipe where nothing is written; nothing changes without one.
 
     Args:
         config: The settings as they were written.
         recipe: How long a run takes is worked out later, see `netwright.pipeline.stopping.duration`.
+        own_rates: Whether an optimizer or a schedule came from Python; then no schedule is filled in.
     """
     if recipe is None:
         return config
@@ -51,5 +65,7 @@ def filled(config: RunConfig, recipe: Recipe | None) -> RunConfig:
     ):
         changes["preparation"] = preparation.model_copy(update={"numbers": recipe.numbers})
     if "optimizer" not in training.model_fields_set:
-        training = training.model_copy(update={"optimizer": recipe.optimizer})
+        scheduled = own_rates or "schedule" in training.model_fields_set or recipe.schedule is None
+        schedule = {} if scheduled else {"schedule": recipe.schedule}
+        training = training.model_copy(update={"optimizer": recipe.optimizer, **schedule})
     return config.model_copy(update={"data": data.model_copy(update=changes), "training": training})

@@ -129,7 +129,15 @@ def with_usual_optimizer(asked: Asked, parameters: Mapping[str, Parameter], benc
     recipe = bench.inputs.recipe
     if written or recipe is None or not any(path.startswith("training.optimizer.") for path in parameters):
         return asked
-    return asked.with_settings([f"training.optimizer={json.dumps(recipe.optimizer)}"])
+    usual = {"optimizer": recipe.optimizer, "schedule": recipe.schedule}
+    scheduled = "schedule" in asked.config.training.model_fields_set or "training.schedule" in parameters
+    return asked.with_settings(
+        [
+            f"training.{name}={json.dumps(text)}"
+            for name, text in usual.items()
+            if text is not None and not (name == "schedule" and scheduled)
+        ]
+    )
 
 
 def try_networks(asked: Asked, parameters: Mapping[str, Parameter], bench: Bench) -> None:
