@@ -143,7 +143,7 @@ def _judged(folder: Path, knowns: Sequence[Known], rows: Rows, task: dict[str, A
     shown = [labels.shown(label) for label in target.classes]
     found = {"n": len(verdict.true), "looks": 0, "weights": f"mean of {len(knowns)} networks"}
     found |= with_own_figures(all_figures(verdict, None, shown), known, verdict)
-    found |= headline_told(task, found["metrics"])
+    found |= headline_told(task, verdict.own)
     if target.task in ("binary", "multiclass"):
         found["classes"] = slices.class_table(verdict.true, places_of(verdict.decoded), [str(label) for label in shown])
     if outcome.probabilities:

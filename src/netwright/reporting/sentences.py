@@ -51,7 +51,7 @@ def headline_sentence(test: Mapping[str, object] | None) -> str:
     if share is None:
         return ""
     whole = f"{100 * share:.0f} %" if share < 0.995 else f"{100 * share:.2f} %"
-    name = shortened(told.get("class"), 40)
+    name = shortened(str(told.get("class")), 40)
     return f"{whole} of the train rows are ‘{name}’, so {told.get('metric')} is read here, not accuracy."
 
 
