@@ -2,7 +2,7 @@
 
 A row's change is f(seed, epoch, row): the same in whatever batch it comes and however many processes work; where rows are
 drawn several times in an epoch it is f(seed, epoch, row, how often it came before). Pairs are mixed by f(seed, epoch, step).
- Torch's global generator is where it was when a batch is handed out. Floor 2.
+Torch's global generator is where it was when a batch is handed out. Floor 2.
 """
 
 from __future__ import annotations
