@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 import click
 
 from netwright.numerals import counted, figure
-from netwright.reporting.sentences import PRINCIPAL
+from netwright.reporting.sentences import PRINCIPAL, headline_sentence, principal_metric
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -93,6 +93,8 @@ def print_test(test: dict[str, Any]) -> None:
     for name, entry in test["metrics"].items():
         between = f"   95 % interval {figure(entry['low'])} to {figure(entry['high'])}" if "low" in entry else ""
         click.echo(f"  {name:<22} {figure(entry['value'])}{between}")
+    if why := headline_sentence(test):
+        click.echo(f"  {why}")
     for line in _examined_lines(test):
         click.echo(f"  {line}")
     _print_baselines(test)
@@ -104,7 +106,8 @@ def print_test(test: dict[str, Any]) -> None:
 def _print_baselines(test: dict[str, Any]) -> None:
     """Print what models without a network reach on the same rows, and by how much the network differs."""
     found = test.get("baselines") or {}
-    name = next((one for one in PRINCIPAL if any(one in entry["metrics"] for entry in found.values())), None)
+    names = (principal_metric(test), *PRINCIPAL)
+    name = next((one for one in names if any(one in entry["metrics"] for entry in found.values())), None)
     if name is None:
         return
     click.echo(f"beside, fitted on the same train rows ({name}, and the network less it):")
@@ -271,7 +274,7 @@ def print_runs(found: Sequence[dict[str, Any]]) -> None:
         table.add_column(name, no_wrap=name == "run")
     for entry in found:
         best, test = entry["best"] or {}, entry["test"]
-        main = next((name for name in PRINCIPAL if name in test), None)
+        main = next((name for name in (entry["headline"], *PRINCIPAL) if name in test), None)
         table.add_row(
             Path(entry["run"]).name,
             entry["status"] + (f", {counted(entry['runs'], 'run')}" if "runs" in entry else ""),

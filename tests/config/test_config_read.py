@@ -283,7 +283,7 @@ def test_the_default_optimizer_has_arguments_too() -> None:
     tree: dict[str, Any] = {}
     apply_setting(tree, "training.optimizer.lr=0.1")
     apply_setting(tree, "training.optimizer.weight_decay=0.01")
-    assert tree == {"training": {"optimizer": "Adam(lr=0.1, weight_decay=0.01)"}}
+    assert tree == {"training": {"optimizer": "Default(lr=0.1, weight_decay=0.01)"}}
 
 
 @pytest.mark.parametrize(

@@ -179,3 +179,20 @@ def test_a_change_that_does_not_fit_is_told_in_one_line(change: Any, words: str,
         list(Augmentation("X", 0, images=(change,), workers=workers).batches(images(), ROWS, 4, "keep", 1))
     assert words in str(problem.value)
     assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_row_drawn_several_times_is_changed_another_way_each_time(name: str) -> None:
+    examples, rows = images(), np.array([4, 9, 4, 2, 4, 9, 11])
+    once = Augmentation("X", 5, **CHANGES[name])
+    several = Augmentation("X", 5, **CHANGES[name], repeated=True)
+    alike = [value for batch in once.batches(examples, rows, 3, "keep", 2) for value in batch.inputs["X"]]
+    found = [value for batch in several.batches(examples, rows, 3, "keep", 2) for value in batch.inputs["X"]]
+    assert torch.equal(alike[0], alike[2])
+    assert not torch.equal(found[0], found[2])
+    assert not torch.equal(found[2], found[4])
+    assert not torch.equal(found[1], found[5])
+    for place in (0, 1, 3, 6):  # what comes for the first time has the bits of an epoch that holds each row once
+        assert torch.equal(alike[place], found[place])
+    later = [value for batch in several.batches(examples, rows, 3, "keep", 2, start=1) for value in batch.inputs["X"]]
+    assert all(torch.equal(one, other) for one, other in zip(found[3:], later, strict=True))  # resumed within an epoch

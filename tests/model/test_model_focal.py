@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -125,6 +127,31 @@ def test_balanced_weights_are_scikit_learns() -> None:
 )
 def test_class_weight_says_where_it_cannot_go(loss: str, kind: str, words: str) -> None:
     with pytest.raises(ConfigError) as problem:
-        with_class_weight(loss, kind)
+        with_class_weight(loss, kind, "balanced", ["a", "b"])
     assert words.strip() in str(problem.value)
     assert 'training.class_weight: "balanced" came' in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind", "given", "expected"),
+    [
+        ("CrossEntropyLoss()", "multiclass", {"c": 3.0}, "CrossEntropyLoss(weight=[1.0, 1.0, 3.0])"),
+        ("FocalLoss()", "multiclass", [1, 2, 3], "FocalLoss(weight=[1.0, 2.0, 3.0])"),
+        ("BCEWithLogitsLoss()", "multilabel", {"a": 2.0}, "BCEWithLogitsLoss(pos_weight=[2.0, 1.0, 1.0])"),
+    ],
+)
+def test_weights_of_ones_own_are_written_into_the_loss(loss: str, kind: str, given: Any, expected: str) -> None:
+    assert with_class_weight(loss, kind, given, ["a", "b", "c"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"sleep": 2.0}, "{'sleep': 2.0} came; 'sleep' is no class; did you mean asleep?"),
+        ([1.0, 2.0, 3.0], "[1.0, 2.0, 3.0] came; expected 2 numbers, of asleep, awake"),
+    ],
+)
+def test_weights_of_other_classes_are_refused(given: Any, words: str) -> None:
+    with pytest.raises(ConfigError) as problem:
+        with_class_weight("CrossEntropyLoss()", "binary", given, ["asleep", "awake"])
+    assert f"training.class_weight: {words}" in str(problem.value)

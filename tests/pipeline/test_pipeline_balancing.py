@@ -12,9 +12,11 @@ import netwright as nw
 from netwright.data.batches import epoch_order
 from netwright.data.sampling import class_chances, drawn
 from netwright.errors import ConfigError
-from netwright.evaluation.balance import class_shares, is_imbalanced, without_factors
+from netwright.evaluation.balance import class_shares, headline, is_imbalanced, without_factors
 from netwright.pipeline.ejecting import eject
 from netwright.pipeline.rerunning import verify_eject
+from netwright.reporting.contents import read_run
+from netwright.reporting.verdict import verdict_of
 from netwright.seeding import stream
 from netwright.terminal import print_test
 
@@ -158,6 +160,10 @@ def test_shares_of_classes_are_counted() -> None:
         ({"config": "sklearn:diabetes", "class_weight": "balanced"}, "the task is regression"),
         ({"config": "sklearn:iris", "sampling": "weighted"}, "'weighted' came"),
         (
+            {"config": "sklearn:iris", "class_weight": [1.0, 0.0, 2.0]},
+            '[1.0, 0.0, 2.0] came; expected "balanced", or numbers',
+        ),
+        (
             {"config": "sklearn:iris", "class_weight": "balanced", "loss": torch.nn.CrossEntropyLoss()},
             "loss or step from Python",
         ),
@@ -187,3 +193,52 @@ def test_the_check_names_the_settings_and_warns_of_both(table: Path) -> None:
     assert "FocalLoss()" in advice
     both = nw.check(table, target="class", class_weight="balanced", sampling="balanced").findings
     assert any(one.check == "class-imbalance" and one.severity == "warning" and "both even" in one.why for one in both)
+
+
+def test_a_figure_that_speaks_is_read_where_most_rows_are_of_one_class() -> None:
+    figures = ["accuracy", "balanced_accuracy", "roc_auc", "average_precision"]
+    assert headline([79, 21], figures) is None
+    assert headline([80, 20], figures) == "average_precision"
+    assert headline([20, 80], figures) == "roc_auc"  # the first class is rare: the precision of the second says little
+    assert headline([90, 5, 5], figures) == "balanced_accuracy"
+    assert headline([80, 20], figures[:2]) == "balanced_accuracy"  # test rows of one class have no curves
+
+
+def test_the_headline_and_the_baselines_of_rare_classes_are_not_accuracy(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = nw.train(
+        table,
+        target="class",
+        epochs=3,
+        baselines=["simple", "linear"],
+        metrics=["roc_auc_score", "average_precision_score", "brier_score_loss"],
+        run_dir=tmp_path / "run",
+    )
+    assert run.tested is not None
+    assert run.tested["headline"] == {"metric": "average_precision", "class": "a", "train_share": pytest.approx(0.9375)}
+    verdict = verdict_of(read_run(run.folder))
+    assert verdict.metric == "average_precision"
+    assert "logistic regression" in verdict.words
+    assert "94 % of the train rows are ‘a’, so average_precision is read here, not accuracy." in verdict.words
+    print_test(run.tested)
+    shown = capsys.readouterr().out
+    assert "so average_precision is read here, not accuracy" in shown
+    assert "beside, fitted on the same train rows (average_precision, and the network less it)" in shown
+    assert "accuracy  " in shown
+    (listed,) = nw.runs(tmp_path)
+    assert listed["headline"] == "average_precision"
+    metrics = run.tested["metrics"]  # one figure by two names has one interval
+    assert metrics["roc_auc_score"] == metrics["roc_auc"]
+    assert metrics["average_precision_score"] == metrics["average_precision"]
+    assert metrics["brier_score_loss"]["low"] < metrics["brier_score_loss"]["value"]
+
+
+def test_own_weights_by_class_are_those_of_the_loss_written_out(table: Path, tmp_path: Path) -> None:
+    named, written = (
+        nw.train(table, target="class", epochs=1, test=False, run_dir=tmp_path / str(place), **how)
+        for place, how in enumerate(({"class_weight": {"b": 5}}, {"loss": "BCEWithLogitsLoss(pos_weight=[5.0])"}))
+    )
+    assert named.config.training.class_weight is None
+    for name, value in written.model.state_dict().items():
+        assert torch.equal(value, named.model.state_dict()[name])

@@ -125,3 +125,17 @@ def test_a_config_without_numbers_is_told_what_to_leave_out() -> None:
     )
     with pytest.raises(ConfigError, match="columns=99 came; expected 1 to 13"):
         prepare(config, "wine")
+
+
+def test_one_argument_of_the_optimizer_nobody_wrote_leaves_the_rest_of_it(tmp_path: Path) -> None:
+    def optimizer(settings: list[str], **keywords: object) -> str:
+        return prepare(*gather("sklearn:wine", settings, keywords)).config.training.optimizer
+
+    assert optimizer(["training.optimizer.lr=0.01"]) == "AdamW(lr=0.01, fused=True)"
+    both = ["training.optimizer.weight_decay=0.1", "training.optimizer.betas=[0.8, 0.9]"]
+    assert optimizer(both) == "AdamW(lr=0.001, betas=[0.8, 0.9], weight_decay=0.1, fused=True)"
+    assert optimizer([], optimizer="Default(0.02)") == "AdamW(lr=0.02, fused=True)"
+    assert optimizer(["training.optimizer.lr=0.01"], layers=["Linear()"]) == "Adam(lr=0.01, fused=True)"
+    assert optimizer(["training.optimizer.lr=0.01"], optimizer="SGD(lr=1.0)") == "SGD(lr=0.01, fused=True)"
+    with pytest.raises(ConfigError, match="Default has no argument 'momentum'"):
+        optimizer(["training.optimizer.momentum=0.9"])

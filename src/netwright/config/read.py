@@ -185,7 +185,7 @@ def _set_at(tree: dict[str, Any], keys: list[str], value: Any, text: str) -> Non
     where: Any = tree
     for depth, key in enumerate(keys[:-1]):
         if depth == 1 and key == "optimizer" and keys[0] == "training":
-            where.setdefault("optimizer", TrainingConfig.model_fields["optimizer"].default)
+            where.setdefault("optimizer", f"{signatures.USUAL}()")
         if depth == 1 and key in ("layers", "augmentation") and key not in where:
             path = ".".join(keys[:2])
             raise ConfigError(f"--set {text}: the config has no {path}; expected a list to change; write it first")
@@ -255,7 +255,7 @@ def _set_argument(call: Call, keys: list[str], value: Any, where: str, setting: 
         return Call(call.name, (children,), call.kwargs)
     torchs = (signatures.layers, signatures.optimizers, signatures.losses, signatures.schedulers)
     kinds = (*torchs, signatures.transforms, signatures.averages)
-    registry = next((kind() for kind in kinds if call.name in kind().known), None)
+    registry = next((kind() for kind in kinds if kind().parameters_of(call.name)), None)
     if registry is None or len(keys) != 1:
         raise ConfigError(f"--set {setting}: {where} is {call}; expected one of its arguments; check the path")
     changed = signatures.named(call, registry, where).with_keyword(keys[0], value)

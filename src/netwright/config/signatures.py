@@ -86,6 +86,7 @@ UNWANTED = {
 }
 
 # What the field or another library calls them, where no prefix of torch's own name is the same.
+USUAL = "Default"  # as an optimizer: the one a network has where none is written, with other arguments
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "mae": ("L1Loss",), "l2": ("MSELoss",), "rmse": ("MSELoss",), "ce": ("CrossEntropyLoss",), "xent": ("CrossEntropyLoss",),
     "meansquarederror": ("MSELoss",), "meanabsoluteerror": ("L1Loss",), "logloss": ("CrossEntropyLoss", "BCEWithLogitsLoss"),
@@ -102,16 +103,21 @@ class Registry:
     known: dict[str, tuple[tuple[str, bool], ...]]
     refused: dict[str, str]
 
+    def parameters_of(self, name: str) -> tuple[tuple[str, bool], ...] | None:
+        """Return ``(parameter, required)`` for each of a name, or None for one that is unknown."""
+        return self.known.get("Adam" if name == USUAL and self.kind == "optimizer" else name)
+
     def problem(self, call: Call, where: str) -> str | None:
         """Return what is wrong with the name or the argument names of a call, or None."""
         if call.name in self.refused:
             return f"{where}: {call.name} came; {self.refused[call.name]}"
-        if call.name not in self.known:
+        parameters = self.parameters_of(call.name)
+        if parameters is None:
             other = _kind_elsewhere(call.name, self.kind)
             if other:
                 return f"{where}: {call.name} came, which is {other}"
             return f"{where}: {call.name!r} is no known {self.kind}; {self.advice(call.name)}"
-        names = [name for name, _ in self.known[call.name]]
+        names = [name for name, _ in parameters]
         for keyword in call.keywords:
             if keyword in UNWANTED:
                 return f"{where}: {call.name} came with {keyword}; {UNWANTED[keyword]}; leave it out"
@@ -299,7 +305,7 @@ def bind(call: Call, registry: Registry, where: str) -> dict[str, Any]:
     Raises:
         ConfigError: An argument is missing or given twice.
     """
-    parameters = registry.known[call.name]
+    parameters = registry.parameters_of(call.name) or ()
     inferred = INFERRED.get(call.name)
     whole = _bound(call, parameters)
     if not isinstance(whole, str):

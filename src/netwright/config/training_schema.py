@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -62,10 +63,11 @@ class TrainingConfig(Section):
         "0.05; a step takes twice as long.",
     )
     loss: str | None = Field(None, description="torch.nn's own spelling; left out, the task decides.")
-    class_weight: Literal["balanced"] | None = Field(
+    class_weight: Literal["balanced"] | list[float] | dict[str, float] | None = Field(
         None,
-        description="Classes count in the loss by the inverse of their number of train rows; written into the loss: weight, or "
-        "pos_weight where outputs say yes or no.",
+        description='How much each class counts in the loss: "balanced", by the inverse of its number of train rows; by class, '
+        "{ yes = 5.0 }, those not named 1.0; or a list in the order of the classes. Written into the loss: weight, or pos_weight "
+        "where outputs say yes or no.",
     )
     schedule: str | None = Field(
         None,
@@ -163,12 +165,28 @@ class TrainingConfig(Section):
             raise ValueError(f"a list came; expected one text; write SequentialLR([{parts}], milestones=[...])")
         return None if value in ("none", False) else value
 
-    @field_validator("parameter_groups", "class_weight", "micro_batch", *GRADIENTS, mode="before")
+    @field_validator("parameter_groups", "micro_batch", *GRADIENTS, mode="before")
     @classmethod
     def _off(cls, value: Any, info: ValidationInfo) -> Any:
         if value == "none":
             return [] if info.field_name == "parameter_groups" else None
         return value
+
+    @field_validator("class_weight", mode="before")
+    @classmethod
+    def _of_classes(cls, value: Any) -> Any:
+        """Read "none" as nothing and classes as text, and refuse in one line what is no weight above 0."""
+        if value in ("none", "balanced") or value is None:
+            return None if value == "none" else value
+        many = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        if not many or not all(isinstance(one, int | float) and not isinstance(one, bool) and 0 < one < inf for one in many):
+            raise ValueError(
+                f'{shown(value)} came; expected "balanced", or numbers above 0: a list in the order of the classes, or by class; '
+                "write for instance { yes = 5.0 }"
+            )
+        if isinstance(value, dict):
+            return {str(name): float(weight) for name, weight in value.items()}
+        return [float(weight) for weight in value]
 
     @field_validator("metrics", mode="before")
     @classmethod

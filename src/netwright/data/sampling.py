@@ -31,3 +31,18 @@ def class_chances(classes: Rows) -> Floats:
 def drawn(chances: Floats, generator: np.random.Generator) -> Rows:
     """Return as many places as there are rows, drawn with replacement, int64 ``(rows,)``."""
     return generator.choice(len(chances), len(chances), p=chances)
+
+
+def times_before(rows: Rows) -> Rows:
+    """Return how often the row at each place came before, int64 ``(rows,)``.
+
+    Example:
+        >>> times_before(np.array([7, 3, 7, 7, 3])).tolist()
+        [0, 0, 1, 2, 1]
+    """
+    places = np.argsort(rows, kind="stable")
+    alike = rows[places]
+    first = np.searchsorted(alike, alike, side="left")
+    counts = np.empty(len(rows), dtype=np.int64)
+    counts[places] = np.arange(len(rows)) - first
+    return counts

@@ -11,7 +11,7 @@ import inspect
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,16 @@ from netwright.seeding import all_forked, stream
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 Function = Callable[..., Any]
+TWINS = {  # figures of a test by scikit-learn's names; which of them depends on the task, so their values must be equal too
+    "accuracy_score": ("accuracy", "subset_accuracy"),
+    "average_precision_score": ("average_precision",),
+    "balanced_accuracy_score": ("balanced_accuracy",),
+    "f1_score": ("f1", "f1_macro"),
+    "mean_absolute_error": ("mae",),
+    "r2_score": ("r2",),
+    "roc_auc_score": ("roc_auc",),
+    "root_mean_squared_error": ("rmse",),
+}
 CHANCES = ("prob", "y_prob", "y_score", "y_pred_prob", "scores")  # beginnings of the name of an argument of probabilities
 RESAMPLES = 200
 MOST_SECONDS = 5.0  # for the resamples of one figure; it has no interval where they take longer
@@ -134,6 +144,23 @@ def figures_told(
             tell(metric.name, f"metrics: {metric.name}: {problem} on {len(true)} rows; it is NaN here, the run goes on")
         found[metric.name] = value if math.isfinite(value) else math.nan
     return found
+
+
+def twin_of(
+    metric: Metric, figures: Mapping[str, float], told: Mapping[str, Mapping[str, float]]
+) -> Mapping[str, float] | None:
+    """Return the entry of a test's own figure that a figure of scikit-learn is another name of; None where there is none.
+
+    Args:
+        metric: Perhaps of scikit-learn.
+        figures: What the figures of one's own gave.
+        told: The figures of the test with their intervals, ``value`` and perhaps ``low`` and ``high``.
+    """
+    if not isinstance(metric.function, functools.partial) or metric.function.func is not _of_sklearn:
+        return None
+    names = (metric.name, *TWINS.get(metric.name, ()))
+    value = figures[metric.name]
+    return next((told[name] for name in names if name in told and math.isclose(told[name]["value"], value)), None)
 
 
 def intervals_of(

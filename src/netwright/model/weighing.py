@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from netwright.config.calls import Call, parse_call
-from netwright.errors import ConfigError
+from netwright.config.values import shown
+from netwright.errors import ConfigError, did_you_mean
 
 BALANCED = "balanced"
 OF_CLASSES = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")  # losses with a weight of each class
@@ -14,21 +17,29 @@ OF_LABELS = ("BCEWithLogitsLoss",)  # with one of each output that says yes
 FOCAL = "FocalLoss"  # with either, as the target asks
 
 
-def with_class_weight(loss: str, kind: str) -> str:
-    """Return the text of a loss with balanced class weights asked for, as the setting ``class_weight`` does.
+def with_class_weight(
+    loss: str, kind: str, given: str | Sequence[float] | Mapping[str, float], classes: Sequence[str]
+) -> str:
+    """Return the text of a loss with the class weights that the setting ``class_weight`` asks for.
 
     Args:
         loss: torch's text.
         kind: The task.
+        given: ``balanced``, a weight of each class, or weights by class.
+        classes: The classes or labels in words, in their order.
 
     Raises:
-        ConfigError: The task has no classes, or the loss no weights, or some already.
+        ConfigError: The task has no classes, or not these, or the loss no weights, or some already.
 
     Example:
-        >>> with_class_weight("CrossEntropyLoss()", "multiclass")
+        >>> with_class_weight("CrossEntropyLoss()", "multiclass", "balanced", ["a", "b", "c"])
         "CrossEntropyLoss(weight='balanced')"
+        >>> with_class_weight("BCEWithLogitsLoss()", "binary", {"yes": 5.0}, ["no", "yes"])
+        'BCEWithLogitsLoss(pos_weight=[5.0])'
     """
-    came = f'training.class_weight: "{BALANCED}" came'
+    came = (
+        f'training.class_weight: "{BALANCED}" came' if given == BALANCED else f"training.class_weight: {shown(given)} came"
+    )
     if kind == "regression":
         raise ConfigError(f"{came}; the task is regression, which has no classes; leave it out")
     call = parse_call(loss, "training.loss")
@@ -39,7 +50,23 @@ def with_class_weight(loss: str, kind: str) -> str:
     argument = "pos_weight" if labels else "weight"
     if argument in call.keywords:
         raise ConfigError(f"{came} with {call}, which has a {argument} already; expected one of the two; leave one out")
-    return str(call.with_keyword(argument, BALANCED))
+    return str(call.with_keyword(argument, _weights(given, classes, kind, labels, came)))
+
+
+def _weights(
+    given: str | Sequence[float] | Mapping[str, float], classes: Sequence[str], kind: str, labels: bool, came: str
+) -> str | list[float]:
+    """Return what stands in the loss: for one output that says yes or no the weight of the second class over the first's."""
+    if isinstance(given, str):
+        return given
+    if isinstance(given, Mapping):
+        if unknown := [name for name in given if name not in classes]:
+            raise ConfigError(f"{came}; {unknown[0]!r} is no class; {did_you_mean(unknown[0], classes)}")
+        given = [given.get(name, 1.0) for name in classes]
+    if len(given) != len(classes):
+        raise ConfigError(f"{came}; expected {len(classes)} numbers, of {', '.join(classes)[:80]}; write one for each")
+    weights = [float(weight) for weight in given]
+    return [weights[1] / weights[0]] if labels and kind == "binary" else weights
 
 
 def refuse_unread(call: Call, class_target: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,21 @@ def balance_told(
     if "focal" in ways:
         told["remark"] = NO_CHANCES
     return told
+
+
+def headline_told(task: Mapping[str, Any], figures: Collection[str]) -> dict[str, Any]:
+    """Return what test.json holds under ``headline``: the figure to read first and why; empty where no class has most rows.
+
+    Args:
+        task: Of run.json, with the train rows of each class.
+        figures: The names of the test's.
+    """
+    counts = task.get("train_rows")
+    name = balance.headline(counts, figures) if counts else None
+    if not counts or name is None:
+        return {}
+    place = int(np.argmax(counts))
+    return {"headline": {"metric": name, "class": str(task["classes"][place]), "train_share": counts[place] / sum(counts)}}
 
 
 def _loss(config: RunConfig) -> Call | None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from netwright.config.calls import OBJECT, parse_call
 from netwright.config.data_schema import PreparationConfig
 from netwright.config.schema import RunConfig
+from netwright.config.signatures import USUAL, named, optimizers
+from netwright.config.training_schema import TrainingConfig
 from netwright.data.array_preparation import ArrayPreparation
 from netwright.data.arrays import Arrays
 from netwright.data.sequences import Raw
 from netwright.data.tables import Table
+from netwright.errors import ConfigError
 from netwright.model.defaults import Recipe, image_recipe, table_recipe, volume_recipe
 
 
@@ -44,16 +48,21 @@ def _array_recipe(raw: Arrays, rows: int, amounts: bool) -> Recipe | None:
 
 
 def filled(config: RunConfig, recipe: Recipe | None, own_rates: bool = False) -> RunConfig:
-    """Return the settings with those of a recipe where nothing is written; nothing changes without one.
+    """Return the settings with those of a recipe where nothing is written; without one only ``Default(...)`` gets its name.
 
     Args:
         config: The settings as they were written.
         recipe: How long a run takes is worked out later, see `netwright.pipeline.stopping.duration`.
         own_rates: Whether an optimizer or a schedule came from Python; then no schedule is filled in.
     """
+    optimizer = _optimizer(config.training, recipe)
+    changed: dict[str, Any] = {"optimizer": optimizer}
+    if recipe is not None and recipe.schedule is not None and not own_rates and _goes_with_recipe(config.training):
+        changed["schedule"] = recipe.schedule
+    config = config.model_copy(update={"training": config.training.model_copy(update=changed)})
     if recipe is None:
         return config
-    data, training = config.data, config.training
+    data = config.data
     changes: dict[str, Any] = {}
     if "batch_size" not in data.model_fields_set:
         changes["batch_size"] = recipe.batch_size
@@ -64,8 +73,30 @@ def filled(config: RunConfig, recipe: Recipe | None, own_rates: bool = False) ->
         and recipe.numbers is not None
     ):
         changes["preparation"] = preparation.model_copy(update={"numbers": recipe.numbers})
+    return config.model_copy(update={"data": data.model_copy(update=changes)})
+
+
+def _optimizer(training: TrainingConfig, recipe: Recipe | None) -> str:
+    """Return the optimizer that is written, or the usual one, with the arguments that ``Default(...)`` changes in it.
+
+    Raises:
+        ConfigError: The usual one has no such argument.
+    """
+    usual = TrainingConfig.model_fields["optimizer"].default if recipe is None else recipe.optimizer
     if "optimizer" not in training.model_fields_set:
-        scheduled = own_rates or "schedule" in training.model_fields_set or recipe.schedule is None
-        schedule = {} if scheduled else {"schedule": recipe.schedule}
-        training = training.model_copy(update={"optimizer": recipe.optimizer, **schedule})
-    return config.model_copy(update={"data": data.model_copy(update=changes), "training": training})
+        return str(usual)
+    written, where = training.optimizer, "training.optimizer"
+    if written.startswith(OBJECT) or (call := parse_call(written, where)).name != USUAL:
+        return written
+    whole = parse_call(usual, where)
+    for name, value in named(call, optimizers(), where).kwargs:
+        whole = whole.with_keyword(name, value)
+    if problem := optimizers().problem(whole, where):
+        raise ConfigError(problem)
+    return str(whole)
+
+
+def _goes_with_recipe(training: TrainingConfig) -> bool:
+    """Tell whether the optimizer is that of a recipe, or it with other arguments, and no schedule is written."""
+    written = training.optimizer if "optimizer" in training.model_fields_set else USUAL
+    return written.startswith(USUAL) and "schedule" not in training.model_fields_set

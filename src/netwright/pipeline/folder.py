@@ -215,7 +215,7 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
 def _listed(path: Path) -> dict[str, Any]:
     """Return one line of the list of runs."""
     entry: dict[str, Any] = {"run": str(path), "status": "damaged", "started": None, "task": None, "epochs": None}
-    entry |= {"best": None, "test": {}}
+    entry |= {"best": None, "test": {}, "headline": None}
     try:
         record = read_record(path)
         test = read_json(path / TEST) if (path / TEST).is_file() else {}
@@ -225,14 +225,15 @@ def _listed(path: Path) -> dict[str, Any]:
     told = {key: record.get(key) for key in ("status", "started", "epochs", "best")}
     if told["status"] == "running" and files.holder_of(path) is None:
         told["status"] = "interrupted"
-    return {**entry, **told, "task": record.get("task", {}).get("kind"), "test": figures}
+    headline = (test.get("headline") or {}).get("metric")
+    return {**entry, **told, "task": record.get("task", {}).get("kind"), "test": figures, "headline": headline}
 
 
 def _listed_search(path: Path) -> dict[str, Any]:
     """Return one line for a search: its best run where there is one, and how many trials there are."""
     told = _object_of(path / TUNE)
     best = _listed(path / "best") if (path / "best" / RECORD).is_file() else {}
-    entry = {"task": None, "epochs": None, "best": None, "test": {}, **best}
+    entry = {"task": None, "epochs": None, "best": None, "test": {}, "headline": None, **best}
     trials = sum(place.is_dir() and not place.name.startswith(".") for place in (path / "trials").glob("*"))
     status = str(told.get("status"))
     if status == "running" and not files.at_work(path):
@@ -261,6 +262,7 @@ def _listed_several(path: Path, inside: list[Path]) -> dict[str, Any]:
             for name, entry in figures.items()
             if isinstance(entry, dict) and isinstance(entry.get("mean"), int | float)
         },
+        "headline": members[0]["headline"],
         "runs": len(members),
     }
 

@@ -22,6 +22,7 @@ from netwright.model.decisions import places_of
 from netwright.numerals import figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
+from netwright.pipeline.balancing import headline_told
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.known import Known
 from netwright.pipeline.run import Run
@@ -56,7 +57,7 @@ def test_members(folder: Path, of: str, members: Sequence[Run], data: Any) -> di
         knowns = [member.known(raw, target) for member in members]
         trained = [member for member in members if digest == member.record["data"]["digest"]]
         if not trained:
-            found, _ = _judged(folder, knowns, np.arange(raw.rows))
+            found, _ = _judged(folder, knowns, np.arange(raw.rows), first.record["task"])
             return {**found, "looks": folders.look(folder, digest, "all")}
         from_python = all((member.config.data.source or "").startswith(OBJECT) for member in members)
         if of != "folds" and from_python and len(trained) == len(members):
@@ -73,7 +74,7 @@ def test_members(folder: Path, of: str, members: Sequence[Run], data: Any) -> di
 def _test_shared(folder: Path, members: Sequence[Run], knowns: Sequence[Known], rows: Rows, digest: str) -> dict[str, Any]:
     """Test the ensemble on the test rows of its members, and write what a test leaves in its folder."""
     config, program = members[0].config, members[0].program
-    found, verdict = _judged(folder, knowns, rows)
+    found, verdict = _judged(folder, knowns, rows, members[0].record["task"])
     found["looks"] = folders.look(folder, digest, files.digest_bytes(rows.astype("<i8").tobytes()))
     outcome = program.outcome
     columns = {
@@ -128,7 +129,7 @@ def _shared_rows(folder: Path, of: str, members: Sequence[Run]) -> Rows:
     return rows
 
 
-def _judged(folder: Path, knowns: Sequence[Known], rows: Rows) -> tuple[dict[str, Any], Verdict]:
+def _judged(folder: Path, knowns: Sequence[Known], rows: Rows, task: dict[str, Any]) -> tuple[dict[str, Any], Verdict]:
     """Return the content of test.json but for the looks, and the rows with the mean of what the members gave."""
     each = np.stack([known.decoded(known.scores(rows).outputs) for known in knowns])
     if not np.isfinite(each).all():
@@ -142,6 +143,7 @@ def _judged(folder: Path, knowns: Sequence[Known], rows: Rows) -> tuple[dict[str
     shown = [labels.shown(label) for label in target.classes]
     found = {"n": len(verdict.true), "looks": 0, "weights": f"mean of {len(knowns)} networks"}
     found |= with_own_figures(all_figures(verdict, None, shown), known, verdict)
+    found |= headline_told(task, verdict.own)
     if target.task in ("binary", "multiclass"):
         found["classes"] = slices.class_table(verdict.true, places_of(verdict.decoded), [str(label) for label in shown])
     if outcome.probabilities:

@@ -18,10 +18,13 @@ from netwright.config.backbones import read_backbone
 from netwright.config.calls import OBJECT, parse_call
 from netwright.config.data_schema import PreparationConfig
 from netwright.config.schema import RunConfig
+from netwright.config.values import shown
+from netwright.data import labels
 from netwright.data.batches import Batch
 from netwright.data.preparation import ArrayPreparation, Preparation
 from netwright.data.sequences import Sequences
 from netwright.data.sources import declared_form
+from netwright.data.targets import Target
 from netwright.engine.own_step import OwnStep
 from netwright.errors import CheckpointError, ConfigError
 from netwright.model.backbones import make_backbone, refuse_channels
@@ -176,7 +179,7 @@ def _task(config: RunConfig, inputs: Inputs, loss: Any, found_outputs: int | Non
         scaling = "none"  # it gets the target as it is
     task = make_task(
         target.task,
-        _loss_text(config, target.task, loss, found_outputs),
+        _loss_text(config, target, loss, found_outputs),
         classes=len(target.classes),
         columns=len(target.names),
         train_values=target.of(inputs.split.train),
@@ -193,7 +196,7 @@ def _task(config: RunConfig, inputs: Inputs, loss: Any, found_outputs: int | Non
     return task
 
 
-def _loss_text(config: RunConfig, kind: str, own_loss: Any, found_outputs: int | None) -> str | None:
+def _loss_text(config: RunConfig, target: Target, own_loss: Any, found_outputs: int | None) -> str | None:
     """Return the loss that is written, with the class weights that are asked for beside it.
 
     Raises:
@@ -204,10 +207,11 @@ def _loss_text(config: RunConfig, kind: str, own_loss: Any, found_outputs: int |
         return written
     if own_loss is not None:
         raise ConfigError(
-            f'training.class_weight: "{weighted}" came with a loss or step from Python; expected a loss by its text; '
+            f"training.class_weight: {shown(weighted)} came with a loss or step from Python; expected a loss by its text; "
             "weigh the classes in it"
         )
-    return with_class_weight(written or usual_loss(kind, found_outputs), kind)
+    kind, classes = target.task, [str(labels.shown(label)) for label in target.classes]
+    return with_class_weight(written or usual_loss(kind, found_outputs), kind, weighted, classes)
 
 
 def _need(inputs: Inputs, task: Task) -> str:

@@ -34,6 +34,7 @@ from netwright.model.losses import PerStep
 from netwright.model.task import Task
 from netwright.pipeline import folder as folders
 from netwright.pipeline import new_rows
+from netwright.pipeline.balancing import headline_told
 from netwright.pipeline.baselines import Standing, compare
 from netwright.pipeline.bench import executing
 from netwright.pipeline.calibrating import ERRORS, bounds_around, widths_of, with_temperature
@@ -249,6 +250,7 @@ class Run:
     def _figures(self, known: Known, rows: npt.NDArray[np.int64]) -> tuple[dict[str, Any], Verdict]:
         """Return the content of test.json but for the looks, and what the network gave for the rows."""
         found, verdict = judge(self.folder, known, rows)
+        found |= headline_told(self.record["task"], found["metrics"])
         return {"n": found.pop("n"), "looks": 0, "weights": self.weights_name(), **found}, verdict
 
     def _seconds_of_training(self) -> float:

@@ -14,7 +14,7 @@ from netwright.config.schema import RunConfig
 from netwright.data import labels
 from netwright.data.sequences import Sequences
 from netwright.errors import CheckpointError, DivergedError
-from netwright.evaluation.own_metrics import figures_told, intervals_of
+from netwright.evaluation.own_metrics import figures_told, intervals_of, twin_of
 from netwright.evaluation.resampling import block_length, blocks_of
 from netwright.evaluation.testing import Drawn, Verdict, all_figures, bounds_told
 from netwright.model.losses import loss_of_each
@@ -84,9 +84,11 @@ def with_own_figures(found: dict[str, Any], known: Known, verdict: Verdict) -> d
     drawn, notes = verdict.drawn, list(lost)
     kind, true, decoded = verdict.kind, verdict.true, verdict.decoded
     figures = figures_told(known.metrics, kind, true, decoded, lambda name, text: notes.append(text))
-    bounds = intervals_of(known.metrics, kind, true, decoded, None if drawn is None else drawn.clusters)
+    twins = {metric.name: twin for metric in known.metrics if (twin := twin_of(metric, figures, found["metrics"]))}
+    alone = [metric for metric in known.metrics if metric.name not in twins]
+    bounds = intervals_of(alone, kind, true, decoded, None if drawn is None else drawn.clusters)
     finite = {name: value for name, value in figures.items() if np.isfinite(value)}  # JSON holds no NaN
-    told = {name: {"value": value, **bounds_told(bounds.get(name))} for name, value in finite.items()}
+    told = {name: {"value": value, **bounds_told(bounds.get(name))} for name, value in finite.items()} | twins
     return {**found, "metrics": {**found["metrics"], **told}, "notes": [*found.get("notes", []), *notes]}
 
 

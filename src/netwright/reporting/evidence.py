@@ -137,7 +137,7 @@ def baselines_view(contents: RunContents) -> BaselinesView | None:
     Args:
         contents: The run.
     """
-    metric = principal_metric(contents) or ""
+    metric = principal_metric(contents.test) or ""
     found = [one for one in baselines_of(contents.test) if metric]
     left_out = [
         (str(entry.get("name") or "a baseline"), str(entry.get("why") or ""))
@@ -204,7 +204,7 @@ def slices_view(contents: RunContents) -> dict[str, object] | None:
         contents: The run.
     """
     found = [entry for entry in objects(contents.test, "slices") if section(entry, "metrics")]
-    metric = principal_metric(contents)
+    metric = principal_metric(contents.test)
     if metric is None or not any(metric in section(entry, "metrics") for entry in found):
         metric = next((name for entry in found for name in section(entry, "metrics")), None)
     if metric is None:

@@ -53,7 +53,7 @@ def latex_text(folder: Path) -> str:
     contents = read_run(folder)
     if contents.test is None:
         return "% not tested yet: netwright test RUN\n"
-    metric = principal_metric(contents)
+    metric = principal_metric(contents.test)
     baselines = [one for one in baselines_of(contents.test) if metric in one.metrics]
     best = best_baseline(baselines, metric or "")
     shown = sorted(baselines, key=lambda one: one is not best)[:_MOST_BASELINES]

@@ -26,18 +26,33 @@ _STATUS = {
 PRINCIPAL = ("accuracy", "f1_micro", "mean_poisson_deviance", "rmse", "mae", "r2", "loss")  # the first there is, is told
 
 
-def principal_metric(contents: RunContents) -> str | None:
+def principal_metric(test: Mapping[str, object] | None) -> str | None:
     """Return the name of the test metric that a reader asks for first.
 
     Args:
-        contents: The run.
+        test: ``test.json``, or None. What it names as its headline comes first: rare classes are not read by accuracy.
 
     Returns:
         ``accuracy``, ``rmse`` or another name under the test metrics; None without a test.
     """
-    metrics = section(contents.test, "metrics")
-    named = [name for name in PRINCIPAL if name in metrics]
-    return named[0] if named else next(iter(metrics), None)
+    metrics = section(test, "metrics")
+    first = str(section(test, "headline").get("metric"))
+    return next((name for name in (first, *PRINCIPAL) if name in metrics), next(iter(metrics), None))
+
+
+def headline_sentence(test: Mapping[str, object] | None) -> str:
+    """Say why the headline is not accuracy; empty where it is, or there are no classes.
+
+    Args:
+        test: ``test.json``, or None.
+    """
+    told = section(test, "headline")
+    share = as_number(told.get("train_share"))
+    if share is None:
+        return ""
+    whole = f"{100 * share:.0f} %" if share < 0.995 else f"{100 * share:.2f} %"
+    name = shortened(str(told.get("class")), 40)
+    return f"{whole} of the train rows are ‘{name}’, so {told.get('metric')} is read here, not accuracy."
 
 
 def summary_sentence(contents: RunContents) -> str:
@@ -96,7 +111,7 @@ def _kept_text(contents: RunContents) -> str:
 
 def _test_text(contents: RunContents) -> str:
     """Word the test figure, its rows and the looks at the test set."""
-    name = principal_metric(contents)
+    name = principal_metric(contents.test)
     if contents.test is None or name is None:
         return "not tested yet"
     looks = as_number(contents.test.get("looks"))

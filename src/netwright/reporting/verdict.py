@@ -12,7 +12,7 @@ from typing import Literal
 
 from netwright.reporting.chance import baseline_sentence, guessing_sentence
 from netwright.reporting.contents import RunContents, section
-from netwright.reporting.sentences import principal_metric
+from netwright.reporting.sentences import headline_sentence, principal_metric
 from netwright.reporting.wording import as_number, figure_text, like_text, measured_parts
 
 Tone = Literal["better", "worse", "unclear", "unknown"]
@@ -142,7 +142,7 @@ def verdict_of(contents: RunContents) -> Verdict:
     Returns:
         The figure, its interval, and the sentence beside the best baseline.
     """
-    metric = principal_metric(contents)
+    metric = principal_metric(contents.test)
     if contents.test is None or metric is None:
         return Verdict(
             "", "not tested yet", "", "", "Nothing is known about new data before a look at the test set.", "unknown"
@@ -155,6 +155,8 @@ def verdict_of(contents: RunContents) -> Verdict:
         words = guessing_sentence(contents.test) or baseline_sentence(contents.test) or "No baseline was measured beside it."
         return Verdict(metric, value, low, high, words, "unknown")
     words, tone = _compared(metric, figure, best)
+    if why := headline_sentence(contents.test):
+        words += f" {why}"
     return Verdict(metric, value, low, high, words, tone)
 
 

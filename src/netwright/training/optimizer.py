@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, wraps
 from typing import Any
 
@@ -39,6 +40,8 @@ def resolve_optimizer(text: str, device: torch.device) -> Call:
         'Adam(lr=0.001, fused=True)'
     """
     call = parse_call(text, "training.optimizer")
+    if call.name == signatures.USUAL:
+        call = replace(call, name="Adam")
     problem = signatures.optimizers().problem(call, "training.optimizer")
     if problem:
         raise ConfigError(problem)

@@ -24,7 +24,7 @@ from netwright.pipeline.observing import Listener
 from netwright.pipeline.preflight import check_bench
 from netwright.pipeline.stopping import mode_of, monitored
 from netwright.pipeline.telling import Told, describe
-from netwright.tuning.space import bench_in_the_middle, refuse_space, try_networks, try_settings, with_usual_optimizer
+from netwright.tuning.space import bench_in_the_middle, refuse_space, try_networks, try_settings
 from netwright.tuning.study import Proposal, Study, refuse_without_optuna
 
 SETTINGS = "tune.toml"
@@ -107,10 +107,6 @@ def begin_search(asked: Asked, folder: Path, observe: Listener) -> Search:
     refuse_space(parameters)
     try_settings(asked, parameters)
     bench = bench_in_the_middle(asked, parameters)
-    if (known := with_usual_optimizer(asked, parameters, bench)) is not asked:
-        asked = known
-        try_settings(asked, parameters)
-        bench = bench_in_the_middle(asked, parameters)
     bench = check_bench(bench)
     try_networks(asked, parameters, bench)
     metric, mode = _metric(asked, bench)

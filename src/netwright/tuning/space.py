@@ -115,31 +115,6 @@ def bench_in_the_middle(asked: Asked, parameters: Mapping[str, Parameter]) -> Be
         return asked.with_settings(settings_of(point)).bench()
 
 
-def with_usual_optimizer(asked: Asked, parameters: Mapping[str, Parameter], bench: Bench) -> Asked:
-    """Write the optimizer that a default network is trained with where the space has arguments of it and none is written.
-
-    Without it the arguments would be those of Adam, another optimizer than that of a plain `train`.
-
-    Args:
-        asked: What is trained.
-        parameters: What each setting may be.
-        bench: Of the point in the middle, which tells the recipe.
-    """
-    written = "optimizer" in asked.config.training.model_fields_set or "training.optimizer" in parameters
-    recipe = bench.inputs.recipe
-    if written or recipe is None or not any(path.startswith("training.optimizer.") for path in parameters):
-        return asked
-    usual = {"optimizer": recipe.optimizer, "schedule": recipe.schedule}
-    scheduled = "schedule" in asked.config.training.model_fields_set or "training.schedule" in parameters
-    return asked.with_settings(
-        [
-            f"training.{name}={json.dumps(text)}"
-            for name, text in usual.items()
-            if text is not None and not (name == "schedule" and scheduled)
-        ]
-    )
-
-
 def try_networks(asked: Asked, parameters: Mapping[str, Parameter], bench: Bench) -> None:
     """Build the network of every end and choice that shapes it, on rows that were read once.
 
