@@ -1,5 +1,5 @@
 """What a run gets when the config describes no network: layers for each shape of data, as the texts a user would write, and for
-tables the settings they were measured with (docs/tables.md).
+tables and series the settings they were measured with (docs/tables.md, docs/series.md).
 
 Floor 3.
 """
@@ -9,11 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from netwright.model.defaults_series import convolutions
 from netwright.model.layers import Form
 
 FEWEST_EPOCHS, MOST_EPOCHS, PATIENT_STEPS = 8, 100, 700  # without a gain after which a run ends
 MOST_NUMBERS = 64  # columns that get an embedding; more would make the layer after it large
 MANY_ROWS = 1_000
+FALLING = "WarmupCosine(warmup=0.1)"
+WINDOWS = "windows of a series"
+RECURRENT = ("GRU(64)", "LastStep()", "Linear()")
 
 
 @final
@@ -22,17 +26,28 @@ class Recipe:
     """What a default network of a table is made of, and settings that it is trained with where the user has written no others.
 
     Without ``epochs`` and ``steps`` a run has ``epochs`` at most, and ends early when the valid rows gain nothing for ``patience``
-    of them. ``numbers`` is how columns of numbers are scaled, None for the usual way. ``sigma`` is that of `PeriodicEmbeddings`;
-    after each hidden layer come ``between``.
+    of them; without ``patience`` it has all of them. ``schedule`` goes with the optimizer. ``numbers`` is how columns of numbers
+    are scaled, None for the usual way. ``sigma`` is that of `PeriodicEmbeddings`; after each hidden layer of a table come
+    ``between``. ``layers`` are a whole network. With ``all_train`` no rows are set apart to validate, unless something reads them.
     """
 
     optimizer: str
     batch_size: int
     epochs: int
-    patience: int
-    numbers: str | None
-    sigma: float
-    between: tuple[str, ...]
+    patience: int | None
+    numbers: str | None = None
+    sigma: float = 0.3
+    between: tuple[str, ...] = ()
+    schedule: str | None = None
+    clip_grad_norm: float | None = None
+    layers: tuple[str, ...] | None = None
+    all_train: bool = False
+    of: str = "tables"
+
+    @property
+    def fixed(self) -> bool:
+        """Whether its epochs are all taken, so that no valid rows need to tell when to end."""
+        return self.patience is None
 
 
 def table_recipe(rows: int, amounts: bool, numbers: str | None = "quantile") -> Recipe:
@@ -56,6 +71,63 @@ def table_recipe(rows: int, amounts: bool, numbers: str | None = "quantile") -> 
     return Recipe("AdamW(lr=0.001)", batch_size, max(200, 10 * patience), patience, numbers, sigma, between)
 
 
+SERIES_STEPS, WINDOW_STEPS = 4_000, 1_000  # of training: a set of few rows is seen often
+FEWEST_SERIES_EPOCHS, MOST_SERIES_EPOCHS, MOST_WINDOW_EPOCHS = 10, 100, 200
+FEW_SERIES = 100  # rows, of which a fifth would be too few to choose an epoch by
+FEW_WINDOWS = 1_000
+
+
+def series_recipe(rows: int, padded: bool = False) -> Recipe:
+    """Return the settings for series with one answer each, chosen by measurement on folds of train rows (docs/series.md).
+
+    The learning rate falls to nothing in a fixed number of epochs, so that a run needs no valid rows to know when to end.
+
+    Args:
+        rows: Train rows.
+        padded: Whether series differ in length.
+
+    Example:
+        >>> series_recipe(50).batch_size, series_recipe(50).epochs, series_recipe(100_000).epochs
+        (16, 100, 10)
+    """
+    batch_size = next(size for size in (16, 32, 64, 128, 256) if rows <= 32 * size or size == 256)
+    epochs = _epochs_of(rows, batch_size)
+    if padded:
+        optimizer, clip = "AdamW(lr=0.01)", 1.0
+        return Recipe(
+            optimizer, batch_size, epochs, None, schedule=FALLING, clip_grad_norm=clip, layers=RECURRENT, of="sequences"
+        )
+    return Recipe("AdamW(lr=0.003)", batch_size, epochs, None, schedule=FALLING, of="series")
+
+
+def window_recipe(rows: int, amounts: bool) -> Recipe:
+    """Return the settings for windows of a series, of which the next value is asked.
+
+    A linear layer reads all steps, so that a series may go on to where it never was; with many windows a recurrent layer beside
+    it adds what is not linear. Few windows lead that astray (docs/series.md).
+
+    Source: Zeng et al., Are Transformers Effective for Time Series Forecasting?, 2023 (arXiv:2205.13504), for the linear layer.
+
+    Args:
+        rows: Train windows.
+        amounts: Whether the target is amounts; classes keep a recurrent layer, which nothing was measured against.
+    """
+    if not amounts:
+        return Recipe("Adam(lr=0.001)", 64, 200, 20, layers=RECURRENT, of=WINDOWS)
+    batch_size = next(size for size in (16, 32, 64, 128, 256) if rows <= 64 * size or size == 256)
+    epochs = _epochs_of(rows, batch_size, WINDOW_STEPS, MOST_WINDOW_EPOCHS)
+    if rows < FEW_WINDOWS:
+        layers = ("Flatten()", "Linear()")
+        return Recipe("AdamW(lr=0.01)", batch_size, epochs, None, schedule=FALLING, layers=layers, of=WINDOWS)
+    layers = ("Parallel([Flatten(), Sequential([GRU(64), LastStep()])])", "Linear()")
+    return Recipe("AdamW(lr=0.003)", batch_size, epochs, None, schedule=FALLING, layers=layers, of=WINDOWS)
+
+
+def _epochs_of(rows: int, batch_size: int, steps: int = SERIES_STEPS, most: int = MOST_SERIES_EPOCHS) -> int:
+    """Return how many epochs take so many steps, within limits."""
+    return min(most, max(FEWEST_SERIES_EPOCHS, steps * batch_size // max(rows, 1)))
+
+
 def default_layers(
     form: Form,
     categories: bool,
@@ -75,19 +147,22 @@ def default_layers(
         recipe: Of a table; None for that of many rows and classes.
 
     Returns:
-        For tables periodic embeddings of the numbers and a multilayer perceptron; a small convolutional network for images,
-        volumes and channel-first sequences; a GRU for time-first sequences, for symbols, and where the convolutions would
-        read padding.
+        For tables periodic embeddings of the numbers and a multilayer perceptron; a small convolutional network for images and
+        volumes; for series convolutions of several lengths side by side; a GRU for answers per step, for symbols, and where
+        the convolutions would read padding.
 
     Example:
         >>> default_layers(Form((10,), "NC"), categories=False, numbers=10)[:2]
         ['PeriodicEmbeddings(16, frequencies=32, sigma=0.3)', 'Linear(128)']
     """
     last = [] if per_step else ["LastStep()"]
-    if form.layout == "NTC":
-        return ["GRU(64)", *last, "Linear()"]
-    if form.layout == "NCT" and (per_step or padded):
-        return ["Transpose()", "GRU(64)", *last, "Linear()"]
+    if form.layout in ("NCT", "NTC"):
+        first = ["Transpose()"] if form.layout == "NCT" else []
+        if recipe is not None and recipe.layers is not None:
+            return [*first, *recipe.layers]
+        if per_step or padded:
+            return [*first, "GRU(64)", *last, "Linear()"]
+        return convolutions(form.shape[form.layout.index("T") - 1], time_first=form.layout == "NTC")
     if form.codes and len(form.shape) == 1:
         return ["Embedding(32)", "GRU(128)", *last, "Linear()"]
     if form.layout == "NC" and not form.codes:

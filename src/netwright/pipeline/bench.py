@@ -146,14 +146,15 @@ def prepare(
         custom: Optimizer, schedule, figures, training step and stop condition from Python.
     """
     refuse_misfits(config, custom, loss)
+    watched = config.tune is not None or custom.reads_figures
     config = as_given(config, data).model_copy(update={"tune": None})  # it says nothing of a single run
     device = choose_device(config.training.device)
     _optimizer(config, custom, device)  # a mistake in it is told before rows are read
     changes = read_changes(config)
     if data is None:
         check_declared(config)
-    inputs = load(config, data, implied_task(config.training.loss, loss), own=module is not None)
-    config = with_layout(filled(config, inputs.recipe), inputs)
+    inputs = load(config, data, implied_task(config.training.loss, loss), own=module is not None, watched=watched)
+    config = with_layout(filled(config, inputs.recipe, custom.turns_rates), inputs)
     optimizer = _optimizer(config, custom, device)
     changed = bool(changes.images) or inputs.reread is not None
     examples = inputs.preparation.examples(inputs.raw, changed=changed)

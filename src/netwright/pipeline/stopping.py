@@ -34,9 +34,10 @@ def duration(
         epochs = math.ceil(training.steps / steps)
     elif epochs is None:
         watched = bool(figures) and stopping != "none"
-        epochs = recipe.epochs if recipe is not None and watched else LONGEST
-        if stopping is None and figures:
-            stopping = EarlyStoppingConfig(patience=recipe.patience if recipe is not None else PATIENCE)
+        patience = PATIENCE if recipe is None else recipe.patience
+        epochs = recipe.epochs if recipe is not None and (watched or patience is None) else LONGEST
+        if stopping is None and figures and patience is not None:
+            stopping = EarlyStoppingConfig(patience=patience)
     if not isinstance(stopping, EarlyStoppingConfig):
         return epochs, "none"
     if not figures:

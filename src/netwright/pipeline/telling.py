@@ -175,7 +175,7 @@ def describe(bench: Bench) -> list[Told]:
         lines.append(Told(f"  {_steps_line(inputs.raw, config.data)}"))
     lines.append(Told(f"split: {len(split.train)} train, {len(split.valid)} valid, {len(split.test)} test ({split.how})"))
     lines.append(Told(_task_line(inputs.target, network.task)))
-    usual = "" if inputs.recipe is None else "the default for tables, "
+    usual = "" if inputs.recipe is None else f"the default for {inputs.recipe.of}, "
     counts = f"{network.summary.parameters:,} parameters, {network.summary.multiply_adds:,} multiply-adds a row"
     lines.append(Told(f"network: {usual}{counts}"))
     lines += [Told(start_told(network.start))] if network.start is not None else []

@@ -129,7 +129,10 @@ def with_usual_optimizer(asked: Asked, parameters: Mapping[str, Parameter], benc
     recipe = bench.inputs.recipe
     if written or recipe is None or not any(path.startswith("training.optimizer.") for path in parameters):
         return asked
-    return asked.with_settings([f"training.optimizer={json.dumps(recipe.optimizer)}"])
+    usual = {"optimizer": recipe.optimizer, "schedule": recipe.schedule, "clip_grad_norm": recipe.clip_grad_norm}
+    told = {f"training.{name}": value for name, value in usual.items() if value is not None}
+    known = {f"training.{name}" for name in asked.config.training.model_fields_set} | set(parameters)
+    return asked.with_settings([f"{path}={json.dumps(value)}" for path, value in told.items() if path not in known])
 
 
 def try_networks(asked: Asked, parameters: Mapping[str, Parameter], bench: Bench) -> None:
