@@ -173,7 +173,7 @@ def _join(
 ) -> tuple[Call, Form]:
     """Return Parallel with its axis, and the form of its joined branches."""
     where = f"model.layers.{path}"
-    dim = call.keywords.get("dim", 2 if form.layout == "NTC" else 1)
+    dim = call.keywords.get("dim", 2 if forms[0].layout == "NTC" else 1)
     rank = len(forms[0].shape) + 1
     if type(dim) is not int or dim % rank == 0 or not -rank <= dim < rank:
         raise ConfigError(

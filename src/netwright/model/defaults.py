@@ -1,5 +1,5 @@
 """What a run gets when the config describes no network: layers for each shape of data, as the texts a user would write, and for
-tables, images and volumes the settings they were measured with (docs/tables.md, docs/images.md).
+tables, series, images and volumes the settings they were measured with (docs/tables.md, docs/series.md, docs/images.md).
 
 Floor 3.
 """
@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from typing import final
 
 from netwright.model.defaults_images import SPACES, picture_layers
+from netwright.model.defaults_series import convolutions
 from netwright.model.layers import Form
 
 FEWEST_EPOCHS, MOST_EPOCHS, PATIENT_STEPS = 8, 100, 700  # without a gain after which a run ends
 MOST_NUMBERS = 64  # columns that get an embedding; more would make the layer after it large
 MANY_ROWS = 1_000
+FALLING = "WarmupCosine(warmup=0.1)"
+WINDOWS = "windows of a series"
+RECURRENT = ("GRU(64)", "LastStep()", "Linear()")
 
 
 @final
@@ -23,9 +27,10 @@ class Recipe:
     """What a default network is made of, and settings that it is trained with where the user has written no others.
 
     Without ``epochs`` and ``steps`` a run has ``epochs`` at most, and ends early when the valid rows gain nothing for ``patience``
-    of them; None for as many as planned, which a ``schedule`` asks for. A table: ``numbers`` is how columns of numbers are
-    scaled, None for the usual way; ``sigma`` is that of `PeriodicEmbeddings`; after each hidden layer come ``between``. Images
-    and volumes: ``shift`` is how many places train rows are moved by at most.
+    of them; without ``patience`` it has all of them, which a ``schedule`` asks for. ``schedule`` and ``clip_grad_norm`` go with the
+    optimizer. A table: ``numbers`` is how columns of numbers are scaled, None for the usual way; ``sigma`` is that of
+    `PeriodicEmbeddings`; after each hidden layer come ``between``. Images and volumes: ``shift`` is how many places train rows
+    are moved by at most. ``layers`` are a whole network. With ``all_train`` no rows are set apart to validate.
     """
 
     optimizer: str
@@ -37,7 +42,15 @@ class Recipe:
     between: tuple[str, ...] = ()
     schedule: str | None = None
     shift: int = 0
+    clip_grad_norm: float | None = None
+    layers: tuple[str, ...] | None = None
+    all_train: bool = False
     of: str = "tables"
+
+    @property
+    def fixed(self) -> bool:
+        """Whether its epochs are all taken, so that no valid rows need to tell when to end."""
+        return self.patience is None
 
 
 def table_recipe(rows: int, amounts: bool, numbers: str | None = "quantile") -> Recipe:
@@ -106,6 +119,63 @@ def _picture_recipe(rows: int, shift: int, of: str) -> Recipe:
     )
 
 
+SERIES_STEPS, WINDOW_STEPS = 4_000, 1_000  # of training: a set of few rows is seen often
+FEWEST_SERIES_EPOCHS, MOST_SERIES_EPOCHS, MOST_WINDOW_EPOCHS = 10, 100, 200
+FEW_SERIES = 100  # rows, of which a fifth would be too few to choose an epoch by
+FEW_WINDOWS = 1_000
+
+
+def series_recipe(rows: int, padded: bool = False) -> Recipe:
+    """Return the settings for series with one answer each, chosen by measurement on folds of train rows (docs/series.md).
+
+    The learning rate falls to nothing in a fixed number of epochs, so that a run needs no valid rows to know when to end.
+
+    Args:
+        rows: Train rows.
+        padded: Whether series differ in length.
+
+    Example:
+        >>> series_recipe(50).batch_size, series_recipe(50).epochs, series_recipe(100_000).epochs
+        (16, 100, 10)
+    """
+    batch_size = next(size for size in (16, 32, 64, 128, 256) if rows <= 32 * size or size == 256)
+    epochs = _epochs_of(rows, batch_size)
+    if padded:
+        optimizer, clip = "AdamW(lr=0.01)", 1.0
+        return Recipe(
+            optimizer, batch_size, epochs, None, schedule=FALLING, clip_grad_norm=clip, layers=RECURRENT, of="sequences"
+        )
+    return Recipe("AdamW(lr=0.003)", batch_size, epochs, None, schedule=FALLING, of="series")
+
+
+def window_recipe(rows: int, amounts: bool) -> Recipe:
+    """Return the settings for windows of a series, of which the next value is asked.
+
+    A linear layer reads all steps, so that a series may go on to where it never was; with many windows a recurrent layer beside
+    it adds what is not linear. Few windows lead that astray (docs/series.md).
+
+    Source: Zeng et al., Are Transformers Effective for Time Series Forecasting?, 2023 (arXiv:2205.13504), for the linear layer.
+
+    Args:
+        rows: Train windows.
+        amounts: Whether the target is amounts; classes keep a recurrent layer, which nothing was measured against.
+    """
+    if not amounts:
+        return Recipe("Adam(lr=0.001)", 64, 200, 20, layers=RECURRENT, of=WINDOWS)
+    batch_size = next(size for size in (16, 32, 64, 128, 256) if rows <= 64 * size or size == 256)
+    epochs = _epochs_of(rows, batch_size, WINDOW_STEPS, MOST_WINDOW_EPOCHS)
+    if rows < FEW_WINDOWS:
+        layers = ("Flatten()", "Linear()")
+        return Recipe("AdamW(lr=0.01)", batch_size, epochs, None, schedule=FALLING, layers=layers, of=WINDOWS)
+    layers = ("Parallel([Flatten(), Sequential([GRU(64), LastStep()])])", "Linear()")
+    return Recipe("AdamW(lr=0.003)", batch_size, epochs, None, schedule=FALLING, layers=layers, of=WINDOWS)
+
+
+def _epochs_of(rows: int, batch_size: int, steps: int = SERIES_STEPS, most: int = MOST_SERIES_EPOCHS) -> int:
+    """Return how many epochs take so many steps, within limits."""
+    return min(most, max(FEWEST_SERIES_EPOCHS, steps * batch_size // max(rows, 1)))
+
+
 def default_layers(
     form: Form,
     categories: bool,
@@ -126,26 +196,27 @@ def default_layers(
 
     Returns:
         For tables periodic embeddings of the numbers and a multilayer perceptron; a small residual network for images and
-        volumes; a small convolutional network for channel-first sequences; a GRU for time-first sequences, for symbols, and
-        where the convolutions would read padding.
+        volumes; for series convolutions of several lengths side by side; a GRU for answers per step, for symbols, and where
+        the convolutions would read padding.
 
     Example:
         >>> default_layers(Form((10,), "NC"), categories=False, numbers=10)[:2]
         ['PeriodicEmbeddings(16, frequencies=32, sigma=0.3)', 'Linear(128)']
     """
     last = [] if per_step else ["LastStep()"]
-    if form.layout == "NTC":
-        return ["GRU(64)", *last, "Linear()"]
-    if form.layout == "NCT" and (per_step or padded):
-        return ["Transpose()", "GRU(64)", *last, "Linear()"]
+    if form.layout in ("NCT", "NTC"):
+        first = ["Transpose()"] if form.layout == "NCT" else []
+        if recipe is not None and recipe.layers is not None:
+            return [*first, *recipe.layers]
+        if per_step or padded:
+            return [*first, "GRU(64)", *last, "Linear()"]
+        return convolutions(form.shape[form.layout.index("T") - 1], time_first=form.layout == "NTC")
     if form.codes and len(form.shape) == 1:
         return ["Embedding(32)", "GRU(128)", *last, "Linear()"]
     if form.layout == "NC" and not form.codes:
         return _table_layers(categories, numbers, recipe or table_recipe(MANY_ROWS, amounts=False))
     if form.layout in SPACES:
         return picture_layers(form, recipe.shift if recipe is not None else 0)
-    if form.layout == "NCT":
-        return _convolutions(form)
     return ["Flatten()", "Linear(128)", "ReLU()", "Linear()"]
 
 
@@ -156,24 +227,3 @@ def _table_layers(categories: bool, numbers: int, recipe: Recipe) -> list[str]:
         first.append(f"PeriodicEmbeddings(16, frequencies=32, sigma={recipe.sigma})")
     hidden = ["Linear(128)", *recipe.between]
     return [*first, *hidden, *hidden, "Linear()"]
-
-
-LARGE_SIDE = 512  # steps from which the first convolution takes every second one: it would cost most of the time
-
-
-def _convolutions(form: Form) -> list[str]:
-    """Return blocks of convolution, normalisation and pooling until few steps are left, then a mean."""
-    layers: list[str] = []
-    channels, side = 64, form.shape[-1]
-    for block in range(3):
-        convolution = f"Conv1d({channels}, kernel_size=5, padding=2)"
-        if block == 0 and side >= LARGE_SIDE:
-            convolution = f"Conv1d({channels}, kernel_size=5, stride=2, padding=2)"
-            side = (side + 1) // 2
-        layers += [convolution, "BatchNorm1d()", "ReLU()"]
-        if side < 4:
-            break
-        layers.append("MaxPool1d(2)")
-        side //= 2
-        channels = 128
-    return [*layers, "AdaptiveAvgPool1d(1)", "Flatten()", "Dropout(0.2)", "Linear()"]

@@ -94,7 +94,7 @@ def make_augmentation(config: RunConfig, changes: Changes, inputs: Inputs, sampl
         layout == "NCT",
         inputs.reread,
         config.data.workers,
-        config.data.sampling is not None,
+        repeated=config.data.sampling is not None,
     )
 
 

@@ -154,13 +154,14 @@ def prepare(
     """
     refuse_misfits(config, custom, loss)
     refuse_alone(config, custom, world)
+    watched = config.tune is not None or custom.reads_figures
     config = as_given(config, data).model_copy(update={"tune": None})  # it says nothing of a single run
     device = choose_device(config.training.device)
     _optimizer(config, custom, device)  # a mistake in it is told before rows are read
     changes = read_changes(config)
     if data is None:
         check_declared(config)
-    inputs = load(config, data, implied_task(config.training.loss, loss), own=module is not None)
+    inputs = load(config, data, implied_task(config.training.loss, loss), own=module is not None, watched=watched)
     config = with_layout(filled(config, inputs.recipe, custom.turns_rates), inputs)
     optimizer = _optimizer(config, custom, device)
     examples = inputs.preparation.examples(inputs.raw, changed=bool(changes.images) or inputs.reread is not None)

@@ -59,6 +59,12 @@ class Custom:
     until: float | None = None
 
     @property
+    def reads_figures(self) -> bool:
+        """Whether an object may read what the valid rows gave."""
+        objects = (self.step, self.evaluate, self.stop, self.schedule)
+        return bool(self.metrics) or any(item is not None for item in objects)
+
+    @property
     def turns_rates(self) -> bool:
         """Whether the learning rate is that of an object."""
         return self.optimizer is not None or self.schedule is not None

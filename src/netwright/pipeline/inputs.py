@@ -27,7 +27,7 @@ from netwright.model.defaults import Recipe
 from netwright.model.layers import AXES, Form, layouts_read
 from netwright.numerals import counted
 from netwright.pipeline import pictures, windows
-from netwright.pipeline.filling import filled, recipe_of
+from netwright.pipeline.filling import all_train, filled, recipe_of
 from netwright.pipeline.fitting import fit
 from netwright.pipeline.mapping import ingest
 from netwright.pipeline.reading import Source, markers_of, names_of, read
@@ -65,7 +65,9 @@ class Inputs:
         }
 
 
-def load(config: RunConfig, objects: Any = None, implied: str | None = None, own: bool = False) -> Inputs:
+def load(
+    config: RunConfig, objects: Any = None, implied: str | None = None, own: bool = False, watched: bool = False
+) -> Inputs:
     """Read, split and fit, without writing anything.
 
     Args:
@@ -73,22 +75,28 @@ def load(config: RunConfig, objects: Any = None, implied: str | None = None, own
         objects: Rows from Python instead of ``data.source``.
         implied: The task that the loss leaves no doubt about, or None.
         own: Whether the network is a module from Python.
+        watched: Whether something that is not in the settings reads figures of valid rows.
 
     Raises:
         ConfigError, DataError: See the stages.
     """
     rows = read(config.data, objects)
-    if isinstance(rows.raw, ImageFiles):
-        axes: list[str] = []
-        found = _images(config.data, rows.raw, rows, implied)
-    else:
+    axes: list[str] = []
+    if not isinstance(rows.raw, ImageFiles):
         raw, axes = _with_axes(config, rows.raw)
-        found = (
-            _windows(config.data, raw, rows) if config.data.window is not None else _rows(config.data, raw, rows, implied)
+        rows = replace(rows, raw=raw)
+    found = _divided(config.data, rows, implied)
+    recipe = None if own else recipe_of(config, found.raw, len(found.split.train), found.target)
+    if recipe is not None and not watched and all_train(config, recipe, rows.parts or (), found.split, found.target.task):
+        found = _divided(filled(config, replace(recipe, all_train=True)).data, rows, implied)
+        recipe = recipe_of(config, found.raw, len(found.split.train), found.target)
+        recipe = None if recipe is None else replace(recipe, all_train=True)
+        axes.append(
+            f"{counted(found.split.train, 'row')} to learn from, too few to set some apart: none validates, and the run ends after "
+            "its epochs; data.split.valid = 0.2 sets a fifth apart"
         )
     hidden = () if config.data.window is not None else found.target.names  # the past of a target may be read
     kept: Raw | Mapped = found.raw
-    recipe = None if own else recipe_of(config, found.raw, len(found.split.train), found.target.task)
     config = filled(config, recipe)
     if rows.blocks is None:
         fitted, more = fit(config, found.raw, hidden, found.split.train)
@@ -121,6 +129,13 @@ def _off_memory(found: _Divided, rows: Mapped) -> _Divided:
     parts = found.split
     split = replace(parts, train=rows.beside(parts.train), valid=rows.beside(parts.valid), test=rows.beside(parts.test))
     return replace(found, target=replace(found.target, values=rows.beside(found.target.values)), split=split)
+
+
+def _divided(data: DataConfig, rows: Source, implied: str | None) -> _Divided:
+    """Return rows with target and split, by what they are."""
+    if isinstance(rows.raw, ImageFiles):
+        return _images(data, rows.raw, rows, implied)
+    return _windows(data, rows.raw, rows) if data.window is not None else _rows(data, rows.raw, rows, implied)
 
 
 def _windows(data: DataConfig, raw: Raw, rows: Source) -> _Divided:

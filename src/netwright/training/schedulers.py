@@ -152,7 +152,8 @@ def _warmup_cosine(call: Call, length: Length, where: str) -> Call:
     ):
         if not fits or isinstance(value, bool):
             raise ConfigError(f"{where}: {name}={value!r} came; expected {expected}; write WarmupCosine(warmup=0.05)")
-    steps = math.ceil(warmup * total) if isinstance(warmup, float) and warmup < 1 else int(warmup)
+    shared = isinstance(warmup, float) and warmup < 1
+    steps = min(math.ceil(warmup * total), max(total - 1, 0)) if shared else int(warmup)  # a run of one step has none
     if total and steps >= total:
         raise ConfigError(f"{where}: warmup={steps} came of {total} steps; expected fewer; write WarmupCosine(warmup=0.05)")
     return Call(call.name, (), (("warmup", steps), ("total_steps", total), ("final", float(final))))
