@@ -26,6 +26,11 @@ memory_option = click.option(
     "--auto-micro-batch", is_flag=True, help="Out of memory: halve the rows that go forward at a time, and go on."
 )
 
+population_option = click.option(
+    "--population/--no-population",
+    default=None,
+    help="Take the steps of all runs together, vectorised; left out: on a GPU only.",
+)
 
 SECTIONS = {  # of the list of commands, in the order of a first use
     "Begin": ("train", "init", "check", "split", "show", "doctor"),

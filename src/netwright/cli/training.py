@@ -19,6 +19,7 @@ from netwright.cli.group import (
     code_option,
     json_option,
     memory_option,
+    population_option,
     read_test,
     set_option,
     targets,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--run-dir", metavar="DIR", help="The run folder; default runs/<name>-<time>-<4 hex>.")
 @code_option
 @click.option("--seeds", type=int, metavar="N", help="Train N times, seeds counting up from training.seed, on one split.")
+@population_option
 @click.option("--no-test", is_flag=True, help="Leave the test set for later.")
 @click.option("--strict", is_flag=True, help="Findings exit 2 (network) or 3 (data); nothing is written.")
 @track_option
@@ -52,6 +54,7 @@ def train(
     run_dir: str | None,
     code: Sequence[str],
     seeds: int | None,
+    population: bool | None,
     no_test: bool,
     strict: bool,
     track: Sequence[str],
@@ -66,6 +69,8 @@ def train(
     check_config_first(source, settings, target)
     if seeds is not None and seeds < 2:
         raise ConfigError(f"--seeds {seeds}: expected 2 or more to see the noise between them; leave it out for one run")
+    if seeds is None and population is not None:
+        raise ConfigError("--population and --no-population speak of several runs; expected --seeds N with them; leave them out")
     trackers = _trackers(track)
     if seeds is None and run_dir is not None and Path(run_dir).name.strip("."):  # of another name `train` says what is wrong
         files.refuse_existing(Path(run_dir))
@@ -83,7 +88,7 @@ def train(
 
     with Screen(quiet=as_json) as screen:
         if seeds is not None:
-            repetition = repeat(source, seeds=seeds, observers=[screen, *trackers], **wanted)
+            repetition = repeat(source, seeds=seeds, population=population, observers=[screen, *trackers], **wanted)
         else:
             run = run_training(source, observers=[screen, *trackers], **wanted)
     if seeds is not None:
@@ -173,6 +178,7 @@ def _print_end(run: Run, as_json: bool) -> None:
 @click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
 @set_option
 @click.option("--run-dir", metavar="DIR", help="Folder of the runs; finished ones in it are kept.")
+@population_option
 @code_option
 @track_option
 @json_option
@@ -183,6 +189,7 @@ def cross_validate(
     target: Sequence[str],
     settings: Sequence[str],
     run_dir: str | None,
+    population: bool | None,
     code: Sequence[str],
     track: Sequence[str],
     as_json: bool,
@@ -205,6 +212,7 @@ def cross_validate(
             run_dir=run_dir,
             code=code,
             settings=settings,
+            population=population,
             observers=[screen, *trackers],
             **targets(target),
         )

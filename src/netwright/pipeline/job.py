@@ -56,6 +56,12 @@ class Job:
     plan: Plan
     validate: Validate | None
     figures: tuple[str, ...]
+    seat: Any = None  # among runs that train together
+
+    @property
+    def members(self) -> int:
+        """How many runs take their steps together with this one, itself among them."""
+        return 1 if self.seat is None else int(self.seat.members)
 
     def beginning(self, history: Mapping[str, Any]) -> dict[str, Any]:
         """Return the checkpoint of a run that has not begun."""
@@ -66,7 +72,7 @@ class Job:
         return {
             **remembered(self.engine, self.device, progress),
             HISTORY: dict(history),
-            EXECUTION: execution(self.config, self.device),
+            EXECUTION: execution(self.config, self.device, self.members),
             SCHEDULE: self.plan.schedule.state(),
         }
 
@@ -133,6 +139,8 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None], kept: bool
     how = execution_of(config, bench.why_engine == ASKED_FOR)
     told = partial(_fall_back, config, folder, tell=tell) if kept else tell
     engine = choose_engine(how, model, task.loss_function, optimizer, told, averaged)
+    seat = bench.custom.seat if kept else None
+    engine = engine if seat is None else seat.engine(engine)
     examples = bench.examples.to(device)
     validated = bool(len(bench.inputs.split.valid)) and bool(bench.figures)
     return Job(
@@ -150,6 +158,7 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None], kept: bool
         ),
         _validation(bench, engine, examples, tell) if validated else None,
         bench.figures if validated else (),
+        seat,
     )
 
 
@@ -161,8 +170,8 @@ def _fall_back(config: RunConfig, folder: Path, text: str, tell: Callable[[str],
     tell(text)
 
 
-def execution(config: RunConfig, device: torch.device) -> dict[str, Any]:
-    """Return what the bits of a run hang on beside its data and settings."""
+def execution(config: RunConfig, device: torch.device, members: int = 1) -> dict[str, Any]:
+    """Return what the bits of a run hang on beside its data and settings; ``members`` are the runs that step together."""
     training = config.training
     return {
         "torch": str(torch.__version__),
@@ -173,6 +182,7 @@ def execution(config: RunConfig, device: torch.device) -> dict[str, Any]:
         "micro_batch": training.micro_batch,
         "precision": training.precision,
         "optimizer": training.optimizer,
+        **({"members": members} if members > 1 else {}),
         **({"parameter_groups": training.parameter_groups} if training.parameter_groups else {}),
     }
 

@@ -340,6 +340,8 @@ def told(found: Checkpoint, bench: Bench, changes: Sequence[Change], require_exa
 def inexact(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return why going on gives other bits than a run that never stopped; nothing where it does not."""
     found = [f"{word} {before.get(key)} -> {now[key]}" for key, word in NAMES.items() if before.get(key) != now[key]]
+    if before.get("members", 1) > 1:
+        found.append(f"its steps were taken together with those of {before['members'] - 1} other runs")
     rates = [learning_rates(str(told["optimizer"]), told.get("parameter_groups", [])) for told in (before, now)]
     if rates[0] != rates[1]:
         old, new = (", ".join(str(rate) for rate in some) for some in rates)

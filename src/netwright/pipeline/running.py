@@ -89,7 +89,8 @@ def run_to_the_end(
     """
     folder, model = job.folder, job.engine.model
     first = time.perf_counter()
-    with stop_on_signals(bench.custom.until) as stop, _failure_told(folder, observe):
+    stopping = stop_on_signals if bench.custom.seat is None else bench.custom.seat.stopping
+    with stopping(bench.custom.until) as stop, _failure_told(folder, observe):
         observe(begun(job.config, folder, epochs_done(parts)))
         done = carry_on(bench, job, parts, observe, stop, auto_micro_batch)
         digests = _keep(folder, model, shown(done.job.engine), done.progress)
@@ -111,6 +112,7 @@ def run_to_the_end(
             "weights": digests,
             "played": done.job.engine.played(),
             "signal": stop.signal_number,
+            **({} if done.job.members == 1 else {"members": done.job.members}),
             **({} if progress.final is None else {"final": progress.final}),
             **({} if scaler is None else {"skipped_steps": scaler.skipped}),
         },
