@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -155,6 +156,7 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None], kept: bool
             stop=bench.custom.stopping(device),
             schedule=schedule,
             freezing=freezing_in(config, model),
+            clock=time.perf_counter if seat is None else seat.clock,
         ),
         _validation(bench, engine, examples, tell) if validated else None,
         bench.figures if validated else (),

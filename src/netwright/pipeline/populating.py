@@ -8,6 +8,7 @@ Floor 9.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class Seat:
     waiting: _Waiting | None = None
     apart: bool = False
     abandoned: bool = False
+    worked: float = 0.0  # seconds, its share of the joint steps among them
+    _since: float = 0.0
     _turn: threading.Event = field(default_factory=threading.Event)
     _done: threading.Event = field(default_factory=threading.Event)
 
@@ -56,11 +59,17 @@ class Seat:
         self.asked.until = until
         yield self.asked
 
+    def clock(self) -> float:
+        """Return the seconds that the run has worked until now; asked for while it works."""
+        return self.worked + time.perf_counter() - self._since
+
     def go(self) -> None:
         """Let the run work until it waits for steps, or ends."""
         self._done.clear()
+        self._since = time.perf_counter()
         self._turn.set()
         self._done.wait()
+        self.worked += time.perf_counter() - self._since
 
     def rest(self) -> None:
         """Let the others work."""
@@ -221,11 +230,14 @@ def _step_on(seats: Sequence[Seat], stop: StopRequest, tell: Callable[[Told], No
         if population is not None and gone:
             population.leave(gone)
         if population is not None and len(waiting) > 1:
+            begun = time.perf_counter()
             with threaded(waiting[0].waiting.threads if waiting[0].waiting else None):
                 steps = population.take(wanted)
+            share = (time.perf_counter() - begun) / len(waiting)
             for seat, found, engine in zip(waiting, steps, engines, strict=True):
                 if seat.waiting is not None:
                     seat.waiting.steps = found
+                seat.worked += share
                 played = f"{len(waiting)} runs in one vectorised step, {population.played()}"
                 if isinstance(engine, MemberEngine):
                     engine.played_with = played
