@@ -224,7 +224,7 @@ def _step_on(seats: Sequence[Seat], stop: StopRequest, tell: Callable[[Told], No
     while waiting := [seat for seat in seats if seat.waiting is not None]:
         engines = [seat.waiting.engine for seat in waiting if seat.waiting is not None]
         wanted = [seat.waiting.wanted for seat in waiting if seat.waiting is not None]
-        if population is None:
+        if population is None or not all(any(one is engine for one in population.members) for engine in engines):
             population = _formed(waiting, engines, wanted, tell)
         gone = [] if population is None else [one for one in population.members if not any(one is engine for engine in engines)]
         if population is not None and gone:
@@ -238,7 +238,7 @@ def _step_on(seats: Sequence[Seat], stop: StopRequest, tell: Callable[[Told], No
                 if seat.waiting is not None:
                     seat.waiting.steps = found
                 seat.worked += share
-                played = f"{len(waiting)} runs in one vectorised step, {population.played()}"
+                played = f"{seat.members} runs in one vectorised step, {population.played()}"
                 if isinstance(engine, MemberEngine):
                     engine.played_with = played
         else:
