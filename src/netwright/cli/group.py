@@ -36,6 +36,11 @@ peer_option = click.option(
     help="Of several processes: how long one waits for another; default 600.",
 )
 
+population_option = click.option(
+    "--population/--no-population",
+    default=None,
+    help="Take the steps of all runs together, vectorised; left out: on a GPU only.",
+)
 
 SECTIONS = {  # of the list of commands, in the order of a first use
     "Begin": ("train", "init", "check", "split", "show", "doctor"),

@@ -20,6 +20,7 @@ from netwright.cli.group import (
     json_option,
     memory_option,
     peer_option,
+    population_option,
     read_test,
     set_option,
     targets,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--run-dir", metavar="DIR", help="The run folder; default runs/<name>-<time>-<4 hex>.")
 @code_option
 @click.option("--seeds", type=int, metavar="N", help="Train N times, seeds counting up from training.seed, on one split.")
+@population_option
 @click.option("--no-test", is_flag=True, help="Leave the test set for later.")
 @click.option("--strict", is_flag=True, help="Findings exit 2 (network) or 3 (data); nothing is written.")
 @track_option
@@ -58,6 +60,7 @@ def train(
     run_dir: str | None,
     code: Sequence[str],
     seeds: int | None,
+    population: bool | None,
     no_test: bool,
     strict: bool,
     track: Sequence[str],
@@ -81,15 +84,18 @@ def train(
     }
     if seeds is not None and seeds < 2:
         raise ConfigError(f"--seeds {seeds}: expected 2 or more to see the noise between them; leave it out for one run")
+    if seeds is None and population is not None:
+        raise ConfigError(
+            "--population and --no-population speak of several runs; expected --seeds N with them; leave them out"
+        )
     with processes(peer_timeout) as world:
         check_config_first(source, settings, target)
         trackers = _trackers(track)
         if seeds is not None:
-            _repeat(source, seeds, trackers, wanted, as_json, world)
+            _repeat(source, seeds, trackers, {**wanted, "population": population}, as_json, world)
             return
-        if (
-            world is None and run_dir is not None and Path(run_dir).name.strip(".")
-        ):  # of another name `train` says what is wrong
+        named = run_dir is not None and Path(run_dir).name.strip(".")  # of another name `train` says what is wrong
+        if world is None and run_dir is not None and named:
             files.refuse_existing(Path(run_dir))
         from netwright.pipeline.verbs import train as run_training
 
@@ -199,6 +205,7 @@ def _print_end(run: Run, as_json: bool, world: World | None) -> None:
 @click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
 @set_option
 @click.option("--run-dir", metavar="DIR", help="Folder of the runs; finished ones in it are kept.")
+@population_option
 @code_option
 @track_option
 @json_option
@@ -209,6 +216,7 @@ def cross_validate(
     target: Sequence[str],
     settings: Sequence[str],
     run_dir: str | None,
+    population: bool | None,
     code: Sequence[str],
     track: Sequence[str],
     as_json: bool,
@@ -231,6 +239,7 @@ def cross_validate(
             run_dir=run_dir,
             code=code,
             settings=settings,
+            population=population,
             observers=[screen, *trackers],
             **targets(target),
         )

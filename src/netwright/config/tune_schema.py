@@ -50,6 +50,11 @@ class TuneConfig(Section):
         None,
         description="Runs of a trial on folds of the train and valid rows; the figure is their mean. Test rows stay out.",
     )
+    population: Annotated[int, Field(ge=2, le=256)] | None = Field(
+        None,
+        description="Trials that one process trains at a time, their steps taken together as one vectorised step where the space "
+        "leaves the layers alone (docs/populations.md). They are proposed at a time too, without knowing of each other.",
+    )
     study: str = Field(
         "sqlite",
         description="Where the trials are recorded: sqlite, a file in the folder, on one machine; journal, a file that several "

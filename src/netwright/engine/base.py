@@ -52,6 +52,38 @@ class Steps:
     failure: Failure | None = None
 
 
+class Written(Protocol):
+    """A step as it is written, of one network or of several together: what a recording is made of."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The network that is trained."""
+        ...
+
+    @property
+    def networks(self) -> nn.Module:
+        """It, with the mean of its weights where there is one: all that a step changes."""
+        ...
+
+    @property
+    def loss_function(self) -> Loss:
+        """The loss of output and target."""
+        ...
+
+    @property
+    def optimizer(self) -> Any:
+        """What updates the parameters."""
+        ...
+
+    def train_step(self, batch: Batch) -> Tensor:
+        """Train on one batch; return its mean loss, or that of each of several networks ``(networks,)``."""
+        ...
+
+    def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
+        """Train on the next batch of a feed; see `Engine`."""
+        ...
+
+
 class Engine(Protocol):
     """Executes training steps on one model, loss and optimizer."""
 

@@ -7,7 +7,7 @@ that are steps replayed. What cannot be recorded, or differs, runs as it is writ
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Batch
 from netwright.data.feed import Feed
-from netwright.engine.base import AT_A_TIME, Failure, Loss, Steps
-from netwright.engine.eager import EagerEngine, one_step
+from netwright.engine.base import AT_A_TIME, Failure, Loss, Steps, Written
+from netwright.engine.eager import one_step
 from netwright.engine.own_code import constants_read, why_not_told
 from netwright.engine.rates import numbers, turned
 from netwright.engine.recorded import Recorded, gathered_shape, record, shape_of, ways
@@ -43,7 +43,7 @@ class CapturedEngine:
 
     def __init__(
         self,
-        eager: EagerEngine,
+        eager: Written,
         lanes: int = 1,
         by_name: bool = False,
         tell: Callable[[str], None] = lambda text: None,
@@ -52,8 +52,7 @@ class CapturedEngine:
         self.name = "captured"
         self.eager = eager
         self.model, self.loss_function, self.optimizer = eager.model, eager.loss_function, eager.optimizer
-        averaged = eager.averaged
-        self._networks = self.model if averaged is None else nn.ModuleList([self.model, averaged.average])
+        self._networks = eager.networks
         self.why_not: str | None = None  # steps run as they are written
         self._ways, self._by_name, self._tell = ways(native, lanes), by_name, tell
         self._known: dict[tuple[Any, ...], Recorded] = {}
@@ -130,9 +129,10 @@ class CapturedEngine:
             reason = reason or why_not_told(self.model, self.loss_function)
             if reason is not None:
                 raise CannotCapture(reason)
-            known, (loss,) = record(
-                batch, lambda fixed: [self.eager.train_step(fixed)], list(self._ways), sources, tensors(*self._parts())
+            known, results = record(
+                batch, lambda fixed: each(self.eager.train_step(fixed)), list(self._ways), sources, tensors(*self._parts())
             )
+            loss = _as_one(results)
             known.numbers = known.tape.results
             turned(known.tape, self.optimizer)
         except CannotCapture as why:
@@ -183,7 +183,8 @@ class CapturedEngine:
         feed.waited += played.gathering
         weights = loss_weights(self.loss_function, feed.examples.target, rows[:count])
         failure = None if played.stopped is None else Failure(feed.next(), self._error(known, played.stopped))
-        return Steps(played.results[:, 0], weights, failure)
+        several = played.results.shape[1] > 1
+        return Steps(played.results if several else played.results[:, 0], weights, failure)
 
     def _rates_now(self) -> Tensor:
         """Return the numbers of the optimizer for all steps of a call, float64 ``(1, columns)``."""
@@ -198,7 +199,7 @@ class CapturedEngine:
         played = known.play(batch, self._rates_now())
         if played.stopped is not None:
             raise self._error(known, played.stopped)
-        return played.results[0, 0]
+        return _as_one(played.results[0].unbind())
 
     @staticmethod
     def _error(known: Recorded, stopped: Exception) -> Exception:
@@ -206,6 +207,15 @@ class CapturedEngine:
         if isinstance(stopped, NotFiniteError):
             return DivergedError(spoiled_by(known.tape))
         return stopped
+
+
+def each(loss: Tensor) -> list[Tensor]:
+    """Return the one number of a loss, or those of several networks ``(networks,)``."""
+    return [loss] if loss.numel() == 1 else list(loss.unbind())
+
+
+def _as_one(numbers: Sequence[Tensor]) -> Tensor:
+    return numbers[0] if len(numbers) == 1 else torch.stack(list(numbers))
 
 
 def spoiled_by(tape: Tape) -> str:

@@ -155,6 +155,11 @@ class EagerEngine:
         """This engine itself."""
         return self
 
+    @property
+    def networks(self) -> nn.Module:
+        """The network, with the mean of its weights where there is one."""
+        return self.model if self.averaged is None else nn.ModuleList([self.model, self.averaged.average])
+
     def train_step(self, batch: Batch) -> Tensor:
         """Train on one batch; see `train_step`."""
         loss = train_step(self.model, self.loss_function, self.optimizer, batch, self.update, self.scaler)
@@ -180,4 +185,5 @@ def one_step(batch: Batch, loss_function: Loss, step: Callable[[], Tensor]) -> S
         raise
     except Exception as error:  # an own module or loss may raise anything
         return Steps(torch.empty(0), torch.empty(0), Failure(batch, error))
-    return Steps(loss.reshape(1), torch.as_tensor(loss_weight(loss_function, batch.target)).reshape(1))
+    losses = loss.reshape(1) if loss.numel() == 1 else loss.unsqueeze(0)
+    return Steps(losses, torch.as_tensor(loss_weight(loss_function, batch.target)).reshape(1))

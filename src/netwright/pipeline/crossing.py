@@ -21,7 +21,7 @@ from netwright.pipeline.asking import Asked
 from netwright.pipeline.membership import ENSEMBLE
 from netwright.pipeline.observing import Audience
 from netwright.pipeline.out_of_fold import OUT_OF_FOLD, write_out_of_fold
-from netwright.pipeline.several import Manner, deviation_of, figures_of, line_of_test, train_member, values_of
+from netwright.pipeline.several import Manner, deviation_of, figures_of, line_of_test, train_members, values_of
 from netwright.pipeline.showing import Sheet, joined, several_html, write_together
 from netwright.pipeline.splitting import FOLD
 from netwright.pipeline.telling import Told
@@ -29,6 +29,7 @@ from netwright.pipeline.telling import Told
 DEFAULT_FOLDS = 5
 SHARED = "The splits share train rows: the standard error is too small as an interval for new data."
 PARTS = ("train", "valid", "test")
+USUAL = Manner()
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def splits_of(split: SplitConfig) -> int:
     return count
 
 
-def train_splits(asked: Asked, folder: Path, count: int, audience: Audience) -> CrossValidation:
+def train_splits(asked: Asked, folder: Path, count: int, audience: Audience, manner: Manner = USUAL) -> CrossValidation:
     """Train a run per split, those apart that are done, and write the figures over all of them.
 
     Args:
@@ -145,6 +146,7 @@ def train_splits(asked: Asked, folder: Path, count: int, audience: Audience) -> 
         folder: Where the runs shall lie, ``fold-00``, ``fold-01``, ...
         count: The number of splits.
         audience: Is told the remarks on the first split, and a line per split.
+        manner: How each is trained.
 
     Raises:
         ConfigError: A split without test rows.
@@ -155,14 +157,17 @@ def train_splits(asked: Asked, folder: Path, count: int, audience: Audience) -> 
     digits = max(2, len(str(count - 1)))
     runs = tuple(folder / f"fold-{number:0{digits}d}" for number in range(count))
     tests: list[Mapping[str, Any]] = []
-    for number, path in enumerate(runs):
-        signal = train_member(asked.with_split(fold=number), path, audience.quiet(number == 0), Manner())
-        if signal is not None:
-            return CrossValidation(folder, runs[: number + 1], {}, signal)
-        if not (path / folders.TEST).is_file():
-            raise ConfigError(f"{path}: the split has no test rows; expected some; name them in data.split.test")
-        tests.append(folders.read_json(path / folders.TEST))
-        audience(Told(f"split {number + 1} of {count}: {line_of_test(tests[-1])}"))
+
+    def ended(place: int) -> None:
+        if not (runs[place] / folders.TEST).is_file():
+            raise ConfigError(f"{runs[place]}: the split has no test rows; expected some; name them in data.split.test")
+        tests.append(folders.read_json(runs[place] / folders.TEST))
+        audience(Told(f"split {place + 1} of {count}: {line_of_test(tests[-1])}"))
+
+    each = [asked.with_split(fold=number) for number in range(count)]
+    stopped = train_members(each, runs, audience, manner, ended)
+    if stopped is not None:
+        return CrossValidation(folder, runs[: stopped[0] + 1], {}, stopped[1])
     found = CrossValidation(folder, runs, _figures(tests), None, write_out_of_fold(folder, runs))
     write_together(folder.name, found.to_html(), [str(path) for path in runs], folder / folders.REPORT)
     files.write_json(folder / folders.FOLDS, found.to_json())  # last: where it stands, all splits are done

@@ -46,7 +46,7 @@ class Custom:
     """Objects from Python; None, and no metrics, where nothing came.
 
     ``trial`` may end a run that is one trial of many; no config names it, and such a run draws no report. ``until`` is when
-    it is stopped with a checkpoint, by `time.monotonic`.
+    it is stopped with a checkpoint, by `time.monotonic`. ``seat`` is its place among runs that train together.
     """
 
     optimizer: Factories | None = None
@@ -57,6 +57,7 @@ class Custom:
     schedule: Build | None = None
     trial: Stop | None = None
     until: float | None = None
+    seat: Any = None  # a `netwright.pipeline.populating.Seat`
 
     @property
     def reads_figures(self) -> bool:

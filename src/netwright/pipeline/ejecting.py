@@ -191,7 +191,7 @@ def refuse_inexact(folder: Path, record: Mapping[str, Any]) -> None:
     """Refuse a run that is not what its settings say.
 
     Raises:
-        CheckpointError: It has not ended by itself.
+        CheckpointError: It has not ended by itself, or trained together with others.
     """
     if record["status"] != "done":
         raise CheckpointError(
@@ -200,6 +200,11 @@ def refuse_inexact(folder: Path, record: Mapping[str, Any]) -> None:
     if any(entry.get("changed") for entry in record.get("resumed", [])):
         raise CheckpointError(
             f"{folder}: settings were changed when it was resumed; expected a run of one config; verify another"
+        )
+    if (members := record.get("members", 1)) > 1:
+        raise CheckpointError(
+            f"{folder}: trained together with {members - 1} other runs, whose config alone gives the same within rounding, not bit "
+            "by bit; expected a run that trained alone; netwright train its config.toml, and verify that"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -60,6 +61,12 @@ class Job:
     validate: Validate | None
     figures: tuple[str, ...]
     world: World = ALONE
+    seat: Any = None  # among runs that train together
+
+    @property
+    def members(self) -> int:
+        """How many runs take their steps together with this one, itself among them."""
+        return 1 if self.seat is None else int(self.seat.members)
 
     def beginning(self, history: Mapping[str, Any]) -> dict[str, Any]:
         """Return the checkpoint of a run that has not begun."""
@@ -70,7 +77,7 @@ class Job:
         return {
             **remembered(self.engine, self.device, progress),
             HISTORY: dict(history),
-            EXECUTION: execution(self.config, self.device, self.world),
+            EXECUTION: execution(self.config, self.device, self.world, self.members),
             SCHEDULE: self.plan.schedule.state(),
             **({} if self.world.alone else {RANKS: generators_of_all(self.world, self.device)}),
         }
@@ -143,6 +150,8 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None], kept: bool
     how = execution_of(config, bench.why_engine == ASKED_FOR)
     told = partial(_fall_back, config, folder, tell=tell) if kept else tell
     engine = choose_engine(how, model, task.loss_function, optimizer, told, averaged, bench.world)
+    seat = bench.custom.seat if kept else None
+    engine = engine if seat is None else seat.engine(engine)
     examples = bench.examples.to(device)
     validated = bool(len(bench.inputs.split.valid)) and bool(bench.figures)
     return Job(
@@ -158,10 +167,12 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None], kept: bool
             schedule=schedule,
             freezing=freezing_in(config, model),
             world=bench.world,
+            clock=time.perf_counter if seat is None else seat.clock,
         ),
         _validation(bench, engine, examples, tell) if validated else None,
         bench.figures if validated else (),
         bench.world,
+        seat,
     )
 
 
@@ -173,8 +184,8 @@ def _fall_back(config: RunConfig, folder: Path, text: str, tell: Callable[[str],
     tell(text)
 
 
-def execution(config: RunConfig, device: torch.device, world: World = ALONE) -> dict[str, Any]:
-    """Return what the bits of a run hang on beside its data and settings."""
+def execution(config: RunConfig, device: torch.device, world: World = ALONE, members: int = 1) -> dict[str, Any]:
+    """Return what the bits of a run hang on beside its data and settings; ``members`` are the runs that step together."""
     training = config.training
     return {
         "torch": str(torch.__version__),
@@ -186,6 +197,7 @@ def execution(config: RunConfig, device: torch.device, world: World = ALONE) -> 
         "precision": training.precision,
         "optimizer": training.optimizer,
         **({} if world.alone else {"world": world.size, "strategy": training.strategy}),
+        **({"members": members} if members > 1 else {}),
         **({"parameter_groups": training.parameter_groups} if training.parameter_groups else {}),
     }
 

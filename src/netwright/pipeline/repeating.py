@@ -18,7 +18,7 @@ from netwright.numerals import figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.observing import Audience
-from netwright.pipeline.several import Manner, deviation_of, figures_of, line_of_test, train_member, values_of
+from netwright.pipeline.several import Manner, deviation_of, figures_of, line_of_test, train_members, values_of
 from netwright.pipeline.showing import Sheet, joined, several_html
 from netwright.pipeline.telling import Told
 
@@ -184,12 +184,13 @@ def train_seeds(asked: Asked, folder: Path, count: int, audience: Audience, mann
             files.make_folder(folder)
             files.write_json(folder / folders.SEEDS, summary.to_json())
 
-    for number, (seed, path) in enumerate(zip(seeds, runs, strict=True)):
-        remarks = audience.quiet(number == 0)
-        signal = train_member(_with_seed(asked, seed), path, remarks, replace(manner, birth=birth))
-        if signal is not None:
-            return replace(summary, runs=runs[: number + 1], signal=signal)
-        audience(Told(f"seed {seed} ({number + 1} of {count}): {_line(path)}"))
+    def ended(place: int) -> None:
+        audience(Told(f"seed {seeds[place]} ({place + 1} of {count}): {_line(runs[place])}"))
+
+    each = [_with_seed(asked, seed) for seed in seeds]
+    stopped = train_members(each, runs, audience, replace(manner, birth=birth), ended)
+    if stopped is not None:
+        return replace(summary, runs=runs[: stopped[0] + 1], signal=stopped[1])
     done = _summed_up(folder, seeds, runs)
     files.write_json(folder / folders.SEEDS, done.to_json())
     return done

@@ -372,6 +372,8 @@ def inexact(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     sizes = [told.get("world", 1) for told in (before, now)]
     if sizes[0] != sizes[1]:
         found.append(f"world size {sizes[0]} -> {sizes[1]}")
+    if before.get("members", 1) > 1:
+        found.append(f"its steps were taken together with those of {before['members'] - 1} other runs")
     rates = [learning_rates(str(told["optimizer"]), told.get("parameter_groups", [])) for told in (before, now)]
     if rates[0] != rates[1]:
         old, new = (", ".join(str(rate) for rate in some) for some in rates)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,9 @@ def run_to_the_end(
         job: What trains, into an existing folder.
         parts: The checkpoint to begin from.
     """
-    folder, first = job.folder, time.perf_counter()
-    with stop_on_signals(bench.custom.until, bench.world.launched) as stop, _failure_told(folder, observe):
+    folder, first, seat = job.folder, time.perf_counter(), bench.custom.seat
+    stopping = partial(stop_on_signals, warned=bench.world.launched) if seat is None else seat.stopping
+    with stopping(bench.custom.until) as stop, _failure_told(folder, observe):
         observe(begun(job.config, folder, epochs_done(parts)))
         done = carry_on(bench, job, parts, observe, stop, auto_micro_batch)
         digests = _keep(folder, bench.network.module, final_weights(done.job.engine, done.progress))
@@ -119,6 +121,7 @@ def run_to_the_end(
             "weights": digests,
             "played": done.job.engine.played(),
             "signal": stop.signal_number,
+            **({} if done.job.members == 1 else {"members": done.job.members}),
             **({} if progress.final is None else {"final": progress.final}),
             **({} if scaler is None else {"skipped_steps": scaler.skipped}),
         },

@@ -9,15 +9,18 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError
 from netwright.numerals import counted, figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
-from netwright.pipeline.observing import Listener
+from netwright.pipeline.observing import Audience, Listener
+from netwright.pipeline.populating import Seat, train_together
 from netwright.pipeline.preflight import be_strict, check_bench
 from netwright.pipeline.resuming import Objects, resume_run
 from netwright.pipeline.running import start
@@ -32,13 +35,14 @@ def _nothing() -> None:
 @dataclass(frozen=True)
 class Manner:
     """How each of several runs is trained; ``birth`` is called before a new one appears, ``refuse`` with what it
-    would train."""
+    would train. ``population`` tells whether they take their steps together; None for the rule of `is_together`."""
 
     test: bool = True
     strict: bool = False
     auto_micro_batch: bool = False
     birth: Callable[[], None] = _nothing
     refuse: Callable[[Bench], None] | None = None
+    population: bool | None = None
 
 
 def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner) -> int | None:
@@ -76,6 +80,49 @@ def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner) ->
         run = start(bench, path, observe, manner.test, manner.auto_micro_batch)
     signal = run.record.get("signal")
     return int(signal) if signal else None
+
+
+def train_members(
+    asked: Sequence[Asked], paths: Sequence[Path], audience: Audience, manner: Manner, ended: Callable[[int], None]
+) -> tuple[int, int] | None:
+    """Train several runs, one after the other or together.
+
+    Args:
+        asked: What each trains.
+        paths: Their folders.
+        audience: Is told the remarks on the first.
+        manner: How.
+        ended: Is called with the place of each run that ended.
+
+    Returns:
+        The place of a run that a signal stopped, and the number of the signal; None where all ended.
+    """
+    if is_together(asked[0], manner.population):
+        works = [
+            partial(_train_in, one, path, audience.quiet(place == 0), manner)
+            for place, (one, path) in enumerate(zip(asked, paths, strict=True))
+        ]
+        found = train_together(works, audience)
+    else:
+        found = []
+    for place, (one, path) in enumerate(zip(asked, paths, strict=True)):
+        signal = found[place] if found else train_member(one, path, audience.quiet(place == 0), manner)
+        if signal is not None:
+            return place, signal
+        ended(place)
+    return None
+
+
+def _train_in(asked: Asked, path: Path, observe: Listener, manner: Manner, seat: Seat) -> int | None:
+    return train_member(replace(asked, custom=replace(asked.custom, seat=seat)), path, observe, manner)
+
+
+def is_together(asked: Asked, population: bool | None) -> bool:
+    """Tell whether runs take their steps together: as it was asked for, else on a GPU.
+
+    On a CPU the captured engine is nearly as fast one run after the other, and gives the bits that each run has alone.
+    """
+    return choose_device(asked.config.training.device).type == "cuda" if population is None else population
 
 
 def _without_advice(observe: Listener) -> Listener:

@@ -134,6 +134,11 @@ def _finished_steps(folder: Path) -> int:
         raise CheckpointError(
             f"{folder}: settings were changed when it was resumed; expected a run of one config; verify another"
         )
+    if (members := record.get("members", 1)) > 1:
+        raise CheckpointError(
+            f"{folder}: trained together with {members - 1} other runs, whose config alone gives the same within rounding, not bit "
+            "by bit; expected a run that trained alone; netwright train its config.toml, and verify that"
+        )
     return int(record["steps"])
 
 

@@ -38,7 +38,7 @@ class Plan:
     are handed out as those of one, where they divide the rows. ``seconds`` of training, and the reason that ``stop`` gives
     after an epoch, end the run too. ``schedule`` turns the optimizer's learning rate. ``freezing`` says which parameters do not
     learn in which epoch. With ``chances`` an epoch draws as many rows with replacement, float64 ``(rows,)``. The processes of
-    ``world`` share each batch.
+    ``world`` share each batch. ``clock`` gives the seconds that the run has worked; where others work in between, not those.
     """
 
     rows: Rows
@@ -61,6 +61,7 @@ class Plan:
     freezing: Freezing | None = None
     chances: Floats | None = None
     world: World = ALONE
+    clock: Callable[[], float] = time.perf_counter
 
     def order(self, epoch: int) -> Rows | Order:
         """Return the rows of an epoch (from 1) in order, or of that many ``together``."""
@@ -188,14 +189,14 @@ def train(
     """
     progress = replace(start, ended=start.final or reason_to_end(start, plan))
     while progress.ended is None:
-        started = time.perf_counter()
+        started = plan.clock()
         progress = train_epoch(engine, examples, plan, progress, journal, saving, stop)
         if stop:
             saving.save(progress)
             return replace(progress, ended=f"stopped by {stop} after step {progress.step}")
         if engine.eager.averaged is not None:
             engine.eager.averaged.after_epoch(progress.epoch)
-        trained = time.perf_counter()
+        trained = plan.clock()
         figures = validate() if validate is not None else {}
         record = EpochRecord(
             epoch=progress.epoch,
@@ -204,7 +205,7 @@ def train(
             valid=figures,
             learning_rate=plan.schedule.rate(engine.optimizer),
             train_seconds=trained - started,
-            valid_seconds=time.perf_counter() - trained,
+            valid_seconds=plan.clock() - trained,
             of_epochs=plan.epochs,
         )
         plan.schedule.after_epoch(record)
@@ -242,7 +243,7 @@ def train_epoch(
     if not progress.within:
         progress = replace(progress, epoch=progress.epoch + 1)
     begin_training(engine.model, plan.freezing, progress.epoch)
-    feed, begun = plan.feed(examples, progress), time.perf_counter()
+    feed, begun = plan.feed(examples, progress), plan.clock()
     while left := plan.steps_left(progress):
         most = 1 if stop else saving.steps_until(progress.step, left)
         steps = engine.train_steps(feed, most, plan.schedule.ahead(most))
@@ -252,7 +253,7 @@ def train_epoch(
         journal.steps(progress.epoch, progress.step, steps.losses, steps.weights)
         if steps.failure is not None:
             raise StepFailed(progress, steps.failure.batch, steps.failure.error) from steps.failure.error
-        late = time_is_up(plan, journal, time.perf_counter() - begun)
+        late = time_is_up(plan, journal, plan.clock() - begun)
         late, due = decided(plan.world, stop, late, saving.due(progress.step))
         if stop or late:
             break

@@ -32,7 +32,7 @@ class Tuning:
     """What `netwright.tune` returns: the folder, every trial, the best, and its run trained alone.
 
     ``retrained`` is the metric of ``folder / "best"`` and ``same`` whether it equals that of the trial bit for bit (None where a
-    trial is several folds). ``signal`` is the number of the signal that stopped the search before its end, else None.
+    trial is several folds, or took its steps together with others). ``signal`` is the number of the signal that stopped the search before its end, else None.
     """
 
     folder: Path
@@ -77,6 +77,8 @@ class Tuning:
         if self.same is not None:
             what = "the same bits" if self.same else f"{self.retrained!r} instead of the trial's figure"
             lines.append(f"trained alone: {self.metric} {self.retrained:.6g}, {what}")
+        elif self.retrained is not None:
+            lines.append(f"trained alone: {self.metric} {self.retrained:.6g}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -217,6 +219,8 @@ def _compared(search: Search, found: Tuning, best: Trial, path: Path) -> Tuning:
     name = search.members[0][0]
     if name.startswith("fold"):
         return replace(found, retrained=retrained)
+    if folders.read_record(search.path(best.number, name)).get("members", 1) > 1:
+        return replace(found, retrained=retrained)  # within rounding
     before = figure_of(search.path(best.number, name), search.metric)
     return replace(found, retrained=retrained, same=before == retrained)
 

@@ -15,6 +15,7 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.observing import Record
+from netwright.pipeline.populating import Seat
 from netwright.pipeline.reading import read
 from netwright.pipeline.resuming import Objects, resume_run
 from netwright.pipeline.running import start
@@ -94,7 +95,11 @@ def shared_bench(asked: Asked, cores: int) -> Bench:
 
 
 def train_trial(
-    search: Search, trial: LiveTrial, tell: Callable[[EpochRecord, str], None], until: float | None = None
+    search: Search,
+    trial: LiveTrial,
+    tell: Callable[[EpochRecord, str], None],
+    until: float | None = None,
+    seat: Seat | None = None,
 ) -> Outcome:
     """Train the runs of a trial, those that are done apart, and return how it ended.
 
@@ -103,6 +108,7 @@ def train_trial(
         trial: Whose settings are tried.
         tell: Is told each epoch and the name of its run.
         until: By `time.monotonic`, when it is stopped with a checkpoint; None for never.
+        seat: Its place among trials that train together, or None.
 
     Returns:
         How it ended; no state where it was stopped.
@@ -114,7 +120,7 @@ def train_trial(
     for number, (name, changes) in enumerate(search.members):
         path = search.path(trial.number, name)
         try:
-            record = _train_run(search, trial, path, changes, number == 0, tell, until)
+            record = _train_run(search, trial, path, changes, tell, (seat, until))
         except DivergedError as error:
             return Outcome(PRUNED, None, f"diverged: {first_line(error)}"[:300])
         except ConfigError as error:
@@ -144,18 +150,19 @@ def _train_run(
     trial: LiveTrial,
     path: Path,
     changes: tuple[str, ...],
-    first: bool,
     tell: Callable[[EpochRecord, str], None],
-    until: float | None,
+    seated: tuple[Seat | None, float | None],
 ) -> dict[str, Any]:
-    """Train one run of a trial, or go on with it, and return its record."""
+    """Train one run of a trial, or go on with it, and return its record; ``seated`` is its place and until when."""
     if (path / folders.RECORD).is_file() and folders.read_record(path)["status"] == "done":
         return folders.read_record(path)
     asked = asked_of(search, trial.point, changes)
 
     def rule(record: EpochRecord) -> str | None:
         value = record.columns()[search.metric]
-        goes_on = first and record.epoch < record.of_epochs  # after the last epoch nothing is saved by it
+        goes_on = (
+            changes == search.members[0][1] and record.epoch < record.of_epochs
+        )  # after the last epoch nothing is saved by it
         if goes_on and trial.falls_behind(record.epoch, value):
             return f"{BEHIND} after epoch {record.epoch}: {search.metric} {value:.4g} is behind that of other trials"
         return None
@@ -164,7 +171,8 @@ def _train_run(
         if isinstance(record, EpochRecord):
             tell(record, path.name)
 
-    custom = replace(asked.custom, trial=rule, until=until)
+    seat, until = seated
+    custom = replace(asked.custom, trial=rule, until=until, seat=seat)
     if path.exists():
         objects = Objects(asked.data, asked.module, asked.loss, asked.code, custom)
         run = resume_run(path, objects, (), watch, False, False, False)
@@ -172,7 +180,7 @@ def _train_run(
         files.make_folder(path.parent)
         bench = shared_bench(asked, search.cores)
         refuse_other_rows(search, bench, whole=not path.name.startswith("fold"))
-        run = start(replace(bench, custom=replace(bench.custom, trial=rule, until=until)), path, watch, False)
+        run = start(replace(bench, custom=replace(bench.custom, trial=rule, until=until, seat=seat)), path, watch, False)
     return dict(run.record)
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from netwright import files
 from netwright.errors import ConfigError
 from netwright.files import Worker
+from netwright.pipeline.populating import Seat, train_together
 from netwright.training.journal import EpochRecord
 from netwright.tuning.search import TRIALS, Search
 from netwright.tuning.study import EPOCHS, FAILED, RUNNING, SECONDS, WHY, LiveTrial, Study, Trial
@@ -46,25 +48,49 @@ def work(search: Search, tell: Tell, budget: float | None = None) -> int | None:
             _refuse_failures(trials, search.trials)
             if sum(trial.counts for trial in trials) >= search.trials:
                 return None
-            claimed = _claim(worker, trials, search.trials)
-            if claimed is None:
+            begun = _begin(search, worker, study, tell)
+            if begun is None:
                 time.sleep(LOOK_AGAIN)
                 continue
             if until is None and budget is not None:
                 until = time.monotonic() + budget
-            trial = study.begin(claimed[0])
-            if trial is None:
-                continue
-            if worker.deaths(trial.number) >= DEATHS:
-                _end(search, study, trial, Outcome(FAILED, None, f"{DEATHS} workers died at it"), tell)
-                continue
-            signal = _train(search, study, trial, claimed[1], tell, until)
+            signal = _train_some(search, study, begun, tell, until)
             if signal is not None:
                 return signal
         return None
     finally:
         worker.close()
         study.close()
+
+
+def _begin(search: Search, worker: Worker, study: Study, tell: Tell) -> list[tuple[LiveTrial, int]] | None:
+    """Claim as many trials as are trained at a time, with how many workers had each before; None where others have all."""
+    found: list[tuple[LiveTrial, int]] = []
+    claimed = _claim(worker, study.trials(), search.trials)
+    if claimed is None:
+        return None
+    while claimed is not None:
+        trial = study.begin(claimed[0])
+        if trial is not None and worker.deaths(trial.number) >= DEATHS:
+            _end(search, study, trial, Outcome(FAILED, None, f"{DEATHS} workers died at it"), tell)
+        elif trial is not None:
+            found.append((trial, claimed[1]))
+        if len(found) >= (search.tune.population or 1):
+            break
+        claimed = _claim(worker, study.trials(), search.trials)
+    return found
+
+
+def _train_some(
+    search: Search, study: Study, begun: Sequence[tuple[LiveTrial, int]], tell: Tell, until: float | None
+) -> int | None:
+    """Train trials, several together; return the number of a signal that stopped them."""
+    if len(begun) < 2:
+        signals = [_train(search, study, trial, before, tell, until) for trial, before in begun]
+    else:
+        works = [partial(_train, search, study, trial, before, tell, until) for trial, before in begun]
+        signals = train_together(works, tell)
+    return next((signal for signal in signals if signal is not None), None)
 
 
 def _claim(worker: Worker, trials: Sequence[Trial], wanted: int) -> tuple[int, int] | None:
@@ -95,7 +121,9 @@ def _refuse_failures(trials: Sequence[Trial], wanted: int) -> None:
         )
 
 
-def _train(search: Search, study: Study, trial: LiveTrial, before: int, tell: Tell, until: float | None) -> int | None:
+def _train(
+    search: Search, study: Study, trial: LiveTrial, before: int, tell: Tell, until: float | None, seat: Seat | None = None
+) -> int | None:
     """Train a trial and record how it ended; return the number of a signal that stopped it."""
     if before:
         for path in (search.path(trial.number), *search.path(trial.number).glob("*-*")):
@@ -106,7 +134,7 @@ def _train(search: Search, study: Study, trial: LiveTrial, before: int, tell: Te
     def watch(record: EpochRecord, run: str) -> None:
         tell(TrialEpoch(trial.number, record.epoch, record.of_epochs, record.columns()[search.metric], run))
 
-    outcome = train_trial(search, trial, watch, until)
+    outcome = train_trial(search, trial, watch, until, seat)
     if not outcome.state:
         return outcome.signal
     _end(search, study, trial, outcome, tell)

@@ -1,0 +1,255 @@
+"""Networks of one architecture that train together: one vectorised step for all of them, in the engine that each would have alone.
+
+The step is `netwright.engine.eager.train_step` on a `Stack`, and is recorded and replayed where the networks' own steps would be.
+Floor 5.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from netwright.data.batches import Batch, Examples
+from netwright.data.feed import TARGET, Feed
+from netwright.engine.averaged import Averaged
+from netwright.engine.base import AT_A_TIME, Engine, Steps
+from netwright.engine.captured import CapturedEngine
+from netwright.engine.eager import EagerEngine, one_step, train_step
+from netwright.engine.merging import Merged, take_averages
+from netwright.engine.stacking import Losses, Stack, storages
+from netwright.engine.update import Update
+from netwright.model.losses import loss_weights
+
+MASKS_ROOM = 1 << 24  # bytes of dropout masks that are drawn ahead
+MOST_AHEAD = 64  # steps of them
+SOURCES_ROOM = 1 << 28  # bytes of rows that are copied so that all lie in one place
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the run of one network asks for: steps on the next batches of its feed.
+
+    ``rates`` are those of its engine's `train_steps`. ``generator`` has the state of the run's own and is left as the steps leave it.
+    """
+
+    feed: Feed
+    most: int
+    rates: Tensor | None
+    generator: torch.Generator
+
+
+@final
+class JointEngine:
+    """Runs the vectorised step as it is written; what `CapturedEngine` records."""
+
+    def __init__(
+        self, stack: Stack, losses: Losses, merged: Merged, update: Update, averages: Sequence[Averaged | None]
+    ) -> None:
+        self.model: nn.Module = stack
+        found = [average.average for average in averages if average is not None]
+        self.networks = stack if not found else nn.ModuleList([stack, *found])
+        self.loss_function, self.optimizer, self.averaged = losses, merged, None
+        self._losses, self._update, self._averages = losses, update, averages
+
+    def train_step(self, batch: Batch) -> Tensor:
+        """Train on a batch of each network; return the mean loss of each, ``(networks,)``."""
+        optimizer: Any = self.optimizer
+        train_step(self.model, self.loss_function, optimizer, batch, self._update)
+        take_averages(self._averages)
+        return self._losses.each
+
+    def played(self) -> str:
+        """Return in words how steps are executed."""
+        return "as written"
+
+    def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
+        """Train on the next batch of a feed; see `netwright.engine.base.Engine`."""
+        batch = feed.next()
+        return one_step(batch, self.loss_function, lambda: self.train_step(batch))
+
+
+@final
+class _Part:
+    """Some networks that stand side by side, for batches of one size."""
+
+    def __init__(self, members: Sequence[Engine], wholes: dict[str, Tensor], batch: Batch, captured: bool) -> None:
+        self.members = members
+        models = [member.model for member in members]
+        eager = [member.eager for member in members]
+        rows = len(batch)
+        ahead = MOST_AHEAD
+        self.stack = Stack(models, wholes, rows, ahead)
+        self.stack.lay_out(batch.inputs)
+        self.stack.train()
+        update = eager[0].update
+        self.merged = Merged(self.stack, models, [member.optimizer for member in members], update)
+        losses = Losses([member.loss_function for member in members])
+        alone = Update(autocast=update.autocast)  # what is done to gradients is done for each by `Merged`
+        joint = JointEngine(self.stack, losses, self.merged, alone, [one.averaged for one in eager])
+        self.engine: Any = CapturedEngine(joint) if captured else joint
+        self._examples: Examples | None = None
+        self._offsets: list[int] = []
+        self._lie: list[int] = []
+
+    def take(self, wanted: Sequence[Wanted]) -> list[Steps] | None:
+        """Take steps; None where the first fails: nothing was updated, and no batch was handed out."""
+        most = min(one.most for one in wanted)
+        examples = self._joined([one.feed for one in wanted])
+        if examples is None:
+            return None
+        tables = [one.feed.rows(most) for one in wanted]
+        most = min(len(table) for table in tables)
+        rates = [one.rates for one in wanted]
+        most = min([most, *(len(table) for table in rates if table is not None)])
+        if self.stack.masks:
+            most = min(most, self.stack.ahead)
+        states = [one.generator.get_state() for one in wanted]
+        self._draw(wanted, most)
+        table = self.merged.refresh([None if one is None else one[:most] for one in rates])
+        shifted = [rows[:most] + offset for rows, offset in zip(tables, self._offsets, strict=True)]
+        order = torch.stack(shifted, dim=1).reshape(most, -1)
+        feed = Feed(examples, order.reshape(-1).numpy(), order.shape[1])
+        losses = self._losses(feed, most, table)
+        done = len(losses)
+        if done < most and self.stack.masks:
+            for one, state in zip(wanted, states, strict=True):
+                one.generator.set_state(state)
+            self._draw(wanted, done)
+        if not done:
+            return None
+        found = []
+        for number, (one, rows) in enumerate(zip(wanted, tables, strict=True)):
+            one.feed.take(done)
+            weights = loss_weights(self.members[number].loss_function, one.feed.examples.target, rows[:done])
+            found.append(Steps(losses[:, number].clone(), weights))
+        return found
+
+    def _draw(self, wanted: Sequence[Wanted], steps: int) -> None:
+        """Draw the masks of some steps, each network's from its own generator."""
+        for number, one in enumerate(wanted if self.stack.masks else ()):
+            self.stack.draw(number, steps, one.generator)
+        self.stack.turn.zero_()
+
+    def _losses(self, feed: Feed, most: int, table: Tensor | None) -> Tensor:
+        """Take steps until all are done, time is up, or one fails; return the losses ``(steps, networks)``."""
+        found: list[Tensor] = []
+        done, begun = 0, time.perf_counter()
+        while done < most:
+            steps = self.engine.train_steps(feed, most - done, None if table is None else table[done:])
+            if len(steps.losses):
+                found.append(steps.losses.detach())
+                done += len(steps.losses)
+            late = time.perf_counter() - begun > AT_A_TIME and not self.stack.masks
+            if steps.failure is not None or late:
+                break
+            if table is not None and done < most:
+                self.merged.turn(table[done])
+        return torch.cat(found) if found else torch.empty(0, len(self.members))
+
+    def _joined(self, feeds: Sequence[Feed]) -> Examples | None:
+        """Return the rows of all networks in one place; None where they lie nowhere to be gathered from."""
+        given = [feed.sources for feed in feeds]
+        if any(sources is None for sources in given):
+            return None
+        sources = [one for one in given if one is not None]
+        lie = [value.data_ptr() for one in sources for value in one.values()]
+        if lie != self._lie:
+            self._lie, self._examples = lie, None
+            if all(_same(one, sources[0]) for one in sources[1:]):
+                whole, self._offsets = sources[0], [0] * len(sources)
+            elif sum(_bytes(one) for one in sources) > SOURCES_ROOM:
+                return None
+            else:
+                whole = {name: torch.cat([one[name] for one in sources]) for name in sources[0]}
+                lengths = [len(one[TARGET]) for one in sources]
+                self._offsets = [sum(lengths[:place]) for place in range(len(lengths))]
+            inputs = {name: value for name, value in whole.items() if name != TARGET}
+            self._examples = Examples(inputs, whole[TARGET])
+        return self._examples
+
+
+def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(one[name] is other[name] or torch.equal(one[name], other[name]) for name in other)
+
+
+def _bytes(sources: dict[str, Tensor]) -> int:
+    return sum(value.numel() * value.element_size() for value in sources.values())
+
+
+@final
+class Population:
+    """Engines whose networks are of one architecture; see `netwright.engine.likeness` for which may be in it.
+
+    Args:
+        members: One per run.
+    """
+
+    def __init__(self, members: Sequence[Engine]) -> None:
+        self.members = list(members)
+        self.captured = all(member.name == "captured" for member in members)
+        self._wholes = storages([member.model for member in members])
+        self._parts: dict[tuple[int, int, int], _Part] = {}
+
+    def leave(self, left: Sequence[Engine]) -> None:
+        """Go on without some, which keep their tensors."""
+        self.members = [member for member in self.members if not any(member is one for one in left)]
+        self._parts.clear()
+        self._wholes = storages([member.model for member in self.members]) if self.members else {}
+
+    def take(self, wanted: Sequence[Wanted]) -> list[Steps]:
+        """Take steps for every member, in their order; one or more each, or a failure.
+
+        Those whose next batches are of one size step together; one that is alone in that steps by its own engine.
+        """
+        found: list[Steps] = []
+        sizes = [_next_size(one.feed) for one in wanted]
+        first = 0
+        while first < len(wanted):
+            end = first + 1
+            while end < len(wanted) and sizes[end] == sizes[first]:
+                end += 1
+            found += self._together(first, end, sizes[first], wanted[first:end])
+            first = end
+        return found
+
+    def _together(self, first: int, end: int, rows: int, wanted: Sequence[Wanted]) -> list[Steps]:
+        steps = None
+        if end - first > 1 and rows:
+            steps = self._part(first, end, rows, wanted[0].feed).take(wanted)
+        return steps or [_alone(self.members[first + place], one) for place, one in enumerate(wanted)]
+
+    def _part(self, first: int, end: int, rows: int, feed: Feed) -> _Part:
+        key = (first, end, rows)
+        found = self._parts.get(key)
+        if found is None:
+            wholes = {name: whole[first:end] for name, whole in self._wholes.items()}
+            batch = feed.examples.batch(feed.rows(1)[0])
+            found = self._parts[key] = _Part(self.members[first:end], wholes, batch, self.captured)
+        return found
+
+    def played(self) -> str:
+        """Return in words how steps were executed so far."""
+        part = next(iter(self._parts.values()), None)
+        return "alone" if part is None else str(part.engine.played())
+
+
+def _next_size(feed: Feed) -> int:
+    """Return the rows of the next batch; 0 where they cannot be gathered by number."""
+    return 0 if feed.sources is None else int(feed.rows(1).shape[1])
+
+
+def _alone(member: Engine, one: Wanted) -> Steps:
+    """Take one step of a network as it is written, drawing from its own generator."""
+    eager: EagerEngine = member.eager
+    before = torch.default_generator.get_state()
+    try:
+        torch.default_generator.set_state(one.generator.get_state())
+        return eager.train_steps(one.feed, 1)
+    finally:
+        one.generator.set_state(torch.default_generator.get_state())
+        torch.default_generator.set_state(before)

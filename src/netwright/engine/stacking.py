@@ -1,0 +1,215 @@
+"""Several networks of one architecture as one: each parameter and buffer of all of them in one tensor, one forward for all.
+
+The forward pass is torch.func's ``vmap`` over ``functional_call`` (PyTorch documentation, Model ensembling). The networks
+themselves stay what they are: their tensors become views of the joint ones, so that optimizers, checkpoints and validation go on
+with them as ever. Floor 5.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from netwright.model.summary import call_model
+
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+NOISE = "noise"
+
+
+@final
+class GivenNoise(nn.Module):
+    """A dropout layer whose mask was drawn before, scaled, and is multiplied by: the arithmetic of torch's own.
+
+    Args:
+        channels: Whether whole channels are dropped.
+    """
+
+    noise: Tensor
+
+    def __init__(self, channels: bool) -> None:
+        super().__init__()
+        self.channels = channels
+        self.shape: tuple[int, ...] | None = None  # of the mask of one row, once a batch went through
+        self.register_buffer(NOISE, torch.ones(()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the rows, masked."""
+        shape = tuple(x.shape[1:])
+        self.shape = (shape[0], *(1 for _ in shape[1:])) if self.channels else shape
+        return x * self.noise
+
+
+def storages(models: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Put the parameters and buffers of networks together, and let those of each be views of them.
+
+    Args:
+        models: Of one architecture, on one device.
+
+    Returns:
+        By name, ``(networks, ...)``.
+    """
+    named = [_named(model) for model in models]
+    found = {}
+    with torch.no_grad():
+        for name in named[0]:
+            whole = torch.stack([tensors[name].detach() for tensors in named])
+            for number, tensors in enumerate(named):
+                tensors[name].data = whole[number]
+            found[name] = whole
+    return found
+
+
+def _named(model: nn.Module) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+@final
+class Stack(nn.Module):
+    """Networks as one module: the rows of all, one network's after the other's, to outputs ``(networks, rows, ...)``.
+
+    Args:
+        models: Networks of one architecture whose tensors are views of ``wholes``.
+        wholes: What `storages` gave, of these networks alone.
+        rows: Rows of each in a step.
+        ahead: Steps for which dropout masks are drawn at a time.
+    """
+
+    turn: Tensor
+
+    def __init__(self, models: Sequence[nn.Module], wholes: Mapping[str, Tensor], rows: int, ahead: int) -> None:
+        super().__init__()
+        self.members, self.ahead = len(models), ahead
+        trained = dict(models[0].named_parameters())
+        self.names = [name for name in wholes if name in trained]
+        self.passive = [name for name in wholes if name not in trained]
+        self.weights = nn.ParameterList(nn.Parameter(wholes[name], trained[name].requires_grad) for name in self.names)
+        for place, name in enumerate(self.passive):
+            self.register_buffer(f"passive_{place}", wholes[name], persistent=False)
+        self._views = [dict(model.named_parameters()) for model in models]
+        self._template, self.sites = with_given_noise(models[0])
+        device = next(iter(wholes.values())).device
+        self.masks: list[Tensor] = []
+        self._chances = [[float(model.get_submodule(path).p) for path in self.sites] for model in models]
+        self.register_buffer("turn", torch.zeros(1, dtype=torch.long, device=device), persistent=False)
+        self._rows = rows
+
+    def lay_out(self, inputs: Mapping[str, Tensor]) -> None:
+        """Find the shape of every mask, by some rows ``(rows, ...)`` of the first network, and make room for them."""
+        if not self.sites:
+            return
+        trial = copy.deepcopy(self._template)
+        with torch.no_grad():
+            call_model(trial, inputs)
+        device = self.turn.device
+        for place, path in enumerate(self.sites):
+            shape = trial.get_submodule(path).shape
+            if shape is None:
+                raise ValueError(f"dropout {path} is not reached by the forward pass")
+            room = torch.empty(self.ahead, self.members, self._rows, *shape, device=device)
+            self.register_buffer(f"masks_{place}", room, persistent=False)
+            self.masks.append(room)
+
+    def draw(self, member: int, steps: int, generator: torch.Generator) -> None:
+        """Draw the masks of a network for its next steps, as its dropout layers would draw them one after the other."""
+        for step in range(steps):
+            for masks, chance in zip(self.masks, self._chances[member], strict=True):
+                mask = masks[step, member]
+                if chance in (0.0, 1.0):
+                    mask.fill_(1.0 - chance)
+                else:
+                    mask.bernoulli_(1.0 - chance, generator=generator).div_(1.0 - chance)
+
+    def forward(self, *values: Tensor, **named: Tensor) -> Tensor:
+        """Return what each network gives for its rows."""
+        count = self.members
+        given = (
+            tuple(_parted(value, count) for value in values),
+            {name: _parted(value, count) for name, value in named.items()},
+        )
+        tensors = dict(zip(self.names, self.weights, strict=True))
+        tensors |= {name: getattr(self, f"passive_{place}") for place, name in enumerate(self.passive)}
+        for path, masks in zip(self.sites, self.masks, strict=True):
+            tensors[f"{path}.{NOISE}"] = masks.index_select(0, self.turn)[0]
+        if self.masks:
+            self.turn.add_(1)
+        found: Tensor = torch.vmap(self._one)(tensors, given)
+        return found
+
+    def _one(self, tensors: dict[str, Tensor], given: tuple[tuple[Tensor, ...], dict[str, Tensor]]) -> Any:
+        return functional_call(self._template, tensors, *given)
+
+    def hand_out_gradients(self) -> None:
+        """Let the gradient of every parameter of every network be its part of the joint one."""
+        for name, whole in zip(self.names, self.weights, strict=True):
+            parts = [None] * self.members if whole.grad is None else whole.grad.unbind(0)
+            for views, part in zip(self._views, parts, strict=True):
+                views[name].grad = part
+
+    def forget_gradients(self) -> None:
+        """Empty the gradients of all."""
+        for name, whole in zip(self.names, self.weights, strict=True):
+            whole.grad = None
+            for views in self._views:
+                views[name].grad = None
+
+
+def _parted(value: Tensor, count: int) -> Tensor:
+    return value.unflatten(0, (count, -1))
+
+
+def with_given_noise(model: nn.Module) -> tuple[nn.Module, list[str]]:
+    """Return a copy of a network whose dropout layers get their masks, and the paths of these layers in order."""
+    template = copy.deepcopy(model).train()
+    sites = [path for path, part in template.named_modules() if type(part) in DROPOUTS]
+    for path in sites:
+        if not path:
+            raise ValueError("the network is a dropout layer alone")
+        parent, _, name = path.rpartition(".")
+        layer = GivenNoise(channels=type(template.get_submodule(path)) is not nn.Dropout)
+        setattr(template.get_submodule(parent), name, layer)
+    return template, sites
+
+
+@final
+class Losses(nn.Module):
+    """The loss of each network of a `Stack`, and their sum, whose gradient is that of each.
+
+    Args:
+        losses: One per network, of one kind; their buffers, such as class weights, may differ.
+
+    ``each``, ``(networks,)``, holds those of the last call, detached.
+    """
+
+    def __init__(self, losses: Sequence[Callable[[Tensor, Tensor], Tensor]]) -> None:
+        super().__init__()
+        self.members = len(losses)
+        self.names: list[str] = []
+        first = losses[0]
+        self._first = (first,)  # no child: its own buffers are not used
+        if isinstance(first, nn.Module):
+            named = [dict(loss.named_buffers()) for loss in losses if isinstance(loss, nn.Module)]
+            self.names = list(named[0])
+            for place, name in enumerate(self.names):
+                self.register_buffer(f"of_{place}", torch.stack([tensors[name] for tensors in named]), persistent=False)
+        self.each = torch.zeros(self.members)
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the sum of the mean losses.
+
+        Args:
+            output: ``(networks, rows, ...)``.
+            target: ``(networks * rows, ...)``.
+        """
+        tensors = {name: getattr(self, f"of_{place}") for place, name in enumerate(self.names)}
+        found = torch.vmap(self._one)(tensors, output, _parted(target, self.members))
+        self.each = found.detach()
+        return found.sum()
+
+    def _one(self, tensors: dict[str, Tensor], output: Tensor, target: Tensor) -> Any:
+        first = self._first[0]
+        return functional_call(first, tensors, (output, target)) if isinstance(first, nn.Module) else first(output, target)
