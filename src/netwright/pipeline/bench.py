@@ -163,7 +163,6 @@ def prepare(
         check_declared(config)
     inputs = load(config, data, implied_task(config.training.loss, loss), own=module is not None, watched=watched)
     config = with_layout(filled(config, inputs.recipe, custom.turns_rates), inputs)
-    optimizer = _optimizer(config, custom, device)
     examples = inputs.preparation.examples(inputs.raw, changed=bool(changes.images) or inputs.reread is not None)
     sample = examples.batch(torch.from_numpy(_longest(inputs)))
     with executing(config, device):
@@ -181,8 +180,7 @@ def prepare(
             trial = make(copy.deepcopy(network.module))
     alone = why_not_replayed(config, custom, trial) if world.alone else SEVERAL.format(world.size)
     engine, why = _engine(config, network, device, make, batch, alone)
-    if custom.optimizer is not None:
-        optimizer = f"{OBJECT}{factory_name(custom.optimizer)}: {described_optimizer(trial)}"
+    optimizer = _optimizer(config, custom, device, trial)
     with executing(config, torch.device("cpu")):
         figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, batch.rows.numpy())
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
@@ -229,9 +227,11 @@ def _try_steps(
     return make, batch
 
 
-def _optimizer(config: RunConfig, custom: Custom, device: torch.device) -> str:
-    """Return the resolved text of the optimizer; empty where it comes from Python."""
-    return "" if custom.optimizer is not None else str(resolve_optimizer(config.training.optimizer, device))
+def _optimizer(config: RunConfig, custom: Custom, device: torch.device, trial: torch.optim.Optimizer | None = None) -> str:
+    """Return the resolved text of the optimizer; of one from Python what the one of a trial tells."""
+    if custom.optimizer is not None:
+        return f"{OBJECT}{factory_name(custom.optimizer)}: {described_optimizer(trial)}" if trial is not None else ""
+    return str(resolve_optimizer(config.training.optimizer, device))
 
 
 def _with_target(examples: Examples, inputs: Inputs, network: Network) -> Examples:
