@@ -14,7 +14,7 @@ import pytest
 # several processes on a few cores most of the time goes there. Read when torch is loaded; the bits are the same.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import torch  # noqa: E402
+import torch
 
 
 @pytest.fixture(autouse=True)
