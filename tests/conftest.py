@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+# Threads of torch that have nothing to do sleep, here and in the processes that tests start: by default they spin, and with
+# several processes on a few cores most of the time goes there. Read when torch is loaded; the bits are the same.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import torch
 
 

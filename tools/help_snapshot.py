@@ -29,15 +29,18 @@ An error is one line on standard error, and nothing is written; the exit codes a
 def render() -> str:
     """Return the help of the program and of each command."""
     texts = []
-    names = cli.context_settings["help_option_names"]
-    context = click.Context(cli, info_name="netwright", help_option_names=names)
+    root = context_of(cli, "netwright")
     for name in ["", *sorted(cli.commands)]:
         command = cli.commands[name] if name else cli
-        parent = context if name else None
-        with click.Context(command, info_name=name or "netwright", parent=parent, help_option_names=names) as inner:
+        with context_of(command, name or "netwright", root if name else None) as inner:
             inner.max_content_width = 100
             texts.append(command.get_help(inner))
     return "\n\n".join(texts) + "\n"
+
+
+def context_of(command: click.Command, name: str, parent: click.Context | None = None) -> click.Context:
+    """Return a context with the program's own words for help; click keeps on a command those of the first context it meets."""
+    return click.Context(command, info_name=name, parent=parent, help_option_names=cli.context_settings["help_option_names"])
 
 
 def render_page() -> str:
@@ -56,7 +59,7 @@ def render_page() -> str:
 
 def described(command: click.Command, words: tuple[str, ...]) -> Iterator[str]:
     """Yield the parts of one command: heading, usage, what it does, its options, its own commands."""
-    context = click.Context(command, info_name=" ".join(words))
+    context = context_of(command, " ".join(words))
     yield f"{'#' * (len(words) + 1)} {' '.join(words[1:])}"
     yield f"```text\n{' '.join([*words, *command.collect_usage_pieces(context)])}\n```"
     yield from paragraphs(inspect.cleandoc(command.help or ""))

@@ -47,7 +47,8 @@ def test_a_large_array_is_mapped_row_by_row(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["plain", "packed"])
 def test_training_on_a_map_gives_the_bits_of_memory(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(written(tmp_path, kind))
-    settings = {"layout": "NCT", "epochs": 2, "cache": str(tmp_path / "cache")}
+    layers = ["Conv1d(4, kernel_size=3)", "ReLU()", "Flatten()", "Linear()"]
+    settings = {"layout": "NCT", "layers": layers, "epochs": 2, "cache": str(tmp_path / "cache")}
     nw.train(path, run_dir=tmp_path / "memory", **settings)
     monkeypatch.setattr(cache, "IN_MEMORY", 1e-9)
     run = nw.train(path, run_dir=tmp_path / "map", **settings)

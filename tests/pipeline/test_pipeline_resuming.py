@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from torch import nn
 import netwright as nw
 from netwright import files
 from netwright.checkpoint import store, trees
+from netwright.cli import main
 from netwright.errors import CheckpointError, ConfigError, NetwrightError, SafetyError
 from netwright.pipeline.telling import Told
 from netwright.training.journal import EpochRecord
@@ -243,17 +242,22 @@ def test_two_runs_are_compared_setting_by_setting_and_step_by_step(tmp_path: Pat
     assert "both had the same 26 rows" in str(found) or "both had the same 64 rows" in str(found)
 
 
-def command(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "netwright", *words], capture_output=True, text=True, check=False)
+def command(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Run a command in this process (its trainings have processes of their own); return exit code, stdout and stderr."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    out, err = capsys.readouterr()
+    return int(ended.value.code or 0), out, err
 
 
-def test_a_user_can_kill_and_resume_a_copy_of_a_run(tmp_path: Path) -> None:
+def test_a_user_can_kill_and_resume_a_copy_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_table(tmp_path / "t.csv")
     run = nw.train(str(source), target="y", layers=NET, epochs=40, threads=1, run_dir=tmp_path / "run")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    found = command("verify", "resume", str(run.folder), "--kills", "1")
-    assert found.returncode == 0, found.stderr
-    assert "resume: exact; killed 1 times, after steps " in found.stdout
+    code, out, err = command(capsys, "verify", "resume", str(run.folder), "--kills", "1")
+    assert code == 0, err
+    assert "resume: exact; killed 1 times, after steps " in out
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -274,32 +278,34 @@ class Net(nn.Sequential):
 """
 
 
-def test_what_is_not_deterministic_is_found_with_its_step_and_tensor(tmp_path: Path) -> None:
+def test_what_is_not_deterministic_is_found_with_its_step_and_tensor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, code = write_table(tmp_path / "t.csv"), tmp_path / "net.py"
     code.write_text(RANDOM)
     keywords: dict[str, Any] = {"target": "y", "epochs": 6, "batch_size": 30, "threads": 1}
     nw.train(str(source), module=f"{code}:Net", code=[code], run_dir=tmp_path / "run", **keywords)
-    found = command("verify", "determinism", str(tmp_path / "run"), "--code", str(code), "--json")
-    assert found.returncode == 4
-    assert json.loads(found.stdout)["held"] is False
-    assert "not deterministic: after step 7 model.state.0.weight differs in " in found.stderr
+    status, out, err = command(capsys, "verify", "determinism", str(tmp_path / "run"), "--code", str(code), "--json")
+    assert status == 4
+    assert json.loads(out)["held"] is False
+    assert "not deterministic: after step 7 model.state.0.weight differs in " in err
 
 
 @pytest.mark.faults
-def test_a_deterministic_run_is_said_to_be_so(tmp_path: Path) -> None:
+def test_a_deterministic_run_is_said_to_be_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_table(tmp_path / "t.csv")
     run = nw.train(str(source), target="y", layers=NET, epochs=3, threads=1, run_dir=tmp_path / "run")
-    found = command("verify", "determinism", str(run.folder))
-    assert found.returncode == 0, found.stderr
-    assert "deterministic: two trainings of 6 steps gave the same bits" in found.stdout
+    code, out, err = command(capsys, "verify", "determinism", str(run.folder))
+    assert code == 0, err
+    assert "deterministic: two trainings of 6 steps gave the same bits" in out
 
 
-def test_what_cannot_be_verified_says_why(tmp_path: Path) -> None:
+def test_what_cannot_be_verified_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     X = np.random.default_rng(0).normal(size=(60, 3))
     nw.train(data=(X, X[:, :1]), layers=["Linear()"], epochs=1, run_dir=tmp_path / "run")
-    found = command("verify", "resume", str(tmp_path / "run"))
-    assert found.returncode == 4
-    assert "made from Python objects, which a new process does not have" in found.stderr
+    code, _, err = command(capsys, "verify", "resume", str(tmp_path / "run"))
+    assert code == 4
+    assert "made from Python objects, which a new process does not have" in err
 
 
 def test_a_run_whose_process_is_gone_is_listed_as_interrupted(stopped: Path) -> None:

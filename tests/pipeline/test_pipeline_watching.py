@@ -183,7 +183,8 @@ def test_the_command_prints_epochs_and_the_end_where_no_terminal_is(
 
 
 def test_a_run_of_another_process_is_followed_to_its_end(tmp_path: Path) -> None:
-    train = [sys.executable, "-m", "netwright", "train", "sklearn:digits", "--run-dir", "run", "--set", "training.epochs=12"]
+    small = ["--set", 'model.layers=["Flatten()", "Linear(32)", "ReLU()", "Linear()"]', "--set", "training.epochs=60"]
+    train = [sys.executable, "-m", "netwright", "train", "sklearn:digits", "--run-dir", "run", *small]
     with subprocess.Popen(train, cwd=tmp_path, stdout=subprocess.DEVNULL) as training:
         while not (tmp_path / "run" / "run.json").exists():
             assert training.poll() is None
@@ -193,8 +194,8 @@ def test_a_run_of_another_process_is_followed_to_its_end(tmp_path: Path) -> None
         )
         training.wait()
     lines = watch.stdout.splitlines()
-    assert [line.split()[1] for line in lines if line.startswith("epoch")] == [f"{k}/12" for k in range(1, 13)]
-    assert lines[-2] == "done: 12 epochs done"
+    assert [line.split()[1] for line in lines if line.startswith("epoch")] == [f"{k}/60" for k in range(1, 61)]
+    assert lines[-2] == "done: 60 epochs done"
     assert lines[-1].startswith("test: loss ")
 
 
