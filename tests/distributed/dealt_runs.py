@@ -6,6 +6,7 @@ Usage: dealt_runs.py RANK SIZE FOLDER CASE...; writes FOLDER/told-RANK.json, how
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -59,23 +60,17 @@ def gap(folder: Path, other: Path) -> float:
     for name in ("last", "best"):
         one, its = (load_file(place / "model" / f"{name}.safetensors") for place in (folder, other))
         assert one.keys() == its.keys()
-        found += [
-            float((one[key].double() - its[key].double()).abs().max() / its[key].double().abs().max().clamp(min=1e-3))
-            for key in its
-        ]
+        for key, value in its.items():
+            difference = (one[key].double() - value.double()).abs().max()
+            found.append(float(difference / value.double().abs().max().clamp(min=1e-3)))
     return max(found)
 
 
 def histories(folder: Path, other: Path) -> float:
     one, its = (nw.load(place).history for place in (folder, other))
-    names = [name for name in its[0] if name.startswith(("train_loss", "valid_"))]
-    names = [name for name in names if not name.endswith("seconds")]
-    assert len(one) == len(its)
-    return max(
-        abs(float(a[name]) - float(b[name])) / max(abs(float(b[name])), 1e-3)
-        for a, b in zip(one, its, strict=True)
-        for name in names
-    )
+    names = [name for name in its[0] if name.startswith(("train_loss", "valid_")) and not name.endswith("seconds")]
+    pairs = [(float(a[name]), float(b[name])) for a, b in zip(one, its, strict=True) for name in names]
+    return max(abs(a - b) / max(abs(b), 1e-3) for a, b in pairs)
 
 
 def compared(name: str, place: Path) -> dict[str, Any]:
@@ -96,6 +91,31 @@ def compared(name: str, place: Path) -> dict[str, Any]:
     }
 
 
+def gone_on(place: Path) -> dict[str, Any]:
+    """A run of some epochs that goes on dealt out, with the whole network in each process, and in one process."""
+    rank, told = dist.get_rank(), {}
+    half = {**CASES["mean EMA"], "epochs": 2}
+    for began, other in (("fsdp", "ddp"), ("ddp", "fsdp")):
+        trained(half, place / began, strategy=began)
+        for ends in (began, other, "alone"):
+            name = f"{began} to {ends}"
+            folder = place / name.replace(" ", "-")
+            if rank == 0:
+                shutil.copytree(place / began, folder)
+            dist.barrier()
+            said: list[str] = []
+            settings = ["training.epochs=4"] + ([f"training.strategy={ends}"] if ends == other else [])
+            if ends != "alone":
+                nw.resume(folder, settings=settings, observers=[lambda one, said=said: said.append(str(one))])
+            elif rank == 0:
+                nw.resume(folder, settings=settings, world=ALONE, observers=[lambda one, said=said: said.append(str(one))])
+            if rank == 0:
+                whole = place.parent / "mean-EMA" / "dealt"
+                exact = next(line for line in said if "resume:" in line)
+                told[name] = {"weights": gap(folder, whole), "history": histories(folder, whole), "said": exact}
+    return told
+
+
 def refused(place: Path) -> dict[str, str]:
     """What is told where a network cannot be dealt out."""
     told = {}
@@ -113,11 +133,11 @@ def refused(place: Path) -> dict[str, str]:
 def main(rank: int, size: int, folder: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
     Run.report = lambda self: None  # type: ignore[assignment, method-assign]
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=size, timeout=timedelta(seconds=90)
-    )
+    meeting, patience = f"file://{folder / 'meeting'}", timedelta(seconds=90)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=patience)
     told: dict[str, Any] = {name: compared(name, folder) for name in names or CASES}
     told["refused"] = refused(folder)
+    told["gone on"] = gone_on(folder / "going")
     (folder / f"told-{rank}.json").write_text(json.dumps(told))
     dist.destroy_process_group()
 

@@ -62,6 +62,14 @@ def with_strategy(config: RunConfig, model: nn.Module, device: torch.device, wor
     return config.model_copy(update={"training": config.training.model_copy(update={"strategy": chosen})})
 
 
+def with_chosen(config: RunConfig, chosen: RunConfig) -> RunConfig:
+    """Return the settings of a run with the strategy that several processes chose now, where it had none."""
+    if config.training.strategy != "auto":
+        return config
+    strategy = {"strategy": chosen.training.strategy}
+    return config.model_copy(update={"training": config.training.model_copy(update=strategy)})
+
+
 def _memory(device: torch.device, world: World) -> int:
     """Return the bytes of a device, or the share of a process in the memory of its machine: the same at every call."""
     if device.type == "cuda":
