@@ -1,6 +1,6 @@
 """What two or four processes do together for the tests of dealt-out networks: one process of it. Not a test by itself.
 
-Usage: pieces_together.py RANK SIZE FOLDER; writes FOLDER/told-RANK.json.
+Usage: pieces_together.py RANK SIZE FOLDER [STEPS]; writes FOLDER/told-RANK.json.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from netwright.checkpoint import collective, store
 from netwright.data.batches import Batch
-from netwright.distributed.pieces import dealt_as, is_dealt, whole, whole_of_all
+from netwright.distributed.pieces import dealt_as, is_dealt, whole, whole_parts
 from netwright.engine.averaged import Averaged
 from netwright.engine.eager import train_step
 from netwright.engine.scaling import Scaler
@@ -29,7 +29,8 @@ from netwright.engine.update import PLAIN, Update
 from netwright.errors import NetwrightError
 from netwright.model.synchronised import count_rows, synchronised
 
-ROWS, STEPS = 13, 12
+ROWS = 13
+STEPS = int(sys.argv[4]) if len(sys.argv) > 4 else 12
 CPU = torch.device("cpu")
 
 
@@ -284,7 +285,7 @@ def others() -> dict[str, Any]:
                 averaged.after_step()
                 averaged.after_epoch(epoch)
             kept = averaged.state_dict()
-            averaged.load_state_dict({**kept, "mean": whole_of_all(kept["mean"])})
+            averaged.load_state_dict({**kept, "mean": whole_parts(kept["mean"])})
             both.append(averaged.shown)
         told[name] = gap(both[1], both[0])
     model = shard(network("mlp"), CPU)

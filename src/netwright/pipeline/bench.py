@@ -38,7 +38,7 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline import pictures
 from netwright.pipeline.augmenting import make_augmentation, read_changes
 from netwright.pipeline.custom import Custom, factory_name, maker, names_told, refuse_misfits, valid_names
-from netwright.pipeline.dealing import with_strategy
+from netwright.pipeline.dealing import refuse_lonely, with_strategy
 from netwright.pipeline.filling import filled
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
@@ -186,6 +186,7 @@ def prepare(
         figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, batch.rows.numpy())
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
     resolved = with_strategy(resolved, network.module, device, world)
+    refuse_lonely(resolved, network.module, len(inputs.split.train), world)
     resolved, rates = with_rates(resolved, custom, inputs, trial, bool(figures) and len(inputs.split.valid) > 0)
     return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates, world)
 
