@@ -1,13 +1,9 @@
-"""Whole runs of two or four processes, dealt out and not, for the tests: one process of them. Not a test by itself.
-
-Usage: dealt_runs.py RANK SIZE FOLDER CASE...; writes FOLDER/told-RANK.json, how far each case is from the same in one process.
-"""
+"""Whole runs of some ranks, dealt out and not, beside the same in one process; each rank writes ``told-RANK.json``."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -128,22 +124,23 @@ def refused(place: Path) -> dict[str, str]:
             told[text] = "nothing"
         except NetwrightError as error:
             told[text] = f"{error.exit_code} {error}"
+    try:
+        trained({"sync_batchnorm": False}, place / "refused", strategy="ddp")
+    except NetwrightError as error:
+        told["lonely"] = f"{error.exit_code} {error}"
     told["left"] = str((place / "refused").exists())
     return told
 
 
 def main(rank: int, size: int, folder: Path, names: list[str]) -> None:
+    """Train the cases of these names, and let one of them go on from checkpoints."""
     torch.set_num_threads(1)
     scoring.SMALLEST_OF_VECTORS = 1  # as many calls as of images, so that processes differ in them
     Run.report = lambda self: None  # type: ignore[assignment, method-assign]
     meeting, patience = f"file://{folder / 'meeting'}", timedelta(seconds=90)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=patience)
-    told: dict[str, Any] = {name: compared(name, folder) for name in names or CASES}
+    told: dict[str, Any] = {name: compared(name, folder) for name in names}
     told["refused"] = refused(folder)
     told["gone on"] = gone_on(folder / "going")
     (folder / f"told-{rank}.json").write_text(json.dumps(told))
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])

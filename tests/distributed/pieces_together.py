@@ -1,13 +1,9 @@
-"""What two or four processes do together for the tests of dealt-out networks: one process of it. Not a test by itself.
-
-Usage: pieces_together.py RANK SIZE FOLDER [STEPS]; writes FOLDER/told-RANK.json.
-"""
+"""What some ranks do together for the tests of networks that are dealt out; each writes what it found to ``told-RANK.json``."""
 
 from __future__ import annotations
 
 import copy
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -30,7 +26,6 @@ from netwright.errors import NetwrightError
 from netwright.model.synchronised import count_rows, synchronised
 
 ROWS = 13
-STEPS = int(sys.argv[4]) if len(sys.argv) > 4 else 12
 CPU = torch.device("cpu")
 
 
@@ -152,14 +147,16 @@ def trained(
     return losses
 
 
-def parity(kind: str, dtype: torch.dtype, update: Update = PLAIN, text: str = "SGD", **arguments: Any) -> dict[str, float]:
+def parity(
+    kind: str, dtype: torch.dtype, update: Update = PLAIN, text: str = "SGD", steps: int = 12, **arguments: Any
+) -> dict[str, float]:
     """How far a dealt-out network is from the same in one process, after training."""
     reference = network(kind).to(dtype)
     model = shard(synchronised(network(kind).to(dtype), CPU), CPU)
-    expected = trained(reference, made(text, reference, arguments), None, update, STEPS)
+    expected = trained(reference, made(text, reference, arguments), None, update, steps)
     optimizer = made(text, model, arguments)
     without_fusion(optimizer)
-    losses = trained(model, optimizer, (dist.get_rank(), dist.get_world_size()), update, STEPS)
+    losses = trained(model, optimizer, (dist.get_rank(), dist.get_world_size()), update, steps)
     apart = max(abs(one - other) / max(abs(other), 1e-3) for one, other in zip(losses, expected, strict=True))
     return {"weights": gap(model, reference), "losses": apart, "moved": gap(reference, network(kind).to(dtype))}
 
@@ -170,11 +167,11 @@ def made(text: str, model: nn.Module, arguments: dict[str, Any]) -> torch.optim.
     return found
 
 
-def parities() -> dict[str, Any]:
+def parities(steps: int) -> dict[str, Any]:
     single, double = torch.float32, torch.float64
     return {
         **{
-            f"{kind} {str(dtype)[6:]}": parity(kind, dtype, momentum=0.9)
+            f"{kind} {str(dtype)[6:]}": parity(kind, dtype, steps=steps, momentum=0.9)
             for kind in ("mlp", "conv", "lstm")
             for dtype in (single, double)
         },
@@ -305,7 +302,8 @@ def others() -> dict[str, Any]:
     return told
 
 
-def main(rank: int, size: int, folder: Path) -> None:
+def main(rank: int, size: int, folder: Path, steps: int) -> None:
+    """Train ``steps`` steps of each network beside one process, and write and read checkpoints."""
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=size, timeout=timedelta(seconds=60)
@@ -314,10 +312,6 @@ def main(rank: int, size: int, folder: Path) -> None:
     if rank == 0:
         kept.mkdir()
     dist.barrier()
-    told = {"checkpoints": checkpoints(kept), "parity": parities(), "others": others()}
+    told = {"checkpoints": checkpoints(kept), "parity": parities(steps), "others": others()}
     (folder / f"told-{rank}.json").write_text(json.dumps(told))
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

@@ -85,8 +85,8 @@ def refuse_lonely(config: RunConfig, model: nn.Module, rows: int, world: World) 
         if size and size // world.size < 2:
             raise ConfigError(
                 f"training.sync_batchnorm: false came; a batch of {counted(size, 'row')} of {rows} leaves one of {world.size} "
-                f"processes {counted(size // world.size, 'row')}, and BatchNorm needs two or more; expected larger parts, or rows that "
-                'are counted together; set training.sync_batchnorm = true, data.last_batch = "drop" or another data.batch_size'
+                f"processes {counted(size // world.size, 'row')}, and BatchNorm needs two or more; expected larger parts, or rows "
+                'counted together; set training.sync_batchnorm = true, data.last_batch = "drop" or another data.batch_size'
             )
 
 
