@@ -47,8 +47,19 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+class Reads(torch.nn.Module):
+    """A network that uses a weight of a layer that it does not call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers, self.head = torch.nn.Sequential(torch.nn.Linear(4, 5)), torch.nn.Linear(5, 3)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.tanh(values @ self.layers[0].weight.T))
+
+
 def trained(case: dict[str, Any], folder: Path, **more: Any) -> Run:
-    asked = {**BASE, **case, **more}
+    asked = {name: value for name, value in {**BASE, **case, **more}.items() if value is not None}
     return nw.train(asked.pop("config"), run_dir=folder, **asked)
 
 
@@ -128,6 +139,10 @@ def refused(place: Path) -> dict[str, str]:
         trained({"sync_batchnorm": False}, place / "refused", strategy="ddp")
     except NetwrightError as error:
         told["lonely"] = f"{error.exit_code} {error}"
+    try:
+        trained({"layers": None, "model": Reads()}, place / "reads", strategy="fsdp")
+    except NetwrightError as error:
+        told["reads"] = f"{error.exit_code} {error}"
     told["left"] = str((place / "refused").exists())
     return told
 

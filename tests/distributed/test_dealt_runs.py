@@ -77,6 +77,12 @@ def test_an_optimizer_that_takes_no_pieces_is_refused_before_anything_is_written
     assert told["refused"]["left"] == "False"
 
 
+def test_a_module_that_reads_weights_of_a_layer_it_does_not_call_is_told_so(told: dict[str, Any]) -> None:
+    assert told["refused"]["reads"].startswith(
+        "2 training.strategy: fsdp came; a module reads parameters of a layer that it does not call"
+    )
+
+
 def test_small_parts_are_refused_where_batch_norm_counts_each_alone(told: dict[str, Any]) -> None:
     assert told["refused"]["lonely"] == (
         "2 training.sync_batchnorm: false came; a batch of 3 rows of 75 leaves one of 2 processes 1 row, and BatchNorm needs two "
