@@ -38,7 +38,7 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline import pictures
 from netwright.pipeline.augmenting import make_augmentation, read_changes
 from netwright.pipeline.custom import Custom, factory_name, maker, names_told, refuse_misfits, valid_names
-from netwright.pipeline.dealing import refuse_lonely, with_strategy
+from netwright.pipeline.dealing import shared_out
 from netwright.pipeline.filling import filled
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
@@ -174,10 +174,7 @@ def prepare(
     examples = _with_target(examples, inputs, network)
     augmentation = make_augmentation(config, changes, inputs, sample, network.task)
     make, batch = _try_steps(config, network, inputs, examples, augmentation, custom, device)
-    trial = None
-    if custom.optimizer is not None or has_schedule(config, custom):  # both are told before anything is trained
-        with all_forked():
-            trial = make(copy.deepcopy(network.module))
+    trial = _optimizer_told(config, custom, network, make)
     alone = why_not_replayed(config, custom, trial) if world.alone else SEVERAL.format(world.size)
     engine, why = _engine(config, network, device, make, batch, alone)
     if custom.optimizer is not None:
@@ -185,8 +182,7 @@ def prepare(
     with executing(config, torch.device("cpu")):
         figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, batch.rows.numpy())
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
-    resolved = with_strategy(resolved, network.module, device, world)
-    refuse_lonely(resolved, network.module, len(inputs.split.train), world)
+    resolved = shared_out(resolved, network.module, device, len(inputs.split.train), world)
     resolved, rates = with_rates(resolved, custom, inputs, trial, bool(figures) and len(inputs.split.valid) > 0)
     return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates, world)
 
@@ -227,6 +223,14 @@ def _try_steps(
     update = update if device.type == "cpu" else in_float32(update)
     try_step(network.module, network.task.loss_function, make, batch, update)
     return make, batch
+
+
+def _optimizer_told(config: RunConfig, custom: Custom, network: Network, make: Make) -> torch.optim.Optimizer | None:
+    """Return an optimizer of a copy, where one from Python, or a schedule, is told before anything is trained; else None."""
+    if custom.optimizer is None and not has_schedule(config, custom):
+        return None
+    with all_forked():
+        return make(copy.deepcopy(network.module))
 
 
 def _optimizer(config: RunConfig, custom: Custom, device: torch.device) -> str:

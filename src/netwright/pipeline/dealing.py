@@ -44,12 +44,20 @@ class Final:
         return self.last if self.best is None else self.best
 
 
-def with_strategy(config: RunConfig, model: nn.Module, device: torch.device, world: World) -> RunConfig:
+def shared_out(config: RunConfig, model: nn.Module, device: torch.device, rows: int, world: World) -> RunConfig:
     """Return resolved settings with how processes share the network, ddp or fsdp; those of one process as they are.
 
+    Args:
+        config: The settings.
+        model: The network.
+        device: To train on.
+        rows: Train rows.
+        world: The processes.
+
     Raises:
-        ConfigError: The network or the optimizer cannot be dealt out.
+        ConfigError: The network or the optimizer cannot be dealt out, or a process would have a single row for batch norm.
     """
+    refuse_lonely(config, model, rows, world)
     asked, text = config.training.strategy, config.training.optimizer
     if world.alone or asked == "ddp":
         return config
