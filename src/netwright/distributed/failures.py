@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from datetime import timedelta
 from typing import Any, final
 
 from netwright import errors
@@ -151,8 +150,3 @@ def _error_of(rank: int, told: dict[str, Any]) -> Exception:
     if isinstance(kind, type) and issubclass(kind, NetwrightError):
         return kind(text)
     return RuntimeError(f"rank {rank}: {told['kind']}: {told['text']}")
-
-
-def soon(seconds: float) -> timedelta:
-    """Return a span of time as torch.distributed takes it."""
-    return timedelta(seconds=seconds)
