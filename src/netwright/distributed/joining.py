@@ -140,7 +140,7 @@ def _group(place: Place, timeout: float, settling: threading.Event) -> Iterator[
     watch.daemon = True
     watch.start()
     try:
-        store = dist.PrefixStore(f"netwright-{next(_joined)}", _store(timeout))
+        store = dist.distributed_c10d.PrefixStore(f"netwright-{next(_joined)}", _store(timeout))
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         dist.init_process_group(
             backend, store=store, rank=place.rank, world_size=place.size, timeout=timedelta(seconds=timeout)
@@ -168,9 +168,9 @@ def _group(place: Place, timeout: float, settling: threading.Event) -> Iterator[
 @cache
 def _store(timeout: float) -> Any:
     """Return the store in which all processes write; there is one as long as the process lives."""
-    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
-    store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=timeout)))
+    store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
     return store
 
 
