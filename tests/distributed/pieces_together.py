@@ -1,13 +1,9 @@
-"""What two or four processes do together for the tests of dealt-out networks: one process of it. Not a test by itself.
-
-Usage: pieces_together.py RANK SIZE FOLDER; writes FOLDER/told-RANK.json.
-"""
+"""What some ranks do together for the tests of networks that are dealt out; each writes what it found to ``told-RANK.json``."""
 
 from __future__ import annotations
 
 import copy
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,7 +16,7 @@ from torch import Tensor, nn
 
 from netwright.checkpoint import collective, store
 from netwright.data.batches import Batch
-from netwright.distributed.pieces import dealt_as, is_dealt, whole, whole_of_all
+from netwright.distributed.pieces import dealt_as, is_dealt, whole, whole_parts
 from netwright.engine.averaged import Averaged
 from netwright.engine.eager import train_step
 from netwright.engine.scaling import Scaler
@@ -29,7 +25,7 @@ from netwright.engine.update import PLAIN, Update
 from netwright.errors import NetwrightError
 from netwright.model.synchronised import count_rows, synchronised
 
-ROWS, STEPS = 13, 12
+ROWS = 13
 CPU = torch.device("cpu")
 
 
@@ -151,15 +147,17 @@ def trained(
     return losses
 
 
-def parity(kind: str, dtype: torch.dtype, update: Update = PLAIN, text: str = "SGD", **arguments: Any) -> dict[str, float]:
+def parity(
+    kind: str, dtype: torch.dtype, update: Update = PLAIN, text: str = "SGD", steps: int = 12, **arguments: Any
+) -> dict[str, float]:
     """How far a dealt-out network is from the same in one process, after training."""
     reference = network(kind).to(dtype)
     model = shard(synchronised(network(kind).to(dtype), CPU), CPU)
-    expected = trained(reference, made(text, reference, arguments), None, update, STEPS)
+    expected = trained(reference, made(text, reference, arguments), None, update, steps)
     optimizer = made(text, model, arguments)
     without_fusion(optimizer)
-    losses = trained(model, optimizer, (dist.get_rank(), dist.get_world_size()), update, STEPS)
-    apart = max(abs(one - other) / max(abs(other), 1e-3) for one, other in zip(losses, expected, strict=True))
+    losses = trained(model, optimizer, (dist.get_rank(), dist.get_world_size()), update, steps)
+    apart = max(abs(one - other) for one, other in zip(losses, expected, strict=True)) / max(expected)
     return {"weights": gap(model, reference), "losses": apart, "moved": gap(reference, network(kind).to(dtype))}
 
 
@@ -169,11 +167,11 @@ def made(text: str, model: nn.Module, arguments: dict[str, Any]) -> torch.optim.
     return found
 
 
-def parities() -> dict[str, Any]:
+def parities(steps: int) -> dict[str, Any]:
     single, double = torch.float32, torch.float64
     return {
         **{
-            f"{kind} {str(dtype)[6:]}": parity(kind, dtype, momentum=0.9)
+            f"{kind} {str(dtype)[6:]}": parity(kind, dtype, steps=steps, momentum=0.9)
             for kind in ("mlp", "conv", "lstm")
             for dtype in (single, double)
         },
@@ -284,7 +282,7 @@ def others() -> dict[str, Any]:
                 averaged.after_step()
                 averaged.after_epoch(epoch)
             kept = averaged.state_dict()
-            averaged.load_state_dict({**kept, "mean": whole_of_all(kept["mean"])})
+            averaged.load_state_dict({**kept, "mean": whole_parts(kept["mean"])})
             both.append(averaged.shown)
         told[name] = gap(both[1], both[0])
     model = shard(network("mlp"), CPU)
@@ -304,7 +302,8 @@ def others() -> dict[str, Any]:
     return told
 
 
-def main(rank: int, size: int, folder: Path) -> None:
+def main(rank: int, size: int, folder: Path, steps: int) -> None:
+    """Train ``steps`` steps of each network beside one process, and write and read checkpoints."""
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=size, timeout=timedelta(seconds=60)
@@ -313,10 +312,6 @@ def main(rank: int, size: int, folder: Path) -> None:
     if rank == 0:
         kept.mkdir()
     dist.barrier()
-    told = {"checkpoints": checkpoints(kept), "parity": parities(), "others": others()}
+    told = {"checkpoints": checkpoints(kept), "parity": parities(steps), "others": others()}
     (folder / f"told-{rank}.json").write_text(json.dumps(told))
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

@@ -27,6 +27,10 @@ NO_PIECES = {  # optimizers that need a parameter as a whole, or change their st
     "Rprop": "its steps cannot be taken piece by piece",
     "SparseAdam": "it takes sparse gradients",
 }
+READS_PIECES = (
+    "training.strategy: fsdp came; a module reads parameters of a layer that it does not call, and finds a piece of them; "
+    'expected layers that are called; write strategy = "ddp", or call the layer'
+)
 SHARE = 0.6  # of the memory of a device, above which a whole copy on each is too much
 
 
@@ -126,6 +130,11 @@ def let_go(model: nn.Module) -> None:
         if is_sharded(module):
             reshard: Any = module.reshard
             reshard()
+
+
+def reads_pieces(error: Exception) -> bool:
+    """Tell whether a step failed as a module read what is dealt out, without calling the layer that holds it."""
+    return "mixed torch.Tensor and DTensor" in str(error)
 
 
 def _without_views(module: nn.Module, inputs: Any, output: Any) -> Any:

@@ -20,7 +20,7 @@ from netwright.distributed.world import World
 from netwright.engine.base import Failure, Loss, Steps
 from netwright.engine.eager import EagerEngine, train_step
 from netwright.engine.own_code import own_code
-from netwright.engine.sharding import is_sharded
+from netwright.engine.sharding import READS_PIECES, is_sharded, reads_pieces
 from netwright.errors import ConfigError, DivergedError, NetwrightError
 from netwright.model.losses import loss_weight
 from netwright.model.synchronised import count_rows, synchronises
@@ -156,6 +156,8 @@ class SharedEngine:
         except ConfigError:
             raise
         except Exception as error:  # an own module or loss may raise anything
+            if reads_pieces(error):
+                raise ConfigError(READS_PIECES) from error
             return Steps(torch.empty(0), torch.empty(0), Failure(batch, self._told(error)))
         return Steps(loss.reshape(1), weight.reshape(1))
 

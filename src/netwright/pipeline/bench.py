@@ -28,7 +28,7 @@ from netwright.data.mapped import Mapped
 from netwright.data.memory import give_back
 from netwright.data.sequences import Sequences
 from netwright.distributed.world import ALONE, World
-from netwright.engine.choose import choose_device, threaded
+from netwright.engine.choose import threaded
 from netwright.engine.compiled import why_not_compiled
 from netwright.engine.trial import Make, try_step, why_not_captured
 from netwright.engine.update import in_float32
@@ -38,14 +38,14 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline import pictures
 from netwright.pipeline.augmenting import make_augmentation, read_changes
 from netwright.pipeline.custom import Custom, factory_name, maker, names_told, refuse_misfits, valid_names
-from netwright.pipeline.dealing import with_strategy
+from netwright.pipeline.dealing import shared_out
 from netwright.pipeline.filling import filled
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
 from netwright.pipeline.rates import has_schedule, why_not_replayed, with_rates
 from netwright.pipeline.reading import parts_of
 from netwright.pipeline.resolving import execution_of, resolve
-from netwright.pipeline.sharing import refuse_alone
+from netwright.pipeline.sharing import device_of, for_processes, refuse_alone
 from netwright.pipeline.transferring import transferred
 from netwright.seeding import all_forked, forked, torch_seed
 from netwright.training.optimizer import resolve_optimizer
@@ -152,11 +152,10 @@ def prepare(
         custom: Optimizer, schedule, figures, training step and stop condition from Python.
         world: The processes that will train.
     """
-    refuse_misfits(config, custom, loss)
-    refuse_alone(config, custom, world)
+    _refuse(config, custom, loss, world)
     watched = config.tune is not None or custom.reads_figures
     config = as_given(config, data).model_copy(update={"tune": None})  # it says nothing of a single run
-    device = choose_device(config.training.device)
+    device = device_of(config, world)
     _optimizer(config, custom, device)  # a mistake in it is told before rows are read
     changes = read_changes(config)
     if data is None:
@@ -174,19 +173,23 @@ def prepare(
     examples = _with_target(examples, inputs, network)
     augmentation = make_augmentation(config, changes, inputs, sample, network.task)
     make, batch = _try_steps(config, network, inputs, examples, augmentation, custom, device)
-    trial = None
-    if custom.optimizer is not None or has_schedule(config, custom):  # both are told before anything is trained
-        with all_forked():
-            trial = make(copy.deepcopy(network.module))
+    trial = _optimizer_told(config, custom, network, make)
     alone = why_not_replayed(config, custom, trial) if world.alone else SEVERAL.format(world.size)
     engine, why = _engine(config, network, device, make, batch, alone)
     optimizer = _optimizer(config, custom, device, trial)
+    config = for_processes(config, network.module, network.summary.multiply_adds, len(inputs.split.train), world)
     with executing(config, torch.device("cpu")):
         figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, batch.rows.numpy())
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
-    resolved = with_strategy(resolved, network.module, device, world)
+    resolved = shared_out(resolved, network.module, device, len(inputs.split.train), world)
     resolved, rates = with_rates(resolved, custom, inputs, trial, bool(figures) and len(inputs.split.valid) > 0)
     return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates, world)
+
+
+def _refuse(config: RunConfig, custom: Custom, loss: Any, world: World) -> None:
+    """Refuse what does not fit together, and what several processes cannot have."""
+    refuse_misfits(config, custom, loss)
+    refuse_alone(config, custom, world)
 
 
 def try_network(bench: Bench, config: RunConfig, *, module: OwnModule | None, loss: Any, code: Sequence[Path]) -> None:
@@ -225,6 +228,14 @@ def _try_steps(
     update = update if device.type == "cpu" else in_float32(update)
     try_step(network.module, network.task.loss_function, make, batch, update)
     return make, batch
+
+
+def _optimizer_told(config: RunConfig, custom: Custom, network: Network, make: Make) -> torch.optim.Optimizer | None:
+    """Return an optimizer of a copy, where one from Python, or a schedule, is told before anything is trained; else None."""
+    if custom.optimizer is None and not has_schedule(config, custom):
+        return None
+    with all_forked():
+        return make(copy.deepcopy(network.module))
 
 
 def _optimizer(config: RunConfig, custom: Custom, device: torch.device, trial: torch.optim.Optimizer | None = None) -> str:

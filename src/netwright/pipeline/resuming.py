@@ -21,6 +21,7 @@ from netwright.numerals import counted
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, prepare
 from netwright.pipeline.custom import Custom
+from netwright.pipeline.dealing import with_chosen
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import EXECUTION, execution, learning_rates, make_job
 from netwright.pipeline.network import OwnModule
@@ -295,7 +296,7 @@ def _bench_again(folder: Path, config: RunConfig, record: Mapping[str, Any], obj
         )
     if folders.read_split(folder).digest() != bench.inputs.split.digest():
         raise CheckpointError(f"{folder}: the split is not that of split.npz; expected the same rows; check the run")
-    for path, old, new in differences(config, bench.config):
+    for path, old, new in differences(with_chosen(config, bench.config), bench.config):
         raise CheckpointError(
             f"{folder}: {path} {_shown(old)} -> {_shown(new)} is worked out now; expected as in config.toml; {_advice(old, record)}"
         )
@@ -374,6 +375,9 @@ def inexact(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         found.append(f"world size {sizes[0]} -> {sizes[1]}")
     if before.get("members", 1) > 1:
         found.append(f"its steps were taken together with those of {before['members'] - 1} other runs")
+    ways = [told.get("strategy") for told in (before, now)]
+    if ways[0] != ways[1] and None not in ways:
+        found.append(f"strategy {ways[0]} -> {ways[1]}")
     rates = [learning_rates(str(told["optimizer"]), told.get("parameter_groups", [])) for told in (before, now)]
     if rates[0] != rates[1]:
         old, new = (", ".join(str(rate) for rate in some) for some in rates)

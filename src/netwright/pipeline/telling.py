@@ -23,6 +23,7 @@ from netwright.model.task import Task
 from netwright.numerals import counted, figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench
+from netwright.pipeline.dealing import sharing_notes
 from netwright.pipeline.drawing import batch_size_of
 from netwright.pipeline.network import Start
 from netwright.pipeline.rates import average_notes
@@ -189,6 +190,8 @@ def describe(bench: Bench) -> list[Told]:
         )
     )
     lines += [Told(line) for line in _step_told(bench)]
+    shared = sharing_notes(config, network.module, bench.world)
+    lines += [Told(line, "note" if place else "line") for place, line in enumerate(shared)]
     work = 3 * network.summary.multiply_adds * batch_size_of(config, inputs)
     if bench.device.type == "cuda" and training.engine == "eager" and work > COMPILED_PAYS:
         lines.append(
