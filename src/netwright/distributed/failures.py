@@ -7,6 +7,7 @@ once instead of waiting; they look there for the reason. One that wrote nothing 
 from __future__ import annotations
 
 import json
+import re
 import time
 from datetime import timedelta
 from typing import Any, final
@@ -38,6 +39,21 @@ def is_lost(error: BaseException) -> bool:
     return found or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS))
 
 
+def lost(error: BaseException) -> LostError:
+    """Return what to say of an error of torch that says that another process cannot be heard.
+
+    Example:
+        >>> str(lost(RuntimeError("[.../unbound_buffer.cc:78] Timed out waiting 5000ms for recv operation to complete")))
+        'nothing was heard from it for 5 s'
+    """
+    if isinstance(error, LostError):
+        return error
+    waited = re.search(r"[Tt]imed out waiting (\d+)ms", str(error))
+    if waited:
+        return LostError(f"nothing was heard from it for {int(waited[1]) / 1000:g} s")
+    return LostError("its connection closed" if "onnection" in str(error) else first_line(error))
+
+
 @final
 class Reports:
     """What the processes of a training write down when they end.
@@ -64,14 +80,14 @@ class Reports:
         Args:
             error: Of this process. Where another one tells it, its ``quiet`` is true.
         """
-        lost = is_lost(error)
-        mine = {"lost": lost, "kind": type(error).__name__, "text": str(error)}
+        unheard = is_lost(error)
+        mine = {"lost": unheard, "kind": type(error).__name__, "text": str(error)}
         try:
             self._store.set(self._key(self._rank), json.dumps(mine))
             told = self._heard()
             return self._together(error, told)
         except RuntimeError as problem:
-            if not lost:
+            if not unheard:
                 return error
             return LostError(
                 f"rank {self._rank} of {self._size}: the other processes and the store they shared are gone "
@@ -102,7 +118,7 @@ class Reports:
         elif causes and len(causes) < len(failed):
             found = _error_of(self._rank, causes[self._rank])
         elif not causes:
-            found = self._missing([rank for rank in range(self._size) if rank not in told], error)
+            found = self._missing([rank for rank in range(self._size) if rank not in told], lost(error))
         if self._rank == min(failed):
             self._store.set("netwright/telling", "")
         else:
@@ -117,14 +133,14 @@ class Reports:
             time.sleep(0.02)
         time.sleep(SPEAKING)
 
-    def _missing(self, ranks: list[int], error: Exception) -> Exception:
+    def _missing(self, ranks: list[int], error: LostError) -> Exception:
         if not ranks:
-            return LostError(f"the processes cannot hear each other ({first_line(error)}); expected a network between them")
+            return LostError(f"the processes cannot hear each other ({error}); expected a network between them; see to it")
         named = ", ".join(map(str, ranks))
-        what = f"rank {named} is" if len(ranks) == 1 else f"ranks {named} are"
+        what = f"rank {named} of {self._size} is" if len(ranks) == 1 else f"ranks {named} of {self._size} are"
         return LostError(
-            f"{what} gone or silent, of {self._size} processes ({first_line(error)}); expected all of them until the end; "
-            "see what ended it there (memory, machine, network), then resume the run"
+            f"{what} gone ({error}); expected all processes until the end; see what ended it (memory, machine, network), then "
+            "resume the run"
         )
 
 

@@ -90,7 +90,7 @@ def join(timeout: float = TIMEOUT) -> Iterator[World]:
         return
     place = Place.of(os.environ)
     if place.size == 1:
-        yield World(restarts=place.restarts)
+        yield World(restarts=place.restarts, launched=True)
         return
     with _patient() as settling, _group(place, timeout, settling) as world:
         yield world
@@ -130,7 +130,7 @@ def _group(place: Place, timeout: float, settling: threading.Event) -> Iterator[
     talk = dist.new_group(backend="gloo", timeout=soon(timeout)) if cuda else None
     reports = Reports(dist.distributed_c10d._get_default_store(), place.rank, place.size)
     try:
-        yield World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, talk)
+        yield World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, talk)
     except Exception as error:
         settling.set()
         dist.destroy_process_group()

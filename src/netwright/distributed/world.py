@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.sharing import Share
-from netwright.distributed.failures import LostError, is_lost
+from netwright.distributed.failures import is_lost, lost
 
 Value = TypeVar("Value")
 
@@ -32,6 +32,7 @@ class World:
         local_rank: Of this process among those of its machine.
         local_size: How many processes its machine has.
         restarts: How often the launcher has started all processes again.
+        launched: Whether a launcher such as torchrun started this process, and tells it by a signal when it must end.
         group: The torch.distributed group that carries what they say; its tensors are on the CPU.
 
     Example:
@@ -44,6 +45,7 @@ class World:
     local_rank: int = 0
     local_size: int = 1
     restarts: int = 0
+    launched: bool = False
     group: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -150,7 +152,7 @@ class World:
         """Say something to all.
 
         Raises:
-            LostError: Another process is gone, or silent for longer than is waited.
+            netwright.distributed.failures.LostError: Another process is gone, or silent for longer than is waited.
         """
         import torch.distributed as dist
 
@@ -158,7 +160,7 @@ class World:
             say(dist)
         except Exception as error:
             if is_lost(error):
-                raise LostError(f"another process is gone ({error})") from error
+                raise lost(error) from error
             raise
 
 

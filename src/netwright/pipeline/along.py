@@ -23,7 +23,7 @@ def train_along(bench: Bench, job: Job, parts: Mapping[str, Any]) -> tuple[Train
     Returns:
         How the training ended, and run.json as the first process wrote it then.
     """
-    with stop_on_signals(bench.custom.until) as stop:
+    with stop_on_signals(bench.custom.until, bench.world.launched) as stop:
         done = carry_on(bench, job, parts, lambda record: None, stop, False)
     last, model = shown(done.job.engine), job.engine.model
     if last is not model:

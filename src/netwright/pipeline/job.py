@@ -28,6 +28,7 @@ from netwright.evaluation.together import score_together
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import ASKED_FOR, Bench
 from netwright.pipeline.custom import maker, metrics_of, name_of
+from netwright.pipeline.ranks import RANKS, generators_of_all, own_generators
 from netwright.pipeline.rates import make_schedule
 from netwright.pipeline.resolving import execution_of, plan_of
 from netwright.pipeline.transferring import freezing_in
@@ -70,6 +71,7 @@ class Job:
             HISTORY: dict(history),
             EXECUTION: execution(self.config, self.device, self.world),
             SCHEDULE: self.plan.schedule.state(),
+            **({} if self.world.alone else {RANKS: generators_of_all(self.world, self.device)}),
         }
 
     def journal(self, folder: Path, history: Mapping[str, Any] | None) -> Journal:
@@ -82,7 +84,8 @@ class Job:
         Raises:
             CheckpointError: The state is of another network, or the history was changed.
         """
-        progress = put_back(parts, self.engine, self.device)
+        own = own_generators(self.world, parts, self.device, self.config.training.seed)
+        progress = put_back({**parts, "generators": own}, self.engine, self.device)
         optimizer, told = self.engine.optimizer, parts[EXECUTION]
         now = learning_rates(self.config.training.optimizer, self.config.training.parameter_groups)
         then = learning_rates(told["optimizer"], told.get("parameter_groups", []))

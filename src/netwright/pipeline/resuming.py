@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ from netwright.pipeline.network import OwnModule
 from netwright.pipeline.observing import Listener
 from netwright.pipeline.rates import schedule_kept
 from netwright.pipeline.run import Run, load_run, read_config
-from netwright.pipeline.running import run_to_the_end
+from netwright.pipeline.running import run_along, run_to_the_end
+from netwright.pipeline.sharing import shared_settings
 from netwright.pipeline.telling import Told
+from netwright.pipeline.together import agreed
 from netwright.pipeline.weights import epochs_done
 
 # settings that may be changed, and what that does
@@ -92,9 +94,10 @@ def resume_run(
         CheckpointError: Data, network or a setting changed; or no checkpoint verifies.
         FolderInUseError: Another process trains it.
     """
-    record = folders.read_record(folder)
+    world = objects.world
+    record = world.told(folders.read_record(folder))
     config, changes = changed(folder, settings)
-    with closing(_Held(folder)):
+    with closing(_Held(folder)) if world.leads else nullcontext():
         tested = test if test is not None else bool(record.get("tests_at_end", True))
         if record["status"] == "done" and not _goes_on(config, record):
             if lost := [one.path for one in changes if one.path.startswith(WITHOUT_EFFECT)]:
@@ -102,31 +105,53 @@ def resume_run(
                     f"{folder}: finished ({record.get('why')}), so {', '.join(lost)} would change nothing; expected more epochs "
                     "with it (--set training.epochs=N), or a new run"
                 )
-            return _finished(folder, objects, record, tested, observe)
-        for place in (folder, folder / "model"):
-            files.remove_dead(place)
-        store.sweep(folder / CHECKPOINTS)
-        found = store.newest(folder / CHECKPOINTS, lambda problem: observe(Told(problem, "warning")))
+            return _finished(folder, objects, record, tested and world.leads, observe)
+        found = _found(folder, world, observe)
         done, wanted = epochs_done(found.parts), config.training.epochs
         if wanted is not None and wanted < done and any(one.path == "training.epochs" for one in changes):
             epochs = counted(done, "epoch")
             raise ConfigError(f"training.epochs: {wanted} came; {folder} has {epochs} done already; set a larger number")
-        bench = _bench_again(folder, config, record, objects)
+        shared = shared_settings(config, world)
+        bench = agreed(world, lambda: _bench_again(folder, shared, record, objects))
         for line in told(found, bench, changes, require_exact):
             observe(line)
         with executing(bench.config, bench.device):
             job = make_job(bench, folder, lambda text: observe(Told(text, "note")))
-            files.write_text(folder / folders.CONFIG, folders.config_text(bench.config, folder))
+            if not world.leads:
+                return run_along(bench, job, found.parts)
             entry = {
                 "time": folders.now(),
                 "step": found.parts["progress"]["step"],
                 "changed": [str(one) for one in changes],
             }
-            for name in (folders.TEST, folders.PREDICTIONS, folders.REPORT):  # of the weights so far
-                if (folder / name).exists():
-                    files.remove_all(folder / name)
-            folders.update_record(folder, {"status": "running", "resumed": [*record.get("resumed", []), entry]})
+            _note_resumption(folder, bench.config, [*record.get("resumed", []), entry])
             return run_to_the_end(bench, job, found.parts, observe, tested, auto_micro_batch)
+
+
+def _found(folder: Path, world: World, observe: Listener) -> Checkpoint:
+    """Return the newest checkpoint that verifies, in all processes the one that the first found; what a crash left is removed.
+
+    Raises:
+        CheckpointError: None verifies, or a process cannot read it.
+    """
+    if world.leads:
+        for place in (folder, folder / "model"):
+            files.remove_dead(place)
+        store.sweep(folder / CHECKPOINTS)
+        found = store.newest(folder / CHECKPOINTS, lambda problem: observe(Told(problem, "warning")))
+        world.told(found.path.name)
+        return found
+    path = folder / CHECKPOINTS / world.told("")
+    return Checkpoint(path, store.read_parts(path))
+
+
+def _note_resumption(folder: Path, config: RunConfig, resumed: Sequence[Mapping[str, Any]]) -> None:
+    """Write down that a run goes on, and remove what was made of its weights so far."""
+    files.write_text(folder / folders.CONFIG, folders.config_text(config, folder))
+    for name in (folders.TEST, folders.PREDICTIONS, folders.REPORT):
+        if (folder / name).exists():
+            files.remove_all(folder / name)
+    folders.update_record(folder, {"status": "running", "resumed": list(resumed)})
 
 
 class _Held:
@@ -234,7 +259,7 @@ def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: b
     if test and record["split"].get("test") and run.tested is None and (own.step is None or own.evaluate is not None):
         observe(Told("the test was not made yet"))
         run.test()
-    elif objects.custom.trial is None and not (folder / folders.REPORT).is_file():
+    elif objects.custom.trial is None and objects.world.leads and not (folder / folders.REPORT).is_file():
         run.report()
     return run
 
@@ -323,7 +348,7 @@ def told(found: Checkpoint, bench: Bench, changes: Sequence[Change], require_exa
         CheckpointError: It is not, and an exact one is required.
     """
     config, progress = bench.config, found.parts["progress"]
-    reasons = inexact(found.parts[EXECUTION], execution(config, bench.device))
+    reasons = inexact(found.parts[EXECUTION], execution(config, bench.device, bench.world))
     if bench.device.type == "cuda":
         reasons.append("CUDA kernels may add in another order")
     where = f"step {progress['step']}, epoch {progress['epoch']}"
@@ -343,6 +368,9 @@ def told(found: Checkpoint, bench: Bench, changes: Sequence[Change], require_exa
 def inexact(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return why going on gives other bits than a run that never stopped; nothing where it does not."""
     found = [f"{word} {before.get(key)} -> {now[key]}" for key, word in NAMES.items() if before.get(key) != now[key]]
+    sizes = [told.get("world", 1) for told in (before, now)]
+    if sizes[0] != sizes[1]:
+        found.append(f"world size {sizes[0]} -> {sizes[1]}")
     rates = [learning_rates(str(told["optimizer"]), told.get("parameter_groups", [])) for told in (before, now)]
     if rates[0] != rates[1]:
         old, new = (", ".join(str(rate) for rate in some) for some in rates)

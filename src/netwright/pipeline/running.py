@@ -98,7 +98,7 @@ def run_to_the_end(
     """
     folder, model = job.folder, job.engine.model
     first = time.perf_counter()
-    with stop_on_signals(bench.custom.until) as stop, _failure_told(folder, observe):
+    with stop_on_signals(bench.custom.until, bench.world.launched) as stop, _failure_told(folder, observe):
         observe(begun(job.config, folder, epochs_done(parts)))
         done = carry_on(bench, job, parts, observe, stop, auto_micro_batch)
         digests = _keep(folder, model, shown(done.job.engine), done.progress)

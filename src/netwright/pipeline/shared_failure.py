@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netwright.checkpoint import store
-from netwright.distributed.failures import LostError, is_lost
+from netwright.distributed.failures import is_lost, lost
 from netwright.errors import ConfigError, DivergedError, NetwrightError, ResourceError, first_line, out_of_memory
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import Job
@@ -20,7 +20,7 @@ def failed_together(job: Job, problem: Found) -> Exception:
     """
     error = problem.error if isinstance(problem, StepFailed) else problem
     if is_lost(error):
-        return error if isinstance(error, LostError) else LostError(f"another process is gone ({first_line(error)})")
+        return lost(error)
     kept = store.checkpoints(job.folder / CHECKPOINTS)
     last = f"last good checkpoint: {kept[0].name}; " if kept else ""
     where = f"at step {problem.step} of {job.world.size} processes"

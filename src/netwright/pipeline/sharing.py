@@ -46,3 +46,11 @@ def refuse_alone(config: RunConfig, custom: Custom, world: World) -> None:
             f"data.augmentation: {mixing[0]} came under {size} processes; expected none that mixes the rows of a batch, of "
             "which each process has a part; leave it out"
         )
+
+
+def shared_settings(config: RunConfig, world: World) -> RunConfig:
+    """Return the settings of a run that goes on, with steps that its processes can share: as they are written."""
+    if world.alone or config.training.engine == "eager":
+        return config
+    training = config.training.model_copy(update={"engine": "eager", "lanes": 1})
+    return config.model_copy(update={"training": training})

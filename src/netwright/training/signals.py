@@ -1,5 +1,7 @@
 """Signals ask, the loop acts: Ctrl-C and SIGTERM to save and stop after the step, SIGUSR1 to save and go on.
 
+Where a launcher started the process SIGUSR1 is its warning that the time ends: save and stop.
+
 The handlers only set a flag; a second Ctrl-C leaves at once. Floor 7.
 """
 
@@ -53,11 +55,12 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signals(until: float | None = None) -> Iterator[StopRequest]:
+def stop_on_signals(until: float | None = None, warned: bool = False) -> Iterator[StopRequest]:
     """Install handlers that only set a flag, in the main thread, and put the old ones back.
 
     Args:
         until: When a stop is asked for without a signal, by `time.monotonic`; None for never.
+        warned: Whether SIGUSR1 is a warning of a launcher, and so a reason to stop.
     """
     request = StopRequest(until=until)
     if threading.current_thread() is not threading.main_thread():
@@ -65,7 +68,7 @@ def stop_on_signals(until: float | None = None) -> Iterator[StopRequest]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if number == SAVE:
+        if number == SAVE and not warned:
             request.save = True
             return
         if request.signal_number is not None and number == signal.SIGINT:
