@@ -318,7 +318,11 @@ def tables(measured: dict[str, Any]) -> str:
                 best, worst = (efficiency(network, processes, wire, strategy, hidden) for hidden in (1.0, 0.0))
                 cells.append(f"{worst:.0%} to {best:.0%}")
             lines.append(f"| {name}, {strategy.upper()} | {words} | " + " | ".join(cells) + " |")
-    lines += ["", "| GPUs | between failures | checkpoint by rank 0, 1 GB/s | lost | by all ranks | lost |", "|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| GPUs | between failures | checkpoint by rank 0, 1 GB/s | lost | by all ranks | lost |",
+        "|---|---|---|---|---|---|",
+    ]
     size = 8_030_000_000 * 12
     for devices in (8, 64, 1024):
         failure = mean_between_failures(GPU_BETWEEN_FAILURES, devices)
@@ -333,7 +337,10 @@ def tables(measured: dict[str, Any]) -> str:
 def _efficiencies(measured: dict[str, Any]) -> list[str]:
     """Return how much faster 2 and 4 processes take a step of the same global batch."""
     runs = {run["processes"]: {(w, r): s for w, r, s in run["steps"]} for run in measured["runs"]}
-    lines = ["| width | 1 process, 256 rows | 2 processes, 128 each | speed-up | 4 processes, 64 each | speed-up |", "|" + "---|" * 6]
+    lines = [
+        "| width | 1 process, 256 rows | 2 processes, 128 each | speed-up | 4 processes, 64 each | speed-up |",
+        "|" + "---|" * 6,
+    ]
     for width in WIDTHS:
         one, two, four = (runs[size][(width, ROWS // size)] for size in (1, 2, 4))
         lines.append(

@@ -88,7 +88,11 @@ class Ranks:
     """
 
     def __init__(
-        self, log: Path, actions: Iterable[tuple[Callable[..., None], tuple[Any, ...]]], port: int = 0, host: str = "127.0.0.1"
+        self,
+        log: Path,
+        actions: Iterable[tuple[Callable[..., None], tuple[Any, ...]]],
+        port: int = 0,
+        host: str = "127.0.0.1",
     ) -> None:
         actions, self._log = list(actions), log
         places = {"MASTER_ADDR": host, "MASTER_PORT": str(port or free_port()), "WORLD_SIZE": str(len(actions))}

@@ -175,9 +175,10 @@ def _work(source: str, asked: Mapping[str, Any]) -> slurm.Work:
 @click.option("--warned", type=click.Choice(["yes", "no"]), required=True)
 @click.option("--restarts", type=click.IntRange(0), required=True)
 @click.option("--most", type=click.IntRange(0), required=True)
-def slurm_end(run: str, warned: str, restarts: int, most: int) -> None:
+@click.option("--since", type=float, default=0.0)
+def slurm_end(run: str, warned: str, restarts: int, most: int, since: float) -> None:
     """Say what a job of SLURM does now that its processes are gone: done, requeue, stopped or failed; used by its script."""
-    found = ending.after(Path(run), warned == "yes", restarts, most)
+    found = ending.after(Path(run), warned == "yes", restarts, most, since)
     click.echo(found.word)
     click.echo(f"netwright: {found.why}", err=True)
     if found.code:
