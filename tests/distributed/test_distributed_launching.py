@@ -91,6 +91,12 @@ def test_one_process_needs_no_torchrun(
         (["train", "digits.toml", "--procs", "2", "--seeds", "3"], 2, "--procs 2: it came with --seeds"),
         (["train", "none.toml", "--procs", "2"], 2, "none.toml: No such file"),
         (["resume", "none", "--procs", "2"], 4, "none: no run"),
+        (["train", "digits.toml", "--procs", "2", "--launcher", "slurm"], 2, "--launcher slurm: it came with --procs 2"),
+        (
+            ["train", "digits.toml", "--launcher", "slurm"],
+            2,
+            "SLURM_PROCID is 'not set'; expected a task of srun",
+        ),
     ],
 )
 def test_what_cannot_be_started_is_refused(
