@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import multiprocessing
 import os
@@ -83,19 +85,22 @@ class Ranks:
     Args:
         log: Where their words go, one file a rank.
         actions: What each does.
-        port: Of rank 0.
-        host: Of rank 0.
+        changes: Variables of a launcher that are other than they should be.
     """
 
     def __init__(
         self,
         log: Path,
         actions: Iterable[tuple[Callable[..., None], tuple[Any, ...]]],
-        port: int = 0,
-        host: str = "127.0.0.1",
+        changes: Mapping[str, str] | None = None,
     ) -> None:
         actions, self._log = list(actions), log
-        places = {"MASTER_ADDR": host, "MASTER_PORT": str(port or free_port()), "WORLD_SIZE": str(len(actions))}
+        places = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(free_port()),
+            "WORLD_SIZE": str(len(actions)),
+            **(changes or {}),
+        }
         self.processes = []
         for rank, (action, arguments) in enumerate(actions):
             variables = {**places, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(len(actions))}
@@ -166,6 +171,11 @@ def left(folder: Path) -> dict[str, bytes]:
     found = {name: (folder / name).read_bytes() for name in files}
     lines = (folder / "history.csv").read_text().splitlines()
     return found | {"history": "\n".join(line.rsplit(",", 2)[0] for line in lines).encode()}
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of history.csv."""
+    return list(csv.DictReader(io.StringIO((folder / "history.csv").read_text())))
 
 
 def until(condition: Callable[[], Any], seconds: float = LIMIT) -> Any:

@@ -154,11 +154,11 @@ def test_a_kill_at_the_end_of_an_epoch_or_in_its_validation_is_made_up_for(
 
 def die_at(moment: str) -> None:
     """Kill this process in the second epoch: in its validation, or after its row was written."""
-    from netwright.pipeline import job
+    from netwright.evaluation import together
     from netwright.training.journal import Journal
 
     calls = itertools.count(1)
-    module, name = (job, "score") if moment == "the validation" else (Journal, "epoch")
+    module, name = (together, "score") if moment == "the validation" else (Journal, "epoch")
     original = getattr(module, name)
 
     def dying(*arguments: Any) -> Any:

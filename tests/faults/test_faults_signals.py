@@ -38,13 +38,13 @@ def stepping(place: str) -> dict[str, str]:
 def signalled(place: str, names: list[str]) -> None:
     """Send signals to this process when it comes to a place for the second time."""
     from netwright.engine import eager
-    from netwright.pipeline import job
+    from netwright.evaluation import together
     from netwright.training.journal import Journal
 
     where: dict[str, tuple[Any, str, int]] = {
         "step": (eager, "train_step", 17),
         "save": (store, "write_parts", 3),
-        "validation": (job, "score", 1),
+        "validation": (together, "score", 1),
         "epoch end": (Journal, "epoch", 1),
     }
     module, name, at = where[place]

@@ -5,8 +5,10 @@ The only readers of RANK and its like. Nothing of torch is imported where none o
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 TIMEOUT = 600.0  # seconds that one process waits for another
 LEAVE = 3.0  # seconds in which one that is asked to end by SIGTERM may still tell why the training ended
+HANGING = 10.0  # seconds beyond that, after which a process that found nobody is ended
+PARENT_DEATH_SIGNAL = 1  # of prctl, PR_SET_PDEATHSIG
 VARIABLES = ("RANK", "WORLD_SIZE")
 
 
@@ -99,6 +103,8 @@ def join(timeout: float = TIMEOUT) -> Iterator[World]:
         yield ALONE
         return
     place = Place.of(os.environ)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _end_with_launcher()
     if place.size == 1:
         yield World(restarts=place.restarts, launched=True)
         return
@@ -133,42 +139,73 @@ def _group(place: Place, timeout: float, settling: threading.Event) -> Iterator[
     cuda = torch.cuda.is_available()
     if cuda and place.local_rank < torch.cuda.device_count():
         torch.cuda.set_device(place.local_rank)
+    _resolve(place)
+    watch = threading.Timer(
+        timeout + HANGING, os._exit, [ConfigError.exit_code]
+    )  # torch may wait for ever where no store answers
+    watch.daemon = True
+    watch.start()
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=soon(timeout))
     except (RuntimeError, ValueError) as error:
         raise _not_met(place, timeout, error) from error
+    finally:
+        watch.cancel()
     talk = dist.new_group(backend="gloo", timeout=soon(timeout)) if cuda else None
     reports = Reports(dist.distributed_c10d._get_default_store(), place.rank, place.size)
     try:
         yield World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, talk)
     except Exception as error:
         settling.set()
-        dist.destroy_process_group()
+        _leave(dist)
         found = reports.settled(error)
         if found is error:
             raise
         raise found from error
     else:
         reports.left()
-        dist.destroy_process_group()
+        _leave(dist)
+
+
+def _leave(dist: Any) -> None:
+    """Close the links; what still holds them, a network that was wrapped say, lets go first, as torch wants it."""
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def _not_met(place: Place, timeout: float, error: Exception) -> ConfigError:
     """Return what to say where the processes did not find each other."""
     variables = {name: os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in os.environ}
     where = ":".join(variables.values()) or "no MASTER_ADDR"
-    text = first_line(error)
     if "EADDRINUSE" in str(error) or "address already in use" in str(error):
         what = "the port is taken; expected a free one; choose another (torchrun --master-port)"
-    elif "getaddrinfo" in str(error) or "resolve" in str(error).lower():
-        what = (
-            "the name does not resolve to an address; expected the host of rank 0; check its spelling, or write its number"
-        )
     else:
-        what = f"{text}; expected all {place.size} processes within {timeout:g} s; see whether each was started"
-    found = ConfigError(f"rank {place.rank} of {place.size}: {where}: {what}")
-    found.quiet = place.rank != 0 and "EADDRINUSE" in str(error)
-    return found
+        what = f"{first_line(error)}; expected all {place.size} processes within {timeout:g} s; see whether each was started"
+    return ConfigError(f"rank {place.rank} of {place.size}: {where}: {what}")
+
+
+def _resolve(place: Place) -> None:
+    """Refuse a name of the host of rank 0 that this machine does not know; torch would try until its time is up.
+
+    Raises:
+        ConfigError: The name is told.
+    """
+    host = os.environ.get("MASTER_ADDR", "")
+    try:
+        socket.getaddrinfo(host, os.environ.get("MASTER_PORT", "0"))
+    except OSError as error:
+        raise ConfigError(
+            f"rank {place.rank} of {place.size}: MASTER_ADDR={host}: the name does not resolve; expected the "
+            "host of rank 0; check its spelling, or write its number"
+        ) from error
+
+
+def _end_with_launcher() -> None:
+    """Ask the system for SIGTERM when torchrun is gone, so that no process of a training outlives it (prctl, Linux)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 @contextmanager

@@ -1,0 +1,269 @@
+"""Runs of two processes: one run folder, agreed stops, resumes with the same bits, errors in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import ranks
+from ranks import Ranks, command, together, training
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ranks.data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two ranks that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    first, second = together(folder / "log", 2, training(source, folder / "run")).wait()
+    assert (first.code, second.code) == (0, 0), first.stderr + second.stderr
+    assert first.stdout.splitlines()[-1] == str(folder / "run")
+    assert second.stdout == ""
+    return folder / "run"
+
+
+def same(one: Path, other: Path) -> None:
+    """Compare what two runs left, bit by bit."""
+    left, right = ranks.left(one), ranks.left(other)
+    assert {name for name in left if left[name] != right[name]} == set()
+
+
+def test_one_run_folder_says_that_two_processes_shared_each_step(whole: Path) -> None:
+    record = json.loads((whole / "run.json").read_text())
+    assert record["status"] == "done"
+    assert record["played"] == "as written, by 2 processes (DDP)"
+    assert 'engine = "eager"' in (whole / "config.toml").read_text()
+    assert len((whole / "steps.jsonl").read_text().splitlines()) == 4 * 13
+    assert sorted(path.name for path in whole.parent.iterdir() if path.is_dir()) == ["run"]
+
+
+def test_without_dropout_the_figures_are_those_of_one_process(source: Path, tmp_path: Path) -> None:
+    plain = {"model.layers": json.dumps(["Linear(16)", "ReLU()", "Linear()"]), "checkpoint.every_steps": "100"}
+    first, second = together(tmp_path / "log", 2, training(source, tmp_path / "two", **plain)).wait()
+    assert (first.code, second.code) == (0, 0), first.stderr + second.stderr
+    assert ranks.alone(tmp_path / "one.log", training(source, tmp_path / "one", **plain)).code == 0
+    tests = [json.loads((tmp_path / name / "test.json").read_text()) for name in ("one", "two")]
+    assert tests[0]["n"] == tests[1]["n"] == 66
+    for name, figure in tests[0]["metrics"].items():
+        assert tests[1]["metrics"][name]["value"] == pytest.approx(figure["value"], rel=1e-4), name
+    assert tests[0]["metrics"]["accuracy"] == tests[1]["metrics"]["accuracy"]
+    histories = [ranks.history(tmp_path / name) for name in ("one", "two")]
+    for one, two in zip(*histories, strict=True):
+        assert float(two["valid_loss"]) == pytest.approx(float(one["valid_loss"]), rel=1e-5)
+        assert float(two["train_loss"]) == pytest.approx(float(one["train_loss"]), rel=1e-5)
+        assert two["valid_accuracy"] == one["valid_accuracy"]
+
+
+def test_sigterm_to_one_rank_stops_both_after_the_same_step_and_a_resume_gives_the_same_bits(
+    source: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    both = together(tmp_path / "log", 2, training(source, run, **{"data.batch_size": "16"}))
+    ranks.until(lambda: ranks.steps_of(run) >= 5)
+    both.processes[1].terminate()
+    first, second = both.wait()
+    assert (first.code, second.code) == (143, 143), first.stderr + second.stderr
+    record = json.loads((run / "run.json").read_text())
+    assert (record["status"], record["signal"]) == ("stopped", 15)
+    assert f"stopped by SIGTERM after step {record['steps']}" in first.stdout
+    assert ranks.steps_of(run) == record["steps"] < 52
+    first, second = together(tmp_path / "again", 2, ["resume", str(run), "--require-exact"]).wait()
+    assert (first.code, second.code) == (0, 0), first.stderr + second.stderr
+    assert "resume: exact" in first.stdout
+    same(run, whole)
+
+
+def test_a_rank_that_is_killed_is_named_by_the_other_and_a_resume_gives_the_same_bits(
+    source: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    both = together(tmp_path / "log", 2, training(source, run))
+    ranks.until(lambda: ranks.steps_of(run) >= 10)
+    both.processes[1].kill()
+    first, second = both.wait(30.0)
+    assert second.code == -signal.SIGKILL
+    assert first.code == 6, first.stderr
+    (line,) = first.errors
+    assert "rank 1 of 2 is gone (its connection closed); expected all processes until the end" in line
+    assert json.loads((run / "run.json").read_text())["status"] == "failed"
+    first, second = together(tmp_path / "again", 2, ["resume", str(run), "--require-exact"]).wait()
+    assert (first.code, second.code) == (0, 0), first.stderr + second.stderr
+    same(run, whole)
+
+
+def test_another_number_of_processes_goes_on_and_says_that_it_is_not_exact(
+    source: Path, whole: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    for name in ("one", "four"):
+        shutil.copytree(whole, tmp_path / name)
+    more = ["--set", "training.epochs=5"]
+    refused = ranks.alone(tmp_path / "exact", ["resume", str(tmp_path / "one"), *more, "--require-exact"])
+    assert refused.code == 4
+    assert "resume: not exact (world size 2 -> 1)" in refused.errors[0]
+    found = ranks.alone(tmp_path / "one.log", ["resume", str(tmp_path / "one"), *more])
+    assert found.code == 0, found.stderr
+    assert "resume: not exact (world size 2 -> 1)" in found.stdout
+    four = together(tmp_path / "log", 4, ["resume", str(tmp_path / "four"), *more]).wait()
+    assert [one.code for one in four] == [0] * 4, four
+    assert "resume: not exact (world size 2 -> 4)" in four[0].stdout
+    losses = []
+    for name in ("one", "four"):
+        rows = ranks.history(tmp_path / name)
+        assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
+        losses.append(float(rows[-1]["train_loss"]))
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)  # the order of rows is the same, dropout is not
+
+
+def refused(log: Path, code: int, *actions: list[str]) -> str:
+    """Start a rank with each of some words; return the one line that all of them say."""
+    found = Ranks(log, [(command, (words, None)) for words in actions]).wait(60.0)
+    assert [one.code for one in found] == [code] * len(found), found
+    (line,) = [line for one in found for line in one.errors]
+    assert found[0].errors == [line]
+    return line
+
+
+def test_a_batch_that_does_not_divide_is_refused_in_one_line(source: Path, tmp_path: Path) -> None:
+    line = refused(tmp_path / "log", 2, *[training(source, tmp_path / "run", **{"data.batch_size": "15"})] * 2)
+    assert line == (
+        "netwright: error: data.batch_size: 15 rows came for 2 processes; expected a multiple of 2, as each process takes an equal "
+        "part; set data.batch_size = 16"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_ranks_of_different_settings_are_refused_in_one_line(source: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    line = refused(tmp_path / "log", 2, training(source, run), training(source, run, **{"training.seed": "7"}))
+    assert "rank 1: training.seed is 7, on rank 0 0; expected the same settings in all 2 processes" in line
+    assert not run.exists()
+
+
+def test_ranks_that_read_different_rows_are_refused_in_one_line(source: Path, tmp_path: Path) -> None:
+    import shutil
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    shutil.copy(source, tmp_path / "a" / "data.npz")
+    shutil.copy(ranks.data(tmp_path, seed=1), tmp_path / "b" / "data.npz")
+
+    run, found = tmp_path / "run", []
+    for name in ("a", "b"):
+        found.append((inside, (str(tmp_path / name), training(Path("data.npz"), run))))
+    first, second = Ranks(tmp_path / "log", found).wait(60.0)
+    assert (first.code, second.code) == (2, 2), first.stderr + second.stderr  # the path is a setting, and absolute
+    assert "rank 1: data.source is" in first.errors[0]
+    assert second.errors == []
+
+
+def inside(folder: str, words: list[str]) -> None:
+    """Run netwright in a folder."""
+    os.chdir(folder)
+    command(words, None)
+
+
+def changed_rows() -> None:
+    """Let this process see another digest of its rows, as one that reads another copy of the file would."""
+    from netwright.pipeline import together as agreeing
+
+    original = agreeing._compare
+
+    def other(world, what, mine, kind, advice):  # type: ignore[no-untyped-def]
+        mine = {**mine, "the rows of the data": "sha256:0"} if what == "rows" else mine
+        original(world, what, mine, kind, advice)
+
+    agreeing._compare = other
+
+
+def other_torch() -> None:
+    """Let this process have another version of torch."""
+    from netwright.pipeline import together as agreeing
+
+    agreeing._versions = lambda: {"torch": "2.9.0", "netwright": "0"}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "code", "said"),
+    [
+        (changed_rows, 3, "rank 1: the rows of the data is sha256:0, on rank 0"),
+        (other_torch, 2, "rank 1: torch is 2.9.0, on rank 0"),
+    ],
+)
+def test_ranks_of_other_rows_or_another_torch_are_refused(
+    source: Path, tmp_path: Path, prepare, code: int, said: str
+) -> None:  # type: ignore[no-untyped-def]
+    words = training(source, tmp_path / "run")
+    found = Ranks(tmp_path / "log", [(command, (words, None)), (command, (words, prepare))]).wait(60.0)
+    assert [one.code for one in found] == [code, code], found
+    assert said in found[0].errors[0]
+    assert found[1].errors == []
+    assert not (tmp_path / "run").exists()
+
+
+def spoilt() -> None:
+    """Let the fourth forward pass of this process raise an error."""
+    from netwright.engine import eager
+
+    original, calls = eager.call_model, iter(range(1000))
+
+    def failing(*arguments):  # type: ignore[no-untyped-def]
+        if next(calls) == 9:
+            raise ValueError("no such row")
+        return original(*arguments)
+
+    eager.call_model = failing
+
+
+def test_a_step_that_fails_on_one_rank_ends_all_at_that_step(source: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = training(source, run)
+    found = Ranks(tmp_path / "log", [(command, (words, None)), (command, (words, spoilt))]).wait(60.0)
+    assert [one.code for one in found] == [2, 2], found
+    (line,) = found[0].errors
+    assert "ValueError: no such row on rank 1 at step" in line
+    assert "last good checkpoint: step-" in line
+    assert found[1].errors == []
+    assert json.loads((run / "run.json").read_text())["status"] == "failed"
+
+
+def test_a_rank_that_is_silent_is_named_after_the_timeout(source: Path, tmp_path: Path) -> None:
+    both = together(tmp_path / "log", 2, [*training(source, tmp_path / "run"), "--peer-timeout", "4"])
+    ranks.until(lambda: ranks.steps_of(tmp_path / "run") >= 5)
+    os.kill(both.processes[1].pid, signal.SIGSTOP)
+    both.processes[0].join(40.0)
+    os.kill(both.processes[1].pid, signal.SIGKILL)
+    first, _ = both.wait(10.0)
+    assert first.code == 6, first.stderr
+    assert "rank 1 of 2 is gone (nothing was heard from it for 4 s)" in first.errors[0]
+
+
+def test_a_port_that_is_taken_and_a_name_that_does_not_resolve_are_told(source: Path, tmp_path: Path) -> None:
+    import socket
+
+    words = [*training(source, tmp_path / "run"), "--peer-timeout", "5"]
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        changes = {"MASTER_PORT": str(taken.getsockname()[1]), "WORLD_SIZE": "2"}
+        (first,) = Ranks(tmp_path / "log", [(command, (words, None))], changes).wait(60.0)
+    assert first.code == 2, first.stderr
+    assert "the port is taken; expected a free one" in first.errors[0]
+    changes = {"MASTER_ADDR": "no-such-host.invalid", "WORLD_SIZE": "2"}
+    (first,) = Ranks(tmp_path / "name", [(command, (words, None))], changes).wait(60.0)
+    assert first.code == 2, first.stderr
+    assert "rank 0 of 2: MASTER_ADDR=no-such-host.invalid: the name does not resolve" in first.errors[0]
+
+
+def test_a_rank_that_never_comes_is_waited_for_so_long(source: Path, tmp_path: Path) -> None:
+    words = [*training(source, tmp_path / "run"), "--peer-timeout", "3"]
+    (first,) = Ranks(tmp_path / "log", [(command, (words, None))], {"WORLD_SIZE": "2"}).wait(60.0)
+    assert first.code == 2, first.stderr
+    assert "expected all 2 processes within 3 s" in first.errors[0]
