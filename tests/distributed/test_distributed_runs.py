@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import ranks
+import safetensors.torch
+import torch
 from ranks import Ranks, command, together, training
 
 
@@ -267,3 +269,33 @@ def test_a_rank_that_never_comes_is_waited_for_so_long(source: Path, tmp_path: P
     (first,) = Ranks(tmp_path / "log", [(command, (words, None))], {"WORLD_SIZE": "2"}).wait(60.0)
     assert first.code == 2, first.stderr
     assert "expected all 2 processes within 3 s" in first.errors[0]
+
+
+def test_what_a_step_does_beside_is_that_of_one_process(source: Path, tmp_path: Path) -> None:
+    beside = {
+        "model.layers": json.dumps(["Linear(16)", "LayerNorm()", "ReLU()", "Linear(8)", "ReLU()", "Linear()"]),
+        "training.freeze": '["0"]',
+        "training.unfreeze": '[{ epoch = 3, parameters = ["0"] }]',
+        "training.average": '"EMA(decay=0.9)"',
+        "training.schedule": '"CosineAnnealingLR()"',
+        "training.clip_grad_norm": "0.5",
+        "training.l1": "1e-4",
+        "training.sharpness": "0.01",
+    }
+    first, second = together(tmp_path / "log", 2, training(source, tmp_path / "two", **beside)).wait()
+    assert (first.code, second.code) == (0, 0), first.stderr + second.stderr
+    one = ranks.alone(tmp_path / "one.log", training(source, tmp_path / "one", **beside))
+    assert one.code == 0, one.stderr
+    left, right = (safetensors.torch.load_file(tmp_path / name / "model" / "last.safetensors") for name in ("one", "two"))
+    for name, value in left.items():
+        assert torch.allclose(right[name], value, rtol=1e-4, atol=1e-6), name
+
+
+def test_batch_norm_takes_no_part_of_one_row(source: Path, tmp_path: Path) -> None:
+    normed = {"model.layers": json.dumps(["Linear(16)", "BatchNorm1d()", "ReLU()", "Linear()"]), "data.batch_size": "65"}
+    words = training(source, tmp_path / "run", **{**normed, "data.batch_size": "66", "data.split.test": "64"})
+    first, second = together(tmp_path / "log", 2, [*words, "--no-test"]).wait()
+    assert (first.code, second.code) == (0, 0), first.stderr + second.stderr
+    assert 'last_batch = "drop"' in (tmp_path / "run" / "config.toml").read_text()
+    line = refused(tmp_path / "few", 2, *[training(source, tmp_path / "few", **{**normed, "data.batch_size": "2"})] * 2)
+    assert "data.batch_size: 2 rows came for 2 processes; BatchNorm needs two rows or more in each" in line

@@ -10,7 +10,7 @@ import json
 import re
 import threading
 import time
-from datetime import timedelta
+from contextlib import suppress
 from typing import Any, final
 
 from netwright import errors
@@ -95,11 +95,15 @@ class Reports:
         try:
             self._store.set(self._key(self._rank), json.dumps(mine))
             told = self._heard()
-            return self._together(error, told)
         except RuntimeError as problem:
             if not unheard:
                 return error
             return self._gone(first_line(problem))
+        found, tells = self._together(error, told)
+        found.quiet = not tells  # type: ignore[attr-defined]
+        with suppress(RuntimeError):  # the store went with the one that tells
+            self._take_turns([rank for rank, one in told.items() if not one.get("left")], tells)
+        return found
 
     def _gone(self, why: str) -> LostError:
         return LostError(
@@ -121,7 +125,8 @@ class Reports:
             time.sleep(0.02)
         return found
 
-    def _together(self, error: Exception, told: dict[int, dict[str, Any]]) -> Exception:
+    def _together(self, error: Exception, told: dict[int, dict[str, Any]]) -> tuple[Exception, bool]:
+        """Return the error of all, and whether this process tells it."""
         failed = {rank: one for rank, one in sorted(told.items()) if not one.get("left")}
         causes = {rank: one for rank, one in failed.items() if not one["lost"]}
         found = error
@@ -132,19 +137,23 @@ class Reports:
             found = _error_of(self._rank, causes[self._rank])
         elif not causes:
             found = self._missing([rank for rank in range(self._size) if rank not in told], lost(error))
-        if self._rank == min(failed):
-            self._store.set("netwright/telling", "")
-        else:
-            found.quiet = True  # type: ignore[attr-defined]
-            self._listen()
-        return found
+        return found, self._rank == min(failed)
 
-    def _listen(self) -> None:
-        """Stay until the one that tells has told: launchers end all processes as soon as one ends."""
+    def _take_turns(self, failed: list[int], tells: bool) -> None:
+        """Let the one that tells end first, but for those that it waits for: launchers end all as soon as one ends."""
+        if tells:
+            self._store.set("netwright/telling", "")
+            self._wait([f"netwright/heard/{rank}" for rank in failed if rank != self._rank])  # it may hold the store
+        else:
+            self._wait(["netwright/telling"])
+            self._store.set(f"netwright/heard/{self._rank}", "")
+            time.sleep(SPEAKING)
+
+    def _wait(self, keys: list[str]) -> None:
+        """Wait until others have written some keys, or for a short time."""
         until = time.monotonic() + GRACE
-        while not self._store.check(["netwright/telling"]) and time.monotonic() < until:
+        while keys and not self._store.check(keys) and time.monotonic() < until:
             time.sleep(0.02)
-        time.sleep(SPEAKING)
 
     def _missing(self, ranks: list[int], error: LostError) -> Exception:
         if not ranks:
@@ -164,8 +173,3 @@ def _error_of(rank: int, told: dict[str, Any]) -> Exception:
     if isinstance(kind, type) and issubclass(kind, NetwrightError):
         return kind(text)
     return RuntimeError(f"rank {rank}: {told['kind']}: {told['text']}")
-
-
-def soon(seconds: float) -> timedelta:
-    """Return a span of time as torch.distributed takes it."""
-    return timedelta(seconds=seconds)

@@ -6,6 +6,7 @@ The only readers of RANK and its like. Nothing of torch is imported where none o
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import signal
 import socket
@@ -14,6 +15,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +31,7 @@ LEAVE = 3.0  # seconds in which one that is asked to end by SIGTERM may still te
 HANGING = 10.0  # seconds beyond that, after which a process that found nobody is ended
 PARENT_DEATH_SIGNAL = 1  # of prctl, PR_SET_PDEATHSIG
 VARIABLES = ("RANK", "WORLD_SIZE")
+_joined = itertools.count()  # groups of this process: what the processes of one wrote is not read by the next
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def _group(place: Place, timeout: float, settling: threading.Event) -> Iterator[
     import torch
     import torch.distributed as dist
 
-    from netwright.distributed.failures import Reports, soon
+    from netwright.distributed.failures import Reports
     from netwright.distributed.world import World
 
     cuda = torch.cuda.is_available()
@@ -146,13 +150,17 @@ def _group(place: Place, timeout: float, settling: threading.Event) -> Iterator[
     watch.daemon = True
     watch.start()
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=soon(timeout))
+        store = dist.distributed_c10d.PrefixStore(f"netwright-{next(_joined)}", _store(timeout))
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        dist.init_process_group(
+            backend, store=store, rank=place.rank, world_size=place.size, timeout=timedelta(seconds=timeout)
+        )
     except (RuntimeError, ValueError) as error:
         raise _not_met(place, timeout, error) from error
     finally:
         watch.cancel()
-    talk = dist.new_group(backend="gloo", timeout=soon(timeout)) if cuda else None
-    reports = Reports(dist.distributed_c10d._get_default_store(), place.rank, place.size)
+    talk = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout)) if cuda else None
+    reports = Reports(store, place.rank, place.size)
     try:
         yield World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, talk)
     except Exception as error:
@@ -165,6 +173,15 @@ def _group(place: Place, timeout: float, settling: threading.Event) -> Iterator[
     else:
         reports.left()
         _leave(dist)
+
+
+@cache
+def _store(timeout: float) -> Any:
+    """Return the store in which all processes write; there is one as long as the process lives."""
+    from torch.distributed.rendezvous import rendezvous
+
+    store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
+    return store
 
 
 def _leave(dist: Any) -> None:

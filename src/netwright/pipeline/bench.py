@@ -28,7 +28,7 @@ from netwright.data.mapped import Mapped
 from netwright.data.memory import give_back
 from netwright.data.sequences import Sequences
 from netwright.distributed.world import ALONE, World
-from netwright.engine.choose import choose_device, threaded
+from netwright.engine.choose import threaded
 from netwright.engine.compiled import why_not_compiled
 from netwright.engine.trial import Make, try_step, why_not_captured
 from netwright.engine.update import in_float32
@@ -44,7 +44,7 @@ from netwright.pipeline.network import Network, OwnModule, build_network, check_
 from netwright.pipeline.rates import has_schedule, why_not_replayed, with_rates
 from netwright.pipeline.reading import parts_of
 from netwright.pipeline.resolving import execution_of, resolve
-from netwright.pipeline.sharing import refuse_alone
+from netwright.pipeline.sharing import device_of, for_processes, refuse_alone
 from netwright.pipeline.transferring import transferred
 from netwright.seeding import all_forked, forked, torch_seed
 from netwright.training.optimizer import resolve_optimizer
@@ -151,10 +151,9 @@ def prepare(
         custom: Optimizer, schedule, figures, training step and stop condition from Python.
         world: The processes that will train.
     """
-    refuse_misfits(config, custom, loss)
-    refuse_alone(config, custom, world)
+    _refuse(config, custom, loss, world)
     config = as_given(config, data).model_copy(update={"tune": None})  # it says nothing of a single run
-    device = choose_device(config.training.device)
+    device = device_of(config, world)
     _optimizer(config, custom, device)  # a mistake in it is told before rows are read
     changes = read_changes(config)
     if data is None:
@@ -181,11 +180,18 @@ def prepare(
     engine, why = _engine(config, network, device, make, batch, alone)
     if custom.optimizer is not None:
         optimizer = f"{OBJECT}{factory_name(custom.optimizer)}: {described_optimizer(trial)}"
+    config = for_processes(config, network.module, network.summary.multiply_adds, len(inputs.split.train), world)
     with executing(config, torch.device("cpu")):
         figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, batch.rows.numpy())
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
     resolved, rates = with_rates(resolved, custom, inputs, trial, bool(figures) and len(inputs.split.valid) > 0)
     return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates, world)
+
+
+def _refuse(config: RunConfig, custom: Custom, loss: Any, world: World) -> None:
+    """Refuse what does not fit together, and what several processes cannot have."""
+    refuse_misfits(config, custom, loss)
+    refuse_alone(config, custom, world)
 
 
 def try_network(bench: Bench, config: RunConfig, *, module: OwnModule | None, loss: Any, code: Sequence[Path]) -> None:

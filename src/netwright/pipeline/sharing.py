@@ -1,10 +1,16 @@
-"""Settings that only a training in one process can have. Floor 9."""
+"""What becomes of settings where several processes train: what they cannot have, devices, threads, last batches. Floor 9."""
 
 from __future__ import annotations
 
+import torch
+from torch import nn
+
 from netwright.config.schema import RunConfig
 from netwright.distributed.world import World
+from netwright.engine.choose import choose_device, choose_threads, cores
+from netwright.engine.trial import normalises_batches
 from netwright.errors import ConfigError
+from netwright.numerals import counted
 from netwright.pipeline.custom import Custom
 
 MIXING = ("MixUp", "CutMix")
@@ -46,6 +52,67 @@ def refuse_alone(config: RunConfig, custom: Custom, world: World) -> None:
             f"data.augmentation: {mixing[0]} came under {size} processes; expected none that mixes the rows of a batch, of "
             "which each process has a part; leave it out"
         )
+
+
+def device_of(config: RunConfig, world: World) -> torch.device:
+    """Return the device of this process; each of several has a GPU of its own, where there are any.
+
+    Raises:
+        ConfigError: The device is not there, or there are fewer than processes.
+    """
+    name = config.training.device
+    if world.alone or name == "cpu":
+        return choose_device(name)
+    if name is not None and name.startswith("cuda:"):
+        raise ConfigError(
+            f"training.device: {name} came for {world.size} processes; expected cuda, of which each takes one; leave the number out"
+        )
+    device, count = choose_device(name), torch.cuda.device_count()
+    if device.type == "cuda" and world.local_size > count:
+        raise ConfigError(
+            f"training.device: {counted(count, 'GPU')} for {world.local_size} processes of this machine; expected one for each; "
+            f"start {count} (torchrun --nproc-per-node {count}), or set training.device = cpu"
+        )
+    return device
+
+
+def for_processes(config: RunConfig, network: nn.Module, multiply_adds: int, rows: int, world: World) -> RunConfig:
+    """Return settings with the threads of each process, and with no part of a batch that batch norm could not train on.
+
+    Args:
+        config: The settings.
+        network: The network.
+        multiply_adds: Of a row, forward.
+        rows: That train.
+        world: The processes; alone nothing is changed.
+
+    Raises:
+        ConfigError: Batches leave a process one row, which batch norm cannot train on.
+    """
+    if world.alone:
+        return config
+    size, batch_size, asked = world.size, config.data.batch_size, config.data.last_batch
+    written = {}
+    if normalises_batches(network):
+        if min(batch_size, rows) < 2 * size:
+            raise ConfigError(
+                f"data.batch_size: {min(batch_size, rows)} rows came for {size} processes; BatchNorm needs two rows or more in "
+                "each; make it larger, or start fewer"
+            )
+        if rows % batch_size and rows % batch_size < 2 * size:
+            if asked == "keep":
+                raise ConfigError(
+                    f"data.last_batch: keep came; {rows} rows in batches of {batch_size} leave {rows % batch_size} for {size} "
+                    "processes, and BatchNorm needs two or more in each; leave it out (they are dropped) or change data.batch_size"
+                )
+            written["last_batch"] = "drop"
+    threads = config.training.threads or min(choose_threads(multiply_adds, batch_size // size), cores() // world.local_size)
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update=written),
+            "training": config.training.model_copy(update={"threads": max(1, threads)}),
+        }
+    )
 
 
 def shared_settings(config: RunConfig, world: World) -> RunConfig:
