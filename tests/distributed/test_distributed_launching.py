@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from netwright.cli import main
 from netwright.distributed import launch
@@ -91,6 +94,12 @@ def test_one_process_needs_no_torchrun(
         (["train", "digits.toml", "--procs", "2", "--seeds", "3"], 2, "--procs 2: it came with --seeds"),
         (["train", "none.toml", "--procs", "2"], 2, "none.toml: No such file"),
         (["resume", "none", "--procs", "2"], 4, "none: no run"),
+        (["train", "digits.toml", "--procs", "2", "--launcher", "slurm"], 2, "--launcher slurm: it came with --procs 2"),
+        (
+            ["train", "digits.toml", "--launcher", "slurm"],
+            2,
+            "SLURM_PROCID is 'not set'; expected a task of srun",
+        ),
     ],
 )
 def test_what_cannot_be_started_is_refused(
@@ -110,3 +119,21 @@ def test_a_folder_that_is_taken_is_refused_before_processes_start(
     assert code == 7
     assert "one" in err
     assert launched == []
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [(None, 0), (3, 3), (-9, 137), (143, 143), (signal.SIGTERM, 143), (signal.SIGINT, 130)],
+)
+def test_the_exit_code_is_that_of_the_worker_that_ended_first(
+    monkeypatch: pytest.MonkeyPatch, raised: int | signal.Signals | None, code: int
+) -> None:
+    def play(asked: object) -> None:
+        if isinstance(raised, signal.Signals):
+            raise SignalException("asked to end", raised)
+        if raised is not None:
+            failed = ProcessFailure(local_rank=1, pid=7, exitcode=raised, error_file="none")
+            raise ChildFailedError("netwright", {1: failed})
+
+    monkeypatch.setattr("torch.distributed.run.run", play)
+    assert launch.launch(launch.torchrun_words(["train", "digits.toml"], 2, 0)) == code

@@ -269,6 +269,11 @@ def test_what_comes_next_follows_from_the_record(tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text(json.dumps(record))
         found = after(tmp_path, warned, restarts, most)
         assert (found.word, found.code) == expected, record
+    (tmp_path / "run.json").write_text('{"status": "stopped", "signal": 15, "ended": "2026-01-02T03:04:05+00:00"}')
+    assert after(tmp_path, warned=False, restarts=0, most=20, since=1.7e9).code == 143
+    untouched = after(tmp_path, warned=False, restarts=1, most=20, since=1.8e9)
+    assert (untouched.word, untouched.code) == ("failed", 2)
+    assert "it did not go on; the reason stands above" in untouched.why
     (tmp_path / "run.json").write_text('{"status": "do')
     assert after(tmp_path, warned=False, restarts=0, most=20).code == 2
 
@@ -291,7 +296,7 @@ def test_a_task_of_srun_knows_its_place() -> None:
     task = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "40077"}
     task |= {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_STEP_TASKS_PER_NODE": "2(x2)"}
     found = place(task)
-    assert found["RANK"], found["WORLD_SIZE"] == ("3", "4")
+    assert (found["RANK"], found["WORLD_SIZE"]) == ("3", "4")
     assert (found["LOCAL_RANK"], found["LOCAL_WORLD_SIZE"]) == ("1", "2")
     assert (found["MASTER_ADDR"], found["MASTER_PORT"]) == ("node1", "20077")
     with pytest.raises(ConfigError, match="SLURM_PROCID is '3; rm'"):

@@ -16,8 +16,7 @@ import click
 
 from netwright import files
 from netwright.cli.group import check_config_first, cli, code_option, json_option, set_option
-from netwright.config.site import read_site
-from netwright.distributed import ending, launch, slurm
+from netwright.distributed import ending, joining, launch, slurm
 from netwright.errors import ConfigError, no_run
 from netwright.files.naming import folder_for
 
@@ -27,8 +26,15 @@ def several_processes(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.option("--procs", type=int, metavar="N", help="Processes on this machine, started by torchrun.")
     @click.option("--restarts", type=int, default=0, metavar="K", help="With --procs: start all anew when one dies.")
+    @click.option("--launcher", type=click.Choice(["slurm"]), help="Be a task of srun: one of several processes.")
     @functools.wraps(command)
-    def launched(procs: int | None, restarts: int, **values: Any) -> None:
+    def launched(procs: int | None, restarts: int, launcher: str | None, **values: Any) -> None:
+        if launcher is not None:
+            if procs is not None:
+                raise ConfigError(
+                    f"--launcher {launcher}: it came with --procs {procs}; expected one of them; leave one out"
+                )
+            joining.adopt_slurm()
         if procs is None and restarts:
             raise ConfigError(f"--restarts {restarts}: it came without --procs; expected both; write --procs 2, say")
         if procs is None or procs == 1:
@@ -94,6 +100,8 @@ def send_to_slurm(source: str, site: str | None, show: bool, as_json: bool, **as
 
     The job is kept beside the run folder, with its log. A RUN that is there goes on.
     """
+    from netwright.config.site import read_site
+
     known = read_site(None if site is None else Path(site))
     wanted = _wanted(asked)
     work = _work(source, asked)
@@ -175,9 +183,10 @@ def _work(source: str, asked: Mapping[str, Any]) -> slurm.Work:
 @click.option("--warned", type=click.Choice(["yes", "no"]), required=True)
 @click.option("--restarts", type=click.IntRange(0), required=True)
 @click.option("--most", type=click.IntRange(0), required=True)
-def slurm_end(run: str, warned: str, restarts: int, most: int) -> None:
+@click.option("--since", type=float, default=0.0)
+def slurm_end(run: str, warned: str, restarts: int, most: int, since: float) -> None:
     """Say what a job of SLURM does now that its processes are gone: done, requeue, stopped or failed; used by its script."""
-    found = ending.after(Path(run), warned == "yes", restarts, most)
+    found = ending.after(Path(run), warned == "yes", restarts, most, since)
     click.echo(found.word)
     click.echo(f"netwright: {found.why}", err=True)
     if found.code:

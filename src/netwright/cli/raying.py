@@ -98,35 +98,26 @@ def train_in_worker(wanted: dict[str, Any]) -> dict[str, Any]:
         wanted: Plain values, as the command made them.
 
     Returns:
-        How it ended; the error and its exit code where starting again would change nothing.
-
-    Raises:
-        LostError: Another process is gone; Ray starts all again.
+        That it ended.
     """
-    from netwright.distributed.failures import LostError
     from netwright.distributed.joining import join
     from netwright.pipeline.continuing import resume
     from netwright.pipeline.verbs import train
 
     folder, settings, code = Path(wanted["run"]), wanted["settings"], wanted["code"]
     target = {"target": wanted["target"]} if "target" in wanted else {}
-    try:
-        with join() as world, Screen(quiet=wanted["quiet"] or not world.leads) as screen:
-            if world.told((folder / "run.json").is_file()):
-                resume(folder, code=code, observers=[screen], world=world)
-            else:
-                train(
-                    wanted["source"],
-                    run_dir=folder,
-                    code=code,
-                    settings=settings,
-                    observers=[screen],
-                    test=wanted["test"],
-                    world=world,
-                    **target,
-                )
-    except LostError:
-        raise
-    except NetwrightError as error:
-        return {"error": str(error), "code": error.exit_code}
+    with join() as world, Screen(quiet=wanted["quiet"] or not world.leads) as screen:
+        if world.told((folder / "run.json").is_file()):
+            resume(folder, code=code, observers=[screen], world=world)
+        else:
+            train(
+                wanted["source"],
+                run_dir=folder,
+                code=code,
+                settings=settings,
+                observers=[screen],
+                test=wanted["test"],
+                world=world,
+                **target,
+            )
     return {"ended": True}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from netwright import files
 from netwright.errors import ConfigError, NetwrightError
 
 CODES = {kind.__name__: kind.exit_code for kind in NetwrightError.__subclasses__()}
+ENDS = ("stopped", "failed", "diverged")
 KILLED = 6  # the run neither ended nor was it warned: memory, a node, or somebody killed it
 
 
@@ -23,7 +26,7 @@ class Next:
     why: str
 
 
-def after(run: Path, warned: bool, restarts: int, most: int) -> Next:
+def after(run: Path, warned: bool, restarts: int, most: int, since: float = 0.0) -> Next:
     """Return what a job does now that its processes are gone; exit codes of launchers are not asked.
 
     Args:
@@ -31,6 +34,7 @@ def after(run: Path, warned: bool, restarts: int, most: int) -> Next:
         warned: Whether SLURM said that the time of the job ends.
         restarts: How often the job was sent back to the queue.
         most: How often it may be.
+        since: When the processes were started, in seconds since 1970; a record that says an earlier end was not touched by them.
 
     Example:
         >>> after(Path("no-such-run"), warned=True, restarts=0, most=20).word
@@ -41,6 +45,8 @@ def after(run: Path, warned: bool, restarts: int, most: int) -> Next:
     status, why = str(record.get("status")), str(record.get("why") or "")
     if status == "done":
         return Next("done", 0, f"{run}: done")
+    if status in ENDS and not warned and _when(record) < since:
+        return Next("failed", ConfigError.exit_code, f"{run}: it did not go on; the reason stands above")
     if status in ("failed", "diverged"):
         return Next("failed", CODES.get(why.partition(":")[0], 70 if status == "failed" else 5), f"{run}: {status}, {why}")
     if status == "stopped" and not warned and not record.get("signal") and not searching:
@@ -59,6 +65,14 @@ def after(run: Path, warned: bool, restarts: int, most: int) -> Next:
     if not record:
         return Next("failed", ConfigError.exit_code, f"{run}: no run began; the reason stands above")
     return Next("failed", KILLED, f"{run}: its processes were killed (memory, a node); to go on: the same job again")
+
+
+def _when(record: Mapping[str, Any]) -> float:
+    """Return when a record says that its run ended, in seconds since 1970."""
+    try:
+        return datetime.fromisoformat(str(record.get("ended"))).timestamp()
+    except ValueError:
+        return math.inf
 
 
 def _record(path: Path) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from contextlib import suppress
 from typing import Any, final
@@ -16,6 +17,7 @@ from netwright import errors
 from netwright.errors import NetwrightError, first_line
 
 GRACE = 5.0  # seconds in which the others are heard
+PATIENCE = 15.0  # seconds in which the store must have answered: longer than the others are heard
 SPEAKING = 1.0  # seconds that the one that tells needs for its line
 SIGNS = ("gloo", "NCCL", "ProcessGroup", "Connection closed by peer", "Connection reset by peer", "Socket Timeout")
 
@@ -80,6 +82,14 @@ class Reports:
         Args:
             error: Of this process. Where another one tells it, its ``quiet`` is true.
         """
+        found: list[Exception] = []
+        asking = threading.Thread(target=lambda: found.append(self._asked(error)), daemon=True)
+        asking.start()
+        asking.join(PATIENCE)  # a store behind a broken link answers neither yes nor no
+        return found[0] if found else self._gone("the store does not answer") if is_lost(error) else error
+
+    def _asked(self, error: Exception) -> Exception:
+        """Return what `settled` does, by asking the store."""
         unheard = is_lost(error)
         mine = {"lost": unheard, "kind": type(error).__name__, "text": str(error)}
         try:
@@ -88,15 +98,18 @@ class Reports:
         except RuntimeError as problem:
             if not unheard:
                 return error
-            return LostError(
-                f"rank {self._rank} of {self._size}: the other processes and the store they shared are gone "
-                f"({first_line(problem)}); expected them until the end; look at the machine of rank 0, then resume the run"
-            )
+            return self._gone(first_line(problem))
         found, tells = self._together(error, told)
         found.quiet = not tells  # type: ignore[attr-defined]
         with suppress(RuntimeError):  # the store went with the one that tells
             self._take_turns([rank for rank, one in told.items() if not one.get("left")], tells)
         return found
+
+    def _gone(self, why: str) -> LostError:
+        return LostError(
+            f"rank {self._rank} of {self._size}: the other processes and the store they shared are gone ({why}); expected them "
+            "until the end; look at the machine of rank 0 and the network, then resume the run"
+        )
 
     def _key(self, rank: int) -> str:
         return f"netwright/ended/{rank}"

@@ -20,6 +20,7 @@ from functools import cache
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from netwright.distributed import slurm
 from netwright.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
@@ -74,6 +75,15 @@ def _shown(given: Mapping[str, str]) -> str:
 def launched() -> bool:
     """Tell whether a launcher started this process as one of several, or as one that may be started again."""
     return all(name in os.environ for name in VARIABLES)
+
+
+def adopt_slurm() -> None:
+    """Take the place that srun gave this process, as if torchrun had given it; only where somebody asks for it.
+
+    Raises:
+        ConfigError: This is no task of srun.
+    """
+    os.environ.update(slurm.place(os.environ))
 
 
 @contextmanager

@@ -45,11 +45,12 @@ def refuse_without_ray() -> None:
 
 
 def fit(train: Callable[[Told], Told], wanted: Told, placement: Placement, run: Path) -> Told:
-    """Let Ray run a training in several processes, and return what the first of them told at the end.
+    """Let Ray run a training in several processes, and return what the first of them told at the end, or ``error`` and ``code``.
+
+    Where a process is gone Ray starts all of them again; an error of ours would only come again.
 
     Args:
-        train: Is called in every process, in a process group that is there; what it returns is plain values. An error that
-            it raises makes Ray start all of them again.
+        train: Is called in every process, in a process group that is there; what it returns is plain values.
         wanted: Is handed to it, plain values.
         placement: Where and how often.
         run: The run folder; Ray keeps its own notes in ``<run>.ray`` beside it.
@@ -88,4 +89,23 @@ def _reporting(told: Mapping[str, Any]) -> None:
     """Train in a process of Ray, and tell it what came of it."""
     from ray import train as ray_train
 
-    ray_train.report(told["train"](told["wanted"]))
+    ray_train.report(_together(told["train"], told["wanted"]))
+
+
+def _together(train: Callable[[Told], Told], wanted: Told) -> Told:
+    """Train, and end for the reason of the process that failed first: its error is told, one that is gone is raised."""
+    import torch.distributed as dist
+
+    from netwright.distributed.failures import LostError, Reports
+
+    reports = Reports(dist.distributed_c10d._get_default_store(), dist.get_rank(), dist.get_world_size())
+    try:
+        found = train(wanted)
+    except Exception as error:
+        dist.destroy_process_group()  # the others stop waiting
+        first = reports.settled(error)
+        if isinstance(first, NetwrightError) and not isinstance(first, LostError):
+            return {"error": str(first), "code": first.exit_code}
+        raise first from error
+    reports.left()
+    return found

@@ -14,10 +14,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from netwright.config.site import Site
 from netwright.errors import ConfigError
+
+if TYPE_CHECKING:
+    from netwright.config.site import Site
 
 TIME = re.compile(r"([0-9]{1,3}-)?[0-9]{1,5}(:[0-9]{1,2}){0,2}")
 SUBMITTED = re.compile(r"([0-9]{1,18})(;[A-Za-z0-9_.-]+)?")
