@@ -29,6 +29,7 @@ from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.mapping import described
 from netwright.pipeline.network import Network
 from netwright.pipeline.stopping import duration, monitored
+from netwright.pipeline.transferring import freezing_in
 from netwright.training.loop import Plan
 
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -101,7 +102,8 @@ def threads_and_lanes(config: RunConfig, network: Network, batch_size: int, engi
 
 def _last_batch(config: RunConfig, network: Network, rows: int, batch_size: int) -> str:
     """Return what happens to a smaller last batch; one row is dropped where BatchNorm could not train on it."""
-    normalised = normalises_batches(network.module)
+    freezing = freezing_in(config, network.module)
+    normalised = normalises_batches(network.module, () if freezing is None else freezing.always_resting)
     if normalised and batch_size == 1:
         raise ConfigError("data.batch_size: 1 came; BatchNorm needs two rows or more in a step; make it larger")
     micro, last = config.training.micro_batch, rows % batch_size
