@@ -24,7 +24,7 @@ from netwright.engine.choose import choose_lanes, choose_threads
 from netwright.engine.trial import normalises_batches
 from netwright.engine.update import Update
 from netwright.errors import ConfigError
-from netwright.pipeline.drawing import batch_size_of, chances_of, refuse_sampling
+from netwright.pipeline.drawing import batch_size_of, by_class, chances_of, refuse_sampling
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.mapping import described
 from netwright.pipeline.network import Network
@@ -135,8 +135,9 @@ def plan_of(config: RunConfig, inputs: Inputs) -> Plan:
     """Return the plan of a resolved config."""
     stopping = config.training.early_stopping
     monitor, mode = monitored(config)
+    rows, begins = by_class(config, inputs)
     return Plan(
-        rows=inputs.split.train,
+        rows=rows,
         batch_size=batch_size_of(config, inputs),
         last_batch=config.data.last_batch or "keep",
         epochs=config.training.epochs or 0,
@@ -150,6 +151,7 @@ def plan_of(config: RunConfig, inputs: Inputs) -> Plan:
         mapped=isinstance(inputs.raw, Mapped),
         windows=inputs.raw.windows if isinstance(inputs.raw, Mapped) else None,
         chances=chances_of(config, inputs),
+        begins=begins,
     )
 
 

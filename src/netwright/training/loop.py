@@ -36,7 +36,8 @@ class Plan:
     Rows in a map are ordered slice by slice, in ``windows`` where they do not fit into memory. Batches of ``together`` epochs
     are handed out as those of one, where they divide the rows. ``seconds`` of training, and the reason that ``stop`` gives
     after an epoch, end the run too. ``schedule`` turns the optimizer's learning rate. ``freezing`` says which parameters do not
-    learn in which epoch. With ``chances`` an epoch draws as many rows with replacement, float64 ``(rows,)``.
+    learn in which epoch. With ``chances`` an epoch draws as many rows with replacement, float64 ``(rows,)``; of rows in a map,
+    sorted by class, ``begins`` says where each class begins.
     """
 
     rows: Rows
@@ -58,13 +59,14 @@ class Plan:
     schedule: Schedule | Fixed = Fixed()
     freezing: Freezing | None = None
     chances: Floats | None = None
+    begins: tuple[int, ...] | None = None
 
     def order(self, epoch: int) -> Rows | Order:
         """Return the rows of an epoch (from 1) in order, or of that many ``together``."""
         if self.together > 1:
             return np.concatenate([epoch_order(self.rows, self.seed, epoch + later) for later in range(self.together)])
         if self.mapped:
-            return Order(self.rows, self.seed, epoch, self.windows)
+            return Order(self.rows, self.seed, epoch, self.windows, self.begins)
         return epoch_order(self.rows, self.seed, epoch, self.lengths, self.batch_size, self.chances)
 
     def feed(self, examples: Examples, progress: Progress) -> Feed:
