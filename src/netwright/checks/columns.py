@@ -253,7 +253,7 @@ def conflicts(hashes: Hashes, target: Floats, classes: bool, place: Callable[[in
     least, most = np.full((len(counts), target.shape[1]), np.inf), np.full((len(counts), target.shape[1]), -np.inf)
     np.minimum.at(least, inverse, target)
     np.maximum.at(most, inverse, target)
-    wide = 0.0 if classes else target.std(axis=0)
+    wide: Floats = np.zeros(target.shape[1]) if classes else np.asarray(target.std(axis=0))
     conflicting = ((most - least) > wide).any(axis=1)
     if not conflicting.any():
         return []
@@ -282,14 +282,14 @@ def _off_the_most(groups: Rows, target: Floats) -> npt.NDArray[np.bool_]:
     of = pairs[:, 0].astype(np.int64)
     order = np.lexsort((np.arange(len(pairs)), -counts, of))
     first = order[np.unique(of[order], return_index=True)[1]]  # the most frequent pair of each group
-    return first[groups] != which.reshape(-1)
+    return np.asarray(first[groups] != which.reshape(-1))
 
 
 def _off_the_mean(groups: Rows, target: Floats, far: Floats) -> npt.NDArray[np.bool_]:
     """Return which rows lie farther than ``far`` from the mean of their group, bool ``(rows,)``."""
     sizes = np.bincount(groups)
     means = np.stack([np.bincount(groups, column) / sizes for column in target.T], axis=1)
-    return (np.abs(target - means[groups]) > far).any(axis=1)
+    return np.asarray((np.abs(target - means[groups]) > far).any(axis=1))
 
 
 def noisy_labels(columns: Sequence[Values], target: Rows, place: Callable[[int], str]) -> list[Finding]:

@@ -40,8 +40,8 @@ def refuse_sampling(config: RunConfig, inputs: Inputs) -> None:
         )
     if isinstance(inputs.raw, Mapped) and inputs.raw.windows is not None:
         raise ConfigError(
-            f"{CAME}; the map of the rows does not fit into half of the free memory, and rows drawn anywhere in it would be read one "
-            'by one from the disk; expected a smaller table; write training.class_weight = "balanced"'
+            f"{CAME}; the map of the rows does not fit into half of the free memory, and rows drawn anywhere in it would be read "
+            'from the disk one by one; expected a smaller table; write training.class_weight = "balanced"'
         )
 
 

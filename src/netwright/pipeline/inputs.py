@@ -275,5 +275,6 @@ def target_names(data: DataConfig, raw: Raw) -> list[str]:
 
 def _header_hint(data: DataConfig, raw: Raw) -> str:
     """Return the advice where the names of a file of lines, which the user has not given, look like a row of data."""
-    lines = isinstance(raw, Table) and bool(raw.origins) and raw.origins[0].line_of is not None
-    return header_hint(raw.names) if lines and not data.columns and data.header is not False else ""
+    if not isinstance(raw, Table) or not raw.origins or raw.origins[0].line_of is None:
+        return ""
+    return header_hint(raw.names) if not data.columns and data.header is not False else ""
