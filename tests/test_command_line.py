@@ -20,7 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from netwright.cli import main
+from netwright.cli import cli, main
 
 Script = Callable[[str], ModuleType]
 
@@ -364,3 +364,11 @@ def test_a_folder_that_is_no_run_is_told_in_the_same_words_everywhere(
     assert err.strip() == (
         f"netwright: error: several: no run but a folder of 1; expected one run; name one of them, such as {inside}"
     )
+
+
+def test_options_of_tune_have_the_names_of_their_settings() -> None:
+    from netwright.config.tune_schema import TuneConfig
+
+    named = {str(option.name) for option in cli.commands["tune"].params}
+    assert {"trials", "processes"} <= named & set(TuneConfig.model_fields)
+    assert "workers" not in named

@@ -169,3 +169,21 @@ def test_the_advice_for_a_mark_of_missing_keeps_the_other_marks() -> None:
     marked = next(one for one in found if one.check == "sentinel-values")
     assert marked.advice == 'set data.missing_values = ["", "NA", "-999"]'
     assert marked.why.startswith("9 cells of -999 while ")
+
+
+def test_conflicting_targets_counts_the_rows_that_differ_not_their_group() -> None:
+    hashes = np.array([*range(60), *[7] * 30, *[8] * 2], dtype=np.int64)  # row 7 comes 31 times, row 8 three times
+    target = np.zeros((92, 1))
+    target[[65, 91]] = 1.0
+    (found,) = single.conflicts(hashes, target, True, lambda row: f"row {row}")
+    assert found.figures["rows"] == 2
+    assert "2 of 92 have the inputs of other train rows and another target than these (first: row 65 and row 7)" in found.why
+    tied = single.conflicts(hashes[:61], np.concatenate([np.zeros((60, 1)), np.ones((1, 1))]), True, str)
+    assert tied[0].figures["rows"] == 1
+    amounts = np.random.default_rng(0).normal(size=(92, 1))
+    amounts[hashes == 7] = 0.1
+    amounts[hashes == 8] = 0.2
+    assert single.conflicts(hashes, amounts, False, str) == []
+    amounts[65] = 9.0
+    (found,) = single.conflicts(hashes, amounts, False, str)
+    assert found.figures["rows"] == 1

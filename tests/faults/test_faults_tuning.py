@@ -80,7 +80,7 @@ def ended_well(folder: Path, wanted: int) -> dict[str, Any]:
 
 def test_workers_and_the_whole_are_killed_and_stopped_and_the_search_ends_as_if_not(tmp_path: Path) -> None:
     folder, log = tmp_path / "search", tmp_path / "log"
-    process = start([*words(data(tmp_path), folder), "--trials", "3", "--workers", "2"], log)
+    process = start([*words(data(tmp_path), folder), "--trials", "3", "--processes", "2"], log)
     until(lambda: trained(folder, 0, 3) and holder(folder, "0001-1"))
     first = holder(folder, "0000-1")
     assert first is not None
@@ -91,7 +91,7 @@ def test_workers_and_the_whole_are_killed_and_stopped_and_the_search_ends_as_if_
     wait(process, log)
     until(lambda: not any(lives(one) for one in alive))  # they die with their parent
 
-    again = start(["tune", "--resume", str(folder), "--workers", "1"], log)
+    again = start(["tune", "--resume", str(folder), "--processes", "1"], log)
     until(lambda: any(one["worker"] in claimed(folder) for one in workers(folder)))
     os.kill(again.pid, signal.SIGINT)
     stopped = wait(again, log)
@@ -99,7 +99,7 @@ def test_workers_and_the_whole_are_killed_and_stopped_and_the_search_ends_as_if_
     assert f"to go on: netwright tune --resume {folder}" in stopped.stdout
     assert workers(folder) == []
 
-    last = wait(start(["tune", "--resume", str(folder), "--workers", "1", "--json"], log), log)
+    last = wait(start(["tune", "--resume", str(folder), "--processes", "1", "--json"], log), log)
     assert last.code == 0, last.stderr
     assert json.loads(last.stdout)["finished"] == 3
     result = ended_well(folder, 3)
@@ -122,7 +122,7 @@ def test_25_trials_in_4_processes_with_10_kills_are_25_trials(study: str, tmp_pa
         *words(data(tmp_path), folder, **{"tune.study": study, "training.epochs": 10}),
         "--trials",
         "25",
-        "--workers",
+        "--processes",
         "4",
     ]
     process = start(begin, log)

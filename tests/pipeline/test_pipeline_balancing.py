@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+from scipy import stats
 
 import netwright as nw
+from netwright.data import order
 from netwright.data.batches import epoch_order
 from netwright.data.sampling import class_chances, drawn
 from netwright.errors import ConfigError
@@ -177,9 +180,15 @@ def test_what_has_no_classes_is_refused(keywords: dict[str, object], words: str,
     assert not (tmp_path / "none").exists()
 
 
-def test_rows_in_a_map_and_labels_are_not_drawn_by_class(table: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the rows lie in a map"):
-        nw.train(table, target="class", sampling="balanced", storage="map", cache=str(tmp_path), run_dir=tmp_path / "map")
+def test_rows_of_labels_and_of_maps_beyond_memory_are_not_drawn_by_class(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(order, "MAP_SHARE", 0.0)
+        with pytest.raises(ConfigError, match="does not fit into half of the free memory"):
+            nw.train(
+                table, target="class", sampling="balanced", storage="map", cache=str(tmp_path), run_dir=tmp_path / "map"
+            )
     rows = np.random.default_rng(0).normal(size=(60, 3))
     with pytest.raises(ConfigError, match="several labels"):
         nw.train(data=(rows, (rows[:, :2] > 0).astype(int)), sampling="balanced", run_dir=tmp_path / "labels")
@@ -242,3 +251,37 @@ def test_own_weights_by_class_are_those_of_the_loss_written_out(table: Path, tmp
     assert named.config.training.class_weight is None
     for name, value in written.model.state_dict().items():
         assert torch.equal(value, named.model.state_dict()[name])
+
+
+def test_rows_of_a_map_are_drawn_by_class_whatever_slice_is_asked_for() -> None:
+    rows, begins = np.arange(1000, 1100), (0, 90, 99, 100)
+    one = order.Order(rows, 3, 1, None, begins)
+    whole = one[0:100]
+    assert (np.concatenate([one[0:33], one[33:100]]) == whole).all()
+    assert (whole != order.Order(rows, 3, 2, None, begins)[0:100]).any()
+    drawn_rows = np.concatenate([order.Order(rows, 0, epoch, None, begins)[0:100] for epoch in range(1, 201)]) - 1000
+    counts = np.bincount(np.searchsorted(begins, drawn_rows, side="right") - 1)
+    assert np.allclose(counts / counts.sum(), 1 / 3, atol=0.01)
+    inside = np.bincount(drawn_rows[drawn_rows < 90], minlength=90)  # each of a class as often as any other
+    assert stats.chisquare(inside).pvalue > 0.001
+
+
+def test_a_map_is_drawn_from_with_the_same_bits_resumed_and_rerun(table: Path, tmp_path: Path) -> None:
+    given = {
+        "target": "class",
+        "sampling": "balanced",
+        "baselines": "none",
+        "storage": "map",
+        "cache": str(tmp_path / "maps"),
+    }
+    whole = nw.train(table, epochs=3, run_dir=tmp_path / "whole", **given)
+    assert whole.config.data.storage == "map"
+    again = nw.train(whole.folder / "config.toml", run_dir=tmp_path / "again")
+    part = nw.train(table, epochs=2, run_dir=tmp_path / "part", **given)
+    later = nw.resume(part.folder, settings=["training.epochs=3"])
+    last = [safetensors.torch.load_file(run.folder / "model" / "last.safetensors") for run in (whole, later)]
+    assert all(torch.equal(value, last[1][name]) for name, value in last[0].items())
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name])
+    shares = (whole.tested or {})["balance"]["classes"][0]
+    assert shares["mean_probability"] > 2 * shares["share"]  # trained on even odds

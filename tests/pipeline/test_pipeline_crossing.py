@@ -41,6 +41,17 @@ def test_every_row_is_tested_once_and_the_figures_are_those_of_the_runs(tmp_path
     assert all(isinstance(record, Told) for record in told)
     assert [str(record).partition(":")[0] for record in told][-4:] == [f"split {place} of 4" for place in (1, 2, 3, 4)]
     assert "accuracy" in str(found)
+    page = (tmp_path / "cv" / "report.html").read_text()
+    for run in found.runs:  # each split leads to its report, and the worst errors of all to those of theirs
+        assert f'<a href="{run.name}/report.html">{run.name}</a>' in page
+        assert (tmp_path / "cv" / run.name / "report.html").is_file()
+    worst = [entry for run in found.runs for entry in (nw.load(run).tested or {})["worst"]]
+    hardest = min(worst, key=lambda entry: float(entry["probability_of_true"]))
+    first = page.partition("<th>worst errors</th>")[2].partition("<tbody>")[2].partition("</tr>")[0]
+    assert "/report.html#worst" in first
+    assert f"<td>{hardest['true']}</td><td>{hardest['predicted']}</td>" in first
+    assert "<svg" in page
+    assert "<a href=" not in found.to_html()
 
 
 def test_a_split_alone_is_the_same_run(tmp_path: Path) -> None:

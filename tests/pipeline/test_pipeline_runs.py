@@ -14,6 +14,7 @@ import pytest
 import torch
 from sklearn import datasets, metrics
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import netwright as nw
 from netwright.errors import CheckpointError, ConfigError, DataError, SafetyError
@@ -135,8 +136,23 @@ def test_labelled_rows_of_another_file_can_be_tested(tmp_path: Path) -> None:
     found = run.test((X[1::2], y[1::2]))
     assert found["n"] == 75
     assert found["metrics"]["accuracy"]["value"] == metrics.accuracy_score(y[1::2], run.predict(X[1::2]))
-    with pytest.raises(CheckpointError, match="trained on Python objects"):
+    with pytest.raises(CheckpointError, match="trained on Python objects") as problem:
         nw.load(run.folder).test()
+    assert f"in Python nw.load('{run.folder}').test(data)" in str(problem.value)
+    before, again = run.tested, nw.load(run.folder).test((X[::2], y[::2]))  # these very objects stand for its own rows
+    assert before is not None
+    assert (again["n"], again["metrics"], again["looks"]) == (before["n"], before["metrics"], before["looks"] + 1)
+    assert nw.load(run.folder).tested == again
+    assert again["baselines"]["logistic"]["metrics"] == before["baselines"]["logistic"]["metrics"]
+    with pytest.raises(CheckpointError, match="trained on Python objects"):
+        nw.load(run.folder).test(None)
+
+
+def test_the_dataset_of_a_run_tests_it_again(tmp_path: Path) -> None:
+    X, y = datasets.load_iris(return_X_y=True)
+    rows = TensorDataset(torch.tensor(X, dtype=torch.float32), torch.tensor(y))
+    run = nw.train(data=rows, layers=["Linear()"], epochs=1, baselines="none", run_dir=tmp_path / "run")
+    assert nw.load(run.folder).test(rows)["metrics"] == (run.tested or {})["metrics"]
 
 
 def test_an_own_class_runs_only_when_its_file_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
@@ -192,6 +193,11 @@ def test_going_on_for_longer_or_with_another_rate_says_what_becomes_of_the_sched
     assert any(line.endswith("goes on with its own max_lr: the new learning rate changes nothing") for line in lines)
     assert "note: schedule: it ends after 18 of 36 steps; the others keep its last rate" in lines
     assert [row["learning_rate"] for row in nw.load(run.folder).history] == [*rates, rates[1], rates[1]]
+    assert "resume: exact" in lines  # the schedule overrules the rate, and here is the same run at its old one
+    same = train(place, "cycle-same", schedule="OneCycleLR(max_lr=0.05)", epochs=2)
+    assert "resume: exact" in lines_of(["training.epochs=4"], same.folder)
+    weights = [safetensors.torch.load_file(one.folder / "model" / "last.safetensors") for one in (run, same)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_functions_from_python_step_after_epochs_or_steps_and_are_asked_for_again(place: Path) -> None:

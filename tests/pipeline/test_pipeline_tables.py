@@ -10,7 +10,7 @@ import torch
 
 import netwright as nw
 from netwright.config.read import build_config, to_toml
-from netwright.errors import ConfigError
+from netwright.errors import ConfigError, DataError
 from netwright.pipeline.bench import Bench, gather, prepare
 from netwright.pipeline.rerunning import verify_eject
 
@@ -139,3 +139,19 @@ def test_one_argument_of_the_optimizer_nobody_wrote_leaves_the_rest_of_it(tmp_pa
     assert optimizer(["training.optimizer.lr=0.01"], optimizer="SGD(lr=1.0)") == "SGD(lr=0.01, fused=True)"
     with pytest.raises(ConfigError, match="Default has no argument 'momentum'"):
         optimizer(["training.optimizer.momentum=0.9"])
+
+
+def test_a_first_line_that_looks_like_data_is_told(tmp_path: Path) -> None:
+    lines = [f"{row % 7}.{row % 9},{row % 5}.5,{'ab'[row % 2]}" for row in range(60)]
+    path = tmp_path / "bare.csv"
+    path.write_text("\n".join(lines) + "\n")
+    told = "the first line looks like data (0.0, 0.5, a), and was read as names; for a file without names set data.header = false"
+    with pytest.raises(ConfigError, match="data.target: nothing came") as problem:
+        prepare(*gather(str(path), [], {}))
+    assert told in str(problem.value)
+    with pytest.raises(DataError, match="target column 'kind' is missing") as missing:
+        prepare(*gather(str(path), [], {"target": "kind"}))
+    assert told in str(missing.value)
+    assert any(told in note for note in prepare(*gather(str(path), [], {"target": "a"})).inputs.notes)
+    for keywords in ({"header": False, "target": "column_3"}, {"columns": ["1", "2", "kind"], "target": "kind"}):
+        assert not any("looks like data" in note for note in prepare(*gather(str(path), [], keywords)).inputs.notes)

@@ -20,6 +20,7 @@ from netwright.errors import CheckpointError, ConfigError, NetwrightError
 from netwright.pipeline.custom import Custom
 from netwright.pipeline.explaining import explain
 from netwright.pipeline.replaying import replay_run
+from netwright.pipeline.rerunning import verify_eject
 from netwright.pipeline.telling import Told
 
 NET = ["Linear(12)", "BatchNorm1d()", "ReLU()", "Dropout(0.2)", "Linear(8)", "BatchNorm1d()", "ReLU()", "Linear()"]
@@ -299,3 +300,17 @@ def test_a_step_that_fails_after_layers_began_to_learn_is_replayed_as_it_was(pla
             unfreeze=[{"epoch": 2, "parameters": ["norm"]}], run_dir=tmp_path / "failed", **LIGHT,
         )  # fmt: skip
     assert replay_run(tmp_path / "failed", model=Failing(), custom=Custom(optimizer=optimizer)).reproduced
+
+
+def test_batch_norm_that_rests_in_every_epoch_trains_on_single_rows(place: Path, tmp_path: Path) -> None:
+    frozen = {"freeze": ["0", "1", "4", "5"], "epochs": 1}
+    eager, captured = (
+        tuned(place, tmp_path / engine, engine=engine, **{**frozen, "batch_size": 1}) for engine in ("eager", "captured")
+    )
+    assert eager.config.data.last_batch == "keep"
+    assert all(torch.equal(value, tensors(captured)[name]) for name, value in tensors(eager).items())
+    assert torch.equal(tensors(eager)["1.running_mean"], tensors(eager, "start")["1.running_mean"])
+    assert verify_eject(captured.folder).held
+    thawed = {**frozen, "unfreeze": [{"epoch": 2, "parameters": ["5"]}], "epochs": 3}
+    with pytest.raises(ConfigError, match="data.batch_size: 1 came; BatchNorm needs two rows"):
+        tuned(place, tmp_path / "thawed", **{**thawed, "batch_size": 1})

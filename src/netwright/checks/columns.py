@@ -239,7 +239,7 @@ def far_targets(names: Sequence[str], values: Floats, place: Callable[[int], str
 
 
 def conflicts(hashes: Hashes, target: Floats, classes: bool, place: Callable[[int], str]) -> list[Finding]:
-    """Return train rows with the same inputs and another target.
+    """Return train rows with the same inputs as others and another target: those that a network which is right for most gets wrong.
 
     Args:
         hashes: Of the train rows.
@@ -253,18 +253,20 @@ def conflicts(hashes: Hashes, target: Floats, classes: bool, place: Callable[[in
     least, most = np.full((len(counts), target.shape[1]), np.inf), np.full((len(counts), target.shape[1]), -np.inf)
     np.minimum.at(least, inverse, target)
     np.maximum.at(most, inverse, target)
-    wide = 0.0 if classes else target.std(axis=0)
+    wide: Floats = np.zeros(target.shape[1]) if classes else np.asarray(target.std(axis=0))
     conflicting = ((most - least) > wide).any(axis=1)
-    rows = np.flatnonzero(conflicting[inverse])
-    if not len(rows):
+    if not conflicting.any():
         return []
+    wrong = _off_the_most(inverse, target) if classes else _off_the_mean(inverse, target, wide / 2)
+    rows = np.flatnonzero(conflicting[inverse] & wrong)
     share = len(rows) / len(hashes)
-    twin = next(int(row) for row in rows[1:] if inverse[row] == inverse[rows[0]])
+    group = np.flatnonzero(inverse == inverse[rows[0]])
+    twin = next(int(row) for row in group if (target[row] != target[rows[0]]).any())
     return [
         Finding(
             "conflicting-targets",
             "train rows",
-            f"{len(rows)} of {len(hashes)} have the inputs of another train row and a different target (first: "
+            f"{len(rows)} of {len(hashes)} have the inputs of other train rows and another target than these (first: "
             f"{place(int(rows[0]))} and {place(twin)}); no network can answer both",
             "look at how they were labelled; a column that tells them apart may be missing",
             "warning" if share >= CONFLICTS else "note",
@@ -272,6 +274,22 @@ def conflicts(hashes: Hashes, target: Floats, classes: bool, place: Callable[[in
             {"rows": len(rows), "share": share},
         )
     ]
+
+
+def _off_the_most(groups: Rows, target: Floats) -> npt.NDArray[np.bool_]:
+    """Return which rows have another target than most of their group, bool ``(rows,)``; of as many, the smaller target stands."""
+    pairs, which, counts = np.unique(np.column_stack([groups, target]), axis=0, return_inverse=True, return_counts=True)
+    of = pairs[:, 0].astype(np.int64)
+    order = np.lexsort((np.arange(len(pairs)), -counts, of))
+    first = order[np.unique(of[order], return_index=True)[1]]  # the most frequent pair of each group
+    return np.asarray(first[groups] != which.reshape(-1))
+
+
+def _off_the_mean(groups: Rows, target: Floats, far: Floats) -> npt.NDArray[np.bool_]:
+    """Return which rows lie farther than ``far`` from the mean of their group, bool ``(rows,)``."""
+    sizes = np.bincount(groups)
+    means = np.stack([np.bincount(groups, column) / sizes for column in target.T], axis=1)
+    return np.asarray((np.abs(target - means[groups]) > far).any(axis=1))
 
 
 def noisy_labels(columns: Sequence[Values], target: Rows, place: Callable[[int], str]) -> list[Finding]:

@@ -18,9 +18,9 @@ from netwright.terminal import print_test
 
 @cli.command(short_help="Search for good settings, then test the best once.")
 @click.argument("source", metavar="[CONFIG|DATA]", required=False)
-@click.option("--resume", metavar="DIR", help="Go on with the search in this folder, or add workers to it.")
+@click.option("--resume", metavar="DIR", help="Go on with the search in this folder, or add processes to it.")
 @click.option("--trials", type=click.IntRange(1), help="Finished or pruned trials; default tune.trials, or 20.")
-@click.option("--workers", type=click.IntRange(1), help="Processes on this machine; default tune.processes, or 1.")
+@click.option("--processes", type=click.IntRange(1), help="Worker processes on this machine; default tune.processes, or 1.")
 @click.option("--target", multiple=True, metavar="COLUMN", help="Column to predict; repeatable.")
 @set_option
 @click.option("--run-dir", metavar="DIR", help="The folder of the search; default runs/<name>-tune-<time>-<4 hex>.")
@@ -30,7 +30,7 @@ def tune(
     source: str | None,
     resume: str | None,
     trials: int | None,
-    workers: int | None,
+    processes: int | None,
     target: Sequence[str],
     settings: Sequence[str],
     run_dir: str | None,
@@ -42,7 +42,7 @@ def tune(
     The section [tune] of a config says what is tried: trials, space, sampler, pruner, metric. Killed or stopped, a search
     goes on with --resume DIR. Prints the folder as the last line.
     """
-    told = {"tune.trials": trials, "tune.processes": workers}
+    told = {"tune.trials": trials, "tune.processes": processes}
     settings = [*settings, *(f"{path}={value}" for path, value in told.items() if value is not None)]
     if resume is None and source is None:
         raise ConfigError(

@@ -1,6 +1,7 @@
 """The order of an epoch without a list of it: each slice is worked out when it is asked for.
 
 A keyed bijection of 0..n-1 says which row comes at which place, so a full shuffle of any number of rows takes no memory.
+Rows drawn by class come by the numbers of a generator that jumps to any place.
 Rows that do not fit into memory are shuffled in windows instead: blocks of neighbouring rows, many of them mixed.
 Printed by eject. Floor 2.
 """
@@ -84,6 +85,15 @@ class Bijection:
         return left
 
 
+def _below(places: Rows, key: int, ends: Words | np.uint64) -> Rows:
+    """Return the numbers of SplitMix64 (Steele and others, 2014) at some places, each below an end of at most 2**32."""
+    mixed = places.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return (((mixed >> np.uint64(32)) * ends) >> np.uint64(32)).astype(np.int64)
+
+
 def _add(digits: Words, others: Words, key: int, base: np.uint64) -> None:
     """Add to digits below ``base`` (below 2**32) a number that hangs on other digits and the key."""
     mixed = others + np.uint64(key)
@@ -130,12 +140,15 @@ class Order:
         seed: Of the order.
         epoch: From 1.
         windows: None for a full shuffle.
+        begins: Where each class begins among ``rows``, which are then sorted by class, and the end of the last: as many rows
+            are drawn with replacement, each class as often as any other. None for each row once.
     """
 
     rows: Rows
     seed: int
     epoch: int
     windows: Windows | None = None
+    begins: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -144,10 +157,20 @@ class Order:
         """Return the row numbers at some places, int64."""
         start, stop, _ = places.indices(len(self.rows))
         chosen = self._full if self.windows is None else self._in_windows
+        if self.begins is not None:
+            chosen = self._drawn
         return np.asarray(self.rows[chosen(start, max(start, stop))], dtype=np.int64)
 
     def _full(self, start: int, stop: int) -> Rows:
         return self._bijection(len(self.rows), 0)(np.arange(start, stop))
+
+    def _drawn(self, start: int, stop: int) -> Rows:
+        """Return places among the rows: of a class by one number, in it by another (Lemire, 2019, without its last step)."""
+        begins = np.asarray(self.begins, dtype=np.int64)
+        keys = stream(self.seed, "order", self.epoch).integers(0, 2**64, 2, dtype=np.uint64)
+        which = _below(np.arange(start, stop), int(keys[0]), np.uint64(len(begins) - 1))
+        inside = _below(np.arange(start, stop), int(keys[1]), np.diff(begins)[which].astype(np.uint64))
+        return begins[which] + inside
 
     def _bijection(self, count: int, window: int) -> Bijection:
         words = stream(self.seed, "order", self.epoch, window).integers(0, 2**64, ROUNDS, dtype=np.uint64)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from netwright.data import labels as multilabel
 from netwright.data.arrays import Arrays
 from netwright.data.cells import LARGEST, Markers, clean, is_text, marked_no_more, number_advice, padded, pointed_numbers
+from netwright.data.headers import header_hint
 from netwright.data.labels import Label, plain
 from netwright.data.sequences import Sequences
 from netwright.data.tables import Table
@@ -128,7 +129,9 @@ def _columns_of_labels(
 def _cells(raw: Table, name: str, labels: Mapping[str, str], markers: Markers, texts: bool) -> npt.NDArray[Any]:
     """Return the cells of a target column; of known classes that are ``texts`` none becomes a number."""
     if name not in raw.names:
-        raise DataError(f"{raw.origins[0].name}: target column {name!r} is missing; {did_you_mean(name, raw.names)}")
+        hint = header_hint(raw.names) if raw.origins[0].line_of is not None else ""
+        known = f"{did_you_mean(name, raw.names)}{f'; {hint}' if hint else ''}"
+        raise DataError(f"{raw.origins[0].name}: target column {name!r} is missing; {known}")
     column = clean(raw.columns[name], markers)
     if labels and not is_text(column.type):
         column = column.cast(pa.string())

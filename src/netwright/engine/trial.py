@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -25,11 +25,14 @@ from netwright.model.summary import call_model
 from netwright.seeding import all_forked, forked
 
 Make = Callable[[nn.Module], torch.optim.Optimizer]
+Begin = Callable[[nn.Module], object]
 LARGEST = 20_000_000  # parameters up to which a capture can gain more than noise
 WITHOUT_CLOSURE = ("LBFGS",)  # optimizers that evaluate the loss several times a step
 
 
-def try_step(model: nn.Module, loss_function: Loss, make: Make, batch: Batch, update: Update = PLAIN) -> None:
+def try_step(
+    model: nn.Module, loss_function: Loss, make: Make, batch: Batch, update: Update = PLAIN, begin: Begin = nn.Module.train
+) -> None:
     """Take one training step on a copy of the model, so that what cannot train is told before anything is written.
 
     Args:
@@ -38,11 +41,13 @@ def try_step(model: nn.Module, loss_function: Loss, make: Make, batch: Batch, up
         make: Builds the optimizer of a network.
         batch: A few rows.
         update: What else a step does.
+        begin: Lets a network train as it does in the first epoch.
 
     Raises:
         ConfigError: The network, the loss or the optimizer fails on the rows.
     """
-    trial = copy.deepcopy(model).train()
+    trial = copy.deepcopy(model)
+    begin(trial)
     target = f"target {tuple(batch.target.shape)} {str(batch.target.dtype).removeprefix('torch.')}"
     if isinstance(loss_function, OwnStep):
         _try_own_step(trial, loss_function, make, batch)
@@ -77,9 +82,16 @@ def try_step(model: nn.Module, loss_function: Loss, make: Make, batch: Batch, up
             ) from error
 
 
-def normalises_batches(model: nn.Module) -> bool:
-    """Tell whether a layer is BatchNorm, which cannot train on a single row."""
-    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in parts_of(model))
+def normalises_batches(model: nn.Module, resting: Collection[str] = ()) -> bool:
+    """Tell whether a layer is BatchNorm, which cannot train on a single row.
+
+    Args:
+        model: The network.
+        resting: Names of those that stay in eval mode in training: they read one row as well as many.
+    """
+    still = [model.get_submodule(name) for name in resting]
+    found = (part for part in parts_of(model) if isinstance(part, nn.modules.batchnorm._BatchNorm))
+    return any(all(part is not one for one in still) for part in found)
 
 
 def _try_own_step(trial: nn.Module, step: OwnStep, make: Make, batch: Batch) -> None:
@@ -101,7 +113,9 @@ def _try_own_step(trial: nn.Module, step: OwnStep, make: Make, batch: Batch) -> 
             ) from error
 
 
-def why_not_captured(model: nn.Module, loss_function: Loss, make: Make, batch: Batch, update: Update = PLAIN) -> str | None:
+def why_not_captured(
+    model: nn.Module, loss_function: Loss, make: Make, batch: Batch, update: Update = PLAIN, begin: Begin = nn.Module.train
+) -> str | None:
     """Return why the steps of a network cannot be recorded and replayed, found out on a copy of it; None where they can.
 
     Args:
@@ -110,6 +124,7 @@ def why_not_captured(model: nn.Module, loss_function: Loss, make: Make, batch: B
         make: Builds the optimizer of a network.
         batch: A few rows.
         update: What else a step does.
+        begin: Lets a network train as it does in the first epoch.
     """
     if isinstance(loss_function, OwnStep):
         return AS_WRITTEN
@@ -119,7 +134,8 @@ def why_not_captured(model: nn.Module, loss_function: Loss, make: Make, batch: B
     if sum(parameter.numel() for parameter in model.parameters()) > LARGEST:
         return f"steps of more than {LARGEST:,} parameters gain nothing"
     trial, trial_loss = copy.deepcopy((model, loss_function))
-    optimizer = make(trial.train())
+    begin(trial)
+    optimizer = make(trial)
     if type(optimizer).__name__ in WITHOUT_CLOSURE:
         return f"{type(optimizer).__name__} evaluates the loss several times a step"
     why = hooked_optimizer(optimizer)

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from netwright.data.sequences import Sequences
 from netwright.distributed.world import ALONE, World
 from netwright.engine.choose import threaded
 from netwright.engine.compiled import why_not_compiled
-from netwright.engine.trial import Make, try_step, why_not_captured
+from netwright.engine.trial import Begin, Make, try_step, why_not_captured
 from netwright.engine.update import in_float32
 from netwright.errors import ConfigError
 from netwright.model.task import implied_task
@@ -46,8 +47,9 @@ from netwright.pipeline.rates import has_schedule, why_not_replayed, with_rates
 from netwright.pipeline.reading import parts_of
 from netwright.pipeline.resolving import execution_of, resolve
 from netwright.pipeline.sharing import device_of, for_processes, refuse_alone
-from netwright.pipeline.transferring import transferred
+from netwright.pipeline.transferring import freezing_in, transferred
 from netwright.seeding import all_forked, forked, torch_seed
+from netwright.training.freezing import begin_training
 from netwright.training.optimizer import resolve_optimizer
 from netwright.training.own_optimizer import described as described_optimizer
 
@@ -226,8 +228,13 @@ def _try_steps(
     make = maker(config, custom, torch.device("cpu"))
     update = execution_of(config).update
     update = update if device.type == "cpu" else in_float32(update)
-    try_step(network.module, network.task.loss_function, make, batch, update)
+    try_step(network.module, network.task.loss_function, make, batch, update, _beginning(config, network))
     return make, batch
+
+
+def _beginning(config: RunConfig, network: Network) -> Begin:
+    """Return what lets a copy of a network train as it does in the first epoch."""
+    return partial(begin_training, freezing=freezing_in(config, network.module), epoch=1)
 
 
 def _optimizer_told(config: RunConfig, custom: Custom, network: Network, make: Make) -> torch.optim.Optimizer | None:
@@ -272,7 +279,7 @@ def _engine(
     elif rates is not None:
         why = rates
     else:
-        why = why_not_captured(network.module, loss, make, batch, execution_of(config).update)
+        why = why_not_captured(network.module, loss, make, batch, execution_of(config).update, _beginning(config, network))
     if why is None:
         return ("captured", "replayed with the same bits") if name == "auto" else (name, ASKED_FOR)
     if name != "auto":

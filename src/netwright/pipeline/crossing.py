@@ -18,6 +18,7 @@ from netwright.errors import ConfigError, FolderInUseError
 from netwright.numerals import figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
+from netwright.pipeline.foldwise import splits_sheet, worst_sheet
 from netwright.pipeline.membership import ENSEMBLE
 from netwright.pipeline.observing import Audience
 from netwright.pipeline.out_of_fold import OUT_OF_FOLD, write_out_of_fold
@@ -86,17 +87,24 @@ class CrossValidation:
     def _repr_html_(self) -> str:
         return self.to_html()
 
-    def to_html(self) -> str:
-        """Return the figures over the splits and out of fold, and the curves, as one piece of HTML."""
+    def to_html(self, linked: bool = False) -> str:
+        """Return the figures over the splits, of each and out of fold, the worst errors and the curves, as one piece of HTML.
+
+        Args:
+            linked: Whether splits lead to their reports: for a page in the folder.
+        """
         rows = [
             (name, figure(found.mean), figure(found.error, 2), figure(found.deviation, 2), joined(found.values))
             for name, found in self.figures.items()
         ]
         sheets = [Sheet(("test figure", "mean", "standard error", "sd", "values"), rows)]
         notes = [SHARED, str(self.folder)]
+        if self.figures:
+            sheets.append(splits_sheet(self.runs, linked))
         if self.out_of_fold is not None:
             heading = (f"of {self.out_of_fold['n']:,} rows out of fold", "value, 95 % interval")
             sheets.append(Sheet(heading, self._of_all_rows()))
+            sheets.append(worst_sheet(self.runs, linked))
             notes = [*self.out_of_fold["notes"], *notes]
         return several_html(f"{len(self.runs)} splits", sheets, {self.folder.name: self.runs}, notes)
 
@@ -169,7 +177,7 @@ def train_splits(asked: Asked, folder: Path, count: int, audience: Audience, man
     if stopped is not None:
         return CrossValidation(folder, runs[: stopped[0] + 1], {}, stopped[1])
     found = CrossValidation(folder, runs, _figures(tests), None, write_out_of_fold(folder, runs))
-    write_together(folder.name, found.to_html(), [str(path) for path in runs], folder / folders.REPORT)
+    write_together(folder.name, found.to_html(linked=True), [str(path) for path in runs], folder / folders.REPORT)
     files.write_json(folder / folders.FOLDS, found.to_json())  # last: where it stands, all splits are done
     return found
 

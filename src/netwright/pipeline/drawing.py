@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
-from netwright.data.sampling import Floats, class_chances
+from netwright.data.sampling import Floats, Rows, class_chances
 from netwright.errors import ConfigError
 from netwright.pipeline.inputs import Inputs
 
@@ -20,7 +22,7 @@ def refuse_sampling(config: RunConfig, inputs: Inputs) -> None:
     """Refuse balanced sampling of rows that it cannot draw.
 
     Raises:
-        ConfigError: The rows have no single class each, or lie in a map.
+        ConfigError: The rows have no single class each, or lie in a map that does not stay in memory.
     """
     if config.data.sampling is None:
         return
@@ -36,13 +38,26 @@ def refuse_sampling(config: RunConfig, inputs: Inputs) -> None:
         raise ConfigError(
             f'{CAME}; every step of a row has a class; expected one class a row; write training.class_weight = "balanced"'
         )
-    if isinstance(inputs.raw, Mapped):
+    if isinstance(inputs.raw, Mapped) and inputs.raw.windows is not None:
         raise ConfigError(
-            f"{CAME}; the rows lie in a map, whose order is worked out without a list of its rows; expected rows in memory; write "
-            'training.class_weight = "balanced", or data.storage = "memory" if they fit'
+            f"{CAME}; the map of the rows does not fit into half of the free memory, and rows drawn anywhere in it would be read "
+            'from the disk one by one; expected a smaller table; write training.class_weight = "balanced"'
         )
 
 
 def chances_of(config: RunConfig, inputs: Inputs) -> Floats | None:
     """Return the chance of each train row in a draw of an epoch, float64 ``(rows,)``; None where each row comes once."""
-    return None if config.data.sampling is None else class_chances(inputs.target.of(inputs.split.train))
+    if config.data.sampling is None or isinstance(inputs.raw, Mapped):
+        return None
+    return class_chances(inputs.target.of(inputs.split.train))
+
+
+def by_class(config: RunConfig, inputs: Inputs) -> tuple[Rows, tuple[int, ...] | None]:
+    """Return the train rows; of a map that is drawn from by class sorted by it, off memory, and where each class begins."""
+    train = inputs.split.train
+    if config.data.sampling is None or not isinstance(inputs.raw, Mapped):
+        return train, None
+    classes = np.asarray(inputs.target.of(train))
+    counts = np.bincount(classes)
+    begins = np.concatenate([[0], np.cumsum(counts[counts > 0])])
+    return inputs.raw.beside(train[np.argsort(classes, kind="stable")]), tuple(begins.tolist())

@@ -16,11 +16,13 @@ from netwright.config.schema import RunConfig
 from netwright.data import targets
 from netwright.data.arrays import Arrays
 from netwright.data.augmentation import Reread
+from netwright.data.headers import header_hint
 from netwright.data.image_files import ImageFiles
 from netwright.data.mapped import Mapped
 from netwright.data.preparation import Preparation
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.splits import Split
+from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError
 from netwright.model.defaults import Recipe
@@ -157,7 +159,8 @@ def _rows(data: DataConfig, raw: Raw, rows: Source, implied: str | None) -> _Div
     if isinstance(known, Sequences):
         raise ConfigError("data: sequences without labels came; expected a label each or per step; set data.target")
     split, notes = make_split(data, known, target, rows.parts, markers_of(data))
-    return _Divided(raw, target, split, notes)
+    hint = _header_hint(data, known)
+    return _Divided(raw, target, split, [*notes, f"{known.origins[0].name}: {hint}"] if hint else notes)
 
 
 def _images(data: DataConfig, images: ImageFiles, rows: Source, implied: str | None) -> _Divided:
@@ -279,4 +282,14 @@ def target_names(data: DataConfig, raw: Raw) -> list[str]:
     if data.source is not None and data.source == "sklearn:linnerud":
         return raw.names[-3:]
     shown = ", ".join(raw.names[:12]) + (", ..." if len(raw.names) > 12 else "")
-    raise ConfigError(f"data.target: nothing came; expected one of the columns {shown}; set data.target (or --target NAME)")
+    hint = f"; {told}" if (told := _header_hint(data, raw)) else ""
+    raise ConfigError(
+        f"data.target: nothing came; expected one of the columns {shown}; set data.target (or --target NAME){hint}"
+    )
+
+
+def _header_hint(data: DataConfig, raw: Raw) -> str:
+    """Return the advice where the names of a file of lines, which the user has not given, look like a row of data."""
+    if not isinstance(raw, Table) or not raw.origins or raw.origins[0].line_of is None:
+        return ""
+    return header_hint(raw.names) if not data.columns and data.header is not False else ""

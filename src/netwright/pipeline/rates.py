@@ -157,6 +157,16 @@ def average_notes(config: RunConfig, inputs: Inputs) -> list[str]:
     ]
 
 
+def own_rates(schedule: str | None) -> str | None:
+    """Return which arguments of a schedule are its learning rates, where it does not read the optimizer's; else None.
+
+    Example:
+        >>> own_rates("OneCycleLR(max_lr=0.1)"), own_rates("StepLR(step_size=3)")
+        ('max_lr', None)
+    """
+    return None if schedule is None else OWN_RATES.get(schedule.removeprefix(OBJECT).partition("(")[0])
+
+
 def schedule_kept(schedule: str | None, changed: Sequence[str]) -> list[str]:
     """Return what a run that goes on with other settings does with its schedule.
 
@@ -175,7 +185,7 @@ def schedule_kept(schedule: str | None, changed: Sequence[str]) -> list[str]:
     if "training.epochs" in changed and not schedule.startswith(OBJECT):
         found.append(f"the schedule stays {text}, also where it was worked out for fewer or more epochs")
     if RATED & set(changed):
-        own = OWN_RATES.get(text.partition("(")[0])
+        own = own_rates(schedule)
         told = "goes on, in proportion to the new learning rate"
         if own is not None:
             told = f"goes on with its own {own}: the new learning rate changes nothing"

@@ -24,11 +24,12 @@ from netwright.engine.choose import choose_lanes, choose_threads
 from netwright.engine.trial import normalises_batches
 from netwright.engine.update import Update
 from netwright.errors import ConfigError
-from netwright.pipeline.drawing import batch_size_of, chances_of, refuse_sampling
+from netwright.pipeline.drawing import batch_size_of, by_class, chances_of, refuse_sampling
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.mapping import described
 from netwright.pipeline.network import Network
 from netwright.pipeline.stopping import duration, monitored
+from netwright.pipeline.transferring import freezing_in
 from netwright.training.loop import Plan
 
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -101,7 +102,8 @@ def threads_and_lanes(config: RunConfig, network: Network, batch_size: int, engi
 
 def _last_batch(config: RunConfig, network: Network, rows: int, batch_size: int) -> str:
     """Return what happens to a smaller last batch; one row is dropped where BatchNorm could not train on it."""
-    normalised = normalises_batches(network.module)
+    freezing = freezing_in(config, network.module)
+    normalised = normalises_batches(network.module, () if freezing is None else freezing.always_resting)
     if normalised and batch_size == 1:
         raise ConfigError("data.batch_size: 1 came; BatchNorm needs two rows or more in a step; make it larger")
     micro, last = config.training.micro_batch, rows % batch_size
@@ -133,8 +135,9 @@ def plan_of(config: RunConfig, inputs: Inputs) -> Plan:
     """Return the plan of a resolved config."""
     stopping = config.training.early_stopping
     monitor, mode = monitored(config)
+    rows, begins = by_class(config, inputs)
     return Plan(
-        rows=inputs.split.train,
+        rows=rows,
         batch_size=batch_size_of(config, inputs),
         last_batch=config.data.last_batch or "keep",
         epochs=config.training.epochs or 0,
@@ -148,6 +151,7 @@ def plan_of(config: RunConfig, inputs: Inputs) -> Plan:
         mapped=isinstance(inputs.raw, Mapped),
         windows=inputs.raw.windows if isinstance(inputs.raw, Mapped) else None,
         chances=chances_of(config, inputs),
+        begins=begins,
     )
 
 

@@ -26,7 +26,7 @@ from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import EXECUTION, execution, learning_rates, make_job
 from netwright.pipeline.network import OwnModule
 from netwright.pipeline.observing import Listener
-from netwright.pipeline.rates import schedule_kept
+from netwright.pipeline.rates import own_rates, schedule_kept
 from netwright.pipeline.run import Run, load_run, read_config
 from netwright.pipeline.running import run_along, run_to_the_end
 from netwright.pipeline.sharing import shared_settings
@@ -350,7 +350,7 @@ def told(found: Checkpoint, bench: Bench, changes: Sequence[Change], require_exa
         CheckpointError: It is not, and an exact one is required.
     """
     config, progress = bench.config, found.parts["progress"]
-    reasons = inexact(found.parts[EXECUTION], execution(config, bench.device, bench.world))
+    reasons = inexact(found.parts[EXECUTION], execution(config, bench.device, bench.world), config.training.schedule)
     if bench.device.type == "cuda":
         reasons.append("CUDA kernels may add in another order")
     where = f"step {progress['step']}, epoch {progress['epoch']}"
@@ -367,8 +367,13 @@ def told(found: Checkpoint, bench: Bench, changes: Sequence[Change], require_exa
     return [Told(f"from {found.path.name} ({where})"), *lines, Told("resume: exact")]
 
 
-def inexact(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return why going on gives other bits than a run that never stopped; nothing where it does not."""
+def inexact(before: Mapping[str, Any], now: Mapping[str, Any], schedule: str | None = None) -> list[str]:
+    """Return why going on gives other bits than a run that never stopped; nothing where it does not.
+
+    Args:
+        before, now: What the bits hang on, see `netwright.pipeline.job.execution`.
+        schedule: Of the learning rate, which may have rates of its own.
+    """
     found = [f"{word} {before.get(key)} -> {now[key]}" for key, word in NAMES.items() if before.get(key) != now[key]]
     sizes = [told.get("world", 1) for told in (before, now)]
     if sizes[0] != sizes[1]:
@@ -379,7 +384,7 @@ def inexact(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if ways[0] != ways[1] and None not in ways:
         found.append(f"strategy {ways[0]} -> {ways[1]}")
     rates = [learning_rates(str(told["optimizer"]), told.get("parameter_groups", [])) for told in (before, now)]
-    if rates[0] != rates[1]:
+    if rates[0] != rates[1] and own_rates(schedule) is None:
         old, new = (", ".join(str(rate) for rate in some) for some in rates)
         found.append(f"learning rate {old} -> {new}")
     return found

@@ -48,7 +48,7 @@ from netwright.pipeline.packaging import write_bundle
 from netwright.pipeline.predicting import Wanted, interval_of, predict_file, predicted, prediction_table, probabilities
 from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.showing import run_html
-from netwright.pipeline.testing import judge, own_inputs
+from netwright.pipeline.testing import are_own, judge, own_inputs
 from netwright.pipeline.weights import ENDED, refuse_damaged, weights_into
 from netwright.reporting.formats import FORMATS, render
 
@@ -193,7 +193,8 @@ class Run:
         """Test the network and count the look.
 
         Args:
-            data: Labelled rows: a path, or Python objects ``(X, y)``; None for the run's own test rows.
+            data: Labelled rows: a path, or Python objects ``(X, y)``; None for the run's own test rows. Of a run that was trained
+                on Python objects and is loaded again these very objects stand for its own rows.
 
         Returns:
             The content of test.json. With the run's own rows it is written, with predictions.csv and report.html.
@@ -204,7 +205,8 @@ class Run:
         """
         if self.config.training.step is not None:
             return self._test_own_step(data)
-        outcome = self.program.outcome
+        if data is not None and are_own(self.config, self.record, data):
+            return self._test_own_rows(own_inputs(self.folder, self.config, self.record, data))
         if data is not None:
             raw, target, digest = new_rows.labelled(self.config, self.program, data)
             if digest == self.record["data"]["digest"]:
@@ -217,8 +219,11 @@ class Run:
             found, verdict = self._figures(known, rows)
             found = joined(found, examine(Tested(known, rows, verdict), self.folder, self.record))
             return {**found, "looks": folders.look(self.folder, digest, "all")}
-        inputs = self.inputs or own_inputs(self.folder, self.config, self.record)
-        rows = inputs.split.test
+        return self._test_own_rows(self.inputs or own_inputs(self.folder, self.config, self.record))
+
+    def _test_own_rows(self, inputs: Inputs) -> dict[str, Any]:
+        """Test the run's own test rows, and write what a test leaves."""
+        outcome, rows = self.program.outcome, inputs.split.test
         if not len(rows):
             raise ConfigError(
                 f"{self.folder}: the run has no test rows; expected some; give a file: netwright test RUN DATA"

@@ -17,10 +17,11 @@ Rows = Sequence[Sequence[str]]
 
 @dataclass(frozen=True)
 class Sheet:
-    """A heading and rows of texts, as many cells each."""
+    """A heading and rows of texts, as many cells each; ``links`` are where the first cell of each leads, if anywhere."""
 
     heading: Sequence[str]
     rows: Rows
+    links: Sequence[str] = ()
 
 
 def run_html(folder: Path) -> str:
@@ -42,7 +43,7 @@ def several_html(title: str, sheets: Sequence[Sheet], runs: Mapping[str, Sequenc
     """
     from netwright.reporting.notebook import paragraph, piece, table
 
-    parts = [table(sheet.heading, sheet.rows) for sheet in sheets if sheet.rows]
+    parts = [table(sheet.heading, sheet.rows, sheet.links) for sheet in sheets if sheet.rows]
     return piece(title, [*parts, _curves(runs), *map(paragraph, remarks)])
 
 

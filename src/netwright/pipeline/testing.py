@@ -13,7 +13,7 @@ from netwright.config.data_schema import DataConfig
 from netwright.config.schema import RunConfig
 from netwright.data import labels
 from netwright.data.sequences import Sequences
-from netwright.errors import CheckpointError, DivergedError
+from netwright.errors import CheckpointError, DivergedError, NetwrightError
 from netwright.evaluation.own_metrics import figures_told, intervals_of, twin_of
 from netwright.evaluation.resampling import block_length, blocks_of
 from netwright.evaluation.testing import Drawn, Verdict, all_figures, bounds_told
@@ -22,18 +22,42 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline.custom import left_out
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.known import Known
+from netwright.pipeline.reading import read
 from netwright.pipeline.slicing import group_numbers
 
 Rows = npt.NDArray[np.int64]
 
 
-def own_inputs(folder: Path, config: RunConfig, record: dict[str, Any]) -> Inputs:
-    """Read the run's own data again, and refuse other data than those it was trained on."""
-    if (config.data.source or "").startswith(OBJECT):
+def from_python(config: RunConfig) -> bool:
+    """Tell whether a run was trained on Python objects, which nobody but its user has."""
+    return (config.data.source or "").startswith(OBJECT)
+
+
+def are_own(config: RunConfig, record: dict[str, Any], objects: Any) -> bool:
+    """Tell whether rows are the Python objects that a run was trained on."""
+    if not from_python(config) or isinstance(objects, str | Path):
+        return False
+    try:
+        return read(config.data, objects).digest == str(record.get("data", {}).get("digest"))
+    except NetwrightError:  # rows of another form, which are read as new ones
+        return False
+
+
+def own_inputs(folder: Path, config: RunConfig, record: dict[str, Any], objects: Any = None) -> Inputs:
+    """Read the run's own data again, and refuse other data than those it was trained on.
+
+    Args:
+        folder: Of the run.
+        config: Resolved.
+        record: run.json.
+        objects: The rows, of a run that was trained on Python objects.
+    """
+    if from_python(config) and objects is None:
         raise CheckpointError(
-            f"{folder}: the run was trained on Python objects; test it from Python, run.test((X, y)), or give a file"
+            f"{folder}: the run was trained on Python objects, which it does not hold; expected the same ones, whose test rows are "
+            f"then tested: in Python nw.load({str(folder)!r}).test(data); or a file of new rows: netwright test {folder} DATA"
         )
-    inputs = load(config)
+    inputs = load(config, objects)
     if "digest" not in record.get("data", {}):
         raise CheckpointError(f"{folder}/run.json: no data digest; expected the record of a run; check the file")
     if inputs.digest != record["data"]["digest"]:

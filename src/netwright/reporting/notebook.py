@@ -24,6 +24,7 @@ STYLE = """<style>
 .netwright th, .netwright td { text-align: left; padding: 0.15em 1.2em 0.15em 0; border: 0;
   border-bottom: 1px solid var(--line); background: none; }
 .netwright th { font-weight: 600; color: var(--muted); }
+.netwright a { color: inherit; text-decoration-color: var(--muted); }
 .netwright .quiet { color: var(--muted); }
 .netwright svg { display: block; width: 100%; height: auto; }
 </style>"""
@@ -43,15 +44,23 @@ def piece(title: str, parts: Sequence[str]) -> str:
     return f'{STYLE}<div class="netwright"><strong>{escape(title)}</strong>{"".join(parts)}</div>'
 
 
-def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]], links: Sequence[str] = ()) -> str:
     """Return a table of texts, escaped here.
+
+    Args:
+        heading: A text per column.
+        rows: Likewise.
+        links: Where the first cell of each row leads; none where that is empty.
 
     Example:
         >>> table(["a"], [["1 < 2"]])
         '<table><thead><tr><th>a</th></tr></thead><tbody><tr><td>1 &lt; 2</td></tr></tbody></table>'
     """
     head = "".join(f"<th>{escape(name)}</th>" for name in heading)
-    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    cells = [[escape(cell) for cell in row] for row in rows]
+    for row, link in zip(cells, links, strict=False):
+        row[0] = f'<a href="{escape(link)}">{row[0]}</a>'
+    lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
 
 

@@ -38,6 +38,11 @@ class Freezing:
         """Return what holds still in an epoch."""
         return [stage for stage in self.stages if stage.epoch <= max(epoch, 1)][-1]
 
+    @property
+    def always_resting(self) -> frozenset[str]:
+        """The batch norm layers that keep their statistics in every epoch."""
+        return frozenset.intersection(*(frozenset(stage.resting) for stage in self.stages))
+
     def hold(self, model: nn.Module, epoch: int) -> None:
         """Let a network in training mode be as it is in an epoch."""
         stage = self.stage(epoch)

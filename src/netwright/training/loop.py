@@ -37,8 +37,9 @@ class Plan:
     Rows in a map are ordered slice by slice, in ``windows`` where they do not fit into memory. Batches of ``together`` epochs
     are handed out as those of one, where they divide the rows. ``seconds`` of training, and the reason that ``stop`` gives
     after an epoch, end the run too. ``schedule`` turns the optimizer's learning rate. ``freezing`` says which parameters do not
-    learn in which epoch. With ``chances`` an epoch draws as many rows with replacement, float64 ``(rows,)``. The processes of
-    ``world`` share each batch. ``clock`` gives the seconds that the run has worked; where others work in between, not those.
+    learn in which epoch. With ``chances`` an epoch draws as many rows with replacement, float64 ``(rows,)``; of rows in a map,
+    sorted by class, ``begins`` says where each class begins. The processes of ``world`` share each batch. ``clock`` gives the
+    seconds that the run has worked; where others work in between, not those.
     """
 
     rows: Rows
@@ -60,6 +61,7 @@ class Plan:
     schedule: Schedule | Fixed = Fixed()
     freezing: Freezing | None = None
     chances: Floats | None = None
+    begins: tuple[int, ...] | None = None
     world: World = ALONE
     clock: Callable[[], float] = time.perf_counter
 
@@ -68,7 +70,7 @@ class Plan:
         if self.together > 1:
             return np.concatenate([epoch_order(self.rows, self.seed, epoch + later) for later in range(self.together)])
         if self.mapped:
-            return Order(self.rows, self.seed, epoch, self.windows)
+            return Order(self.rows, self.seed, epoch, self.windows, self.begins)
         return epoch_order(self.rows, self.seed, epoch, self.lengths, self.batch_size, self.chances)
 
     def feed(self, examples: Examples, progress: Progress) -> Feed:

@@ -134,8 +134,8 @@ class Study:
             )
             reason = first_line(getattr(cause, "orig", None) or cause)
             raise ConfigError(
-                f"tune.study: {self._shown}: cannot be used ({reason}); expected the records of this search; put them back, or "
-                "name a new --run-dir"
+                f"tune.study: {self._shown}: cannot be used ({reason}); expected a place for the records of this search, with "
+                "those it has; check address and server, put the records back, or name a new --run-dir"
             ) from error
         except KeyError as error:
             raise ConfigError(
