@@ -120,6 +120,20 @@ def test_the_default_ejects_to_a_script_with_the_same_bits(run: nw.Run) -> None:
     assert verify_eject(run.folder).held
 
 
+def test_a_drafted_config_is_short_and_stands_for_the_same_run(run: nw.Run, images: Path, tmp_path: Path) -> None:
+    text = nw.draft(str(images), output=tmp_path / "draft.toml", target="y", layout="NHWC", epochs=4).text
+    assert 'schedule = "WarmupCosine(warmup=2, final=0.0)"' in text  # no number of steps: it fits other epochs too
+    assert "in_channels" not in text
+    assert "num_features" not in text
+    (tmp_path / "draft.toml").write_text(text)
+    again = prepare(*gather(tmp_path / "draft.toml", [], {})).config
+    assert again.model == run.config.model
+    for name in ("epochs", "optimizer", "schedule", "early_stopping"):
+        assert getattr(again.training, name) == getattr(run.config.training, name), name
+    longer = prepare(*gather(tmp_path / "draft.toml", [], {"epochs": 8})).config
+    assert longer.training.schedule == "WarmupCosine(warmup=2, total_steps=24, final=0.0)"
+
+
 def test_a_volume_is_learned(tmp_path: Path) -> None:
     y = np.arange(40) % 2
     rows = RNG.normal(size=(40, 6, 6, 6)).astype(np.float32) + 2 * y[:, None, None, None].astype(np.float32)
