@@ -94,7 +94,7 @@ def test_arrays_of_columns_are_tables_too_but_for_their_ranks() -> None:
         "SiLU()", "Linear(in_features=128, out_features=1)",
     ]  # fmt: skip
     images = prepare(*gather(None, [], {}), data=(RNG.normal(size=(60, 1, 6, 6)).astype(np.float32), y[:60]))
-    assert chosen(images) == (64, "standardize", "Adam", 200, 20)
+    assert chosen(images) == (16, "standardize", "AdamW", 60, 0)
 
 
 def test_numbers_and_truths_are_embedded_and_gaps_dates_and_categories_pass(run: nw.Run) -> None:

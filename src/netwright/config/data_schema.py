@@ -190,7 +190,8 @@ class DataConfig(Section):
         "torch.utils.data.WeightedRandomSampler; left out, each row once.",
     )
     batch_size: Annotated[int, Field(ge=1)] = Field(
-        64, description="Rows per step, over all processes; for the default network of a table 32 to 256, by its rows."
+        64,
+        description="Rows per step, over all processes; for a default network 16 to 256, by its rows.",
     )
     last_batch: Literal["keep", "drop"] | None = Field(
         None, description="The smaller last batch of an epoch; kept, unless it is one row and a layer is BatchNorm."

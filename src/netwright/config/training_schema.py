@@ -30,15 +30,16 @@ class TrainingConfig(Section):
 
     epochs: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="Exactly so many; left out: at most 200, stopped early with patience 20; for the default network of a table by "
-        "its rows.",
+        description="Exactly so many; left out: at most 200, stopped early with patience 20; for a default network by its "
+        "rows.",
     )
     steps: Annotated[int, Field(ge=1)] | None = Field(None, description="Stop after so many steps, even inside an epoch.")
     seconds: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Stop after the step that ends so many seconds of training, even inside an epoch."
     )
     optimizer: str = Field(
-        "Adam(lr=0.001)", description="torch.optim's own spelling; the default network of a table has one of its own."
+        "Adam(lr=0.001)",
+        description="torch.optim's own spelling; default networks have one of their own.",
     )
     parameter_groups: list[dict[str, Any]] = Field(
         default_factory=list,
@@ -72,7 +73,7 @@ class TrainingConfig(Section):
     schedule: str | None = Field(
         None,
         description="Of the learning rate: torch.optim.lr_scheduler's own spelling, such as CosineAnnealingLR(); or "
-        "WarmupCosine(warmup=0.05).",
+        "WarmupCosine(warmup=0.05), which some default networks have.",
     )
     average: str | None = Field(
         None,

@@ -74,7 +74,7 @@ def table_recipe(rows: int, amounts: bool, numbers: str | None = "quantile") -> 
     return Recipe("AdamW(lr=0.001)", batch_size, max(200, 10 * patience), patience, numbers, sigma, between)
 
 
-PICTURE_STEPS = 1_000  # of training a small residual network; more rows are seen ten times all the same
+IMAGE_STEPS, VOLUME_STEPS = 1_000, 2_250  # of training a small residual network; more rows are seen ten times all the same
 FEWEST_PICTURE_EPOCHS, MOST_PICTURE_EPOCHS = 10, 60
 SHIFTED_SIDE = 16  # of smaller ones a place is too much
 
@@ -90,7 +90,7 @@ def image_recipe(rows: int, shape: tuple[int, ...]) -> Recipe:
         >>> image_recipe(5_000, (1, 28, 28)).batch_size, image_recipe(5_000, (1, 28, 28)).epochs
         (64, 13)
     """
-    return _picture_recipe(rows, 2 if min(shape[1:], default=0) >= SHIFTED_SIDE else 0, "images")
+    return _picture_recipe(rows, IMAGE_STEPS, 2 if min(shape[1:], default=0) >= SHIFTED_SIDE else 0, "images")
 
 
 def volume_recipe(rows: int, shape: tuple[int, ...]) -> Recipe:
@@ -100,13 +100,13 @@ def volume_recipe(rows: int, shape: tuple[int, ...]) -> Recipe:
         rows: Train rows.
         shape: Channels, depth, height and width.
     """
-    return _picture_recipe(rows, 1 if min(shape[1:], default=0) >= SHIFTED_SIDE else 0, "volumes")
+    return _picture_recipe(rows, VOLUME_STEPS, 1 if min(shape[1:], default=0) >= SHIFTED_SIDE else 0, "volumes")
 
 
-def _picture_recipe(rows: int, shift: int, of: str) -> Recipe:
+def _picture_recipe(rows: int, steps: int, shift: int, of: str) -> Recipe:
     """Return the settings of a residual network: so many epochs with a rate that falls to nothing."""
     batch_size = next(size for size in (16, 32, 64, 128) if rows <= 120 * size or size == 128)
-    epochs = PICTURE_STEPS * batch_size // max(rows, 1)
+    epochs = steps * batch_size // max(rows, 1)
     epochs = min(MOST_PICTURE_EPOCHS, max(FEWEST_PICTURE_EPOCHS, epochs))
     return Recipe(
         "AdamW(lr=0.003, weight_decay=0.05)",

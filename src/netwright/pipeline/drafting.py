@@ -11,14 +11,16 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel
 
-from netwright.config.calls import parse_call
+from netwright.config.calls import Call, parse_call
 from netwright.config.training_schema import EarlyStoppingConfig
 from netwright.config.values import is_address
 from netwright.data.columns import Column
 from netwright.numerals import counted
 from netwright.pipeline.bench import Bench
+from netwright.pipeline.rates import planned_steps
 
 MOST_COLUMNS = 60  # that are listed
+MOST_WIDTH = 90  # of a layer, in front of what comes out of it
 PLACES = ("source", "train", "valid", "test")
 MACHINE = ("device", "threads", "lanes", "engine")  # decided anew on each
 DECIDED = ("rungs", "shuffle", "storage", "cache", "last_batch")  # anew by each run
@@ -157,7 +159,7 @@ def _layers(bench: Bench) -> Iterator[str]:
     texts[-1] = "Linear()" if texts[-1].startswith("Linear(") else texts[-1]
     told = bench.network.summary.layers
     yield "layers = [" + _note("as in nn.Sequential; sizes left out are worked out")
-    width = max(len(text) for text in texts) + 3
+    width = min(MOST_WIDTH, max(len(text) for text in texts)) + 3
     for place, text in enumerate(texts):
         outputs = [layer.output for layer in told if str(layer.path) == str(place)]
         shape = (
@@ -182,12 +184,21 @@ INFERRED = (
 
 
 def _short(text: str) -> str:
-    """Return a layer text without the sizes that are worked out."""
+    """Return a layer text without the sizes that are worked out, inside of it too."""
     call = parse_call(text, "layers")
+    if call.children():
+        return str(replace(call, args=tuple(_shortened(value) for value in call.args)))
     kept = tuple((name, value) for name, value in call.kwargs if name not in INFERRED)
     if call.name == "Linear" and [name for name, _ in kept] == ["out_features"]:
         return f"Linear({kept[0][1]})"
     return str(replace(call, kwargs=kept))
+
+
+def _shortened(value: Any) -> Any:
+    """Return the layers of a list without the sizes that are worked out; other values as they are."""
+    if isinstance(value, Call):
+        return parse_call(_short(str(value)), "layers")
+    return [_shortened(item) for item in value] if isinstance(value, list) else value
 
 
 def _training(bench: Bench) -> Iterator[str]:
@@ -199,13 +210,16 @@ def _training(bench: Bench) -> Iterator[str]:
         yield f"early_stopping = {{ monitor = {_value(training.early_stopping.monitor)}, patience = {patience} }}"
     else:
         yield f"epochs = {training.epochs}"
-    yield f"optimizer = {_value(_plain(training.optimizer))}{_note('torch.optim in its own spelling')}"
+    yield f"optimizer = {_value(_plain(training.optimizer, ('fused', True)))}{_note('torch.optim in its own spelling')}"
     yield f"loss = {_value(training.loss)}{_note('torch.nn in its own spelling')}"
-    yield from _further(training, {"epochs", "early_stopping", "optimizer", "loss", "seed", *MACHINE})
+    if training.schedule is not None:
+        steps = planned_steps(bench.config, bench.inputs)[1]
+        yield f"schedule = {_value(_plain(training.schedule, ('total_steps', steps)))}"
+    yield from _further(training, {"epochs", "early_stopping", "optimizer", "loss", "schedule", "seed", *MACHINE})
     yield f"seed = {training.seed}{_note('of initial weights, order and dropout')}"
 
 
-def _plain(optimizer: str) -> str:
-    """Return the optimizer without what was added for the machine."""
-    call = parse_call(optimizer, "training.optimizer")
-    return str(replace(call, kwargs=tuple((name, value) for name, value in call.kwargs if name != "fused")))
+def _plain(text: str, decided: tuple[str, Any]) -> str:
+    """Return a call without an argument that this machine, or the length of this run, decided."""
+    call = parse_call(text, "training")
+    return str(replace(call, kwargs=tuple(pair for pair in call.kwargs if pair != decided)))
