@@ -77,12 +77,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--set", choices=sorted(SETS), required=True)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="The first seed.")
     parser.add_argument("--before", action="store_true", help="The default before.")
     parser.add_argument("--threads", type=int, help="CPU threads; default by the program's rule.")
     given = parser.parse_args()
     figure, found, seconds = SETS[given.set], [], []
     kind = "series" if given.set in ("GunPoint", "ItalyPowerDemand") else "steps"
-    for seed in range(given.seeds):
+    for seed in range(given.first, given.first + given.seeds):
         begun = time.perf_counter()
         config = {
             "data": settings(given.data, given.set),

@@ -82,7 +82,7 @@ def test_a_long_series_is_shortened_by_the_first_layer(steps: int, stride: int) 
 def test_few_series_are_seen_often_and_many_in_a_fixed_number_of_epochs() -> None:
     recipes = [series_recipe(rows) for rows in (1, 50, 500, 5_000, 100_000)]
     assert [recipe.batch_size for recipe in recipes] == [16, 16, 16, 256, 256]
-    assert [recipe.epochs for recipe in recipes] == [100, 100, 100, 40, 10]
+    assert [recipe.epochs for recipe in recipes] == [300, 300, 300, 40, 10]
     assert all(recipe.fixed and recipe.schedule == "WarmupCosine(warmup=0.1)" for recipe in recipes)
     assert series_recipe(50, padded=True).clip_grad_norm == 1.0
 

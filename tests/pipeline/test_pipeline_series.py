@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> nw.Run:
 
 def test_few_series_all_train_and_it_is_said() -> None:
     bench = prepared()
-    assert chosen(bench) == (48, 0, "AdamW(lr=0.003", 100, True, False)
+    assert chosen(bench) == (48, 0, "AdamW(lr=0.003", 300, True, False)
     assert bench.config.data.batch_size == 16
     assert bench.config.data.split.valid == 0
     assert any("48 rows to learn from, too few to set some apart" in note for note in bench.inputs.notes)
@@ -55,7 +55,7 @@ def test_few_series_all_train_and_it_is_said() -> None:
 
 def test_more_series_keep_valid_rows_that_choose_the_best_epoch() -> None:
     bench = prepared(200)
-    assert chosen(bench) == (120, 40, "AdamW(lr=0.003", 100, True, False)
+    assert chosen(bench) == (120, 40, "AdamW(lr=0.003", 300, True, False)
     assert bench.config.data.split.valid is None
 
 

@@ -36,7 +36,9 @@ class SplitConfig(Section):
         "numbers, with `group` values of the group. Default 0.2, and 0 where data.test names a file.",
     )
     valid: Share | str | list[int | str] | None = Field(
-        None, description="Likewise for the validation set. With data.train or `train` given: a share of those rows."
+        None,
+        description="Likewise for the validation set. With data.train or `train` given: a share of those rows. Fewer than 100 "
+        "series with the default network all train (docs/series.md).",
     )
     train: str | list[int | str] | None = Field(
         None, description="Row numbers (from 0), with `group` values of the group; or an array's name in `file`."
@@ -190,7 +192,9 @@ class DataConfig(Section):
         "torch.utils.data.WeightedRandomSampler; left out, each row once.",
     )
     batch_size: Annotated[int, Field(ge=1)] = Field(
-        64, description="Rows per step, over all processes; for the default network of a table 32 to 256, by its rows."
+        64,
+        description="Rows per step, over all processes; for the default network of a table 32 to 256, of series 16 to 256, by "
+        "the rows.",
     )
     last_batch: Literal["keep", "drop"] | None = Field(
         None, description="The smaller last batch of an epoch; kept, unless it is one row and a layer is BatchNorm."

@@ -29,15 +29,17 @@ class TrainingConfig(Section):
 
     epochs: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="Exactly so many; left out: at most 200, stopped early with patience 20; for the default network of a table by "
-        "its rows.",
+        description="Exactly so many; left out: at most 200, stopped early with patience 20; for the default network of a table "
+        "or of series by its rows.",
     )
     steps: Annotated[int, Field(ge=1)] | None = Field(None, description="Stop after so many steps, even inside an epoch.")
     seconds: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Stop after the step that ends so many seconds of training, even inside an epoch."
     )
     optimizer: str = Field(
-        "Adam(lr=0.001)", description="torch.optim's own spelling; the default network of a table has one of its own."
+        "Adam(lr=0.001)",
+        description="torch.optim's own spelling; the default networks of tables and series have one of their own, that of series "
+        "with a schedule.",
     )
     parameter_groups: list[dict[str, Any]] = Field(
         default_factory=list,

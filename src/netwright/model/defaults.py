@@ -72,7 +72,7 @@ def table_recipe(rows: int, amounts: bool, numbers: str | None = "quantile") -> 
 
 
 SERIES_SEEN, WINDOW_STEPS = 200_000, 1_000  # series in all epochs together, steps of training: few rows are seen often
-FEWEST_SERIES_EPOCHS, MOST_SERIES_EPOCHS, MOST_WINDOW_EPOCHS = 10, 100, 200
+FEWEST_SERIES_EPOCHS, MOST_SERIES_EPOCHS, MOST_WINDOW_EPOCHS = 10, 300, 200
 FEW_SERIES = 100  # rows, of which a fifth would be too few to choose an epoch by
 FEW_WINDOWS = 1_000
 
@@ -88,7 +88,7 @@ def series_recipe(rows: int, padded: bool = False) -> Recipe:
 
     Example:
         >>> series_recipe(50).batch_size, series_recipe(50).epochs, series_recipe(100_000).epochs
-        (16, 100, 10)
+        (16, 300, 10)
     """
     batch_size = next(size for size in (16, 32, 64, 128, 256) if rows <= 32 * size or size == 256)
     epochs = min(MOST_SERIES_EPOCHS, max(FEWEST_SERIES_EPOCHS, SERIES_SEEN // max(rows, 1)))
