@@ -10,7 +10,17 @@ import torch
 
 from netwright.config.calls import parse_call
 from netwright.model.build import Sizes, construct, resolve
-from netwright.model.defaults import MOST_NUMBERS, Recipe, default_layers, image_recipe, table_recipe, volume_recipe
+from netwright.model.defaults import (
+    MOST_NUMBERS,
+    Recipe,
+    default_layers,
+    image_recipe,
+    series_recipe,
+    table_recipe,
+    volume_recipe,
+    window_recipe,
+)
+from netwright.model.defaults_series import MOST_STEPS, convolutions
 from netwright.model.layers import Form
 
 HIDDEN = ["Linear(128)", "SiLU()", "Dropout(0.1)"]
@@ -22,7 +32,8 @@ WAVES = "PeriodicEmbeddings(16, frequencies=32, sigma=0.3)"
     [
         (Form((10,), "NC"), False, [*HIDDEN, *HIDDEN, "Linear()"]),
         (Form((10,), "NC"), True, ["EmbedColumns()", *HIDDEN, *HIDDEN, "Linear()"]),
-        (Form((9, 4), "NTC"), False, ["GRU(64)", "LastStep()", "Linear()"]),
+        (Form((9, 4), "NTC"), False, convolutions(9, time_first=True)),
+        (Form((4, 9), "NCT"), False, convolutions(9)),
         (Form((8, 8), None), False, ["Flatten()", "Linear(128)", "ReLU()", "Linear()"]),
         (
             Form((1, 3, 3), "NCHW"),
@@ -63,13 +74,50 @@ def test_sequences_with_channels_first_that_are_padded_or_answered_per_step_are_
     assert default_layers(form, False, per_step=True) == ["Transpose()", "GRU(64)", "Linear()"]
 
 
+def test_convolutions_of_several_lengths_stand_side_by_side_as_far_as_a_series_reaches() -> None:
+    assert [text.partition("(")[0] for text in convolutions(150)] == [
+        "Parallel", "BatchNorm1d", "ReLU", "Residual", "Residual", "AdaptiveAvgPool1d", "Flatten", "Linear",
+    ]  # fmt: skip
+    assert [size for size in (9, 19, 39) if f"kernel_size={size}," in convolutions(150)[0]] == [9, 19, 39]
+    assert [size for size in (9, 19, 39) if f"kernel_size={size}," in convolutions(10)[0]] == [9, 19]
+    assert convolutions(3)[0] == "Parallel([Conv1d(16, kernel_size=1), Conv1d(16, kernel_size=5, padding=2)])"
+
+
+@pytest.mark.parametrize(("steps", "stride"), [(MOST_STEPS + 1, 2), (5_000, 10), (100_000, 196)])
+def test_a_long_series_is_shortened_by_the_first_layer(steps: int, stride: int) -> None:
+    first = convolutions(steps)[0]
+    assert first == f"Conv1d(64, kernel_size={2 * stride + 1}, stride={stride}, padding={stride})"
+    calls = [parse_call(text, "model.layers") for text in convolutions(steps)]
+    assert resolve(calls, Form((1, steps), "NCT"), Sizes(2)).layers[0].form.shape[1] <= MOST_STEPS
+
+
+def test_few_series_are_seen_often_and_many_in_a_fixed_number_of_epochs() -> None:
+    recipes = [series_recipe(rows) for rows in (1, 50, 500, 5_000, 100_000)]
+    assert [recipe.batch_size for recipe in recipes] == [16, 16, 16, 256, 256]
+    assert [recipe.epochs for recipe in recipes] == [300, 300, 300, 40, 10]
+    assert all(recipe.fixed and recipe.schedule == "WarmupCosine(warmup=0.1)" for recipe in recipes)
+    assert series_recipe(50, padded=True).clip_grad_norm == 1.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "amounts", "layers"),
+    [
+        (60, True, ["Flatten()", "Linear()"]),
+        (1_000, True, ["Parallel([Flatten(), Sequential([GRU(64), LastStep()])])", "Linear()"]),
+        (60, False, ["GRU(64)", "LastStep()", "Linear()"]),
+    ],
+)
+def test_windows_go_on_along_a_line(rows: int, amounts: bool, layers: list[str]) -> None:
+    assert default_layers(Form((12, 3), "NTC"), False, recipe=window_recipe(rows, amounts)) == layers
+
+
 @pytest.mark.parametrize("outputs", [1, 7])
 @pytest.mark.parametrize(
     "form",
     [
         *(Form((width,), "NC") for width in (1, 2, 500)),
         *(Form(shape, "NTC") for shape in ((1, 1), (9, 4))),
-        *(Form(shape, "NCT") for shape in ((1, 1), (1, 3), (3, 4), (9, 187))),
+        *(Form(shape, "NCT") for shape in ((1, 1), (1, 3), (3, 4), (9, 187), (100, 5_000))),
         *(Form(shape, "NCHW") for shape in ((1, 1, 1), (1, 8, 8), (3, 32, 32), (3, 5, 64), (1, 1, 50))),
         *(Form(shape, "NCDHW") for shape in ((1, 2, 2, 2), (1, 8, 8, 8), (2, 16, 4, 9))),
         *(Form(shape, None) for shape in ((8, 8), (2, 3, 4, 5))),

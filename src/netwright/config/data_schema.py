@@ -36,7 +36,9 @@ class SplitConfig(Section):
         "numbers, with `group` values of the group. Default 0.2, and 0 where data.test names a file.",
     )
     valid: Share | str | list[int | str] | None = Field(
-        None, description="Likewise for the validation set. With data.train or `train` given: a share of those rows."
+        None,
+        description="Likewise for the validation set. With data.train or `train` given: a share of those rows. Fewer than 100 "
+        "series with the default network all train (docs/series.md).",
     )
     train: str | list[int | str] | None = Field(
         None, description="Row numbers (from 0), with `group` values of the group; or an array's name in `file`."

@@ -39,7 +39,7 @@ class TrainingConfig(Section):
     )
     optimizer: str = Field(
         "Adam(lr=0.001)",
-        description="torch.optim's own spelling; default networks have one of their own.",
+        description="torch.optim's own spelling; default networks have one of their own, most with a schedule.",
     )
     parameter_groups: list[dict[str, Any]] = Field(
         default_factory=list,

@@ -119,8 +119,8 @@ def _picture_recipe(rows: int, steps: int, shift: int, of: str) -> Recipe:
     )
 
 
-SERIES_STEPS, WINDOW_STEPS = 4_000, 1_000  # of training: a set of few rows is seen often
-FEWEST_SERIES_EPOCHS, MOST_SERIES_EPOCHS, MOST_WINDOW_EPOCHS = 10, 100, 200
+SERIES_SEEN, WINDOW_STEPS = 200_000, 1_000  # series in all epochs together, steps of training: few rows are seen often
+FEWEST_SERIES_EPOCHS, MOST_SERIES_EPOCHS, MOST_WINDOW_EPOCHS = 10, 300, 200
 FEW_SERIES = 100  # rows, of which a fifth would be too few to choose an epoch by
 FEW_WINDOWS = 1_000
 
@@ -136,10 +136,10 @@ def series_recipe(rows: int, padded: bool = False) -> Recipe:
 
     Example:
         >>> series_recipe(50).batch_size, series_recipe(50).epochs, series_recipe(100_000).epochs
-        (16, 100, 10)
+        (16, 300, 10)
     """
     batch_size = next(size for size in (16, 32, 64, 128, 256) if rows <= 32 * size or size == 256)
-    epochs = _epochs_of(rows, batch_size)
+    epochs = min(MOST_SERIES_EPOCHS, max(FEWEST_SERIES_EPOCHS, SERIES_SEEN // max(rows, 1)))
     if padded:
         optimizer, clip = "AdamW(lr=0.01)", 1.0
         return Recipe(
@@ -163,17 +163,12 @@ def window_recipe(rows: int, amounts: bool) -> Recipe:
     if not amounts:
         return Recipe("Adam(lr=0.001)", 64, 200, 20, layers=RECURRENT, of=WINDOWS)
     batch_size = next(size for size in (16, 32, 64, 128, 256) if rows <= 64 * size or size == 256)
-    epochs = _epochs_of(rows, batch_size, WINDOW_STEPS, MOST_WINDOW_EPOCHS)
+    epochs = min(MOST_WINDOW_EPOCHS, max(FEWEST_SERIES_EPOCHS, WINDOW_STEPS * batch_size // max(rows, 1)))
     if rows < FEW_WINDOWS:
         layers = ("Flatten()", "Linear()")
         return Recipe("AdamW(lr=0.01)", batch_size, epochs, None, schedule=FALLING, layers=layers, of=WINDOWS)
     layers = ("Parallel([Flatten(), Sequential([GRU(64), LastStep()])])", "Linear()")
     return Recipe("AdamW(lr=0.003)", batch_size, epochs, None, schedule=FALLING, layers=layers, of=WINDOWS)
-
-
-def _epochs_of(rows: int, batch_size: int, steps: int = SERIES_STEPS, most: int = MOST_SERIES_EPOCHS) -> int:
-    """Return how many epochs take so many steps, within limits."""
-    return min(most, max(FEWEST_SERIES_EPOCHS, steps * batch_size // max(rows, 1)))
 
 
 def default_layers(

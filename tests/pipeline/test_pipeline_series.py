@@ -1,0 +1,156 @@
+"""Series without a network of their own: what is filled in, what is left alone, and that the promises hold for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import netwright as nw
+from netwright.pipeline.asking import Asked
+from netwright.pipeline.bench import Bench, gather, prepare
+from netwright.pipeline.rerunning import verify_eject
+from netwright.tuning.space import with_usual_optimizer
+
+WAVES = np.random.default_rng(0).normal(size=(200, 1, 20)).astype(np.float32)
+LABELS = np.arange(200) % 2
+SLOWER = torch.optim.lr_scheduler.ConstantLR
+
+
+def prepared(rows: int = 60, data: Any = None, **keywords: Any) -> Bench:
+    custom = keywords.pop("custom", {})
+    config, name = gather(None, [], keywords)
+    return prepare(config, name, data=(WAVES[:rows], LABELS[:rows]) if data is None else data, **custom)
+
+
+def chosen(bench: Bench) -> tuple[int, int, str, int, bool, bool]:
+    """Return train and valid rows, optimizer, epochs, whether the rate falls and whether a run may end early."""
+    training, split = bench.config.training, bench.inputs.split
+    optimizer = training.optimizer.partition(", fused")[0]
+    return (
+        len(split.train), len(split.valid), optimizer, training.epochs or 0, training.schedule is not None,
+        training.early_stopping != "none",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> nw.Run:
+    folder = tmp_path_factory.mktemp("runs")
+    path = folder / "waves.npz"
+    np.savez(path, X=WAVES[:40], y=LABELS[:40])
+    evaluation = {"baselines": "none", "importance": False}
+    return nw.train(str(path), target="y", layout="NCT", epochs=2, threads=1, evaluation=evaluation, run_dir=folder / "run")
+
+
+def test_few_series_all_train_and_it_is_said() -> None:
+    bench = prepared()
+    assert chosen(bench) == (48, 0, "AdamW(lr=0.003", 300, True, False)
+    assert bench.config.data.batch_size == 16
+    assert bench.config.data.split.valid == 0
+    assert any("48 rows to learn from, too few to set some apart" in note for note in bench.inputs.notes)
+
+
+def test_more_series_keep_valid_rows_that_choose_the_best_epoch() -> None:
+    bench = prepared(200)
+    assert chosen(bench) == (120, 40, "AdamW(lr=0.003", 300, True, False)
+    assert bench.config.data.split.valid is None
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"split": {"valid": 0.2}},
+        {"early_stopping": {"patience": 3}},
+        {"metrics": ["cohen_kappa_score"]},
+        {"evaluation": {"temperature": True}},
+        {"evaluation": {"threshold": "accuracy"}},
+        {"optimizer": "SGD(lr=0.1)", "schedule": "ReduceLROnPlateau()"},
+        {"tune": {"space": {"training.optimizer.lr": "log 1e-4..1e-2"}, "trials": 2}},
+    ],
+    ids=str,
+)
+def test_valid_rows_stay_where_a_setting_speaks_of_them(written: dict[str, Any]) -> None:
+    assert len(prepared(**written).inputs.split.valid) == 12
+
+
+def test_valid_rows_stay_for_objects_that_read_figures_and_for_rows_of_ones_own() -> None:
+    stop = nw.pipeline.custom.Custom(stop=lambda record: record.valid["loss"] < 0)
+    assert len(prepared(custom={"custom": stop}).inputs.split.valid) == 12
+    own = {"train": (WAVES[:30], LABELS[:30]), "valid": (WAVES[30:40], LABELS[30:40])}
+    assert len(prepared(data=own).inputs.split.valid) == 10
+
+
+def test_amounts_keep_valid_rows_because_their_intervals_are_made_from_them() -> None:
+    bench = prepared(data=(WAVES[:60], WAVES[:60, 0, :3].sum(axis=1)))
+    assert chosen(bench)[:2] == (36, 12)
+
+
+def test_what_the_user_has_written_stays_and_the_schedule_goes_with_the_optimizer() -> None:
+    bench = prepared(optimizer="SGD(lr=0.1)", epochs=7, batch_size=5)
+    assert chosen(bench) == (48, 0, "SGD(lr=0.1", 7, False, False)
+    assert bench.config.data.batch_size == 5
+    assert prepared(schedule="none").config.training.schedule is None
+    own = nw.pipeline.custom.Custom(optimizer=torch.optim.SGD)
+    assert prepared(custom={"custom": own}).config.training.schedule is None
+    assert chosen(prepared(layers=["Flatten()", "Linear()"])) == (36, 12, "Adam(lr=0.001", 200, False, True)
+
+
+def test_a_run_of_one_step_has_no_warm_up() -> None:
+    told = prepared(rows=20, epochs=1).config.training.schedule
+    assert told == "WarmupCosine(warmup=0, total_steps=1, final=0.0)"
+
+
+def test_both_orders_of_the_axes_get_the_same_network_but_for_a_transpose() -> None:
+    first = prepared(layout="NCT").config.model.layers or []
+    last = prepared(data=(WAVES[:60].transpose(0, 2, 1), LABELS[:60]), layout="NTC").config.model.layers or []
+    assert last == ["Transpose()", *first]
+
+
+def test_sequences_of_different_length_are_read_by_a_recurrent_layer_with_clipped_gradients() -> None:
+    rows = [WAVES[row, 0, : 10 + row % 9] for row in range(60)]
+    bench = prepared(data=(rows, LABELS[:60]))
+    assert (bench.config.model.layers or [])[0].startswith("GRU(")
+    assert (bench.config.training.clip_grad_norm, bench.inputs.recipe.of) == (1.0, "sequences")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("shape", "rows"), [((1, 3), 12), ((100, 30), 12), ((2, 5_000), 6)])
+def test_short_long_and_wide_series_train(shape: tuple[int, int], rows: int, tmp_path: Path) -> None:
+    X = np.random.default_rng(1).normal(size=(rows, *shape)).astype(np.float32)
+    found = nw.train(data=(X, np.arange(rows) % 2), layout="NCT", epochs=1, threads=1, test=False, run_dir=tmp_path / "run")
+    assert np.isfinite(found.history[-1]["train_loss"])
+
+
+def test_a_forecast_by_a_line_goes_on_beyond_what_was_seen(tmp_path: Path) -> None:
+    path = tmp_path / "line.csv"
+    path.write_text("value\n" + "\n".join(f"{step + 3 * (step % 4)}" for step in range(140)) + "\n")
+    evaluation = {"baselines": ["simple"], "importance": False}
+    found = nw.train(
+        str(path), target="value", window=8, kinds={"value": "number"}, task="regression", threads=1, evaluation=evaluation,
+        split={"test": 30, "valid": 20}, run_dir=tmp_path / "run",
+    )  # fmt: skip
+    assert found.config.model.layers == ["Flatten()", "Linear(in_features=8, out_features=1)"]
+    assert found.tested is not None
+    assert found.tested["metrics"]["rmse"]["value"] < found.tested["baselines"]["persistence"]["metrics"]["rmse"]
+
+
+def test_the_resolved_config_gives_the_same_bits_in_either_engine(run: nw.Run, tmp_path: Path) -> None:
+    again = nw.train(run.folder / "config.toml", run_dir=tmp_path / "again", test=False)
+    eager = nw.train(run.folder / "config.toml", engine="eager", lanes=1, run_dir=tmp_path / "eager", test=False)
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+        assert torch.equal(value, eager.model.state_dict()[name]), name
+
+
+def test_the_default_ejects_to_a_script_with_the_same_bits(run: nw.Run) -> None:
+    assert verify_eject(run.folder).held
+
+
+def test_a_search_over_the_learning_rate_keeps_the_schedule_that_train_takes() -> None:
+    tune = {"space": {"training.optimizer.lr": "log 1e-4..1e-2"}, "trials": 2}
+    config, name = gather(None, [], {"tune": tune})
+    asked = Asked(config, name, (WAVES[:60], LABELS[:60]), None, None, (), "")
+    known = with_usual_optimizer(asked, config.tune.parameters(), asked.bench()).config.training  # type: ignore[union-attr]
+    assert (known.optimizer, known.schedule) == ("AdamW(lr=0.003)", "WarmupCosine(warmup=0.1)")
