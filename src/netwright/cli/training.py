@@ -70,7 +70,9 @@ def train(
     if seeds is not None and seeds < 2:
         raise ConfigError(f"--seeds {seeds}: expected 2 or more to see the noise between them; leave it out for one run")
     if seeds is None and population is not None:
-        raise ConfigError("--population and --no-population speak of several runs; expected --seeds N with them; leave them out")
+        raise ConfigError(
+            "--population and --no-population speak of several runs; expected --seeds N with them; leave them out"
+        )
     trackers = _trackers(track)
     if seeds is None and run_dir is not None and Path(run_dir).name.strip("."):  # of another name `train` says what is wrong
         files.refuse_existing(Path(run_dir))

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,8 +25,6 @@ from netwright.engine.stacking import Losses, Stack, storages
 from netwright.engine.update import Update
 from netwright.model.losses import loss_weights
 
-MASKS_ROOM = 1 << 24  # bytes of dropout masks that are drawn ahead
-MOST_AHEAD = 64  # steps of them
 SOURCES_ROOM = 1 << 28  # bytes of rows that are copied so that all lie in one place
 
 
@@ -35,7 +32,8 @@ SOURCES_ROOM = 1 << 28  # bytes of rows that are copied so that all lie in one p
 class Wanted:
     """What the run of one network asks for: steps on the next batches of its feed.
 
-    ``rates`` are those of its engine's `train_steps`. ``generator`` has the state of the run's own and is left as the steps leave it.
+    ``rates`` are those of its engine's `train_steps`. ``generator`` has the state of the run's own, and is
+    left as the steps leave it.
     """
 
     feed: Feed
@@ -48,7 +46,9 @@ class Wanted:
 class JointEngine:
     """Runs the vectorised step as it is written; what `CapturedEngine` records."""
 
-    def __init__(self, stack: Stack, losses: Losses, merged: Merged, update: Update, averages: Sequence[Averaged | None]) -> None:
+    def __init__(
+        self, stack: Stack, losses: Losses, merged: Merged, update: Update, averages: Sequence[Averaged | None]
+    ) -> None:
         self.model: nn.Module = stack
         found = [average.average for average in averages if average is not None]
         self.networks = stack if not found else nn.ModuleList([stack, *found])
@@ -80,9 +80,7 @@ class _Part:
         self.members = members
         models = [member.model for member in members]
         eager = [member.eager for member in members]
-        rows = len(batch)
-        ahead = MOST_AHEAD
-        self.stack = Stack(models, wholes, rows, ahead)
+        self.stack = Stack(models, wholes, len(batch))
         self.stack.lay_out(batch.inputs)
         self.stack.train()
         update = eager[0].update

@@ -138,9 +138,7 @@ def splits_of(split: SplitConfig) -> int:
     return count
 
 
-def train_splits(
-    asked: Asked, folder: Path, count: int, audience: Audience, manner: Manner = USUAL
-) -> CrossValidation:
+def train_splits(asked: Asked, folder: Path, count: int, audience: Audience, manner: Manner = USUAL) -> CrossValidation:
     """Train a run per split, those apart that are done, and write the figures over all of them.
 
     Args:

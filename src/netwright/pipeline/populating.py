@@ -226,7 +226,9 @@ def _step_on(seats: Sequence[Seat], stop: StopRequest, tell: Callable[[Told], No
         wanted = [seat.waiting.wanted for seat in waiting if seat.waiting is not None]
         if population is None or not all(any(one is engine for one in population.members) for engine in engines):
             population = _formed(waiting, engines, wanted, tell)
-        gone = [] if population is None else [one for one in population.members if not any(one is engine for engine in engines)]
+        gone = (
+            [] if population is None else [one for one in population.members if not any(one is engine for engine in engines)]
+        )
         if population is not None and gone:
             population.leave(gone)
         if population is not None and len(waiting) > 1:

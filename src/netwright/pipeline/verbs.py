@@ -291,7 +291,9 @@ def repeat(
     check_seeds(seeds)
     asked = gather_all(config, model, data, loss, code, settings, keywords)
     folder = folders.folder_for(run_dir, f"{asked.name}-seeds")
-    return train_seeds(asked, folder, seeds, Audience(observers), Manner(test, strict, auto_micro_batch, population=population))
+    return train_seeds(
+        asked, folder, seeds, Audience(observers), Manner(test, strict, auto_micro_batch, population=population)
+    )
 
 
 def load(

@@ -117,7 +117,7 @@ def train_trial(
         NetwrightError: What is no fault of this trial, such as a full disk or rows that changed.
     """
     values, epochs, seconds = [], 0, 0.0
-    for number, (name, changes) in enumerate(search.members):
+    for name, changes in search.members:
         path = search.path(trial.number, name)
         try:
             record = _train_run(search, trial, path, changes, tell, (seat, until))
@@ -160,7 +160,9 @@ def _train_run(
 
     def rule(record: EpochRecord) -> str | None:
         value = record.columns()[search.metric]
-        goes_on = changes == search.members[0][1] and record.epoch < record.of_epochs  # after the last epoch nothing is saved by it
+        goes_on = (
+            changes == search.members[0][1] and record.epoch < record.of_epochs
+        )  # after the last epoch nothing is saved by it
         if goes_on and trial.falls_behind(record.epoch, value):
             return f"{BEHIND} after epoch {record.epoch}: {search.metric} {value:.4g} is behind that of other trials"
         return None
