@@ -85,7 +85,7 @@ def test_the_callers_generators_and_threads_stay_as_they_were(tmp_path: Path) ->
 
 def test_a_run_that_stops_early_leaves_the_others_on_their_way(tmp_path: Path) -> None:
     def stop(record: EpochRecord) -> str | None:
-        return "enough" if record.epoch == 2 and record.train_loss < 0.65 else None
+        return "enough" if record.epoch == 2 and record.train_loss < 1.06 else None
 
     settings = {**QUICK, "stop": stop, "optimizer": "Adam(lr=0.02)"}
     alone = nw.repeat("sklearn:iris", seeds=3, run_dir=tmp_path / "alone", test=False, **settings)
@@ -124,7 +124,7 @@ def test_what_cannot_step_together_trains_apart_with_the_same_bits_and_says_why(
         "sklearn:iris", seeds=2, run_dir=tmp_path / "s", population=True, test=False,
         observers=[lambda record: told.append(str(record))], **settings,
     )  # fmt: skip
-    assert f"population: the runs train one after the other: {reason}" in told
+    assert f"note: population: the runs train one after the other: {reason}" in told
     alone = nw.train("sklearn:iris", seed=1, run_dir=tmp_path / "alone", test=False, **settings)
     last = Path("model") / "last.safetensors"
     assert (alone.folder / last).read_bytes() == (found.runs[1] / last).read_bytes()
