@@ -46,7 +46,12 @@ def sgd(number: int, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def engines(
-    make: Make, loss: Callable[[int], nn.Module], optimize: Optimize, update: Update, captured: bool, average: float | None = None
+    make: Make,
+    loss: Callable[[int], nn.Module],
+    optimize: Optimize,
+    update: Update,
+    captured: bool,
+    average: float | None = None,
 ) -> list[EagerEngine | CapturedEngine]:
     found: list[EagerEngine | CapturedEngine] = []
     for number in range(MEMBERS):
@@ -74,7 +79,9 @@ def alone(found: list[EagerEngine | CapturedEngine], examples: Examples, steps: 
     return losses
 
 
-def together(found: list[EagerEngine | CapturedEngine], examples: Examples, steps: int) -> tuple[list[list[float]], Population]:
+def together(
+    found: list[EagerEngine | CapturedEngine], examples: Examples, steps: int
+) -> tuple[list[list[float]], Population]:
     population = Population(found)
     generators = [torch.Generator().manual_seed(100 + number) for number in range(MEMBERS)]
     losses: list[list[float]] = [[] for _ in found]
@@ -111,13 +118,23 @@ NETWORKS: dict[str, tuple[Tensor, Make]] = {
     "linear": (TABLE, lambda n: nn.Sequential(nn.Linear(6, 12), nn.ReLU(inplace=True), nn.Linear(12, 4))),
     "dropout": (TABLE, lambda n: nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Dropout(0.2 * n), nn.Linear(12, 4))),
     "layer norm": (TABLE, lambda n: nn.Sequential(nn.Linear(6, 12), nn.LayerNorm(12), nn.SiLU(), nn.Linear(12, 4))),
-    "batch norm": (TABLE, lambda n: nn.Sequential(nn.Linear(6, 12, bias=False), nn.BatchNorm1d(12), nn.GELU(), nn.Linear(12, 4))),
+    "batch norm": (
+        TABLE,
+        lambda n: nn.Sequential(nn.Linear(6, 12, bias=False), nn.BatchNorm1d(12), nn.GELU(), nn.Linear(12, 4)),
+    ),
     "residual": (TABLE, lambda n: nn.Sequential(Residual(nn.Linear(6, 6), nn.Tanh()), nn.RMSNorm(6), nn.Linear(6, 4))),
     "periodic": (TABLE, lambda n: nn.Sequential(PeriodicEmbeddings(4, 5, 0.1, columns=6), nn.Flatten(), nn.LazyLinear(4))),
     "pictures": (
         PICTURES,
         lambda n: nn.Sequential(
-            *(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout2d(0.2), nn.Flatten()),
+            *(
+                nn.Conv2d(1, 4, 3, bias=False),
+                nn.BatchNorm2d(4),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+                nn.Dropout2d(0.2),
+                nn.Flatten(),
+            ),
             nn.Linear(36, 4),
         ),
     ),
@@ -288,7 +305,12 @@ def test_what_cannot_be_vectorised_is_told(layer: nn.Module, reason: str) -> Non
     ("make", "optimize", "update", "reason"),
     [
         (lambda n: nn.Sequential(nn.Linear(6, 4 + n)), adam, PLAIN, "the networks differ in their layers"),
-        (NETWORKS["linear"][1], lambda n, m: torch.optim.LBFGS(m.parameters()), PLAIN, "LBFGS evaluates the loss several times"),
+        (
+            NETWORKS["linear"][1],
+            lambda n, m: torch.optim.LBFGS(m.parameters()),
+            PLAIN,
+            "LBFGS evaluates the loss several times",
+        ),
         (NETWORKS["linear"][1], lambda n, m: (sgd if n else adam)(n, m), PLAIN, "optimizers differ: Adam and SGD"),
         (NETWORKS["linear"][1], adam, Update(micro_batch=4), "a batch in parts"),
         (NETWORKS["linear"][1], adam, Update(sharpness=0.05), "sharpness-aware steps go forward twice"),

@@ -47,7 +47,9 @@ def columns(run: Path) -> np.ndarray:
     return np.array([[value for name, value in row.items() if not name.endswith("_seconds")] for row in rows])
 
 
-def test_seeds_together_are_ordinary_runs_with_the_figures_they_have_alone(both: tuple[Repetition, Repetition, list[str]]) -> None:
+def test_seeds_together_are_ordinary_runs_with_the_figures_they_have_alone(
+    both: tuple[Repetition, Repetition, list[str]],
+) -> None:
     alone, together, told = both
     for one, other in zip(alone.runs, together.runs, strict=True):
         assert np.allclose(columns(one), columns(other), rtol=1e-5)
@@ -161,7 +163,9 @@ def test_a_run_that_diverges_ends_alone_and_is_told_when_the_others_are_done(tmp
     assert [folders.read_record(tmp_path / "s" / f"seed-{seed}")["status"] for seed in range(2)] == ["diverged"] * 2
 
 
-def test_trials_together_are_ordinary_trials_and_the_best_is_trained_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_together_are_ordinary_trials_and_the_best_is_trained_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("optuna")
     monkeypatch.setattr("netwright.tuning.results.render_search", lambda contents: "<!DOCTYPE html>")
     space = {"training.optimizer.lr": "log 1e-3..1e-1", "model.layers.2.p": "0.0..0.5"}
