@@ -119,13 +119,16 @@ def _why_not_vectorised(members: Sequence[Engine], batch: Batch) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             apart = _gradients_apart(models, losses, batch)
-            stack = Stack(models, storages(models), len(batch), 1)
+            stack = Stack(models, storages(models), len(batch))
             stack.lay_out(batch.inputs)
             for number in range(len(models)):
                 stack.draw(number, 1, _generator(batch.target.device, number))
             both = {name: torch.cat([value, value]) for name, value in batch.inputs.items()}
-            Losses(losses)(call_model(stack, both), torch.cat([batch.target, batch.target])).backward()  # type: ignore[no-untyped-call]
+            Losses(losses)(call_model(stack, both), torch.cat([batch.target, batch.target])).backward()
             stack.hand_out_gradients()
+    except UserWarning as warning:
+        name = str(warning).partition("batching rule for ")[2].split(". ")[0]
+        return f"torch has no vectorised rule for {name}" if name else f"a vectorised step warns: {first_line(warning)}"
     except Exception as error:  # a layer, a loss or torch's rules may raise anything
         return f"torch cannot vectorise a step ({type(error).__name__}: {first_line(error)[:200]})"
     for model, expected in zip(models, apart, strict=True):

@@ -25,8 +25,6 @@ from netwright.engine.stacking import Losses, Stack, storages
 from netwright.engine.update import Update
 from netwright.model.losses import loss_weights
 
-MASKS_ROOM = 1 << 24  # bytes of dropout masks that are drawn ahead
-MOST_AHEAD = 64  # steps of them
 SOURCES_ROOM = 1 << 28  # bytes of rows that are copied so that all lie in one place
 
 
@@ -34,7 +32,8 @@ SOURCES_ROOM = 1 << 28  # bytes of rows that are copied so that all lie in one p
 class Wanted:
     """What the run of one network asks for: steps on the next batches of its feed.
 
-    ``rates`` are those of its engine's `train_steps`. ``generator`` has the state of the run's own and is left as the steps leave it.
+    ``rates`` are those of its engine's `train_steps`. ``generator`` has the state of the run's own, and is
+    left as the steps leave it.
     """
 
     feed: Feed
@@ -81,9 +80,7 @@ class _Part:
         self.members = members
         models = [member.model for member in members]
         eager = [member.eager for member in members]
-        rows = len(batch)
-        ahead = MOST_AHEAD
-        self.stack = Stack(models, wholes, rows, ahead)
+        self.stack = Stack(models, wholes, len(batch))
         self.stack.lay_out(batch.inputs)
         self.stack.train()
         update = eager[0].update

@@ -8,6 +8,7 @@ with them as ever. Floor 5.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
@@ -19,6 +20,8 @@ from netwright.model.summary import call_model
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 NOISE = "noise"
+MASKS_ROOM = 1 << 24  # bytes of dropout masks that are drawn ahead
+MOST_AHEAD = 64  # steps of them
 
 
 @final
@@ -76,14 +79,15 @@ class Stack(nn.Module):
         models: Networks of one architecture whose tensors are views of ``wholes``.
         wholes: What `storages` gave, of these networks alone.
         rows: Rows of each in a step.
-        ahead: Steps for which dropout masks are drawn at a time.
+
+    ``ahead`` are the steps for which dropout masks are drawn at a time.
     """
 
     turn: Tensor
 
-    def __init__(self, models: Sequence[nn.Module], wholes: Mapping[str, Tensor], rows: int, ahead: int) -> None:
+    def __init__(self, models: Sequence[nn.Module], wholes: Mapping[str, Tensor], rows: int) -> None:
         super().__init__()
-        self.members, self.ahead = len(models), ahead
+        self.members, self.ahead = len(models), MOST_AHEAD
         trained = dict(models[0].named_parameters())
         self.names = [name for name in wholes if name in trained]
         self.passive = [name for name in wholes if name not in trained]
@@ -94,7 +98,7 @@ class Stack(nn.Module):
         self._template, self.sites = with_given_noise(models[0])
         device = next(iter(wholes.values())).device
         self.masks: list[Tensor] = []
-        self._chances = [[float(model.get_submodule(path).p) for path in self.sites] for model in models]
+        self._chances = [[_chance(model.get_submodule(path)) for path in self.sites] for model in models]
         self.register_buffer("turn", torch.zeros(1, dtype=torch.long, device=device), persistent=False)
         self._rows = rows
 
@@ -105,12 +109,16 @@ class Stack(nn.Module):
         trial = copy.deepcopy(self._template)
         with torch.no_grad():
             call_model(trial, inputs)
-        device = self.turn.device
-        for place, path in enumerate(self.sites):
-            shape = trial.get_submodule(path).shape
+        shapes = []
+        for path in self.sites:
+            shape: Any = trial.get_submodule(path).shape
             if shape is None:
                 raise ValueError(f"dropout {path} is not reached by the forward pass")
-            room = torch.empty(self.ahead, self.members, self._rows, *shape, device=device)
+            shapes.append((self.members, self._rows, *shape))
+        step = sum(math.prod(shape) for shape in shapes) * torch.get_default_dtype().itemsize
+        self.ahead = max(1, min(MOST_AHEAD, MASKS_ROOM // step))
+        for place, shape in enumerate(shapes):
+            room = torch.empty((self.ahead, *shape), device=self.turn.device)
             self.register_buffer(f"masks_{place}", room, persistent=False)
             self.masks.append(room)
 
@@ -159,7 +167,12 @@ class Stack(nn.Module):
 
 
 def _parted(value: Tensor, count: int) -> Tensor:
-    return value.unflatten(0, (count, -1))
+    return value.reshape(count, -1, *value.shape[1:])
+
+
+def _chance(layer: Any) -> float:
+    """Return with which chance a dropout layer drops."""
+    return float(layer.p)
 
 
 def with_given_noise(model: nn.Module) -> tuple[nn.Module, list[str]]:
@@ -206,7 +219,7 @@ class Losses(nn.Module):
             target: ``(networks * rows, ...)``.
         """
         tensors = {name: getattr(self, f"of_{place}") for place, name in enumerate(self.names)}
-        found = torch.vmap(self._one)(tensors, output, _parted(target, self.members))
+        found: Tensor = torch.vmap(self._one)(tensors, output, _parted(target, self.members))
         self.each = found.detach()
         return found.sum()
 

@@ -32,7 +32,8 @@ class Tuning:
     """What `netwright.tune` returns: the folder, every trial, the best, and its run trained alone.
 
     ``retrained`` is the metric of ``folder / "best"`` and ``same`` whether it equals that of the trial bit for bit (None where a
-    trial is several folds, or took its steps together with others). ``signal`` is the number of the signal that stopped the search before its end, else None.
+    trial is several folds, or took its steps together with others). ``signal`` is the number of
+    the signal that stopped the search before its end, else None.
     """
 
     folder: Path

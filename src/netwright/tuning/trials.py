@@ -117,7 +117,7 @@ def train_trial(
         NetwrightError: What is no fault of this trial, such as a full disk or rows that changed.
     """
     values, epochs, seconds = [], 0, 0.0
-    for number, (name, changes) in enumerate(search.members):
+    for name, changes in search.members:
         path = search.path(trial.number, name)
         try:
             record = _train_run(search, trial, path, changes, tell, (seat, until))

@@ -1,0 +1,114 @@
+"""Steps of many small networks: one after the other and together, eager and captured, in turn in one process.
+
+    python benchmarks/populations.py --members 32 --threads 1
+
+With one thread processor time is told, which neighbours on the machine disturb less. Prints microseconds for a step of one network,
+the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from netwright.data.batches import Examples
+from netwright.data.feed import Feed
+from netwright.engine.captured import CapturedEngine
+from netwright.engine.eager import EagerEngine
+from netwright.engine.population import Population, Wanted
+
+BATCH = 32
+Go = Callable[[int], None]
+
+
+def engines(members: int, captured: bool, differ: bool) -> list[Any]:
+    """Return the engine of each network; with ``differ`` each has a learning rate of its own."""
+    found: list[Any] = []
+    for number in range(members):
+        torch.manual_seed(number)
+        model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3 * (1 + number * differ), fused=True)
+        eager = EagerEngine(model, nn.CrossEntropyLoss(), optimizer)
+        found.append(CapturedEngine(eager) if captured else eager)
+    return found
+
+
+def one_by_one(found: list[Any], examples: Examples) -> Go:
+    """Return what takes some steps of one network after the other."""
+
+    def go(steps: int) -> None:
+        for number, engine in enumerate(found):
+            done = 0
+            while done < steps:
+                feed, left = feed_of(examples, number), min(steps - done, examples.rows // BATCH)
+                while left:
+                    count = len(engine.train_steps(feed, left).losses)
+                    left, done = left - count, done + count
+
+    return go
+
+
+def together(found: list[Any], examples: Examples) -> Go:
+    """Return what takes some steps of all networks together."""
+    population, generators = Population(found), [torch.Generator() for _ in found]
+
+    def go(steps: int) -> None:
+        done = 0
+        while done < steps:
+            feeds = [feed_of(examples, number) for number in range(len(found))]
+            left = min(steps - done, examples.rows // BATCH)
+            while left:
+                wanted = [Wanted(feed, left, None, generator) for feed, generator in zip(feeds, generators, strict=True)]
+                count = len(population.take(wanted)[0].losses)
+                left, done = left - count, done + count
+
+    return go
+
+
+def feed_of(examples: Examples, number: int) -> Feed:
+    """Return the batches of an epoch of a network."""
+    return Feed(examples, np.random.default_rng(number).permutation(examples.rows), BATCH, "drop")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--members", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rates", action="store_true", help="every network has a learning rate of its own")
+    wanted = parser.parse_args()
+    torch.set_num_threads(wanted.threads)
+    clock = time.process_time if wanted.threads == 1 else time.perf_counter
+    values, classes = load_digits(return_X_y=True)
+    examples = Examples({"x": torch.tensor(values / 16, dtype=torch.float32)}, torch.tensor(classes))
+    contenders = {
+        "one after the other, eager": (one_by_one(engines(wanted.members, False, wanted.rates), examples), 10, 40),
+        "one after the other, captured": (one_by_one(engines(wanted.members, True, wanted.rates), examples), 60, 200),
+        "together, as written": (together(engines(wanted.members, False, wanted.rates), examples), 10, 60),
+        "together, captured": (together(engines(wanted.members, True, wanted.rates), examples), 60, 200),
+    }
+    for go, before, _ in contenders.values():
+        go(before)
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(wanted.rounds):
+        for name, (go, _, steps) in contenders.items():
+            begun = clock()
+            go(steps)
+            found[name].append((clock() - begun) / steps / wanted.members * 1e6)
+    eager, captured = (statistics.median(found[f"one after the other, {name}"]) for name in ("eager", "captured"))
+    for name, values in found.items():
+        middle = statistics.median(values)
+        print(f"{name:30} {middle:8.1f} us   {eager / middle:5.1f} x eager   {captured / middle:5.2f} x captured")
+
+
+if __name__ == "__main__":
+    main()
