@@ -303,3 +303,13 @@ def test_a_task_of_srun_knows_its_place() -> None:
         place(task | {"SLURM_PROCID": "3; rm"})
     with pytest.raises(ConfigError, match="SLURM_PROCID is 'not set'"):
         place({})
+
+
+def test_the_site_file_of_the_page_can_be_read(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "clusters.md"
+    text = page.read_text(encoding="utf-8").partition("```text\n")[2].partition("```")[0]
+    (tmp_path / "site.toml").write_text(text)
+    site = read_site(tmp_path / "site.toml")
+    assert (site.account, site.sbatch["mem"], site.interface) == ("physics", "200G", "ib0")
+    table = page.read_text(encoding="utf-8").partition("| key | meaning |")[2]
+    assert [name for name in Site.model_fields if f"`{name}`" not in table] == []

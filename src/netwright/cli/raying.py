@@ -61,6 +61,7 @@ def train_by_ray(source: str, code: tuple[str, ...], no_test: bool, as_json: boo
         "run": str(run),
         "settings": list(asked["settings"]),
         "code": [str(Path(file).absolute()) for file in code],
+        "begun": begun,
         "test": not no_test,
         "quiet": as_json,
         **targets(asked["target"]),
@@ -108,6 +109,8 @@ def train_in_worker(wanted: dict[str, Any]) -> dict[str, Any]:
     target = {"target": wanted["target"]} if "target" in wanted else {}
     with join() as world, Screen(quiet=wanted["quiet"] or not world.leads) as screen:
         if world.told((folder / "run.json").is_file()):
+            if world.leads and not wanted["begun"]:
+                files.break_lock(folder)  # of a process before, maybe on another machine: Ray ended it
             resume(folder, code=code, observers=[screen], world=world)
         else:
             train(

@@ -99,6 +99,8 @@ def resume_run(
     world = objects.world
     record = world.told(folders.read_record(folder))
     config, changes = changed(folder, settings)
+    if world.restarts and world.leads:
+        files.break_lock(folder)  # of the first process before the restart, maybe on another machine: its launcher ended it
     with closing(_Held(folder)) if world.leads else nullcontext():
         tested = test if test is not None else bool(record.get("tests_at_end", True))
         if record["status"] == "done" and not _goes_on(config, record):
