@@ -20,7 +20,8 @@ from netwright.training.loop import Plan, Progress, train_epoch
 from netwright.training.signals import StopRequest
 
 ROWS, BATCH, STEPS = 97, 12, 200  # the ninth batch of an epoch has one row: of four ranks three have none
-CASES = ("mlp", "cnn", "lstm")
+FINE, USUAL = torch.float64, torch.float32
+CASES = (("mlp", FINE), ("mlp", USUAL), ("cnn", FINE), ("cnn", USUAL), ("lstm", FINE), ("lstm", USUAL))
 
 
 class Last(nn.Module):
@@ -88,8 +89,7 @@ def trained(case: str, dtype: torch.dtype, world: World = ALONE) -> dict[str, Te
 def train_cases(folder: Path) -> None:
     """Train each case in both dtypes with the other ranks; the first rank writes what came out."""
     with join(60.0) as world:
-        for case in CASES:
-            for dtype in (torch.float32, torch.float64):
-                found = trained(case, dtype, world)
-                if world.leads:
-                    safetensors.torch.save_file(found, folder / f"{case}-{dtype}.safetensors")
+        for case, dtype in CASES:
+            found = trained(case, dtype, world)
+            if world.leads:
+                safetensors.torch.save_file(found, folder / f"{case}-{dtype}.safetensors")

@@ -32,8 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.faults)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("case", parity.CASES)
+@pytest.mark.parametrize(("case", "dtype"), parity.CASES)
 def test_losses_and_weights_after_200_steps_are_those_of_one_process(
     trained: Trained, case: str, dtype: torch.dtype, size: int
 ) -> None:

@@ -45,6 +45,7 @@ def test_one_run_folder_says_that_two_processes_shared_each_step(whole: Path) ->
     assert sorted(path.name for path in whole.parent.iterdir() if path.is_dir()) == ["run"]
 
 
+@pytest.mark.faults
 def test_without_dropout_the_figures_are_those_of_one_process(source: Path, tmp_path: Path) -> None:
     plain = {"model.layers": json.dumps(["Linear(16)", "ReLU()", "Linear()"]), "checkpoint.every_steps": "100"}
     first, second = together(tmp_path / "log", 2, training(source, tmp_path / "two", **plain)).wait()
@@ -99,6 +100,7 @@ def test_a_rank_that_is_killed_is_named_by_the_other_and_a_resume_gives_the_same
     same(run, whole)
 
 
+@pytest.mark.faults
 def test_another_number_of_processes_goes_on_and_says_that_it_is_not_exact(
     source: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +151,7 @@ def test_ranks_of_different_settings_are_refused_in_one_line(source: Path, tmp_p
     assert not run.exists()
 
 
+@pytest.mark.faults
 def test_ranks_that_read_different_rows_are_refused_in_one_line(source: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -236,6 +239,7 @@ def test_a_step_that_fails_on_one_rank_ends_all_at_that_step(source: Path, tmp_p
     assert json.loads((run / "run.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.faults
 def test_a_rank_that_is_silent_is_named_after_the_timeout(source: Path, tmp_path: Path) -> None:
     both = together(tmp_path / "log", 2, [*training(source, tmp_path / "run"), "--peer-timeout", "4"])
     ranks.until(lambda: ranks.steps_of(tmp_path / "run") >= 5)
@@ -247,6 +251,7 @@ def test_a_rank_that_is_silent_is_named_after_the_timeout(source: Path, tmp_path
     assert "rank 1 of 2 is gone (nothing was heard from it for 4 s)" in first.errors[0]
 
 
+@pytest.mark.faults
 def test_a_port_that_is_taken_and_a_name_that_does_not_resolve_are_told(source: Path, tmp_path: Path) -> None:
     import socket
 
@@ -264,6 +269,7 @@ def test_a_port_that_is_taken_and_a_name_that_does_not_resolve_are_told(source: 
     assert "rank 0 of 2: MASTER_ADDR=no-such-host.invalid: the name does not resolve" in first.errors[0]
 
 
+@pytest.mark.faults
 def test_a_rank_that_never_comes_is_waited_for_so_long(source: Path, tmp_path: Path) -> None:
     words = [*training(source, tmp_path / "run"), "--peer-timeout", "3"]
     (first,) = Ranks(tmp_path / "log", [(command, (words, None))], {"WORLD_SIZE": "2"}).wait(60.0)
@@ -281,6 +287,7 @@ def test_what_a_step_does_beside_is_that_of_one_process(source: Path, tmp_path: 
         "training.clip_grad_norm": "0.5",
         "training.l1": "1e-4",
         "training.sharpness": "0.01",
+        "training.optimizer": '"SGD(lr=0.05)"',
     }
     first, second = together(tmp_path / "log", 2, training(source, tmp_path / "two", **beside)).wait()
     assert (first.code, second.code) == (0, 0), first.stderr + second.stderr

@@ -58,9 +58,13 @@ def _first(told: Sequence[list[str] | None], error: Exception | None) -> Excepti
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return {"torch": str(torch.__version__), "netwright": version("netwright")}
+    try:
+        ours = version("netwright")
+    except PackageNotFoundError:  # run from its source
+        ours = "not installed"
+    return {"torch": str(torch.__version__), "netwright": ours}
 
 
 def _settings(config: RunConfig) -> list[tuple[str, Any]]:

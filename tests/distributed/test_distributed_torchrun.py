@@ -1,0 +1,159 @@
+"""torchrun itself: signals and SIGKILL at chosen moments, restarts, resumes, and nobody who is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ranks
+from ranks import training
+
+LIMIT = 280.0  # seconds; the machine may be busy
+SIGNALS = ("--signals-to-handle", "SIGTERM,SIGINT,SIGUSR1")
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ranks.data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two ranks that nothing disturbed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    code, _ = ended(torchrun(training(source, run)))
+    assert code == 0
+    return run
+
+
+def torchrun(words: list[str], *options: str) -> subprocess.Popen[str]:
+    """Start ``netwright WORDS`` in two processes."""
+    line = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        *options,
+        "-m",
+        "netwright",
+    ]
+    return subprocess.Popen([*line, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for torchrun under the time limit; return its exit code and all that was said."""
+    try:
+        said, _ = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, said
+
+
+def workers(run: Path) -> dict[int, int]:
+    """Return the living processes that train a run, by rank."""
+    found = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (place / "cmdline").read_bytes().split(b"\0")
+            rank = re.search(rb"\0RANK=(\d+)\0", b"\0" + (place / "environ").read_bytes())
+            ended = (place / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        except OSError:
+            continue
+        if rank and not ended and str(run).encode() in words and b"torch.distributed.run" not in words:
+            found[int(rank[1])] = int(place.name)
+    return found
+
+
+def same(one: Path, other: Path) -> None:
+    """Compare what two runs left, bit by bit."""
+    left, right = ranks.left(one), ranks.left(other)
+    assert {name for name in left if left[name] != right[name]} == set()
+
+
+@pytest.mark.parametrize("step", [5, 15, 25, 40])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_is_killed_comes_back_and_the_run_has_the_same_bits(
+    source: Path, whole: Path, tmp_path: Path, rank: int, step: int
+) -> None:
+    run = tmp_path / "run"
+    process = torchrun(training(source, run), "--max-restarts", "1")
+    ranks.until(lambda: ranks.steps_of(run) >= step, LIMIT)
+    os.kill(workers(run)[rank], signal.SIGKILL)
+    code, said = ended(process)
+    assert code == 0, said
+    assert "resume: exact" in said
+    assert json.loads((run / "run.json").read_text())["status"] == "done"
+    same(run, whole)
+    assert workers(run) == {}
+
+
+@pytest.mark.parametrize(("name", "options"), [("SIGTERM", ()), ("SIGUSR1", SIGNALS)])
+@pytest.mark.parametrize("step", [5, 25])
+def test_a_signal_to_torchrun_stops_all_and_a_resume_gives_the_same_bits(
+    source: Path, whole: Path, tmp_path: Path, name: str, options: tuple[str, ...], step: int
+) -> None:
+    run = tmp_path / "run"
+    process = torchrun(training(source, run), *options)
+    ranks.until(lambda: ranks.steps_of(run) >= step, LIMIT)
+    process.send_signal(getattr(signal, name))
+    _, said = ended(process)
+    record = json.loads((run / "run.json").read_text())
+    assert (record["status"], record["signal"]) == ("stopped", int(getattr(signal, name))), said
+    assert workers(run) == {}
+    code, said = ended(torchrun(["resume", str(run), "--require-exact"]))
+    assert code == 0, said
+    same(run, whole)
+
+
+def test_the_processes_stop_where_torchrun_itself_is_killed(source: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = torchrun(training(source, run, **{"training.epochs": "400"}))
+    ranks.until(lambda: ranks.steps_of(run) >= 5, LIMIT)
+    process.kill()
+    ended(process)
+    ranks.until(lambda: not workers(run), LIMIT)
+    assert json.loads((run / "run.json").read_text())["status"] == "stopped"
+
+
+def test_a_loss_that_is_not_finite_is_not_tried_again(source: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    wild = training(source, run, **{"training.optimizer": '"SGD(lr=1e20)"'})
+    code, said = ended(torchrun(wild, "--max-restarts", "1"))
+    assert code != 0
+    first, second = [line for line in said.splitlines() if line.startswith("netwright: error:")]
+    assert "on rank" in first
+    assert "ended with DivergedError" in second
+    assert workers(run) == {}
+
+
+def test_a_script_trains_twice_with_the_same_processes(tmp_path: Path) -> None:
+    script = tmp_path / "twice.py"
+    script.write_text(
+        "import sys\nimport netwright as nw\n"
+        "for number in (1, 2):\n"
+        "    run = nw.train('sklearn:iris', epochs=2, batch_size=16, seed=number, run_dir=f'{sys.argv[1]}/run{number}')\n"
+        "    print('trained', number, run.record['status'], flush=True)\n"
+    )
+    line = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+        str(tmp_path),
+    ]
+    code, said = ended(subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    assert code == 0, said
+    assert said.count("trained 1 done") == said.count("trained 2 done") == 2
