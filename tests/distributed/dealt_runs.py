@@ -136,7 +136,7 @@ def refused(place: Path) -> dict[str, str]:
         except NetwrightError as error:
             told[text] = f"{error.exit_code} {error}"
     try:
-        trained({"sync_batchnorm": False}, place / "refused", strategy="ddp")
+        trained({"sync_batchnorm": False, "last_batch": "keep"}, place / "refused", strategy="ddp")
     except NetwrightError as error:
         told["lonely"] = f"{error.exit_code} {error}"
     try:

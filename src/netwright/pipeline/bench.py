@@ -183,7 +183,7 @@ def prepare(
     with executing(config, torch.device("cpu")):
         figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, batch.rows.numpy())
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
-    resolved = shared_out(resolved, network.module, device, len(inputs.split.train), world)
+    resolved = shared_out(resolved, network.module, device, world)
     resolved, rates = with_rates(resolved, custom, inputs, trial, bool(figures) and len(inputs.split.valid) > 0)
     return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates, world)
 

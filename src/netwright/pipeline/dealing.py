@@ -21,10 +21,7 @@ from netwright.distributed.world import World
 from netwright.engine.averaged import Averaged
 from netwright.engine.base import Engine
 from netwright.engine.sharding import choose_strategy, is_sharded, refuse_unsharded, shard, why_not_sharded
-from netwright.engine.trial import normalises_batches
-from netwright.errors import ConfigError
 from netwright.model.synchronised import batch_norms, synchronised
-from netwright.numerals import counted
 from netwright.training.averaging import make_averaged
 from netwright.training.loop import Progress, shown
 
@@ -44,20 +41,18 @@ class Final:
         return self.last if self.best is None else self.best
 
 
-def shared_out(config: RunConfig, model: nn.Module, device: torch.device, rows: int, world: World) -> RunConfig:
+def shared_out(config: RunConfig, model: nn.Module, device: torch.device, world: World) -> RunConfig:
     """Return resolved settings with how processes share the network, ddp or fsdp; those of one process as they are.
 
     Args:
         config: The settings.
         model: The network.
         device: To train on.
-        rows: Train rows.
         world: The processes.
 
     Raises:
-        ConfigError: The network or the optimizer cannot be dealt out, or a process would have a single row for batch norm.
+        ConfigError: The network or the optimizer cannot be dealt out.
     """
-    refuse_lonely(config, model, rows, world)
     asked, text = config.training.strategy, config.training.optimizer
     if world.alone or asked == "ddp":
         return config
@@ -71,31 +66,6 @@ def shared_out(config: RunConfig, model: nn.Module, device: torch.device, rows: 
         weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
         chosen = choose_strategy(weights, COPIES, _memory(device, world))
     return config.model_copy(update={"training": config.training.model_copy(update={"strategy": chosen})})
-
-
-def refuse_lonely(config: RunConfig, model: nn.Module, rows: int, world: World) -> None:
-    """Refuse batches of which a process gets a row or none, where batch norm counts the rows of each process alone.
-
-    Args:
-        config: The resolved settings.
-        model: The network.
-        rows: Train rows.
-        world: The processes.
-
-    Raises:
-        ConfigError: Rows and what to do are named.
-    """
-    data = config.data
-    if world.alone or config.training.sync_batchnorm or not normalises_batches(model):
-        return
-    sizes = [min(data.batch_size, rows), 0 if data.last_batch == "drop" else rows % data.batch_size]
-    for size in sizes:
-        if size and size // world.size < 2:
-            raise ConfigError(
-                f"training.sync_batchnorm: false came; a batch of {counted(size, 'row')} of {rows} leaves one of {world.size} "
-                f"processes {counted(size // world.size, 'row')}, and BatchNorm needs two or more; expected larger parts, or rows "
-                'counted together; set training.sync_batchnorm = true, data.last_batch = "drop" or another data.batch_size'
-            )
 
 
 def sharing_notes(config: RunConfig, model: nn.Module, world: World) -> list[str]:

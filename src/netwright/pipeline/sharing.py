@@ -93,17 +93,18 @@ def for_processes(config: RunConfig, network: nn.Module, multiply_adds: int, row
         return config
     size, batch_size, asked = world.size, config.data.batch_size, config.data.last_batch
     written = {}
-    if normalises_batches(network):
+    if normalises_batches(network) and not config.training.sync_batchnorm:
         if min(batch_size, rows) < 2 * size:
             raise ConfigError(
                 f"data.batch_size: {min(batch_size, rows)} rows came for {size} processes; BatchNorm needs two rows or more in "
-                "each; make it larger, or start fewer"
+                "each; make it larger, start fewer, or set training.sync_batchnorm = true"
             )
         if rows % batch_size and rows % batch_size < 2 * size:
             if asked == "keep":
                 raise ConfigError(
                     f"data.last_batch: keep came; {rows} rows in batches of {batch_size} leave {rows % batch_size} for {size} "
-                    "processes, and BatchNorm needs two or more in each; leave it out (they are dropped) or change data.batch_size"
+                    "processes, and BatchNorm needs two or more in each; leave it out (they are dropped), change data.batch_size "
+                    "or set training.sync_batchnorm = true"
                 )
             written["last_batch"] = "drop"
     threads = config.training.threads or min(choose_threads(multiply_adds, batch_size // size), cores() // world.local_size)
