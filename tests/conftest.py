@@ -1,13 +1,15 @@
-"""What every test is held to: torch's number of threads is left as it was; the scripts of the repository."""
+"""What every test is held to: it begins with the same generators, and leaves torch as it was; the scripts of the repository."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 # Threads of torch that have nothing to do sleep, here and in the processes that tests start: by default they spin, and with
@@ -17,11 +19,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Seed every generator before a test and its fixtures, so that nothing depends on what ran before in the process."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
-def _threads_are_put_back() -> Iterator[None]:
-    threads = torch.get_num_threads()
+def _torch_is_left_as_it_was() -> Iterator[None]:
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     yield
     assert torch.get_num_threads() == threads, "the test left another number of torch threads"
+    assert torch.get_default_dtype() == dtype, "the test left another default dtype"
 
 
 @pytest.fixture(scope="session")
