@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,11 +21,21 @@ import torch
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
-    """Seed every generator before a test and its fixtures, so that nothing depends on what ran before in the process."""
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Put every generator back before a test and its fixtures, so that nothing depends on what ran before in the process."""
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+    for generator, state in _BEGINNINGS.get(getattr(item, "module", None), ()):
+        generator.bit_generator.state = state
+
+
+_BEGINNINGS: dict[ModuleType | None, list[tuple[np.random.Generator, Any]]] = {}  # generators of a file, as it left them
+
+
+def _remember_generators(module: ModuleType) -> None:
+    found = [value for value in vars(module).values() if isinstance(value, np.random.Generator)]
+    _BEGINNINGS[module] = [(generator, generator.bit_generator.state) for generator in found]
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +87,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for module in {getattr(item, "module", None) for item in items} - {None}:
+        _remember_generators(module)
     asked = config.getoption("markexpr")
     for marker, what in (("faults", "a long suite of faults"), ("browser", "needs a browser")):
         if config.getoption(f"--{marker}") or (marker == "browser" and asked == "browser"):
