@@ -11,8 +11,8 @@ ROUNDS ?= 5
 demo: $(READY)  ## train the digits example end to end; prints the test result and where the report is
 	$(BIN)/netwright train examples/digits.toml
 
-test: $(READY)  ## all tests, in three processes (a third of the time they wait); a file's tests stay together, the slow ones come first
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+test: $(READY)  ## all tests, in three processes (a third of the time each waits); a file's tests stay together, files in order
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 faults: $(READY)  ## the long suites: kills, losses of power, full disks, hostile files (docs/reliability.md)
 	$(BIN)/python -m pytest --faults tests/faults tests/pipeline/test_pipeline_resuming.py

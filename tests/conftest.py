@@ -1,14 +1,17 @@
-"""What every test is held to: torch's number of threads is left as it was; the scripts of the repository."""
+"""What every test is held to: it begins with the same generators, and leaves torch as it was; the scripts of the repository."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 
 # Threads of torch that have nothing to do sleep, here and in the processes that tests start: by default they spin, and with
@@ -18,11 +21,30 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Put every generator back before a test and its fixtures, so that nothing depends on what ran before in the process."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    for generator, state in _BEGINNINGS.get(getattr(item, "module", None), ()):
+        generator.bit_generator.state = state
+
+
+_BEGINNINGS: dict[ModuleType | None, list[tuple[np.random.Generator, Any]]] = {}  # generators of a file, as it left them
+
+
+def _remember_generators(module: ModuleType) -> None:
+    found = [value for value in vars(module).values() if isinstance(value, np.random.Generator)]
+    _BEGINNINGS[module] = [(generator, generator.bit_generator.state) for generator in found]
+
+
 @pytest.fixture(autouse=True)
-def _threads_are_put_back() -> Iterator[None]:
-    threads = torch.get_num_threads()
+def _torch_is_left_as_it_was() -> Iterator[None]:
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     yield
     assert torch.get_num_threads() == threads, "the test left another number of torch threads"
+    assert torch.get_default_dtype() == dtype, "the test left another default dtype"
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +89,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for module in {getattr(item, "module", None) for item in items} - {None}:
+        _remember_generators(module)
     asked = config.getoption("markexpr")
     for marker, what in (("faults", "a long suite of faults"), ("browser", "needs a browser")):
         if config.getoption(f"--{marker}") or (marker == "browser" and asked == "browser"):

@@ -243,6 +243,8 @@ def test_a_signal_to_the_process_leaves_a_usable_run(number: int, code: int, fol
             "--run-dir",
             "one",
             "--set",
+            'model.layers=["Flatten()", "Linear()"]',
+            "--set",
             "training.epochs=100000",
         ],
         stdout=subprocess.PIPE,

@@ -19,11 +19,11 @@ GENERATOR = np.random.default_rng(0)
 
 @pytest.fixture
 def patients(tmp_path: Path) -> Path:
-    """A table with repeated rows, a group, an answer in other words and two dates."""
+    """A table with repeated rows, a group, an answer in other words and two dates; digits enough that no two rows meet by chance."""
     lines = []
     for place in range(300):
         sick = int(GENERATOR.random() < 0.5)
-        lines.append(f"{place % 40},{GENERATOR.normal():.4f},{'ward' if sick else 'home'},{sick}")
+        lines.append(f"{place % 40},{GENERATOR.normal():.9f},{'ward' if sick else 'home'},{sick}")
     lines[200:220] = lines[:20]
     path = tmp_path / "patients.csv"
     path.write_text("patient_id,marker,discharged_to,sick\n" + "\n".join(lines) + "\n")

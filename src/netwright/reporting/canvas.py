@@ -16,6 +16,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import get_named_colors_mapping
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -161,6 +162,7 @@ def svg_text(figure: Figure, label: str) -> str:
     """
     stream = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    _lay_out(figure)
     figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
     text = stream.getvalue()
     text = text[text.index("<svg") :]
@@ -169,6 +171,22 @@ def svg_text(figure: Figure, label: str) -> str:
     text = _POINTS.sub(_joined, text)
     widest = f"max-width: {figure.get_figwidth() * 72 * 1.45:.0f}px"  # keeps the letters of all plots alike
     return f'<svg class="plot" style="{widest}" role="img" aria-label="{escape(label)}" ' + text.removeprefix("<svg ")
+
+
+def _lay_out(figure: Figure) -> None:
+    """Find the places of axes and texts once, as they are at the 72 dots per inch of an SVG.
+
+    Otherwise `Figure.savefig` draws everything twice, the first time for the places alone; the bytes are the same.
+    """
+    engine = figure.get_layout_engine()
+    if engine is None:
+        return
+    FigureCanvasSVG(figure)  # whose letters are measured
+    dpi = figure.dpi
+    figure.dpi = 72
+    engine.execute(figure)
+    figure.set_layout_engine(None)
+    figure.dpi = dpi
 
 
 def _mended(match: re.Match[str]) -> str:
