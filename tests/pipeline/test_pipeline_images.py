@@ -15,6 +15,7 @@ import netwright as nw
 from netwright.checkpoint import store
 from netwright.config.read import to_toml
 from netwright.pipeline.bench import Bench, gather, prepare
+from netwright.pipeline.explaining import explain
 from netwright.pipeline.rerunning import verify_eject
 
 RNG = np.random.default_rng(0)
@@ -118,6 +119,12 @@ def test_the_default_ejects_to_a_script_with_the_same_bits(run: nw.Run) -> None:
     text = nw.eject(run)
     assert "class RandomShift(nn.Module):" in text
     assert verify_eject(run.folder).held
+
+
+def test_explain_tells_that_rows_are_moved_in_training_only(run: nw.Run) -> None:
+    text = "\n".join(line.comment for line in explain(run.folder))
+    assert "RandomShift moves every row by some places at random" in text
+    assert "RandomShift moves nothing" in text
 
 
 def test_a_drafted_config_is_short_and_stands_for_the_same_run(run: nw.Run, images: Path, tmp_path: Path) -> None:
