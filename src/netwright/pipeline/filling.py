@@ -35,7 +35,7 @@ def recipe_of(config: RunConfig, raw: Raw, rows: int, target: Target) -> Recipe 
     if _of_numbers(raw, target):
         if config.data.window is not None:
             return window_recipe(rows, amounts)
-        return series_recipe(rows, isinstance(raw, Sequences) and bool((raw.lengths != raw.lengths[0]).any()))
+        return series_recipe(rows)
     if isinstance(raw, Arrays) and [values.ndim for values in raw.inputs.values()] == [2]:
         return table_recipe(rows, amounts, numbers=None)  # ranks are for tables
     return table_recipe(rows, amounts) if isinstance(raw, Table) else None
@@ -83,7 +83,7 @@ def filled(config: RunConfig, recipe: Recipe | None, own_rates: bool = False) ->
 
     Args:
         config: The settings as they were written.
-        recipe: How long a run takes is worked out later, see `netwright.pipeline.stopping.duration`. Schedule and clipping go
+        recipe: How long a run takes is worked out later, see `netwright.pipeline.stopping.duration`. The schedule goes
             with the optimizer.
         own_rates: Whether an optimizer or a schedule came from Python; then no schedule is filled in.
     """
@@ -104,7 +104,6 @@ def filled(config: RunConfig, recipe: Recipe | None, own_rates: bool = False) ->
         changes["preparation"] = preparation.model_copy(update={"numbers": recipe.numbers})
     steps: dict[str, Any] = {}
     if "optimizer" not in training.model_fields_set:
-        steps = {"optimizer": recipe.optimizer, "clip_grad_norm": recipe.clip_grad_norm}
-        steps |= {} if own_rates else {"schedule": recipe.schedule}
+        steps = {"optimizer": recipe.optimizer} | ({} if own_rates else {"schedule": recipe.schedule})
     steps = {name: value for name, value in steps.items() if value is not None and name not in training.model_fields_set}
     return config.model_copy(update={"data": data.model_copy(update=changes), "training": training.model_copy(update=steps)})

@@ -129,7 +129,7 @@ def with_usual_optimizer(asked: Asked, parameters: Mapping[str, Parameter], benc
     recipe = bench.inputs.recipe
     if written or recipe is None or not any(path.startswith("training.optimizer.") for path in parameters):
         return asked
-    usual = {"optimizer": recipe.optimizer, "schedule": recipe.schedule, "clip_grad_norm": recipe.clip_grad_norm}
+    usual = {"optimizer": recipe.optimizer, "schedule": recipe.schedule}
     told = {f"training.{name}": value for name, value in usual.items() if value is not None}
     known = {f"training.{name}" for name in asked.config.training.model_fields_set} | set(parameters)
     return asked.with_settings([f"{path}={json.dumps(value)}" for path, value in told.items() if path not in known])
