@@ -109,11 +109,13 @@ def test_both_orders_of_the_axes_get_the_same_network_but_for_a_transpose() -> N
     assert last == ["Transpose()", *first]
 
 
-def test_sequences_of_different_length_are_read_by_a_recurrent_layer_with_clipped_gradients() -> None:
-    rows = [WAVES[row, 0, : 10 + row % 9] for row in range(60)]
-    bench = prepared(data=(rows, LABELS[:60]))
-    assert (bench.config.model.layers or [])[0].startswith("GRU(")
-    assert (bench.config.training.clip_grad_norm, bench.inputs.recipe.of) == (1.0, "sequences")  # type: ignore[union-attr]
+def test_sequences_of_different_length_are_normalised_per_step_and_padding_says_nothing(tmp_path: Path) -> None:
+    rows = [WAVES[row, 0, : 10 + row % 9] for row in range(30)]
+    found = nw.train(data=(rows, LABELS[:30]), epochs=1, threads=1, test=False, run_dir=tmp_path / "run")
+    assert "LayerNorm(normalized_shape=48)" in (found.config.model.layers or [])
+    model, x = found.model.eval(), torch.from_numpy(WAVES[:1, :, :18].transpose(0, 2, 1).copy())
+    with torch.no_grad():
+        torch.testing.assert_close(model(x, lengths=torch.tensor([11])), model(x[:, :11]), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "rows"), [((1, 3), 12), ((100, 30), 12), ((2, 5_000), 6)])

@@ -27,8 +27,8 @@ class Recipe:
     """What a default network is made of, and settings that it is trained with where the user has written no others.
 
     Without ``epochs`` and ``steps`` a run has ``epochs`` at most, and ends early when the valid rows gain nothing for ``patience``
-    of them; without ``patience`` it has all of them, which a ``schedule`` asks for. ``schedule`` and ``clip_grad_norm`` go with the
-    optimizer. A table: ``numbers`` is how columns of numbers are scaled, None for the usual way; ``sigma`` is that of
+    of them; without ``patience`` it has all of them, which a ``schedule`` asks for. ``schedule`` goes with the optimizer. A
+    table: ``numbers`` is how columns of numbers are scaled, None for the usual way; ``sigma`` is that of
     `PeriodicEmbeddings`; after each hidden layer come ``between``. Images and volumes: ``shift`` is how many places train rows
     are moved by at most. ``layers`` are a whole network. With ``all_train`` no rows are set apart to validate.
     """
@@ -42,7 +42,6 @@ class Recipe:
     between: tuple[str, ...] = ()
     schedule: str | None = None
     shift: int = 0
-    clip_grad_norm: float | None = None
     layers: tuple[str, ...] | None = None
     all_train: bool = False
     of: str = "tables"
@@ -125,14 +124,13 @@ FEW_SERIES = 100  # rows, of which a fifth would be too few to choose an epoch b
 FEW_WINDOWS = 1_000
 
 
-def series_recipe(rows: int, padded: bool = False) -> Recipe:
+def series_recipe(rows: int) -> Recipe:
     """Return the settings for series with one answer each, chosen by measurement on folds of train rows (docs/series.md).
 
     The learning rate falls to nothing in a fixed number of epochs, so that a run needs no valid rows to know when to end.
 
     Args:
         rows: Train rows.
-        padded: Whether series differ in length.
 
     Example:
         >>> series_recipe(50).batch_size, series_recipe(50).epochs, series_recipe(100_000).epochs
@@ -140,11 +138,6 @@ def series_recipe(rows: int, padded: bool = False) -> Recipe:
     """
     batch_size = next(size for size in (16, 32, 64, 128, 256) if rows <= 32 * size or size == 256)
     epochs = min(MOST_SERIES_EPOCHS, max(FEWEST_SERIES_EPOCHS, SERIES_SEEN // max(rows, 1)))
-    if padded:
-        optimizer, clip = "AdamW(lr=0.01)", 1.0
-        return Recipe(
-            optimizer, batch_size, epochs, None, schedule=FALLING, clip_grad_norm=clip, layers=RECURRENT, of="sequences"
-        )
     return Recipe("AdamW(lr=0.003)", batch_size, epochs, None, schedule=FALLING, of="series")
 
 
@@ -191,8 +184,7 @@ def default_layers(
 
     Returns:
         For tables periodic embeddings of the numbers and a multilayer perceptron; a small residual network for images and
-        volumes; for series convolutions of several lengths side by side; a GRU for answers per step, for symbols, and where
-        the convolutions would read padding.
+        volumes; for series convolutions of several lengths side by side; a GRU for answers per step and for symbols.
 
     Example:
         >>> default_layers(Form((10,), "NC"), categories=False, numbers=10)[:2]
@@ -203,9 +195,9 @@ def default_layers(
         first = ["Transpose()"] if form.layout == "NCT" else []
         if recipe is not None and recipe.layers is not None:
             return [*first, *recipe.layers]
-        if per_step or padded:
+        if per_step or len(form.shape) < 2:
             return [*first, "GRU(64)", *last, "Linear()"]
-        return convolutions(form.shape[form.layout.index("T") - 1], time_first=form.layout == "NTC")
+        return convolutions(form.shape[form.layout.index("T") - 1], padded, form.layout == "NTC")
     if form.codes and len(form.shape) == 1:
         return ["Embedding(32)", "GRU(128)", *last, "Linear()"]
     if form.layout == "NC" and not form.codes:

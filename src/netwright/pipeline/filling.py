@@ -47,7 +47,7 @@ def recipe_of(config: RunConfig, raw: Raw, rows: int, target: Target) -> Recipe 
     if _of_numbers(raw, target):
         if config.data.window is not None:
             return window_recipe(rows, amounts)
-        return series_recipe(rows, isinstance(raw, Sequences) and bool((raw.lengths != raw.lengths[0]).any()))
+        return series_recipe(rows)
     if isinstance(raw, Arrays):
         return _array_recipe(raw, rows, amounts)
     return table_recipe(rows, amounts) if isinstance(raw, Table) else None
@@ -107,13 +107,14 @@ def filled(config: RunConfig, recipe: Recipe | None, own_rates: bool = False) ->
 
     Args:
         config: The settings as they were written.
-        recipe: How long a run takes is worked out later, see `netwright.pipeline.stopping.duration`. Schedule and clipping go
+        recipe: How long a run takes is worked out later, see `netwright.pipeline.stopping.duration`. The schedule goes
             with the optimizer.
         own_rates: Whether an optimizer or a schedule came from Python; then no schedule is filled in.
     """
-    optimizer = _optimizer(config.training, recipe)
-    training = config.training.model_copy(update={"optimizer": optimizer} | _beside(config.training, recipe, own_rates))
-    config = config.model_copy(update={"training": training})
+    written: dict[str, Any] = {"optimizer": _optimizer(config.training, recipe)}
+    if recipe is not None and recipe.schedule is not None and not own_rates and _as_usual(config.training):
+        written["schedule"] = recipe.schedule
+    config = config.model_copy(update={"training": config.training.model_copy(update=written)})
     if recipe is None:
         return config
     data = config.data
@@ -152,10 +153,7 @@ def _optimizer(training: TrainingConfig, recipe: Recipe | None) -> str:
     return str(whole)
 
 
-def _beside(training: TrainingConfig, recipe: Recipe | None, own_rates: bool) -> dict[str, Any]:
-    """Return what goes with the optimizer of a recipe, and with it under other arguments, where nothing is written."""
+def _as_usual(training: TrainingConfig) -> bool:
+    """Tell whether the optimizer is the usual one, maybe with other arguments, and no schedule is written."""
     usual = "optimizer" not in training.model_fields_set or training.optimizer.startswith(USUAL)
-    if recipe is None or not usual:
-        return {}
-    steps = {"clip_grad_norm": recipe.clip_grad_norm} | ({} if own_rates else {"schedule": recipe.schedule})
-    return {name: value for name, value in steps.items() if value is not None and name not in training.model_fields_set}
+    return usual and "schedule" not in training.model_fields_set
