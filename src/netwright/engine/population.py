@@ -243,10 +243,12 @@ def _next_size(feed: Feed) -> int:
 def _alone(member: Engine, one: Wanted) -> Steps:
     """Take one step of a network as it is written, drawing from its own generator."""
     eager: EagerEngine = member.eager
-    before = torch.default_generator.get_state()
+    on_gpu = one.generator.device.type == "cuda"
+    shared = torch.cuda.default_generators[one.generator.device.index or 0] if on_gpu else torch.default_generator
+    before = shared.get_state()
     try:
-        torch.default_generator.set_state(one.generator.get_state())
+        shared.set_state(one.generator.get_state())
         return eager.train_steps(one.feed, 1)
     finally:
-        one.generator.set_state(torch.default_generator.get_state())
-        torch.default_generator.set_state(before)
+        one.generator.set_state(shared.get_state())
+        shared.set_state(before)
