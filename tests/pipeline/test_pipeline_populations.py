@@ -15,6 +15,7 @@ from netwright.cli import main
 from netwright.errors import CheckpointError, DivergedError
 from netwright.pipeline import folder as folders
 from netwright.pipeline.ejecting import refuse_inexact
+from netwright.pipeline.explaining import explain
 from netwright.pipeline.repeating import Repetition
 from netwright.pipeline.resuming import inexact
 from netwright.training.journal import EpochRecord
@@ -69,6 +70,7 @@ def test_what_is_not_exact_is_said(both: tuple[Repetition, Repetition, list[str]
     run = both[1].runs[0]
     with pytest.raises(CheckpointError, match="trained together with 2 other runs, .* within rounding, not bit by bit"):
         refuse_inexact(run, folders.read_record(run))
+    assert "taken together with those of 2 other runs" in explain(run)[-1].comment
     then = {"optimizer": "Adam(lr=0.001)", "members": 3, "torch": "2"}
     now = {"optimizer": "Adam(lr=0.001)", "torch": "2", "device": None, "cpu": None, "threads": None, "micro_batch": None}
     assert inexact(then, now) == ["its steps were taken together with those of 2 other runs"]

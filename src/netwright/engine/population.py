@@ -92,6 +92,7 @@ class _Part:
         self._examples: Examples | None = None
         self._offsets: list[int] = []
         self._lie: list[int] = []
+        self._pace = 1  # steps that end soon enough, where masks are drawn for all of them before
 
     def take(self, wanted: Sequence[Wanted]) -> list[Steps] | None:
         """Take steps; None where the first fails: nothing was updated, and no batch was handed out."""
@@ -104,7 +105,7 @@ class _Part:
         rates = [one.rates for one in wanted]
         most = min([most, *(len(table) for table in rates if table is not None)])
         if self.stack.masks:
-            most = min(most, self.stack.ahead)
+            most = min(most, self.stack.ahead, self._pace)
         states = [one.generator.get_state() for one in wanted]
         self._draw(wanted, most)
         table = self.merged.refresh([None if one is None else one[:most] for one in rates])
@@ -141,7 +142,8 @@ class _Part:
             if len(steps.losses):
                 found.append(steps.losses.detach())
                 done += len(steps.losses)
-            late = time.perf_counter() - begun > AT_A_TIME and not self.stack.masks
+            late = time.perf_counter() - begun > AT_A_TIME
+            self._pace = max(1, done) if late else 2 * most
             if steps.failure is not None or late:
                 break
             if table is not None and done < most:
@@ -191,11 +193,13 @@ class Population:
         self.captured = all(member.name == "captured" for member in members)
         self._wholes = storages([member.model for member in members])
         self._parts: dict[tuple[int, int, int], _Part] = {}
+        self._broken: set[tuple[int, int, int]] = set()  # parts whose step failed though no member's own did
 
     def leave(self, left: Sequence[Engine]) -> None:
         """Go on without some, which keep their tensors."""
         self.members = [member for member in self.members if not any(member is one for one in left)]
         self._parts.clear()
+        self._broken.clear()
         self._wholes = storages([member.model for member in self.members]) if self.members else {}
 
     def take(self, wanted: Sequence[Wanted]) -> list[Steps]:
@@ -215,10 +219,15 @@ class Population:
         return found
 
     def _together(self, first: int, end: int, rows: int, wanted: Sequence[Wanted]) -> list[Steps]:
-        steps = None
-        if end - first > 1 and rows:
+        key, tried = (first, end, rows), end - first > 1 and rows > 0
+        if tried and key not in self._broken:
             steps = self._part(first, end, rows, wanted[0].feed).take(wanted)
-        return steps or [_alone(self.members[first + place], one) for place, one in enumerate(wanted)]
+            if steps is not None:
+                return steps
+        found = [_alone(self.members[first + place], one) for place, one in enumerate(wanted)]
+        if tried and all(one.failure is None for one in found):
+            self._broken.add(key)
+        return found
 
     def _part(self, first: int, end: int, rows: int, feed: Feed) -> _Part:
         key = (first, end, rows)
@@ -232,7 +241,8 @@ class Population:
     def played(self) -> str:
         """Return in words how steps were executed so far."""
         part = next(iter(self._parts.values()), None)
-        return "alone" if part is None else str(part.engine.played())
+        words = "alone" if part is None else str(part.engine.played())
+        return f"{words}, some of them one by one" if self._broken else words
 
 
 def _next_size(feed: Feed) -> int:
@@ -243,10 +253,12 @@ def _next_size(feed: Feed) -> int:
 def _alone(member: Engine, one: Wanted) -> Steps:
     """Take one step of a network as it is written, drawing from its own generator."""
     eager: EagerEngine = member.eager
-    before = torch.default_generator.get_state()
+    on_gpu = one.generator.device.type == "cuda"
+    shared = torch.cuda.default_generators[one.generator.device.index or 0] if on_gpu else torch.default_generator
+    before = shared.get_state()
     try:
-        torch.default_generator.set_state(one.generator.get_state())
+        shared.set_state(one.generator.get_state())
         return eager.train_steps(one.feed, 1)
     finally:
-        one.generator.set_state(torch.default_generator.get_state())
-        torch.default_generator.set_state(before)
+        one.generator.set_state(shared.get_state())
+        shared.set_state(before)

@@ -343,4 +343,9 @@ def _record_lines(run: Path) -> list[Line]:
     begin = [Line("", f"This run did not begin from nothing: {started}.")] if started else []
     told = f"This run took {counted(record.get('steps') or 0, 'step')} in {counted(record.get('epochs') or 0, 'epoch')}"
     told += f"; its best epoch was {best['epoch']}." if best else "."
+    if (members := record.get("members", 1)) > 1:
+        told += (
+            f" Its steps were taken together with those of {members - 1} other runs, by torch.func.vmap over the networks: the "
+            "same within rounding."
+        )
     return [*begin, Line(""), Line("model.load_state_dict(best_weights)" if best else "", told)]

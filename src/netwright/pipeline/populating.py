@@ -81,8 +81,9 @@ class Seat:
         Raises:
             _AbandonedError: There will be none.
         """
-        self._turn.wait()
-        self._turn.clear()
+        if not self.abandoned:
+            self._turn.wait()
+            self._turn.clear()
         if self.abandoned:
             raise _AbandonedError
 
