@@ -314,3 +314,15 @@ def test_batch_norm_that_rests_in_every_epoch_trains_on_single_rows(place: Path,
     thawed = {**frozen, "unfreeze": [{"epoch": 2, "parameters": ["5"]}], "epochs": 3}
     with pytest.raises(ConfigError, match="data.batch_size: 1 came; BatchNorm needs two rows"):
         tuned(place, tmp_path / "thawed", **{**thawed, "batch_size": 1})
+
+
+def test_sgd_with_momentum_is_not_fused_where_layers_begin_to_learn_later(place: Path) -> None:
+    """torch's fused kernel fails where some parameters have momentum and others none yet."""
+    gradual = {"freeze": ["0"], "unfreeze": [{"epoch": 2, "parameters": ["0"]}], "epochs": 2}
+    wanted = {"optimizer": "SGD(lr=0.1, momentum=0.9)", "target": "kind", "layers": ["Linear(4)", "ReLU()", "Linear()"]}
+    for more, resolved in (({}, "SGD(lr=0.1, momentum=0.9, fused=True)"), (gradual, "SGD(lr=0.1, momentum=0.9)")):
+        run = nw.train(
+            str(place / "abc.csv"), run_dir=place / f"momentum-{len(more)}", **{**LIGHT, "epochs": 1, **wanted, **more}
+        )
+        assert run.config.training.optimizer == resolved
+        assert run.record["status"] == "done"

@@ -249,7 +249,7 @@ def _optimizer(config: RunConfig, custom: Custom, device: torch.device, trial: t
     """Return the resolved text of the optimizer; of one from Python what the one of a trial tells."""
     if custom.optimizer is not None:
         return f"{OBJECT}{factory_name(custom.optimizer)}: {described_optimizer(trial)}" if trial is not None else ""
-    return str(resolve_optimizer(config.training.optimizer, device))
+    return str(resolve_optimizer(config.training.optimizer, device, bool(config.training.unfreeze)))
 
 
 def _with_target(examples: Examples, inputs: Inputs, network: Network) -> Examples:

@@ -233,7 +233,7 @@ def maker(config: RunConfig, custom: Custom, device: torch.device) -> Make:
     if custom.optimizer is not None:
         make: Make = partial(build_own, custom.optimizer)
     else:
-        call = resolve_optimizer(config.training.optimizer, device)
+        call = resolve_optimizer(config.training.optimizer, device, bool(config.training.unfreeze))
         make = lambda model: make_optimizer(call, model, config.training.parameter_groups)  # noqa: E731
 
     def make_once_held(model: nn.Module) -> torch.optim.Optimizer:

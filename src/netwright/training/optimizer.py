@@ -23,14 +23,16 @@ FUSED = {
     "cuda": ("Adam", "AdamW", "SGD"),
 }
 MATRICES_ONLY = ("Muon",)
+ALL_AT_ONCE = ("SGD",)  # whose fused kernel wants momentum of all parameters or of none
 
 
-def resolve_optimizer(text: str, device: torch.device) -> Call:
+def resolve_optimizer(text: str, device: torch.device, later: bool = False) -> Call:
     """Return the optimizer's call with every argument by keyword, ``fused=True`` written where torch offers it.
 
     Args:
         text: For instance ``Adam(lr=1e-3)``; ``fused`` and ``foreach`` in it are honoured.
         device: Where the parameters are.
+        later: Whether some parameters begin to learn when others have momentum already.
 
     Raises:
         ConfigError: The name or an argument is unknown.
@@ -53,7 +55,8 @@ def resolve_optimizer(text: str, device: torch.device) -> Call:
                 f"training.optimizer: {name}={value!r} came; expected a number; write for instance {name}=0.001"
             )
     choice_made = any(given.get(name) for name in ("foreach", "differentiable")) or "fused" in given
-    if call.name in FUSED.get(device.type, ()) and not choice_made:
+    fused = call.name in FUSED.get(device.type, ()) and not (later and call.name in ALL_AT_ONCE)
+    if fused and not choice_made:
         named = named.with_keyword("fused", True)
     return named
 
