@@ -24,6 +24,7 @@ from netwright.distributed import slurm
 from netwright.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
+    from netwright.distributed.failures import Reports
     from netwright.distributed.world import World
 
 TIMEOUT = 600.0  # seconds that one process waits for another
@@ -112,7 +113,7 @@ def join(timeout: float = TIMEOUT) -> Iterator[World]:
     if place.size == 1:
         yield World(restarts=place.restarts, launched=True)
         return
-    with _patient() as settling, _group(place, timeout, settling) as world:
+    with _group(place, timeout) as world:
         yield world
 
 
@@ -132,7 +133,7 @@ def _local(rank: int, size: int) -> list[tuple[str, int]]:
 
 
 @contextmanager
-def _group(place: Place, timeout: float, settling: threading.Event) -> Iterator[World]:
+def _group(place: Place, timeout: float) -> Iterator[World]:
     """Make the process group, and end with the reason of the process that failed."""
     import torch
     import torch.distributed as dist
@@ -150,7 +151,7 @@ def _group(place: Place, timeout: float, settling: threading.Event) -> Iterator[
     watch.daemon = True
     watch.start()
     try:
-        store = dist.distributed_c10d.PrefixStore(f"netwright-{next(_joined)}", _store(timeout))
+        store = dist.distributed_c10d.PrefixStore(f"netwright-{place.restarts}-{next(_joined)}", _store(timeout))
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         dist.init_process_group(
             backend, store=store, rank=place.rank, world_size=place.size, timeout=timedelta(seconds=timeout)
@@ -161,8 +162,17 @@ def _group(place: Place, timeout: float, settling: threading.Event) -> Iterator[
         watch.cancel()
     talk = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout)) if cuda else None
     reports = Reports(store, place.rank, place.size)
-    try:
+    with _patient() as settling, _settled(reports, settling):
         yield World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, talk)
+
+
+@contextmanager
+def _settled(reports: Reports, settling: threading.Event) -> Iterator[None]:
+    """Close the links at the end of a block; where it fails, end with the reason of the process that failed first."""
+    import torch.distributed as dist
+
+    try:
+        yield
     except Exception as error:
         settling.set()
         _leave(dist)
