@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 import netwright
 from netwright.cli import main
 
+LIMIT = 900  # seconds
 LAYERS = 'model.layers=["Linear(16)", "ReLU()", "Linear()"]'
 SETTINGS = ["training.epochs=150", "data.batch_size=10", "training.optimizer=SGD(lr=0.01)", "training.early_stopping=none"]
 SETTINGS += [LAYERS, "checkpoint.every_steps=20"]
@@ -66,6 +68,8 @@ def test_ray_starts_a_killed_worker_again_and_ends_with_the_weights_of_torchrun(
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "ray")
     process, killed, lines = started("ray", *WORDS, "--workers", "2"), False, []
+    limit = threading.Timer(LIMIT, process.kill)
+    limit.start()
     assert process.stdout is not None
     for line in process.stdout:
         lines.append(line)
@@ -73,12 +77,13 @@ def test_ray_starts_a_killed_worker_again_and_ends_with_the_weights_of_torchrun(
         if found and not killed:
             killed = True
             os.kill(int(found[1]), signal.SIGKILL)
+    limit.cancel()
     assert process.wait() == 0, "".join(lines[-30:])
     assert killed
     assert any("resume: exact" in line for line in lines)
     monkeypatch.chdir(tmp_path / "torchrun")
     other = started("train", *WORDS, "--procs", "2")
-    said, _ = other.communicate()
+    said, _ = other.communicate(timeout=LIMIT)
     assert other.returncode == 0, said
     weights = [json.loads((tmp_path / name / "one" / "run.json").read_text())["weights"] for name in ("ray", "torchrun")]
     assert weights[0] == weights[1]
