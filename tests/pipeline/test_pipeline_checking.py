@@ -19,7 +19,7 @@ GENERATOR = np.random.default_rng(0)
 
 @pytest.fixture
 def patients(tmp_path: Path) -> Path:
-    """A table with repeated rows, a group, an answer in other words and two dates; no two other rows meet by chance."""
+    """A table with repeated rows, a group, an answer in other words and two dates; by their digits no two rows meet by chance."""
     lines = []
     for place in range(300):
         sick = int(GENERATOR.random() < 0.5)
