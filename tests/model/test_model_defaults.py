@@ -10,18 +10,10 @@ import torch
 
 from netwright.config.calls import parse_call
 from netwright.model.build import Sizes, construct, resolve
-from netwright.model.defaults import (
-    MOST_NUMBERS,
-    Recipe,
-    default_layers,
-    image_recipe,
-    series_recipe,
-    table_recipe,
-    volume_recipe,
-    window_recipe,
-)
+from netwright.model.defaults import MOST_NUMBERS, default_layers
 from netwright.model.defaults_series import MOST_STEPS, convolutions
 from netwright.model.layers import Form
+from netwright.model.recipes import Recipe, image_recipe, series_recipe, table_recipe, volume_recipe, window_recipe
 
 HIDDEN = ["Linear(128)", "SiLU()", "Dropout(0.1)"]
 WAVES = "PeriodicEmbeddings(16, frequencies=32, sigma=0.3)"

@@ -17,7 +17,7 @@ from netwright.data.splits import Split
 from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import ConfigError
-from netwright.model.defaults import (
+from netwright.model.recipes import (
     FEW_SERIES,
     Recipe,
     image_recipe,

@@ -25,8 +25,8 @@ from netwright.data.splits import Split
 from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError
-from netwright.model.defaults import Recipe
 from netwright.model.layers import AXES, Form, layouts_read
+from netwright.model.recipes import Recipe
 from netwright.numerals import counted
 from netwright.pipeline import pictures, windows
 from netwright.pipeline.filling import all_train, filled, recipe_of

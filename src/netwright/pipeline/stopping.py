@@ -10,7 +10,7 @@ from netwright.config.metrics import KNOWN
 from netwright.config.schema import RunConfig
 from netwright.config.training_schema import EarlyStoppingConfig
 from netwright.errors import ConfigError, did_you_mean
-from netwright.model.defaults import Recipe
+from netwright.model.recipes import Recipe
 
 LONGEST = 200  # epochs, where neither epochs nor steps are written
 PATIENCE = 20
