@@ -85,7 +85,7 @@ def test_runs_that_step_together_agree_with_runs_alone(tmp_path: Path) -> None:
     }  # fmt: skip
     alone = nw.repeat("sklearn:digits", seeds=3, population=False, run_dir=tmp_path / "alone", **settings)
     together = nw.repeat("sklearn:digits", seeds=3, population=True, run_dir=tmp_path / "together", **settings)
-    for one, other in zip(alone.runs, together.runs, strict=True):
+    for one, other in zip(map(nw.load, alone.runs), map(nw.load, together.runs), strict=True):
         assert other.record["members"] == 3
         first, second = one.model.state_dict(), other.model.state_dict()
         for name, value in first.items():

@@ -190,5 +190,5 @@ def test_a_single_run_has_no_population(capsys: pytest.CaptureFixture[str], tmp_
     with pytest.raises(SystemExit) as stopped:
         main(["train", "sklearn:iris", "--population", "--run-dir", str(tmp_path / "r")])
     assert stopped.value.code == 2
-    assert "--population and --no-population speak of several runs; expected --seeds N" in capsys.readouterr().err
+    assert "--population speaks of several runs; expected --seeds N" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()

@@ -37,9 +37,9 @@ peer_option = click.option(
 )
 
 population_option = click.option(
-    "--population/--no-population",
-    default=None,
-    help="Take the steps of all runs together, vectorised; left out: on a GPU only.",
+    "--population",
+    is_flag=True,
+    help="Take the steps of all runs together, vectorised.",
 )
 
 SECTIONS = {  # of the list of commands, in the order of a first use

@@ -60,7 +60,7 @@ def train(
     run_dir: str | None,
     code: Sequence[str],
     seeds: int | None,
-    population: bool | None,
+    population: bool,
     no_test: bool,
     strict: bool,
     track: Sequence[str],
@@ -84,9 +84,9 @@ def train(
     }
     if seeds is not None and seeds < 2:
         raise ConfigError(f"--seeds {seeds}: expected 2 or more to see the noise between them; leave it out for one run")
-    if seeds is None and population is not None:
+    if seeds is None and population:
         raise ConfigError(
-            "--population and --no-population speak of several runs; expected --seeds N with them; leave them out"
+            "--population speaks of several runs; expected --seeds N with it; leave it out"
         )
     with processes(peer_timeout) as world:
         check_config_first(source, settings, target)
@@ -216,7 +216,7 @@ def cross_validate(
     target: Sequence[str],
     settings: Sequence[str],
     run_dir: str | None,
-    population: bool | None,
+    population: bool,
     code: Sequence[str],
     track: Sequence[str],
     as_json: bool,

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError
 from netwright.numerals import counted, figure
 from netwright.pipeline import folder as folders
@@ -35,14 +34,14 @@ def _nothing() -> None:
 @dataclass(frozen=True)
 class Manner:
     """How each of several runs is trained; ``birth`` is called before a new one appears, ``refuse`` with what it
-    would train. ``population`` tells whether they take their steps together; None for the rule of `is_together`."""
+    would train. ``population`` tells whether they take their steps together."""
 
     test: bool = True
     strict: bool = False
     auto_micro_batch: bool = False
     birth: Callable[[], None] = _nothing
     refuse: Callable[[Bench], None] | None = None
-    population: bool | None = None
+    population: bool = False
 
 
 def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner) -> int | None:
@@ -97,7 +96,7 @@ def train_members(
     Returns:
         The place of a run that a signal stopped, and the number of the signal; None where all ended.
     """
-    if is_together(asked[0], manner.population):
+    if manner.population:
         works = [
             partial(_train_in, one, path, audience.quiet(place == 0), manner)
             for place, (one, path) in enumerate(zip(asked, paths, strict=True))
@@ -115,14 +114,6 @@ def train_members(
 
 def _train_in(asked: Asked, path: Path, observe: Listener, manner: Manner, seat: Seat) -> int | None:
     return train_member(replace(asked, custom=replace(asked.custom, seat=seat)), path, observe, manner)
-
-
-def is_together(asked: Asked, population: bool | None) -> bool:
-    """Tell whether runs take their steps together: as it was asked for, else on a GPU.
-
-    On a CPU the captured engine is nearly as fast one run after the other, and gives the bits that each run has alone.
-    """
-    return choose_device(asked.config.training.device).type == "cuda" if population is None else population
 
 
 def _without_advice(observe: Listener) -> Listener:

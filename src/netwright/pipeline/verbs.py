@@ -202,7 +202,7 @@ def cross_validate(
     code: Sequence[str | Path] = (),
     settings: Sequence[str] = (),
     observers: Sequence[Observer | Tracker] = (),
-    population: bool | None = None,
+    population: bool = False,
     **keywords: Any,
 ) -> CrossValidation:
     """Train and test a network once per split: folds of the rows, or the splits of an index file.
@@ -218,7 +218,7 @@ def cross_validate(
         code: Python files that may run.
         settings: Texts such as ``"training.epochs=50"``.
         observers: Functions that are told the remarks on the first split, and a line per split; trackers follow each run.
-        population: Whether the splits take their steps together, vectorised (docs/populations.md); left out, on a GPU only.
+        population: Whether the splits take their steps together, vectorised (docs/populations.md).
         **keywords: As for `train`.
 
     Returns:
@@ -259,7 +259,7 @@ def repeat(
     test: bool = True,
     strict: bool = False,
     auto_micro_batch: bool = False,
-    population: bool | None = None,
+    population: bool = False,
     **keywords: Any,
 ) -> Repetition:
     """Train and test a network once per seed, on the same split: how far chance alone moves its figures.
@@ -273,7 +273,7 @@ def repeat(
         run_dir: A folder for the runs; where it holds some of the same settings, finished ones are kept, others resumed.
         observers: Functions that are told the remarks on the first seed, and a line per seed; trackers follow each run.
         test: Whether each run ends with one look at the test rows; else the figures are those of the validation rows.
-        population: Whether the seeds take their steps together, vectorised (docs/populations.md); left out, on a GPU only.
+        population: Whether the seeds take their steps together, vectorised (docs/populations.md).
 
     Returns:
         The folder, the run folders, and mean, standard deviation and t-interval of each figure.
