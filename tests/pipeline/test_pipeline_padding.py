@@ -53,9 +53,11 @@ def test_an_own_module_without_lengths_is_told_of_a_few_short_rows_too(tmp_path:
         trained(tmp_path, [30] * 100 + list(range(10, 20)), model=own)
 
 
-def test_without_a_description_channels_first_are_read_by_a_recurrent_layer(tmp_path: Path) -> None:
+def test_without_a_description_channels_first_are_read_by_convolutions_normalised_per_step(tmp_path: Path) -> None:
     run = trained(tmp_path, [9, 10, 12, 20] * 10, layout="NCT")
-    assert [type(layer).__name__ for layer in run.model] == ["Transpose", "GRU", "LastStep", "Linear"]
+    kinds = {type(layer).__name__ for layer in run.model.modules()}
+    assert {"Conv1d", "LayerNorm"} <= kinds
+    assert "BatchNorm1d" not in kinds
 
 
 def test_a_layer_that_would_read_padding_is_named_with_the_lengths(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import netwright as nw
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench, gather, prepare
 from netwright.pipeline.rerunning import verify_eject
-from netwright.tuning.space import with_usual_optimizer
 
 WAVES = np.random.default_rng(0).normal(size=(200, 1, 20)).astype(np.float32)
 LABELS = np.arange(200) % 2
@@ -154,5 +153,6 @@ def test_a_search_over_the_learning_rate_keeps_the_schedule_that_train_takes() -
     tune = {"space": {"training.optimizer.lr": "log 1e-4..1e-2"}, "trials": 2}
     config, name = gather(None, [], {"tune": tune})
     asked = Asked(config, name, (WAVES[:60], LABELS[:60]), None, None, (), "")
-    known = with_usual_optimizer(asked, config.tune.parameters(), asked.bench()).config.training  # type: ignore[union-attr]
-    assert (known.optimizer, known.schedule) == ("AdamW(lr=0.003)", "WarmupCosine(warmup=0.1)")
+    known = asked.with_settings(["training.optimizer.lr=0.002"]).bench().config.training
+    assert known.optimizer.startswith("AdamW(lr=0.002")
+    assert (known.schedule or "").startswith("WarmupCosine(")

@@ -278,7 +278,7 @@ def test_a_journal_that_a_crash_cut_off_is_read_on(tmp_path: Path) -> None:
 def test_records_that_are_gone_are_one_line(study: str, name: str, done: Tuning, tmp_path: Path) -> None:
     found = search(tmp_path / "gone", trials=1, study=study)
     (found.folder / name).rename(tmp_path / "aside")
-    with pytest.raises(ConfigError, match=f"tune.study: .*{name}: cannot be used .*; put them back"):
+    with pytest.raises(ConfigError, match=f"tune.study: .*{name}: cannot be used .*, put the records back"):
         nw.tune(resume=found.folder, data=rows(), settings=["tune.trials=2"])
     (found.folder / name).write_bytes(b"no records\n")
     with pytest.raises(ConfigError, match=f"tune.study: .*{name}: "):

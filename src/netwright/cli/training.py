@@ -85,9 +85,7 @@ def train(
     if seeds is not None and seeds < 2:
         raise ConfigError(f"--seeds {seeds}: expected 2 or more to see the noise between them; leave it out for one run")
     if seeds is None and population:
-        raise ConfigError(
-            "--population speaks of several runs; expected --seeds N with it; leave it out"
-        )
+        raise ConfigError("--population speaks of several runs; expected --seeds N with it; leave it out")
     with processes(peer_timeout) as world:
         check_config_first(source, settings, target)
         trackers = _trackers(track)

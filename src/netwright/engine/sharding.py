@@ -177,10 +177,10 @@ def dealt_state(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> d
     Raises:
         ValueError: It is of other parameters.
     """
-    numbers = [number for group in state["param_groups"] for number in group["params"]]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if not any(is_dealt(parameter) for parameter in parameters):
         return dict(state)
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
     of_each = dict(zip(numbers, parameters, strict=True))
 
     def dealt(value: Any, parameter: Tensor) -> Any:

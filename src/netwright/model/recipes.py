@@ -21,7 +21,8 @@ class Recipe:
     of them; without ``patience`` it has all of them, which a ``schedule`` asks for. ``schedule`` goes with the optimizer. A
     table: ``numbers`` is how columns of numbers are scaled, None for the usual way; ``sigma`` is that of
     `PeriodicEmbeddings`; after each hidden layer come ``between``. Images and volumes: ``shift`` is how many places train rows
-    are moved by at most. ``layers`` are a whole network. With ``all_train`` no rows are set apart to validate.
+    are moved by at most. ``layers`` are a whole network. Where fewer than ``few`` rows
+    would train and validate no rows are set apart to validate (``all_train``).
     """
 
     optimizer: str
@@ -34,6 +35,7 @@ class Recipe:
     schedule: str | None = None
     shift: int = 0
     layers: tuple[str, ...] | None = None
+    few: int = 0
     all_train: bool = False
     of: str = "tables"
 
@@ -78,7 +80,7 @@ def image_recipe(rows: int, shape: tuple[int, ...]) -> Recipe:
 
     Example:
         >>> image_recipe(5_000, (1, 28, 28)).batch_size, image_recipe(5_000, (1, 28, 28)).epochs
-        (64, 13)
+        (64, 12)
     """
     return _picture_recipe(rows, IMAGE_STEPS, 2 if min(shape[1:], default=0) >= SHIFTED_SIDE else 0, "images")
 
@@ -129,7 +131,7 @@ def series_recipe(rows: int) -> Recipe:
     """
     batch_size = next(size for size in (16, 32, 64, 128, 256) if rows <= 32 * size or size == 256)
     epochs = min(MOST_SERIES_EPOCHS, max(FEWEST_SERIES_EPOCHS, SERIES_SEEN // max(rows, 1)))
-    return Recipe("AdamW(lr=0.003)", batch_size, epochs, None, schedule=FALLING, of="series")
+    return Recipe("AdamW(lr=0.003)", batch_size, epochs, None, schedule=FALLING, few=FEW_SERIES, of="series")
 
 
 def window_recipe(rows: int, amounts: bool) -> Recipe:

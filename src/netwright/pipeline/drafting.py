@@ -213,10 +213,21 @@ def _training(bench: Bench) -> Iterator[str]:
     yield f"optimizer = {_value(_plain(training.optimizer, ('fused', True)))}{_note('torch.optim in its own spelling')}"
     yield f"loss = {_value(training.loss)}{_note('torch.nn in its own spelling')}"
     if training.schedule is not None:
-        steps = planned_steps(bench.config, bench.inputs)[1]
-        yield f"schedule = {_value(_plain(training.schedule, ('total_steps', steps)))}"
+        yield f"schedule = {_value(_schedule(bench, training.schedule))}"
     yield from _further(training, {"epochs", "early_stopping", "optimizer", "loss", "schedule", "seed", *MACHINE})
     yield f"seed = {training.seed}{_note('of initial weights, order and dropout')}"
+
+
+def _schedule(bench: Bench, resolved: str) -> str:
+    """Return a schedule as it was given, by a recipe or written, without what the length of the run decided."""
+    recipe = bench.inputs.recipe
+    if (
+        recipe is not None
+        and recipe.schedule is not None
+        and recipe.schedule.partition("(")[0] == resolved.partition("(")[0]
+    ):
+        return recipe.schedule
+    return _plain(resolved, ("total_steps", planned_steps(bench.config, bench.inputs)[1]))
 
 
 def _plain(text: str, decided: tuple[str, Any]) -> str:

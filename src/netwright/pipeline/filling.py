@@ -18,7 +18,6 @@ from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import ConfigError
 from netwright.model.recipes import (
-    FEW_SERIES,
     Recipe,
     image_recipe,
     series_recipe,
@@ -99,7 +98,7 @@ def all_train(config: RunConfig, recipe: Recipe | None, parts: Container[str], s
         or evaluation.temperature
         or "threshold" in evaluation.model_fields_set
     )
-    return not read and len(split.train) + len(split.valid) < FEW_SERIES
+    return not read and len(split.train) + len(split.valid) < recipe.few
 
 
 def filled(config: RunConfig, recipe: Recipe | None, own_rates: bool = False) -> RunConfig:
