@@ -63,7 +63,7 @@ class Feed:
         ):
             return None
         found = {**examples.inputs, TARGET: examples.target}
-        return found if all(value.device == examples.device for value in found.values()) else None
+        return found if all(value.device.type == examples.device.type for value in found.values()) else None
 
     def rows(self, most: int) -> Tensor:
         """Return the row numbers of the next batches of one size, int64 ``(batches, rows)``, without handing them out.

@@ -168,7 +168,7 @@ class _Part:
                 lengths = [len(one[TARGET]) for one in sources]
                 self._offsets = [sum(lengths[:place]) for place in range(len(lengths))]
             inputs = {name: value for name, value in whole.items() if name != TARGET}
-            self._examples = Examples(inputs, whole[TARGET])
+            self._examples = Examples(inputs, whole[TARGET], feeds[0].examples.device)
         return self._examples
 
 
