@@ -21,6 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from netwright.distributed import slurm
+from netwright.distributed.identity import launch_of
 from netwright.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def join(timeout: float = TIMEOUT) -> Iterator[World]:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _end_with_launcher()
     if place.size == 1:
-        yield World(restarts=place.restarts, launched=True)
+        yield World(restarts=place.restarts, launched=True, launch=launch_of(os.environ, place.restarts))
         return
     with _group(place, timeout) as world:
         yield world
@@ -163,7 +164,8 @@ def _group(place: Place, timeout: float) -> Iterator[World]:
     talk = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout)) if cuda else None
     reports = Reports(store, place.rank, place.size)
     with _patient() as settling, _settled(reports, settling):
-        yield World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, talk)
+        launch = launch_of(os.environ, place.restarts)
+        yield World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, launch, talk)
 
 
 @contextmanager
