@@ -16,6 +16,7 @@ from netwright.distributed.identity import Launch, launch_of
 from netwright.distributed.world import World
 from netwright.errors import FolderInUseError
 from netwright.files.locks import identity
+from netwright.pipeline.folder import read_record, update_record
 
 FIRST = Launch("one-launch")
 AGAIN = World(restarts=1, launched=True, launch=Launch("one-launch", restarts=1))
@@ -74,3 +75,28 @@ def test_a_launch_without_a_name_has_that_of_its_launcher() -> None:
     found = launch_of({"TORCHELASTIC_RUN_ID": "none"}, 1)
     assert found is not None
     assert found.name.startswith(f"{socket.gethostname()}:{os.getppid()}:")
+
+
+def test_a_restart_goes_on_with_a_run_of_its_own_launch_only(run: Path) -> None:
+    before = (run / "run.json").read_bytes()
+    for world in (OTHER, World(restarts=1, launched=True)):
+        with pytest.raises(FolderInUseError, match="exists already"):
+            nw.train("sklearn:iris", epochs=9, run_dir=run, test=False, world=world)
+    assert (run / "run.json").read_bytes() == before
+    assert len(nw.train("sklearn:iris", epochs=1, run_dir=run, test=False, world=AGAIN).history) == 1
+
+
+def test_what_a_signal_stopped_stays_so_when_its_launcher_starts_it_again(run: Path) -> None:
+    update_record(run, {"status": "stopped", "signal": 15})
+    before = (run / "run.json").read_bytes()
+    lines: list[Any] = []
+    for found in (
+        nw.train("sklearn:iris", epochs=1, run_dir=run, test=False, world=AGAIN, observers=[lines.append]),
+        nw.resume(run, settings=MORE, world=AGAIN),
+    ):
+        assert (found.record["signal"], len(found.history)) == (15, 1)
+    assert (run / "run.json").read_bytes() == before
+    assert f"to go on: netwright resume {run}" in str(lines[-1])
+    later = World(restarts=1, launched=True, launch=Launch("later", restarts=1))
+    assert len(nw.resume(run, settings=MORE, world=later).history) == 2
+    assert read_record(run)["launch"]["name"] == "later"

@@ -26,7 +26,7 @@ from netwright.pipeline.job import EXECUTION, execution, learning_rates, make_jo
 from netwright.pipeline.network import OwnModule
 from netwright.pipeline.observing import Listener
 from netwright.pipeline.rates import own_rates, schedule_kept
-from netwright.pipeline.restarts import held
+from netwright.pipeline.restarts import ended_by_signal, held
 from netwright.pipeline.run import Run, load_run, read_config
 from netwright.pipeline.running import run_along, run_to_the_end
 from netwright.pipeline.sharing import shared_settings
@@ -100,6 +100,9 @@ def resume_run(
     record = world.told(folders.read_record(folder))
     config, changes = changed(folder, settings)
     with held(folder, world):
+        if ended_by_signal(record, world):
+            observe(Told(f"a signal stopped it; started again, it stays so; to go on: netwright resume {folder}"))
+            return _loaded(folder, objects)
         tested = test if test is not None else bool(record.get("tests_at_end", True))
         if record["status"] == "done" and not _goes_on(config, record):
             if lost := [one.path for one in changes if one.path.startswith(WITHOUT_EFFECT)]:
@@ -241,9 +244,7 @@ def _goes_on(config: RunConfig, record: Mapping[str, Any]) -> bool:
 def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: bool, observe: Listener) -> Run:
     """Return a run that has nothing left to train; a test or report that a crash prevented is made up for."""
     observe(Told(f"finished already: {record.get('why')}; nothing is left to do"))
-    module = objects.module if not isinstance(objects.module, tuple) else objects.module[0](**objects.module[1])
-    run = load_run(folder, model=module, code=objects.code)
-    run.custom, run.loss = objects.custom, objects.loss
+    run = _loaded(folder, objects)
     own = run.config.training
     if own.step is not None and own.evaluate is not None and run.tested is None:
         run.inputs = _bench_again(folder, run.config, record, objects).inputs
@@ -252,6 +253,14 @@ def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: b
         run.test()
     elif objects.custom.trial is None and objects.world.leads and not (folder / folders.REPORT).is_file():
         run.report()
+    return run
+
+
+def _loaded(folder: Path, objects: Objects) -> Run:
+    """Return a run as it lies in its folder, with its objects from Python."""
+    module = objects.module if not isinstance(objects.module, tuple) else objects.module[0](**objects.module[1])
+    run = load_run(folder, model=module, code=objects.code)
+    run.custom, run.loss = objects.custom, objects.loss
     return run
 
 
