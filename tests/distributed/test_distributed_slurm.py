@@ -288,12 +288,8 @@ def test_a_folder_name_is_refused_before_anything_is_written(
 
 
 def test_names_of_jobs_are_plain_and_a_percent_sign_stays_one() -> None:
-    options = {
-        tasks: [
-            line for line in render(Wanted(tasks=tasks), work_in(Path("/my runs/50% $(X);y")), Site(python="p")).splitlines()
-        ]
-        for tasks in (None, 2)
-    }
+    work = work_in(Path("/my runs/50% $(X);y"))
+    options = {tasks: render(Wanted(tasks=tasks), work, Site(python="p")).splitlines() for tasks in (None, 2)}
     for lines in options.values():
         assert "#SBATCH --job-name=50-X-y" in lines
     assert "#SBATCH --output='/my runs/50%% $(X);y.log'" in options[None]
