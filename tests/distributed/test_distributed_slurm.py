@@ -254,6 +254,48 @@ def test_names_with_spaces_and_quotes_stay_one_word(tmp_path: Path) -> None:
     assert "exec 'run me' python -m torch.distributed.run" in text
 
 
+def work_in(run: Path, *more: str) -> Work:
+    words = ("train", "a.toml", f"--run-dir={run}", *more)
+    return Work("netwright slurm a.toml", run, run.parent / f"{run.name}.sbatch", words, ("resume", str(run)))
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        work_in(Path("/runs/one\ntouch X\n#")),
+        work_in(Path("/runs\rtouch X/one")),
+        work_in(Path("/runs/a\udcffb")),
+        work_in(Path("/runs/one"), "--code=/own\n#SBATCH --wrap=X/code.py"),
+    ],
+)
+@pytest.mark.parametrize("tasks", [None, 2])
+def test_a_path_that_ends_a_line_of_the_job_is_refused(work: Work, tasks: int | None) -> None:
+    with pytest.raises(ConfigError, match="expected a path without line ends") as refused:
+        render(Wanted(tasks=tasks), work, Site(python="python"))
+    assert "\n" not in str(refused.value)
+    with pytest.raises(ConfigError, match="without a backslash"):
+        render(Wanted(tasks=tasks), work_in(Path("/runs/a\\b")), Site(python="python"))
+
+
+def test_a_folder_name_is_refused_before_anything_is_written(
+    cluster: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = command(capsys, "slurm", "sklearn:iris", "--run-dir", "one\ntouch X")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "one\\ntouch X" in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_names_of_jobs_are_plain_and_a_percent_sign_stays_one() -> None:
+    work = work_in(Path("/my runs/50% $(X);y"))
+    options = {tasks: render(Wanted(tasks=tasks), work, Site(python="p")).splitlines() for tasks in (None, 2)}
+    for lines in options.values():
+        assert "#SBATCH --job-name=50-X-y" in lines
+    assert "#SBATCH --output='/my runs/50%% $(X);y.log'" in options[None]
+    assert "#SBATCH --output='/my runs/50%% $(X);y-%a.log'" in options[2]
+
+
 def test_what_comes_next_follows_from_the_record(tmp_path: Path) -> None:
     cases = [
         ({"status": "stopped", "signal": 15}, (True, 0, 20), ("requeue", 0)),

@@ -24,6 +24,7 @@ from netwright.cli import (
     watching,
 )
 from netwright.cli.group import cli, complete_paths
+from netwright.distributed.joining import leads
 from netwright.errors import NetwrightError, ResourceError, out_of_memory
 
 INTERRUPTED = 130
@@ -68,7 +69,7 @@ def _guarded(action: Callable[[], Any], debug: bool) -> int:
     except click.ClickException as error:
         return _fail(error.format_message().rstrip("."), error.exit_code, debug)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("stopped by Ctrl-C", INTERRUPTED, debug)
+        return _fail("stopped by Ctrl-C", INTERRUPTED, debug) if leads() else INTERRUPTED
     except NetwrightError as error:
         return error.exit_code if error.quiet else _fail(str(error), error.exit_code, debug)
     except BrokenPipeError:

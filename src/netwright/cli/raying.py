@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from netwright.cli.group import (
 )
 from netwright.cli.launching import name_of
 from netwright.distributed import ending
+from netwright.distributed.identity import Launch
 from netwright.distributed.ray import Placement, fit, refuse_without_ray
 from netwright.errors import ConfigError, NetwrightError
 from netwright.files.naming import folder_for
@@ -61,7 +64,7 @@ def train_by_ray(source: str, code: tuple[str, ...], no_test: bool, as_json: boo
         "run": str(run),
         "settings": list(asked["settings"]),
         "code": [str(Path(file).absolute()) for file in code],
-        "begun": begun,
+        "launch": uuid.uuid4().hex,
         "test": not no_test,
         "quiet": as_json,
         **targets(asked["target"]),
@@ -92,6 +95,15 @@ def _print_end(told: Mapping[str, Any], run: Path, as_json: bool) -> None:
         sys.exit(found.code)
 
 
+def _launch(folder: Path, name: str) -> Launch:
+    """Return the launch of processes of Ray, which does not say how often it has started them; the run they began does."""
+    from netwright.pipeline.folder import read_record
+
+    told = read_record(folder).get("launch") if (folder / "run.json").is_file() else None
+    first = Launch(name)
+    return replace(first, restarts=int(told["restarts"]) + 1) if told and first.same(told) else first
+
+
 def train_in_worker(wanted: dict[str, Any]) -> dict[str, Any]:
     """Be one of the processes: train, or go on where they were started again.
 
@@ -107,10 +119,9 @@ def train_in_worker(wanted: dict[str, Any]) -> dict[str, Any]:
 
     folder, settings, code = Path(wanted["run"]), wanted["settings"], wanted["code"]
     target = {"target": wanted["target"]} if "target" in wanted else {}
-    with join() as world, Screen(quiet=wanted["quiet"] or not world.leads) as screen:
+    with join() as found, Screen(quiet=wanted["quiet"] or not found.leads) as screen:
+        world = replace(found, launch=_launch(folder, wanted["launch"]))
         if world.told((folder / "run.json").is_file()):
-            if world.leads and not wanted["begun"]:
-                files.break_lock(folder)  # of a process before, maybe on another machine: Ray ended it
             resume(folder, code=code, observers=[screen], world=world)
         else:
             train(

@@ -28,6 +28,7 @@ from netwright.cli.group import (
 )
 from netwright.cli.launching import several_processes
 from netwright.cli.processes import processes
+from netwright.distributed.joining import refuse_several
 from netwright.errors import ConfigError, no_run
 from netwright.terminal import Screen, print_test
 
@@ -224,6 +225,7 @@ def cross_validate(
     The splits are folds of the rows, or those of data.split.file. The folder, printed as the last line, holds out_of_fold.csv (a
     row for each row of the data) and a report, and predicts, tests, exports and serves as the mean of its runs.
     """
+    refuse_several("cv")
     check_config_first(source, settings, target)
     trackers = _trackers(track)
     from netwright.pipeline.crossing import SHARED

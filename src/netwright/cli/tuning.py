@@ -12,6 +12,7 @@ import click
 from netwright import files
 from netwright.cli.group import check_config_first, cli, code_option, json_option, read_test, set_option, targets
 from netwright.cli.trials import TrialScreen
+from netwright.distributed.joining import refuse_several
 from netwright.errors import ConfigError
 from netwright.terminal import print_test
 
@@ -42,6 +43,7 @@ def tune(
     The section [tune] of a config says what is tried: trials, space, sampler, pruner, metric. Killed or stopped, a search
     goes on with --resume DIR. Prints the folder as the last line.
     """
+    refuse_several("tune")
     told = {"tune.trials": trials, "tune.processes": processes}
     settings = [*settings, *(f"{path}={value}" for path, value in told.items() if value is not None)]
     if resume is None and source is None:

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from netwright.distributed import slurm
+from netwright.distributed.identity import launch_of
 from netwright.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
@@ -78,6 +79,36 @@ def launched() -> bool:
     return all(name in os.environ for name in VARIABLES)
 
 
+def leads() -> bool:
+    """Tell whether this process is alone or the first of several, as its launcher says; it need not have joined them."""
+    return not launched() or os.environ["RANK"].strip() in ("0", "")
+
+
+def refuse_several(what: str) -> None:
+    """Refuse what one process does alone, where a launcher started several; the first of them tells it.
+
+    Args:
+        what: Is refused, such as ``cv``.
+
+    Raises:
+        ConfigError: There are several processes.
+    """
+    dist = sys.modules.get("torch.distributed")
+    if dist is not None and dist.is_available() and dist.is_initialized():
+        size, first = dist.get_world_size(), dist.get_rank() == 0
+    elif launched():
+        place = Place.of(os.environ)
+        size, first = place.size, place.rank == 0
+    else:
+        return
+    if size > 1:
+        error = ConfigError(
+            f"{what}: {size} processes came; expected one; start it without a launcher, it trains several runs"
+        )
+        error.quiet = not first
+        raise error
+
+
 def adopt_slurm() -> None:
     """Take the place that srun gave this process, as if torchrun had given it; only where somebody asks for it.
 
@@ -111,7 +142,7 @@ def join(timeout: float = TIMEOUT) -> Iterator[World]:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _end_with_launcher()
     if place.size == 1:
-        yield World(restarts=place.restarts, launched=True)
+        yield World(restarts=place.restarts, launched=True, launch=launch_of(os.environ, place.restarts))
         return
     with _group(place, timeout) as world:
         yield world
@@ -163,7 +194,8 @@ def _group(place: Place, timeout: float) -> Iterator[World]:
     talk = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout)) if cuda else None
     reports = Reports(store, place.rank, place.size)
     with _patient() as settling, _settled(reports, settling):
-        yield World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, talk)
+        launch = launch_of(os.environ, place.restarts)
+        yield World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, launch, talk)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 TIME = re.compile(r"([0-9]{1,3}-)?[0-9]{1,5}(:[0-9]{1,2}){0,2}")
 SUBMITTED = re.compile(r"([0-9]{1,18})(;[A-Za-z0-9_.-]+)?")
+PLAIN = re.compile(r"[^A-Za-z0-9_.-]+")  # what a name of a job does not need
+UNWRITABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, ends of lines and paragraphs
 SPARE = 30  # seconds between the last moment in which ranks may still save and the end of the job's time
 
 
@@ -65,8 +68,9 @@ def render(wanted: Wanted, work: Work, site: Site) -> str:
         site: What the cluster wants.
 
     Raises:
-        ConfigError: A time that is none of SLURM's.
+        ConfigError: A time that is none of SLURM's, or a path that no job file can hold.
     """
+    _refuse_unwritable(work)
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("netwright.distributed", ".")
@@ -99,7 +103,12 @@ def _options(wanted: Wanted, work: Work, site: Site) -> list[str]:
         raise ConfigError(
             f"--time {time}: no time of SLURM; expected minutes or [days-]hours:minutes:seconds; write 12:00:00"
         )
-    told: dict[str, Any] = {"job-name": work.run.name, "account": site.account, "partition": site.partition, "qos": site.qos}
+    told: dict[str, Any] = {
+        "job-name": PLAIN.sub("-", work.run.name) or "netwright",
+        "account": site.account,
+        "partition": site.partition,
+        "qos": site.qos,
+    }
     told |= {"constraint": site.constraint, "time": time}
     if wanted.tasks is None:
         told["nodes"] = wanted.nodes
@@ -108,8 +117,31 @@ def _options(wanted: Wanted, work: Work, site: Site) -> list[str]:
     if wanted.gpus:
         told |= {site.gpus: wanted.gpus if site.gpus == "gpus-per-node" else f"gpu:{wanted.gpus}"}
     told |= {"cpus-per-task": wanted.cores, **site.sbatch}
-    log = f"{work.script.with_suffix('')}{'' if wanted.tasks is None else '-%a'}.log"
+    log = str(work.script.with_suffix("")).replace("%", "%%")  # a % alone begins a name that sbatch fills in
+    log += ".log" if wanted.tasks is None else "-%a.log"
     return [*(f"--{name}={value}" for name, value in told.items() if value is not None), f"--output={shlex.quote(log)}"]
+
+
+def _refuse_unwritable(work: Work) -> None:
+    """Refuse paths with characters that would end a line of the job, or that sbatch reads in its own way.
+
+    Raises:
+        ConfigError: The path is told.
+    """
+    paths = [
+        str(work.run),
+        str(work.script),
+        *(word for word in (*work.begin, *work.go_on) if not word.startswith("--set=")),
+    ]
+    for path in paths:
+        if any(unicodedata.category(letter) in UNWRITABLE for letter in path):
+            raise ConfigError(
+                f"slurm: {path!r} came; expected a path without line ends or other control characters; rename it"
+            )
+    if "\\" in str(work.script):
+        raise ConfigError(
+            f"slurm: {str(work.run)!r} came; expected a run folder without a backslash, which sbatch reads; rename it"
+        )
 
 
 def refuse_without_sbatch() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from netwright.data.sharing import Share
 from netwright.distributed.failures import is_lost, lost
+from netwright.distributed.identity import Launch
 
 Value = TypeVar("Value")
 
@@ -32,6 +33,7 @@ class World:
         local_rank: Of this process among those of its machine.
         local_size: How many processes its machine has.
         restarts: How often the launcher has started all processes again.
+        launch: Which launch started it; None where nothing names one.
         launched: Whether a launcher such as torchrun started this process, and tells it by a signal when it must end.
         group: The torch.distributed group that carries what they say; its tensors are on the CPU.
 
@@ -46,12 +48,18 @@ class World:
     local_size: int = 1
     restarts: int = 0
     launched: bool = False
+    launch: Launch | None = None
     group: Any = field(default=None, repr=False, compare=False)
 
     @property
     def leads(self) -> bool:
         """Whether this process is the one that writes and tells."""
         return self.rank == 0
+
+    @property
+    def launch_told(self) -> dict[str, Any] | None:
+        """The launch in plain values, as run.json and the lock keep it; None without one."""
+        return None if self.launch is None else self.launch.to_json()
 
     @property
     def alone(self) -> bool:

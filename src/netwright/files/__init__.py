@@ -3,7 +3,7 @@
 from netwright.files.claims import CLAIMS, Worker, at_work
 from netwright.files.digests import digest_bytes, digest_file
 from netwright.files.lines import LineFile, Mark, cut_back
-from netwright.files.locks import Lock, break_lock, holder_of
+from netwright.files.locks import Lock, break_lock, break_lock_of, holder_of, process_name
 from netwright.files.maps import born_array, mapped, off_memory
 from netwright.files.reading import read_json, refuse_no_file
 from netwright.files.whole import (
@@ -33,6 +33,8 @@ __all__ = [
     "born",
     "born_array",
     "break_lock",
+    "break_lock_of",
+    "process_name",
     "copy_file",
     "cut_back",
     "digest_bytes",

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -20,6 +21,7 @@ from netwright.files import system
 
 NAME = "run.lock"
 SHORT = 0.02  # seconds
+LINGER = 5.0  # seconds in which a process that its launcher ends may still be there
 TRIES = 20  # to open a lock file that its holder removes at this moment
 ENDED = ("Z", "X")  # states of a process
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
@@ -32,14 +34,15 @@ class Lock:
 
     Args:
         folder: An existing folder.
+        launch: Which launch of several processes its holder is of, in plain values; None without one.
 
     Raises:
         FolderInUseError: Another process holds it; host, process and start are named.
         ResourceError: The folder cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
+    def __init__(self, folder: Path, launch: Mapping[str, Any] | None = None) -> None:
+        self._path, self._launch = folder / NAME, launch
         for _ in range(TRIES):
             if _ours(self._path):  # opening and closing the file would give the lock back
                 raise FolderInUseError(_in_use(self._path, identity()))
@@ -75,9 +78,10 @@ class Lock:
             raise FolderInUseError(
                 f"{_in_use(self._path, holder)}; if that process is gone, remove the lock: rm {self._path}"
             )
+        told = identity() if self._launch is None else {**identity(), "launch": dict(self._launch)}
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        system.write(self._descriptor, json.dumps(identity()).encode("utf-8"))
+        system.write(self._descriptor, json.dumps(told).encode("utf-8"))
         _held.add(self._key)
         return True
 
@@ -182,6 +186,35 @@ def lives(told: dict[str, Any]) -> bool:
 def break_lock(folder: Path) -> None:
     """Remove a lock whose holder, on another machine, is known to be gone."""
     (folder / NAME).unlink(missing_ok=True)
+
+
+def break_lock_of(folder: Path, ended: Callable[[object], bool]) -> None:
+    """Remove a lock whose holder is of a launch that is known to have ended it; never that of a process that lives here.
+
+    Args:
+        folder: A run folder.
+        ended: Tells by the plain values of the holder's launch whether its processes were ended.
+    """
+    path = folder / NAME
+    if _ours(path):
+        return
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if not isinstance(told, dict) or not ended(told.get("launch")):
+        return
+    end = time.monotonic() + LINGER
+    while told.get("host") == socket.gethostname() and lives(told):
+        if time.monotonic() > end:
+            return
+        time.sleep(SHORT)
+    break_lock(folder)
+
+
+def process_name(pid: int) -> str:
+    """Return a name of a process of this machine that no other has: host, number and start."""
+    return f"{socket.gethostname()}:{pid}:{_born(pid)}"
 
 
 def process_lives(pid: int) -> bool:

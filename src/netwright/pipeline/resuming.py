@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from netwright.pipeline.job import EXECUTION, execution, learning_rates, make_jo
 from netwright.pipeline.network import OwnModule
 from netwright.pipeline.observing import Listener
 from netwright.pipeline.rates import own_rates, schedule_kept
+from netwright.pipeline.restarts import ended_by_signal, held
 from netwright.pipeline.run import Run, load_run, read_config
 from netwright.pipeline.running import run_along, run_to_the_end
 from netwright.pipeline.sharing import shared_settings
@@ -99,9 +99,10 @@ def resume_run(
     world = objects.world
     record = world.told(folders.read_record(folder))
     config, changes = changed(folder, settings)
-    if world.restarts and world.leads:
-        files.break_lock(folder)  # of the first process before the restart, maybe on another machine: its launcher ended it
-    with closing(_Held(folder)) if world.leads else nullcontext():
+    with held(folder, world):
+        if ended_by_signal(record, world):
+            observe(Told(f"a signal stopped it; started again, it stays so; to go on: netwright resume {folder}"))
+            return _loaded(folder, objects)
         tested = test if test is not None else bool(record.get("tests_at_end", True))
         if record["status"] == "done" and not _goes_on(config, record):
             if lost := [one.path for one in changes if one.path.startswith(WITHOUT_EFFECT)]:
@@ -128,7 +129,7 @@ def resume_run(
                 "step": found.parts["progress"]["step"],
                 "changed": [str(one) for one in changes],
             }
-            _note_resumption(folder, bench.config, [*record.get("resumed", []), entry])
+            _note_resumption(bench, folder, [*record.get("resumed", []), entry])
             return run_to_the_end(bench, job, found.parts, observe, tested, auto_micro_batch)
 
 
@@ -149,24 +150,13 @@ def _found(folder: Path, world: World, observe: Listener) -> Checkpoint:
     return Checkpoint(path, store.read_parts(path))
 
 
-def _note_resumption(folder: Path, config: RunConfig, resumed: Sequence[Mapping[str, Any]]) -> None:
+def _note_resumption(bench: Bench, folder: Path, resumed: Sequence[Mapping[str, Any]]) -> None:
     """Write down that a run goes on, and remove what was made of its weights so far."""
-    files.write_text(folder / folders.CONFIG, folders.config_text(config, folder))
+    files.write_text(folder / folders.CONFIG, folders.config_text(bench.config, folder))
     for name in (folders.TEST, folders.PREDICTIONS, folders.REPORT):
         if (folder / name).exists():
             files.remove_all(folder / name)
-    folders.update_record(folder, {"status": "running", "resumed": list(resumed)})
-
-
-class _Held:
-    """The lock of a folder, to be closed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._lock = files.Lock(folder)
-
-    def close(self) -> None:
-        """Give the lock back."""
-        self._lock.release()
+    folders.update_record(folder, {"status": "running", "launch": bench.world.launch_told, "resumed": list(resumed)})
 
 
 @dataclass(frozen=True)
@@ -254,9 +244,7 @@ def _goes_on(config: RunConfig, record: Mapping[str, Any]) -> bool:
 def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: bool, observe: Listener) -> Run:
     """Return a run that has nothing left to train; a test or report that a crash prevented is made up for."""
     observe(Told(f"finished already: {record.get('why')}; nothing is left to do"))
-    module = objects.module if not isinstance(objects.module, tuple) else objects.module[0](**objects.module[1])
-    run = load_run(folder, model=module, code=objects.code)
-    run.custom, run.loss = objects.custom, objects.loss
+    run = _loaded(folder, objects)
     own = run.config.training
     if own.step is not None and own.evaluate is not None and run.tested is None:
         run.inputs = _bench_again(folder, run.config, record, objects).inputs
@@ -265,6 +253,14 @@ def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: b
         run.test()
     elif objects.custom.trial is None and objects.world.leads and not (folder / folders.REPORT).is_file():
         run.report()
+    return run
+
+
+def _loaded(folder: Path, objects: Objects) -> Run:
+    """Return a run as it lies in its folder, with its objects from Python."""
+    module = objects.module if not isinstance(objects.module, tuple) else objects.module[0](**objects.module[1])
+    run = load_run(folder, model=module, code=objects.code)
+    run.custom, run.loss = objects.custom, objects.loss
     return run
 
 

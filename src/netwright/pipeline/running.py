@@ -74,7 +74,7 @@ def start(bench: Bench, folder: Path, observe: Listener, test: bool, auto_micro_
         refuse_little_room(job)
         with files.born(folder) as temporary:
             parts = _write_birth(temporary, bench, job, test)
-            lock = files.Lock(temporary)
+            lock = files.Lock(temporary, bench.world.launch_told)
             stack.callback(lock.release)
         lock.moved(folder)
         observe(Told(f"folder: {folder} (to follow it elsewhere: netwright watch {folder})"))

@@ -72,6 +72,7 @@ def first_record(bench: Bench) -> dict[str, Any]:
         "name": bench.name,
         "status": "running",
         "command": folders.command_line(),
+        **({} if bench.world.launch is None else {"launch": bench.world.launch_told}),
         "started": folders.now(),
         "ended": None,
         "versions": folders.versions(),

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from netwright.distributed.joining import join
+from netwright.distributed.joining import join, refuse_several
 from netwright.distributed.world import World
 from netwright.model.summary import Summary
 from netwright.pipeline import folder as folders
@@ -235,6 +235,7 @@ def cross_validate(
         ...     len(found.runs)
         3
     """
+    refuse_several("cross_validate")
     told = {"folds": folds, "repeats": repeats}
     settings = [*settings, *(f"data.split.{name}={value}" for name, value in told.items() if value is not None)]
     asked = gather_all(config, model, data, loss, code, settings, keywords)
@@ -289,6 +290,7 @@ def repeat(
         ...     len(found.runs)
         2
     """
+    refuse_several("repeat")
     check_seeds(seeds)
     asked = gather_all(config, model, data, loss, code, settings, keywords)
     folder = folders.folder_for(run_dir, f"{asked.name}-seeds")

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from netwright.distributed.joining import refuse_several
 from netwright.errors import NetwrightError
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import gather_all
@@ -71,6 +72,7 @@ def tune(
         ...     found = nw.tune("sklearn:iris", space={"training.optimizer.lr": "log 1e-3..1"}, run_dir=folder + "/lr")
         ...     found.best.point["training.optimizer.lr"]
     """
+    refuse_several("tune")
     keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
     tell = _to_all(observers)
     audience = Audience([lambda record: tell(record) if isinstance(record, Told) else None])
