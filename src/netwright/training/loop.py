@@ -189,6 +189,8 @@ def train(
     Raises:
         StepFailed: A step raised an error; a loss that is not finite is one.
     """
+    if not plan.world.alone:
+        stop.agree(0)  # until all are asked; a process that answers for itself alone would leave the others waiting
     progress = replace(start, ended=start.final or reason_to_end(start, plan))
     while progress.ended is None:
         started = plan.clock()
