@@ -101,6 +101,27 @@ def test_a_rank_that_is_killed_is_named_by_the_other_and_a_resume_gives_the_same
 
 
 @pytest.mark.faults
+def test_three_processes_that_were_stopped_go_on_with_the_same_bits(source: Path, tmp_path: Path) -> None:
+    layers = json.dumps(["Linear(96)", "ReLU()", "Linear(64)", "ReLU()", "Linear()"])
+    changes = {"model.layers": layers, "data.batch_size": "48", "training.epochs": "12"}  # 5 steps an epoch
+    for name in ("whole", "run"):
+        (tmp_path / name).mkdir()
+        three = together(tmp_path / name / "log", 3, training(source, tmp_path / name / "run", **changes))
+        if name == "run":
+            ranks.until(lambda: ranks.steps_of(tmp_path / "run" / "run") >= 5)
+            three.processes[1].terminate()
+        ended = three.wait()
+        assert [one.code for one in ended] == [0 if name == "whole" else 143] * 3, ended
+    run = tmp_path / "run" / "run"
+    assert json.loads((run / "run.json").read_text())["steps"] < 60
+    ended = together(tmp_path / "again", 3, ["resume", str(run), "--require-exact"]).wait()
+    assert [one.code for one in ended] == [0] * 3, ended
+    assert "resume: exact" in ended[0].stdout
+    assert all("find_unused_parameters" not in one.stderr for one in ended)
+    same(run, tmp_path / "whole" / "run")
+
+
+@pytest.mark.faults
 def test_another_number_of_processes_goes_on_and_says_that_it_is_not_exact(
     source: Path, whole: Path, tmp_path: Path
 ) -> None:
