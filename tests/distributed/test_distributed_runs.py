@@ -327,3 +327,24 @@ def test_batch_norm_takes_no_part_of_one_row(source: Path, tmp_path: Path) -> No
     assert 'last_batch = "drop"' in (tmp_path / "run" / "config.toml").read_text()
     line = refused(tmp_path / "few", 2, *[training(source, tmp_path / "few", **{**normed, "data.batch_size": "2"})] * 2)
     assert "data.batch_size: 2 rows came for 2 processes; BatchNorm needs two rows or more in each" in line
+
+
+def train_with_batch_norm(folder: Path) -> None:
+    """Train without valid rows, and write the network that this rank ends with."""
+    import netwright as nw
+
+    layers = ["Linear(8)", "BatchNorm1d()", "ReLU()", "Linear()"]
+    run = nw.train(
+        "sklearn:iris", layers=layers, epochs=1, batch_size=24, split={"valid": 0}, test=False, run_dir=folder / "run"
+    )
+    safetensors.torch.save_file(run.model.state_dict(), folder / f"{os.environ['RANK']}.safetensors")
+
+
+def test_all_processes_end_with_what_batch_norm_counted_in_the_first(tmp_path: Path) -> None:
+    ended = Ranks(tmp_path / "log", [(train_with_batch_norm, (tmp_path,))] * 2).wait()
+    assert [one.code for one in ended] == [0, 0], ended
+    first, second = (safetensors.torch.load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
+    assert all(torch.equal(second[name], value) for name, value in first.items())
+    kept = safetensors.torch.load_file(tmp_path / "run" / "model" / "last.safetensors")
+    assert torch.equal(kept["1.running_mean"], first["1.running_mean"])
+    assert bool(kept["1.running_mean"].any())

@@ -58,8 +58,8 @@ def refuse_undivided(config: RunConfig, world: World) -> None:
     if rows % size:
         near = max(size, round(rows / size) * size)
         raise ConfigError(
-            f"data.batch_size: {rows} rows came for {size} processes; expected a multiple of {size}, as each process takes an equal "
-            f"part; set data.batch_size = {near}"
+            f"data.batch_size: {rows} rows came for {size} processes; expected a multiple of {size}, as each process takes an "
+            f"equal part; set data.batch_size = {near}"
         )
 
 
