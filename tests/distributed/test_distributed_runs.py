@@ -101,6 +101,27 @@ def test_a_rank_that_is_killed_is_named_by_the_other_and_a_resume_gives_the_same
 
 
 @pytest.mark.faults
+def test_three_processes_that_were_stopped_go_on_with_the_same_bits(source: Path, tmp_path: Path) -> None:
+    layers = json.dumps(["Linear(96)", "ReLU()", "Linear(64)", "ReLU()", "Linear()"])
+    changes = {"model.layers": layers, "data.batch_size": "48", "training.epochs": "12"}  # 5 steps an epoch
+    for name in ("whole", "run"):
+        (tmp_path / name).mkdir()
+        three = together(tmp_path / name / "log", 3, training(source, tmp_path / name / "run", **changes))
+        if name == "run":
+            ranks.until(lambda: ranks.steps_of(tmp_path / "run" / "run") >= 5)
+            three.processes[1].terminate()
+        ended = three.wait()
+        assert [one.code for one in ended] == [0 if name == "whole" else 143] * 3, ended
+    run = tmp_path / "run" / "run"
+    assert json.loads((run / "run.json").read_text())["steps"] < 60
+    ended = together(tmp_path / "again", 3, ["resume", str(run), "--require-exact"]).wait()
+    assert [one.code for one in ended] == [0] * 3, ended
+    assert "resume: exact" in ended[0].stdout
+    assert all("find_unused_parameters" not in one.stderr for one in ended)
+    same(run, tmp_path / "whole" / "run")
+
+
+@pytest.mark.faults
 def test_another_number_of_processes_goes_on_and_says_that_it_is_not_exact(
     source: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -306,3 +327,24 @@ def test_batch_norm_takes_no_part_of_one_row(source: Path, tmp_path: Path) -> No
     assert 'last_batch = "drop"' in (tmp_path / "run" / "config.toml").read_text()
     line = refused(tmp_path / "few", 2, *[training(source, tmp_path / "few", **{**normed, "data.batch_size": "2"})] * 2)
     assert "data.batch_size: 2 rows came for 2 processes; BatchNorm needs two rows or more in each" in line
+
+
+def train_with_batch_norm(folder: Path) -> None:
+    """Train without valid rows, and write the network that this rank ends with."""
+    import netwright as nw
+
+    layers = ["Linear(8)", "BatchNorm1d()", "ReLU()", "Linear()"]
+    run = nw.train(
+        "sklearn:iris", layers=layers, epochs=1, batch_size=24, split={"valid": 0}, test=False, run_dir=folder / "run"
+    )
+    safetensors.torch.save_file(run.model.state_dict(), folder / f"{os.environ['RANK']}.safetensors")
+
+
+def test_all_processes_end_with_what_batch_norm_counted_in_the_first(tmp_path: Path) -> None:
+    ended = Ranks(tmp_path / "log", [(train_with_batch_norm, (tmp_path,))] * 2).wait()
+    assert [one.code for one in ended] == [0, 0], ended
+    first, second = (safetensors.torch.load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
+    assert all(torch.equal(second[name], value) for name, value in first.items())
+    kept = safetensors.torch.load_file(tmp_path / "run" / "model" / "last.safetensors")
+    assert torch.equal(kept["1.running_mean"], first["1.running_mean"])
+    assert bool(kept["1.running_mean"].any())

@@ -162,3 +162,10 @@ def test_batch_norm_is_replaced_wherever_it_stands_and_keeps_its_tensors() -> No
     alone = synchronised(layer, torch.device("cpu")).eval()
     rows = torch.randn(2, 3, 4, 4)
     assert torch.equal(alone(rows), layer.eval()(rows))
+
+
+def test_without_running_figures_batch_norm_counts_the_rows_at_hand_in_eval_mode() -> None:
+    layer = nn.BatchNorm1d(3, track_running_stats=False)
+    rows = torch.randn(5, 3)
+    alone = synchronised(layer, torch.device("cpu")).eval()
+    assert torch.equal(alone(rows), layer.eval()(rows))  # and asks no other process: there is none

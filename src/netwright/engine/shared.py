@@ -189,6 +189,35 @@ class SharedEngine:
         if learning != self._learning:
             self._shared = self.model  # the old wrapping lets go of the parameters first
             self._learning = learning
-            self._shared = DistributedDataParallel(
-                self.model, find_unused_parameters=bool(own_code(self.model, self.loss_function))
-            )
+            unused = bool(own_code(self.model, self.loss_function))
+            self._shared = DistributedDataParallel(self.model, find_unused_parameters=unused)
+            if self.world.size > 2 and not unused:
+                _settle(self._shared)
+
+
+class _Parameters(nn.Module):
+    """A network that reads every parameter of another once, and computes nothing."""
+
+    def __init__(self, learning: list[nn.Parameter]) -> None:
+        super().__init__()
+        self.learning = learning  # no nn.ParameterList: they stay those of the other
+
+    def forward(self) -> Tensor:
+        """Return a number that every parameter has a gradient for."""
+        return torch.stack([parameter.float().sum() for parameter in self.learning]).sum()
+
+
+def _settle(shared: DistributedDataParallel) -> None:
+    """Let the buckets of gradients be what they stay, before the first step.
+
+    DistributedDataParallel builds them anew once it has seen in which order gradients come. Where more than two numbers are
+    added, the order depends on their place in the bucket, so that a run which goes on would else add its first gradients in
+    another order than the one that was not interrupted. Gradients that mean nothing are added up first, and dropped.
+    """
+    network = shared.module
+    shared.module = _Parameters([parameter for parameter in network.parameters() if parameter.requires_grad])
+    try:
+        shared().backward()
+    finally:
+        shared.module = network
+    shared.zero_grad(set_to_none=True)

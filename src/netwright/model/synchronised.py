@@ -33,7 +33,7 @@ class SynchronisedBatchNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input."""
-        if not self.training and self.running_mean is not None:
+        if not self.training:
             found: Tensor = super().forward(input)
             return found
         self._check_input_dim(input)

@@ -25,6 +25,6 @@ def train_along(bench: Bench, job: Job, parts: Mapping[str, Any]) -> tuple[Train
     """
     with stop_on_signals(bench.custom.until, bench.world.launched) as stop:
         done = carry_on(bench, job, parts, lambda record: None, stop, False)
-    bench.network.module.load_state_dict(final_weights(done.job.engine, done.progress).kept)
+    bench.network.module.load_state_dict(final_weights(done.job.engine, done.progress, bench.world).kept)
     record: dict[str, Any] = bench.world.told({})
     return done, record

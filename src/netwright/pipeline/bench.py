@@ -46,7 +46,7 @@ from netwright.pipeline.network import Network, OwnModule, build_network, check_
 from netwright.pipeline.rates import has_schedule, why_not_replayed, with_rates
 from netwright.pipeline.reading import parts_of
 from netwright.pipeline.resolving import execution_of, resolve
-from netwright.pipeline.sharing import device_of, for_processes, refuse_alone
+from netwright.pipeline.sharing import device_of, for_processes, refuse_alone, refuse_undivided
 from netwright.pipeline.transferring import freezing_in, transferred
 from netwright.seeding import all_forked, forked, torch_seed
 from netwright.training.freezing import begin_training
@@ -164,6 +164,7 @@ def prepare(
         check_declared(config)
     inputs = load(config, data, implied_task(config.training.loss, loss), own=module is not None, watched=watched)
     config = with_layout(filled(config, inputs.recipe, custom.turns_rates), inputs)
+    refuse_undivided(config, world)
     examples = inputs.preparation.examples(inputs.raw, changed=bool(changes.images) or inputs.reread is not None)
     sample = examples.batch(torch.from_numpy(_longest(inputs)))
     with executing(config, device):

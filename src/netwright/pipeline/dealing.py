@@ -140,8 +140,12 @@ def network_to_train(
     return model, averaged
 
 
-def final_weights(engine: Engine, progress: Progress) -> Final:
-    """Return the weights that a training ends with, the last as they lie in the network; every process must ask."""
+def final_weights(engine: Engine, progress: Progress, world: World) -> Final:
+    """Return the weights that a training ends with, the last as they lie in the network; every process must ask.
+
+    What batch norm counted in the last steps is that of the first process, as it is at the beginning of every step.
+    """
+    world.level(list(shown(engine).buffers()))
     best = progress.best
     return Final(whole_parts(shown(engine).state_dict()), None if best is None else whole_parts(best.weights))
 

@@ -102,7 +102,7 @@ def run_to_the_end(
     with stopping(bench.custom.until) as stop, _failure_told(folder, observe):
         observe(begun(job.config, folder, epochs_done(parts)))
         done = carry_on(bench, job, parts, observe, stop, auto_micro_batch)
-        digests = _keep(folder, bench.network.module, final_weights(done.job.engine, done.progress))
+        digests = _keep(folder, bench.network.module, final_weights(done.job.engine, done.progress, bench.world))
     progress, config, scaler = done.progress, done.job.config, done.job.engine.eager.scaler
     run = _run_of(replace(bench, config=config), folder, folders.read_record(folder))
     with _failure_told(folder, observe):

@@ -25,12 +25,6 @@ def refuse_alone(config: RunConfig, custom: Custom, world: World) -> None:
     if world.alone:
         return
     training, size = config.training, world.size
-    if config.data.batch_size % size:
-        near = max(size, round(config.data.batch_size / size) * size)
-        raise ConfigError(
-            f"data.batch_size: {config.data.batch_size} rows came for {size} processes; expected a multiple of {size}, as each "
-            f"process takes an equal part; set data.batch_size = {near}"
-        )
     if training.engine in ("captured", "compiled"):
         raise ConfigError(
             f"training.engine: {training.engine} came under {size} processes; expected auto or eager: steps that processes share "
@@ -51,6 +45,21 @@ def refuse_alone(config: RunConfig, custom: Custom, world: World) -> None:
         raise ConfigError(
             f"data.augmentation: {mixing[0]} came under {size} processes; expected none that mixes the rows of a batch, of "
             "which each process has a part; leave it out"
+        )
+
+
+def refuse_undivided(config: RunConfig, world: World) -> None:
+    """Refuse a batch, written or chosen for the rows, of which processes cannot have equal parts.
+
+    Raises:
+        ConfigError: What to write is told.
+    """
+    size, rows = world.size, config.data.batch_size
+    if rows % size:
+        near = max(size, round(rows / size) * size)
+        raise ConfigError(
+            f"data.batch_size: {rows} rows came for {size} processes; expected a multiple of {size}, as each process takes an "
+            f"equal part; set data.batch_size = {near}"
         )
 
 

@@ -189,7 +189,7 @@ def train(
     Raises:
         StepFailed: A step raised an error; a loss that is not finite is one.
     """
-    progress = replace(start, ended=start.final or reason_to_end(start, plan))
+    progress = begun(start, plan, stop)
     while progress.ended is None:
         started = plan.clock()
         progress = train_epoch(engine, examples, plan, progress, journal, saving, stop)
@@ -219,6 +219,13 @@ def train(
         if progress.ended is not None or due:
             saving.save(progress)
     return progress
+
+
+def begun(start: Progress, plan: Plan, stop: StopRequest) -> Progress:
+    """Return the progress that training begins with, and let ``stop`` wait for what all processes agree on."""
+    if not plan.world.alone:
+        stop.agree(0)  # a process that answered by itself alone would leave the others waiting
+    return replace(start, ended=start.final or reason_to_end(start, plan))
 
 
 def train_epoch(
