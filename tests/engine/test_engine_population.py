@@ -18,8 +18,9 @@ from netwright.engine.eager import EagerEngine
 from netwright.engine.likeness import why_apart
 from netwright.engine.population import Population, Wanted
 from netwright.engine.update import PLAIN, Update
+from netwright.errors import NetwrightError
 from netwright.model.focal import FocalLoss
-from netwright.model.modules import Residual
+from netwright.model.modules import RandomShift, Residual
 from netwright.model.numeric import PeriodicEmbeddings
 
 ROWS, BATCH, BATCHES, STEPS, MEMBERS = 90, 16, 6, 100, 3
@@ -273,9 +274,60 @@ def test_a_loss_that_is_not_finite_fails_the_network_that_has_it_alone() -> None
     assert [len(steps.losses) for steps in taken] == [1, 0, 1]
 
 
+def begun_and_new() -> tuple[list[EagerEngine | CapturedEngine], Examples]:
+    """Return networks of which one has taken steps before, with two groups each, and their rows."""
+
+    def optimize(number: int, model: nn.Module) -> torch.optim.Optimizer:
+        groups = [{"params": list(model.parameters())[:2]}, {"params": list(model.parameters())[2:], "lr": 0.03}]
+        return torch.optim.SGD(groups, lr=0.02, momentum=0.9, fused=True)
+
+    def make(number: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 4))
+
+    examples = Examples({"x": TABLE}, CLASSES)
+    found = engines(make, lambda n: CE, optimize, PLAIN, False)
+    found[1].train_steps(feeds(examples, 0)[1], 1)
+    return found, examples
+
+
+def test_a_network_with_momentum_and_others_without_step_once_each() -> None:
+    one, examples = begun_and_new()
+    other, _ = begun_and_new()
+    alone(one, examples, 5)
+    together(other, examples, 5)
+    assert furthest(one, other) < 1e-5
+
+
+def test_an_update_that_breaks_off_ends_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, examples = begun_and_new()
+    before = [parameter.clone() for engine in found for parameter in engine.model.parameters()]
+    population = Population(found)
+    wanted = [Wanted(feed, 3, None, torch.Generator()) for feed in feeds(examples, 0)]
+
+    def break_off(self: torch.optim.SGD, closure: object = None) -> None:
+        raise RuntimeError("no kernel for 12 rows")
+
+    monkeypatch.setattr(torch.optim.SGD, "step", break_off)
+    with pytest.raises(
+        NetwrightError, match=r"the joint update of 3 runs broke off \(RuntimeError: no kernel for 12 rows\)"
+    ):
+        population.take(wanted)
+    after = [parameter for engine in found for parameter in engine.model.parameters()]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
 class Drawing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + torch.rand_like(x)
+
+
+class Twice(nn.Module):
+    def __init__(self, chance: float) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(chance)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(x) + self.drop(2 * x)
 
 
 class Reading(nn.Module):
@@ -287,6 +339,9 @@ class Reading(nn.Module):
     ("layer", "reason"),
     [
         (nn.AlphaDropout(0.1), "layer 1 (AlphaDropout) draws random numbers in a way of its own"),
+        (RandomShift(1), "layer 1 (RandomShift) draws random numbers in a way of its own"),
+        (Twice(0.3), "dropout 1.drop is called 2 times in one step"),
+        (Twice(0.0), "dropout 1.drop is called 2 times in one step"),
         (nn.LSTM(12, 12), "layer 1 (LSTM): torch has no vectorised rule for recurrent layers"),
         (nn.BatchNorm1d(12, momentum=None), "torch cannot vectorise a step"),
         (nn.TransformerEncoderLayer(12, 2, 8, dropout=0.0), "torch has no vectorised rule for aten::_scaled_dot_product"),

@@ -19,9 +19,10 @@ from netwright.engine.stacking import DROPOUTS, Losses, Stack, storages
 from netwright.engine.state import hooked, hooked_optimizer, parts_of
 from netwright.engine.trial import WITHOUT_CLOSURE
 from netwright.errors import first_line
+from netwright.model.modules import RandomShift
 from netwright.model.summary import call_model
 
-DRAWING = (nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)  # they draw numbers that are not handed out yet
+DRAWING = (nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU, RandomShift)  # they draw numbers that are not handed out yet
 APART = 1e-4  # relative difference of gradients that is not rounding
 ROWS = 8  # of the trial
 CONSTANTS = (int, float, bool, str, tuple, type(None))
@@ -115,6 +116,8 @@ def _why_not_vectorised(members: Sequence[Engine], batch: Batch) -> str | None:
     copies = [copy.deepcopy((member.model, member.loss_function)) for member in members]
     models = [model.train() for model, _ in copies]
     losses = [loss for _, loss in copies]
+    for part in [part for model in models for part in model.modules() if isinstance(part, DROPOUTS)]:
+        part.p = 0.5  # one that drops nothing tells nothing of the others
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from netwright.engine.averaged import Averaged
 from netwright.engine.rates import numbers, put
+from netwright.engine.recording import CannotCapture
 from netwright.engine.stacking import Stack
 from netwright.engine.update import Update, change_gradients
 
@@ -26,6 +27,7 @@ class Merged:
         update: What is done to the gradients of each network before its update.
 
     Every update is elementwise or of one parameter, so that parameters of several networks may stand in one group.
+    ``torn`` is the error of an update that broke off, after which some weights may have changed and others not.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Merged:
         self._joint.__dict__.update(first.__dict__)
         self._owner = {parameter: one for one in optimizers for group in one.param_groups for parameter in group["params"]}
         self._columns: list[tuple[int, int]] = []
+        self.torn: Exception | None = None
         self.refresh(None)
 
     @property
@@ -65,7 +68,7 @@ class Merged:
             for place, group in enumerate(one.param_groups):
                 key = [(name, _plain(value)) for name, value in group.items() if name != "params"]
                 columns = b"" if table is None else table[:, 2 * place : 2 * place + 2].contiguous().numpy().tobytes()
-                known = (*key, columns)
+                known = (*key, columns, _begun(one, group["params"]))
                 if known not in merged:
                     merged[known] = {**group, "params": []}
                     self._columns.append((number, place))
@@ -105,12 +108,27 @@ class Merged:
         self._stack.hand_out_gradients()
         for model in self._models:
             change_gradients(model, self._update)
-        self._joint.step()
+        try:
+            self._joint.step()
+        except CannotCapture:  # whoever records puts everything back
+            raise
+        except Exception as error:  # an optimizer may raise anything
+            self.torn = error
+            raise
         for parameter, state in self._joint.state.items():
             owner = self._owner[parameter]
             if owner.state.get(parameter) is not state:
                 owner.state[parameter] = state
         return loss
+
+
+def _begun(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> tuple[Any, ...]:
+    """Return what state parameters have by name: torch's fused kernels take those with and without it in no one group."""
+    found = {
+        tuple(sorted(name for name, value in optimizer.state.get(parameter, {}).items() if value is not None))
+        for parameter in parameters
+    }
+    return tuple(sorted(found))
 
 
 def _plain(value: Any) -> Any:

@@ -23,6 +23,7 @@ from netwright.engine.eager import EagerEngine, one_step, train_step
 from netwright.engine.merging import Merged, take_averages
 from netwright.engine.stacking import Losses, Stack, storages
 from netwright.engine.update import Update
+from netwright.errors import NetwrightError, first_line
 from netwright.model.losses import loss_weights
 
 SOURCES_ROOM = 1 << 28  # bytes of rows that are copied so that all lie in one place
@@ -95,7 +96,11 @@ class _Part:
         self._pace = 1  # steps that end soon enough, where masks are drawn for all of them before
 
     def take(self, wanted: Sequence[Wanted]) -> list[Steps] | None:
-        """Take steps; None where the first fails: nothing was updated, and no batch was handed out."""
+        """Take steps; None where the first fails: nothing was updated, and no batch was handed out.
+
+        Raises:
+            NetwrightError: An update broke off.
+        """
         most = min(one.most for one in wanted)
         examples = self._joined([one.feed for one in wanted])
         if examples is None:
@@ -113,6 +118,8 @@ class _Part:
         order = torch.stack(shifted, dim=1).reshape(most, -1)
         feed = Feed(examples, order.reshape(-1).numpy(), order.shape[1])
         losses = self._losses(feed, most, table)
+        if self.merged.torn is not None:
+            raise self._torn(self.merged.torn)
         done = len(losses)
         if done < most and self.stack.masks:
             for one, state in zip(wanted, states, strict=True):
@@ -126,6 +133,14 @@ class _Part:
             weights = loss_weights(self.members[number].loss_function, one.feed.examples.target, rows[:done])
             found.append(Steps(losses[:, number].clone(), weights))
         return found
+
+    def _torn(self, error: Exception) -> NetwrightError:
+        """Return what ends the runs where an update broke off: a step tried again could be taken twice."""
+        return NetwrightError(
+            f"population: the joint update of {len(self.members)} runs broke off ({type(error).__name__}: "
+            f"{first_line(error)[:200]}), and some weights may have changed; expected an update of all; resume the runs one by "
+            "one from their checkpoints, or train without population"
+        )
 
     def _draw(self, wanted: Sequence[Wanted], steps: int) -> None:
         """Draw the masks of some steps, each network's from its own generator."""

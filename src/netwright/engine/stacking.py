@@ -107,8 +107,15 @@ class Stack(nn.Module):
         if not self.sites:
             return
         trial = copy.deepcopy(self._template)
+        called: list[nn.Module] = []
+        for path in self.sites:
+            trial.get_submodule(path).register_forward_pre_hook(lambda layer, given: called.append(layer))
         with torch.no_grad():
             call_model(trial, inputs)
+        for path in self.sites:
+            times = called.count(trial.get_submodule(path))
+            if times > 1:
+                raise ValueError(f"dropout {path} is called {times} times in one step, and has one mask")
         shapes = []
         for path in self.sites:
             shape: Any = trial.get_submodule(path).shape

@@ -51,6 +51,7 @@ class Seat:
 
     def engine(self, own: Engine) -> Engine:
         """Return the engine of the run, which steps with the others; ``own`` is what it would be alone."""
+        self.members = 1  # until a population is formed of this run and others
         return MemberEngine(self, own)
 
     @contextmanager
