@@ -54,6 +54,19 @@ def refuse_alone(config: RunConfig, custom: Custom, world: World) -> None:
         )
 
 
+def refuse_halving(auto_micro_batch: bool, world: World) -> None:
+    """Refuse to halve the rows that go forward at a time where several processes train.
+
+    Raises:
+        ConfigError: It was asked for.
+    """
+    if auto_micro_batch and not world.alone:
+        raise ConfigError(
+            f"--auto-micro-batch: it came under {world.size} processes; expected one; start more processes, each takes a smaller "
+            "part of the batch, or set a smaller data.batch_size"
+        )
+
+
 def device_of(config: RunConfig, world: World) -> torch.device:
     """Return the device of this process; each of several has a GPU of its own, where there are any.
 
