@@ -81,7 +81,7 @@ def device_of(config: RunConfig, world: World) -> torch.device:
             f"training.device: {name} came for {world.size} processes; expected cuda, of which each takes one; leave the number out"
         )
     device, count = choose_device(name), torch.cuda.device_count()
-    if device.type == "cuda" and world.local_size > count:
+    if device.type == "cuda" and world.local_size > count and not world.own_gpu:
         raise ConfigError(
             f"training.device: {counted(count, 'GPU')} for {world.local_size} processes of this machine; expected one for each; "
             f"start {count} (torchrun --nproc-per-node {count}), or set training.device = cpu"
