@@ -16,6 +16,8 @@ import pytest
 
 import netwright
 from netwright.cli import main
+from netwright.cli.raying import train_in_worker
+from netwright.errors import FolderInUseError
 
 LIMIT = 900  # seconds
 LAYERS = 'model.layers=["Linear(16)", "ReLU()", "Linear()"]'
@@ -50,6 +52,20 @@ def test_a_run_that_goes_on_takes_no_new_folder(
     code, err = command(capsys, "ray", str(tmp_path), "--workers", "2", "--run-dir", "two")
     assert code == 2
     assert f"{tmp_path}: a run that goes on; expected no --run-dir" in err
+
+
+def test_a_process_that_ray_starts_again_takes_the_lock_of_its_own_launch_only(tmp_path: Path) -> None:
+    settings = ["training.epochs=1", LAYERS]
+    wanted = {"source": "sklearn:iris", "run": str(tmp_path / "one"), "settings": settings, "code": [], "launch": "first"}
+    wanted |= {"test": False, "quiet": True}
+    assert train_in_worker(wanted) == {"ended": True}
+    lock = tmp_path / "one" / "run.lock"
+    elsewhere = {"host": "another-machine", "pid": 77, "born": "1", "started": "2026-01-02 03:04:05"}
+    lock.write_text(json.dumps(elsewhere | {"launch": netwright.load(tmp_path / "one").record["launch"]}))
+    with pytest.raises(FolderInUseError, match="in use by another-machine, process 77"):
+        train_in_worker(wanted | {"launch": "second"})
+    assert train_in_worker(wanted) == {"ended": True}
+    assert not lock.exists()
 
 
 def started(*words: str) -> subprocess.Popen[str]:

@@ -11,6 +11,7 @@ import pytest
 
 import netwright as nw
 from netwright.cli import entry, main
+from netwright.distributed.world import World
 from netwright.errors import ConfigError
 
 
@@ -52,6 +53,13 @@ def test_one_process_under_a_launcher_is_not_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("WORLD_SIZE", "1")
     with pytest.raises(ConfigError, match="seeds: 1 came"):
         nw.repeat("sklearn:iris", seeds=1)
+
+
+def test_halving_rows_is_refused_before_anything_is_said_or_written(tmp_path: Path) -> None:
+    world = World(rank=0, size=2)
+    for verb in (nw.train, nw.resume):
+        with pytest.raises(ConfigError, match="--auto-micro-batch: it came under 2 processes"):
+            verb("sklearn:iris", auto_micro_batch=True, world=world)
 
 
 def test_ctrl_c_before_the_training_is_told_by_one_process(

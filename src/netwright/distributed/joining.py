@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 from types import FrameType
@@ -156,7 +156,8 @@ def _of_group(dist: Any) -> World:
     if size == 1:
         return ALONE
     local_rank, local_size = (int(os.environ.get(name, other)) for name, other in _local(rank, size))
-    return World(rank, size, local_rank, local_size, group=dist.new_group(backend="gloo"))
+    found = World(rank, size, local_rank, local_size, group=dist.new_group(backend="gloo"))
+    return replace(found, own_gpu=_own_gpu(found))
 
 
 def _local(rank: int, size: int) -> list[tuple[str, int]]:
@@ -195,7 +196,20 @@ def _group(place: Place, timeout: float) -> Iterator[World]:
     reports = Reports(store, place.rank, place.size)
     with _patient() as settling, _settled(reports, settling):
         launch = launch_of(os.environ, place.restarts)
-        yield World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, launch, talk)
+        found = World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, launch, group=talk)
+        yield replace(found, own_gpu=_own_gpu(found))
+
+
+def _own_gpu(world: World) -> bool:
+    """Tell whether this process sees one GPU that no other sees: srun --gpus-per-task shows each task its own, as number 0."""
+    import torch
+
+    mine = None
+    if world.local_size > 1 and torch.cuda.is_available() and torch.cuda.device_count() == 1:
+        name = getattr(torch.cuda.get_device_properties(0), "uuid", None)
+        mine = None if name is None else f"{socket.gethostname()} {name}"
+    told = world.gathered(mine)
+    return mine is not None and told.count(mine) == 1
 
 
 @contextmanager

@@ -35,6 +35,7 @@ class World:
         restarts: How often the launcher has started all processes again.
         launch: Which launch started it; None where nothing names one.
         launched: Whether a launcher such as torchrun started this process, and tells it by a signal when it must end.
+        own_gpu: Whether this process sees one GPU, which no other process sees, as a launcher may arrange it.
         group: The torch.distributed group that carries what they say; its tensors are on the CPU.
 
     Example:
@@ -49,6 +50,7 @@ class World:
     restarts: int = 0
     launched: bool = False
     launch: Launch | None = None
+    own_gpu: bool = False
     group: Any = field(default=None, repr=False, compare=False)
 
     @property

@@ -29,7 +29,7 @@ from netwright.pipeline.rates import own_rates, schedule_kept
 from netwright.pipeline.restarts import ended_by_signal, held
 from netwright.pipeline.run import Run, load_run, read_config
 from netwright.pipeline.running import run_along, run_to_the_end
-from netwright.pipeline.sharing import shared_settings
+from netwright.pipeline.sharing import refuse_halving, shared_settings
 from netwright.pipeline.telling import Told
 from netwright.pipeline.together import agreed
 from netwright.pipeline.weights import epochs_done
@@ -97,6 +97,7 @@ def resume_run(
         FolderInUseError: Another process trains it.
     """
     world = objects.world
+    refuse_halving(auto_micro_batch, world)
     record = world.told(folders.read_record(folder))
     config, changes = changed(folder, settings)
     with held(folder, world):

@@ -63,6 +63,19 @@ def refuse_undivided(config: RunConfig, world: World) -> None:
         )
 
 
+def refuse_halving(auto_micro_batch: bool, world: World) -> None:
+    """Refuse to halve the rows that go forward at a time where several processes train.
+
+    Raises:
+        ConfigError: It was asked for.
+    """
+    if auto_micro_batch and not world.alone:
+        raise ConfigError(
+            f"--auto-micro-batch: it came under {world.size} processes; expected one; start more processes, each takes a smaller "
+            "part of the batch, or set a smaller data.batch_size"
+        )
+
+
 def device_of(config: RunConfig, world: World) -> torch.device:
     """Return the device of this process; each of several has a GPU of its own, where there are any.
 
@@ -77,7 +90,7 @@ def device_of(config: RunConfig, world: World) -> torch.device:
             f"training.device: {name} came for {world.size} processes; expected cuda, of which each takes one; leave the number out"
         )
     device, count = choose_device(name), torch.cuda.device_count()
-    if device.type == "cuda" and world.local_size > count:
+    if device.type == "cuda" and world.local_size > count and not world.own_gpu:
         raise ConfigError(
             f"training.device: {counted(count, 'GPU')} for {world.local_size} processes of this machine; expected one for each; "
             f"start {count} (torchrun --nproc-per-node {count}), or set training.device = cpu"

@@ -17,6 +17,7 @@ from netwright.pipeline.resuming import Objects, resume_run
 from netwright.pipeline.run import Run
 from netwright.pipeline.running import start
 from netwright.pipeline.several import Manner
+from netwright.pipeline.sharing import refuse_halving
 from netwright.pipeline.together import agreed
 from netwright.tracking.records import Tracker
 
@@ -33,6 +34,7 @@ def train_asked(
         observers: Are told each remark and epoch.
         manner: Whether to test, to be strict, and to halve the rows that go forward at a time.
     """
+    refuse_halving(manner.auto_micro_batch, world)
     folder = Path(world.told(str(folders.folder_for(run_dir, asked.name))))
     observe = Audience(observers if world.leads else ())
     if goes_on(folder, world):
