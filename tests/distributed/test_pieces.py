@@ -169,3 +169,14 @@ def test_without_running_figures_batch_norm_counts_the_rows_at_hand_in_eval_mode
     rows = torch.randn(5, 3)
     alone = synchronised(layer, torch.device("cpu")).eval()
     assert torch.equal(alone(rows), layer.eval()(rows))  # and asks no other process: there is none
+
+
+def test_batch_norm_that_stands_in_several_places_stays_one_layer() -> None:
+    layer = nn.BatchNorm1d(3)
+    network = nn.Sequential(nn.Linear(3, 3), layer, nn.Linear(3, 3), layer)
+    inner = nn.Sequential(network, network)
+    inner.register_module("none", None)
+    changed = synchronised(inner, torch.device("cpu"))
+    assert changed[0] is changed[1] is network
+    assert isinstance(network[3], SynchronisedBatchNorm)
+    assert network[1] is network[3]

@@ -133,7 +133,8 @@ def join(timeout: float = TIMEOUT) -> Iterator[World]:
 
     dist = sys.modules.get("torch.distributed")
     if dist is not None and dist.is_available() and dist.is_initialized():
-        yield _of_group(dist)
+        with _of_group(dist, timeout) as world:
+            yield world
         return
     if not launched():
         yield ALONE
@@ -148,16 +149,23 @@ def join(timeout: float = TIMEOUT) -> Iterator[World]:
         yield world
 
 
-def _of_group(dist: Any) -> World:
-    """Return the world of a group that somebody else made; what we say goes over one of our own."""
+@contextmanager
+def _of_group(dist: Any, timeout: float) -> Iterator[World]:
+    """Be in the world of a group that somebody else made; what we say goes over one of our own, as long as the block lasts."""
     from netwright.distributed.world import ALONE, World
 
     rank, size = dist.get_rank(), dist.get_world_size()
     if size == 1:
-        return ALONE
+        yield ALONE
+        return
     local_rank, local_size = (int(os.environ.get(name, other)) for name, other in _local(rank, size))
-    found = World(rank, size, local_rank, local_size, group=dist.new_group(backend="gloo"))
-    return replace(found, own_gpu=_own_gpu(found))
+    talk = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
+    try:
+        found = World(rank, size, local_rank, local_size, group=talk)
+        yield replace(found, own_gpu=_own_gpu(found))
+    finally:
+        if dist.is_initialized():  # the block may have ended it all
+            dist.destroy_process_group(talk)
 
 
 def _local(rank: int, size: int) -> list[tuple[str, int]]:

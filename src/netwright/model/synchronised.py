@@ -82,11 +82,17 @@ def synchronised(model: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         changed: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return changed
-    if isinstance(model, KINDS):
-        return _synchronised_layer(model)
-    for name, child in model.named_children():
-        setattr(model, name, synchronised(child, device))
-    return model
+    return _synchronised(model, {})
+
+
+def _synchronised(model: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Return what stands in the place of a module; a layer that stands in several places is replaced by one in all of them."""
+    if model not in done:
+        done[model] = _synchronised_layer(model) if isinstance(model, KINDS) else model
+        for name, child in list(model._modules.items()):
+            if child is not None:
+                setattr(model, name, _synchronised(child, done))
+    return done[model]
 
 
 def _synchronised_layer(layer: Any) -> SynchronisedBatchNorm:

@@ -38,14 +38,14 @@ from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import Job, make_job
 from netwright.pipeline.keeping import refuse_little_room
 from netwright.pipeline.known import Known
-from netwright.pipeline.mending import carry_on
+from netwright.pipeline.mending import Trained, carry_on
 from netwright.pipeline.observing import Listener, begun, ended
 from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.run import Run
 from netwright.pipeline.telling import Told, best_of, describe, ending, first_record, skipped_line, time_line
 from netwright.pipeline.weights import epochs_done
 from netwright.reporting.diagram import diagram_svg
-from netwright.training.signals import stop_on_signals
+from netwright.training.signals import StopRequest, stop_on_signals
 
 
 def start(bench: Bench, folder: Path, observe: Listener, test: bool, auto_micro_batch: bool = False) -> Run:
@@ -105,28 +105,12 @@ def run_to_the_end(
         digests = _keep(folder, bench.network.module, final_weights(done.job.engine, done.progress, bench.world))
     progress, config, scaler = done.progress, done.job.config, done.job.engine.eager.scaler
     run = _run_of(replace(bench, config=config), folder, folders.read_record(folder))
+    record = partial(_record_of, done, stop, digests, first)
+    bench.world.told({**run.record, **record()})  # the others need not wait for what the valid rows say
     with _failure_told(folder, observe):
         _calibrate(run)
-    seconds = {part: round(value, 3) for part, value in done.seconds.items()}
-    folders.update_record(
-        folder,
-        {
-            "status": "stopped" if stop else "done",
-            "ended": folders.now(),
-            "why": progress.ended,
-            "epochs": progress.epoch if not progress.within else progress.epoch - 1,
-            "steps": progress.step,
-            "best": best_of(progress, config),
-            "seconds": {**seconds, "total": round(time.perf_counter() - first, 3)},
-            "weights": digests,
-            "played": done.job.engine.played(),
-            "signal": stop.signal_number,
-            **({} if done.job.members == 1 else {"members": done.job.members}),
-            **({} if progress.final is None else {"final": progress.final}),
-            **({} if scaler is None else {"skipped_steps": scaler.skipped}),
-        },
-    )
-    run.record = bench.world.told(folders.read_record(folder))
+    folders.update_record(folder, record())
+    run.record = folders.read_record(folder)
     observe(Told(ending(progress, config)))
     if scaler is not None:
         observe(Told(skipped_line(scaler.skipped, progress.step)))
@@ -140,6 +124,27 @@ def run_to_the_end(
             run.report()
     observe(ended(folder))
     return run
+
+
+def _record_of(done: Trained, stop: StopRequest, digests: Mapping[str, str], first: float) -> dict[str, Any]:
+    """Return what run.json says of the end of a training that began at ``first``, by `time.perf_counter`."""
+    progress, config, scaler = done.progress, done.job.config, done.job.engine.eager.scaler
+    seconds = {part: round(value, 3) for part, value in done.seconds.items()}
+    return {
+        "status": "stopped" if stop else "done",
+        "ended": folders.now(),
+        "why": progress.ended,
+        "epochs": progress.epoch if not progress.within else progress.epoch - 1,
+        "steps": progress.step,
+        "best": best_of(progress, config),
+        "seconds": {**seconds, "total": round(time.perf_counter() - first, 3)},
+        "weights": dict(digests),
+        "played": done.job.engine.played(),
+        "signal": stop.signal_number,
+        **({} if done.job.members == 1 else {"members": done.job.members}),
+        **({} if progress.final is None else {"final": progress.final}),
+        **({} if scaler is None else {"skipped_steps": scaler.skipped}),
+    }
 
 
 def _run_of(bench: Bench, folder: Path, record: dict[str, Any]) -> Run:

@@ -51,4 +51,4 @@ def train_asked(
             be_strict(bench.findings, observe)
         return bench
 
-    return start(agreed(world, make), folder, observe, manner.test, manner.auto_micro_batch)
+    return start(agreed(world, make, asked.config), folder, observe, manner.test, manner.auto_micro_batch)

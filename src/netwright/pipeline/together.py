@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,12 +18,13 @@ from netwright.numerals import counted
 from netwright.pipeline.bench import Bench
 
 
-def agreed(world: World, make: Callable[[], Bench]) -> Bench:
+def agreed(world: World, make: Callable[[], Bench], asked: RunConfig) -> Bench:
     """Let each process prepare a run by itself, and compare what came out.
 
     Args:
         world: The processes.
         make: Reads, prepares and builds.
+        asked: The settings as they were written; what each machine chose for itself beside them is levelled.
 
     Raises:
         ConfigError: Versions or settings differ between the processes; rank and difference are named.
@@ -39,11 +41,30 @@ def agreed(world: World, make: Callable[[], Bench]) -> Bench:
     told = world.gathered(None)
     if any(told):
         raise _first(told, None)
+    bench = replace(bench, config=levelled(bench.config, asked, world))
     settings = {path: repr(value) for path, value in _settings(bench.config)}
     _compare(world, "settings", settings, ConfigError, "start all with the same config")
     rows = {"the rows of the data": bench.inputs.digest, "the split": bench.inputs.split.digest()}
     _compare(world, "rows", rows, DataError, "let all read the same files")
     return bench
+
+
+def levelled(config: RunConfig, asked: RunConfig, world: World) -> RunConfig:
+    """Return settings with what all processes can have where machines that are not alike chose for themselves.
+
+    Args:
+        config: The resolved settings of this process.
+        asked: As they were written: a number of threads and a strategy that somebody wrote stay as they are.
+        world: The processes; every one must ask.
+    """
+    training = config.training
+    fewest, dealt = world.highest([-(training.threads or 1), training.strategy == "fsdp"])
+    chosen: dict[str, Any] = {}
+    if asked.training.threads is None:
+        chosen["threads"] = -fewest
+    if asked.training.strategy == "auto":
+        chosen["strategy"] = "fsdp" if dealt else "ddp"  # a whole copy is too much for one of them
+    return config.model_copy(update={"training": training.model_copy(update=chosen)})
 
 
 def _first(told: Sequence[list[str] | None], error: Exception | None) -> Exception:
