@@ -29,6 +29,7 @@ def problem(tree: dict[str, Any]) -> str:
     [
         ("training", "optimizer", "adam", "write Adam()"),
         ("training", "optimizer", "ADAMW", "write AdamW()"),
+        ("training", "optimizer", "Default", "'Default' came; expected a call with brackets; write Default()"),
         ("training", "optimizer", "optim.sgd", "write SGD()"),
         ("training", "optimizer", "foo", "'foo' is no known optimizer; known: "),
         ("training", "optimizer", "adam(lr=1)", "'adam' is no known optimizer; did you mean Adam?"),

@@ -13,6 +13,7 @@ import pytest
 import netwright as nw
 from netwright.cli import main
 from netwright.engine import building
+from netwright.errors import ConfigError
 from netwright.pipeline import environment
 from netwright.pipeline.environment import look_around
 
@@ -152,3 +153,8 @@ def test_commands_options_and_files_are_completed(
         monkeypatch.setenv(name, value)
     run_command()
     assert capsys.readouterr().out.splitlines() == [expected]
+
+
+def test_rows_from_python_have_no_draft() -> None:
+    with pytest.raises(ConfigError, match=r"draft: tuple came; expected a data file or sklearn:NAME"):
+        nw.draft((RNG.normal(size=(20, 2)), np.arange(20) % 2))  # type: ignore[arg-type]

@@ -135,6 +135,10 @@ def test_labelled_rows_of_another_file_can_be_tested(tmp_path: Path) -> None:
     run = nw.train(data=(X[::2], y[::2]), layers=["Linear()"], epochs=20, optimizer="Adam(0.1)", run_dir=tmp_path / "run")
     found = run.test((X[1::2], y[1::2]))
     assert found["n"] == 75
+    turned = nw.load(run.folder).test((X[::2][::-1], y[::2][::-1]))
+    assert any("as many rows came (75) as the run was made of" in note for note in turned["notes"])
+    fewer = nw.load(run.folder).test((X[1::4], y[1::4]))
+    assert not any("as many rows came" in note for note in fewer.get("notes", []))
     assert found["metrics"]["accuracy"]["value"] == metrics.accuracy_score(y[1::2], run.predict(X[1::2]))
     with pytest.raises(CheckpointError, match="trained on Python objects") as problem:
         nw.load(run.folder).test()

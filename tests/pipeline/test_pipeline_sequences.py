@@ -339,3 +339,26 @@ def test_a_run_on_sequences_is_told_and_tested_again(tmp_path: Path) -> None:
     assert again["metrics"] == first["metrics"]
     assert again["looks"] == first["looks"] + 1
     assert json.loads((tmp_path / "r" / "run.json").read_text())["data"]["shape"] == [12, 2]
+
+
+def whole_numbers(rows: int = 40) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return sequences of one whole number a step, and classes."""
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 5, int(length)) for length in generator.integers(3, 9, rows)], np.arange(rows) % 2
+
+
+def test_sequences_of_whole_numbers_are_codes_of_an_embedding(tmp_path: Path) -> None:
+    items, labels = whole_numbers()
+    run = nw.train(data=(items, labels), epochs=1, run_dir=tmp_path / "run")
+    layers = run.config.model.layers or []
+    assert [str(layer).partition("(")[0] for layer in layers] == ["Embedding", "GRU", "LastStep", "Linear"]
+    assert run.inputs is not None
+    assert "sequences of whole numbers are read as 5 codes; hand over floats where they are amounts" in run.inputs.notes
+    found = nw.load(tmp_path / "run").predict_decoded(items)
+    np.testing.assert_array_equal(found, run.predict_decoded(items))
+
+
+@pytest.mark.parametrize("layer", ["Linear(8)", "GRU(8)", "LayerNorm()", "Conv1d(8, 3)"])
+def test_layers_that_read_numbers_are_told_of_whole_ones(layer: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"one whole number per step; put Embedding\(...\) first, or hand over floats"):
+        nw.train(data=whole_numbers(), layers=[layer, "LastStep()", "Linear()"], run_dir=tmp_path / "run")

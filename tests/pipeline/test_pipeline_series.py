@@ -156,3 +156,12 @@ def test_a_search_over_the_learning_rate_keeps_the_schedule_that_train_takes() -
     known = asked.with_settings(["training.optimizer.lr=0.002"]).bench().config.training
     assert known.optimizer.startswith("AdamW(lr=0.002")
     assert (known.schedule or "").startswith("WarmupCosine(")
+
+
+@pytest.mark.parametrize(
+    "reader", [{"tune": {"space": {"training.seed": [1, 2]}}}, {"schedule": lambda optimizer: SLOWER(optimizer)}]
+)
+def test_the_split_shown_is_the_split_trained_on(reader: dict[str, Any]) -> None:
+    data = (WAVES[:60], LABELS[:60])
+    assert len(nw.split(data=data).valid) == 0
+    assert len(nw.split(data=data, **reader).valid) == 12

@@ -163,6 +163,8 @@ class Registry:
         name = words.rpartition(".")[2]
         if name in self.refused:
             return f"{where}: {name} came; {self.refused[name]}"
+        if name.capitalize() == USUAL and self.kind == "optimizer":
+            return f"{where}: {shortened(text)!r} came; expected a call with brackets; write {USUAL}()"
         close = self.resembling(name)
         if close:
             written = " or ".join(self.example(known) for known in close)

@@ -198,6 +198,10 @@ def _refuse_misreading(call: Call, form: Form, shown: str, before: str) -> None:
             f"{shown} reads whole codes but {before} numbers {form}; put it first and give whole numbers, "
             "or use EmbedColumns() for the categories of a table"
         )
+    if form.layout in ("NTC", "NCT") and len(form.shape) < 2 and not form.codes:
+        raise ConfigError(
+            f"{shown} reads numbers but {before} {form}, one whole number per step; put Embedding(...) first, or hand over floats"
+        )
     wanted = layouts_read(call)
     ranks = {len(layout) for layout in wanted}
     rank = len(form.shape) + 1

@@ -37,6 +37,8 @@ def default_layers(
         ['PeriodicEmbeddings(16, frequencies=32, sigma=0.3)', 'Linear(128)']
     """
     last = [] if per_step else ["LastStep()"]
+    if form.codes and len(form.shape) == 1:
+        return ["Embedding(32)", "GRU(128)", *last, "Linear()"]
     if form.layout in ("NCT", "NTC"):
         first = ["Transpose()"] if form.layout == "NCT" else []
         if recipe is not None and recipe.layers is not None:
@@ -44,8 +46,6 @@ def default_layers(
         if per_step or len(form.shape) < 2:
             return [*first, "GRU(64)", *last, "Linear()"]
         return convolutions(form.shape[form.layout.index("T") - 1], padded, form.layout == "NTC")
-    if form.codes and len(form.shape) == 1:
-        return ["Embedding(32)", "GRU(128)", *last, "Linear()"]
     if form.layout == "NC" and not form.codes:
         return _table_layers(categories, numbers, recipe or table_recipe(MANY_ROWS, amounts=False))
     if form.layout in SPACES:

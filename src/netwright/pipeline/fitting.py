@@ -59,7 +59,16 @@ def _fit_sequences(config: RunConfig, raw: Sequences, target: Sequence[str], tra
         known = raw.about.names if isinstance(raw.about, Table) else []
         fitted, notes = _fit_table(config, raw.steps, target, steps, known)
     else:
-        fitted, notes = _fit_arrays(config, replace(raw.steps, layout=None), steps)
+        one_each = _whole(raw.steps) and all(values.ndim == 1 for values in raw.steps.inputs.values())
+        one_code = one_each and config.data.window is None and _undescribed(config)
+        if one_code:
+            form = replace(form, channels_first=False)
+        elif one_each and form.channels_first:
+            raise ConfigError(
+                f"model: {_first_layer(config) or 'data.layout NCT'} came, which reads channels, and the data give one whole "
+                "number per step; put Embedding(...) first, or hand over floats"
+            )
+        fitted, notes = _fit_arrays(config, replace(raw.steps, layout=None), steps, one_code)
     return replace(fitted, steps=form), notes
 
 
@@ -76,10 +85,26 @@ def _channels_first(config: RunConfig, raw: Sequences, uniform: bool) -> bool:
     return uniform and not own and not raw.per_step and config.data.window is None
 
 
-def _fit_arrays(config: RunConfig, raw: Arrays, train: Rows) -> tuple[Preparation, list[str]]:
-    mode = _array_mode(config, raw)
+def _fit_arrays(config: RunConfig, raw: Arrays, train: Rows, one_code: bool = False) -> tuple[Preparation, list[str]]:
+    """Fit on the train rows; with ``one_code`` whole numbers are the codes of steps, one each, for the default network."""
+    mode = "codes" if one_code else _array_mode(config, raw)
     limit = _code_limit(config, raw, train) if mode == "codes" else None
-    return preparation.fit_arrays(raw, train, mode, limit), _missing_notes(config.data, raw)
+    notes = (
+        [f"sequences of whole numbers are read as {limit} codes; hand over floats where they are amounts"]
+        if one_code
+        else []
+    )
+    return preparation.fit_arrays(raw, train, mode, limit), [*notes, *_missing_notes(config.data, raw)]
+
+
+def _whole(raw: Arrays) -> bool:
+    return all(values.dtype.kind in "iu" for values in raw.inputs.values())
+
+
+def _undescribed(config: RunConfig) -> bool:
+    """Tell whether the network is the default one."""
+    model = config.model
+    return config.layer_calls() is None and model.module is None and model.object is None and model.backbone is None
 
 
 def _fit_table(
@@ -150,7 +175,7 @@ def codes_wanted(config: RunConfig, encoder: columns.TableEncoder) -> bool:
 
 def _array_mode(config: RunConfig, raw: Arrays) -> str:
     """Whole numbers stay codes for an Embedding as first layer, or for an own module without preparation."""
-    whole = all(values.dtype.kind in "iu" for values in raw.inputs.values())
+    whole = _whole(raw)
     first = _first_layer(config)
     if whole and first in CODE_LAYERS:
         return "codes"
@@ -166,10 +191,12 @@ def _array_mode(config: RunConfig, raw: Arrays) -> str:
 def _code_limit(config: RunConfig, raw: Arrays, train: Rows) -> int | None:
     """Return the number of codes of an Embedding: as written, else those of the train rows."""
     calls = config.layer_calls()
-    if calls is None:
+    if calls is None and not _undescribed(config):
         return None
-    written = signatures.bind(calls[0], signatures.layers(), "model.layers.0").get("num_embeddings")
     values = next(iter(raw.inputs.values()))
+    if calls is None:  # the default network
+        return int(values[train].max()) + 1
+    written = signatures.bind(calls[0], signatures.layers(), "model.layers.0").get("num_embeddings")
     return int(written) if written is not None else int(values[train].max()) + 1
 
 

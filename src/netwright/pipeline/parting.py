@@ -83,17 +83,18 @@ class Parts:
         }
 
 
-def divide(config: RunConfig, data: Any = None) -> Parts:
+def divide(config: RunConfig, data: Any = None, watched: bool = False) -> Parts:
     """Read and divide rows as a run would.
 
     Args:
         config: The settings.
         data: Rows from Python instead of ``data.source``.
+        watched: Whether something that is not in the settings reads figures of valid rows; a search does.
 
     Raises:
         ConfigError, DataError: See the stages.
     """
-    inputs = load(config, data, implied_task(config.training.loss, None))
+    inputs = load(config, data, implied_task(config.training.loss, None), watched=watched or config.tune is not None)
     split = inputs.split
     bins, shares = _shares(inputs.target, split)
     return Parts(

@@ -151,8 +151,10 @@ def _refused(asked: Asked, error: ConfigError) -> Preflight:
         text = Path(file).read_text(encoding="utf-8", errors="replace") if Path(file).is_file() else ""
         found += code.read([source for source in code.sources_in(text, file) if source.tree.name == name])
     config = as_given(asked.config, asked.data)
+    watched = asked.config.tune is not None or asked.custom.reads_figures
+    implied, own = implied_task(config.training.loss, asked.loss), asked.module is not None
     try:
-        inputs = load(config, asked.data, implied_task(config.training.loss, asked.loss), own=asked.module is not None)
+        inputs = load(config, asked.data, implied, own=own, watched=watched)
         found += check_data(config, inputs, thorough=True)
     except ConfigError:
         pass  # the same refusal, told above

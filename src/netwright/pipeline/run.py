@@ -48,7 +48,7 @@ from netwright.pipeline.packaging import write_bundle
 from netwright.pipeline.predicting import Wanted, interval_of, predict_file, predicted, prediction_table, probabilities
 from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.showing import run_html
-from netwright.pipeline.testing import are_own, judge, own_inputs
+from netwright.pipeline.testing import are_own, judge, may_be_own, own_inputs
 from netwright.pipeline.weights import ENDED, refuse_damaged, weights_into
 from netwright.reporting.formats import FORMATS, render
 
@@ -218,6 +218,7 @@ class Run:
             known = self.known(raw, target)
             found, verdict = self._figures(known, rows)
             found = joined(found, examine(Tested(known, rows, verdict), self.folder, self.record))
+            found = joined(found, {"notes": may_be_own(self.config, self.record, raw.rows)})
             return {**found, "looks": folders.look(self.folder, digest, "all")}
         return self._test_own_rows(self.inputs or own_inputs(self.folder, self.config, self.record))
 

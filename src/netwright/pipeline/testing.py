@@ -43,6 +43,16 @@ def are_own(config: RunConfig, record: dict[str, Any], objects: Any) -> bool:
         return False
 
 
+def may_be_own(config: RunConfig, record: dict[str, Any], rows: int) -> list[str]:
+    """Return a note where rows may be those of a run from Python in another order, which no digest can tell."""
+    if not from_python(config) or rows != record.get("data", {}).get("rows"):
+        return []
+    return [
+        f"as many rows came ({rows}) as the run was made of; if they are the same in another order, rows that it was trained on "
+        "are among them and the figures are too good; hand them over in their first order to test the run's own test rows"
+    ]
+
+
 def own_inputs(folder: Path, config: RunConfig, record: dict[str, Any], objects: Any = None) -> Inputs:
     """Read the run's own data again, and refuse other data than those it was trained on.
 

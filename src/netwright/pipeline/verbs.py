@@ -11,6 +11,7 @@ from torch import nn
 
 from netwright.distributed.joining import join, refuse_several
 from netwright.distributed.world import World
+from netwright.errors import ConfigError
 from netwright.model.summary import Summary
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import gather_all
@@ -161,10 +162,10 @@ def split(
         (90, 30, 30)
     """
     asked = gather_all(config, None, data, None, (), settings, keywords)
-    return divide(as_given(asked.config, asked.data), asked.data)
+    return divide(as_given(asked.config, asked.data), asked.data, asked.custom.reads_figures)
 
 
-def draft(source: str, *, output: str | Path | None = None, settings: Sequence[str] = (), **keywords: Any) -> Draft:
+def draft(source: str | Path, *, output: str | Path | None = None, settings: Sequence[str] = (), **keywords: Any) -> Draft:
     """Look at a data file and return a commented config to edit; nothing is written.
 
     Args:
@@ -184,8 +185,13 @@ def draft(source: str, *, output: str | Path | None = None, settings: Sequence[s
         >>> "Linear(128)" in nw.draft("sklearn:iris").text
         True
     """
-    asked = gather_all(source, None, None, None, (), settings, keywords)
-    words = [source, *(f"--target {name}" for name in names_of(keywords.get("target")) or ())]
+    if not isinstance(source, str | Path):
+        raise ConfigError(
+            f"draft: {type(source).__name__} came; expected a data file or sklearn:NAME, which a config can name; write the rows "
+            "into a file first (numpy.savez, to_csv), or train on them"
+        )
+    asked = gather_all(str(source), None, None, None, (), settings, keywords)
+    words = [str(source), *(f"--target {name}" for name in names_of(keywords.get("target")) or ())]
     words += [f"--set {setting}" for setting in settings]
     return draft_config(asked.bench(), None if output is None else Path(output), words)
 
