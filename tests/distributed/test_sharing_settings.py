@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+import torch
+
+import netwright as nw
 from netwright.distributed.world import World
-from netwright.errors import ConfigError
+from netwright.errors import CheckpointError, ConfigError
 from netwright.pipeline.bench import gather, prepare
+from netwright.pipeline.folder import read_record
+from netwright.pipeline.resuming import Objects, _bench_again, read_config
+from netwright.pipeline.sharing import for_processes, shared_settings
 from netwright.pipeline.together import levelled
 
 
@@ -50,3 +57,54 @@ def test_what_machines_chose_for_themselves_is_levelled_and_what_is_written_stay
     found = levelled(three, config, world)
     assert (found.training.threads, found.training.strategy) == expected
     assert found.data == alone.data
+
+
+SYNCHRONISED = {
+    "layers": ["Linear(8)", "BatchNorm1d()", "ReLU()", "Linear()"],
+    "split": {"test": 0.2, "valid": 0.2},
+    "sync_batchnorm": True,
+}
+
+
+@pytest.mark.parametrize(("device", "last"), [("cpu", None), ("cuda", "drop")])
+def test_on_cuda_a_last_batch_that_leaves_a_process_without_rows_is_dropped(device: str, last: str | None) -> None:
+    config, name = gather("sklearn:iris", [], {"batch_size": 44, **SYNCHRONISED})  # 90 rows: the last batch has two of them
+    world = World(0, 4, 0, 4)
+    bench = prepare(config, name, world=world)
+    assert len(bench.inputs.split.train) == 90
+    found = for_processes(config, bench.network.module, 100, 90, torch.device(device), world)
+    assert found.data.last_batch == last
+    whole = for_processes(config, bench.network.module, 100, 92, torch.device(device), world)
+    assert whole.data.last_batch is None
+
+
+def test_on_cuda_a_last_batch_that_is_to_be_kept_and_leaves_a_process_without_rows_is_refused() -> None:
+    config, name = gather("sklearn:iris", [], {"batch_size": 44, "last_batch": "keep", **SYNCHRONISED})
+    world = World(0, 4, 0, 4)
+    bench = prepare(config, name, world=world)
+    with pytest.raises(ConfigError) as refused:
+        for_processes(config, bench.network.module, 100, 90, torch.device("cuda"), world)
+    assert str(refused.value) == (
+        "data.last_batch: keep came; 90 rows in batches of 44 leave 2 for 4 processes, and BatchNorm needs one row or more in "
+        "each; leave it out (they are dropped), change data.batch_size or start fewer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "what"),
+    [
+        (
+            4,
+            "data.last_batch: keep came; 90 rows in batches of 44 leave 2 for 4 processes, and BatchNorm needs two rows or "
+            "more in each",
+        ),
+        (3, "data.batch_size: 44 rows came for 3 processes; expected a multiple of 3, as each process takes an equal part"),
+    ],
+)
+def test_a_run_of_one_process_that_several_cannot_go_on_with_says_so(size: int, what: str, tmp_path: Path) -> None:
+    nw.train("sklearn:iris", **{**SYNCHRONISED, "sync_batchnorm": False}, batch_size=44, epochs=1, run_dir=tmp_path / "run")
+    folder = tmp_path / "run"
+    objects = Objects(world=World(0, size, 0, size))
+    with pytest.raises(CheckpointError) as refused:
+        _bench_again(folder, shared_settings(read_config(folder), objects.world), read_record(folder), objects)
+    assert str(refused.value) == f"{folder}: {what}; a run that goes on keeps its batches: use one process, or fewer"

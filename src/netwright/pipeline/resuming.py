@@ -29,7 +29,7 @@ from netwright.pipeline.rates import own_rates, schedule_kept
 from netwright.pipeline.restarts import ended_by_signal, held
 from netwright.pipeline.run import Run, load_run, read_config
 from netwright.pipeline.running import run_along, run_to_the_end
-from netwright.pipeline.sharing import refuse_halving, shared_settings
+from netwright.pipeline.sharing import PartsError, refuse_halving, shared_settings
 from netwright.pipeline.telling import Told
 from netwright.pipeline.together import agreed
 from netwright.pipeline.weights import epochs_done
@@ -286,6 +286,10 @@ def _bench_again(folder: Path, config: RunConfig, record: Mapping[str, Any], obj
         )
     except DataError as error:
         raise CheckpointError(f"{error}; the data are not those the run was trained on") from error
+    except PartsError as error:
+        raise CheckpointError(
+            f"{folder}: {error.what}; a run that goes on keeps its batches: use one process, or fewer"
+        ) from error
     bench = replace(bench, config=bench.config.model_copy(update={"model": config.model}))
     now, then = bench.inputs.digest, str(record.get("data", {}).get("digest"))
     if now != then:

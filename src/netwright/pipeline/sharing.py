@@ -16,6 +16,19 @@ from netwright.pipeline.custom import Custom
 MIXING = ("MixUp", "CutMix")
 
 
+class PartsError(ConfigError):
+    """A batch that processes cannot share.
+
+    Args:
+        what: Came, and what was expected.
+        advice: For a run that has not begun.
+    """
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(f"{what}; {advice}" if advice else what)  # one string, as it may be pickled
+        self.what = what
+
+
 def refuse_alone(config: RunConfig, custom: Custom, world: World) -> None:
     """Refuse settings that only one process can have.
 
@@ -52,14 +65,15 @@ def refuse_undivided(config: RunConfig, world: World) -> None:
     """Refuse a batch, written or chosen for the rows, of which processes cannot have equal parts.
 
     Raises:
-        ConfigError: What to write is told.
+        PartsError: What to write is told.
     """
     size, rows = world.size, config.data.batch_size
     if rows % size:
         near = max(size, round(rows / size) * size)
-        raise ConfigError(
+        raise PartsError(
             f"data.batch_size: {rows} rows came for {size} processes; expected a multiple of {size}, as each process takes an "
-            f"equal part; set data.batch_size = {near}"
+            "equal part",
+            f"set data.batch_size = {near}",
         )
 
 
@@ -98,7 +112,9 @@ def device_of(config: RunConfig, world: World) -> torch.device:
     return device
 
 
-def for_processes(config: RunConfig, network: nn.Module, multiply_adds: int, rows: int, world: World) -> RunConfig:
+def for_processes(
+    config: RunConfig, network: nn.Module, multiply_adds: int, rows: int, device: torch.device, world: World
+) -> RunConfig:
     """Return settings with the threads of each process, and with no part of a batch that batch norm could not train on.
 
     Args:
@@ -106,29 +122,32 @@ def for_processes(config: RunConfig, network: nn.Module, multiply_adds: int, row
         network: The network.
         multiply_adds: Of a row, forward.
         rows: That train.
+        device: To train on.
         world: The processes; alone nothing is changed.
 
     Raises:
-        ConfigError: Batches leave a process one row, which batch norm cannot train on.
+        PartsError: Batches leave a process one row, which batch norm cannot train on.
     """
     if world.alone:
         return config
     size, batch_size, asked = world.size, config.data.batch_size, config.data.last_batch
     written = {}
-    if normalises_batches(network) and not config.training.sync_batchnorm:
-        if min(batch_size, rows) < 2 * size:
-            raise ConfigError(
-                f"data.batch_size: {min(batch_size, rows)} rows came for {size} processes; BatchNorm needs two rows or more in "
-                "each; make it larger, start fewer, or set training.sync_batchnorm = true"
+    least, needs = _least(config, network, device, size)
+    left = rows % batch_size
+    if min(batch_size, rows) < least:
+        raise PartsError(
+            f"data.batch_size: {min(batch_size, rows)} rows came for {size} processes; BatchNorm needs {needs} in each",
+            f"make it larger, start fewer{', or set training.sync_batchnorm = true' if least > size else ''}",
+        )
+    if 0 < left < least:
+        if asked == "keep":
+            raise PartsError(
+                f"data.last_batch: keep came; {rows} rows in batches of {batch_size} leave {left} for {size} processes, and "
+                f"BatchNorm needs {needs} in each",
+                "leave it out (they are dropped), change data.batch_size"
+                f"{' or set training.sync_batchnorm = true' if least > size else ' or start fewer'}",
             )
-        if rows % batch_size and rows % batch_size < 2 * size:
-            if asked == "keep":
-                raise ConfigError(
-                    f"data.last_batch: keep came; {rows} rows in batches of {batch_size} leave {rows % batch_size} for {size} "
-                    "processes, and BatchNorm needs two or more in each; leave it out (they are dropped), change data.batch_size "
-                    "or set training.sync_batchnorm = true"
-                )
-            written["last_batch"] = "drop"
+        written["last_batch"] = "drop"
     threads = config.training.threads or min(choose_threads(multiply_adds, batch_size // size), cores() // world.local_size)
     return config.model_copy(
         update={
@@ -136,6 +155,16 @@ def for_processes(config: RunConfig, network: nn.Module, multiply_adds: int, row
             "training": config.training.model_copy(update={"threads": max(1, threads)}),
         }
     )
+
+
+def _least(config: RunConfig, network: nn.Module, device: torch.device, size: int) -> tuple[int, str]:
+    """Return how many rows the batches of some processes need for batch norm, and what each of them needs, in words."""
+    if not normalises_batches(network):
+        return 0, ""
+    if not config.training.sync_batchnorm:
+        return 2 * size, "two rows or more"
+    # torch.nn.SyncBatchNorm counts the row that a process without rows reads in their place
+    return (size, "one row or more") if device.type == "cuda" else (0, "")
 
 
 def shared_settings(config: RunConfig, world: World) -> RunConfig:

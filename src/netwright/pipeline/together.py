@@ -37,7 +37,7 @@ def agreed(world: World, make: Callable[[], Bench], asked: RunConfig) -> Bench:
     try:
         bench = make()
     except Exception as error:  # own code may raise anything; the others learn of it
-        raise _first(world.gathered([type(error).__name__, str(error)]), error) from error
+        raise _first(world.gathered([_kind(error), str(error)]), error) from error
     told = world.gathered(None)
     if any(told):
         raise _first(told, None)
@@ -76,6 +76,11 @@ def _first(told: Sequence[list[str] | None], error: Exception | None) -> Excepti
     if isinstance(known, type) and issubclass(known, NetwrightError):
         return known(f"rank {rank}: {text}")
     return RuntimeError(f"rank {rank}: {kind}: {text}")
+
+
+def _kind(error: Exception) -> str:
+    """Return the name of an error, of a kind of ours the one that all know."""
+    return next((kind.__name__ for kind in type(error).__mro__[:2] if hasattr(errors, kind.__name__)), type(error).__name__)
 
 
 def _versions() -> dict[str, str]:
