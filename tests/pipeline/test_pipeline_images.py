@@ -138,7 +138,7 @@ def test_a_drafted_config_is_short_and_stands_for_the_same_run(run: nw.Run, imag
     for name in ("epochs", "optimizer", "schedule", "early_stopping"):
         assert getattr(again.training, name) == getattr(run.config.training, name), name
     longer = prepare(*gather(tmp_path / "draft.toml", [], {"epochs": 8})).config
-    assert longer.training.schedule == "WarmupCosine(warmup=2, total_steps=24, final=0.0)"
+    assert longer.training.schedule == "WarmupCosine(warmup=3, total_steps=24, final=0.0)"
 
 
 def test_a_volume_is_learned(tmp_path: Path) -> None:
