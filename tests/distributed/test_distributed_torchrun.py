@@ -35,18 +35,13 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def torchrun(words: list[str], *options: str) -> subprocess.Popen[str]:
     """Start ``netwright WORDS`` in two processes."""
-    line = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        *options,
-        "-m",
-        "netwright",
-    ]
-    return subprocess.Popen([*line, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return in_two_processes(*options, "-m", "netwright", *words)
+
+
+def in_two_processes(*words: str) -> subprocess.Popen[str]:
+    """Start torchrun with its options and what it runs."""
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -144,16 +139,6 @@ def test_a_script_trains_twice_with_the_same_processes(tmp_path: Path) -> None:
         "    run = nw.train('sklearn:iris', epochs=2, batch_size=16, seed=number, run_dir=f'{sys.argv[1]}/run{number}')\n"
         "    print('trained', number, run.record['status'], flush=True)\n"
     )
-    line = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        str(script),
-        str(tmp_path),
-    ]
-    code, said = ended(subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    code, said = ended(in_two_processes(str(script), str(tmp_path)))
     assert code == 0, said
     assert said.count("trained 1 done") == said.count("trained 2 done") == 2

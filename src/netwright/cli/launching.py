@@ -18,7 +18,7 @@ from netwright import files
 from netwright.cli.group import check_config_first, cli, code_option, json_option, set_option
 from netwright.distributed import ending, joining, launch, slurm
 from netwright.errors import ConfigError, no_run
-from netwright.files.naming import folder_for
+from netwright.files.naming import folder_for, name_of
 
 
 def several_processes(command: Callable[..., None]) -> Callable[..., None]:
@@ -73,11 +73,6 @@ def words_of(ctx: click.Context, values: Mapping[str, Any]) -> list[str]:
             several = value if isinstance(value, tuple | list) else (value,)
             options += [f"{parameter.opts[0]}={one}" for one in several]
     return words + options
-
-
-def name_of(source: str) -> str:
-    """Return the name of a run of this config or data file."""
-    return source.removeprefix("sklearn:") if source.startswith("sklearn:") else Path(source).stem.split(".")[0]
 
 
 @cli.command("slurm", short_help="Send a training or a search to SLURM.")

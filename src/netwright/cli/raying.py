@@ -23,12 +23,11 @@ from netwright.cli.group import (
     set_option,
     targets,
 )
-from netwright.cli.launching import name_of
 from netwright.distributed import ending
 from netwright.distributed.identity import Launch
 from netwright.distributed.ray import Placement, fit, refuse_without_ray
 from netwright.errors import ConfigError, NetwrightError
-from netwright.files.naming import folder_for
+from netwright.files.naming import folder_for, name_of
 from netwright.terminal import Screen, print_test
 
 

@@ -132,9 +132,10 @@ class Reports:
         found = error
         if causes and not (self._rank in causes and len({one["text"] for one in causes.values()}) == 1):
             rank, cause = next(iter(causes.items()))
-            found = _error_of(rank, cause)
+            found = error_of(rank, cause["kind"], cause["text"])
         elif causes and len(causes) < len(failed):
-            found = _error_of(self._rank, causes[self._rank])
+            mine = causes[self._rank]
+            found = error_of(self._rank, mine["kind"], mine["text"])
         elif not causes:
             found = self._missing([rank for rank in range(self._size) if rank not in told], lost(error))
         return found, self._rank == min(failed)
@@ -166,10 +167,19 @@ class Reports:
         )
 
 
-def _error_of(rank: int, told: dict[str, Any]) -> Exception:
-    """Return the error of another process, of its class where that is one of ours."""
-    kind = getattr(errors, told["kind"], None)
-    text = f"rank {rank}: {told['text']}"
-    if isinstance(kind, type) and issubclass(kind, NetwrightError):
-        return kind(text)
-    return RuntimeError(f"rank {rank}: {told['kind']}: {told['text']}")
+def error_of(rank: int, kind: str, text: str) -> Exception:
+    """Return the error that a process told of, of its class where that is one of ours.
+
+    Args:
+        rank: Of the process.
+        kind: The name of the class.
+        text: The message.
+
+    Example:
+        >>> error_of(1, "DataError", "rows.csv: no such file"), error_of(2, "KeyError", "'a'")
+        (DataError('rank 1: rows.csv: no such file'), RuntimeError("rank 2: KeyError: 'a'"))
+    """
+    known = getattr(errors, kind, None)
+    if isinstance(known, type) and issubclass(known, NetwrightError):
+        return known(f"rank {rank}: {text}")
+    return RuntimeError(f"rank {rank}: {kind}: {text}")

@@ -1,4 +1,4 @@
-"""The name of a run folder. Floor 0."""
+"""The name of a run and of its folder. Floor 0."""
 
 from __future__ import annotations
 
@@ -25,3 +25,13 @@ def folder_for(run_dir: str | Path | None, name: str) -> Path:
             f"--run-dir {str(run_dir)!r}: no name for a run; expected letters, digits, '.', '_' and '-', at most 100; rename it"
         )
     return path
+
+
+def name_of(source: str) -> str:
+    """Return the name of a run of this config or data file.
+
+    Example:
+        >>> name_of("sklearn:iris"), name_of("data/rows.csv.gz")
+        ('iris', 'rows')
+    """
+    return source.removeprefix("sklearn:") if source.startswith("sklearn:") else Path(source).stem.split(".")[0]

@@ -34,6 +34,7 @@ from netwright.engine.compiled import why_not_compiled
 from netwright.engine.trial import Begin, Make, try_step, why_not_captured
 from netwright.engine.update import in_float32
 from netwright.errors import ConfigError
+from netwright.files.naming import name_of
 from netwright.model.task import implied_task
 from netwright.pipeline import folder as folders
 from netwright.pipeline import pictures
@@ -103,7 +104,7 @@ def gather(
     elif config is not None:
         text = str(config)
         tree = absolute_paths({"data": {"source": text}}, Path())
-        name = text.removeprefix("sklearn:") if text.startswith("sklearn:") else Path(text).stem.split(".")[0]
+        name = name_of(text)
     merge(tree, absolute_paths(from_keywords(keywords), Path()))
     for setting in settings:
         apply_setting(tree, setting)

@@ -12,6 +12,7 @@ import torch
 
 from netwright import errors
 from netwright.config.schema import RunConfig
+from netwright.distributed.failures import error_of
 from netwright.distributed.world import World
 from netwright.errors import ConfigError, DataError, NetwrightError
 from netwright.numerals import counted
@@ -72,10 +73,7 @@ def _first(told: Sequence[list[str] | None], error: Exception | None) -> Excepti
     if error is not None and all(one == told[0] for one in told):
         return error
     rank, (kind, text) = next((rank, one) for rank, one in enumerate(told) if one is not None)
-    known = getattr(errors, kind, None)
-    if isinstance(known, type) and issubclass(known, NetwrightError):
-        return known(f"rank {rank}: {text}")
-    return RuntimeError(f"rank {rank}: {kind}: {text}")
+    return error_of(rank, kind, text)
 
 
 def _kind(error: Exception) -> str:
