@@ -44,9 +44,11 @@ class Contender:
     threads: tuple[int | None, ...] = (None,)
     environment: dict[str, str] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
+    device: str = "cpu"
 
 
 TRIED = (1, 2)
+ON_GPU = ("tutorial", "eager", "lightning", "keras-jax", "jax")  # peers that are measured there
 PEERS = (
     Contender("tutorial", "PyTorch, the tutorial's loop", "tutorial", TRIED),
     Contender("eager", "PyTorch, tuned by hand", "eager", TRIED),
@@ -70,10 +72,11 @@ NETWRIGHT = Contender("netwright", "netwright", "netwright")
 
 
 def contenders(
-    only: Sequence[str], engines: Sequence[str], threads: Sequence[int], settings: Sequence[str]
+    only: Sequence[str], engines: Sequence[str], threads: Sequence[int], settings: Sequence[str], device: str = "cpu"
 ) -> list[Contender]:
     """Return netwright with settings, once per engine asked for, and its peers with the numbers of threads to try."""
-    plain = replace(NETWRIGHT, settings=tuple(settings), label=" ".join([NETWRIGHT.label, *settings]))
+    label = " ".join([NETWRIGHT.label, *settings])
+    plain = replace(NETWRIGHT, settings=(*settings, f"training.device={device}"), label=label, device=device)
     ours = [
         replace(
             plain,
@@ -84,7 +87,15 @@ def contenders(
         for engine in engines
     ] or [plain]
     peers = [replace(one, threads=tuple(threads)) if one.threads == TRIED else one for one in PEERS]
+    if device != "cpu":
+        peers = [_on(device, one) for one in peers if one.name in ON_GPU]
     return [one for one in (*ours, *peers) if not only or one.name in only or one.module in only]
+
+
+def _on(device: str, peer: Contender) -> Contender:
+    """Return a peer that trains on a GPU, with the threads of its library's own choice."""
+    environment = {name: device if name == "JAX_PLATFORMS" else value for name, value in peer.environment.items()}
+    return replace(peer, threads=(None,), environment=environment, device=device)
 
 
 @dataclass
@@ -149,6 +160,7 @@ def measure(contender: Contender, name: str, case: Case, threads: int | None, pa
         "rate": workloads.RATE,
         "seed": 0,
         "settings": list(contender.settings),
+        "device": contender.device,
         "path": str(path),
         "target": workloads.TARGET,
     }

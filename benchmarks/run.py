@@ -34,22 +34,25 @@ def main() -> None:
     parser.add_argument("--only", type=names, default=[], help="Contenders, such as netwright,eager,jax.")
     parser.add_argument("--engine", type=names, default=[], help="netwright's engines, a line each: auto,eager,captured.")
     parser.add_argument("--threads", type=int, nargs="+", default=harness.TRIED, help="Numbers that peers may choose from.")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: training on a GPU, peers that can.")
     parser.add_argument("--quick", action="store_true", help="Few rows and epochs: does everything run?")
-    parser.add_argument("--folder", type=Path, help="Default: benchmarks/measured; with --quick a temporary one.")
+    parser.add_argument(
+        "--folder", type=Path, help="Default: benchmarks/measured (measured/cuda); with --quick a temporary one."
+    )
     parser.add_argument("--plot", type=Path, help="Default: benchmarks/results.png, or in the folder that was named.")
     parser.add_argument(
         "--set", action="append", default=[], dest="settings", help="A setting of netwright, training.threads=1."
     )
     parser.add_argument("--show", action="store_true", help="Print and draw what the folder holds; measure nothing.")
     asked = parser.parse_args()
-    measured = harness.HERE / "measured"
+    measured = harness.HERE / "measured" / ("" if asked.device == "cpu" else asked.device)
     folder = asked.folder or (Path(tempfile.gettempdir()) / "netwright-quick" if asked.quick else measured)
     known = {one.name for one in harness.PEERS} | {one.module for one in harness.PEERS} | {"netwright"}
     if unknown := set(asked.only) - known:
         parser.error(f"--only: {', '.join(sorted(unknown))} came; expected some of {', '.join(sorted(known))}")
     for name in list(WORKLOADS) if "all" in asked.workload else asked.workload:
         if not asked.show:
-            takers = harness.contenders(asked.only, asked.engine, asked.threads, asked.settings)
+            takers = harness.contenders(asked.only, asked.engine, asked.threads, asked.settings, asked.device)
             if name == "growth" and not asked.only:  # every row count by every peer would take hours
                 takers = [one for one in takers if one.module in ("netwright", "eager")]
             found = harness.collect(name, takers, asked.rounds, asked.quick)
@@ -58,7 +61,8 @@ def main() -> None:
         if content:
             print(harness.table(name, *content), flush=True)
     print(harness.versions())
-    harness.draw(folder, asked.plot or (harness.HERE if folder == measured else folder) / "results.png")
+    plot = "results.png" if asked.device == "cpu" else f"results-{asked.device}.png"
+    harness.draw(folder, asked.plot or (harness.HERE if folder == measured else folder) / plot)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,15 @@ from contenders.networks import loss_of, network
 def train(task: SimpleNamespace, data: Any) -> Trained:
     """Train and time each epoch."""
     torch.manual_seed(task.seed)
-    tensors = [torch.from_numpy(one) for one in (*data.inputs, data.target)]
-    model, loss_function = network(task), loss_of(data.loss)
+    tensors = [torch.from_numpy(one).to(task.device) for one in (*data.inputs, data.target)]
+    model, loss_function = network(task).to(task.device), loss_of(data.loss)
     optimizer = torch.optim.Adam(model.parameters(), lr=task.rate, fused=True)
     seconds = []
     model.train()
     for _ in range(task.epochs):
         started = time.perf_counter()
-        order = torch.randperm(len(tensors[-1]))
-        total = torch.zeros(())
+        order = torch.randperm(len(tensors[-1]), device=task.device)
+        total = torch.zeros((), device=task.device)
         for rows in order.split(task.batch):
             *inputs, target = (one[rows] for one in tensors)
             loss = loss_function(model(*inputs), target)
@@ -37,7 +37,7 @@ def train(task: SimpleNamespace, data: Any) -> Trained:
 
     def outputs(inputs: list[Any]) -> Any:
         with torch.inference_mode():
-            return model(*(torch.from_numpy(one) for one in inputs)).numpy()
+            return model(*(torch.from_numpy(one).to(task.device) for one in inputs)).cpu().numpy()
 
     return Trained(seconds, outputs)
 

@@ -61,11 +61,11 @@ class Clock(lightning.Callback):
         self.seconds.append(time.perf_counter() - self.started)
 
 
-def trainer(epochs: int, *callbacks: lightning.Callback) -> lightning.Trainer:
+def trainer(epochs: int, device: str, *callbacks: lightning.Callback) -> lightning.Trainer:
     """Return a trainer that trains only."""
     return lightning.Trainer(
         max_epochs=epochs,
-        accelerator="cpu",
+        accelerator=device,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -79,8 +79,8 @@ def fit(task: SimpleNamespace, data: Any) -> tuple[list[float], Module]:
     torch.manual_seed(task.seed)
     dataset = TensorDataset(*(torch.from_numpy(one) for one in (*data.inputs, data.target)))
     module, clock = Module(network(task), loss_of(data.loss), task.rate), Clock()
-    trainer(task.epochs, clock).fit(module, DataLoader(dataset, batch_size=task.batch, shuffle=True))
-    return clock.seconds, module.eval()
+    trainer(task.epochs, task.device, clock).fit(module, DataLoader(dataset, batch_size=task.batch, shuffle=True))
+    return clock.seconds, module.cpu().eval()
 
 
 def train(task: SimpleNamespace, data: Any) -> Trained:
@@ -100,7 +100,7 @@ mlp = cnn = lstm = conv1d = table = train
 def prediction(task: SimpleNamespace, data: Any) -> Predictor:
     """Predict by ``Trainer.predict``; one row by the module itself, as its users do."""
     _, module = fit(task, data)
-    predictor = trainer(1)
+    predictor = trainer(1, task.device)
 
     def many(rows: Any) -> Any:
         loader = DataLoader(TensorDataset(torch.from_numpy(rows)), batch_size=task.batch)
@@ -118,6 +118,6 @@ def tutorial(task: SimpleNamespace) -> float:
     torch.manual_seed(task.seed)
     dataset = TensorDataset(torch.rand(task.rows, 10), torch.rand(task.rows, 1))
     train_rows, test_rows = torch.utils.data.random_split(dataset, [0.8, 0.2])
-    module, used = Module(network(task), nn.MSELoss(), task.rate), trainer(task.epochs)
+    module, used = Module(network(task), nn.MSELoss(), task.rate), trainer(task.epochs, task.device)
     used.fit(module, DataLoader(train_rows, batch_size=task.batch, shuffle=True))
     return used.test(module, DataLoader(test_rows, batch_size=task.batch), verbose=False)[0]["test_loss"]

@@ -18,13 +18,14 @@ def train(task: SimpleNamespace, data: Any) -> Trained:
     torch.manual_seed(task.seed)
     dataset = TensorDataset(*(torch.from_numpy(one) for one in (*data.inputs, data.target)))
     loader = DataLoader(dataset, batch_size=task.batch, shuffle=True)
-    model, loss_function = network(task), loss_of(data.loss)
+    model, loss_function = network(task).to(task.device), loss_of(data.loss)
     optimizer = torch.optim.Adam(model.parameters(), lr=task.rate)
     seconds = []
     model.train()
     for _ in range(task.epochs):
         started, total = time.perf_counter(), 0.0
-        for *inputs, target in loader:
+        for batch in loader:
+            *inputs, target = (one.to(task.device) for one in batch)
             optimizer.zero_grad()
             loss = loss_function(model(*inputs), target)
             loss.backward()
@@ -35,7 +36,7 @@ def train(task: SimpleNamespace, data: Any) -> Trained:
 
     def outputs(inputs: list[Any]) -> Any:
         with torch.no_grad():
-            return model(*(torch.from_numpy(one) for one in inputs)).numpy()
+            return model(*(torch.from_numpy(one).to(task.device) for one in inputs)).cpu().numpy()
 
     return Trained(seconds, outputs)
 
