@@ -406,7 +406,8 @@ def test_rates_that_no_graph_reads_are_told(optimizer: str, rates: Any, reason: 
         train(graphed(written, Again(), by_name=True), examples, rates=rates)
     told: list[str] = []
     train(graphed(written, Again(), tell=told.append), examples, 2, rates=rates)
-    assert len(told) == 1 and reason in told[0]
+    assert len(told) == 1
+    assert reason in told[0]
 
 
 def test_a_generator_that_a_graph_would_hold_is_noticed() -> None:

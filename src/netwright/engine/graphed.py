@@ -1,9 +1,9 @@
 """The one training step on a GPU, captured as a CUDA graph for each size of a batch: many steps a call, nothing read between them.
 
 The graph holds all of a step: gathering its rows, forward, backward, what is done to gradients, the optimizer, the mean of the
-weights. What changes from step to step lies on the device beside a counter: row numbers, learning rates, losses. Whether numbers are
-finite is asked after a call; where one is not, the state of before the call comes back and the steps before it are taken again.
-Floor 5.
+weights. What changes from step to step lies on the device beside a counter: row numbers, learning rates, losses. Whether numbers
+are finite is asked after a call; where one is not, the state of before the call comes back and the steps before it are taken
+again. Floor 5.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from netwright.model.losses import loss_weights
 
 CHECKED = 2  # replays that are compared with the step as it is written before a graph is trusted
 MOST_SHAPES = 8
+PADDED = "rows differ in length and are padded batch by batch"
 NOISE = 4.0  # times that a replay may be as far from the step as written as that is from itself
 
 
@@ -155,7 +156,7 @@ class GraphedEngine:
         reason = reason or why_not_told(self.model, self.loss_function)
         device = batch.target.device
         if reason is None and batch.lengths is not None:
-            reason = "rows differ in length and are padded batch by batch"
+            reason = PADDED
         if reason is None and any(value.device != device for value in tensors(*self._parts())):
             kind = type(self.optimizer).__name__
             fits = any("capturable" in group for group in self.optimizer.param_groups)

@@ -1,8 +1,8 @@
 """Work on a GPU captured as a CUDA graph and replayed: the few calls that need CUDA, and nothing else. Floor 5.
 
-After torch's documentation ("CUDA semantics", CUDA graphs): the work runs once on a side stream, so that libraries are loaded and
-have their workspaces; then the same work is captured there, while nothing is computed. Random numbers: torch registers its generator
-with every capture; a replay draws from where the generator is and moves it on as far as the work as written would.
+After torch's documentation ("CUDA semantics", CUDA graphs): the work runs once on a side stream, so that libraries are loaded
+and have their workspaces; then the same work is captured there, while nothing is computed. Random numbers: torch registers its
+generator with every capture; a replay draws from where the generator is and moves it on as far as the work as written would.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class CudaGraphs:
     def _aside(self) -> Iterator[None]:
         """Run a block on the side stream, after all that was begun on the current one, which waits for it."""
         if self._stream is None:
-            self._stream = torch.cuda.Stream(self._device)
+            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         try:

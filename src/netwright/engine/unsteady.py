@@ -1,4 +1,4 @@
-"""The state of a step on a device kept and put back, and how far two states are apart: kernels may give other bits each time. Floor 5."""
+"""The state of a step on a device kept and put back, and how far two are apart where kernels give other bits each time. Floor 5."""
 
 from __future__ import annotations
 
