@@ -32,7 +32,8 @@ from netwright.model.losses import loss_weights
 CHECKED = 2  # replays that are compared with the step as it is written before a graph is trusted
 MOST_SHAPES = 8
 PADDED = "rows differ in length and are padded batch by batch"
-NOISE = 4.0  # times that a replay may be as far from the step as written as that is from itself
+AGAIN = 3  # times that a step as written is taken again to see how far it is from itself
+NOISE = 4.0  # times as far from it a replay may be
 
 
 @final
@@ -211,11 +212,12 @@ class GraphedEngine:
         wrong = differing([*after.values, given.to(loss.dtype)], [*now.values, loss.reshape(-1)])
         if not wrong:
             return ""
-        before.put_back()
-        self.eager.train_step(batch)
-        again = self._snapshot()
+        own = 0.0
+        for _ in range(AGAIN):
+            before.put_back()
+            self.eager.train_step(batch)
+            own = max(own, apart(now.values, self._snapshot().values))
         now.put_back()
-        own = apart(now.values, again.values)
         if 0 < own < torch.inf and apart(now.values, after.values) <= NOISE * own:
             self._unsteady = True
             return ""
