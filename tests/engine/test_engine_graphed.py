@@ -29,8 +29,12 @@ from netwright.engine.rates import numbers, put
 from netwright.engine.recording import Recorder
 from netwright.engine.state import copied, differing, put_back
 from netwright.engine.tape import TapePlayer
+from netwright.engine.trial import why_not_graphed
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import ConfigError, DivergedError
+from netwright.pipeline.bench import _engine as choose_of
+from netwright.pipeline.bench import gather, prepare
+from netwright.training.optimizer import resolve_optimizer
 
 ROWS, BATCH = 44, 10  # the last batch is smaller
 
@@ -222,7 +226,8 @@ def test_learning_rates_of_a_schedule_are_read_at_the_counter(optimizer: str) ->
     assert repr(written.optimizer.state_dict()["param_groups"]) == repr(plain.optimizer.state_dict()["param_groups"])
 
 
-def test_a_learning_rate_that_changed_between_calls_is_captured_anew() -> None:
+@pytest.mark.parametrize(("rate", "captured"), [(0.003, 4), (2.0**-8, 2)])
+def test_a_learning_rate_that_float32_does_not_hold_is_captured_anew(rate: float, captured: int) -> None:
     plain, examples = engine()
     written, _ = engine()
     stand_in = Kernels()
@@ -230,10 +235,11 @@ def test_a_learning_rate_that_changed_between_calls_is_captured_anew() -> None:
     losses = []
     for one in (plain, taking):
         torch.manual_seed(5)
+        one.optimizer.param_groups[0]["lr"] = 2.0**-7
         losses.append(train(one, examples, 3))
-        one.optimizer.param_groups[0]["lr"] = 0.003
+        one.optimizer.param_groups[0]["lr"] = rate
         losses[-1] += train(one, examples, 3, first=4)
-    assert stand_in.captured == 4
+    assert stand_in.captured == captured
     same(plain, written, losses[0], losses[1], torch.default_generator.get_state())
 
 
@@ -440,6 +446,59 @@ def test_hooks_and_own_code_that_is_not_told_whole_run_as_written() -> None:
     feed = Feed(examples, np.arange(ROWS), BATCH)
     assert taking.train_steps(feed, 1).failure is not None  # numpy of what needs a gradient
     assert not told
+
+
+class Asks(nn.Module):
+    """Reads a number in the middle of the forward pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the rows, smaller where they are large."""
+        return x / 2 if x.abs().max().item() > 100 else x
+
+
+def test_why_a_network_is_not_captured_is_told_before_it_trains() -> None:
+    def why(
+        model: nn.Module, make: Any = MAKERS["Adam"], lengths: Tensor | None = None, update: Update = PLAIN
+    ) -> str | None:
+        batch = Batch({"x": torch.ones(4, 12)}, torch.tensor([0, 1, 2, 0]), torch.arange(4), lengths)
+        return why_not_graphed(model, nn.CrossEntropyLoss(), lambda trial: make(trial.parameters()), batch, update)
+
+    plain = nn.Sequential(nn.Linear(12, 3), nn.Dropout(0.1))
+    before = torch.default_generator.get_state()
+    assert why(plain) is None
+    assert why(plain, torch.optim.NAdam) is None  # which reads its steps on the CPU, where it is not captured
+    assert torch.equal(torch.default_generator.get_state(), before)
+    assert why(plain, torch.optim.LBFGS) == "LBFGS evaluates the loss several times a step"
+    assert why(plain, lengths=torch.ones(4, dtype=torch.long)) == "rows differ in length and are padded batch by batch"
+    assert why(plain, update=Update(micro_batch=2)) == "a batch in parts is several pieces of work"
+    assert why(nn.Sequential(nn.Linear(12, 3), Asks())) == (
+        "a number is read in the middle of the step (aten._local_scalar_dense.default)"
+    )
+
+
+def test_what_a_device_has_at_all_decides_which_engine_runs() -> None:
+    config, name = gather("sklearn:iris", [], {"epochs": 1})
+    bench = prepare(config, name)
+    make = lambda model: torch.optim.SGD(model.parameters(), lr=0.1)  # noqa: E731
+    batch = bench.examples.batch(torch.arange(4))
+
+    def engine_on(device: str, engine: str) -> tuple[str, str]:
+        training = bench.config.training.model_copy(update={"engine": engine})
+        asked = bench.config.model_copy(update={"training": training})
+        return choose_of(asked, bench.network, torch.device(device), make, batch, None)
+
+    assert engine_on("cpu", "auto") == ("captured", "replayed with the same bits")
+    assert engine_on("cuda", "auto") == ("eager", 'CUDA graphs run by name: engine = "captured"')
+    assert engine_on("cuda", "captured") == ("captured", "asked for")
+    assert engine_on("mps", "auto") == ("eager", "steps are recorded on the CPU, or captured on a GPU of CUDA")
+    with pytest.raises(ConfigError, match="captured came; it cannot run here: steps are recorded on the CPU"):
+        engine_on("mps", "captured")
+
+
+def test_capturable_is_of_a_gpu_alone() -> None:
+    text = "RMSprop(lr=0.01, capturable=True)"
+    assert str(resolve_optimizer(text, torch.device("cpu"))) == "RMSprop(lr=0.01, capturable=False)"
+    assert str(resolve_optimizer(text, torch.device("cuda"))) == text
 
 
 def test_graphs_is_what_both_stand_ins_are() -> None:

@@ -21,10 +21,10 @@ from netwright.engine.base import AT_A_TIME, Loss, Steps, Written
 from netwright.engine.eager import one_step
 from netwright.engine.graphs import Graphs
 from netwright.engine.own_code import constants_read, why_not_told
-from netwright.engine.rates import numbers, why_not_turned
+from netwright.engine.rates import numbers, rounded, why_not_turned
 from netwright.engine.recorded import shape_of
 from netwright.engine.repeated import Repeated
-from netwright.engine.state import differing, hooked, hooked_optimizer, signature, tensors, unfit
+from netwright.engine.state import differing, fused, hooked, hooked_optimizer, signature, tensors, unfit
 from netwright.engine.unsteady import Snapshot, apart
 from netwright.errors import ConfigError, first_line
 from netwright.model.losses import loss_weights
@@ -82,14 +82,15 @@ class GraphedEngine:
                 self._give_up(reason)
         if self.why_not is not None:
             return self.eager.train_steps(feed, most)
-        self._forget_what_changed(rates is not None)
+        turned = self._rates_now() if rates is None else rates
+        self._forget_what_changed(turned is not None)
         examples = feed.resident
         if examples is not None:
             rows = feed.rows(most if rates is None else min(most, len(rates)))
             known = self._known_for((rows.shape[1],), examples)
             if known is not None and known.trusted >= CHECKED:
-                return self._replay(known, feed, rows, rates)
-        turned = None if rates is None else rates[:1]
+                return self._replay(known, feed, rows, turned)
+        turned = None if turned is None else turned[:1]
         batch = feed.next()
         key = shape_of(batch) if examples is None else (len(batch),)
         known = self._known_for(key, examples)
@@ -108,6 +109,16 @@ class GraphedEngine:
         if not torch.equal(rates[:, 1::2], rates[:1, 1::2].expand(len(rates), -1)):
             return "the schedule changes the momentum at every step, which a CUDA graph holds"
         return why_not_turned(self.optimizer)
+
+    def _rates_now(self) -> Tensor | None:
+        """Return the rates of the optimizer for all steps of a call, float64 ``(1, columns)``; None where a graph must hold them.
+
+        So it must where a kernel reads none from a tensor, or float32 does not hold one. A schedule gives rates that it does.
+        """
+        groups = self.optimizer.param_groups
+        if not all(fused(group) and float(group["lr"]) == rounded(float(group["lr"])) for group in groups):
+            return None
+        return torch.tensor([numbers(groups)], dtype=torch.float64)
 
     def _known_for(self, key: tuple[Any, ...], examples: Examples | None) -> Repeated | None:
         """Return what repeats the step of a key; what gathers from other rows is dropped."""

@@ -70,7 +70,7 @@ class Repeated:
 
         Args:
             rows: The numbers of the rows, int64 ``(steps, batch)``.
-            rates: Those of `netwright.engine.rates.numbers` for each step, float64 ``(steps, 2 * groups)``, or None.
+            rates: Those of `netwright.engine.rates.numbers` for each step, float64 ``(steps, 2 * groups)``, or one row for all.
             batch: The one batch, where it is not gathered from all rows.
         """
         self._at.zero_()
