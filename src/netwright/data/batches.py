@@ -157,6 +157,13 @@ class Examples:
         return prepared | {name: value.shape for name, value in self.raw.items()}
 
     @property
+    def resident(self) -> bool:
+        """Whether all rows lie on the device, and `batch` works out nothing of them elsewhere."""
+        values = [*self.inputs.values(), self.target, *(value.values for value in self.raw.values())]
+        here = all(isinstance(value, Tensor) and value.device.type == self.device.type for value in values)
+        return here and self.spans is None
+
+    @property
     def padded(self) -> bool:
         """Whether rows differ in length."""
         return self.spans is not None and not self.spans.uniform

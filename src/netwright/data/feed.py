@@ -65,6 +65,11 @@ class Feed:
         found = {**examples.inputs, TARGET: examples.target}
         return found if all(value.device.type == examples.device.type for value in found.values()) else None
 
+    @property
+    def resident(self) -> Examples | None:
+        """All rows, where a batch is nothing but some of them, gathered where they lie; else None."""
+        return self.examples if self._changed is None and self.share is None and self.examples.resident else None
+
     def rows(self, most: int) -> Tensor:
         """Return the row numbers of the next batches of one size, int64 ``(batches, rows)``, without handing them out.
 

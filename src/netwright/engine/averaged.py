@@ -30,6 +30,8 @@ class Averaged:
         self.model, self.decay, self.start = model, decay, start
         self._move: Any = None if decay is None else get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(model, multi_avg_fn=self._move, use_buffers=True).eval()
+        device = next((value.device for value in model.parameters()), self.average.n_averaged.device)
+        self.average.n_averaged = self.average.n_averaged.to(device)  # where the steps are counted that a graph repeats
         self._begun = False
 
     @property

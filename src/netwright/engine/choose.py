@@ -15,6 +15,8 @@ from netwright.engine.base import Engine, Execution, Loss
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.compiled import CompiledEngine
 from netwright.engine.eager import EagerEngine
+from netwright.engine.graphed import GraphedEngine
+from netwright.engine.graphs import CudaGraphs
 from netwright.engine.scaling import scaler_for
 from netwright.engine.trial import why_not_recorded
 from netwright.errors import ConfigError
@@ -25,6 +27,7 @@ ONE_THREAD = 40_000_000
 ONE_LANE = 1_000_000
 MOST_LANES = 4
 MANY_THREADS = 400_000_000  # above it threads inside the operations, elementwise ones too, are as fast
+GRAPHS_BY_DEFAULT = False  # whether auto takes CUDA graphs on a GPU; else by name alone
 DENSE = 0.9  # share of the multiply-adds that must be in Linear layers
 
 
@@ -116,5 +119,8 @@ def choose_engine(
 
         return SharedEngine(eager, world)
     if how.engine == "captured" and why_not_recorded(how.update) is None:
+        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        if device.type == "cuda":
+            return GraphedEngine(eager, CudaGraphs(device), how.by_name, tell)
         return CapturedEngine(eager, how.lanes, how.by_name, tell)
     return CompiledEngine(eager) if how.engine == "compiled" else eager

@@ -205,7 +205,7 @@ class Population:
 
     def __init__(self, members: Sequence[Engine]) -> None:
         self.members = list(members)
-        self.captured = all(member.name == "captured" for member in members)
+        self.captured = all(isinstance(member, CapturedEngine) for member in members)
         self._wholes = storages([member.model for member in members])
         self._parts: dict[tuple[int, int, int], _Part] = {}
         self._broken: set[tuple[int, int, int]] = set()  # parts whose step failed though no member's own did

@@ -35,16 +35,29 @@ def momentum(group: dict[str, Any]) -> Any:
 
 
 def put(groups: Sequence[dict[str, Any]], values: Sequence[float]) -> None:
-    """Write what `numbers` returned into groups; a learning rate in a tensor stays in it."""
+    """Write what `numbers` returned into groups; a learning rate in a tensor stays in it.
+
+    One of a fused kernel on CUDA is rounded to float32, as the kernel reads it from a tensor: so that every engine has the same.
+    """
     for group, rate, inertia in zip(groups, values[::2], values[1::2], strict=True):
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
         else:
-            group["lr"] = rate
+            group["lr"] = rounded(rate) if fused(group) and group["params"][0].is_cuda else rate
         if "betas" in group:
             group["betas"] = (inertia, *group["betas"][1:])
         elif "momentum" in group:
             group["momentum"] = inertia
+
+
+def rounded(rate: float) -> float:
+    """Return a learning rate as a tensor of float32 holds it.
+
+    Example:
+        >>> rounded(0.5), rounded(0.1)
+        (0.5, 0.10000000149011612)
+    """
+    return float(torch.tensor(rate, dtype=torch.float32))
 
 
 def turned(tape: Tape, optimizer: torch.optim.Optimizer) -> None:

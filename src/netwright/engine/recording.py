@@ -7,6 +7,7 @@ storage and how it is read), so views cost nothing and aliases stay aliases. Flo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
@@ -112,17 +113,32 @@ class Recording:
     results: tuple[Place, ...]
 
 
-_ACTIVE: list[Recorder] = []
+_ACTIVE: list[Recorder | list[Tensor]] = []
 
 
 def is_finite(loss: Tensor) -> bool:
     """Tell whether a loss is finite. Under a recorder the question is written down, to be asked in each replay."""
     if not _ACTIVE:
         return bool(torch.isfinite(loss))
+    taker = _ACTIVE[-1]
+    if isinstance(taker, list):
+        taker.append(loss.detach())
+        return True
     with _disable_current_modes():
         finite = bool(torch.isfinite(loss))
-    _ACTIVE[-1].guard(loss)
+    taker.guard(loss)
     return finite
+
+
+@contextmanager
+def asked_later() -> Iterator[list[Tensor]]:
+    """Let a block go on as if all were finite, where nothing may be read from the device; yields the numbers that it asks about."""
+    found: list[Tensor] = []
+    _ACTIVE.append(found)
+    try:
+        yield found
+    finally:
+        _ACTIVE.pop()
 
 
 @final

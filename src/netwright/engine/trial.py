@@ -14,6 +14,7 @@ from netwright.data.feed import Feed
 from netwright.engine.base import Loss
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine, train_step
+from netwright.engine.graphed import PADDED
 from netwright.engine.own_code import why_not_told
 from netwright.engine.own_step import AS_WRITTEN, OwnStep
 from netwright.engine.recorded import CHECKED
@@ -149,6 +150,34 @@ def why_not_captured(
             if failure is not None and not isinstance(failure.error, DivergedError):
                 return f"a step fails when it is recorded ({type(failure.error).__name__}: {first_line(failure.error)})"
     return engine.why_not
+
+
+def why_not_graphed(
+    model: nn.Module, loss_function: Loss, make: Make, batch: Batch, update: Update = PLAIN, begin: Begin = nn.Module.train
+) -> str | None:
+    """Return why the steps of a network cannot be captured as a CUDA graph, as far as a copy of it on the CPU tells; else None.
+
+    What a recording on the CPU cannot hold, a graph cannot: numbers that are read in the middle of a step. The optimizer's kernels
+    are others there; `netwright.engine.graphed` looks at them.
+
+    Args:
+        model, loss_function, make, batch, update, begin: See `why_not_captured`.
+    """
+    if isinstance(loss_function, OwnStep):
+        return AS_WRITTEN
+    if batch.lengths is not None:
+        return PADDED
+    trial = copy.deepcopy(model)
+    begin(trial)
+    optimizer = make(trial)
+    if type(optimizer).__name__ in WITHOUT_CLOSURE:
+        return f"{type(optimizer).__name__} evaluates the loss several times a step"
+    why = hooked_optimizer(optimizer)
+    return why or why_not_captured(model, loss_function, _plain_optimizer, batch, update, begin)
+
+
+def _plain_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.0, fused=True)
 
 
 def why_not_recorded(update: Update) -> str | None:

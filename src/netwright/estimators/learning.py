@@ -204,13 +204,13 @@ def _execution(settings: Settings, network: Network, reading: Reading, rows: int
         steps = settings.epochs * steps_per_epoch(rows, reading.batch_size, "keep")
         shapes = 1 if rows % reading.batch_size == 0 else 2
         engine = "captured" if fits and steps >= FEWEST_STEPS * shapes else "eager"
-    elif engine == "captured" and not (on_cpu and not closure):
+    elif engine == "captured" and (closure or settings.device.type not in ("cpu", "cuda")):
         raise ConfigError(f"training.engine: captured came; the device is {settings.device}, the optimizer {settings.optimizer}; "
-                          "recordings are made on the CPU, of optimizers that read the loss once; write auto or eager")  # fmt: skip
+                          "expected cpu or cuda, and an optimizer that reads the loss once; write auto or eager")  # fmt: skip
     elif engine == "compiled" and (why := why_not_compiled(settings.device)) is not None:
         raise ConfigError(f"training.engine: compiled came; it cannot run here: {why}; write auto or eager")
     lanes = 1
-    if engine == "captured" and settings.threads is None:
+    if engine == "captured" and on_cpu and settings.threads is None:
         lanes = choose_lanes(network.multiply_adds, network.dense, reading.batch_size)
     threads = settings.threads or (1 if lanes > 1 else choose_threads(network.multiply_adds, reading.batch_size))
     lanes = min(lanes, torch.get_num_threads())  # a worker of joblib may use one; the bits are the same

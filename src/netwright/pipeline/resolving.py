@@ -57,7 +57,7 @@ def resolve(
     last_batch = _last_batch(config, network, rows, batch_size)
     watched = figures if len(inputs.split.valid) else ()
     epochs, stopping = duration(config, watched, steps_per_epoch(rows, batch_size, last_batch), inputs.recipe)
-    threads, lanes = threads_and_lanes(config, network, batch_size, engine)
+    threads, lanes = threads_and_lanes(config, network, batch_size, engine == "captured" and device.type == "cpu")
     written = {
         "epochs": epochs,
         "early_stopping": stopping,
@@ -90,11 +90,14 @@ def resolve(
     )
 
 
-def threads_and_lanes(config: RunConfig, network: Network, batch_size: int, engine: str) -> tuple[int, int]:
-    """Return the threads of each operation and the cores that share a step; threads that are written are all that are used."""
+def threads_and_lanes(config: RunConfig, network: Network, batch_size: int, recorded: bool) -> tuple[int, int]:
+    """Return the threads of each operation and the cores that share a step, which one that is ``recorded`` on the CPU can be.
+
+    Threads that are written are all that are used.
+    """
     training, layers, work = config.training, network.summary.layers, network.summary.multiply_adds
     lanes = training.lanes or 1
-    if engine == "captured" and training.lanes is None and training.threads is None:
+    if recorded and training.lanes is None and training.threads is None:
         dense = sum(layer.multiply_adds for layer in layers if layer.text.startswith(("Linear(", "PeriodicEmbeddings(")))
         lanes = choose_lanes(work, dense, batch_size)
     return training.threads or (1 if lanes > 1 else choose_threads(work, batch_size)), lanes

@@ -58,6 +58,8 @@ def resolve_optimizer(text: str, device: torch.device, later: bool = False) -> C
     fused = call.name in FUSED.get(device.type, ()) and not (later and call.name in ALL_AT_ONCE)
     if fused and not choice_made:
         named = named.with_keyword("fused", True)
+    if device.type == "cpu" and given.get("capturable"):  # torch refuses the step of such on the CPU
+        named = named.with_keyword("capturable", False)
     return named
 
 

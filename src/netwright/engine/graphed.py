@@ -1,0 +1,285 @@
+"""The one training step on a GPU, captured as a CUDA graph for each size of a batch: many steps a call, nothing read between them.
+
+The graph holds all of a step: gathering its rows, forward, backward, what is done to gradients, the optimizer, the mean of the
+weights. What changes from step to step lies on the device beside a counter: row numbers, learning rates, losses. Whether numbers
+are finite is asked after a call; where one is not, the state of before the call comes back and the steps before it are taken
+again. Floor 5.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from netwright.data.batches import Batch, Examples
+from netwright.data.feed import Feed
+from netwright.engine.base import AT_A_TIME, Loss, Steps, Written
+from netwright.engine.eager import one_step
+from netwright.engine.graphs import Graphs
+from netwright.engine.own_code import constants_read, why_not_told
+from netwright.engine.rates import numbers, rounded, why_not_turned
+from netwright.engine.recorded import shape_of
+from netwright.engine.repeated import Repeated
+from netwright.engine.state import differing, fused, hooked, hooked_optimizer, signature, tensors, unfit
+from netwright.engine.unsteady import Snapshot, apart
+from netwright.errors import ConfigError, first_line
+from netwright.model.losses import loss_weights
+
+CHECKED = 2  # replays that are compared with the step as it is written before a graph is trusted
+MOST_SHAPES = 8
+PADDED = "rows differ in length and are padded batch by batch"
+AGAIN = 3  # times that a step as written is taken again to see how far it is from itself
+NOISE = 4.0  # times as far from it a replay may be
+
+
+@final
+class GraphedEngine:
+    """Captures the step and replays it.
+
+    Args:
+        eager: The engine that runs the step as it is written.
+        graphs: Captures work on the device.
+        by_name: Whether it is an error that a step cannot be captured; else such steps run as they are written.
+        tell: Is told in a line why steps run as they are written.
+    """
+
+    def __init__(
+        self, eager: Written, graphs: Graphs, by_name: bool = False, tell: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self.name = "captured"
+        self.eager = eager
+        self.model, self.loss_function, self.optimizer = eager.model, eager.loss_function, eager.optimizer
+        self.why_not: str | None = None  # steps run as they are written
+        self._graphs, self._by_name, self._tell = graphs, by_name, tell
+        self._known: dict[tuple[Any, ...], Repeated] = {}
+        self._names = constants_read(self.model, self.loss_function)
+        self._signature: tuple[Any, ...] | None = None
+        self._settled: tuple[Any, ...] | None = None  # the signature after a step as written
+        self._before: Snapshot | None = None  # of the call that goes on
+        self._unsteady = False  # the step as written gives other bits each time
+
+    def played(self) -> str:
+        """Return in words how steps are executed, and why not faster."""
+        if self.why_not is not None:
+            return f"as written: {self.why_not}"
+        if not any(known.trusted >= CHECKED for known in self._known.values()):
+            return "as written: the run is short"
+        return "in CUDA graphs" + (": kernels of this network give other last bits each time" if self._unsteady else "")
+
+    def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
+        """Train on the next batches of a feed; see `netwright.engine.base.Engine`.
+
+        Raises:
+            ConfigError: A step cannot be captured, and that was asked for by name.
+        """
+        if self.why_not is None:
+            reason = self._why_not_turned(rates)
+            if reason is not None:
+                self._give_up(reason)
+        if self.why_not is not None:
+            return self.eager.train_steps(feed, most)
+        turned = self._rates_now() if rates is None else rates
+        self._forget_what_changed(turned is not None)
+        examples = feed.resident
+        if examples is not None:
+            rows = feed.rows(most if rates is None else min(most, len(rates)))
+            known = self._known_for((rows.shape[1],), examples)
+            if known is not None and known.trusted >= CHECKED:
+                return self._replay(known, feed, rows, turned)
+        turned = None if turned is None else turned[:1]
+        batch = feed.next()
+        key = shape_of(batch) if examples is None else (len(batch),)
+        known = self._known_for(key, examples)
+        if known is None:
+            step = lambda: self._first_step(key, batch, examples, turned)  # noqa: E731
+        elif known.trusted >= CHECKED:
+            step = lambda: self._replayed_step(known, batch, turned)  # noqa: E731
+        else:
+            step = lambda: self._compared_step(known, batch, turned)  # noqa: E731
+        return one_step(batch, self.loss_function, step)
+
+    def _why_not_turned(self, rates: Tensor | None) -> str | None:
+        """Return why rates cannot be read from the device; None where they can."""
+        if rates is None:
+            return None
+        if not torch.equal(rates[:, 1::2], rates[:1, 1::2].expand(len(rates), -1)):
+            return "the schedule changes the momentum at every step, which a CUDA graph holds"
+        return why_not_turned(self.optimizer)
+
+    def _rates_now(self) -> Tensor | None:
+        """Return the rates of the optimizer for all steps of a call, float64 ``(1, columns)``; None where a graph must hold them.
+
+        So it must where a kernel reads none from a tensor, or float32 does not hold one. A schedule gives rates that it does.
+        """
+        groups = self.optimizer.param_groups
+        if not all(fused(group) and float(group["lr"]) == rounded(float(group["lr"])) for group in groups):
+            return None
+        return torch.tensor([numbers(groups)], dtype=torch.float64)
+
+    def _known_for(self, key: tuple[Any, ...], examples: Examples | None) -> Repeated | None:
+        """Return what repeats the step of a key; what gathers from other rows is dropped."""
+        found = self._known.get(key)
+        if found is not None and found.examples is not examples:
+            del self._known[key]
+            return None
+        return found
+
+    def _parts(self) -> tuple[nn.Module, Loss, torch.optim.Optimizer]:
+        """Return what a step changes: the network, with the mean of its weights where there is one, loss and optimizer."""
+        return self.eager.networks, self.loss_function, self.optimizer
+
+    def _forget_what_changed(self, turned: bool) -> None:
+        """Drop the graphs where tensors lie elsewhere now, or a setting that they hold has changed."""
+        found = self._what_they_hang_on(turned)
+        if found != self._signature:
+            self._known.clear()
+            self._signature, self._before = found, None
+
+    def _what_they_hang_on(self, turned: bool) -> tuple[Any, ...]:
+        names = tuple(inside.get(name) for inside, name in self._names)
+        held = numbers(self.optimizer.param_groups)
+        return (*signature(*self._parts()), names, turned, tuple(held[1::2] if turned else held))
+
+    def _first_step(self, key: tuple[Any, ...], batch: Batch, examples: Examples | None, turned: Tensor | None) -> Tensor:
+        """Take a step as written; capture it too, where the one before has made all that steps need."""
+        if self._signature != self._settled:
+            before = self._graphs.aside()
+            loss = self.eager.train_step(batch)
+            self._settled = self._what_they_hang_on(turned is not None)
+            if self._graphs.aside() != before:
+                self._give_up("it draws from a generator of the CPU, whose numbers a CUDA graph would hold")
+            return loss
+        if len(self._known) >= MOST_SHAPES:
+            return self.eager.train_step(batch)
+        reason = self._why_not_captured(batch)
+        if reason is not None:
+            self._give_up(reason)
+            return self.eager.train_step(batch)
+        known = Repeated(self.eager, batch, examples, len(self.optimizer.param_groups) if turned is not None else 0)
+        return self._compared_step(known, batch, turned, key)
+
+    def _why_not_captured(self, batch: Batch) -> str | None:
+        """Return why steps cannot be captured, as far as is known before it is tried; None where they may be."""
+        reason = hooked(self.model, self.loss_function) or hooked_optimizer(self.optimizer) or unfit(*self._parts())
+        reason = reason or why_not_told(self.model, self.loss_function)
+        device = batch.target.device
+        if reason is None and batch.lengths is not None:
+            reason = PADDED
+        if reason is None and any(value.device != device for value in tensors(*self._parts())):
+            kind = type(self.optimizer).__name__
+            fits = any("capturable" in group for group in self.optimizer.param_groups)
+            told = f"; write {kind}(..., capturable=True)" if fits else ""
+            reason = f"a tensor of its state lies on the CPU, as the steps that {kind} counts do{told}"
+        return reason
+
+    def _compared_step(
+        self, known: Repeated, batch: Batch, turned: Tensor | None, key: tuple[Any, ...] | None = None
+    ) -> Tensor:
+        """Take a step both ways from the same state, and go on from the one as written.
+
+        With a key the other way is the work that is captured then; without one it is a replay.
+        """
+        before, problem, numbers_given = self._snapshot(), "", None
+        known.load(batch.rows.reshape(1, -1), turned, batch)
+        try:
+            if key is None:
+                known.replay()
+            else:
+                self._graphs.warm(known.work)
+            numbers_given = known.results(1)[0]
+        except Exception as error:  # of own code, or of a kernel; the step as written tells it, where it fails too
+            problem = first_line(error)
+        after = self._snapshot()
+        before.put_back()
+        loss = self.eager.train_step(batch)
+        if not problem:
+            problem = self._wrong(before, after, numbers_given, batch, loss)
+        if not problem and key is not None:
+            problem = self._captured(known)
+        self.optimizer.zero_grad()
+        if problem:
+            self._give_up(problem)
+        elif key is not None:
+            self._known[key] = known
+        else:
+            known.trusted += 1
+        return loss
+
+    def _captured(self, known: Repeated) -> str:
+        """Capture a step; return why that cannot be, or nothing."""
+        try:
+            known.capture(self._graphs)
+        except Exception as error:  # of CUDA, or of own code that notices
+            return first_line(error)
+        return ""
+
+    def _wrong(self, before: Snapshot, after: Snapshot, given: Any, batch: Batch, loss: Tensor) -> str:
+        """Return in what a step differs from the one as written, taken last, beyond what that differs from itself; or nothing."""
+        now = self._snapshot()
+        wrong = differing([*after.values, given.to(loss.dtype)], [*now.values, loss.reshape(-1)])
+        if not wrong:
+            return ""
+        own = 0.0
+        for _ in range(AGAIN):
+            before.put_back()
+            self.eager.train_step(batch)
+            own = max(own, apart(now.values, self._snapshot().values))
+        now.put_back()
+        if 0 < own < torch.inf and apart(now.values, after.values) <= NOISE * own:
+            self._unsteady = True
+            return ""
+        return f"its replay gives other bits, in {wrong} of {len(now.values) + 1} tensors"
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(list(tensors(*self._parts())), self._graphs)
+
+    def _give_up(self, reason: str) -> None:
+        if self._by_name:
+            raise ConfigError(
+                f"training.engine: captured came; a step cannot be captured as a CUDA graph: {reason}; expected one of kernels "
+                "alone; write auto or eager, which runs it as it is written"
+            )
+        self.why_not = reason
+        self._known.clear()
+        self._before = None
+        self._tell(f"steps run as they are written (eager engine): {reason}")
+
+    def _replay(self, known: Repeated, feed: Feed, rows: Tensor, rates: Tensor | None) -> Steps:
+        """Take many steps at once, each with its own rates where they are given."""
+        rows = rows[: known.soon(AT_A_TIME)]
+        given = self._played(known, rows, rates)
+        count = len(given)
+        if not count:
+            batch = feed.next()
+            return one_step(batch, self.loss_function, lambda: self.eager.train_step(batch))
+        feed.take(count)
+        weights = loss_weights(self.loss_function, feed.examples.target, known.rows(count))
+        return Steps(given if given.shape[1] > 1 else given[:, 0], weights)
+
+    def _replayed_step(self, known: Repeated, batch: Batch, turned: Tensor | None) -> Tensor:
+        """Take one step on a batch that was gathered elsewhere."""
+        given = self._played(known, batch.rows.reshape(1, -1), turned, batch)
+        return given[0] if len(given) else self.eager.train_step(batch)
+
+    def _played(self, known: Repeated, rows: Tensor, rates: Tensor | None, batch: Batch | None = None) -> Tensor:
+        """Take steps, up to the first whose numbers are not finite; return their losses ``(steps, networks)``."""
+        if self._before is None:
+            self._before = self._snapshot()
+        self._before.renew()
+        count = len(rows)
+        while count:
+            begun = time.perf_counter()
+            known.load(rows[:count], None if rates is None else rates[:count], batch)
+            for _ in range(count):
+                known.replay()
+            finite = known.finite(count)
+            if finite == count:
+                known.took(count, time.perf_counter() - begun)
+                return known.results(count)
+            self._before.put_back()
+            count = finite
+        return torch.empty(0, 1)
