@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Batch, Examples
 from netwright.data.feed import TARGET, Feed
-from netwright.engine.averaged import Averaged
+from netwright.engine.averages import Averages
 from netwright.engine.base import AT_A_TIME, Engine, Steps
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine, one_step, train_step
-from netwright.engine.merging import Merged, take_averages
+from netwright.engine.holdings import Holdings
+from netwright.engine.merging import Merged
+from netwright.engine.spreading import AHEAD
 from netwright.engine.stacking import Losses, Stack, storages
 from netwright.engine.update import Update
 from netwright.errors import NetwrightError, first_line
@@ -47,20 +49,19 @@ class Wanted:
 class JointEngine:
     """Runs the vectorised step as it is written; what `CapturedEngine` records."""
 
-    def __init__(
-        self, stack: Stack, losses: Losses, merged: Merged, update: Update, averages: Sequence[Averaged | None]
-    ) -> None:
+    def __init__(self, stack: Stack, losses: Losses, merged: Merged, update: Update, averages: Averages) -> None:
         self.model: nn.Module = stack
-        found = [average.average for average in averages if average is not None]
-        self.networks = stack if not found else nn.ModuleList([stack, *found])
+        self.networks: nn.Module = nn.ModuleList([stack, merged.own, averages])
         self.loss_function, self.optimizer, self.averaged = losses, merged, None
-        self._losses, self._update, self._averages = losses, update, averages
+        self._stack, self._losses, self._merged, self._update, self._averages = stack, losses, merged, update, averages
 
     def train_step(self, batch: Batch) -> Tensor:
         """Train on a batch of each network; return the mean loss of each, ``(networks,)``."""
         optimizer: Any = self.optimizer
         train_step(self.model, self.loss_function, optimizer, batch, self._update)
-        take_averages(self._averages)
+        self._averages.after_step()
+        if self._stack.masks or self._merged.turns:
+            self._stack.advance()
         return self._losses.each
 
     def played(self) -> str:
@@ -75,23 +76,33 @@ class JointEngine:
 
 @final
 class _Part:
-    """Some networks that stand side by side, for batches of one size."""
+    """Some networks that stand side by side, for batches of one size.
 
-    def __init__(self, members: Sequence[Engine], wholes: dict[str, Tensor], batch: Batch, captured: bool) -> None:
-        self.members = members
-        models = [member.model for member in members]
-        eager = [member.eager for member in members]
+    Args:
+        common: What lies side by side of all networks of the population.
+        first, end: Which of them take part.
+        batch: One of the first of them.
+        captured: Whether steps are recorded.
+    """
+
+    def __init__(self, common: _Common, first: int, end: int, batch: Batch, captured: bool) -> None:
+        self.members = common.members[first:end]
+        models = [member.model for member in self.members]
+        eager = [member.eager for member in self.members]
+        wholes = {name: whole[first:end] for name, whole in common.wholes.items()}
         self.stack = Stack(models, wholes, len(batch))
         self.stack.lay_out(batch.inputs)
         self.stack.train()
         update = eager[0].update
-        self.merged = Merged(self.stack, models, [member.optimizer for member in members], update)
-        losses = Losses([member.loss_function for member in members])
+        self.merged = Merged(self.stack, common.holdings, first, update)
+        self.losses = Losses([member.loss_function for member in self.members])
         alone = Update(autocast=update.autocast)  # what is done to gradients is done for each by `Merged`
-        joint = JointEngine(self.stack, losses, self.merged, alone, [one.averaged for one in eager])
-        self.engine: Any = CapturedEngine(joint) if captured else joint
+        means = None if common.means is None else {name: whole[first:end] for name, whole in common.means.items()}
+        averages = Averages([one.averaged for one in eager], wholes, means)
+        self.joint = JointEngine(self.stack, self.losses, self.merged, alone, averages)
+        self.engine: Any = CapturedEngine(self.joint) if captured else self.joint
         self._examples: Examples | None = None
-        self._offsets: list[int] = []
+        self._offsets = torch.empty(0, dtype=torch.long)
         self._lie: list[int] = []
         self._pace = 1  # steps that end soon enough, where masks are drawn for all of them before
 
@@ -101,23 +112,23 @@ class _Part:
         Raises:
             NetwrightError: An update broke off.
         """
-        most = min(one.most for one in wanted)
+        most = min(AHEAD, *(one.most for one in wanted))
         examples = self._joined([one.feed for one in wanted])
         if examples is None:
             return None
         tables = [one.feed.rows(most) for one in wanted]
-        most = min(len(table) for table in tables)
-        rates = [one.rates for one in wanted]
-        most = min([most, *(len(table) for table in rates if table is not None)])
+        most = min(map(len, tables))
+        most = min([most, *(len(one.rates) for one in wanted if one.rates is not None)])
         if self.stack.masks:
             most = min(most, self.stack.ahead, self._pace)
-        states = [one.generator.get_state() for one in wanted]
+        states = [one.generator.get_state() for one in wanted if self.stack.masks]
         self._draw(wanted, most)
-        table = self.merged.refresh([None if one is None else one[:most] for one in rates])
-        shifted = [rows[:most] + offset for rows, offset in zip(tables, self._offsets, strict=True)]
-        order = torch.stack(shifted, dim=1).reshape(most, -1)
-        feed = Feed(examples, order.reshape(-1).numpy(), order.shape[1])
-        losses = self._losses(feed, most, table)
+        table = self.merged.refresh([None if one.rates is None else one.rates[:most] for one in wanted])
+        order = torch.stack([rows[:most] for rows in tables], dim=1) + self._offsets
+        try:
+            losses = self._losses(Feed(examples, order.reshape(-1).numpy(), order[0].numel()), most, table)
+        finally:
+            self.merged.settle()
         if self.merged.torn is not None:
             raise self._torn(self.merged.torn)
         done = len(losses)
@@ -127,12 +138,18 @@ class _Part:
             self._draw(wanted, done)
         if not done:
             return None
-        found = []
-        for number, (one, rows) in enumerate(zip(wanted, tables, strict=True)):
+        for one in wanted:
             one.feed.take(done)
-            weights = loss_weights(self.members[number].loss_function, one.feed.examples.target, rows[:done])
-            found.append(Steps(losses[:, number].clone(), weights))
-        return found
+        each, weights = losses.t().contiguous().unbind(), self._weights(examples, order[:done])
+        return [Steps(*both) for both in zip(each, weights, strict=True)]
+
+    def _weights(self, examples: Examples, order: Tensor) -> Sequence[Tensor]:
+        """Return what the loss of each step of each network weighs, by the rows ``(steps, networks, rows)``."""
+        losses = [member.loss_function for member in self.members]
+        if not self.losses.names:
+            rows = order.transpose(0, 1)
+            return loss_weights(losses[0], examples.target, rows.flatten(0, 1)).view(rows.shape[:2]).unbind()
+        return [loss_weights(loss, examples.target, order[:, number]) for number, loss in enumerate(losses)]
 
     def _torn(self, error: Exception) -> NetwrightError:
         """Return what ends the runs where an update broke off: a step tried again could be taken twice."""
@@ -175,13 +192,13 @@ class _Part:
         if lie != self._lie:
             self._lie, self._examples = lie, None
             if all(_same(one, sources[0]) for one in sources[1:]):
-                whole, self._offsets = sources[0], [0] * len(sources)
+                whole, lengths = sources[0], [0] * len(sources)
             elif sum(_bytes(one) for one in sources) > SOURCES_ROOM:
                 return None
             else:
                 whole = {name: torch.cat([one[name] for one in sources]) for name in sources[0]}
                 lengths = [len(one[TARGET]) for one in sources]
-                self._offsets = [sum(lengths[:place]) for place in range(len(lengths))]
+            self._offsets = torch.tensor([sum(lengths[:place]) for place in range(len(lengths))]).view(-1, 1)
             inputs = {name: value for name, value in whole.items() if name != TARGET}
             self._examples = Examples(inputs, whole[TARGET], feeds[0].examples.device)
         return self._examples
@@ -196,6 +213,20 @@ def _bytes(sources: dict[str, Tensor]) -> int:
 
 
 @final
+class _Common:
+    """What lies side by side of all networks of a population: weights and buffers, what optimizers keep, averages of weights."""
+
+    def __init__(self, members: Sequence[Engine]) -> None:
+        self.members = members
+        models = [member.model for member in members]
+        self.wholes = storages(models)
+        self.holdings = Holdings([list(model.parameters()) for model in models], [member.optimizer for member in members])
+        averages = [member.eager.averaged for member in members]
+        found = [one.average for one in averages if one is not None]
+        self.means = storages(found) if len(found) == len(members) else None
+
+
+@final
 class Population:
     """Engines whose networks are of one architecture; see `netwright.engine.likeness` for which may be in it.
 
@@ -206,7 +237,7 @@ class Population:
     def __init__(self, members: Sequence[Engine]) -> None:
         self.members = list(members)
         self.captured = all(member.name == "captured" for member in members)
-        self._wholes = storages([member.model for member in members])
+        self._common = _Common(self.members)
         self._parts: dict[tuple[int, int, int], _Part] = {}
         self._broken: set[tuple[int, int, int]] = set()  # parts whose step failed though no member's own did
 
@@ -215,7 +246,8 @@ class Population:
         self.members = [member for member in self.members if not any(member is one for one in left)]
         self._parts.clear()
         self._broken.clear()
-        self._wholes = storages([member.model for member in self.members]) if self.members else {}
+        if self.members:
+            self._common = _Common(self.members)
 
     def take(self, wanted: Sequence[Wanted]) -> list[Steps]:
         """Take steps for every member, in their order; one or more each, or a failure.
@@ -240,6 +272,7 @@ class Population:
             if steps is not None:
                 return steps
         found = [_alone(self.members[first + place], one) for place, one in enumerate(wanted)]
+        self._common.holdings.last = None
         if tried and all(one.failure is None for one in found):
             self._broken.add(key)
         return found
@@ -248,9 +281,8 @@ class Population:
         key = (first, end, rows)
         found = self._parts.get(key)
         if found is None:
-            wholes = {name: whole[first:end] for name, whole in self._wholes.items()}
             batch = feed.examples.batch(feed.rows(1)[0])
-            found = self._parts[key] = _Part(self.members[first:end], wholes, batch, self.captured)
+            found = self._parts[key] = _Part(self._common, first, end, batch, self.captured)
         return found
 
     def played(self) -> str:

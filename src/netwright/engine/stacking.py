@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from netwright.model.gradients import weights_of
 from netwright.model.summary import call_model
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -80,7 +81,8 @@ class Stack(nn.Module):
         wholes: What `storages` gave, of these networks alone.
         rows: Rows of each in a step.
 
-    ``ahead`` are the steps for which dropout masks are drawn at a time.
+    ``ahead`` are the steps for which dropout masks are drawn at a time, ``penalised`` tells which weights an l1 penalty is for.
+    ``turn`` is the number of the step among those for which masks and rates lie ready.
     """
 
     turn: Tensor
@@ -95,6 +97,8 @@ class Stack(nn.Module):
         for place, name in enumerate(self.passive):
             self.register_buffer(f"passive_{place}", wholes[name], persistent=False)
         self._views = [dict(model.named_parameters()) for model in models]
+        penalised = {id(weight) for weight in weights_of(models[0])}
+        self.penalised = [id(trained[name]) in penalised for name in self.names]
         self._template, self.sites = with_given_noise(models[0])
         device = next(iter(wholes.values())).device
         self.masks: list[Tensor] = []
@@ -150,8 +154,6 @@ class Stack(nn.Module):
         tensors |= {name: getattr(self, f"passive_{place}") for place, name in enumerate(self.passive)}
         for path, masks in zip(self.sites, self.masks, strict=True):
             tensors[f"{path}.{NOISE}"] = masks.index_select(0, self.turn)[0]
-        if self.masks:
-            self.turn.add_(1)
         found: Tensor = torch.vmap(self._one)(tensors, given)
         return found
 
@@ -159,18 +161,15 @@ class Stack(nn.Module):
         return functional_call(self._template, tensors, *given)
 
     def hand_out_gradients(self) -> None:
-        """Let the gradient of every parameter of every network be its part of the joint one."""
+        """Let the gradient of every parameter of every network be its part of the joint one, for who looks at them."""
         for name, whole in zip(self.names, self.weights, strict=True):
             parts = [None] * self.members if whole.grad is None else whole.grad.unbind(0)
             for views, part in zip(self._views, parts, strict=True):
                 views[name].grad = part
 
-    def forget_gradients(self) -> None:
-        """Empty the gradients of all."""
-        for name, whole in zip(self.names, self.weights, strict=True):
-            whole.grad = None
-            for views in self._views:
-                views[name].grad = None
+    def advance(self) -> None:
+        """Go on to the masks and rates of the next step."""
+        self.turn.add_(1)
 
 
 def _parted(value: Tensor, count: int) -> Tensor:
