@@ -7,7 +7,7 @@ Floor 5.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -20,15 +20,18 @@ from netwright.engine.averages import Averages
 from netwright.engine.base import AT_A_TIME, Engine, Steps
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine, one_step, train_step
+from netwright.engine.gathering import batches
 from netwright.engine.holdings import Holdings
 from netwright.engine.merging import Merged
 from netwright.engine.spreading import AHEAD
 from netwright.engine.stacking import Losses, Stack, storages
 from netwright.engine.update import Update
-from netwright.errors import NetwrightError, first_line
+from netwright.errors import ConfigError, NetwrightError, first_line
 from netwright.model.losses import loss_weights
 
 SOURCES_ROOM = 1 << 28  # bytes of rows that are copied so that all lie in one place
+EACH_AT_A_TIME = 0.003  # seconds of steps together for each network: what it does between them then takes a small part
+MOST_AT_A_TIME = 0.5
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,18 @@ class Wanted:
     most: int
     rates: Tensor | None
     generator: torch.Generator
+
+
+@final
+class Until:
+    """When steps come back: after so many seconds from now on, and as soon as someone asks."""
+
+    def __init__(self, seconds: float, asked: Callable[[], bool]) -> None:
+        self._end, self._asked = time.perf_counter() + seconds, asked
+
+    def late(self) -> bool:
+        """Tell whether it is time."""
+        return time.perf_counter() > self._end or self._asked()
 
 
 @final
@@ -100,25 +115,28 @@ class _Part:
         means = None if common.means is None else {name: whole[first:end] for name, whole in common.means.items()}
         averages = Averages([one.averaged for one in eager], wholes, means)
         self.joint = JointEngine(self.stack, self.losses, self.merged, alone, averages)
+        self.captured = captured
         self.engine: Any = CapturedEngine(self.joint) if captured else self.joint
         self._examples: Examples | None = None
         self._offsets = torch.empty(0, dtype=torch.long)
         self._lie: list[int] = []
         self._pace = 1  # steps that end soon enough, where masks are drawn for all of them before
 
-    def take(self, wanted: Sequence[Wanted]) -> list[Steps] | None:
+    def take(self, wanted: Sequence[Wanted], tables: Sequence[Tensor], until: Until) -> list[Steps] | None:
         """Take steps; None where the first fails: nothing was updated, and no batch was handed out.
+
+        Args:
+            wanted: By each network.
+            tables: The rows of the next batches of each ``(batches, rows)``.
+            until: When to come back.
 
         Raises:
             NetwrightError: An update broke off.
         """
-        most = min(AHEAD, *(one.most for one in wanted))
         examples = self._joined([one.feed for one in wanted])
         if examples is None:
             return None
-        tables = [one.feed.rows(most) for one in wanted]
-        most = min(map(len, tables))
-        most = min([most, *(len(one.rates) for one in wanted if one.rates is not None)])
+        most = min([*map(len, tables), *(len(one.rates) for one in wanted if one.rates is not None)])
         if self.stack.masks:
             most = min(most, self.stack.ahead, self._pace)
         states = [one.generator.get_state() for one in wanted if self.stack.masks]
@@ -126,12 +144,13 @@ class _Part:
         table = self.merged.refresh([None if one.rates is None else one.rates[:most] for one in wanted])
         order = torch.stack([rows[:most] for rows in tables], dim=1) + self._offsets
         try:
-            losses = self._losses(Feed(examples, order.reshape(-1).numpy(), order[0].numel()), most, table)
+            losses = self._losses(examples, order.flatten(1), table, until)
         finally:
             self.merged.settle()
         if self.merged.torn is not None:
             raise self._torn(self.merged.torn)
         done = len(losses)
+        self._pace = max(1, done) if until.late() else 2 * most
         if done < most and self.stack.masks:
             for one, state in zip(wanted, states, strict=True):
                 one.generator.set_state(state)
@@ -165,22 +184,42 @@ class _Part:
             self.stack.draw(number, steps, one.generator)
         self.stack.turn.zero_()
 
-    def _losses(self, feed: Feed, most: int, table: Tensor | None) -> Tensor:
-        """Take steps until all are done, time is up, or one fails; return the losses ``(steps, networks)``."""
+    def _losses(self, examples: Examples, order: Tensor, table: Tensor | None, until: Until) -> Tensor:
+        """Take steps until all are done, it is time to come back, or one fails; return the losses ``(steps, networks)``."""
         found: list[Tensor] = []
-        done, begun = 0, time.perf_counter()
+        taken = self._recorded(examples, order, table) if self.captured else self._written(examples, order, table)
+        for losses in taken:
+            found.append(losses)
+            if until.late():
+                break
+        return torch.cat(found) if found else torch.empty(0, len(self.members))
+
+    def _written(self, examples: Examples, order: Tensor, table: Tensor | None) -> Iterator[Tensor]:
+        """Take steps as they are written, and yield the losses of each; end where one fails."""
+        sources = {**examples.inputs, TARGET: examples.target}
+        for step, batch in enumerate(batches(sources, order)):
+            if table is not None and step:
+                self.merged.turn(table[step])
+            try:
+                losses = self.joint.train_step(batch)
+            except ConfigError:
+                raise
+            except Exception:  # an own layer or loss may raise anything; whose it is comes out one by one
+                return
+            yield losses.unsqueeze(0)
+
+    def _recorded(self, examples: Examples, order: Tensor, table: Tensor | None) -> Iterator[Tensor]:
+        """Take steps by the engine that records them, and yield the losses of some at a time; end where one fails."""
+        feed, most, done = Feed(examples, order.reshape(-1).numpy(), order.shape[1]), len(order), 0
         while done < most:
             steps = self.engine.train_steps(feed, most - done, None if table is None else table[done:])
             if len(steps.losses):
-                found.append(steps.losses.detach())
+                yield steps.losses.detach()
                 done += len(steps.losses)
-            late = time.perf_counter() - begun > AT_A_TIME
-            self._pace = max(1, done) if late else 2 * most
-            if steps.failure is not None or late:
-                break
+            if steps.failure is not None:
+                return
             if table is not None and done < most:
                 self.merged.turn(table[done])
-        return torch.cat(found) if found else torch.empty(0, len(self.members))
 
     def _joined(self, feeds: Sequence[Feed]) -> Examples | None:
         """Return the rows of all networks in one place; None where they lie nowhere to be gathered from."""
@@ -249,40 +288,44 @@ class Population:
         if self.members:
             self._common = _Common(self.members)
 
-    def take(self, wanted: Sequence[Wanted]) -> list[Steps]:
+    def take(self, wanted: Sequence[Wanted], asked: Callable[[], bool] = bool) -> list[Steps]:
         """Take steps for every member, in their order; one or more each, or a failure.
 
-        Those whose next batches are of one size step together; one that is alone in that steps by its own engine.
+        Those whose next batches are of one size step together; one that is alone in that steps by its own engine. They come back
+        as soon as someone ``asked``, and else the later the more there are, as each then goes on with its own work.
         """
         found: list[Steps] = []
-        sizes = [_next_size(one.feed) for one in wanted]
+        most = min([AHEAD, *(one.most for one in wanted)])
+        tables = [None if one.feed.sources is None else one.feed.rows(most) for one in wanted]
+        sizes = [0 if table is None else table.shape[1] for table in tables]
         first = 0
         while first < len(wanted):
             end = first + 1
             while end < len(wanted) and sizes[end] == sizes[first]:
                 end += 1
-            found += self._together(first, end, sizes[first], wanted[first:end])
+            steps = None
+            key, tried = (first, end, sizes[first]), end - first > 1 and sizes[first] > 0
+            if tried and key not in self._broken:
+                part = self._part(*key, wanted[first].feed)
+                until = Until(min(MOST_AT_A_TIME, max(AT_A_TIME, EACH_AT_A_TIME * (end - first))), asked)
+                steps = part.take(wanted[first:end], [table for table in tables[first:end] if table is not None], until)
+            found += self._apart(key, tried, wanted[first:end]) if steps is None else steps
             first = end
         return found
 
-    def _together(self, first: int, end: int, rows: int, wanted: Sequence[Wanted]) -> list[Steps]:
-        key, tried = (first, end, rows), end - first > 1 and rows > 0
-        if tried and key not in self._broken:
-            steps = self._part(first, end, rows, wanted[0].feed).take(wanted)
-            if steps is not None:
-                return steps
-        found = [_alone(self.members[first + place], one) for place, one in enumerate(wanted)]
+    def _apart(self, key: tuple[int, int, int], tried: bool, wanted: Sequence[Wanted]) -> list[Steps]:
+        """Take one step of each network by itself; ``tried`` tells whether one together failed, or would have."""
+        found = [_alone(self.members[key[0] + place], one) for place, one in enumerate(wanted)]
         self._common.holdings.last = None
         if tried and all(one.failure is None for one in found):
             self._broken.add(key)
         return found
 
     def _part(self, first: int, end: int, rows: int, feed: Feed) -> _Part:
-        key = (first, end, rows)
-        found = self._parts.get(key)
+        found = self._parts.get((first, end, rows))
         if found is None:
             batch = feed.examples.batch(feed.rows(1)[0])
-            found = self._parts[key] = _Part(self._common, first, end, batch, self.captured)
+            found = self._parts[first, end, rows] = _Part(self._common, first, end, batch, self.captured)
         return found
 
     def played(self) -> str:
@@ -290,11 +333,6 @@ class Population:
         part = next(iter(self._parts.values()), None)
         words = "alone" if part is None else str(part.engine.played())
         return f"{words}, some of them one by one" if self._broken else words
-
-
-def _next_size(feed: Feed) -> int:
-    """Return the rows of the next batch; 0 where they cannot be gathered by number."""
-    return 0 if feed.sources is None else int(feed.rows(1).shape[1])
 
 
 def _alone(member: Engine, one: Wanted) -> Steps:

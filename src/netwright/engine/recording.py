@@ -6,6 +6,7 @@ storage and how it is read), so views cost nothing and aliases stay aliases. Flo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,9 +119,9 @@ _ACTIVE: list[Recorder] = []
 def is_finite(loss: Tensor) -> bool:
     """Tell whether a loss is finite. Under a recorder the question is written down, to be asked in each replay."""
     if not _ACTIVE:
-        return bool(torch.isfinite(loss))
+        return math.isfinite(loss.item())
     with _disable_current_modes():
-        finite = bool(torch.isfinite(loss))
+        finite = math.isfinite(loss.item())
     _ACTIVE[-1].guard(loss)
     return finite
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from netwright.engine.side_by_side import losses_of_each, run, stages
 from netwright.model.gradients import weights_of
 from netwright.model.summary import call_model
 
@@ -100,6 +101,8 @@ class Stack(nn.Module):
         penalised = {id(weight) for weight in weights_of(models[0])}
         self.penalised = [id(trained[name]) in penalised for name in self.names]
         self._template, self.sites = with_given_noise(models[0])
+        self._stages = stages(self._template, GivenNoise)
+        self._held = tuple(self.weights)
         device = next(iter(wholes.values())).device
         self.masks: list[Tensor] = []
         self._chances = [[_chance(model.get_submodule(path)) for path in self.sites] for model in models]
@@ -150,10 +153,12 @@ class Stack(nn.Module):
             tuple(_parted(value, count) for value in values),
             {name: _parted(value, count) for name, value in named.items()},
         )
-        tensors = dict(zip(self.names, self.weights, strict=True))
+        tensors: dict[str, Tensor] = dict(zip(self.names, self._held, strict=True))
         tensors |= {name: getattr(self, f"passive_{place}") for place, name in enumerate(self.passive)}
         for path, masks in zip(self.sites, self.masks, strict=True):
             tensors[f"{path}.{NOISE}"] = masks.index_select(0, self.turn)[0]
+        if self._stages is not None and len(values) == 1 and not named:
+            return run(self._stages, given[0][0], tensors)
         found: Tensor = torch.vmap(self._one)(tensors, given)
         return found
 
@@ -224,8 +229,10 @@ class Losses(nn.Module):
             output: ``(networks, rows, ...)``.
             target: ``(networks * rows, ...)``.
         """
-        tensors = {name: getattr(self, f"of_{place}") for place, name in enumerate(self.names)}
-        found: Tensor = torch.vmap(self._one)(tensors, output, _parted(target, self.members))
+        found = losses_of_each(self._first[0], output, target)
+        if found is None:
+            tensors = {name: getattr(self, f"of_{place}") for place, name in enumerate(self.names)}
+            found = torch.vmap(self._one)(tensors, output, _parted(target, self.members))
         self.each = found.detach()
         return found.sum()
 
