@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import torch
 from torch import Tensor
 
 from netwright.data.batches import Batch
@@ -25,9 +26,9 @@ def batches(sources: Mapping[str, Tensor], order: Tensor) -> Iterator[Batch]:
     size = order.shape[1]
     row = sum(value[:1].numel() * value.element_size() for value in sources.values())
     steps = max(1, min(STEPS, ROOM.get(device.type, LEAST_ROOM) // max(1, row * size)))
-    for block in order.split(steps):
+    for block in torch.split(order, steps):
         numbers = block.reshape(-1).to(device)
-        parts = {name: value.index_select(0, numbers).split(size) for name, value in sources.items()}
+        parts = {name: torch.split(value.index_select(0, numbers), size) for name, value in sources.items()}
         for place, rows in enumerate(block):
             inputs = {name: part[place] for name, part in parts.items() if name != TARGET}
             yield Batch(inputs, parts[TARGET][place], rows)

@@ -13,8 +13,9 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from netwright.engine.grouping import ELEMENTWISE, Range, begun, plain, ranges, rates_of, settings_of
+from netwright.engine.grouping import ELEMENTWISE, Range, begun, plain, ranges, rates_of, reader, settings_of
 from netwright.engine.holdings import COUNTS, Holdings
 from netwright.engine.rates import put
 from netwright.engine.recording import CannotCapture
@@ -63,7 +64,9 @@ class Merged:
         self._pieces: list[Piece] = []
         self._lent: list[Piece] = []
         self._alike: list[bool] = []
+        self._reader = reader(self._optimizers[0].param_groups[0])
         self._settings: list[Any] = []
+        self._decays = torch.empty(0)
         self._left: list[Any] | None = None
         self.torn: Exception | None = None
         self.own = nn.ModuleList()
@@ -164,23 +167,24 @@ class Merged:
 
     def _read(self) -> bool:
         """Read settings and states, and tell whether others than this have changed a state since it stepped last."""
-        settings = [[settings_of(group) for group in one.param_groups] for one in self._optimizers]
-        end = self._first + self._stack.members
-        if self._holdings.last is self and self._left is not None:
-            seen = self._holdings.seen(self._first, end)
-            if len(seen) == len(self._left) and all(map(is_, seen, self._left)):
-                if settings != self._settings:
-                    self._alike, self._settings = self._compared(settings), settings
-                return False
-        self._alike, self._settings = self._compared(settings), settings
-        return True
+        settings = [[self._reader(group) for group in one.param_groups] for one in self._optimizers]
+        seen = self._holdings.seen(self._first, self._first + self._stack.members)
+        left = self._left if self._holdings.last is self else None
+        fresh = left is None or len(seen) != len(left) or not all(map(is_, seen, left))
+        if fresh or settings != self._settings:
+            self._settings, self._alike = settings, self._compared()
+        return fresh
 
-    def _compared(self, settings: list[Any]) -> list[bool]:
-        """Return of each network but the first whether settings and state are those of the one before it."""
-        places = range(len(self._weights))
-        members = range(self._stack.members)
-        states = begun([[self._holdings.of(self._first + member, place) for place in places] for member in members])
-        keys = [(settings[member], states[member], self._assigned(member)) for member in members]
+    def _compared(self) -> list[bool]:
+        """Read the decays, and return of each network but the first whether settings and state are those of the one before it."""
+        places, first = range(len(self._weights)), self._first
+        decays = [[float(group.get("weight_decay", 0.0)) for group in one.param_groups] for one in self._optimizers]
+        self._decays = pad_sequence([torch.tensor(own, dtype=torch.float64) for own in decays], batch_first=True)
+        states = begun([[self._holdings.of(first + member, place) for place in places] for member in range(len(decays))])
+        keys = [
+            ([settings_of(group) for group in one.param_groups], state, self._assigned(member))
+            for member, (one, state) in enumerate(zip(self._optimizers, states, strict=True))
+        ]
         return [one == other for one, other in zip(keys[1:], keys, strict=False)]
 
     def _assigned(self, member: int) -> list[int | None]:

@@ -34,6 +34,9 @@ EACH_AT_A_TIME = 0.003  # seconds of steps together for each network: what it do
 MOST_AT_A_TIME = 0.5
 
 
+Given = tuple[dict[str, Tensor], Tensor]  # all rows by the name of their input, and the numbers of those of the next batches
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What the run of one network asks for: steps on the next batches of its feed.
@@ -122,27 +125,28 @@ class _Part:
         self._lie: list[int] = []
         self._pace = 1  # steps that end soon enough, where masks are drawn for all of them before
 
-    def take(self, wanted: Sequence[Wanted], tables: Sequence[Tensor], until: Until) -> list[Steps] | None:
+    def take(self, wanted: Sequence[Wanted], given: Sequence[Given], until: Until) -> list[Steps] | None:
         """Take steps; None where the first fails: nothing was updated, and no batch was handed out.
 
         Args:
             wanted: By each network.
-            tables: The rows of the next batches of each ``(batches, rows)``.
+            given: All rows of each, and which its next batches have.
             until: When to come back.
 
         Raises:
             NetwrightError: An update broke off.
         """
-        examples = self._joined([one.feed for one in wanted])
+        examples = self._joined([sources for sources, _ in given], wanted[0].feed.examples.device)
         if examples is None:
             return None
-        most = min([*map(len, tables), *(len(one.rates) for one in wanted if one.rates is not None)])
+        tables = [rows for _, rows in given]
+        most = min([*(rows.shape[0] for rows in tables), *(len(one.rates) for one in wanted if one.rates is not None)])
         if self.stack.masks:
             most = min(most, self.stack.ahead, self._pace)
         states = [one.generator.get_state() for one in wanted if self.stack.masks]
         self._draw(wanted, most)
         table = self.merged.refresh([None if one.rates is None else one.rates[:most] for one in wanted])
-        order = torch.stack([rows[:most] for rows in tables], dim=1) + self._offsets
+        order = torch.stack([rows if rows.shape[0] == most else rows[:most] for rows in tables], dim=1) + self._offsets
         try:
             losses = self._losses(examples, order.flatten(1), table, until)
         finally:
@@ -221,12 +225,8 @@ class _Part:
             if table is not None and done < most:
                 self.merged.turn(table[done])
 
-    def _joined(self, feeds: Sequence[Feed]) -> Examples | None:
-        """Return the rows of all networks in one place; None where they lie nowhere to be gathered from."""
-        given = [feed.sources for feed in feeds]
-        if any(sources is None for sources in given):
-            return None
-        sources = [one for one in given if one is not None]
+    def _joined(self, sources: Sequence[dict[str, Tensor]], device: torch.device) -> Examples | None:
+        """Return the rows of all networks in one place; None where that takes too much room."""
         lie = [value.data_ptr() for one in sources for value in one.values()]
         if lie != self._lie:
             self._lie, self._examples = lie, None
@@ -239,7 +239,7 @@ class _Part:
                 lengths = [len(one[TARGET]) for one in sources]
             self._offsets = torch.tensor([sum(lengths[:place]) for place in range(len(lengths))]).view(-1, 1)
             inputs = {name: value for name, value in whole.items() if name != TARGET}
-            self._examples = Examples(inputs, whole[TARGET], feeds[0].examples.device)
+            self._examples = Examples(inputs, whole[TARGET], device)
         return self._examples
 
 
@@ -265,6 +265,11 @@ class _Common:
         self.means = storages(found) if len(found) == len(members) else None
 
 
+def never() -> bool:
+    """Tell that nobody asks."""
+    return False
+
+
 @final
 class Population:
     """Engines whose networks are of one architecture; see `netwright.engine.likeness` for which may be in it.
@@ -288,7 +293,7 @@ class Population:
         if self.members:
             self._common = _Common(self.members)
 
-    def take(self, wanted: Sequence[Wanted], asked: Callable[[], bool] = bool) -> list[Steps]:
+    def take(self, wanted: Sequence[Wanted], asked: Callable[[], bool] = never) -> list[Steps]:
         """Take steps for every member, in their order; one or more each, or a failure.
 
         Those whose next batches are of one size step together; one that is alone in that steps by its own engine. They come back
@@ -296,8 +301,9 @@ class Population:
         """
         found: list[Steps] = []
         most = min([AHEAD, *(one.most for one in wanted)])
-        tables = [None if one.feed.sources is None else one.feed.rows(most) for one in wanted]
-        sizes = [0 if table is None else table.shape[1] for table in tables]
+        sources = [one.feed.sources for one in wanted]
+        given = [None if own is None else (own, one.feed.rows(most)) for own, one in zip(sources, wanted, strict=True)]
+        sizes = [0 if one is None else one[1].shape[1] for one in given]
         first = 0
         while first < len(wanted):
             end = first + 1
@@ -308,7 +314,7 @@ class Population:
             if tried and key not in self._broken:
                 part = self._part(*key, wanted[first].feed)
                 until = Until(min(MOST_AT_A_TIME, max(AT_A_TIME, EACH_AT_A_TIME * (end - first))), asked)
-                steps = part.take(wanted[first:end], [table for table in tables[first:end] if table is not None], until)
+                steps = part.take(wanted[first:end], [one for one in given[first:end] if one is not None], until)
             found += self._apart(key, tried, wanted[first:end]) if steps is None else steps
             first = end
         return found
