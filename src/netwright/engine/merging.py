@@ -194,7 +194,7 @@ class Merged:
         return [found.get(parameter) for parameter in self._holdings.parameters[self._first + member]]
 
     def _ranges(self, alike: list[bool], near: list[bool]) -> list[Range]:
-        if type(self._optimizers[0]) not in ELEMENTWISE:
+        if not isinstance(self._optimizers[0], ELEMENTWISE):
             return [Range(number, number + 1, alone=True) for number in range(self._stack.members)]
         found = ranges(alike, near, self._loose, self._spread)
         self._spread |= any(one.spread for one in found)

@@ -25,7 +25,7 @@ def may_differ(optimizer: torch.optim.Optimizer) -> bool:
     """Tell whether learning rate and decay of networks that one update changes may differ."""
     kinds = {parameter.dtype for group in optimizer.param_groups for parameter in group["params"]}
     return (
-        type(optimizer) in LINEAR
+        isinstance(optimizer, LINEAR)
         and not any(group.get("maximize") for group in optimizer.param_groups)
         and kinds <= {torch.float32, torch.float64}
     )
