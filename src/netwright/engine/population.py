@@ -56,11 +56,15 @@ class Until:
     """When steps come back: after so many seconds from now on, and as soon as someone asks."""
 
     def __init__(self, seconds: float, asked: Callable[[], bool]) -> None:
-        self._end, self._asked = time.perf_counter() + seconds, asked
+        self._begun, self._seconds, self._asked = time.perf_counter(), seconds, asked
 
     def late(self) -> bool:
         """Tell whether it is time."""
-        return time.perf_counter() > self._end or self._asked()
+        return time.perf_counter() - self._begun > self._seconds or self._asked()
+
+    def pace(self, done: int) -> int:
+        """Return how many steps end in time, as many took until now."""
+        return max(1, int(0.9 * done * self._seconds / (time.perf_counter() - self._begun)))
 
 
 @final
@@ -76,6 +80,7 @@ class JointEngine:
     def train_step(self, batch: Batch) -> Tensor:
         """Train on a batch of each network; return the mean loss of each, ``(networks,)``."""
         optimizer: Any = self.optimizer
+        self._stack.remember()
         train_step(self.model, self.loss_function, optimizer, batch, self._update)
         self._averages.after_step()
         if self._stack.masks or self._merged.turns:
@@ -123,6 +128,7 @@ class _Part:
         self._examples: Examples | None = None
         self._offsets = torch.empty(0, dtype=torch.long)
         self._lie: list[int] = []
+        self._failed = False  # the last step
         self._pace = 1  # steps that end soon enough, where masks are drawn for all of them before
 
     def take(self, wanted: Sequence[Wanted], given: Sequence[Given], until: Until) -> list[Steps] | None:
@@ -144,7 +150,7 @@ class _Part:
         if self.stack.masks:
             most = min(most, self.stack.ahead, self._pace)
         states = [one.generator.get_state() for one in wanted if self.stack.masks]
-        self._draw(wanted, most)
+        self.stack.draw([one.generator for one in wanted], most)
         table = self.merged.refresh([None if one.rates is None else one.rates[:most] for one in wanted])
         order = torch.stack([rows if rows.shape[0] == most else rows[:most] for rows in tables], dim=1) + self._offsets
         try:
@@ -153,12 +159,14 @@ class _Part:
             self.merged.settle()
         if self.merged.torn is not None:
             raise self._torn(self.merged.torn)
+        if self._failed:
+            self.stack.put_back()
         done = len(losses)
-        self._pace = max(1, done) if until.late() else 2 * most
+        self._pace = until.pace(done)
         if done < most and self.stack.masks:
             for one, state in zip(wanted, states, strict=True):
                 one.generator.set_state(state)
-            self._draw(wanted, done)
+            self.stack.draw([one.generator for one in wanted], done)
         if not done:
             return None
         for one in wanted:
@@ -182,15 +190,10 @@ class _Part:
             "one from their checkpoints, or train without population"
         )
 
-    def _draw(self, wanted: Sequence[Wanted], steps: int) -> None:
-        """Draw the masks of some steps, each network's from its own generator."""
-        for number, one in enumerate(wanted if self.stack.masks else ()):
-            self.stack.draw(number, steps, one.generator)
-        self.stack.turn.zero_()
-
     def _losses(self, examples: Examples, order: Tensor, table: Tensor | None, until: Until) -> Tensor:
         """Take steps until all are done, it is time to come back, or one fails; return the losses ``(steps, networks)``."""
         found: list[Tensor] = []
+        self._failed = False
         taken = self._recorded(examples, order, table) if self.captured else self._written(examples, order, table)
         for losses in taken:
             found.append(losses)
@@ -209,6 +212,7 @@ class _Part:
             except ConfigError:
                 raise
             except Exception:  # an own layer or loss may raise anything; whose it is comes out one by one
+                self._failed = True
                 return
             yield losses.unsqueeze(0)
 
@@ -221,6 +225,9 @@ class _Part:
                 yield steps.losses.detach()
                 done += len(steps.losses)
             if steps.failure is not None:
+                self._failed = True
+                if steps.failure.torn:
+                    self.merged.torn = steps.failure.error
                 return
             if table is not None and done < most:
                 self.merged.turn(table[done])
