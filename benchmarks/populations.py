@@ -1,9 +1,11 @@
 """Steps of many small networks: one after the other and together, eager and captured, in turn in one process.
 
     python benchmarks/populations.py --members 32 --threads 1
+    python benchmarks/populations.py --device cuda
 
-With one thread processor time is told, which neighbours on the machine disturb less; with ``--device cuda`` that of the clock, and
-nothing is captured, as recordings are made on the CPU. Prints microseconds for a step of one network, the median of the rounds.
+With one thread processor time is told, which neighbours on the machine disturb less; with ``--device cuda`` that of the clock, for
+32 and 256 networks, and nothing is captured, as recordings are made on the CPU. Each is measured with one learning rate for all and
+with a rate for each network. Prints microseconds for a step of one network, the median of the rounds.
 """
 
 from __future__ import annotations
@@ -78,27 +80,17 @@ def feed_of(examples: Examples, number: int) -> Feed:
     return Feed(examples, np.random.default_rng(number).permutation(examples.rows), BATCH, "drop")
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--members", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rates", action="store_true", help="every network has a learning rate of its own")
-    wanted = parser.parse_args()
-    torch.set_num_threads(wanted.threads)
-    gpu, device, members = wanted.device != "cpu", torch.device(wanted.device), wanted.members
+def measured(members: int, differ: bool, wanted: argparse.Namespace, examples: Examples) -> None:
+    """Measure contenders in turn and print the median of each."""
+    gpu = wanted.device != "cpu"
     clock = time.process_time if wanted.threads == 1 and not gpu else time.perf_counter
-    values, classes = load_digits(return_X_y=True)
-    examples = Examples({"x": torch.tensor(values / 16, dtype=torch.float32)}, torch.tensor(classes)).to(device)
     contenders = {}
     for captured in (False,) if gpu else (False, True):
         how = "captured" if captured else "eager"
-        before, steps = (60, 200) if captured else (10, 60)
+        before, steps = (60, 200) if captured else (10, 60 if members < 100 else 20)
         for way, name in ((one_by_one, "one after the other"), (together, "together")):
-            made = engines(members, captured, wanted.rates, wanted.device)
-            contenders[f"{name}, {how}"] = (way(made, examples), before, steps)
+            made = engines(members, captured, differ, wanted.device)
+            contenders[f"{name}, {how}"] = (way(made, examples), before, steps * (3 if gpu and way is together else 1))
     for go, before, _ in contenders.values():
         go(before)
     found: dict[str, list[float]] = {name: [] for name in contenders}
@@ -109,11 +101,31 @@ def main() -> None:
             if gpu:
                 torch.cuda.synchronize()
             found[name].append((clock() - begun) / steps / members * 1e6)
+    print(f"{members} networks, {'a rate for each' if differ else 'one rate for all'}")
     for name, values in found.items():
         middle = statistics.median(values)
         others = [other for other in found if other.startswith("one") and other != name]
         beside = [f"{statistics.median(found[other]) / middle:6.2f} x {other}" for other in others]
-        print(f"{name:30} {middle:8.1f} us  {'  '.join(beside)}")
+        print(f"  {name:30} {middle:8.1f} us ({min(values):.1f} to {max(values):.1f})  {'  '.join(beside)}", flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--members", type=int, nargs="*", default=[])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    wanted = parser.parse_args()
+    torch.set_num_threads(wanted.threads)
+    values, classes = load_digits(return_X_y=True)
+    examples = Examples({"x": torch.tensor(values / 16, dtype=torch.float32)}, torch.tensor(classes)).to(
+        torch.device(wanted.device)
+    )
+    print(f"torch {torch.__version__}, {torch.cuda.get_device_name() if wanted.device != 'cpu' else 'cpu'}")
+    for members in wanted.members or ([32] if wanted.device == "cpu" else [32, 256]):
+        for differ in (False, True):
+            measured(members, differ, wanted, examples)
 
 
 if __name__ == "__main__":

@@ -33,10 +33,14 @@ class Execution:
 
 @dataclass(frozen=True)
 class Failure:
-    """The batch on which a step raised an error, and the error; the update was not applied."""
+    """The batch on which a step raised an error, and the error; the update was not applied.
+
+    ``torn`` tells that it may have been in part: a kernel of a recorded step broke off, no number was found not finite.
+    """
 
     batch: Batch
     error: Exception
+    torn: bool = False
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ class CapturedEngine:
             loss = self._replayed_step(known, batch)
             moved = known.tape.moved()
             problem = f"{moved} puts its output elsewhere" if planned and moved else ""
-        except (RuntimeError, DivergedError) as error:
+        except Exception as error:  # a kernel may raise anything
             problem = first_line(error)
         after = copied(*self._parts())
         put_back(before, *self._parts())
@@ -182,7 +182,10 @@ class CapturedEngine:
         feed.take(count)
         feed.waited += played.gathering
         weights = loss_weights(self.loss_function, feed.examples.target, rows[:count])
-        failure = None if played.stopped is None else Failure(feed.next(), self._error(known, played.stopped))
+        failure = None
+        if played.stopped is not None:
+            torn = not isinstance(played.stopped, NotFiniteError)
+            failure = Failure(feed.next(), self._error(known, played.stopped), torn)
         several = played.results.shape[1] > 1
         return Steps(played.results if several else played.results[:, 0], weights, failure)
 

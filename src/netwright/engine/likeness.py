@@ -124,8 +124,7 @@ def _why_not_vectorised(members: Sequence[Engine], batch: Batch) -> str | None:
             apart = _gradients_apart(models, losses, batch)
             stack = Stack(models, storages(models), len(batch))
             stack.lay_out(batch.inputs)
-            for number in range(len(models)):
-                stack.draw(number, 1, _generator(batch.target.device, number))
+            stack.draw([_generator(batch.target.device, number) for number in range(len(models))], 1)
             both = {name: torch.cat([value, value]) for name, value in batch.inputs.items()}
             Losses(losses)(call_model(stack, both), torch.cat([batch.target, batch.target])).backward()
             stack.hand_out_gradients()

@@ -6,6 +6,7 @@ storage and how it is read), so views cost nothing and aliases stay aliases. Flo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,13 +120,13 @@ _ACTIVE: list[Recorder | list[Tensor]] = []
 def is_finite(loss: Tensor) -> bool:
     """Tell whether a loss is finite. Under a recorder the question is written down, to be asked in each replay."""
     if not _ACTIVE:
-        return bool(torch.isfinite(loss))
+        return math.isfinite(loss.item())
     taker = _ACTIVE[-1]
     if isinstance(taker, list):
         taker.append(loss.detach())
         return True
     with _disable_current_modes():
-        finite = bool(torch.isfinite(loss))
+        finite = math.isfinite(loss.item())
     taker.guard(loss)
     return finite
 

@@ -16,9 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from netwright.engine.side_by_side import losses_of_each, run, stages
+from netwright.model.gradients import weights_of
 from netwright.model.summary import call_model
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)  # their buffers change in a forward pass
 NOISE = "noise"
 MASKS_ROOM = 1 << 24  # bytes of dropout masks that are drawn ahead
 MOST_AHEAD = 64  # steps of them
@@ -80,7 +83,8 @@ class Stack(nn.Module):
         wholes: What `storages` gave, of these networks alone.
         rows: Rows of each in a step.
 
-    ``ahead`` are the steps for which dropout masks are drawn at a time.
+    ``ahead`` are the steps for which dropout masks are drawn at a time, ``penalised`` tells which weights an l1 penalty is for.
+    ``turn`` is the number of the step among those for which masks and rates lie ready.
     """
 
     turn: Tensor
@@ -94,10 +98,21 @@ class Stack(nn.Module):
         self.weights = nn.ParameterList(nn.Parameter(wholes[name], trained[name].requires_grad) for name in self.names)
         for place, name in enumerate(self.passive):
             self.register_buffer(f"passive_{place}", wholes[name], persistent=False)
+        norms = [path for path, part in models[0].named_modules() if isinstance(part, NORMS)]
+        moving = [name for name in self.passive if name.rpartition(".")[0] in norms]
+        self._now, self._before = [wholes[name] for name in moving], [wholes[name].clone() for name in moving]
+        for place, value in enumerate(self._before):
+            self.register_buffer(f"before_{place}", value, persistent=False)
         self._views = [dict(model.named_parameters()) for model in models]
+        penalised = {id(weight) for weight in weights_of(models[0])}
+        self.penalised = [id(trained[name]) in penalised for name in self.names]
         self._template, self.sites = with_given_noise(models[0])
+        self._stages = stages(self._template, GivenNoise)
+        self._held = tuple(self.weights)
         device = next(iter(wholes.values())).device
         self.masks: list[Tensor] = []
+        self._rooms: list[Sequence[Tensor]] = []  # of each, that of every step of every network
+        self._kept: list[Tensor] = []
         self._chances = [[_chance(model.get_submodule(path)) for path in self.sites] for model in models]
         self.register_buffer("turn", torch.zeros(1, dtype=torch.long, device=device), persistent=False)
         self._rows = rows
@@ -128,16 +143,23 @@ class Stack(nn.Module):
             room = torch.empty((self.ahead, *shape), device=self.turn.device)
             self.register_buffer(f"masks_{place}", room, persistent=False)
             self.masks.append(room)
+            self._rooms.append(room.flatten(0, 1).unbind(0))
+            kept = [1.0 - own[place] or 1.0 for own in self._chances]
+            self._kept.append(torch.tensor(kept, device=room.device, dtype=room.dtype).view(-1, *(1 for _ in shape[1:])))
 
-    def draw(self, member: int, steps: int, generator: torch.Generator) -> None:
-        """Draw the masks of a network for its next steps, as its dropout layers would draw them one after the other."""
-        for step in range(steps):
-            for masks, chance in zip(self.masks, self._chances[member], strict=True):
-                mask = masks[step, member]
-                if chance in (0.0, 1.0):
-                    mask.fill_(1.0 - chance)
-                else:
-                    mask.bernoulli_(1.0 - chance, generator=generator).div_(1.0 - chance)
+    def draw(self, generators: Sequence[torch.Generator], steps: int) -> None:
+        """Draw the masks of the next steps, of each network as its dropout layers would draw them one after the other."""
+        for member, generator in enumerate(generators if self.masks else ()):
+            drawn = [(rooms, 1.0 - chance) for rooms, chance in zip(self._rooms, self._chances[member], strict=True)]
+            for place in range(member, steps * self.members, self.members):
+                for rooms, kept in drawn:
+                    if 0.0 < kept < 1.0:
+                        rooms[place].bernoulli_(kept, generator=generator)
+                    else:
+                        rooms[place].fill_(kept)
+        for masks, divisor in zip(self.masks, self._kept, strict=True):
+            masks[:steps].div_(divisor)
+        self.turn.zero_()
 
     def forward(self, *values: Tensor, **named: Tensor) -> Tensor:
         """Return what each network gives for its rows."""
@@ -146,12 +168,12 @@ class Stack(nn.Module):
             tuple(_parted(value, count) for value in values),
             {name: _parted(value, count) for name, value in named.items()},
         )
-        tensors = dict(zip(self.names, self.weights, strict=True))
+        tensors: dict[str, Tensor] = dict(zip(self.names, self._held, strict=True))
         tensors |= {name: getattr(self, f"passive_{place}") for place, name in enumerate(self.passive)}
         for path, masks in zip(self.sites, self.masks, strict=True):
             tensors[f"{path}.{NOISE}"] = masks.index_select(0, self.turn)[0]
-        if self.masks:
-            self.turn.add_(1)
+        if self._stages is not None and len(values) == 1 and not named:
+            return run(self._stages, given[0][0], tensors)
         found: Tensor = torch.vmap(self._one)(tensors, given)
         return found
 
@@ -159,18 +181,27 @@ class Stack(nn.Module):
         return functional_call(self._template, tensors, *given)
 
     def hand_out_gradients(self) -> None:
-        """Let the gradient of every parameter of every network be its part of the joint one."""
+        """Let the gradient of every parameter of every network be its part of the joint one, for who looks at them."""
         for name, whole in zip(self.names, self.weights, strict=True):
             parts = [None] * self.members if whole.grad is None else whole.grad.unbind(0)
             for views, part in zip(self._views, parts, strict=True):
                 views[name].grad = part
 
-    def forget_gradients(self) -> None:
-        """Empty the gradients of all."""
-        for name, whole in zip(self.names, self.weights, strict=True):
-            whole.grad = None
-            for views in self._views:
-                views[name].grad = None
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Keep what batch norm knows before a step: the forward pass changes it, though the step may fail."""
+        if self._now:
+            torch._foreach_copy_(self._before, self._now)
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Put what batch norm knows where it was before the last step, which failed."""
+        if self._now:
+            torch._foreach_copy_(self._now, self._before)
+
+    def advance(self) -> None:
+        """Go on to the masks and rates of the next step."""
+        self.turn.add_(1)
 
 
 def _parted(value: Tensor, count: int) -> Tensor:
@@ -225,8 +256,10 @@ class Losses(nn.Module):
             output: ``(networks, rows, ...)``.
             target: ``(networks * rows, ...)``.
         """
-        tensors = {name: getattr(self, f"of_{place}") for place, name in enumerate(self.names)}
-        found: Tensor = torch.vmap(self._one)(tensors, output, _parted(target, self.members))
+        found = losses_of_each(self._first[0], output, target)
+        if found is None:
+            tensors = {name: getattr(self, f"of_{place}") for place, name in enumerate(self.names)}
+            found = torch.vmap(self._one)(tensors, output, _parted(target, self.members))
         self.each = found.detach()
         return found.sum()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -73,6 +74,36 @@ def change_gradients(model: nn.Module, update: Update, scaled: bool = False) -> 
             refuse_spoiled(norm)
     if update.clip_grad_value is not None:
         clip_grad_value_(model.parameters(), update.clip_grad_value)
+
+
+@torch.no_grad()
+def change_each(weights: Sequence[Tensor], penalised: Sequence[bool], update: Update) -> None:
+    """Do with the gradients of several networks what `change_gradients` does with those of one.
+
+    Args:
+        weights: Parameters ``(networks, ...)``, whose gradients are those of the losses of all.
+        penalised: Which of them an l1 penalty is for.
+        update: What is asked for.
+
+    Raises:
+        DivergedError: The norm of a network is not finite.
+    """
+    held = [
+        (weight, weight.grad, wanted) for weight, wanted in zip(weights, penalised, strict=True) if weight.grad is not None
+    ]
+    if update.l1:
+        for weight, gradient, wanted in held:
+            if wanted:
+                gradient.add_(weight.sign(), alpha=update.l1)
+    if update.clip_grad_norm is not None and held:
+        rows = [gradient.reshape(len(gradient), -1) for _, gradient, _ in held]
+        norms = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(row, dim=1) for row in rows]), dim=0)
+        shares = (update.clip_grad_norm / (norms + 1e-6)).clamp(max=1.0)
+        for _, gradient, _ in held:
+            gradient.mul_(shares.view(-1, *(1 for _ in gradient.shape[1:])))
+        refuse_spoiled(norms.amax())
+    if update.clip_grad_value is not None:
+        clip_grad_value_([weight for weight, _, _ in held], update.clip_grad_value)
 
 
 def refuse_spoiled(norm: Tensor) -> None:

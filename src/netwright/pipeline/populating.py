@@ -223,6 +223,11 @@ def _run(seat: Seat, work: Callable[[Seat], Result], end: _Ended[Result]) -> Non
 def _step_on(seats: Sequence[Seat], stop: StopRequest, tell: Callable[[Told], None]) -> None:
     """Take steps for all runs that wait for some, until none does."""
     population: Population | None = None
+
+    def asked() -> bool:
+        ends = [seat.asked.until for seat in seats if seat.asked.until is not None]
+        return bool(stop) or stop.save or bool(ends) and time.monotonic() >= min(ends)
+
     while waiting := [seat for seat in seats if seat.waiting is not None]:
         engines = [seat.waiting.engine for seat in waiting if seat.waiting is not None]
         wanted = [seat.waiting.wanted for seat in waiting if seat.waiting is not None]
@@ -236,7 +241,7 @@ def _step_on(seats: Sequence[Seat], stop: StopRequest, tell: Callable[[Told], No
         if population is not None and len(waiting) > 1:
             begun = time.perf_counter()
             with threaded(waiting[0].waiting.threads if waiting[0].waiting else None):
-                steps = population.take(wanted)
+                steps = population.take(wanted, asked)
             share = (time.perf_counter() - begun) / len(waiting)
             for seat, found, engine in zip(waiting, steps, engines, strict=True):
                 if seat.waiting is not None:
