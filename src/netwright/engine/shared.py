@@ -196,15 +196,19 @@ class SharedEngine:
 
 
 class _Parameters(nn.Module):
-    """A network that reads every parameter of another once, and computes nothing."""
+    """A network that reads every parameter of another once, and computes nothing.
 
-    def __init__(self, learning: list[nn.Parameter]) -> None:
+    It has the other's buffers too: DistributedDataParallel counts them once and looks for them before every pass.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.learning = learning  # no nn.ParameterList: they stay those of the other
+        self.network = network
 
     def forward(self) -> Tensor:
-        """Return a number that every parameter has a gradient for."""
-        return torch.stack([parameter.float().sum() for parameter in self.learning]).sum()
+        """Return a number that every parameter that learns has a gradient for."""
+        learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        return torch.stack([parameter.float().sum() for parameter in learning]).sum()
 
 
 def _settle(shared: DistributedDataParallel) -> None:
@@ -215,7 +219,7 @@ def _settle(shared: DistributedDataParallel) -> None:
     another order than the one that was not interrupted. Gradients that mean nothing are added up first, and dropped.
     """
     network = shared.module
-    shared.module = _Parameters([parameter for parameter in network.parameters() if parameter.requires_grad])
+    shared.module = _Parameters(network)
     try:
         shared().backward()
     finally:
