@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from netwright.checkpoint import collective, store
 from netwright.data.batches import Batch
@@ -20,6 +21,7 @@ from netwright.distributed.pieces import dealt_as, is_dealt, whole, whole_parts
 from netwright.engine.averaged import Averaged
 from netwright.engine.eager import train_step
 from netwright.engine.scaling import Scaler
+from netwright.engine.shared import _settle
 from netwright.engine.sharding import dealt_state, shard, without_fusion
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import NetwrightError
@@ -302,6 +304,20 @@ def others() -> dict[str, Any]:
     return told
 
 
+def settled() -> dict[str, Any]:
+    """What is left of a network with buffers whose buckets of gradients were settled before the first step."""
+    model = network("conv")
+    with torch.no_grad():
+        model[2].running_mean += dist.get_rank()
+    shared = DistributedDataParallel(model)
+    _settle(shared)
+    return {
+        "network": shared.module is model,
+        "gradients": [name for name, parameter in model.named_parameters() if parameter.grad is not None],
+        "apart": gap(model, network("conv")),
+    }
+
+
 def main(rank: int, size: int, folder: Path, steps: int) -> None:
     """Train ``steps`` steps of each network beside one process, and write and read checkpoints."""
     torch.set_num_threads(1)
@@ -312,6 +328,6 @@ def main(rank: int, size: int, folder: Path, steps: int) -> None:
     if rank == 0:
         kept.mkdir()
     dist.barrier()
-    told = {"checkpoints": checkpoints(kept), "parity": parities(steps), "others": others()}
+    told = {"checkpoints": checkpoints(kept), "parity": parities(steps), "others": others(), "settled": settled()}
     (folder / f"told-{rank}.json").write_text(json.dumps(told))
     dist.destroy_process_group()

@@ -65,6 +65,10 @@ def test_steps_in_float16_are_scaled_alike_in_all_processes(told: list[dict[str,
     assert [one["others"]["scale"] for one in told] == [[65536.0, 0]] * 2
 
 
+def test_buckets_of_gradients_are_settled_for_a_network_with_buffers_too(told: list[dict[str, Any]]) -> None:
+    assert [one["settled"] for one in told] == [{"network": True, "gradients": [], "apart": 0.0}] * 2
+
+
 def test_a_checkpoint_written_together_is_read_as_any_other(told: list[dict[str, Any]]) -> None:
     for one in told:
         kept = one["checkpoints"]

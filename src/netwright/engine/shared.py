@@ -71,7 +71,8 @@ class SharedLoss:
             FailedTogether: The step failed elsewhere.
             DivergedError: The loss is not finite, here or elsewhere.
         """
-        loss = self.loss_function(output, target) if self._own else (output * 0).sum()
+        # in float32: a scale that float16 cannot hold, times nothing, would be no number on the way back
+        loss = self.loss_function(output, target) if self._own else (output.float() * 0).sum()
         share = self._own / self._whole if self._whole else float("nan")
         found = float(loss.detach())
         finite = found - found == 0.0
