@@ -85,6 +85,32 @@ def test_a_run_goes_on_from_it_dealt_out_with_the_same_bits_and_in_one_process(t
         assert max(one["checkpoints"]["gone on"], one["checkpoints"]["alone"]) < 1e-10
 
 
+def test_a_process_reads_its_own_pieces_alone_and_of_another_number_of_processes_those_with_its_rows(
+    told: list[dict[str, Any]],
+) -> None:
+    files = [sorted(f"{part}-0000{rank}-of-00002.safetensors" for part in ("model", "optimizer")) for rank in (1, 2)]
+    both = sorted(files[0] + files[1])
+    assert [one["checkpoints"][f"read by {rank} of 2"] for rank, one in enumerate(told)] == files
+    assert told[0]["checkpoints"]["read by 0 of 3"] == files[0]
+    assert told[1]["checkpoints"]["read by 1 of 3"] == both  # the middle third of the rows
+    assert told[0]["checkpoints"]["read by 0 of 1"] == both
+    for one in told:
+        kept = one["checkpoints"]
+        assert all(value for name, value in kept.items() if name.startswith("held by"))
+        assert kept["dealt out"] == 6
+
+
+def test_all_go_back_where_one_process_finds_its_piece_damaged(told: list[dict[str, Any]]) -> None:
+    for one in told:
+        assert one["checkpoints"]["damaged"] == {
+            "back to": "step-000000006-epoch-000001",
+            "said": [
+                "process 1: /model-00002-of-00002.safetensors: its content does not agree with the manifest; expected it as "
+                "written; it is damaged; going back to step-000000006-epoch-000001"
+            ],
+        }
+
+
 def test_an_error_of_one_process_is_raised_by_all_and_nothing_is_left(told: list[dict[str, Any]]) -> None:
     for one in told:
         kept = one["checkpoints"]
