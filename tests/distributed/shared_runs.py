@@ -83,7 +83,8 @@ def compared(name: str, case: dict[str, Any], place: Path, world: World, strateg
 
     def watched(self: Augmentation, *arguments: Any, **more: Any) -> Any:
         for batch in original(self, *arguments, **more):
-            seen.append(len(batch))
+            if self.share is not None:  # no step that is tried before anything is written
+                seen.append(len(batch))
             yield batch
 
     Augmentation.batches = watched  # type: ignore[method-assign]
@@ -117,8 +118,8 @@ def ingested(path: Path, world: World) -> list[int]:
     return world.gathered(counted[0])
 
 
-def main(folder: Path, strategy: str) -> None:
-    """Train all cases."""
+def main(folder: Path, strategy: str, names: list[str]) -> None:
+    """Train the cases of these names."""
     torch.set_num_threads(1)
     Run.report = lambda self: None  # type: ignore[assignment, method-assign]
     told: dict[str, Any] = {}
@@ -126,10 +127,9 @@ def main(folder: Path, strategy: str) -> None:
         path = table(folder)
         told["read"] = ingested(path, world)
         told["entries"] = [entry.name for entry in (folder / "cache").iterdir()]
-        for name, case in CASES.items():
-            told[name] = compared(name, case, folder, world, strategy)
-        for name, case in FILES.items():
-            whole = {"config": str(path), "layers": MLP, "cache": str(folder / "cache"), **case}
-            told[name] = compared(name, whole, folder, world, strategy)
+        files = {"config": str(path), "layers": MLP, "cache": str(folder / "cache")}
+        cases = {**CASES, **{name: {**files, **case} for name, case in FILES.items()}}
+        for name in names:
+            told[name] = compared(name, cases[name], folder, world, strategy)
         if world.leads:
             (folder / "told.json").write_text(json.dumps(told))
