@@ -14,8 +14,8 @@ demo: $(READY)  ## train the digits example end to end; prints the test result a
 test: $(READY)  ## all tests, in three processes (a third of the time each waits); a file's tests stay together, files in order
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-faults: $(READY)  ## the long suites: kills, losses of power, full disks, hostile files (docs/reliability.md)
-	$(BIN)/python -m pytest --faults tests/faults tests/pipeline/test_pipeline_resuming.py
+faults: $(READY)  ## the long suites: kills, losses of power, full disks, hostile files, several processes (docs/reliability.md)
+	$(BIN)/python -m pytest --faults tests/faults tests/pipeline/test_pipeline_resuming.py tests/distributed
 
 gpu: $(READY)  ## on a machine with a GPU: runs on it, precisions, populations, ranks; skipped elsewhere
 	$(BIN)/python -m pytest tests/gpu

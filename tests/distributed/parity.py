@@ -11,16 +11,20 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Examples
 from netwright.distributed.joining import join
+from netwright.distributed.pieces import whole_parts
 from netwright.distributed.world import ALONE, World
 from netwright.engine.base import Execution
 from netwright.engine.choose import choose_engine
+from netwright.engine.sharding import shard, without_fusion
 from netwright.estimators.learning import NothingKept
 from netwright.model.losses import loss_weight
+from netwright.model.synchronised import synchronised
 from netwright.training.loop import Plan, Progress, train_epoch
 from netwright.training.signals import StopRequest
 
 ROWS, BATCH, STEPS = 97, 12, 200  # the ninth batch of an epoch has one row: of four ranks three have none
 FINE, USUAL = torch.float64, torch.float32
+CPU = torch.device("cpu")
 CASES = (("mlp", FINE), ("mlp", USUAL), ("cnn", FINE), ("cnn", USUAL), ("lstm", FINE), ("lstm", USUAL))
 
 
@@ -42,7 +46,10 @@ def network(case: str) -> nn.Module:
     if case == "mlp":
         return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
     if case == "cnn":
-        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3))
+        norm = nn.BatchNorm2d(4)  # of all rows of a batch; the bias before it would be taken out again
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3, bias=False), norm, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3)
+        )
     return Last()
 
 
@@ -70,11 +77,17 @@ class Losses:
         self.seconds["waiting"] = seconds
 
 
-def trained(case: str, dtype: torch.dtype, world: World = ALONE) -> dict[str, Tensor]:
+def trained(case: str, dtype: torch.dtype, world: World = ALONE, strategy: str = "ddp") -> dict[str, Tensor]:
     """Train for 200 steps by SGD; return losses with their weights ``(steps, 2)`` and what the network holds."""
     model = network(case).to(dtype)
+    if not world.alone:
+        model = synchronised(model, CPU)
+    if strategy == "fsdp":
+        model = shard(model, CPU)
     loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 5.0], dtype=dtype))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=1e-3)
+    if strategy == "fsdp":
+        without_fusion(optimizer)
     engine = choose_engine(Execution(), model, loss, optimizer, world=world)
     plan = Plan(np.arange(ROWS), BATCH, "keep", 99, 1, steps=STEPS, world=world)
     examples, losses, progress = rows(case, dtype), Losses(), Progress()
@@ -83,13 +96,15 @@ def trained(case: str, dtype: torch.dtype, world: World = ALONE) -> dict[str, Te
             progress = Progress(progress.epoch, progress.step)
         progress = train_epoch(engine, examples, plan, progress, losses, NothingKept(), StopRequest())
     assert loss_weight(loss, examples.target) > 0
-    return {"losses": torch.stack(losses.told), **{name: value.clone() for name, value in model.state_dict().items()}}
+    world.level(list(model.buffers()))
+    held = {name: value.clone() for name, value in whole_parts(model.state_dict()).items()}
+    return {"losses": torch.stack(losses.told), **held}
 
 
-def train_cases(folder: Path) -> None:
+def train_cases(folder: Path, strategy: str) -> None:
     """Train each case in both dtypes with the other ranks; the first rank writes what came out."""
     with join(60.0) as world:
         for case, dtype in CASES:
-            found = trained(case, dtype, world)
+            found = trained(case, dtype, world, strategy)
             if world.leads:
                 safetensors.torch.save_file(found, folder / f"{case}-{dtype}.safetensors")

@@ -13,14 +13,17 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from netwright.checkpoint import collective, store
+from netwright.checkpoint.shards import PIECES, piece_file
 from netwright.data.batches import Batch
-from netwright.distributed.pieces import dealt_as, is_dealt, whole, whole_parts
+from netwright.distributed.pieces import Piece, dealt_as, is_dealt, rows_held, whole, whole_parts
 from netwright.engine.averaged import Averaged
 from netwright.engine.eager import train_step
 from netwright.engine.scaling import Scaler
 from netwright.engine.sharding import dealt_state, shard, without_fusion
+from netwright.engine.shared import _settle
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import NetwrightError
 from netwright.model.synchronised import count_rows, synchronised
@@ -202,12 +205,14 @@ def checkpoints(folder: Path) -> dict[str, Any]:
     state = {"model": model.state_dict(), "optimizer": dealt.state_dict(), "told": {"rank": world.rank, "pair": (1, None)}}
     path = collective.save(folder, store.name_of(6, 1), state, 2, world)
     told["files"] = sorted(file.name for file in path.iterdir())
+    told |= local_reads(path, world)
     found = store.read_parts(path)
     told["told"] = found["told"]
     told["whole"] = all(type(value) is Tensor for value in found["model"].values())
     told["apart"] = max(float((found["model"][name] - value).abs().max()) for name, value in middle["model"].items())
     again = shard(synchronised(network("conv").double(), CPU), CPU)
     others = made("Adam", again, {})
+    found = store.read_parts(path, parts)
     again.load_state_dict(dealt_as(found["model"], again.state_dict()))
     others.load_state_dict(dealt_state(found["optimizer"], others))
     told["dealt"] = is_dealt(others.state_dict()["state"][0]["exp_avg"])
@@ -228,11 +233,32 @@ def checkpoints(folder: Path) -> dict[str, Any]:
     return told | failures(folder, state, world)
 
 
+def local_reads(path: Path, world: Company) -> dict[str, Any]:
+    """Which files of pieces a process reads, and whether it gets its rows of each tensor, in worlds of several sizes."""
+    told: dict[str, Any] = {}
+    whole_model, read = store.read_parts(path)["model"], store._read_file
+    for size in (world.size, world.size + 1, 1):
+        names: list[str] = []
+        with changed(store, "_read_file", lambda file, most, names=names: (names.append(file.name), read(file, most))[1]):
+            rank = min(world.rank, size - 1)
+            found = store.read_parts(path, (rank, size))["model"]
+        told[f"read by {rank} of {size}"] = sorted(name for name in names if PIECES.fullmatch(name))
+        told[f"held by {rank} of {size}"] = all(
+            torch.equal(value.rows, whole_model[name][slice(*rows_held(len(whole_model[name]), rank, size))])
+            if isinstance(value, Piece)
+            else torch.equal(value, whole_model[name])
+            for name, value in found.items()
+        )
+        told["dealt out"] = sum(isinstance(value, Piece) for value in found.values())
+    return told
+
+
 def failures(folder: Path, state: dict[str, Any], world: Company) -> dict[str, Any]:
     """What each process raises where one of them fails, and what is left."""
     told = {}
     before = sorted(file.name for file in folder.iterdir())
     bad = {**state, "own": {"value": object()}} if world.rank == world.size - 1 else state
+    told["damaged"] = damaged(folder, world)
     told["unknown"] = raised(lambda: collective.save(folder, store.name_of(7, None), bad, 2, world))
     place = folder if world.rank else folder / "nowhere"
     told["no folder"] = raised(lambda: collective.save(place, store.name_of(7, None), state, 2, world))
@@ -241,6 +267,31 @@ def failures(folder: Path, state: dict[str, Any], world: Company) -> dict[str, A
         told["full"] = raised(lambda: collective.save(folder, store.name_of(7, None), state, 2, world))
     told["left"] = sorted(file.name for file in folder.iterdir()) == before
     return told
+
+
+def damaged(folder: Path, world: Company) -> dict[str, Any]:
+    """What all processes go back to where one of them cannot read its piece of the newest checkpoint, and what they are told."""
+    (good,) = store.checkpoints(folder)
+    bad, said = folder / store.name_of(9, 1), []
+    dist.barrier()
+    if world.rank == 0:
+        bad.mkdir()
+        listed = json.loads((good / store.MANIFEST).read_text())["files"]
+        for name in listed:
+            (bad / name).write_bytes((good / name).read_bytes())
+        (bad / store.MANIFEST).write_bytes(store._sealed({"format": store.FORMAT, "name": bad.name, "files": listed}))
+        last = bad / piece_file("model", world.size - 1, world.size)
+        content = last.read_bytes()
+        last.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    dist.barrier()
+    found = collective.newest(folder, world, True, said.append)
+    dist.barrier()
+    if world.rank == 0:
+        for file in bad.iterdir():
+            file.unlink()
+        bad.rmdir()
+    dist.barrier()
+    return {"back to": found.path.name, "said": [text.replace(str(bad), "") for text in said]}
 
 
 def full_disk(_: Any) -> bytes:
@@ -302,6 +353,20 @@ def others() -> dict[str, Any]:
     return told
 
 
+def settled() -> dict[str, Any]:
+    """What is left of a network with buffers whose buckets of gradients were settled before the first step."""
+    model = network("conv")
+    with torch.no_grad():
+        model[2].running_mean += dist.get_rank()
+    shared = DistributedDataParallel(model)
+    _settle(shared)
+    return {
+        "network": shared.module is model,
+        "gradients": [name for name, parameter in model.named_parameters() if parameter.grad is not None],
+        "apart": gap(model, network("conv")),
+    }
+
+
 def main(rank: int, size: int, folder: Path, steps: int) -> None:
     """Train ``steps`` steps of each network beside one process, and write and read checkpoints."""
     torch.set_num_threads(1)
@@ -312,6 +377,6 @@ def main(rank: int, size: int, folder: Path, steps: int) -> None:
     if rank == 0:
         kept.mkdir()
     dist.barrier()
-    told = {"checkpoints": checkpoints(kept), "parity": parities(steps), "others": others()}
+    told = {"checkpoints": checkpoints(kept), "parity": parities(steps), "others": others(), "settled": settled()}
     (folder / f"told-{rank}.json").write_text(json.dumps(told))
     dist.destroy_process_group()

@@ -1,13 +1,16 @@
-"""torchrun itself: signals and SIGKILL at chosen moments, restarts, resumes, and nobody who is left behind."""
+"""torchrun itself: signals and SIGKILL at ten moments each, restarts, resumes, and nobody who is left behind."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,12 +28,35 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two ranks that nothing disturbed."""
-    run = tmp_path_factory.mktemp("whole") / "run"
-    code, _ = ended(torchrun(training(source, run)))
-    assert code == 0
-    return run
+def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a run of two ranks in a strategy that nothing disturbed; each is trained once."""
+    done: dict[str, Path] = {}
+
+    def train(strategy: str) -> Path:
+        if strategy not in done:
+            run = tmp_path_factory.mktemp(strategy) / "run"
+            code, said = ended(torchrun(training(source, run, **changes(strategy))))
+            assert code == 0, said
+            done[strategy] = run
+        return done[strategy]
+
+    return train
+
+
+def changes(strategy: str) -> dict[str, str]:
+    """Return what these runs have that those of other tests have not: 104 steps."""
+    return {"training.epochs": "8", "training.strategy": f'"{strategy}"'}
+
+
+def hit(run: Path, name: str, number: int) -> None:
+    """Send a signal to one of two ranks at a moment drawn for it: which rank, after which step, and so long after that."""
+    draw = random.Random(f"{name} {number}")
+    rank, step, late = draw.randrange(2), draw.randrange(66), draw.uniform(0.0, 0.1)
+    ranks.until(lambda: (run / "run.json").is_file(), LIMIT)
+    process = ranks.until(lambda: workers(run).get(rank), LIMIT)
+    ranks.until(lambda: ranks.steps_of(run) >= step, LIMIT)
+    time.sleep(late)
+    os.kill(process, getattr(signal, name))
 
 
 def torchrun(words: list[str], *options: str) -> subprocess.Popen[str]:
@@ -75,31 +101,48 @@ def same(one: Path, other: Path) -> None:
     assert {name for name in left if left[name] != right[name]} == set()
 
 
-@pytest.mark.parametrize("step", [5, 15, 25, 40])
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_a_rank_that_is_killed_comes_back_and_the_run_has_the_same_bits(
-    source: Path, whole: Path, tmp_path: Path, rank: int, step: int
+    source: Path, whole: Callable[[str], Path], tmp_path: Path, strategy: str, number: int
 ) -> None:
-    run = tmp_path / "run"
-    process = torchrun(training(source, run), "--max-restarts", "1")
-    ranks.until(lambda: ranks.steps_of(run) >= step, LIMIT)
-    os.kill(workers(run)[rank], signal.SIGKILL)
+    run, expected = tmp_path / "run", whole(strategy)
+    process = torchrun(training(source, run, **changes(strategy)), "--max-restarts", "1")
+    hit(run, "SIGKILL", number)
     code, said = ended(process)
     assert code == 0, said
     assert "resume: exact" in said
     assert json.loads((run / "run.json").read_text())["status"] == "done"
-    same(run, whole)
+    same(run, expected)
+    assert workers(run) == {}
+
+
+@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_to_one_rank_stops_both_and_a_resume_gives_the_same_bits(
+    source: Path, whole: Callable[[str], Path], tmp_path: Path, name: str, number: int
+) -> None:
+    run, expected = tmp_path / "run", whole("ddp")
+    process = torchrun(training(source, run, **changes("ddp")))
+    hit(run, name, number)
+    _, said = ended(process)
+    record = json.loads((run / "run.json").read_text())
+    assert (record["status"], record["signal"]) == ("stopped", int(getattr(signal, name))), said
+    assert ranks.steps_of(run) == record["steps"] < 104
+    assert workers(run) == {}
+    code, said = ended(torchrun(["resume", str(run), "--require-exact"]))
+    assert code == 0, said
+    same(run, expected)
     assert workers(run) == {}
 
 
 @pytest.mark.parametrize(("name", "options"), [("SIGTERM", ()), ("SIGUSR1", SIGNALS)])
-@pytest.mark.parametrize("step", [5, 25])
 def test_a_signal_to_torchrun_stops_all_and_a_resume_gives_the_same_bits(
-    source: Path, whole: Path, tmp_path: Path, name: str, options: tuple[str, ...], step: int
+    source: Path, whole: Callable[[str], Path], tmp_path: Path, name: str, options: tuple[str, ...]
 ) -> None:
-    run = tmp_path / "run"
-    process = torchrun(training(source, run), *options)
-    ranks.until(lambda: ranks.steps_of(run) >= step, LIMIT)
+    run, expected = tmp_path / "run", whole("ddp")
+    process = torchrun(training(source, run, **changes("ddp")), *options)
+    ranks.until(lambda: ranks.steps_of(run) >= 25, LIMIT)
     process.send_signal(getattr(signal, name))
     _, said = ended(process)
     record = json.loads((run / "run.json").read_text())
@@ -107,7 +150,7 @@ def test_a_signal_to_torchrun_stops_all_and_a_resume_gives_the_same_bits(
     assert workers(run) == {}
     code, said = ended(torchrun(["resume", str(run), "--require-exact"]))
     assert code == 0, said
-    same(run, whole)
+    same(run, expected)
 
 
 def test_the_processes_stop_where_torchrun_itself_is_killed(source: Path, tmp_path: Path) -> None:

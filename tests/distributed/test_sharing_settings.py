@@ -10,6 +10,7 @@ import torch
 import netwright as nw
 from netwright.distributed.world import World
 from netwright.errors import CheckpointError, ConfigError
+from netwright.pipeline import dealing
 from netwright.pipeline.bench import gather, prepare
 from netwright.pipeline.folder import read_record
 from netwright.pipeline.resuming import Objects, _bench_again, read_config
@@ -108,3 +109,37 @@ def test_a_run_of_one_process_that_several_cannot_go_on_with_says_so(size: int, 
     with pytest.raises(CheckpointError) as refused:
         _bench_again(folder, shared_settings(read_config(folder), objects.world), read_record(folder), objects)
     assert str(refused.value) == f"{folder}: {what}; a run that goes on keeps its batches: use one process, or fewer"
+
+
+def test_rows_in_parts_may_leave_no_process_a_part_of_one_row_for_batch_norm() -> None:
+    layers = ["Linear(8)", "BatchNorm1d()", "ReLU()", "Linear()"]
+    asked = {"layers": layers, "split": {"test": 0.2, "valid": 0.2}, "batch_size": 18, "micro_batch": 4}
+    config, name = gather("sklearn:iris", [], asked)
+    prepare(config, name)  # 18 rows in parts of 4, the last of two
+    with pytest.raises(ConfigError) as refused:
+        prepare(config, name, world=World(0, 2, 0, 2))
+    assert str(refused.value) == (
+        "training.micro_batch: 4 came for parts of 9 rows in 2 processes; one row is left of a part, which BatchNorm cannot train "
+        "on; change one of them"
+    )
+
+
+def test_rows_in_parts_are_not_dealt_out_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dealing, "_memory", lambda device, world: 1)
+    for asked, strategy in (({}, "fsdp"), ({"micro_batch": 4}, "ddp")):
+        config, name = gather("sklearn:iris", [], {"batch_size": 30, **asked})
+        assert prepare(config, name, world=World(0, 2, 0, 2)).config.training.strategy == strategy
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [({"strategy": "fsdp"}, 'training.strategy = "fsdp"'), ({"sync_batchnorm": True}, "training.sync_batchnorm = true")],
+)
+def test_rows_in_parts_are_refused_where_processes_meet_within_a_pass(settings: dict[str, object], what: str) -> None:
+    config, name = gather("sklearn:iris", [], {"batch_size": 30, "micro_batch": 4, **settings})
+    with pytest.raises(ConfigError) as refused:
+        prepare(config, name, world=World(0, 2, 0, 2))
+    assert str(refused.value) == (
+        f"training.micro_batch: 4 came with {what} under 2 processes, which meet within each pass; expected one of them; leave "
+        "micro_batch out and start more processes, each takes a smaller part"
+    )

@@ -1,4 +1,4 @@
-"""A checkpoint that all processes write together: each its pieces, the leading one all else, committed by one rename.
+"""A checkpoint that all processes write and read together: each its pieces, the leading one writes all else, and one rename.
 
 The folder is that of `netwright.checkpoint.store`, read by it as any other. An error of one process is raised by all of them,
 so that nobody waits for one that is gone. Floor 6.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -16,10 +17,13 @@ from torch import Tensor
 from netwright import files
 from netwright.checkpoint import store
 from netwright.checkpoint.shards import piece_file
-from netwright.errors import CheckpointError, NetwrightError, ResourceError, first_line
+from netwright.errors import CheckpointError, NetwrightError, ResourceError, SafetyError, first_line
 
 Value = TypeVar("Value")
 Problem = list[str]  # the class of an error and its line, as all processes are told it
+
+
+KINDS: dict[str, type[NetwrightError]] = {"ResourceError": ResourceError, "SafetyError": SafetyError}
 
 
 class Company(Protocol):
@@ -66,6 +70,36 @@ def save(folder: Path, name: str, parts: Mapping[str, Any], keep: int, world: Co
     if world.rank == 0:
         store.forget(folder, keep)
     return path
+
+
+def newest(folder: Path, world: Company, pieces: bool, warn: Callable[[str], None]) -> store.Checkpoint:
+    """Return the newest checkpoint of which every process can read what it needs; every process must call.
+
+    Args:
+        folder: Of the checkpoints of a run, whose lock process 0 holds.
+        world: The processes.
+        pieces: Whether they hold pieces of the network: each reads its own then, and all that is not dealt out.
+        warn: Is told each newer one that does not verify, and why.
+
+    Raises:
+        CheckpointError: None verifies; the reason of the newest is told.
+        SafetyError: One is refused.
+    """
+    names = world.told([path.name for path in store.checkpoints(folder)])
+    told: list[str] = []
+    place = (world.rank, world.size) if pieces else None
+    for name in names:
+        parts, problem = _attempt(partial(store.read_parts, folder / name, place))
+        problems = world.gathered(problem)
+        if parts is not None and not any(problems):
+            for text in told:
+                warn(f"{text}; going back to {name}")
+            return store.Checkpoint(folder / name, parts)
+        try:
+            _refuse_first(problems)
+        except CheckpointError as error:
+            told.append(str(error))
+    raise store.none_of(folder, told)
 
 
 def write_parts(folder: Path, parts: Mapping[str, Any], world: Company) -> None:
@@ -136,6 +170,4 @@ def _refuse(problem: Problem | None, rank: int = 0) -> None:
     """Raise the error of a process, on each."""
     if problem is not None:
         kind, text = problem
-        raise (ResourceError if kind == "ResourceError" else CheckpointError)(
-            text if rank == 0 else f"process {rank}: {text}"
-        )
+        raise KINDS.get(kind, CheckpointError)(text if rank == 0 else f"process {rank}: {text}")

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +23,8 @@ from torch import Tensor
 
 from netwright import files
 from netwright.checkpoint import trees
-from netwright.checkpoint.shards import joined
+from netwright.checkpoint.shards import PiecesError, joined, own_pieces, piece_files
+from netwright.distributed.pieces import Piece
 from netwright.errors import CheckpointError, SafetyError, first_line
 
 FORMAT = 1
@@ -140,25 +141,38 @@ def _sealed(told: Mapping[str, Any]) -> bytes:
     return (json.dumps({**told, "sha256": digest}, indent=1, sort_keys=True) + "\n").encode("utf-8")
 
 
-def read_parts(folder: Path) -> dict[str, Any]:
+def read_parts(folder: Path, place: tuple[int, int] | None = None) -> dict[str, Any]:
     """Read a folder of parts: every file is compared with the manifest before any of it is used.
+
+    Args:
+        folder: The checkpoint.
+        place: Rank and size of processes that hold pieces of the network: of tensors that are dealt out the rows of this one are
+            read, as `netwright.distributed.pieces.Piece`, and no file without any of them; None for all rows.
 
     Raises:
         CheckpointError: A file is missing, damaged, a link, or of another checkpoint; the first is named.
         SafetyError: A file is larger or nested deeper than any checkpoint.
     """
-    contents = _verified(folder)
+    listed = _listed(folder)
+
+    def read(file: str) -> dict[str, Tensor]:
+        return safetensors.torch.load(_read_listed(folder / file, listed[file]))
+
+    def tensors_of(part: str, skeleton: Any) -> dict[str, Tensor | Piece]:
+        file, names = f"{part}.safetensors", piece_files(part, listed)
+        pieces: Mapping[str, Tensor | Piece] = {}
+        if names:
+            pieces = joined(names, read) if place is None else own_pieces(names, read, trees.dealt_shapes(skeleton), *place)
+        return {**(read(file) if file in listed else {}), **pieces}
+
     try:
-        skeletons = json.loads(contents[STATE], parse_constant=_refuse_constant)
-        tensors = {
-            file: safetensors.torch.load(content) for file, content in contents.items() if file.endswith(".safetensors")
-        }
-        return {name: trees.decode(part, joined(name, tensors)) for name, part in skeletons.items()}
-    except CheckpointError as error:
+        skeletons = json.loads(_read_listed(folder / STATE, listed[STATE]), parse_constant=_refuse_constant)
+        return {name: trees.decode(part, tensors_of(name, part)) for name, part in skeletons.items()}
+    except PiecesError as error:
         raise CheckpointError(f"{folder}: {error}") from error
     except RecursionError as error:
         raise SafetyError(f"{folder / STATE}: nested too deeply; expected the state of a run; refused") from error
-    except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"{folder}: cannot be read ({type(error).__name__}: {first_line(error)}); expected a checkpoint; name another"
         ) from error
@@ -166,10 +180,15 @@ def read_parts(folder: Path) -> dict[str, Any]:
 
 def _verified(folder: Path) -> dict[str, bytes]:
     """Return the content of each file of a checkpoint after its digest was compared."""
+    return {file: _read_listed(folder / file, entry) for file, entry in _listed(folder).items()}
+
+
+def _listed(folder: Path) -> dict[str, Any]:
+    """Return what the manifest says of each file of a checkpoint, the state among them."""
     listed = _read_manifest(folder)
     if STATE not in listed:
         raise CheckpointError(f"{folder / MANIFEST}: {STATE} is not listed; expected a checkpoint; it is damaged")
-    return {file: _read_listed(folder / file, entry) for file, entry in listed.items()}
+    return listed
 
 
 def _refuse_constant(text: str) -> float:
@@ -319,5 +338,10 @@ def newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
         for problem in problems:
             warn(f"{problem}; going back to {path.name}")
         return found
+    raise none_of(folder, problems)
+
+
+def none_of(folder: Path, problems: Sequence[str]) -> CheckpointError:
+    """Return the error of a run none of whose checkpoints verifies, with what is wrong with each, newest first."""
     reason = problems[0] if problems else f"{folder}: no checkpoint; expected one at least"
-    raise CheckpointError(f"{reason}; no checkpoint of this run can be used; train it again into another folder")
+    return CheckpointError(f"{reason}; no checkpoint of this run can be used; train it again into another folder")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netwright.distributed.pieces import is_dealt, local_piece
+from netwright.distributed.pieces import Piece, is_dealt, local_piece
 from netwright.errors import CheckpointError
 
 DEEPEST = 60
@@ -64,12 +64,12 @@ def encode(value: Any, tensors: dict[str, Tensor], path: str, pieces: dict[str, 
     )
 
 
-def decode(value: Any, tensors: Mapping[str, Tensor], depth: int = 0) -> Any:
+def decode(value: Any, tensors: Mapping[str, Tensor | Piece], depth: int = 0) -> Any:
     """Return the value that `encode` wrote.
 
     Args:
         value: What JSON held.
-        tensors: By path.
+        tensors: By path; of one that is dealt out all of it, or the piece of this process.
         depth: How deep it stands.
 
     Raises:
@@ -98,6 +98,25 @@ def decode(value: Any, tensors: Mapping[str, Tensor], depth: int = 0) -> Any:
     if kind == "dict":
         return {decode(key, tensors, depth + 1): decode(item, tensors, depth + 1) for key, item in held}
     raise ValueError(f"an object of kind {kind!r}")
+
+
+def dealt_shapes(value: Any, depth: int = 0) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors that are dealt out, by path, of what `encode` wrote.
+
+    Raises:
+        ValueError, KeyError, TypeError: It was not written by `encode`.
+
+    Example:
+        >>> dealt_shapes({"dict": [["weight", {"dealt": ["model.weight", [4, 3]]}]]})
+        {'model.weight': (4, 3)}
+    """
+    if depth > DEEPEST:
+        raise ValueError(f"nested deeper than {DEEPEST} levels")
+    if isinstance(value, dict) and list(value) == ["dealt"]:
+        path, shape = value["dealt"]
+        return {str(path): tuple(int(size) for size in shape)}
+    held = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return {path: shape for item in held for path, shape in dealt_shapes(item, depth + 1).items()}
 
 
 def first_not_finite(value: Any, path: str = "") -> str | None:

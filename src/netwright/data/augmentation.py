@@ -61,7 +61,7 @@ class Augmentation:
         channels_first: Whether prepared rows are ``(features, time)``.
         reread: Reads the raw inputs of a row anew for a seed: the items of a Dataset with changes of its own; or None.
         workers: Processes that read and change raw rows; 0 for this one.
-        share: The part of each batch that is wanted; None for all of it. Mixing is of whole batches.
+        share: The part of each batch that is wanted; None for all of it. Its rows are mixed as in the whole batch.
         repeated: Whether an epoch holds rows several times, each time changed in another way.
     """
 
@@ -98,10 +98,18 @@ class Augmentation:
         if self.repeated:
             turns = batch_rows(times_before(rows[: len(rows)]), batch_size, last_batch, start)
         for whole, turn in zip(batch_rows(rows, batch_size, last_batch, start), turns, strict=False):
-            if self.share is None:
-                yield _Part(whole, whole, turn)
-            else:
-                yield _Part(self.share.of_rows(whole), whole, None if turn is None else self.share.of_rows(turn))
+            yield _Part(self._wanted(whole), whole, None if turn is None else self._wanted(turn))
+
+    def _wanted(self, values: Tensor) -> Tensor:
+        """Return the part of a batch that is wanted; where rows are mixed, after the one that the first is mixed with."""
+        if self.share is None:
+            return values
+        own = self.share.of_rows(values)
+        if not self.mixing:
+            return own
+        begin, end = self.share.bounds(len(values))
+        before = (begin if end > begin else 0) - 1
+        return torch.cat([values[before:][:1], own])
 
     def sample(self, examples: Examples, rows: Rows) -> Batch:
         """Return one batch as the first epoch would change it, made in this process."""
@@ -141,7 +149,8 @@ class Augmentation:
             seed_row(self.seed, epoch, MIXED, (number, 0))
             chosen = int(torch.randint(len(self.mixing), ())) if len(self.mixing) > 1 else 0
             values, target = self.mixing[chosen](batch.inputs[self.name], target)
-        return replace(batch, inputs={**batch.inputs, self.name: values}, target=target)
+        mixed = replace(batch, inputs={**batch.inputs, self.name: values}, target=target)
+        return mixed if self.share is None else mixed.part(1, len(mixed))
 
 
 def seed_row(seed: int, epoch: int, stage: int, draw: Draw) -> None:

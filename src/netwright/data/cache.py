@@ -48,10 +48,14 @@ def filled(
     path = Path(folder or FOLDER).absolute() / f"{key().partition(':')[2][:32]}.npy"
     kept = _kept(path, shape, dtype)
     if kept is None:
-        with files.born_array(path, shape, dtype) as new:
-            fill(new)
-            del new  # Windows renames no file that is still mapped
-        kept = np.load(path, mmap_mode="r")
+        files.make_folder(path.parent)
+        with files.waited(path.parent, path.is_file):  # the processes of a machine fill it once
+            kept = _kept(path, shape, dtype)
+            if kept is None:
+                with files.born_array(path, shape, dtype) as new:
+                    fill(new)
+                    del new  # Windows renames no file that is still mapped
+                kept = np.load(path, mmap_mode="r")
     note = (
         f"{size / 1e9:.1f} GB are more than a quarter of the free memory and lie in {path}; delete it when you need the room"
     )

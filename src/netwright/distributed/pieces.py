@@ -6,13 +6,23 @@ piece, the last ones are smaller or empty.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeGuard, cast
 
 from torch import Tensor
 
 from netwright.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The rows that this process holds of a tensor that is dealt out, as they were read, and the shape of the whole."""
+
+    rows: Tensor
+    shape: tuple[int, ...]
 
 
 def is_dealt(value: Any) -> TypeGuard[Tensor]:
@@ -38,8 +48,19 @@ def rows_of_each(rows: int, size: int) -> list[int]:
         >>> rows_of_each(10, 4), rows_of_each(2, 4)
         ([3, 3, 3, 1], [1, 1, 0, 0])
     """
+    bounds = [rows_held(rows, rank, size) for rank in range(size)]
+    return [end - begin for begin, end in bounds]
+
+
+def rows_held(rows: int, rank: int, size: int) -> tuple[int, int]:
+    """Return where the rows that one of some processes holds begin, and where they end; see `rows_of_each`.
+
+    Example:
+        >>> rows_held(10, 3, 4), rows_held(2, 3, 4)
+        ((9, 10), (2, 2))
+    """
     each = -(-rows // size)
-    return [min(each, max(0, rows - each * rank)) for rank in range(size)]
+    return min(rows, each * rank), min(rows, each * (rank + 1))
 
 
 def local_piece(value: Tensor) -> Tensor:
@@ -65,11 +86,11 @@ def whole(value: Tensor) -> Tensor:
     return cast(Tensor, cast(Any, value).full_tensor()) if is_dealt(value) else value
 
 
-def dealt_like(value: Tensor, like: Tensor) -> Tensor:
-    """Return a whole tensor dealt out as another is; nothing is sent, as each process has all of it.
+def dealt_like(value: Tensor | Piece, like: Tensor) -> Tensor:
+    """Return a tensor dealt out as another is; nothing is sent, as each process has all of it, or its piece.
 
     Args:
-        value: All rows, the same on every process.
+        value: All rows, the same on every process, or the rows that this one holds.
         like: Of the same shape, dealt out along its first axis.
 
     Raises:
@@ -78,21 +99,33 @@ def dealt_like(value: Tensor, like: Tensor) -> Tensor:
     from torch.distributed.tensor import DTensor
 
     dealt: Any = like
-    if value.shape != like.shape:
+    if tuple(value.shape) != tuple(like.shape):
         raise ValueError(f"a tensor of shape {tuple(value.shape)}, expected {tuple(like.shape)}")
     mesh = dealt.device_mesh
-    rows = rows_of_each(value.shape[0], mesh.size())
-    rank = mesh.get_local_rank()
-    start = sum(rows[:rank])
-    piece = value[start : start + rows[rank]].to(device=local_piece(like).device, copy=True).contiguous()
+    if isinstance(value, Piece):
+        own = value.rows
+    else:
+        begin, end = rows_held(value.shape[0], mesh.get_local_rank(), mesh.size())
+        own = value[begin:end]
+    piece = own.to(device=local_piece(like).device, copy=True).contiguous()
     made: Tensor = DTensor.from_local(
-        piece, mesh, dealt.placements, run_check=False, shape=value.shape, stride=value.contiguous().stride()
+        piece, mesh, dealt.placements, run_check=False, shape=like.shape, stride=_strides(tuple(like.shape))
     )
     return made
 
 
+def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the strides of a tensor of a shape whose rows lie one after the other.
+
+    Example:
+        >>> _strides((4, 3, 2))
+        (6, 2, 1)
+    """
+    return tuple(math.prod(max(1, size) for size in shape[axis + 1 :]) for axis in range(len(shape)))
+
+
 def dealt_as(values: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
-    """Return whole tensors by name, each dealt out as the tensor of that name is; all others as they came.
+    """Return whole tensors, or pieces of them, by name, each dealt out as the tensor of that name is; all others as they came.
 
     Raises:
         ValueError: The shapes differ.

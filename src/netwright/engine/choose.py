@@ -113,7 +113,9 @@ def choose_engine(
         averaged: The mean of the weights, where one is wanted.
         world: The processes that take each step together.
     """
-    eager = EagerEngine(model, loss_function, optimizer, how.update, scaler_for(how.update, model), averaged=averaged)
+    eager = EagerEngine(
+        model, loss_function, optimizer, how.update, scaler_for(how.update, model, world.size), averaged=averaged
+    )
     if not world.alone:
         from netwright.engine.shared import SharedEngine
 

@@ -120,21 +120,34 @@ def _in_parts(
     scaler: Scaler | None,
 ) -> Tensor:
     """Add up the gradients of a batch part by part, each weighted with its share of the mean; return the mean loss."""
-    whole = loss_weight(loss_function, batch.target)
     total = torch.zeros((), device=batch.target.device)
     _forget_gradients(model, optimizer, update)
-    rows = update.micro_batch or len(batch)
-    for start in range(0, len(batch), rows):
-        part = batch.part(start, start + rows)
-        share = loss_weight(loss_function, part.target) / whole
-        if not share:
-            continue  # none of its rows counts: its mean is no number
-        with casting(batch.target.device, update.autocast):
-            output = call_model(model, part.inputs, part.lengths)
-            loss = loss_function(output, part.target) * share
-        _backward(loss, scaler)
+    parts = parts_of(batch, loss_function, update.micro_batch or len(batch))
+    for left, (part, share) in zip(reversed(range(len(parts))), parts, strict=True):
+        with _adding_up(model, left):
+            with casting(batch.target.device, update.autocast):
+                output = call_model(model, part.inputs, part.lengths)
+                loss = loss_function(output, part.target) * share
+            _backward(loss, scaler)
         total = total + loss.detach()
     return total
+
+
+def parts_of(batch: Batch, loss_function: Loss, rows: int) -> list[tuple[Batch, Tensor | float]]:
+    """Return a batch in parts of so many rows, each with its share of the mean; without those of which no row counts.
+
+    The mean over such rows would be no number.
+    """
+    whole = loss_weight(loss_function, batch.target)
+    parts = [batch.part(start, start + rows) for start in range(0, len(batch), rows)]
+    shares = [loss_weight(loss_function, part.target) / whole for part in parts]
+    return [(part, share) for part, share in zip(parts, shares, strict=True) if share]
+
+
+def _adding_up(model: nn.Module, left: int) -> AbstractContextManager[Any]:
+    """Return the context of a part with so many parts after it: gradients that processes share are exchanged with the last."""
+    apart = getattr(model, "no_sync", None)  # of torch's DistributedDataParallel
+    return nullcontext() if apart is None or not left else apart()
 
 
 @final

@@ -21,23 +21,31 @@ LEAST = 2.0**-8  # a scale at which gradients that overflow are no matter of flo
 class Scaler:
     """torch.amp.GradScaler (Micikevicius and others, 2018), and how many steps it skipped.
 
+    Where several processes share a step, the loss of each is weighted for the mean of their gradients, so that it is as many
+    times as large as its part of the whole. It goes backward as that part: in float16 nothing overflows then that would not in
+    one process, and the same steps are skipped.
+
     Args:
         device: The type of device of the weights, such as ``cpu``.
+        processes: That share each step.
     """
 
-    def __init__(self, device: str) -> None:
-        self._device = device
+    def __init__(self, device: str, processes: int = 1) -> None:
+        self._device, self._processes = device, processes
         self._scaler = torch.amp.GradScaler(device)
         self.skipped = 0
 
     def scale(self, loss: Tensor) -> Tensor:
         """Return the loss, scaled."""
-        scaled: Tensor = self._scaler.scale(loss)
+        scaled: Tensor = self._scaler.scale(loss / self._processes if self._processes > 1 else loss)
         return scaled
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the gradients of the optimizer's parameters by the scale."""
         self._scaler.unscale_(optimizer)
+        if self._processes > 1:
+            held = (parameter.grad for group in optimizer.param_groups for parameter in group["params"])
+            torch._foreach_mul_([gradient for gradient in held if gradient is not None], float(self._processes))
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Take the optimizer's step, or skip it where gradients overflow: then the scale is halved.
@@ -65,8 +73,8 @@ class Scaler:
         self.skipped = state["skipped"]
 
 
-def scaler_for(update: Update, model: nn.Module) -> Scaler | None:
-    """Return a scaler where steps are in float16; else None."""
+def scaler_for(update: Update, model: nn.Module, processes: int = 1) -> Scaler | None:
+    """Return a scaler where steps, of so many processes together, are in float16; else None."""
     if update.autocast is not torch.float16:
         return None
-    return Scaler(next((parameter.device.type for parameter in model.parameters()), "cpu"))
+    return Scaler(next((parameter.device.type for parameter in model.parameters()), "cpu"), processes)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from netwright.distributed.pieces import dealt_like, is_dealt
+from netwright.distributed.pieces import Piece, dealt_like, is_dealt
 from netwright.errors import ConfigError
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -168,7 +168,7 @@ def without_fusion(optimizer: torch.optim.Optimizer) -> None:
 
 
 def dealt_state(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return the state of an optimizer of whole tensors, dealt out as its parameters are.
+    """Return the state of an optimizer of whole tensors, or of pieces, dealt out as its parameters are.
 
     Args:
         state: As ``state_dict`` gave it, for the same parameters in the same order.
@@ -184,7 +184,7 @@ def dealt_state(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> d
     of_each = dict(zip(numbers, parameters, strict=True))
 
     def dealt(value: Any, parameter: Tensor) -> Any:
-        same = isinstance(value, Tensor) and is_dealt(parameter) and value.shape == parameter.shape
+        same = isinstance(value, Tensor | Piece) and is_dealt(parameter) and tuple(value.shape) == tuple(parameter.shape)
         return dealt_like(value, parameter) if same else value
 
     held = {

@@ -18,7 +18,7 @@ from netwright.data.feed import Feed
 from netwright.distributed.failures import is_lost
 from netwright.distributed.world import World
 from netwright.engine.base import Failure, Loss, Steps
-from netwright.engine.eager import EagerEngine, train_step
+from netwright.engine.eager import EagerEngine, parts_of, train_step
 from netwright.engine.own_code import own_code
 from netwright.engine.sharding import READS_PIECES, is_sharded, reads_pieces
 from netwright.errors import ConfigError, DivergedError, NetwrightError
@@ -56,28 +56,41 @@ class SharedLoss:
     def __init__(self, loss_function: Loss, world: World) -> None:
         self.loss_function, self._world = loss_function, world
         self.joined = True
-        self.mean = torch.zeros(())
-        self._whole = self._own = 0.0
+        self._whole = self._own = self._found = 0.0
+        self._parts = self._left = 1
 
-    def begin(self, own: float, whole: float) -> None:
-        """Begin a step: the weights of this process's rows and of all rows of the batch."""
+    def begin(self, own: float, whole: float, parts: int = 1) -> None:
+        """Begin a step: the weights of this process's rows and of all rows of the batch, and how often it is called for them."""
         self._own, self._whole = own, whole
-        self.joined = False
+        self._parts = self._left = parts
+        self._found, self.joined = 0.0, False
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the weighted loss of a part; all processes learn the mean, or that one of them failed.
+        """Return the weighted loss of some rows; with the last of them all processes learn the mean, or that one of them failed.
+
+        What is returned has the whole mean for its value with the last rows, and nothing before them.
 
         Raises:
             FailedTogether: The step failed elsewhere.
             DivergedError: The loss is not finite, here or elsewhere.
         """
-        loss = self.loss_function(output, target) if self._own else (output * 0).sum()
-        share = self._own / self._whole if self._whole else float("nan")
+        # in float32: a scale that float16 cannot hold, times nothing, would be no number on the way back
+        loss = self.loss_function(output, target) if self._own else (output.float() * 0).sum()
+        weight = self._own if self._parts == 1 else float(loss_weight(self.loss_function, target))
         found = float(loss.detach())
-        finite = found - found == 0.0
-        mean = self.join(found * share if finite else 0.0, None if finite else DivergedError(f"the loss is {found}"))
-        self.mean = torch.tensor(mean, dtype=loss.dtype, device=loss.device)
-        valued: Tensor = _Valued.apply(loss * (share * self._world.size), self.mean)  # type: ignore[no-untyped-call]
+        error = None if found - found == 0.0 else DivergedError(f"the loss is {found}")
+        nothing = float("nan")  # the mean over rows of which none counts
+        self._found += 0.0 if error is not None else found * (weight / self._whole if self._whole else nothing)
+        self._left -= 1
+        if self._left and error is not None:
+            raise error
+        mean = 0.0
+        if not self._left:
+            mean = self.join(self._found, error) * (self._own / weight if weight else 1.0)
+            self._left, self._found = self._parts, 0.0  # a step that looks uphill reads the rows twice
+        told = torch.tensor(mean, dtype=loss.dtype, device=loss.device)
+        share = self._own / self._whole if self._whole else nothing
+        valued: Tensor = _Valued.apply(loss * (share * self._world.size), told)  # type: ignore[no-untyped-call]
         return valued
 
     def join(self, part: float, error: Exception | None) -> float:
@@ -144,13 +157,15 @@ class SharedEngine:
             self._wrap()
             self._feed = feed
         whole = feed.rows(1)[0]
-        weight = torch.as_tensor(loss_weight(self.loss_function, feed.examples.targets(whole)))
-        batch = feed.next()
+        targets, batch = feed.examples.targets(whole), feed.next()
+        mixed = targets.dtype != batch.target.dtype  # shares of classes, of which each row weighs the same
+        weight = torch.as_tensor(len(whole) if mixed else loss_weight(self.loss_function, targets))
         mine = feed.share is None or feed.share.bounds(len(whole))
         none = isinstance(mine, tuple) and mine[0] == mine[1]
         own = 0.0 if none else float(loss_weight(self.loss_function, batch.target))
         count_rows(self.model, not none)
-        self._loss.begin(own, float(weight))
+        rows = self.eager.update.micro_batch
+        self._loss.begin(own, float(weight), len(parts_of(batch, self.loss_function, rows)) if own and rows else 1)
         try:
             loss = self._step(batch)
         except ConfigError:
@@ -196,15 +211,19 @@ class SharedEngine:
 
 
 class _Parameters(nn.Module):
-    """A network that reads every parameter of another once, and computes nothing."""
+    """A network that reads every parameter of another once, and computes nothing.
 
-    def __init__(self, learning: list[nn.Parameter]) -> None:
+    It has the other's buffers too: DistributedDataParallel counts them once and looks for them before every pass.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.learning = learning  # no nn.ParameterList: they stay those of the other
+        self.network = network
 
     def forward(self) -> Tensor:
-        """Return a number that every parameter has a gradient for."""
-        return torch.stack([parameter.float().sum() for parameter in self.learning]).sum()
+        """Return a number that every parameter that learns has a gradient for."""
+        learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        return torch.stack([parameter.float().sum() for parameter in learning]).sum()
 
 
 def _settle(shared: DistributedDataParallel) -> None:
@@ -215,7 +234,7 @@ def _settle(shared: DistributedDataParallel) -> None:
     another order than the one that was not interrupted. Gradients that mean nothing are added up first, and dropped.
     """
     network = shared.module
-    shared.module = _Parameters([parameter for parameter in network.parameters() if parameter.requires_grad])
+    shared.module = _Parameters(network)
     try:
         shared().backward()
     finally:

@@ -12,7 +12,8 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
@@ -22,6 +23,8 @@ from netwright.files import system
 NAME = "run.lock"
 SHORT = 0.02  # seconds
 LINGER = 5.0  # seconds in which a process that its launcher ends may still be there
+WAIT = 0.1  # seconds between two looks at a lock that is waited for
+FORGOTTEN = 3600.0  # seconds
 TRIES = 20  # to open a lock file that its holder removes at this moment
 ENDED = ("Z", "X")  # states of a process
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
@@ -100,6 +103,38 @@ class Lock:
             raise ResourceError(f"{self._path}: cannot be removed ({error.strerror}); remove it by hand") from error
         finally:
             os.close(self._descriptor)
+
+
+@contextmanager
+def waited(folder: Path, done: Callable[[], bool]) -> Iterator[None]:
+    """Hold the lock of a folder for a block, once nobody else does, so that processes make the same thing one after the other.
+
+    One whose holder on another machine cannot be asked is waited for no longer than an hour after it was taken: what is made
+    must appear at once, so that two who make it do no harm.
+
+    Args:
+        folder: An existing folder.
+        done: Tells whether there is nothing left to make; then nobody is waited for.
+    """
+    lock = None
+    while lock is None and not done() and not _forgotten(folder / NAME):
+        try:
+            lock = Lock(folder)
+        except FolderInUseError:
+            time.sleep(WAIT)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _forgotten(path: Path) -> bool:
+    """Tell whether a lock is so old that its holder may be gone."""
+    try:
+        return time.time() - path.stat().st_mtime > FORGOTTEN
+    except OSError:
+        return False
 
 
 def _ours(path: Path) -> bool:

@@ -76,8 +76,11 @@ def loss_weight(loss_function: Callable[[Tensor, Tensor], Tensor], target: Tenso
     """Return the weight of a batch's mean loss, so that weighted means over ragged batches are exact.
 
     For losses with class weights torch's mean divides by the sum of the weights of the rows' classes; for all others
-    the weight is the number of rows, or of steps that are there.
+    the weight is the number of rows, or of steps that are there. A loss around another one, its ``loss_function``, weighs as that.
     """
+    inside = getattr(loss_function, "loss_function", None)
+    if inside is not None:
+        return loss_weight(inside, target)
     if isinstance(loss_function, PerStep):
         return loss_weight(loss_function.loss, target[real_steps(target)])
     if isinstance(loss_function, IGNORING) and target.dtype == torch.long:

@@ -60,7 +60,7 @@ def shared_out(config: RunConfig, model: nn.Module, device: torch.device, world:
     chosen = "fsdp"
     if asked == "fsdp":
         refuse_unsharded(model, optimizer)
-    elif why_not_sharded(model, optimizer) is not None:
+    elif why_not_sharded(model, optimizer) is not None or config.training.micro_batch is not None:
         chosen = "ddp"
     else:
         weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())

@@ -58,12 +58,15 @@ def ingest(
     cache = Path(data.cache or CACHE).absolute()
     key = _key(config, source, blocks, encoder, train)
     entry = cache / f"table-{key.removeprefix('sha256:')[:24]}"
-    made = not entry.is_dir()
-    if made:
+    made = False
+    if not entry.is_dir():
         files.make_folder(cache)
-        notes += _changed(cache, source)
-        files.remove_stale(cache, STALE)
-        _make(config, source, blocks, encoder, train, entry)
+        with files.waited(cache, entry.is_dir):  # the processes of a machine read the table once
+            made = not entry.is_dir()
+            if made:
+                notes += _changed(cache, source)
+                files.remove_stale(cache, STALE)
+                _make(config, source, blocks, encoder, train, entry)
     about, preparation = _read(entry)
     features = files.mapped(entry / ingesting.ROWS)
     if features.shape != (source_rows(source), ingesting.width(preparation)):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from netwright import files
-from netwright.checkpoint import store
+from netwright.checkpoint import collective, store
 from netwright.checkpoint.store import Checkpoint
 from netwright.config.calls import OBJECT, parse_call
 from netwright.config.read import apply_setting, build_config
@@ -112,7 +112,7 @@ def resume_run(
                     "with it (--set training.epochs=N), or a new run"
                 )
             return _finished(folder, objects, record, tested and world.leads, observe)
-        found = _found(folder, world, observe)
+        found = _found(folder, config, world, observe)
         done, wanted = epochs_done(found.parts), config.training.epochs
         if wanted is not None and wanted < done and any(one.path == "training.epochs" for one in changes):
             epochs = counted(done, "epoch")
@@ -134,21 +134,23 @@ def resume_run(
             return run_to_the_end(bench, job, found.parts, observe, tested, auto_micro_batch)
 
 
-def _found(folder: Path, world: World, observe: Listener) -> Checkpoint:
-    """Return the newest checkpoint that verifies, in all processes the one that the first found; what a crash left is removed.
+def _found(folder: Path, config: RunConfig, world: World, observe: Listener) -> Checkpoint:
+    """Return the newest checkpoint that all processes can read; what a crash left is removed.
 
     Raises:
-        CheckpointError: None verifies, or a process cannot read it.
+        CheckpointError: None verifies.
     """
     if world.leads:
         for place in (folder, folder / "model"):
             files.remove_dead(place)
         store.sweep(folder / CHECKPOINTS)
-        found = store.newest(folder / CHECKPOINTS, lambda problem: observe(Told(problem, "warning")))
-        world.told(found.path.name)
-        return found
-    path = folder / CHECKPOINTS / world.told("")
-    return Checkpoint(path, store.read_parts(path))
+
+    def warn(problem: str) -> None:
+        observe(Told(problem, "warning"))
+
+    if world.alone:
+        return store.newest(folder / CHECKPOINTS, warn)
+    return collective.newest(folder / CHECKPOINTS, world, config.training.strategy == "fsdp", warn)
 
 
 def _note_resumption(bench: Bench, folder: Path, resumed: Sequence[Mapping[str, Any]]) -> None:

@@ -12,8 +12,7 @@ from netwright.engine.trial import normalises_batches
 from netwright.errors import ConfigError
 from netwright.numerals import counted
 from netwright.pipeline.custom import Custom
-
-MIXING = ("MixUp", "CutMix")
+from netwright.pipeline.resolving import leaves_one
 
 
 class PartsError(ConfigError):
@@ -48,16 +47,11 @@ def refuse_alone(config: RunConfig, custom: Custom, world: World) -> None:
             f"step: an own training step came under {size} processes; expected one process, as it makes the update itself; "
             "start it without a launcher"
         )
-    if training.micro_batch is not None:
+    if training.micro_batch is not None and (training.strategy == "fsdp" or training.sync_batchnorm):
+        what = 'training.strategy = "fsdp"' if training.strategy == "fsdp" else "training.sync_batchnorm = true"
         raise ConfigError(
-            f"training.micro_batch: {training.micro_batch} came under {size} processes; expected none; start more processes, each "
-            "takes a smaller part"
-        )
-    mixing = [call.name for call in config.transform_calls() if call.name in MIXING]
-    if mixing:
-        raise ConfigError(
-            f"data.augmentation: {mixing[0]} came under {size} processes; expected none that mixes the rows of a batch, of "
-            "which each process has a part; leave it out"
+            f"training.micro_batch: {training.micro_batch} came with {what} under {size} processes, which meet within each pass; "
+            "expected one of them; leave micro_batch out and start more processes, each takes a smaller part"
         )
 
 
@@ -134,6 +128,7 @@ def for_processes(
     written = {}
     least, needs = _least(config, network, device, size)
     left = rows % batch_size
+    _refuse_parts_of_one(config, network, rows, size)
     if min(batch_size, rows) < least:
         raise PartsError(
             f"data.batch_size: {min(batch_size, rows)} rows came for {size} processes; BatchNorm needs {needs} in each",
@@ -155,6 +150,22 @@ def for_processes(
             "training": config.training.model_copy(update={"threads": max(1, threads)}),
         }
     )
+
+
+def _refuse_parts_of_one(config: RunConfig, network: nn.Module, rows: int, size: int) -> None:
+    """Refuse rows at a time that leave one row of a process's part, which batch norm cannot train on."""
+    micro, batch_size = config.training.micro_batch, config.data.batch_size
+    if micro is None or not normalises_batches(network):
+        return
+    batches = (batch_size, rows % batch_size)
+    parts = {part for batch in batches for part in (batch // size, -(-batch // size))}  # parts are as even as can be
+    if any(leaves_one(part, micro) for part in parts):
+        told = " and ".join(str(part) for part in sorted(parts) if part)
+        raise PartsError(
+            f"training.micro_batch: {micro} came for parts of {told} rows in {size} processes; one row is left of a part, which "
+            "BatchNorm cannot train on",
+            "change one of them",
+        )
 
 
 def _least(config: RunConfig, network: nn.Module, device: torch.device, size: int) -> tuple[int, str]:
