@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import io
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +23,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import pytest
 import torch
+
+from netwright.cli import main
 
 TESTS = Path(__file__).parent
 # What is proved here is not what a report looks like: tests of reports, docs, examples and commands draw for the others.
@@ -97,6 +102,20 @@ def _leave_drawings_empty(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(Figure, "savefig", emptied)
     patch.setattr("netwright.reporting.canvas._lay_out", lambda figure: None)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands that netwright would give to a new process of its own run in this one; a start takes two seconds."""
+
+    def run(command: list[str], **_how: Any) -> subprocess.CompletedProcess[str]:
+        assert command[:3] == [sys.executable, "-m", "netwright"]
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main(command[3:])
+        return subprocess.CompletedProcess(command, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+    monkeypatch.setattr(subprocess, "run", run)
 
 
 @pytest.fixture(scope="session")
