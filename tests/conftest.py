@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import io
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-import pytest
-
-# Threads of torch that have nothing to do sleep, here and in the processes that tests start: by default they spin, and with
-# several processes on a few cores most of the time goes there. Read when torch is loaded; the bits are the same.
+# Several processes test on a few cores: torch, OpenBLAS and scikit-learn take one thread each where a run does not ask for more,
+# and threads that have nothing to do sleep, here and in the processes that tests start. Read when they are loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import numpy as np
+import pytest
 import torch
+
+from netwright.cli import main
+
+TESTS = Path(__file__).parent
+# What is proved here is not what a report looks like: tests of reports, docs, examples and commands draw for the others.
+WITHOUT_DRAWINGS = ("data", "estimators", "evaluation", "exporting", "pipeline", "tracking", "training", "tuning")
+ON_DISK = ("faults",)  # wait until every file is safely there
+# Files that take longest are begun first, so that all processes end at about the same time.
+LONGEST = ("test_docs_commands.py", "test_docs.py", "test_checks_corpus.py", "test_pipeline_examining.py")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -45,6 +58,64 @@ def _torch_is_left_as_it_was() -> Iterator[None]:
     yield
     assert torch.get_num_threads() == threads, "the test left another number of torch threads"
     assert torch.get_default_dtype() == dtype, "the test left another default dtype"
+
+
+def _is_in(request: pytest.FixtureRequest, folders: tuple[str, ...]) -> bool:
+    path = request.path
+    return path.is_relative_to(TESTS) and path.relative_to(TESTS).parts[0] in folders
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_waits_for_the_disk(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Write without waiting until the disk has it, which takes a tenth of the time: no test cuts off the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not _is_in(request, ON_DISK):
+            patch.setattr(os, "fsync", os.fstat)  # which fails on what is no open file too
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _reports_are_not_drawn(request: pytest.FixtureRequest) -> Iterator[pytest.MonkeyPatch]:
+    """Leave the drawings of a report empty where it is not looked at: they take a third of the time of a small run."""
+    with pytest.MonkeyPatch.context() as patch:
+        if _is_in(request, WITHOUT_DRAWINGS):
+            _leave_drawings_empty(patch)
+        yield patch
+
+
+@pytest.fixture
+def drawn(_reports_are_not_drawn: pytest.MonkeyPatch) -> None:
+    """Draw as always, from this test of a file on."""
+    _reports_are_not_drawn.undo()
+
+
+def _leave_drawings_empty(patch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    drawn = Figure.savefig
+
+    def emptied(figure: Figure, target: Any, *places: Any, **how: Any) -> None:
+        if how.get("format") == "svg":
+            target.write('<svg xmlns="http://www.w3.org/2000/svg"></svg>')
+        else:
+            drawn(figure, target, *places, **how)
+
+    patch.setattr(Figure, "savefig", emptied)
+    patch.setattr("netwright.reporting.canvas._lay_out", lambda figure: None)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands that netwright would give to a new process of its own run in this one; a start takes two seconds."""
+
+    def run(command: list[str], **_how: Any) -> subprocess.CompletedProcess[str]:
+        assert command[:3] == [sys.executable, "-m", "netwright"]
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main(command[3:])
+        return subprocess.CompletedProcess(command, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+    monkeypatch.setattr(subprocess, "run", run)
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +152,12 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of the collector of garbage, which otherwise looks through all of it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="Run the long suites of faults too.")
     parser.addoption("--browser", action="store_true", help="Run the tests in a browser too.")
@@ -91,6 +168,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for module in {getattr(item, "module", None) for item in items} - {None}:
         _remember_generators(module)
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     asked = config.getoption("markexpr")
     for marker, what in (("faults", "a long suite of faults"), ("browser", "needs a browser")):
         if config.getoption(f"--{marker}") or (marker == "browser" and asked == "browser"):

@@ -1,89 +1,29 @@
-"""Every snippet of README and docs runs as it stands."""
+"""Every Python snippet of README and docs runs as it stands, and pages that are made from the code are up to date."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import shlex
-import shutil
 import tomllib
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 import pytest
 import torch
-from PIL import Image
+from pages import PAGES, ROOT, TUTORIAL, skip_without_onnx, snippets, write_files
 
 import netwright as nw
-from netwright.cli import main
 from netwright.config import signatures
 
 Script = Callable[[str], ModuleType]
-
-ROOT = Path(__file__).parent.parent
-TUTORIAL = ROOT / "docs" / "tutorial.md"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def snippets(language: str, pages: Sequence[Path] = PAGES) -> list[tuple[str, str]]:
-    """Return (page and number, text) of the snippets in one language."""
-    found = []
-    for page in pages:
-        texts = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-        found += [(f"{page.name}-{number}", text) for number, text in enumerate(texts)]
-    return found
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files the pages speak of."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "examples" / "own_module.py", tmp_path)
-    generator = np.random.default_rng(0)
-    rooms, town = generator.uniform(1, 8, 60), generator.choice(["coast", "inland"], 60)
-    table = pa.table({"rooms": rooms, "ocean_proximity": town, "median_house_value": rooms * 30_000 + 7})
-    for name in ("housing.csv", "town-1.csv", "town-2.csv"):
-        pa.csv.write_csv(table, tmp_path / name)
-    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
-        archive.write(tmp_path / "housing.csv", "housing.csv")
-    write_images(tmp_path, generator)
-    write_series(tmp_path, generator)
+    write_files(tmp_path)
     return tmp_path
-
-
-def write_images(folder: Path, generator: np.random.Generator) -> None:
-    """Write a folder of images by class, and the same packed."""
-    for label in ("cat", "dog"):
-        (folder / "photos" / label).mkdir(parents=True)
-        for place in range(20):
-            values = generator.integers(0, 256, (16, 16), dtype=np.uint8)
-            Image.fromarray(values).save(folder / "photos" / label / f"{place}.png")
-    shutil.make_archive(str(folder / "photos"), "zip", folder / "photos")
-
-
-def write_series(folder: Path, generator: np.random.Generator) -> None:
-    """Write sequences in files, a series by time, texts with labels and one long text."""
-    (folder / "walks").mkdir()
-    for walk in range(40):
-        steps = generator.normal(size=(int(generator.integers(5, 15)), 2))
-        np.savetxt(folder / "walks" / f"{walk}.csv", steps, delimiter=",", header="a,b", comments="")
-    (folder / "walks.csv").write_text("walk,door\n" + "".join(f"{walk},{'lr'[walk % 2]}\n" for walk in range(40)))
-    degrees = 10 + 5 * np.sin(np.arange(400) / 12) + generator.normal(size=400)
-    (folder / "temperature.csv").write_text("degrees\n" + "".join(f"{value:.2f}\n" for value in degrees))
-    moods = [("fine day", "good"), ("bad luck again", "poor")] * 30
-    (folder / "reviews.csv").write_text("review,mood\n" + "".join(f"{text},{mood}\n" for text, mood in moods))
-    (folder / "book.txt").write_text("the cat sat on the mat and looked at the rain. " * 60)
-
-
-def skip_without_onnx(text: str) -> None:
-    """Skip a snippet that needs the extra onnx where it is not installed."""
-    if "onnx" in text and not all(importlib.util.find_spec(name) for name in ("onnxscript", "onnxruntime")):
-        pytest.skip("the extra onnx is not installed")
 
 
 @pytest.mark.parametrize(
@@ -117,30 +57,6 @@ def test_the_tutorial_is_one_session_and_its_loop_by_hand_gives_the_same_weights
     said = capsys.readouterr().out
     assert f"avg loss: {run.tested['metrics']['loss']['value']:.4f}" in said  # type: ignore[index]
     assert "avg accuracy: 0.9" in said
-
-
-@pytest.mark.parametrize(("name", "text"), snippets("toml"), ids=lambda value: value if len(value) < 40 else "")
-def test_a_toml_snippet_trains(name: str, text: str, folder: Path) -> None:
-    (folder / "snippet.toml").write_text(text, encoding="utf-8")
-    run = nw.train("snippet.toml", settings=["training.epochs=1"], code=["own_module.py"], run_dir="run")
-    assert len(run.history) == 1
-
-
-@pytest.mark.parametrize(("name", "text"), snippets("sh"), ids=lambda value: value if len(value) < 40 else "")
-def test_commands_run_as_they_stand(name: str, text: str, folder: Path) -> None:
-    skip_without_onnx(text)
-    lines = [line for line in text.splitlines() if line]
-    assert lines
-    for line in lines:
-        words = shlex.split(line, comments=True)
-        if words[0] == "make":
-            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-            continue
-        assert words[0] == "netwright"
-        extra = ["--set", "training.epochs=1"] if words[1] in ("train", "cv") else []
-        with pytest.raises(SystemExit) as ended:
-            main([*words[1:], *extra])
-        assert ended.value.code == 0, line
 
 
 def test_the_first_toml_of_the_readme_is_the_digits_example() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,17 +51,67 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-def imports_of(path: Path) -> Iterator[str]:
-    """Yield every module of the project a file imports, in functions too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.removeprefix("netwright.") for alias in node.names if alias.name.startswith("netwright."))
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "netwright":
-            module = (node.module or "").removeprefix("netwright").removeprefix(".")
-            for alias in node.names:
-                inner = f"{module}.{alias.name}".strip(".")
-                place = SOURCE / Path(*inner.split("."))
-                yield inner if place.with_suffix(".py").exists() or place.is_dir() else module
+@dataclass(frozen=True)
+class Seen:
+    """What one file holds; trees of all files would fill the memory, and reading them again for each test takes seconds."""
+
+    docstring: str
+    imports: tuple[str, ...]  # modules of the project
+    modules: frozenset[str]  # all that are imported
+    words: dict[str, int]  # functions called, attributes and names imported: the first line
+    written: tuple[str, ...]
+    functions: dict[str, int]  # lines of each
+    lines: int
+
+
+@cache
+def seen(path: Path) -> Seen:
+    """Read a file, functions too."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    nodes = list(ast.walk(tree))
+    words: dict[str, int] = {}
+    for node in nodes:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            words.setdefault(node.func.id, node.lineno)
+        elif isinstance(node, ast.Attribute):
+            words.setdefault(ast.unparse(node), node.lineno)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            words |= {alias.name: words.get(alias.name, node.lineno) for alias in node.names}
+    return Seen(
+        ast.get_docstring(tree) or "",
+        tuple(module for node in nodes for module in imported(node)),
+        frozenset(name for node in nodes for name in loaded(node)),
+        words,
+        tuple(word for node in nodes if isinstance(node, ast.Call) for word in writing(path, node)),
+        {node.name: (node.end_lineno or 0) - node.lineno for node in nodes if isinstance(node, ast.FunctionDef)},
+        len(text.splitlines()),
+    )
+
+
+def loaded(node: ast.AST) -> list[str]:
+    """Return the modules that a statement imports."""
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+
+
+def imported(node: ast.AST) -> list[str]:
+    """Return the modules of the project that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name.removeprefix("netwright.") for alias in node.names if alias.name.startswith("netwright.")]
+    if not isinstance(node, ast.ImportFrom) or (node.module or "").split(".")[0] != "netwright":
+        return []
+    module = (node.module or "").removeprefix("netwright").removeprefix(".")
+    inner = [f"{module}.{alias.name}".strip(".") for alias in node.names]
+    places = [SOURCE / Path(*name.split(".")) for name in inner]
+    there = [place.with_suffix(".py").exists() or place.is_dir() for place in places]
+    return [name if is_module else module for name, is_module in zip(inner, there, strict=True)]
+
+
+def imports_of(path: Path) -> tuple[str, ...]:
+    """Return every module of the project a file imports, in functions too."""
+    return seen(path).imports
 
 
 def stage_of(module: str) -> str:
@@ -135,26 +186,24 @@ WRITERS += ("save_file", "to_csv", "to_parquet", "savetxt", "open_memmap")
 INTO_MEMORY = {"canvas.py": ("savefig",)}  # drawn into a buffer, not into a file
 
 
-def written_by(path: Path) -> list[str]:
+def writing(path: Path, node: ast.Call) -> list[str]:
+    """Return what of a call writes to a disk."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.Call):
-            continue
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        owner = getattr(getattr(node.func, "value", None), "id", "")
-        texts = [
-            value.value for value in [*node.args, *(word.value for word in node.keywords)] if isinstance(value, ast.Constant)
-        ]
-        modes = [text for text in texts if isinstance(text, str) and 0 < len(text) <= 3 and set(text) <= set("rwaxbt+")]
-        if name == "open" and any(set(mode) & set("wax+") for mode in modes):
-            found.append(f"{path.name}:{node.lineno} open")
-        if name in WRITERS and owner != "files" and name not in INTO_MEMORY.get(path.name, ()):
-            found.append(f"{path.name}:{node.lineno} {name}")
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    owner = getattr(getattr(node.func, "value", None), "id", "")
+    texts = [
+        value.value for value in [*node.args, *(word.value for word in node.keywords)] if isinstance(value, ast.Constant)
+    ]
+    modes = [text for text in texts if isinstance(text, str) and 0 < len(text) <= 3 and set(text) <= set("rwaxbt+")]
+    if name == "open" and any(set(mode) & set("wax+") for mode in modes):
+        found.append(f"{path.name}:{node.lineno} open")
+    if name in WRITERS and owner != "files" and name not in INTO_MEMORY.get(path.name, ()):
+        found.append(f"{path.name}:{node.lineno} {name}")
     return found
 
 
 def test_only_the_stage_of_files_writes() -> None:
-    writing = {stage_of(name_of(path)) for path in modules() if written_by(path)}
+    writing = {stage_of(name_of(path)) for path in modules() if seen(path).written}
     assert writing == {"files"}
 
 
@@ -165,26 +214,18 @@ def test_no_code_is_run_from_data_and_no_environment_read(word: str) -> None:
             continue
         if word == "os.environ" and stage_of(name_of(path)) == "distributed":  # RANK and its like, which launchers set
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                assert node.func.id != word, f"{path}:{node.lineno}"
-            if isinstance(node, ast.Attribute):
-                assert ast.unparse(node) != word, f"{path}:{node.lineno}"
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                assert word not in [alias.name for alias in node.names], f"{path}:{node.lineno}"
+        assert word not in seen(path).words, f"{path}:{seen(path).words[word]}"
 
 
 def test_functions_and_files_stay_readable() -> None:
     for path in modules():
-        text = path.read_text(encoding="utf-8")
-        assert len(text.splitlines()) <= LONGEST_FILE, path
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef):
-                assert (node.end_lineno or 0) - node.lineno < LONGEST_FUNCTION, f"{path}: {node.name}"
+        assert seen(path).lines <= LONGEST_FILE, path
+        for name, lines in seen(path).functions.items():
+            assert lines < LONGEST_FUNCTION, f"{path}: {name}"
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    assert [str(path) for path in modules() if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
+    assert [str(path) for path in modules() if not seen(path).docstring] == []
 
 
 CARRIED = {"torch", "numpy", "PIL", "__future__", *sys.stdlib_module_names}
@@ -192,19 +233,13 @@ CARRIED = {"torch", "numpy", "PIL", "__future__", *sys.stdlib_module_names}
 
 def carried(path: Path) -> bool:
     """Tell whether a file says that an ejected script may carry its functions."""
-    return "Printed by eject." in " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
+    return "Printed by eject." in " ".join(seen(path).docstring.split())
 
 
 def test_what_an_ejected_script_carries_imports_torch_numpy_and_its_like_only() -> None:
     printed = {name_of(path): path for path in modules() if carried(path)}
     assert {"seeding", "data.order", "data.moments", "model.modules", "model.masked", "evaluation.formulas"} <= set(printed)
     for path in printed.values():
-        wrong = {
-            (node.module or "") if isinstance(node, ast.ImportFrom) else alias.name
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.Import | ast.ImportFrom)
-            for alias in node.names
-        }
-        outside = {name for name in wrong if name.split(".")[0] not in CARRIED | {"netwright"}}
+        outside = {name for name in seen(path).modules if name.split(".")[0] not in CARRIED | {"netwright"}}
         assert outside == set(), path
         assert set(imports_of(path)) <= set(printed), path

@@ -205,6 +205,7 @@ def test_a_run_and_itself_a_lone_run_and_no_run_are_refused(pair: tuple[Run, Run
         nw.compare(run, tmp_path)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_command_draws_the_curves_together(
     pair: tuple[Run, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -240,9 +240,16 @@ def test_verify_compares_in_a_new_process_and_says_the_tolerance(made: Any, caps
         main(["verify", "export", str(run.folder), "--format", "torch"])
     assert ended.value.code == 0
     assert "as the run for 90 rows; largest difference" in capsys.readouterr().out
-    assert verify_export(run.folder, "bundle", ()).held
 
 
+@pytest.mark.usefixtures("here")
+def test_a_bundle_holds_where_it_predicts_the_same_bits(made: Any) -> None:
+    found = verify_export(made(hot)[0].folder, "bundle", ())
+    assert found.held
+    assert found.text == "export: bundle: as the run for 90 rows; largest difference 0.0e+00 (the same bits)"
+
+
+@pytest.mark.usefixtures("here")
 def test_a_difference_beyond_the_tolerance_does_not_hold(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = made(hot)
     other = nw.load(run.folder)

@@ -278,6 +278,7 @@ class Net(nn.Sequential):
 """
 
 
+@pytest.mark.usefixtures("here")
 def test_what_is_not_deterministic_is_found_with_its_step_and_tensor(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

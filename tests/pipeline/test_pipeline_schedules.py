@@ -200,6 +200,33 @@ def test_going_on_for_longer_or_with_another_rate_says_what_becomes_of_the_sched
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_a_part_of_a_schedule_with_rates_of_its_own_is_told_as_such(place: Path) -> None:
+    def mixed(optimizer: torch.optim.Optimizer) -> Any:
+        parts = [lr_scheduler.ConstantLR(optimizer, 1.0, 9), lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=9)]
+        return lr_scheduler.SequentialLR(optimizer, parts, [9]), "step"
+
+    def cycle(optimizer: torch.optim.Optimizer) -> Any:
+        return lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=36)
+
+    X, y = rows()
+    given = {key: value for key, value in GIVEN.items() if key != "test"} | {"epochs": 1, "data": (X, y)}
+    for schedule, told in (
+        (mixed, "goes on, in proportion to the new learning rate; OneCycleLR in it with its own max_lr"),
+        (cycle, "goes on with its own max_lr: the new learning rate changes nothing"),
+    ):
+        run = nw.train(schedule=schedule, run_dir=place / f"own-{schedule.__name__}", **given)
+        lines: list[str] = []
+        nw.resume(
+            run.folder,
+            data=(X, y),
+            schedule=schedule,
+            settings=["training.epochs=2", "training.optimizer.lr=0.1"],
+            observers=[lambda one, lines=lines: lines.append(str(one))],
+        )
+        assert any(line.endswith(told) for line in lines), lines
+        assert ("resume: exact" in lines) == (schedule is cycle)
+
+
 def test_functions_from_python_step_after_epochs_or_steps_and_are_asked_for_again(place: Path) -> None:
     X, y = rows()
 

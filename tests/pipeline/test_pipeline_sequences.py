@@ -358,6 +358,14 @@ def test_sequences_of_whole_numbers_are_codes_of_an_embedding(tmp_path: Path) ->
     np.testing.assert_array_equal(found, run.predict_decoded(items))
 
 
+def test_whole_numbers_below_zero_are_no_codes_and_the_way_out_is_said(tmp_path: Path) -> None:
+    items, labels = whole_numbers()
+    items[3][1] = -3
+    with pytest.raises(DataError, match="holds the code -3; .*; mend it or hand over floats where they are amounts"):
+        nw.train(data=(items, labels), epochs=1, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("layer", ["Linear(8)", "GRU(8)", "LayerNorm()", "Conv1d(8, 3)"])
 def test_layers_that_read_numbers_are_told_of_whole_ones(layer: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"one whole number per step; put Embedding\(...\) first, or hand over floats"):

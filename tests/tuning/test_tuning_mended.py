@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import pytest
 from test_tuning_searches import QUICK, Killed, monkeypatched_in_line, opened, rows, search
 
 import netwright as nw
+from netwright import files
 from netwright.engine import eager
-from netwright.errors import CheckpointError, ConfigError, DataError, ResourceError, no_run
+from netwright.errors import CheckpointError, ConfigError, DataError, FolderInUseError, ResourceError, no_run
 from netwright.files import claims
 from netwright.files.claims import Worker
 from netwright.pipeline import folder as folders
@@ -247,3 +249,30 @@ def test_files_among_choices_are_taken_from_the_config(tmp_path: Path) -> None:
     tree = {"tune": {"space": {"model.weights": ["one.safetensors"], "data": {"batch_size": [1, 2]}}}}
     told = absolute_paths(tree, tmp_path)["tune"]["space"]
     assert told == {"model.weights": [str(tmp_path / "one.safetensors")], "data.batch_size": [1, 2]}
+
+
+def test_the_lock_of_a_trial_is_broken_only_where_its_holder_is_a_worker_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(**told: Any) -> bool:
+        (run / "run.lock").write_text(json.dumps(told))
+        files.break_lock_elsewhere(run, partial(worker.had, 0))
+        return (run / "run.lock").exists()
+
+    run = tmp_path / "run"
+    run.mkdir()
+    (tmp_path / "claims").mkdir()
+    gone, other = {"host": "elsewhere", "pid": 7, "born": "11"}, {"host": "elsewhere", "pid": 8, "born": "12"}
+    (tmp_path / "claims" / "0000-1").write_text(json.dumps({**gone, "worker": "elsewhere-1"}))
+    monkeypatch.setattr(claims, "SILENT", 0.0)
+    worker = Worker(tmp_path)
+    try:
+        assert worker.take(0) == 1  # its worker is not heard of any more
+        assert not locked(**gone)
+        assert locked(**other)  # somebody resumes the run by hand over there
+        assert locked(**{**claims.identity(), "pid": os.getppid()})
+        assert locked(**other)
+        with pytest.raises(FolderInUseError, match="elsewhere.*remove the lock"):
+            files.Lock(run)
+    finally:
+        worker.close()

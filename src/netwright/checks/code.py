@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import linecache
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -46,20 +48,23 @@ def sources_of(kinds: Iterable[type]) -> list[Source]:
             continue
         try:
             file = inspect.getsourcefile(kind)
-            text = "".join(inspect.findsource(kind)[0])
         except (OSError, TypeError):  # a class from a console: there is no text to read
             continue
-        found += [source for source in sources_in(text, file or kind.__module__) if source.tree.name == kind.__name__]
+        if file is not None:
+            linecache.checkcache(file)
+            known = sources_in("".join(linecache.getlines(file)), file)
+            found += [source for source in known if source.tree.name == kind.__name__]
     return found
 
 
-def sources_in(text: str, file: str) -> list[Source]:
-    """Return every class of a text; none where it is no Python."""
+@lru_cache(maxsize=16)
+def sources_in(text: str, file: str) -> tuple[Source, ...]:
+    """Return every class of a text; none where it is no Python. The classes of a file are read together."""
     try:
         tree = ast.parse(text)
     except SyntaxError:
-        return []
-    return [Source(file, node) for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+        return ()
+    return tuple(Source(file, node) for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
 
 
 def read(sources: Sequence[Source]) -> list[Finding]:

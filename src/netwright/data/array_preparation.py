@@ -145,9 +145,11 @@ class ArrayPreparation(nn.Module):
         if wrong.any():
             where = [int(place) for place in np.argwhere(wrong)[0]]
             at = f" at {where[1:]}" if where[1:] else ""
+            below = bool(values[tuple(where)] < 0)
+            advice = "hand over floats where they are amounts" if below else "train with more codes"
             raise DataError(
                 f"{raw.place(where[0])}: array {name!r} holds the code {values[tuple(where)].item()!r}{at}; expected whole "
-                f"numbers from 0 to {self.limit - 1}, the codes of the embedding; mend it or train with more codes"
+                f"numbers from 0 to {self.limit - 1}, the codes of the embedding; mend it or {advice}"
             )
 
 

@@ -18,8 +18,11 @@ Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 ROUNDS = 100  # of boosting, scikit-learn's default
 ITERATIONS = 100  # of regressions, scikit-learn's default
-FIRST = 5  # rounds or iterations whose time tells how many there is time for
-SHORT = 0.1  # share of the time given below which the first ones are mostly preparation
+FEWEST = 5  # rounds or iterations, below which a model says little
+# What a baseline may cost, in numbers that it looks at: about ten seconds of one core. Work is counted and not the time, so that
+# the figures are the same on every machine, however busy.
+LINEAR_WORK, BOOSTING_WORK = 6_000_000_000, 600_000_000
+TREE = 100_000  # numbers that a tree costs, however few its rows are
 MOST_LINEAR, MOST_BOOSTED = 20_000, 400  # features
 MOST_LABELS = 50  # models of one kind, one for each label or output
 MOST_CATEGORIES = 255
@@ -83,15 +86,15 @@ def make_simple(kind: str, target: npt.NDArray[Any], rows: int, classes: int) ->
     return Baseline("most_frequent", "the most frequent class", np.tile(shares, (rows, 1)))
 
 
-def make_linear(problem: Problem, seconds: float) -> Baseline:
+def make_linear(problem: Problem, work: int = LINEAR_WORK) -> Baseline:
     """Return logistic, Poisson or ridge regression on standardised features, with scikit-learn's defaults.
 
     Args:
         problem: What is learned.
-        seconds: That it may take, about; in too little time fewer iterations are made.
+        work: Numbers that it may look at: of many rows fewer iterations are made.
 
     Raises:
-        LeftOutError: Too many features or labels, or a few iterations take too long.
+        LeftOutError: Too many features or labels, or a few iterations are too much work.
     """
     from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
     from sklearn.pipeline import make_pipeline
@@ -102,34 +105,30 @@ def make_linear(problem: Problem, seconds: float) -> Baseline:
     if problem.kind == "regression" and not problem.rates:
         return _fitted("linear", "linear regression", one_hot, lambda: make_pipeline(StandardScaler(), Ridge(alpha=1.0)))
 
-    def fitted(iterations: int) -> Baseline:
-        key, name, kind = "logistic", "logistic regression", LogisticRegression
-        if problem.rates:
-            key, name, kind = "linear", "Poisson regression", PoissonRegressor
-        return _fitted(key, name, one_hot, lambda: make_pipeline(StandardScaler(), kind(max_iter=iterations)))
+    iterations = _affordable(ITERATIONS, "iterations", one_hot.train.size * _outputs(problem), work)
+    key, name, kind = "logistic", "logistic regression", LogisticRegression
+    if problem.rates:
+        key, name, kind = "linear", "Poisson regression", PoissonRegressor
+    made = _fitted(key, name, one_hot, lambda: make_pipeline(StandardScaler(), kind(max_iter=iterations)))
+    return _with_note(made, ITERATIONS, "iterations", iterations)
 
-    return _in_time(fitted, ITERATIONS, "iterations", seconds)
 
-
-def make_boosting(problem: Problem, seconds: float) -> Baseline:
+def make_boosting(problem: Problem, work: int = BOOSTING_WORK) -> Baseline:
     """Return histogram gradient boosting with scikit-learn's defaults.
 
     Args:
         problem: What is learned.
-        seconds: That it may take, about; in too little time fewer rounds are made.
+        work: Numbers that it may look at: of many rows fewer rounds are made.
 
     Raises:
-        LeftOutError: Pixels, too many features or labels, or a few rounds take too long.
+        LeftOutError: Pixels, too many features or labels, or a few rounds are too much work.
     """
     if problem.pixels:
         raise LeftOutError("the rows are images; trees on single pixels say little")
     _refuse_large(problem, MOST_BOOSTED)
-    return _in_time(
-        lambda rounds: _fitted("boosting", "gradient boosting", problem, lambda: _boosted(problem, rounds)),
-        ROUNDS,
-        "rounds",
-        seconds,
-    )
+    rounds = _affordable(ROUNDS, "rounds", (problem.train.size + TREE) * _outputs(problem), work)
+    made = _fitted("boosting", "gradient boosting", problem, lambda: _boosted(problem, rounds))
+    return _with_note(made, ROUNDS, "rounds", rounds)
 
 
 def _refuse_large(problem: Problem, features: int) -> None:
@@ -140,17 +139,21 @@ def _refuse_large(problem: Problem, features: int) -> None:
         raise LeftOutError(f"{_models(problem)} outputs; at most {MOST_LABELS} are taken")
 
 
-def _in_time(fitted: Callable[[int], Baseline], most: int, word: str, seconds: float) -> Baseline:
-    """Fit with as many rounds as there is time for: the time of a few tells."""
-    begun = time.perf_counter()
-    few = fitted(FIRST)
-    took = time.perf_counter() - begun
-    rounds = most if took < SHORT * seconds else int(min(most, FIRST * seconds / took))
-    if rounds < FIRST:
-        raise LeftOutError(f"{FIRST} {word} took {took:.1f} s; at most {seconds:.1f} s are taken")
-    found = fitted(rounds)
-    note = f"{rounds} of {most} {word} in the time given ({seconds:.1f} s)" if rounds < most else found.note
-    return replace(found, note=note, seconds=round(few.seconds + found.seconds, 3))
+def _affordable(most: int, word: str, each: int, work: int) -> int:
+    """Return how many rounds are made where each looks at so many numbers.
+
+    Raises:
+        LeftOutError: Too few to say anything.
+    """
+    rounds = min(most, work // max(each, 1))
+    if rounds < FEWEST:
+        raise LeftOutError(f"{FEWEST} {word} look at {FEWEST * each:,} numbers; at most {work:,} are looked at")
+    return rounds
+
+
+def _with_note(made: Baseline, most: int, word: str, rounds: int) -> Baseline:
+    """Return a model whose note says that it had fewer rounds than usual."""
+    return replace(made, note=f"{rounds} of {most} {word}, for the many rows") if rounds < most else made
 
 
 def _boosted(problem: Problem, rounds: int) -> Any:
@@ -167,6 +170,11 @@ def _boosted(problem: Problem, rounds: int) -> Any:
 def _models(problem: Problem) -> int:
     """Return how many models of one output are fitted."""
     return problem.target.shape[1] if problem.target.ndim == 2 else 1
+
+
+def _outputs(problem: Problem) -> int:
+    """Return how many models are fitted, counting each class of several as one."""
+    return _models(problem) * (problem.classes if problem.kind == "multiclass" else 1)
 
 
 def _fitted(key: str, name: str, problem: Problem, make: Callable[[], Any]) -> Baseline:

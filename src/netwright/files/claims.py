@@ -12,13 +12,14 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
 from netwright.errors import ResourceError
 from netwright.files import system
-from netwright.files.locks import identity, lives
+from netwright.files.locks import identity, lives, same_process
 from netwright.files.whole import disk_errors, make_folder, write_json
 
 CLAIMS, WORKERS = "claims", "workers"
@@ -73,6 +74,10 @@ class Worker:
             finally:
                 system.close(descriptor)
         return len(before)
+
+    def had(self, work: int, holder: Mapping[str, Any]) -> bool:
+        """Tell whether a process is one that had a piece of work before: it is gone, or it could not have been taken."""
+        return any(same_process(holder, _read(path) or {}) for path in self._claimed(work)[:-1])
 
     def _claimed(self, work: int) -> list[Path]:
         """Return the claims of a piece of work, oldest first."""

@@ -150,13 +150,17 @@ def holder_of(folder: Path) -> str | None:
     """Return in words which living process writes into a folder; None where nobody seems to."""
     if _ours(folder / NAME):
         return "this process"
+    told = _told(folder / NAME)
+    return _words(told) if told is not None and lives(told) else None
+
+
+def _told(path: Path) -> dict[str, Any] | None:
+    """Return what a lock file says; None where there is none, or its holder has not yet said who it is."""
     try:
-        told = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(told, dict) or not lives(told):
-        return None
-    return _words(told)
+    return told if isinstance(told, dict) else None
 
 
 def _record_lock(descriptor: int, path: Path) -> bool:
@@ -218,9 +222,21 @@ def lives(told: dict[str, Any]) -> bool:
     return process_lives(told["pid"]) and _born(told["pid"]) == told.get("born")
 
 
-def break_lock(folder: Path) -> None:
-    """Remove a lock whose holder, on another machine, is known to be gone."""
-    (folder / NAME).unlink(missing_ok=True)
+def break_lock_elsewhere(folder: Path, gone: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Remove a lock whose holder, on another machine, is known to be gone; of this machine the system says who lives.
+
+    Args:
+        folder: A run folder.
+        gone: Tells by what the holder says of itself whether it is gone.
+    """
+    told = _told(folder / NAME)
+    if told is not None and told.get("host") != socket.gethostname() and gone(told):
+        (folder / NAME).unlink(missing_ok=True)
+
+
+def same_process(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether two `identity` are of one process."""
+    return all(one.get(part) == other.get(part) for part in ("host", "pid", "born"))
 
 
 def break_lock_of(folder: Path, ended: Callable[[object], bool]) -> None:
@@ -233,18 +249,15 @@ def break_lock_of(folder: Path, ended: Callable[[object], bool]) -> None:
     path = folder / NAME
     if _ours(path):
         return
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    if not isinstance(told, dict) or not ended(told.get("launch")):
+    told = _told(path)
+    if told is None or not ended(told.get("launch")):
         return
     end = time.monotonic() + LINGER
     while told.get("host") == socket.gethostname() and lives(told):
         if time.monotonic() > end:
             return
         time.sleep(SHORT)
-    break_lock(folder)
+    path.unlink(missing_ok=True)
 
 
 def process_name(pid: int) -> str:

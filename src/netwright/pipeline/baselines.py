@@ -27,7 +27,6 @@ from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-LEAST_SECONDS, MOST_SECONDS = 5.0, 30.0  # for each; between them as long as the training took
 MOST_TRAIN = 200_000  # rows that a baseline learns from
 MOST_NUMBERS = 100_000_000  # in the features of train rows, and in those of test rows
 FEWEST_TRAIN = 1000  # of very many rows
@@ -40,13 +39,12 @@ IMAGE_AXES = 4  # of a batch, from which features lie in space and boosting of s
 class Standing:
     """What a network is compared on: its run's rows, and what it gave for the test rows.
 
-    ``verdict`` holds the test rows' targets and the network's decoded outputs; ``seconds`` is how long training took.
+    ``verdict`` holds the test rows' targets and the network's decoded outputs.
     """
 
     known: Known
     inputs: Inputs
     verdict: Verdict
-    seconds: float
 
 
 def compare(standing: Standing) -> dict[str, Any]:
@@ -93,14 +91,13 @@ def _makers(standing: Standing) -> Iterator[tuple[str, Callable[[], Baseline]]]:
         return
     known: list[tuple[Problem, str]] = []
 
-    def fitted(make: Callable[[Problem, float], Baseline]) -> Baseline:
+    def fitted(make: Callable[[Problem], Baseline]) -> Baseline:
         if not known:
             known.append(_problem(standing))
         problem, note = known[0]
-        made = make(problem, allowed)
+        made = make(problem)
         return replace(made, note="; ".join(text for text in (note, made.note) if text))
 
-    allowed = min(MOST_SECONDS, max(LEAST_SECONDS, standing.seconds))
     if "linear" in wanted:
         yield "linear", lambda: fitted(baselines.make_linear)
     if "boosting" in wanted:

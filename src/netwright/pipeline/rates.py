@@ -7,22 +7,26 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
+from torch import nn
 
 from netwright.checkpoint import trees
 from netwright.config.calls import OBJECT, parse_call
 from netwright.config.schema import RunConfig
 from netwright.data.batches import steps_per_epoch
 from netwright.engine.rates import why_not_turned
+from netwright.engine.trial import Make
 from netwright.errors import CheckpointError, ConfigError, first_line
 from netwright.pipeline.custom import Custom
 from netwright.pipeline.drawing import batch_size_of
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.stopping import monitored
+from netwright.seeding import all_forked
 from netwright.training.averaging import resolve_average
 from netwright.training.own_schedule import build_own_schedule
 from netwright.training.schedule import Fixed, Schedule
-from netwright.training.schedulers import OWN_RATES, WHERE, Length, goes_by_steps, make_scheduler, resolve_schedule
+from netwright.training.schedulers import WHERE, Length, goes_by_steps, make_scheduler, resolve_schedule
 
+Own = tuple[dict[str, str], bool]  # see own_rates
 RATED = {"training.optimizer", "training.parameter_groups"}  # settings that hold learning rates
 MOST = 20_000  # steps of a scheduler that are taken to tell what it will do
 
@@ -157,22 +161,29 @@ def average_notes(config: RunConfig, inputs: Inputs) -> list[str]:
     ]
 
 
-def own_rates(schedule: str | None) -> str | None:
-    """Return which arguments of a schedule are its learning rates, where it does not read the optimizer's; else None.
+def own_rates(config: RunConfig, custom: Custom, make: Make, model: nn.Module) -> Own:
+    """Return which parts of a schedule do not read the optimizer's learning rate, and whether none does.
 
-    Example:
-        >>> own_rates("OneCycleLR(max_lr=0.1)"), own_rates("StepLR(step_size=3)")
-        ('max_lr', None)
+    Args:
+        config: Resolved settings.
+        custom: A schedule from Python.
+        make: Builds the optimizer of a network.
+        model: Whose parameters it would turn; nothing of it is changed.
     """
-    return None if schedule is None else OWN_RATES.get(schedule.removeprefix(OBJECT).partition("(")[0])
+    if not has_schedule(config, custom):
+        return {}, False
+    with all_forked():
+        schedule = make_schedule(config, custom, make(model))
+    return ({}, False) if isinstance(schedule, Fixed) else schedule.own_rates()
 
 
-def schedule_kept(schedule: str | None, changed: Sequence[str]) -> list[str]:
+def schedule_kept(schedule: str | None, changed: Sequence[str], own: Own = ({}, False)) -> list[str]:
     """Return what a run that goes on with other settings does with its schedule.
 
     Args:
         schedule: Of the run, as it is written out.
         changed: Paths of the settings that were changed.
+        own: See `own_rates`.
 
     Example:
         >>> schedule_kept("StepLR(step_size=3)", ["training.optimizer"])
@@ -185,9 +196,11 @@ def schedule_kept(schedule: str | None, changed: Sequence[str]) -> list[str]:
     if "training.epochs" in changed and not schedule.startswith(OBJECT):
         found.append(f"the schedule stays {text}, also where it was worked out for fewer or more epochs")
     if RATED & set(changed):
-        own = own_rates(schedule)
+        parts, whole = own
         told = "goes on, in proportion to the new learning rate"
-        if own is not None:
-            told = f"goes on with its own {own}: the new learning rate changes nothing"
+        if whole:
+            told = f"goes on with its own {' and '.join(parts.values())}: the new learning rate changes nothing"
+        elif parts:
+            told += f"; {' and '.join(f'{name} in it with its own {rate}' for name, rate in parts.items())}"
         found.append(f"the schedule {text} {told}")
     return found

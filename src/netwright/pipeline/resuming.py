@@ -19,7 +19,7 @@ from netwright.errors import CheckpointError, ConfigError, DataError
 from netwright.numerals import counted
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, prepare
-from netwright.pipeline.custom import Custom
+from netwright.pipeline.custom import Custom, maker
 from netwright.pipeline.dealing import with_chosen
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import EXECUTION, execution, learning_rates, make_job
@@ -355,14 +355,15 @@ def told(found: Checkpoint, bench: Bench, changes: Sequence[Change], require_exa
         CheckpointError: It is not, and an exact one is required.
     """
     config, progress = bench.config, found.parts["progress"]
-    reasons = inexact(found.parts[EXECUTION], execution(config, bench.device, bench.world), config.training.schedule)
+    own = own_rates(config, bench.custom, maker(config, bench.custom, bench.device), bench.network.module)
+    reasons = inexact(found.parts[EXECUTION], execution(config, bench.device, bench.world), ruled=own[1])
     if bench.device.type == "cuda":
         reasons.append("CUDA kernels may add in another order")
     where = f"step {progress['step']}, epoch {progress['epoch']}"
     if progress["within"]:
         where += f", {progress['within']} of its steps done"
     lines = [Told(f"changed on purpose: {change}") for change in changes]
-    kept = schedule_kept(config.training.schedule, [change.path for change in changes])
+    kept = schedule_kept(config.training.schedule, [change.path for change in changes], own)
     lines += [Told(line, "note") for line in (*kept, *bench.rates[1:])]
     if reasons:
         text = f"resume: not exact ({', '.join(reasons)})"
@@ -372,12 +373,12 @@ def told(found: Checkpoint, bench: Bench, changes: Sequence[Change], require_exa
     return [Told(f"from {found.path.name} ({where})"), *lines, Told("resume: exact")]
 
 
-def inexact(before: Mapping[str, Any], now: Mapping[str, Any], schedule: str | None = None) -> list[str]:
+def inexact(before: Mapping[str, Any], now: Mapping[str, Any], ruled: bool = False) -> list[str]:
     """Return why going on gives other bits than a run that never stopped; nothing where it does not.
 
     Args:
         before, now: What the bits hang on, see `netwright.pipeline.job.execution`.
-        schedule: Of the learning rate, which may have rates of its own.
+        ruled: Whether a schedule has learning rates of its own, so that those of the optimizer do not count.
     """
     found = [f"{word} {before.get(key)} -> {now[key]}" for key, word in NAMES.items() if before.get(key) != now[key]]
     sizes = [told.get("world", 1) for told in (before, now)]
@@ -389,7 +390,7 @@ def inexact(before: Mapping[str, Any], now: Mapping[str, Any], schedule: str | N
     if ways[0] != ways[1] and None not in ways:
         found.append(f"strategy {ways[0]} -> {ways[1]}")
     rates = [learning_rates(str(told["optimizer"]), told.get("parameter_groups", [])) for told in (before, now)]
-    if rates[0] != rates[1] and own_rates(schedule) is None:
+    if rates[0] != rates[1] and not ruled:
         old, new = (", ".join(str(rate) for rate in some) for some in rates)
         found.append(f"learning rate {old} -> {new}")
     return found

@@ -237,7 +237,7 @@ class Run:
             **true_columns(outcome.task, verdict.true, outcome.names, outcome.classes),
         }
         columns |= prediction_columns(outcome.task, verdict.decoded, outcome.names, outcome.classes, outcome.probabilities)
-        found |= compare(Standing(known, inputs, verdict, self._seconds_of_training()))
+        found |= compare(Standing(known, inputs, verdict))
         found = joined(found, examine(Tested(known, rows, verdict, inputs.split), self.folder, self.record))
         content = table_bytes(columns, ".csv", self.config.data.label_separator)
         files.write_bytes(self.folder / folders.PREDICTIONS, content)
@@ -258,10 +258,6 @@ class Run:
         found, verdict = judge(self.folder, known, rows)
         found |= headline_told(self.record["task"], found["metrics"])
         return {"n": found.pop("n"), "looks": 0, "weights": self.weights_name(), **found}, verdict
-
-    def _seconds_of_training(self) -> float:
-        seconds = self.record.get("seconds")
-        return float(seconds.get("total", 0.0)) if isinstance(seconds, dict) else 0.0
 
     def known(self, raw: Raw | Mapped, target: Target) -> Known:
         """Return the network with labelled rows."""

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 
 from netwright.engine.rates import numbers, put
 from netwright.training.journal import EpochRecord
-from netwright.training.schedulers import Made, plain
+from netwright.training.schedulers import OWN_RATES, Made, plain
 
 AHEAD = 1024  # steps that are worked out at a time
 Make = Callable[[torch.optim.Optimizer], Made]
@@ -67,6 +67,12 @@ class Schedule:
         self._used: float | None = None  # the rate of the last step, where it is another one now
         self._start_here()
         put(self._optimizer.param_groups, self._rows[0])
+
+    def own_rates(self) -> tuple[dict[str, str], bool]:
+        """Return which schedulers, by name, set rates by arguments of their own and not by the optimizer's, and whether all do."""
+        single = [type(one).__name__ for one in _inside(self._scheduler) if not hasattr(one, "_schedulers")]
+        found = {name: OWN_RATES[name] for name in single if name in OWN_RATES}
+        return found, set(found) == set(single)
 
     def ahead(self, most: int) -> Tensor | None:
         """Return the rates of the next steps, at most so many, as `netwright.engine.rates.numbers`; None where they stay."""

@@ -54,6 +54,7 @@ def work(search: Search, tell: Tell, budget: float | None = None) -> int | None:
                 continue
             if until is None and budget is not None:
                 until = time.monotonic() + budget
+            _clear(search, worker, begun)
             signal = _train_some(search, study, begun, tell, until)
             if signal is not None:
                 return signal
@@ -81,14 +82,24 @@ def _begin(search: Search, worker: Worker, study: Study, tell: Tell) -> list[tup
     return found
 
 
+def _clear(search: Search, worker: Worker, begun: Sequence[tuple[LiveTrial, int]]) -> None:
+    """Remove what workers that are gone left of trials: the lock of one on another machine, and files that it was writing."""
+    for number in [trial.number for trial, before in begun if before]:
+        for path in (search.path(number), *search.path(number).glob("*-*")):
+            if path.is_dir():
+                files.break_lock_elsewhere(path, partial(worker.had, number))
+                files.remove_dead(path)
+
+
 def _train_some(
     search: Search, study: Study, begun: Sequence[tuple[LiveTrial, int]], tell: Tell, until: float | None
 ) -> int | None:
     """Train trials, several together; return the number of a signal that stopped them."""
-    if len(begun) < 2:
-        signals = [_train(search, study, trial, before, tell, until) for trial, before in begun]
+    trials = [trial for trial, _ in begun]
+    if len(trials) < 2:
+        signals = [_train(search, study, trial, tell, until) for trial in trials]
     else:
-        works = [partial(_train, search, study, trial, before, tell, until) for trial, before in begun]
+        works = [partial(_train, search, study, trial, tell, until) for trial in trials]
         signals = train_together(works, tell)
     return next((signal for signal in signals if signal is not None), None)
 
@@ -122,14 +133,9 @@ def _refuse_failures(trials: Sequence[Trial], wanted: int) -> None:
 
 
 def _train(
-    search: Search, study: Study, trial: LiveTrial, before: int, tell: Tell, until: float | None, seat: Seat | None = None
+    search: Search, study: Study, trial: LiveTrial, tell: Tell, until: float | None, seat: Seat | None = None
 ) -> int | None:
     """Train a trial and record how it ended; return the number of a signal that stopped it."""
-    if before:
-        for path in (search.path(trial.number), *search.path(trial.number).glob("*-*")):
-            if path.is_dir():
-                files.break_lock(path)  # of a worker that is gone, perhaps on another machine
-                files.remove_dead(path)
 
     def watch(record: EpochRecord, run: str) -> None:
         tell(TrialEpoch(trial.number, record.epoch, record.of_epochs, record.columns()[search.metric], run))

@@ -53,6 +53,9 @@ def _asked(case: Case) -> Outcome:
     config = arguments.pop("config", None)
     if case.expected and "cannot-overfit" not in case.expected:
         arguments["skip"] = ["cannot-overfit"]  # it takes most of the time, and is not what has to find this
+    arguments.setdefault(
+        "engine", "eager"
+    )  # what is found does not depend on it; whether steps can be replayed takes a fifth
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own, which a mistake may cause
