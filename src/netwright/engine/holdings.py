@@ -69,6 +69,10 @@ class Holdings:
         """Write the number that stands for a whole parameter of some networks."""
         self._wholes[place, name][first:end].copy_(value)
 
+    def counted(self, place: int, name: str, first: int, end: int, value: Tensor) -> Tensor:
+        """Return whether the numbers that stand for a parameter of some networks are all a value, bool ``()``."""
+        return (self._wholes[place, name][first:end] == value).all()
+
     def _whole(self, place: int, name: str, like: Tensor) -> Tensor:
         found = self._wholes.get((place, name))
         if found is None:

@@ -6,7 +6,7 @@ What a step costs in Python then hangs on the layers and on how many settings th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import is_
 from typing import Any, final
@@ -157,10 +157,8 @@ class Merged:
 
     def settle(self) -> None:
         """Write what stands for a whole parameter, such as the count of its steps, into the state of each network."""
-        for piece in self._pieces:
-            for name in () if piece.range.alone else COUNTS:
-                if name in piece.known:
-                    self._holdings.count(piece.place, name, *self._numbers(piece.range), piece.known[name])
+        for piece, name in self._counts():
+            self._holdings.count(piece.place, name, *self._numbers(piece.range), piece.known[name])
         if self._left is None:
             self._left = self._holdings.seen(self._first, self._first + self._stack.members)
         self._holdings.last = self
@@ -170,10 +168,24 @@ class Merged:
         settings = [[self._reader(group) for group in one.param_groups] for one in self._optimizers]
         seen = self._holdings.seen(self._first, self._first + self._stack.members)
         left = self._left if self._holdings.last is self else None
-        fresh = left is None or len(seen) != len(left) or not all(map(is_, seen, left))
+        fresh = left is None or len(seen) != len(left) or not all(map(is_, seen, left)) or not self._counted()
         if fresh or settings != self._settings:
             self._settings, self._alike = settings, self._compared()
         return fresh
+
+    def _counts(self) -> Iterator[tuple[Piece, str]]:
+        """Yield what stands for a whole parameter, by name."""
+        for piece in self._pieces:
+            if not piece.range.alone:
+                yield from ((piece, name) for name in COUNTS if name in piece.known)
+
+    def _counted(self) -> bool:
+        """Tell whether the networks have counted the steps that were taken here, and no others."""
+        found = [
+            self._holdings.counted(piece.place, name, *self._numbers(piece.range), piece.known[name])
+            for piece, name in self._counts()
+        ]
+        return not found or bool(torch.stack(found).all())
 
     def _compared(self) -> list[bool]:
         """Read the decays, and return of each network but the first whether settings and state are those of the one before it."""

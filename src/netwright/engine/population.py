@@ -247,6 +247,7 @@ class _Part:
             self._offsets = torch.tensor([sum(lengths[:place]) for place in range(len(lengths))]).view(-1, 1)
             inputs = {name: value for name, value in whole.items() if name != TARGET}
             self._examples = Examples(inputs, whole[TARGET], device)
+            self.losses.look_at(whole[TARGET])
         return self._examples
 
 

@@ -145,13 +145,14 @@ def _layer_norm(x: Tensor, layer: nn.LayerNorm, weight: Tensor | None, bias: Ten
     return found if bias is None else found + bias.view(-1, *between, *layer.normalized_shape)
 
 
-def losses_of_each(loss: Any, output: Tensor, target: Tensor) -> Tensor | None:
+def losses_of_each(loss: Any, output: Tensor, target: Tensor, complete: bool = False) -> Tensor | None:
     """Return the mean loss of each network ``(networks,)``; None where it goes through vmap.
 
     Args:
         loss: Of output and target, to one number.
         output: ``(networks, rows, ...)``.
         target: ``(networks * rows, ...)``.
+        complete: Whether it is known that no row is passed over, by ``ignore_index``.
     """
     if getattr(loss, "reduction", None) != "mean" or output.dim() < 2:
         return None
@@ -163,6 +164,8 @@ def losses_of_each(loss: Any, output: Tensor, target: Tensor) -> Tensor | None:
             reduction="none",
             label_smoothing=loss.label_smoothing,
         )
+        if complete:
+            return each.view(count, -1).mean(dim=1)
         real = (target != loss.ignore_index).view(count, -1)
         return each.view(count, -1).sum(dim=1) / real.sum(dim=1)
     if type(loss) in (nn.MSELoss, nn.L1Loss) and target.shape == (len(output) * output.shape[1], *output.shape[2:]):

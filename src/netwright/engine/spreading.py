@@ -74,7 +74,7 @@ class Spread(nn.Module):
         self._shrinks: tuple[bool, ...] = ()
         self._pulls: tuple[bool, ...] = ()
         self._written: Tensor | None = None
-        self._row = room[0]
+        self._rows: dict[tuple[int, ...], Tensor] = {}  # of this step, by the shape in which they meet the weights
 
     def write(self, table: Tensor, groups: Sequence[Sequence[dict[str, Any]]]) -> None:
         """Write down the rates of the next steps, float64 ``(steps, networks, groups)``, or one row for all, and the decays."""
@@ -83,9 +83,10 @@ class Spread(nn.Module):
         )
         left = 1.0 - table * decays
         rows = torch.cat([table, left], dim=2).transpose(1, 2)
-        if self._written is not None and torch.equal(rows, self._written):
+        written = torch.cat([rows[0], decays.t()])
+        if len(rows) == 1 and self._written is not None and torch.equal(written, self._written):
             return
-        self._written = rows if len(rows) == 1 else None
+        self._written = written if len(rows) == 1 else None
         self.rates[: AHEAD if len(rows) == 1 else len(rows)].copy_(rows)
         self.decays.copy_(decays.t())
         some = [bool(own.any()) for own in decays.t()]
@@ -95,13 +96,14 @@ class Spread(nn.Module):
     @torch.no_grad()
     def before(self) -> None:
         """Take the decays of the networks, in the weights or in the gradients, and begin with no direction."""
-        row = self._row = self.rates.index_select(0, self._turn[0])[0]
-        count = len(row) // 2
+        row = self.rates.index_select(0, self._turn[0])
+        half = row.shape[1] // 2
+        self._rows = {shape: row.view(row.shape[1], *shape) for shape in set(self._shapes)}
         for one, shape in zip(self._moved, self._shapes, strict=True):
             if one.direction.grad is None:
                 continue
             if self._shrinks[one.group]:
-                one.weights.mul_(row[count + one.group].view(shape))
+                one.weights.mul_(self._rows[shape][half + one.group])
             elif self._pulls[one.group]:
                 one.direction.grad.addcmul_(one.weights, self.decays[one.group].view(shape))
         torch._foreach_zero_(self._zeros)
@@ -109,7 +111,6 @@ class Spread(nn.Module):
     @torch.no_grad()
     def after(self) -> None:
         """Move the weights of every network by its own rate."""
-        row = self._row
         for one, shape in zip(self._moved, self._shapes, strict=True):
             if one.direction.grad is not None:
-                one.weights.addcmul_(one.direction, row[one.group].view(shape))
+                one.weights.addcmul_(one.direction, self._rows[shape][one.group])

@@ -233,7 +233,7 @@ class Losses(nn.Module):
     Args:
         losses: One per network, of one kind; their buffers, such as class weights, may differ.
 
-    ``each``, ``(networks,)``, holds those of the last call, detached.
+    ``each``, ``(networks,)``, holds those of the last call, detached; ``complete`` tells that every row counts.
     """
 
     def __init__(self, losses: Sequence[Callable[[Tensor, Tensor], Tensor]]) -> None:
@@ -248,6 +248,12 @@ class Losses(nn.Module):
             for place, name in enumerate(self.names):
                 self.register_buffer(f"of_{place}", torch.stack([tensors[name] for tensors in named]), persistent=False)
         self.each = torch.zeros(self.members)
+        self.complete = False
+
+    def look_at(self, target: Tensor) -> None:
+        """Find out whether every row counts, from the target of all rows."""
+        passed = getattr(self._first[0], "ignore_index", None)
+        self.complete = passed is None or not bool((target == passed).any())
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the sum of the mean losses.
@@ -256,7 +262,7 @@ class Losses(nn.Module):
             output: ``(networks, rows, ...)``.
             target: ``(networks * rows, ...)``.
         """
-        found = losses_of_each(self._first[0], output, target)
+        found = losses_of_each(self._first[0], output, target, self.complete)
         if found is None:
             tensors = {name: getattr(self, f"of_{place}") for place, name in enumerate(self.names)}
             found = torch.vmap(self._one)(tensors, output, _parted(target, self.members))
