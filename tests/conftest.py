@@ -81,10 +81,21 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
+MARKED = {  # by what stands beside a test: why it does not run unasked
+    "faults": "a long suite of faults",
+    "browser": "needs a browser",
+    "network": "needs two hosts (network namespaces)",
+    "slurm": "needs a SLURM",
+}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="Run the long suites of faults too.")
     parser.addoption("--browser", action="store_true", help="Run the tests in a browser too.")
     parser.addoption("--chromium", default="", metavar="FILE", help="The Chromium of --browser; default one on the PATH.")
+    parser.addoption("--network", action="store_true", help="Run the tests on two hosts (network namespaces, as root) too.")
+    parser.addoption("--slurm", action="store_true", help="Run the tests on a SLURM of two such hosts too.")
+    parser.addoption("--slurm-prefix", default="", metavar="FOLDER", help="Where the SLURM of --slurm was unpacked.")
     parser.addoption("--real-data", default=None, metavar="FOLDER", help="Folder of published data sets.")
 
 
@@ -92,7 +103,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for module in {getattr(item, "module", None) for item in items} - {None}:
         _remember_generators(module)
     asked = config.getoption("markexpr")
-    for marker, what in (("faults", "a long suite of faults"), ("browser", "needs a browser")):
+    for marker, what in MARKED.items():
         if config.getoption(f"--{marker}") or (marker == "browser" and asked == "browser"):
             continue
         for item in items:
