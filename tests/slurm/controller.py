@@ -9,8 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,9 +107,8 @@ class Slurm:
         return "\n".join(f"{path.name}:\n{path.read_text()[-3000:]}" for path in sorted(self.folder.glob("*.log")))
 
 
-@contextmanager
-def slurm(nodes: tuple[Host, Host], programs: Programs, folder: Path, more: Mapping[str, str]) -> Iterator[Slurm]:
-    """Be a SLURM of two nodes for a block.
+def start(nodes: tuple[Host, Host], programs: Programs, folder: Path, more: Mapping[str, str]) -> Slurm:
+    """Start a SLURM of two nodes, which ends with its hosts, and return it once both are ready.
 
     Args:
         nodes: The first one runs the controller too.
@@ -127,14 +125,10 @@ def slurm(nodes: tuple[Host, Host], programs: Programs, folder: Path, more: Mapp
     stepd = ["-d", programs.paths["slurmstepd"]] if "slurmstepd" in programs.paths else []
     servers = [(nodes[0], [programs.paths["slurmctld"], "-D", "-c"])]
     servers += [(node, [programs.paths["slurmd"], "-D", "-N", node.name, *stepd]) for node in nodes]
-    running = [node.start(folder / "servers.log", *words, more=variables) for node, words in servers]
-    try:
-        until(lambda: _idle(found) == 2, 60, found.logs)
-        yield found
-    finally:
-        for server in running:
-            server.kill()  # what it started ends with its host
-            server.wait()
+    for node, words in servers:
+        node.start(folder / "servers.log", *words, more=variables)
+    until(lambda: _idle(found) == 2, 60, found.logs)
+    return found
 
 
 def _idle(asked: Slurm) -> int:

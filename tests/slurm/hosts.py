@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PROGRAMS = ("unshare", "nsenter", "ip", "hostname")
@@ -39,17 +39,25 @@ class Host:
     name: str
     first: int
     switch: int
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def words(self, *words: str) -> list[str]:
         """Return the command that runs another one on this host."""
         return ["nsenter", f"--target={self.first}", *NAMESPACES, f"--wd={Path.cwd()}", "--", *words]
 
     def start(self, log: Path, *words: str, more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start a command; what it says is added to a file."""
+        """Start a command, which ends with this host if not before; what it says is added to a file."""
+        told = os.environ | dict(more or {})
         with log.open("ab") as said:
-            return subprocess.Popen(
-                self.words(*words), env=os.environ | dict(more or {}), stdin=subprocess.DEVNULL, stdout=said, stderr=said
-            )
+            process = subprocess.Popen(self.words(*words), env=told, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what was started here; its children end with the first process."""
+        for process in self.started:
+            process.kill()
+            process.wait()
 
     def ask(self, *words: str, more: Mapping[str, str] | None = None) -> str:
         """Run a short command, and return what it says; the test fails where it does."""
@@ -96,6 +104,8 @@ def two_hosts(folder: Path) -> Iterator[tuple[Host, Host]]:
             _ip(first, "address", "add", f"{address}/24", "dev", "cable")
             _ip(first, "link", "set", "cable", "up")
         one, other = (Host(name, first, switch) for first, name in zip(firsts, addresses, strict=True))
+        for host in (one, other):
+            stack.callback(host.end)
         yield one, other
 
 

@@ -56,11 +56,13 @@ pytestmark = pytest.mark.slurm
 def cluster(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Slurm]:
     """SLURM on two hosts, gone with all its processes when the tests of this file are over."""
     programs = controller.find(pytestconfig.getoption("slurm_prefix"))
-    if isinstance(programs, str) or hosts.missing():
-        pytest.skip(programs if isinstance(programs, str) else hosts.missing())
+    if isinstance(programs, str):
+        pytest.skip(programs)
+    if absent := hosts.missing():
+        pytest.skip(absent)
     folder = tmp_path_factory.mktemp("cluster")
-    with hosts.two_hosts(folder) as nodes, controller.slurm(nodes, programs, folder, TOLD) as found:
-        yield found
+    with hosts.two_hosts(folder) as nodes:
+        yield controller.start(nodes, programs, folder, TOLD)
 
 
 @pytest.fixture
@@ -94,7 +96,9 @@ def test_a_job_out_of_time_goes_back_to_the_queue_and_ends_with_the_weights_of_a
 
     asked = ("--nodes", "2", "--time", "2", "--site", "site.toml", "--code", "slow.py", "--run-dir", "sent", "--json")
     job = json.loads(cluster.ask(*netwright_words("slurm", "slow.toml", *asked)))["job"]
-    stopped = controller.until(lambda: found if (found := record(run)).get("status") == "stopped" else None, LIMIT, cluster.logs)
+    stopped = controller.until(
+        lambda: found if (found := record(run)).get("status") == "stopped" else None, LIMIT, cluster.logs
+    )
     assert stopped["signal"] == signal.SIGTERM
     saved.touch()
     told = cluster.over(job, LIMIT)
