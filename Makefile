@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH := .venv-bench
 ROUNDS ?= 5
 
-.PHONY: demo test faults gpu browser docs docs-links lint format bench bench-memory signatures clean
+.PHONY: demo test faults slurm gpu browser docs docs-links lint format bench bench-memory signatures clean
 
 demo: $(READY)  ## train the digits example end to end; prints the test result and where the report is
 	$(BIN)/netwright train examples/digits.toml
@@ -16,6 +16,9 @@ test: $(READY)  ## all tests, in three processes (a third of the time each waits
 
 faults: $(READY)  ## the long suites: kills, losses of power, full disks, hostile files, several processes (docs/reliability.md)
 	$(BIN)/python -m pytest --faults tests/faults tests/pipeline/test_pipeline_resuming.py tests/distributed
+
+slurm: $(READY)  ## nightly, as root: two hosts (network namespaces), a SLURM on them (SLURM_PREFIX=... where it is unpacked)
+	$(BIN)/python -m pytest --network --slurm --slurm-prefix '$(SLURM_PREFIX)' tests/slurm
 
 gpu: $(READY)  ## on a machine with a GPU: runs on it, precisions, populations, ranks; skipped elsewhere
 	$(BIN)/python -m pytest tests/gpu

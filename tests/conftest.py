@@ -158,10 +158,21 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+MARKED = {  # by what stands beside a test: why it does not run unasked
+    "faults": "a long suite of faults",
+    "browser": "needs a browser",
+    "network": "needs two hosts (network namespaces)",
+    "slurm": "needs a SLURM",
+}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="Run the long suites of faults too.")
     parser.addoption("--browser", action="store_true", help="Run the tests in a browser too.")
     parser.addoption("--chromium", default="", metavar="FILE", help="The Chromium of --browser; default one on the PATH.")
+    parser.addoption("--network", action="store_true", help="Run the tests on two hosts (network namespaces, as root) too.")
+    parser.addoption("--slurm", action="store_true", help="Run the tests on a SLURM of two such hosts too.")
+    parser.addoption("--slurm-prefix", default="", metavar="FOLDER", help="Where the SLURM of --slurm was unpacked.")
     parser.addoption("--real-data", default=None, metavar="FOLDER", help="Folder of published data sets.")
 
 
@@ -170,7 +181,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _remember_generators(module)
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     asked = config.getoption("markexpr")
-    for marker, what in (("faults", "a long suite of faults"), ("browser", "needs a browser")):
+    for marker, what in MARKED.items():
         if config.getoption(f"--{marker}") or (marker == "browser" and asked == "browser"):
             continue
         for item in items:

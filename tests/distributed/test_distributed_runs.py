@@ -262,7 +262,7 @@ def test_a_step_that_fails_on_one_rank_ends_all_at_that_step(source: Path, tmp_p
 
 @pytest.mark.faults
 def test_a_rank_that_is_silent_is_named_after_the_timeout(source: Path, tmp_path: Path) -> None:
-    both = together(tmp_path / "log", 2, [*training(source, tmp_path / "run"), "--peer-timeout", "4"])
+    both = together(tmp_path / "log", 2, [*training(source, tmp_path / "run"), "--peer-timeout", "8"])
     ranks.until(lambda: ranks.steps_of(tmp_path / "run") >= 5)
     os.kill(both.processes[1].pid, signal.SIGSTOP)
     both.processes[0].join(40.0)

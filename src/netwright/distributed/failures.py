@@ -17,7 +17,9 @@ from netwright import errors
 from netwright.errors import NetwrightError, first_line
 
 GRACE = 5.0  # seconds in which the others are heard
-PATIENCE = 15.0  # seconds in which the store must have answered: longer than the others are heard
+ANSWER = 5.0  # seconds in which the store must answer at all
+PATIENCE = 15.0  # seconds in which it must have answered everything: longer than the others are heard
+SETTLING = 8.0  # seconds between the moment in which another one is missed and the end: the others are heard, one tells
 SPEAKING = 1.0  # seconds that the one that tells needs for its line
 SIGNS = ("gloo", "NCCL", "ProcessGroup", "Connection closed by peer", "Connection reset by peer", "Socket Timeout")
 
@@ -26,6 +28,16 @@ class LostError(NetwrightError):
     """Another process of the training is gone, or was silent for longer than is waited (exit 6)."""
 
     exit_code = 6
+
+
+def heard_within(timeout: float) -> float:
+    """Return how long a process waits for another one, where all shall have ended within some seconds, with a reason.
+
+    Example:
+        >>> heard_within(600.0), heard_within(10.0)
+        (592.0, 5.0)
+    """
+    return max(timeout - SETTLING, timeout / 2)
 
 
 def is_lost(error: BaseException) -> bool:
@@ -83,17 +95,23 @@ class Reports:
             error: Of this process. Where another one tells it, its ``quiet`` is true.
         """
         found: list[Exception] = []
-        asking = threading.Thread(target=lambda: found.append(self._asked(error)), daemon=True)
+        answered = threading.Event()
+        asking = threading.Thread(target=lambda: found.append(self._asked(error, answered)), daemon=True)
         asking.start()
-        asking.join(PATIENCE)  # a store behind a broken link answers neither yes nor no
+        if answered.wait(ANSWER):  # a store behind a broken link answers neither yes nor no
+            asking.join(PATIENCE)
         return found[0] if found else self._gone("the store does not answer") if is_lost(error) else error
 
-    def _asked(self, error: Exception) -> Exception:
-        """Return what `settled` does, by asking the store."""
+    def _asked(self, error: Exception, answered: threading.Event) -> Exception:
+        """Return what `settled` does, by asking the store; tell when it has answered for the first time."""
         unheard = is_lost(error)
         mine = {"lost": unheard, "kind": type(error).__name__, "text": str(error)}
         try:
-            self._store.set(self._key(self._rank), json.dumps(mine))
+            try:
+                self._store.set(self._key(self._rank), json.dumps(mine))
+                self._store.check([self._key(self._rank)])  # to set waits for no answer
+            finally:
+                answered.set()
             told = self._heard()
         except RuntimeError as problem:
             if not unheard:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from netwright.distributed.failures import Reports
     from netwright.distributed.world import World
 
-TIMEOUT = 600.0  # seconds that one process waits for another
+TIMEOUT = 600.0  # seconds after which all have ended where one is silent
 LEAVE = 3.0  # seconds in which one that is asked to end by SIGTERM may still tell why the training ended
 HANGING = 10.0  # seconds beyond that, after which a process that found nobody is ended
 PARENT_DEATH_SIGNAL = 1  # of prctl, PR_SET_PDEATHSIG
@@ -123,7 +123,7 @@ def join(timeout: float = TIMEOUT) -> Iterator[World]:
     """Be one of the processes of a training for a block; without a launcher the world is this process alone.
 
     Args:
-        timeout: Seconds that one process waits for another.
+        timeout: Seconds after which all have ended where one is silent, or never came.
 
     Raises:
         ConfigError: The processes cannot find each other.
@@ -152,6 +152,7 @@ def join(timeout: float = TIMEOUT) -> Iterator[World]:
 @contextmanager
 def _of_group(dist: Any, timeout: float) -> Iterator[World]:
     """Be in the world of a group that somebody else made; what we say goes over one of our own, as long as the block lasts."""
+    from netwright.distributed.failures import heard_within
     from netwright.distributed.world import ALONE, World
 
     rank, size = dist.get_rank(), dist.get_world_size()
@@ -159,7 +160,7 @@ def _of_group(dist: Any, timeout: float) -> Iterator[World]:
         yield ALONE
         return
     local_rank, local_size = (int(os.environ.get(name, other)) for name, other in _local(rank, size))
-    talk = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
+    talk = dist.new_group(backend="gloo", timeout=timedelta(seconds=heard_within(timeout)))
     try:
         found = World(rank, size, local_rank, local_size, group=talk)
         yield replace(found, own_gpu=_own_gpu(found))
@@ -178,7 +179,7 @@ def _group(place: Place, timeout: float) -> Iterator[World]:
     import torch
     import torch.distributed as dist
 
-    from netwright.distributed.failures import Reports
+    from netwright.distributed.failures import Reports, heard_within
     from netwright.distributed.world import World
 
     cuda = torch.cuda.is_available()
@@ -193,14 +194,13 @@ def _group(place: Place, timeout: float) -> Iterator[World]:
     try:
         store = dist.distributed_c10d.PrefixStore(f"netwright-{place.restarts}-{next(_joined)}", _store(timeout))
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-        dist.init_process_group(
-            backend, store=store, rank=place.rank, world_size=place.size, timeout=timedelta(seconds=timeout)
-        )
+        patience = timedelta(seconds=heard_within(timeout))
+        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=patience)
     except (RuntimeError, ValueError) as error:
         raise _not_met(place, timeout, error) from error
     finally:
         watch.cancel()
-    talk = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout)) if cuda else None
+    talk = dist.new_group(backend="gloo", timeout=patience) if cuda else None
     reports = Reports(store, place.rank, place.size)
     with _patient() as settling, _settled(reports, settling):
         launch = launch_of(os.environ, place.restarts)
