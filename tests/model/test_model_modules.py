@@ -171,7 +171,10 @@ def test_what_moves_rows_draws_from_torchs_generator_and_rests_in_use(layer: tor
         (lambda: modules.RandomMirror([2, 2]), "dims=[2, 2] came"),
         (lambda: modules.RandomTurn([2]), "dims=[2] came; expected two axes of space"),
         (lambda: modules.RandomMirror([4]).eval()(rows(2, 1, 3, 3)), "axis 4 came; expected one of 2 to 3"),
-        (lambda: modules.RandomTurn([2, 3]).eval()(rows(2, 1, 3, 4)), "axes (2, 3) of (2, 1, 3, 4) came; expected two axes of one"),
+        (
+            lambda: modules.RandomTurn([2, 3]).eval()(rows(2, 1, 3, 4)),
+            "axes (2, 3) of (2, 1, 3, 4) came; expected two axes of one",
+        ),
     ],
 )
 def test_arguments_that_move_nothing_are_refused(make: Callable[[], object], told: str) -> None:
