@@ -86,7 +86,8 @@ ON_SPACE = (
 )  # fmt: skip
 ON_IMAGES = (
     "ChannelShuffle(2)", "CrossMapLRN2d(2)", "FractionalMaxPool2d(2, output_size=4)", "PixelShuffle(2)", "PixelUnshuffle(2)",
-    "RandomTurn([2, 3])", "Softmax2d()", "UpsamplingBilinear2d(scale_factor=2)", "UpsamplingNearest2d(scale_factor=2)", "Dropout2d(0.2)",
+    "RandomTurn([2, 3])", "Softmax2d()",
+    "UpsamplingBilinear2d(scale_factor=2)", "UpsamplingNearest2d(scale_factor=2)", "Dropout2d(0.2)",
 )  # fmt: skip
 OTHERS = [
     (["Conv1d(4, kernel_size=3)", "Transpose()", "LSTM(8)", "LastStep()", "Linear()"], NCT),
