@@ -78,14 +78,16 @@ ON_SPACE = (
     "ConvTranspose{n}d(3, kernel_size=2, stride=2)", "BatchNorm{n}d()", "Dropout{n}d(0.2)", "MaxPool{n}d(2)",
     "MaxPool{n}d(kernel_size=2, stride=2)", "AvgPool{n}d(2)", "AvgPool{n}d(kernel_size=2, stride=2)",
     "AdaptiveAvgPool{n}d(2)", "AdaptiveMaxPool{n}d(2)", "InstanceNorm{n}d()", "InstanceNorm{n}d(affine=True)",
-    "GroupNorm(2)", "LayerNorm()", "LPPool{n}d(2, 2)", "RandomShift(1)", "FeatureAlphaDropout(0.1)", "LocalResponseNorm(2)",
+    "GroupNorm(2)", "LayerNorm()", "LPPool{n}d(2, 2)", "RandomShift(1)", "RandomStretch(1.3)", "RandomMirror([2])",
+    "FeatureAlphaDropout(0.1)", "LocalResponseNorm(2)",
     "Residual([Conv{n}d(4, 3, padding=1), ReLU(), Conv{n}d(4, 3, padding=1)])",
     "Parallel([Conv{n}d(3, 1), Conv{n}d(2, 3, padding=1)])", "ZeroPad{n}d(1)", "ConstantPad{n}d(1, 0.5)",
     "CircularPad{n}d(1)", "ReflectionPad{n}d(1)", "ReplicationPad{n}d(1)", "Upsample(scale_factor=2)",
 )  # fmt: skip
 ON_IMAGES = (
     "ChannelShuffle(2)", "CrossMapLRN2d(2)", "FractionalMaxPool2d(2, output_size=4)", "PixelShuffle(2)", "PixelUnshuffle(2)",
-    "Softmax2d()", "UpsamplingBilinear2d(scale_factor=2)", "UpsamplingNearest2d(scale_factor=2)", "Dropout2d(0.2)",
+    "RandomTurn([2, 3])", "Softmax2d()",
+    "UpsamplingBilinear2d(scale_factor=2)", "UpsamplingNearest2d(scale_factor=2)", "Dropout2d(0.2)",
 )  # fmt: skip
 OTHERS = [
     (["Conv1d(4, kernel_size=3)", "Transpose()", "LSTM(8)", "LastStep()", "Linear()"], NCT),

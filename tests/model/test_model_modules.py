@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
+import re
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -94,6 +97,89 @@ def test_a_random_shift_moves_whole_rows_and_fills_the_gap_with_the_edge(spatial
             matches += torch.equal(expected, after)
         assert matches == 1
     assert len({tuple(after[0].flatten().tolist()) for after in moved - given}) > 10  # not all by the same
+
+
+def same(one: torch.Tensor, others: Sequence[torch.Tensor]) -> list[int]:
+    """Return the places of the tensors that are equal to one."""
+    return [place for place, other in enumerate(others) if torch.equal(one, other)]
+
+
+@pytest.mark.parametrize("spatial", [(8,), (8, 7), (5, 6, 4)])
+def test_a_random_mirror_flips_about_half_of_the_rows_along_each_axis(spatial: tuple[int, ...]) -> None:
+    given, last = rows(400, 2, *spatial), len(spatial) + 1
+    changed = modules.RandomMirror([2, last] if last > 2 else [2])(given)
+    counts = collections.Counter()
+    for row, after in zip(given, changed, strict=True):
+        ways = [row, row.flip(1), row.flip(last - 1), row.flip(1, last - 1)] if last > 2 else [row, row.flip(1)]
+        (way,) = same(after, ways)
+        counts[way] += 1
+    assert sorted(counts) == list(range(4 if last > 2 else 2))
+    assert min(counts.values()) > 0.7 * 400 / len(counts)
+
+
+def test_a_random_turn_turns_by_each_number_of_quarters() -> None:
+    given = rows(400, 2, 5, 5, 4)
+    changed = modules.RandomTurn([2, 3])(given)
+    turns = [same(after, [row.rot90(by, (1, 2)) for by in range(4)]) for row, after in zip(given, changed, strict=True)]
+    counts = collections.Counter(by for (by,) in turns)
+    assert sorted(counts) == [0, 1, 2, 3]
+    assert min(counts.values()) > 70
+
+
+def test_a_random_stretch_takes_the_nearest_places_about_the_middle() -> None:
+    places = torch.arange(21.0).expand(300, 1, 21)
+    changed = modules.RandomStretch(1.5)(places)[:, 0]
+    assert torch.equal(changed[:, 10], torch.full((300,), 10.0))  # the middle stays
+    assert bool((changed.diff(dim=1) >= 0).all())  # in order
+    ends = changed[:, 20] - changed[:, 10], changed[:, 10] - changed[:, 0]
+    assert torch.equal(*ends)  # alike on both sides
+    assert int(ends[0].min()) == 7  # 10 places of a row that is 1.5 times as long
+    inner = changed[:, 13] - changed[:, 10]  # of one that is narrowed the edge fills the gap, so look inside
+    assert (int(inner.min()), int(inner.max())) == (2, 4)  # 3 / 1.5 and 3 * 1.5, to the nearest place
+    square = modules.RandomStretch(1.5)(rows(64, 2, 9, 9))
+    assert square.shape == (64, 2, 9, 9)
+    assert not torch.equal(square, rows(64, 2, 9, 9))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shown"),
+    [
+        (modules.RandomStretch(1.5), "RandomStretch(factor=1.5)"),
+        (modules.RandomMirror([2, 3]), "RandomMirror(dims=(2, 3))"),
+        (modules.RandomTurn((2, 3)), "RandomTurn(dims=(2, 3))"),
+    ],
+)
+def test_what_moves_rows_draws_from_torchs_generator_and_rests_in_use(layer: torch.nn.Module, shown: str) -> None:
+    given = rows(16, 1, 6, 6)
+    torch.manual_seed(0)
+    moved = layer(given)
+    torch.manual_seed(0)
+    assert torch.equal(layer(given), moved)
+    assert not torch.equal(moved, given)
+    assert layer.eval()(given) is given
+    assert list(layer.state_dict()) == []
+    assert repr(layer) == shown
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: modules.RandomStretch(0.9), "factor=0.9 came; expected a number above 1"),
+        (lambda: modules.RandomStretch(True), "factor=True came"),
+        (lambda: modules.RandomMirror([]), "dims=[] came; expected axes of space"),
+        (lambda: modules.RandomMirror([1]), "dims=[1] came; expected axes of space"),
+        (lambda: modules.RandomMirror([2, 2]), "dims=[2, 2] came"),
+        (lambda: modules.RandomTurn([2]), "dims=[2] came; expected two axes of space"),
+        (lambda: modules.RandomMirror([4]).eval()(rows(2, 1, 3, 3)), "axis 4 came; expected one of 2 to 3"),
+        (
+            lambda: modules.RandomTurn([2, 3]).eval()(rows(2, 1, 3, 4)),
+            "axes (2, 3) of (2, 1, 3, 4) came; expected two axes of one",
+        ),
+    ],
+)
+def test_arguments_that_move_nothing_are_refused(make: Callable[[], object], told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        make()
 
 
 def test_a_random_shift_leaves_rows_as_they_are_when_a_network_is_used() -> None:

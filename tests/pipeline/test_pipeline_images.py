@@ -13,7 +13,9 @@ import torch
 
 import netwright as nw
 from netwright.checkpoint import store
+from netwright.checks.overfit import without_dropout
 from netwright.config.read import to_toml
+from netwright.model.modules import RandomMirror, RandomShift, RandomStretch, RandomTurn
 from netwright.pipeline.bench import Bench, gather, prepare
 from netwright.pipeline.explaining import explain
 from netwright.pipeline.rerunning import verify_eject
@@ -148,3 +150,26 @@ def test_a_volume_is_learned(tmp_path: Path) -> None:
     assert (run.config.model.layers or [""])[0].startswith("Conv3d(in_channels=1, out_channels=16")
     assert run.tested is not None
     assert run.tested["metrics"]["accuracy"]["value"] == 1.0
+
+
+def test_rows_that_are_stretched_mirrored_and_turned_keep_the_promises(tmp_path: Path) -> None:
+    y = np.arange(30) % 2
+    rows = RNG.normal(size=(30, 6, 6, 6)).astype(np.float32) + y[:, None, None, None].astype(np.float32)
+    np.savez(tmp_path / "boxes.npz", X=rows, y=y)
+    moves = ["RandomStretch(1.5)", "RandomMirror([2, 3])", "RandomTurn([2, 3])"]
+    layers = [*moves, "Conv3d(2, kernel_size=3)", "ReLU()", "Flatten()", "Linear()"]
+    fixed = {"target": "y", "layout": "NDHW", "epochs": 2, "layers": layers, "run_dir": tmp_path / "run", "test": False}
+    run = nw.train(tmp_path / "boxes.npz", engine="captured", **fixed)
+    again = nw.train(run.folder / "config.toml", engine="eager", run_dir=tmp_path / "again", test=False)
+    assert same_weights(run, again)
+    assert verify_eject(run.folder).held
+    text = "\n".join(line.comment for line in explain(run.folder))
+    assert "RandomStretch stretches or narrows every row at random and RandomMirror mirrors about half of the rows" in text
+    assert "RandomStretch and RandomMirror and RandomTurn move nothing" in text
+
+
+def test_a_batch_that_is_learned_by_heart_stays_as_it_is() -> None:
+    inner = torch.nn.Sequential(RandomMirror([2]), torch.nn.Dropout(0.5))
+    model = without_dropout(torch.nn.Sequential(RandomShift(2), RandomStretch(1.5), inner, RandomTurn([2, 3])))
+    given = torch.randn(4, 1, 6, 6)
+    assert torch.equal(model(given), given)

@@ -12,7 +12,7 @@ from netwright.checks.findings import Finding
 from netwright.checks.rehearsal import Rehearsed
 from netwright.engine.eager import train_step
 from netwright.errors import DivergedError
-from netwright.model.modules import RandomShift
+from netwright.model.modules import MOVES
 from netwright.numerals import counted, figure
 
 STEPS = 200
@@ -87,10 +87,11 @@ def overfit(one: Rehearsed, steps: int = STEPS) -> tuple[Overfit, list[Finding]]
 
 
 def without_dropout(model: nn.Module) -> nn.Module:
-    """Set every dropout and random shift of a copy to 0 and return it."""
-    for module in model.modules():
-        if isinstance(module, RandomShift):
-            module.most = 0
+    """Set every dropout of a copy to 0, take out what moves rows at random, and return it."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, MOVES):
+                setattr(module, name, nn.Identity())
         for name in DROPPING:
             if isinstance(getattr(module, name, None), float) and (name == "dropout" or "Dropout" in type(module).__name__):
                 setattr(module, name, 0.0)

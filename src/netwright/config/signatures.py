@@ -24,7 +24,10 @@ OWN_LAYERS: dict[str, tuple[tuple[str, bool], ...]] = {
     "MeanOverTime": (),
     "Parallel": (("layers", True), ("dim", False)),
     "PeriodicEmbeddings": (("dimension", False), ("frequencies", False), ("sigma", False), ("columns", False)),
+    "RandomMirror": (("dims", True),),
     "RandomShift": (("most", True),),
+    "RandomStretch": (("factor", True),),
+    "RandomTurn": (("dims", True),),
     "Residual": (("layers", True),),
     "Transpose": (),
 }

@@ -19,10 +19,10 @@ from netwright.engine.stacking import DROPOUTS, Losses, Stack, storages
 from netwright.engine.state import hooked, hooked_optimizer, parts_of
 from netwright.engine.trial import WITHOUT_CLOSURE
 from netwright.errors import first_line
-from netwright.model.modules import RandomShift
+from netwright.model.modules import MOVES
 from netwright.model.summary import call_model
 
-DRAWING = (nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU, RandomShift)  # they draw numbers that are not handed out yet
+DRAWING = (nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU, *MOVES)  # they draw numbers that are not handed out yet
 APART = 1e-4  # relative difference of gradients that is not rounding
 ROWS = 8  # of the trial
 CONSTANTS = (int, float, bool, str, tuple, type(None))

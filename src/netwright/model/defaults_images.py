@@ -20,7 +20,7 @@ MOST_CHANNELS = 256
 DROPPED = 0.2
 
 
-def picture_layers(form: Form, shift: int = 0) -> list[str]:
+def picture_layers(form: Form, shift: int = 0, stretch: float = 1.0) -> list[str]:
     """Return a residual network with batch normalisation for rows with axes of space.
 
     Each stage is a convolution that doubles the channels, a pooling and two convolutions with a shortcut around them, until
@@ -32,6 +32,7 @@ def picture_layers(form: Form, shift: int = 0) -> list[str]:
     Args:
         form: Of a prepared row, NCHW or NCDHW.
         shift: Pixels that train rows are moved by at most, see `netwright.model.modules.RandomShift`; 0 for none.
+        stretch: The factor that they are stretched by at most, see `netwright.model.modules.RandomStretch`; 1 for none.
 
     Example:
         >>> picture_layers(Form((1, 3, 3), "NCHW"))[:3]
@@ -40,6 +41,7 @@ def picture_layers(form: Form, shift: int = 0) -> list[str]:
     space, sides = SPACES[form.layout or ""], list(form.shape[1:])
     channels = FIRST_CHANNELS[space]
     layers = [f"RandomShift({shift})"] if shift else []
+    layers += [f"RandomStretch({stretch})"] if stretch > 1 else []
     layers += _means(sides, MOST_SIDE[space])
     if max(sides) >= LARGE_SIDE[space]:
         layers += _convolution(space, channels, 5, stride=2)

@@ -17,6 +17,7 @@ SEQUENCE_LAYERS = (
 IMAGE_LAYERS = ("PixelShuffle", "PixelUnshuffle", "Unfold")
 CODE_LAYERS = ("Embedding", "EmbeddingBag")
 CHANNEL_LAYERS = ("GroupNorm", "LocalResponseNorm", "ChannelShuffle", "FeatureAlphaDropout")
+MOVES = ("RandomMirror", "RandomShift", "RandomStretch", "RandomTurn")
 LAYOUT_OF_RANK = {2: "NC", 4: "NCHW", 5: "NCDHW"}
 SPATIAL = {1: "NCT", 2: "NCHW", 3: "NCDHW"}
 AXES = {
@@ -59,8 +60,8 @@ def layouts_read(call: Call) -> tuple[str, ...]:
         return ("NC", "NCT")
     if name in ("EmbedColumns", "PeriodicEmbeddings"):
         return ("NC",)
-    if name == "RandomShift":
-        return tuple(SPATIAL.values())
+    if name in MOVES:
+        return tuple(SPATIAL.values())[1:] if name == "RandomTurn" else tuple(SPATIAL.values())
     if name in IMAGE_LAYERS:
         return ("NCHW",)
     if name in CHANNEL_LAYERS:

@@ -6,6 +6,7 @@ alone so that they fit into ``nn.Sequential``. Printed by eject. Floor 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -119,6 +120,125 @@ class RandomShift(nn.Module):
     def extra_repr(self) -> str:
         """Return the argument, for torch's own print of a network."""
         return f"most={self.most}"
+
+
+class RandomStretch(nn.Module):
+    """Stretches or narrows each row of a training batch about its middle; its edge fills the gap. In eval mode nothing happens.
+
+    Each axis of each row gets a factor of its own between ``1 / factor`` and ``factor``, even in its logarithm, drawn from
+    torch's generator; a place gets the value of the nearest one. As with `RandomShift` rows are changed where they are.
+
+    Source: Simard et al., Best Practices for Convolutional Neural Networks Applied to Visual Document Analysis, 2003.
+
+    Args:
+        factor: How many times as long an axis becomes at most, above 1.
+
+    Raises:
+        ValueError: The factor is no number above 1.
+
+    Shape: ``(batch, channels, ...)`` in and out, up to three spatial axes.
+    """
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 < factor < math.inf:
+            raise ValueError(f"factor={factor!r} came; expected a number above 1, such as 1.2")
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the stretched batch; in eval mode ``x`` itself."""
+        if not self.training:
+            return x
+        for axis in range(2, x.dim()):
+            middle = (x.shape[axis] - 1) / 2
+            by = self.factor ** (2 * torch.rand((len(x), 1), device=x.device) - 1)
+            places = (torch.arange(x.shape[axis], device=x.device) - middle) / by + middle
+            places = places.round().long().clamp(0, x.shape[axis] - 1)
+            form = [1] * x.dim()
+            form[0], form[axis] = places.shape
+            x = x.gather(axis, places.view(form).expand_as(x))
+        return x
+
+    def extra_repr(self) -> str:
+        """Return the argument, for torch's own print of a network."""
+        return f"factor={self.factor}"
+
+
+class RandomMirror(nn.Module):
+    """Mirrors each row of a training batch along each of some axes, or not, by an even chance. In eval mode nothing happens.
+
+    Source: Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks, 2012, section 4.1.
+
+    Args:
+        dims: Axes as `torch.flip` counts them: 0 is the batch, 1 the channels, and axes of space begin at 2.
+
+    Raises:
+        ValueError: They are no axes of space.
+
+    Shape: ``(batch, channels, ...)`` in and out, up to three spatial axes.
+    """
+
+    def __init__(self, dims: Sequence[int]) -> None:
+        super().__init__()
+        whole = isinstance(dims, list | tuple) and all(type(axis) is int and axis >= 2 for axis in dims)
+        if not whole or not dims or len(set(dims)) < len(dims):
+            raise ValueError(f"dims={dims!r} came; expected axes of space, from 2 on, such as [2, 3]")
+        self.dims = tuple(dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the mirrored batch; in eval mode ``x`` itself."""
+        if max(self.dims) >= x.dim():
+            raise ValueError(f"axis {max(self.dims)} came; expected one of 2 to {x.dim() - 1}")
+        if not self.training:
+            return x
+        form = (len(x), *[1] * (x.dim() - 1))
+        for axis in self.dims:
+            x = torch.where(torch.rand(form, device=x.device) < 0.5, x.flip(axis), x)
+        return x
+
+    def extra_repr(self) -> str:
+        """Return the argument, for torch's own print of a network."""
+        return f"dims={self.dims}"
+
+
+class RandomTurn(nn.Module):
+    """Turns each row of a training batch by 0 to 3 quarters in the plane of two axes. In eval mode nothing happens.
+
+    Source: Maturana and Scherer, VoxNet, 2015, section III-D, turns training volumes about their vertical axis.
+
+    Args:
+        dims: The two axes as `torch.rot90` counts them; both of one length. ``(2, 3)`` turns volumes about their last axis.
+
+    Raises:
+        ValueError: They are not two axes of space, or not of one length.
+
+    Shape: ``(batch, channels, ...)`` in and out, two or three spatial axes.
+    """
+
+    def __init__(self, dims: Sequence[int]) -> None:
+        super().__init__()
+        whole = isinstance(dims, list | tuple) and all(type(axis) is int and axis >= 2 for axis in dims)
+        if not whole or len(dims) != 2 or len(set(dims)) < len(dims):
+            raise ValueError(f"dims={dims!r} came; expected two axes of space, from 2 on, such as [2, 3]")
+        self.dims = tuple(dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the turned batch; in eval mode ``x`` itself."""
+        sides = [x.shape[axis] for axis in self.dims if axis < x.dim()]
+        if len(sides) != 2 or sides[0] != sides[1]:
+            raise ValueError(f"axes {self.dims} of {tuple(x.shape)} came; expected two axes of one length")
+        if not self.training:
+            return x
+        quarters = torch.randint(4, (len(x), *[1] * (x.dim() - 1)), device=x.device)
+        x = torch.where(quarters >= 2, x.flip(self.dims), x)
+        return torch.where(quarters % 2 == 1, x.rot90(1, self.dims), x)
+
+    def extra_repr(self) -> str:
+        """Return the argument, for torch's own print of a network."""
+        return f"dims={self.dims}"
+
+
+MOVES = (RandomShift, RandomStretch, RandomMirror, RandomTurn)  # what changes rows of space at random, in training only
 
 
 class Residual(nn.Sequential):

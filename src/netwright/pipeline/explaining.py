@@ -33,6 +33,13 @@ from netwright.seeding import all_forked, seed_all, torch_seed
 from netwright.training.loop import Progress
 from netwright.training.schedulers import PLATEAU, goes_by_steps
 
+MOVES = {  # layers that change train rows, and how
+    "RandomShift": "moves every row by some places at random",
+    "RandomStretch": "stretches or narrows every row at random",
+    "RandomMirror": "mirrors about half of the rows",
+    "RandomTurn": "turns every row by some quarters at random",
+}
+
 
 @dataclass(frozen=True)
 class Line:
@@ -179,8 +186,7 @@ def _modes(model: nn.Module) -> str:
     found = []
     if any("Dropout" in kind for kind in kinds):
         found.append("dropout puts numbers to 0 at random")
-    if "RandomShift" in kinds:
-        found.append("RandomShift moves every row by some places at random")
+    found += [f"{name} {does}" for name, does in MOVES.items() if name in kinds]
     if any(kind.startswith(("BatchNorm", "SyncBatchNorm")) for kind in kinds):
         found.append("batch norm takes mean and deviation of the batch")
     if not found:
@@ -328,8 +334,9 @@ def _resting(model: nn.Module) -> str:
     found = []
     if any("Dropout" in kind for kind in kinds):
         found.append("dropout lets everything pass")
-    if "RandomShift" in kinds:
-        found.append("RandomShift moves nothing")
+    moves = [name for name in MOVES if name in kinds]
+    if moves:
+        found.append(f"{' and '.join(moves)} {'moves' if len(moves) == 1 else 'move'} nothing")
     if any(kind.startswith("BatchNorm") for kind in kinds):
         found.append("batch norm takes the means it has gathered, so a row's output does not depend on the rows beside it")
     return f"Now {' and '.join(found)}." if found else "No layer of this network behaves otherwise now; others do."

@@ -41,7 +41,7 @@ FAMILIES = {
 }
 _PATTERNS = (  # the first that fits decides
     ("normalisation", r".*Norm(\d?d)?|Standardize\w*"),
-    ("dropout", r".*Dropout\d?d?|RandomShift"),
+    ("dropout", r".*Dropout\d?d?|Random(Mirror|Shift|Stretch|Turn)"),
     ("pooling", r".*Pool(ing)?\d?d?"),
     ("convolution", r"(Lazy)?Conv\w*|.*Conv(Transpose)?\d?d"),
     ("recurrent", r"(LSTM|GRU|RNN)(Cell)?|.*(LSTM|GRU)"),
