@@ -32,7 +32,10 @@ from netwright.model.losses import loss_weights
 CHECKED = 2  # replays that are compared with the step as it is written before a graph is trusted
 MOST_SHAPES = 8
 PADDED = "rows differ in length and are padded batch by batch"
-BETWEEN_LAYERS = "a CUDA graph does not repeat the dropout between the layers of {}, which cuDNN draws; Dropout() after a layer is captured"
+BETWEEN_LAYERS = (
+    "a CUDA graph does not repeat the dropout between the layers of {}, which cuDNN draws; "
+    "Dropout() after a layer is captured"
+)
 AGAIN = 3  # times that a step as written is taken again to see how far it is from itself
 NOISE = 4.0  # times as far from it a replay may be
 
