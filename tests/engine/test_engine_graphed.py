@@ -470,6 +470,9 @@ def test_why_a_network_is_not_captured_is_told_before_it_trains() -> None:
     assert torch.equal(torch.default_generator.get_state(), before)
     assert why(plain, torch.optim.LBFGS) == "LBFGS evaluates the loss several times a step"
     assert why(plain, lengths=torch.ones(4, dtype=torch.long)) == "rows differ in length and are padded batch by batch"
+    assert why(nn.GRU(12, 3, num_layers=2, dropout=0.1)) == (
+        "a CUDA graph does not repeat the dropout between the layers of GRU, which cuDNN draws; Dropout() after a layer is captured"
+    )
     assert why(plain, update=Update(micro_batch=2)) == "a batch in parts is several pieces of work"
     assert why(nn.Sequential(nn.Linear(12, 3), Asks())) == (
         "a number is read in the middle of the step (aten._local_scalar_dense.default)"

@@ -24,7 +24,7 @@ from netwright.engine.own_code import constants_read, why_not_told
 from netwright.engine.rates import numbers, rounded, why_not_turned
 from netwright.engine.recorded import shape_of
 from netwright.engine.repeated import Repeated
-from netwright.engine.state import differing, fused, hooked, hooked_optimizer, signature, tensors, unfit
+from netwright.engine.state import differing, fused, hooked, hooked_optimizer, parts_of, signature, tensors, unfit
 from netwright.engine.unsteady import Snapshot, apart
 from netwright.errors import ConfigError, first_line
 from netwright.model.losses import loss_weights
@@ -32,8 +32,23 @@ from netwright.model.losses import loss_weights
 CHECKED = 2  # replays that are compared with the step as it is written before a graph is trusted
 MOST_SHAPES = 8
 PADDED = "rows differ in length and are padded batch by batch"
+BETWEEN_LAYERS = (
+    "a CUDA graph does not repeat the dropout between the layers of {}, which cuDNN draws; "
+    "Dropout() after a layer is captured"
+)
 AGAIN = 3  # times that a step as written is taken again to see how far it is from itself
 NOISE = 4.0  # times as far from it a replay may be
+
+
+def drawn_by_cudnn(model: nn.Module) -> str | None:
+    """Return which layer has dropout between its layers, in words; None where none has.
+
+    Example:
+        >>> drawn_by_cudnn(nn.LSTM(3, 4, num_layers=2)) is None
+        True
+    """
+    found = (part for part in parts_of(model) if isinstance(part, nn.RNNBase) and part.dropout and part.num_layers > 1)
+    return next((BETWEEN_LAYERS.format(type(part).__name__) for part in found), None)
 
 
 @final
@@ -165,7 +180,7 @@ class GraphedEngine:
     def _why_not_captured(self, batch: Batch) -> str | None:
         """Return why steps cannot be captured, as far as is known before it is tried; None where they may be."""
         reason = hooked(self.model, self.loss_function) or hooked_optimizer(self.optimizer) or unfit(*self._parts())
-        reason = reason or why_not_told(self.model, self.loss_function)
+        reason = reason or why_not_told(self.model, self.loss_function) or drawn_by_cudnn(self.model)
         device = batch.target.device
         if reason is None and batch.lengths is not None:
             reason = PADDED

@@ -14,7 +14,7 @@ from netwright.data.feed import Feed
 from netwright.engine.base import Loss
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine, train_step
-from netwright.engine.graphed import PADDED
+from netwright.engine.graphed import PADDED, drawn_by_cudnn
 from netwright.engine.own_code import why_not_told
 from netwright.engine.own_step import AS_WRITTEN, OwnStep
 from netwright.engine.recorded import CHECKED
@@ -165,8 +165,9 @@ def why_not_graphed(
     """
     if isinstance(loss_function, OwnStep):
         return AS_WRITTEN
-    if batch.lengths is not None:
-        return PADDED
+    why = PADDED if batch.lengths is not None else drawn_by_cudnn(model)
+    if why is not None:
+        return why
     trial = copy.deepcopy(model)
     begin(trial)
     optimizer = make(trial)
