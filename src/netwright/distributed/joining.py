@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from netwright.distributed import slurm
 from netwright.distributed.identity import launch_of
+from netwright.distributed.meeting import Met, MissingError, meet
 from netwright.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
@@ -192,7 +193,9 @@ def _group(place: Place, timeout: float) -> Iterator[World]:
     watch.daemon = True
     watch.start()
     try:
-        store = dist.distributed_c10d.PrefixStore(f"netwright-{place.restarts}-{next(_joined)}", _store(timeout))
+        shared, met = _met(place, timeout)
+        place = replace(place, restarts=met.restarts)
+        store = dist.distributed_c10d.PrefixStore(f"{met.name}/{next(_joined)}", shared)
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         patience = timedelta(seconds=heard_within(timeout))
         dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=patience)
@@ -240,12 +243,14 @@ def _settled(reports: Reports, settling: threading.Event) -> Iterator[None]:
 
 
 @cache
-def _store(timeout: float) -> Any:
-    """Return the store in which all processes write; there is one as long as the process lives."""
+def _met(place: Place, timeout: float) -> tuple[Any, Met]:
+    """Return the store in which all processes write, and what they have in common; once, as long as the process lives."""
     from torch.distributed.rendezvous import rendezvous
 
     store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
-    return store
+    while hasattr(store, "underlying_store"):  # torch's prefix is a count that machines do not share
+        store = store.underlying_store
+    return store, meet(store, place.rank, place.size, place.restarts, timeout)
 
 
 def _leave(dist: Any) -> None:
@@ -262,7 +267,9 @@ def _not_met(place: Place, timeout: float, error: Exception) -> ConfigError:
         what = "the port is taken; expected a free one; choose another (torchrun --master-port)"
     else:
         what = f"{first_line(error)}; expected all {place.size} processes within {timeout:g} s; see whether each was started"
-    return ConfigError(f"rank {place.rank} of {place.size}: {where}: {what}")
+    found = ConfigError(f"rank {place.rank} of {place.size}: {where}: {what}")
+    found.quiet = isinstance(error, MissingError) and error.told
+    return found
 
 
 def _resolve(place: Place) -> None:
