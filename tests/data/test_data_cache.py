@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +66,22 @@ def test_the_file_lies_in_the_working_folder_unless_told(tmp_path: Path, monkeyp
 def test_where_the_system_does_not_tell_eight_gigabytes_are_taken_for_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "free_memory", lambda: None)
     assert not isinstance(cache.filled((6,), "uint8", fill, unasked, None)[0], np.memmap)
+
+
+def test_of_several_who_ask_at_once_one_fills_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "free_memory", lambda: 0)
+    filling, together = [], threading.Barrier(2)
+
+    def slow(values: Any) -> None:
+        filling.append(len(values))
+        time.sleep(0.3)
+        fill(values)
+
+    def ask(_: int) -> list[int]:
+        together.wait()
+        return cache.filled((6,), "uint8", slow, lambda: KEY, str(tmp_path))[0].tolist()  # type: ignore[no-any-return]
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(ask, range(2))) == [[0, 1, 2, 3, 4, 5]] * 2
+    assert filling == [6]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]

@@ -140,6 +140,39 @@ def test_the_lock_of_another_host_is_left_alone_with_the_command_that_removes_it
     assert (tmp_path / "run.lock").exists()
 
 
+def test_what_several_processes_make_is_made_by_one_after_the_other_and_a_finished_thing_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    here, there = multiprocessing.Pipe()
+    holder = harness.context().Process(target=hold, args=(str(tmp_path), there))
+    holder.start()
+    here.recv()
+    with files.waited(tmp_path, lambda: True):
+        assert files.holder_of(tmp_path) != "this process"
+    asked = []
+
+    def done() -> bool:
+        asked.append(time.monotonic())
+        if len(asked) == 4:
+            holder.kill()
+            holder.join()
+        return False
+
+    with files.waited(tmp_path, done):
+        assert files.holder_of(tmp_path) == "this process"
+        assert len(asked) >= 4
+    assert files.holder_of(tmp_path) is None
+
+
+def test_a_lock_of_another_host_that_is_old_keeps_nobody_from_making_what_appears_at_once(tmp_path: Path) -> None:
+    lock = tmp_path / "run.lock"
+    lock.write_text(json.dumps({"host": "node17", "pid": 4, "started": "2026-01-01 00:00:00"}))
+    os.utime(lock, (0, 0))
+    with files.waited(tmp_path, lambda: False):
+        assert files.holder_of(tmp_path) is not None
+    assert lock.exists()
+
+
 def test_readers_read_while_a_run_is_written(source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     settings = {"training.epochs": 3000, "checkpoint.every_steps": 1, "checkpoint.keep": 1}
