@@ -148,6 +148,9 @@ def test_a_volume_is_learned(tmp_path: Path) -> None:
     rows = RNG.normal(size=(40, 6, 6, 6)).astype(np.float32) + 2 * y[:, None, None, None].astype(np.float32)
     run = nw.train((rows, y), layout="NDHW", epochs=4, run_dir=tmp_path / "run")
     assert (run.config.model.layers or [""])[0].startswith("Conv3d(in_channels=1, out_channels=16")
+    larger = np.zeros((40, 16, 16, 16), dtype=np.float32)
+    layers = prepare(*gather(None, [], {"layout": "NDHW"}), data=(larger, y)).config.model.layers or []
+    assert layers[:2] == ["RandomShift(most=1)", "RandomStretch(factor=1.2)"]
     assert run.tested is not None
     assert run.tested["metrics"]["accuracy"]["value"] == 1.0
 

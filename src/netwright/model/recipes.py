@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 FEWEST_EPOCHS, MOST_EPOCHS, PATIENT_STEPS = 8, 100, 700  # without a gain after which a run ends
@@ -70,6 +70,7 @@ def table_recipe(rows: int, amounts: bool, numbers: str | None = "quantile") -> 
 IMAGE_STEPS, VOLUME_STEPS = 1_000, 2_250  # of training a small residual network; more rows are seen ten times all the same
 FEWEST_PICTURE_EPOCHS, MOST_PICTURE_EPOCHS = 10, 60
 SHIFTED_SIDE = 16  # of smaller ones a place is too much
+STRETCH = 1.2  # of volumes
 
 
 def image_recipe(rows: int, shape: tuple[int, ...]) -> Recipe:
@@ -92,8 +93,13 @@ def volume_recipe(rows: int, shape: tuple[int, ...]) -> Recipe:
     Args:
         rows: Train rows.
         shape: Channels, depth, height and width.
+
+    Example:
+        >>> volume_recipe(3_000, (1, 32, 32, 32)).shift, volume_recipe(3_000, (1, 32, 32, 32)).stretch
+        (1, 1.2)
     """
-    return _picture_recipe(rows, VOLUME_STEPS, 1 if min(shape[1:], default=0) >= SHIFTED_SIDE else 0, "volumes")
+    recipe = _picture_recipe(rows, VOLUME_STEPS, 1 if min(shape[1:], default=0) >= SHIFTED_SIDE else 0, "volumes")
+    return replace(recipe, stretch=STRETCH) if recipe.shift else recipe
 
 
 def _picture_recipe(rows: int, steps: int, shift: int, of: str) -> Recipe:
