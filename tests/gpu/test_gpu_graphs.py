@@ -342,10 +342,10 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path: Path) -> None:
     assert differing(weights(whole), weights(again)) == 0
 
 
-def test_auto_does_not_take_graphs_yet_and_says_so(tmp_path: Path) -> None:
-    run = nw.train(data=digits(), run_dir=tmp_path / "run", **{**QUICK, "epochs": 1})
-    assert run.config.training.engine == "eager"
-    assert "engine" in run.record["why_engine"]
+def test_auto_takes_graphs(tmp_path: Path) -> None:
+    run = nw.train(data=digits(), run_dir=tmp_path / "run", **QUICK)
+    assert run.config.training.engine == "captured"
+    assert run.record["played"].startswith("in CUDA graphs")
 
 
 def test_what_no_graph_holds_is_an_error_by_name_before_anything_is_written(tmp_path: Path) -> None:

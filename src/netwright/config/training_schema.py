@@ -101,7 +101,7 @@ class TrainingConfig(Section):
         "auto",
         description="How a step is executed: eager, as it is written; captured, recorded once and replayed with the same bits. "
         "compiled, by torch.compile, with other last bits. auto takes captured where that works, else eager. On a GPU captured is "
-        "a CUDA graph, by name.",
+        "a CUDA graph of whole steps.",
     )
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
         "float32",

@@ -27,7 +27,6 @@ ONE_THREAD = 40_000_000
 ONE_LANE = 1_000_000
 MOST_LANES = 4
 MANY_THREADS = 400_000_000  # above it threads inside the operations, elementwise ones too, are as fast
-GRAPHS_BY_DEFAULT = False  # whether auto takes CUDA graphs on a GPU; else by name alone
 DENSE = 0.9  # share of the multiply-adds that must be in Linear layers
 
 

@@ -29,7 +29,7 @@ from netwright.data.mapped import Mapped
 from netwright.data.memory import give_back
 from netwright.data.sequences import Sequences
 from netwright.distributed.world import ALONE, World
-from netwright.engine.choose import GRAPHS_BY_DEFAULT, threaded
+from netwright.engine.choose import threaded
 from netwright.engine.compiled import why_not_compiled
 from netwright.engine.trial import Begin, Make, try_step, why_not_captured, why_not_graphed
 from netwright.engine.update import in_float32
@@ -280,8 +280,6 @@ def _engine(
         why = "steps are recorded on the CPU, or captured on a GPU of CUDA"
     elif rates is not None:
         why = rates
-    elif name == "auto" and device.type == "cuda" and not GRAPHS_BY_DEFAULT:
-        why = 'CUDA graphs run by name: engine = "captured"'
     else:
         why_not = why_not_captured if device.type == "cpu" else why_not_graphed
         why = why_not(network.module, loss, make, batch, execution_of(config).update, _beginning(config, network))
