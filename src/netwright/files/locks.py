@@ -117,10 +117,12 @@ def waited(folder: Path, done: Callable[[], bool]) -> Iterator[None]:
         done: Tells whether there is nothing left to make; then nobody is waited for.
     """
     lock = None
-    while lock is None and not done() and not _forgotten(folder / NAME):
+    while lock is None and not done():
         try:
             lock = Lock(folder)
         except FolderInUseError:
+            if _forgotten(folder / NAME):
+                break
             time.sleep(WAIT)
     try:
         yield
