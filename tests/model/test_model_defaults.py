@@ -173,7 +173,11 @@ def test_rows_of_images_and_volumes_are_moved_where_they_are_large_enough() -> N
     form = Form((3, 28, 28), "NCHW")
     assert default_layers(form, False, recipe=large) == ["RandomShift(2)", *default_layers(form, False, recipe=small)]
     form, recipe = Form((1, 16, 20, 16), "NCDHW"), volume_recipe(100, (1, 16, 20, 16))
-    assert default_layers(form, False, recipe=recipe) == ["RandomShift(1)", "RandomStretch(1.2)", *default_layers(form, False)]
+    assert default_layers(form, False, recipe=recipe) == [
+        "RandomShift(1)",
+        "RandomStretch(1.2)",
+        *default_layers(form, False),
+    ]
     assert volume_recipe(100, (1, 15, 20, 16)).stretch == image_recipe(100, (3, 28, 28)).stretch == 1.0
 
 
