@@ -92,17 +92,6 @@ def test_few_series_are_seen_often_and_many_in_a_fixed_number_of_epochs() -> Non
     assert all(recipe.fixed and recipe.schedule == "WarmupCosine(warmup=0.1)" for recipe in recipes)
 
 
-def test_series_of_many_steps_are_moved_by_a_twentieth_of_them() -> None:
-    shifts = [series_recipe(50, *given).shift for given in [(), (99,), (100,), (427,), (427, True)]]
-    assert shifts == [0, 0, 5, 21, 0]
-    form, recipe = Form((120, 2), "NTC"), series_recipe(50, 120)
-    plain = default_layers(form, False)
-    assert default_layers(form, False, recipe=recipe) == ["Transpose()", "RandomShift(6)", *plain[1:]]
-    assert default_layers(form, False, padded=True, recipe=series_recipe(50)) == convolutions(
-        120, padded=True, time_first=True
-    )
-
-
 @pytest.mark.parametrize(
     ("rows", "amounts", "layers"),
     [
@@ -184,7 +173,11 @@ def test_rows_of_images_and_volumes_are_moved_where_they_are_large_enough() -> N
     form = Form((3, 28, 28), "NCHW")
     assert default_layers(form, False, recipe=large) == ["RandomShift(2)", *default_layers(form, False, recipe=small)]
     form, recipe = Form((1, 16, 20, 16), "NCDHW"), volume_recipe(100, (1, 16, 20, 16))
-    assert default_layers(form, False, recipe=recipe) == ["RandomShift(1)", "RandomStretch(1.2)", *default_layers(form, False)]
+    assert default_layers(form, False, recipe=recipe) == [
+        "RandomShift(1)",
+        "RandomStretch(1.2)",
+        *default_layers(form, False),
+    ]
     assert volume_recipe(100, (1, 15, 20, 16)).stretch == image_recipe(100, (3, 28, 28)).stretch == 1.0
 
 

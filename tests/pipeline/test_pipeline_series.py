@@ -14,7 +14,7 @@ from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench, gather, prepare
 from netwright.pipeline.rerunning import verify_eject
 
-WAVES = np.random.default_rng(0).normal(size=(200, 1, 100)).astype(np.float32)
+WAVES = np.random.default_rng(0).normal(size=(200, 1, 20)).astype(np.float32)
 LABELS = np.arange(200) % 2
 SLOWER = torch.optim.lr_scheduler.ConstantLR
 
@@ -95,14 +95,6 @@ def test_what_the_user_has_written_stays_and_the_schedule_goes_with_the_optimize
     own = nw.pipeline.custom.Custom(optimizer=torch.optim.SGD)
     assert prepared(custom={"custom": own}).config.training.schedule is None
     assert chosen(prepared(layers=["Flatten()", "Linear()"])) == (36, 12, "Adam(lr=0.001", 200, False, True)
-
-
-def test_long_series_are_moved_in_training_where_classes_are_asked(run: nw.Run) -> None:
-    assert (run.config.model.layers or [""])[0] == "RandomShift(most=5)"
-    amounts = prepared(data=(WAVES[:60], WAVES[:60, 0, :3].sum(axis=1)))
-    short = prepared(data=(WAVES[:60, :, :99], LABELS[:60]))
-    for bench in (amounts, short):
-        assert "RandomShift" not in "".join(bench.config.model.layers or [])
 
 
 def test_a_run_of_one_step_has_no_warm_up() -> None:

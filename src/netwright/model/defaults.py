@@ -26,7 +26,7 @@ def default_layers(
         per_step: Whether each step of a row gets an output.
         padded: Whether sequences differ in length.
         numbers: How many of the first features of a table are numbers.
-        recipe: Of the data; None for a table of many rows and classes, and for images and series that stay where they are.
+        recipe: Of a table, images or volumes; None for a table of many rows and classes, and for images that stay where they are.
 
     Returns:
         For tables periodic embeddings of the numbers and a multilayer perceptron; a small residual network for images and
@@ -45,8 +45,7 @@ def default_layers(
             return [*first, *recipe.layers]
         if per_step or len(form.shape) < 2:
             return [*first, "GRU(64)", *last, "Linear()"]
-        shift = 0 if recipe is None else recipe.shift
-        return convolutions(form.shape[form.layout.index("T") - 1], padded, form.layout == "NTC", shift)
+        return convolutions(form.shape[form.layout.index("T") - 1], padded, form.layout == "NTC")
     if form.layout == "NC" and not form.codes:
         return _table_layers(categories, numbers, recipe or table_recipe(MANY_ROWS, amounts=False))
     if form.layout in SPACES:

@@ -9,7 +9,7 @@ NORMALISED, PER_STEP = ("BatchNorm1d()",), ("Transpose()", "LayerNorm()", "Trans
 MOST_STEPS = 512  # longer series are shortened by the first layer: the time of a step follows their length
 
 
-def convolutions(steps: int, padded: bool = False, time_first: bool = False, shift: int = 0) -> list[str]:
+def convolutions(steps: int, padded: bool = False, time_first: bool = False) -> list[str]:
     """Return layers that read a whole series of numbers and give one answer.
 
     Each block has convolutions of several lengths side by side, the later ones behind a narrow layer and with a shortcut
@@ -19,7 +19,6 @@ def convolutions(steps: int, padded: bool = False, time_first: bool = False, shi
         steps: Of the longest series.
         padded: Whether series differ in length: then each step is normalised for itself, not over the batch.
         time_first: Whether the axes are (N, time, channels).
-        shift: Steps that train rows are moved by at most, see `netwright.model.modules.RandomShift`; 0 for none.
 
     Source: Ismail Fawaz et al., InceptionTime, 2020 (arXiv:1909.04939), with shallower blocks and no pooling; Wang, Yan and
     Oates, Time Series Classification from Scratch, 2017 (arXiv:1611.06455), for the mean over the steps.
@@ -30,7 +29,6 @@ def convolutions(steps: int, padded: bool = False, time_first: bool = False, shi
     """
     normalised = list(PER_STEP if padded else NORMALISED)
     layers = ["Transpose()"] if time_first else []
-    layers += [f"RandomShift({shift})"] if shift else []
     stride = -(-steps // MOST_STEPS)
     if stride > 1:
         width = BRANCH * (1 + len(KERNELS))

@@ -20,8 +20,8 @@ class Recipe:
     Without ``epochs`` and ``steps`` a run has ``epochs`` at most, and ends early when the valid rows gain nothing for ``patience``
     of them; without ``patience`` it has all of them, which a ``schedule`` asks for. ``schedule`` goes with the optimizer. A
     table: ``numbers`` is how columns of numbers are scaled, None for the usual way; ``sigma`` is that of
-    `PeriodicEmbeddings`; after each hidden layer come ``between``. Images, volumes and series: ``shift`` is how many places
-    train rows are moved by at most; ``stretch`` is the factor they are stretched by at most. ``layers`` are a whole network.
+    `PeriodicEmbeddings`; after each hidden layer come ``between``. Images and volumes: ``shift`` is how many places train
+    rows are moved by at most; ``stretch`` is the factor they are stretched by at most. ``layers`` are a whole network.
     Where fewer than ``few`` rows would train and validate no rows are set apart to validate (``all_train``).
     """
 
@@ -122,28 +122,23 @@ SERIES_SEEN, WINDOW_STEPS = 200_000, 1_000  # series in all epochs together, ste
 FEWEST_SERIES_EPOCHS, MOST_SERIES_EPOCHS, MOST_WINDOW_EPOCHS = 10, 300, 200
 FEW_SERIES = 100  # rows, of which a fifth would be too few to choose an epoch by
 FEW_WINDOWS = 1_000
-SHIFTED_STEPS = 100  # of shorter series a place may be what tells classes apart, such as an hour of the day
-SHIFTED_SHARE = 20  # one of so many steps of a series is what it is moved by at most
 
 
-def series_recipe(rows: int, steps: int = 0, amounts: bool = False) -> Recipe:
+def series_recipe(rows: int) -> Recipe:
     """Return the settings for series with one answer each, chosen by measurement on folds of train rows (docs/series.md).
 
     The learning rate falls to nothing in a fixed number of epochs, so that a run needs no valid rows to know when to end.
 
     Args:
         rows: Train rows.
-        steps: Of a series, where all have as many; others stay where they are.
-        amounts: Whether the target is amounts; nothing was measured that moves those.
 
     Example:
-        >>> series_recipe(50).batch_size, series_recipe(50).epochs, series_recipe(50, 150).shift
-        (16, 300, 7)
+        >>> series_recipe(50).batch_size, series_recipe(50).epochs, series_recipe(100_000).epochs
+        (16, 300, 10)
     """
     batch_size = next(size for size in (16, 32, 64, 128, 256) if rows <= 32 * size or size == 256)
     epochs = min(MOST_SERIES_EPOCHS, max(FEWEST_SERIES_EPOCHS, SERIES_SEEN // max(rows, 1)))
-    shift = steps // SHIFTED_SHARE if steps >= SHIFTED_STEPS and not amounts else 0
-    return Recipe("AdamW(lr=0.003)", batch_size, epochs, None, schedule=FALLING, shift=shift, few=FEW_SERIES, of="series")
+    return Recipe("AdamW(lr=0.003)", batch_size, epochs, None, schedule=FALLING, few=FEW_SERIES, of="series")
 
 
 def window_recipe(rows: int, amounts: bool) -> Recipe:

@@ -46,7 +46,7 @@ def recipe_of(config: RunConfig, raw: Raw, rows: int, target: Target) -> Recipe 
     if _of_numbers(raw, target):
         if config.data.window is not None:
             return window_recipe(rows, amounts)
-        return series_recipe(rows, _steps(raw), amounts)
+        return series_recipe(rows)
     if isinstance(raw, Arrays):
         return _array_recipe(raw, rows, amounts)
     return table_recipe(rows, amounts) if isinstance(raw, Table) else None
@@ -61,14 +61,6 @@ def _of_numbers(raw: Raw, target: Target) -> bool:
     if not isinstance(raw, Sequences) or raw.symbols:
         return False
     return isinstance(raw.steps, Table) or [values.ndim for values in raw.steps.inputs.values()] == [2]
-
-
-def _steps(raw: Raw) -> int:
-    """Return how many steps each series has; 0 where they differ."""
-    if not isinstance(raw, Arrays) or raw.layout is None:
-        return 0
-    (values,) = raw.inputs.values()
-    return int(values.shape[raw.layout.index("T")])
 
 
 def _array_recipe(raw: Arrays, rows: int, amounts: bool) -> Recipe | None:
