@@ -83,23 +83,24 @@ def test_ray_starts_a_killed_worker_again_and_ends_with_the_weights_of_torchrun(
     for name in ("ray", "torchrun"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "ray")
-    process, killed, lines = started("ray", *WORDS, "--workers", "2"), False, []
-    limit = threading.Timer(LIMIT, process.kill)
-    limit.start()
-    assert process.stdout is not None
-    for line in process.stdout:
-        lines.append(line)
-        found = re.search(r"RayTrainWorker pid=(\d+)\S* epoch 30/", line)
-        if found and not killed:
-            killed = True
-            os.kill(int(found[1]), signal.SIGKILL)
-    limit.cancel()
-    assert process.wait() == 0, "".join(lines[-30:])
+    killed, lines = False, []
+    with started("ray", *WORDS, "--workers", "2") as process:
+        limit = threading.Timer(LIMIT, process.kill)
+        limit.start()
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            found = re.search(r"RayTrainWorker pid=(\d+)\S* epoch 30/", line)
+            if found and not killed:
+                killed = True
+                os.kill(int(found[1]), signal.SIGKILL)
+        limit.cancel()
+    assert process.returncode == 0, "".join(lines[-30:])
     assert killed
     assert any("resume: exact" in line for line in lines)
     monkeypatch.chdir(tmp_path / "torchrun")
-    other = started("train", *WORDS, "--procs", "2")
-    said, _ = other.communicate(timeout=LIMIT)
+    with started("train", *WORDS, "--procs", "2") as other:
+        said, _ = other.communicate(timeout=LIMIT)
     assert other.returncode == 0, said
     weights = [json.loads((tmp_path / name / "one" / "run.json").read_text())["weights"] for name in ("ray", "torchrun")]
     assert weights[0] == weights[1]
