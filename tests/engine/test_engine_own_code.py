@@ -127,6 +127,14 @@ class Trying(Base):
             return x
 
 
+class Nesting(Base):
+    def forward(self, x: Tensor) -> Any:
+        def twice(value: Tensor) -> Tensor:
+            return value * 2
+
+        return twice(self.layer(x))
+
+
 class Child(Counter):
     def forward(self, x: Tensor) -> Any:
         return super().forward(x)
@@ -213,24 +221,25 @@ def test_code_that_only_computes_is_taken(kind: type[nn.Module]) -> None:
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        (Counter, "Counter.forward: it changes self.count"),
-        (Global, "Global.forward: global in it"),
-        (Chance, "Chance.forward: it uses random, a module from outside"),
-        (NumPyChance, "NumPyChance.forward: it uses np, a module from outside"),
-        (Printing, "Printing.forward: it calls print"),
-        (Listing, "Listing.forward: it reads self.seen, a list, which may change"),
-        (Outside, "remembered: it uses SEEN, a list from outside"),
-        (Unseen, "Unseen.forward: it uses .numpy"),
-        (Trying, "Trying.forward: try in it"),
-        (Child, "Counter.forward: it changes self.count"),
-        (UsingEncoders, "Encoder.encode: it uses random, a module from outside"),
-        (Generating, "Generating.forward: it uses random, a module from outside"),
-        (Defaulting, "Defaulting.forward: an argument has a default that may change"),
-        (OfClass, "OfClass.forward: it reads self.factor, a float of its class, which may change"),
-        (Property, "Property.forward: it reads self.chance, a property of its class, which may change"),
-        (lambda: OwnConvolution(1, 1, 1), "OwnConvolution: it writes _conv_forward of torch anew"),
-        (OwnTensor, "OwnTensor.forward: it reads self.other, a Tensor, which may change"),
-        (Copying, "Copying.forward: it calls .tensor"),
+        (Counter, "Counter.forward changes self.count"),
+        (Global, "Global.forward has global in it"),
+        (Chance, "Chance.forward uses random, a module from outside"),
+        (NumPyChance, "NumPyChance.forward uses np, a module from outside"),
+        (Printing, "Printing.forward calls print"),
+        (Listing, "Listing.forward reads self.seen, a list, which may change"),
+        (Outside, "remembered uses SEEN, a list from outside"),
+        (Unseen, "Unseen.forward uses .numpy"),
+        (Nesting, "Nesting.forward has a function in it"),
+        (Trying, "Trying.forward has try in it"),
+        (Child, "Counter.forward changes self.count"),
+        (UsingEncoders, "Encoder.encode uses random, a module from outside"),
+        (Generating, "Generating.forward uses random, a module from outside"),
+        (Defaulting, "an argument of Defaulting.forward has a default that may change"),
+        (OfClass, "OfClass.forward reads self.factor, a float of its class, which may change"),
+        (Property, "Property.forward reads self.chance, a property of its class, which may change"),
+        (lambda: OwnConvolution(1, 1, 1), "OwnConvolution overrides _conv_forward of torch"),
+        (OwnTensor, "OwnTensor.forward reads self.other, a Tensor, which may change"),
+        (Copying, "Copying.forward calls .tensor"),
     ],
 )
 def test_code_that_may_do_more_is_not(kind: type[nn.Module], why: str) -> None:
@@ -255,4 +264,4 @@ def test_losses_are_read_too() -> None:
 def test_a_forward_that_was_replaced_is_seen() -> None:
     model = nn.Linear(4, 4)
     model.forward = lambda input: input  # type: ignore[method-assign]
-    assert why_not_told(model, nn.MSELoss()) == "Linear: its forward was replaced"
+    assert why_not_told(model, nn.MSELoss()) == "the forward of Linear was replaced"

@@ -111,15 +111,22 @@ def test_own_code_that_remembers_runs_as_it_is_written_and_that_is_said(tmp_path
     model = Counting()
     run, lines = trained(tmp_path / "run", layers=None, model=model)
     assert run.config.training.engine == "eager"
-    assert run.record["why_engine"] == "Counting.forward: it changes self.calls"
-    assert [line for line in lines if "eager engine (Counting.forward: it changes self.calls) on cpu" in line]
+    assert run.record["why_engine"] == "Counting.forward changes self.calls, so that steps have to run as they are written"
+    assert [
+        line
+        for line in lines
+        if "eager engine (Counting.forward changes self.calls, so that steps have to run as they are written) on cpu" in line
+    ]
     assert model.calls >= run.record["steps"]
 
 
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"layers": None, "model": Counting()}, "Counting.forward: it changes self.calls"),
+        (
+            {"layers": None, "model": Counting()},
+            "Counting.forward changes self.calls, so that steps have to run as they are written",
+        ),
         ({"micro_batch": 5, "layers": ["Linear(8)", "ReLU()", "Linear()"]}, "a batch in parts is several pieces of work"),
         ({"optimizer": "LBFGS()"}, "LBFGS evaluates the loss several times a step"),
         ({"optimizer": "NAdam()"}, r"a number is read in the middle of the step \(aten._local_scalar_dense.default\)"),

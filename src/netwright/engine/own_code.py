@@ -55,10 +55,25 @@ REFUSED = {
 CALLED = {"tensor", "as_tensor", "asarray", "new_tensor", "Tensor", "from_numpy", "frombuffer"}  # of numbers of tensors
 CONTEXTS = {"no_grad", "enable_grad", "inference_mode"}
 MINE = {"__init__", "forward", "extra_repr", "__repr__", "reset_parameters"}  # methods of torch that one may write anew
-STATEMENTS = (
-    *(ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Delete),
-    *(ast.Try, ast.AsyncWith, ast.AsyncFor, ast.Await, ast.Yield, ast.YieldFrom, ast.While, ast.NamedExpr, ast.Lambda),
-)
+STATEMENTS: dict[type[ast.AST], str] = {  # that are not taken, in words
+    ast.Global: "global",
+    ast.Nonlocal: "nonlocal",
+    ast.Import: "an import",
+    ast.ImportFrom: "an import",
+    ast.FunctionDef: "a function",
+    ast.AsyncFunctionDef: "a function",
+    ast.ClassDef: "a class",
+    ast.Delete: "del",
+    ast.Try: "try",
+    ast.AsyncWith: "async with",
+    ast.AsyncFor: "async for",
+    ast.Await: "await",
+    ast.Yield: "yield",
+    ast.YieldFrom: "yield from",
+    ast.While: "while",
+    ast.NamedExpr: ":=",
+    ast.Lambda: "a lambda",
+}
 
 
 def own_code(model: nn.Module, loss_function: Callable[..., Any]) -> bool:
@@ -116,7 +131,7 @@ class _Function:
             raise _Refused(f"{self.name} is decorated")
         defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
         if not all(_plain(value) for value in defaults):
-            raise _Refused(f"{self.name}: an argument has a default that may change")
+            raise _Refused(f"an argument of {self.name} has a default that may change")
         self.tree, self.owner, self.globals = tree, owner, function.__globals__
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
         self.closure = {name: cell.cell_contents for name, cell in cells if name != "__class__"}
@@ -150,14 +165,14 @@ class _Reader:
         """Read everything, or say why not."""
         for module in self._modules:
             if "forward" in vars(module):
-                raise _Refused(f"{type(module).__name__}: its forward was replaced")
+                raise _Refused(f"the forward of {type(module).__name__} was replaced")
             for kind in _own_classes(type(module)):
                 for name in vars(kind):
                     if name not in MINE and callable(vars(kind)[name]) and hasattr(nn.Module, name):
-                        raise _Refused(f"{kind.__name__}: it writes {name} of torch anew")
+                        raise _Refused(f"{kind.__name__} overrides {name} of torch")
                     over = any(name in vars(base) for base in type(module).__mro__ if _foreign(base.__module__))
                     if name not in MINE and over and isinstance(vars(kind)[name], FunctionType):
-                        raise _Refused(f"{kind.__name__}: it writes {name} of torch anew")
+                        raise _Refused(f"{kind.__name__} overrides {name} of torch")
             if _own_classes(type(module)):
                 self._method(module, "forward")
         if isinstance(self._loss, FunctionType):
@@ -180,20 +195,22 @@ class _Reader:
             return
         self._seen.add((function.__code__, id(owner)))
         read = _Function(function, owner)
-        for node in read.nodes():
+        nodes = list(read.nodes())
+        statement = next((STATEMENTS[type(node)] for node in nodes if type(node) in STATEMENTS), None)
+        if statement is not None:  # told first: whatever else is read may be for its sake
+            raise _Refused(f"{read.name} has {statement} in it")
+        for node in nodes:
             self._node(node, read)
 
     def _node(self, node: ast.AST, read: _Function) -> None:
-        if isinstance(node, STATEMENTS):
-            raise _Refused(f"{read.name}: {type(node).__name__.lower()} in it")
         if isinstance(node, ast.With) and not all(_context(item) for item in node.items):
-            raise _Refused(f"{read.name}: with in it")
+            raise _Refused(f"{read.name} has with in it")
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CALLED:
-            raise _Refused(f"{read.name}: it calls .{node.func.attr}")
+            raise _Refused(f"{read.name} calls .{node.func.attr}")
         if isinstance(node, ast.Attribute):
             self._attribute(node, read)
         elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and _root(node) not in read.local:
-            raise _Refused(f"{read.name}: it changes {ast.unparse(node)}")
+            raise _Refused(f"{read.name} changes {ast.unparse(node)}")
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in {*read.local, read.me}:
             self._name(node.id, read)
 
@@ -209,18 +226,18 @@ class _Reader:
             elif _plain(value):
                 self.constants.append((inside, name))
             elif not _of_torch(value) and not (isinstance(value, type) and value in map(type, self._modules)):
-                raise _Refused(f"{read.name}: it uses {name}, {_kind(value)} from outside")
+                raise _Refused(f"{read.name} uses {name}, {_kind(value)} from outside")
         elif name not in BUILTINS:
-            raise _Refused(f"{read.name}: it {'calls' if hasattr(builtins, name) else 'reads'} {name}")
+            raise _Refused(f"{read.name} {'calls' if hasattr(builtins, name) else 'reads'} {name}")
 
     def _attribute(self, node: ast.Attribute, read: _Function) -> None:
         root = _root(node)
         if isinstance(read.owner, type) and root == read.me and isinstance(node.value, ast.Name):
             return  # the context of one call of an autograd function
         if isinstance(node.ctx, ast.Store):
-            raise _Refused(f"{read.name}: it changes {ast.unparse(node)}")
+            raise _Refused(f"{read.name} changes {ast.unparse(node)}")
         if node.attr in REFUSED and not (isinstance(read.owner, type) or _is_function(node, read)):
-            raise _Refused(f"{read.name}: it uses .{node.attr}")
+            raise _Refused(f"{read.name} uses .{node.attr}")
         if isinstance(node.value, ast.Name) and node.value.id == read.me and read.owner is not None:
             self._of(read.owner, node.attr, read.name)
         elif isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name) and node.value.func.id == "super":
@@ -228,7 +245,7 @@ class _Reader:
         elif isinstance(node.value, ast.Name) and node.value.id not in read.local:
             value = read.closure.get(node.value.id, read.globals.get(node.value.id))
             if isinstance(value, type) and value in map(type, self._modules) and not _foreign(value.__module__):
-                raise _Refused(f"{read.name}: it uses {ast.unparse(node)}")
+                raise _Refused(f"{read.name} uses {ast.unparse(node)}")
         else:  # of a layer, a tensor or a local: whatever own layers have by that name is read
             for module in self._modules:
                 if node.attr in vars(module) or any(node.attr in vars(kind) for kind in _own_classes(type(module))):
@@ -241,7 +258,7 @@ class _Reader:
             value = held[name]
             inside = isinstance(value, nn.Module) and id(value) in self._known
             if not inside and not _plain(value) and not _of_torch(value):
-                raise _Refused(f"{where}: it reads self.{name}, {_kind(value)}, which may change")
+                raise _Refused(f"{where} reads self.{name}, {_kind(value)}, which may change")
             return
         if any(name in held.get(part, {}) for part in ("_parameters", "_buffers", "_modules")):
             return
@@ -252,7 +269,7 @@ class _Reader:
             if isinstance(found, FunctionType | staticmethod | classmethod):
                 self._method(owner, name)
                 return
-            raise _Refused(f"{where}: it reads self.{name}, {_kind(found)} of its class, which may change")
+            raise _Refused(f"{where} reads self.{name}, {_kind(found)} of its class, which may change")
 
 
 def _own_classes(kind: type) -> list[type]:

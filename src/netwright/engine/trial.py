@@ -129,9 +129,10 @@ def why_not_captured(
     """
     if isinstance(loss_function, OwnStep):
         return AS_WRITTEN
-    why = why_not_recorded(update) or why_not_told(model, loss_function) or hooked(model, loss_function)
-    if why is not None:
-        return why
+    code = why_not_told(model, loss_function)
+    why = why_not_recorded(update) or hooked(model, loss_function)
+    if code is not None or why is not None:
+        return why or f"{code}, so that steps have to run as they are written"
     if sum(parameter.numel() for parameter in model.parameters()) > LARGEST:
         return f"steps of more than {LARGEST:,} parameters gain nothing"
     trial, trial_loss = copy.deepcopy((model, loss_function))
