@@ -491,7 +491,7 @@ def test_what_a_device_has_at_all_decides_which_engine_runs() -> None:
         return choose_of(asked, bench.network, torch.device(device), make, batch, None)
 
     assert engine_on("cpu", "auto") == ("captured", "replayed with the same bits")
-    assert engine_on("cuda", "auto") == ("eager", 'CUDA graphs run by name: engine = "captured"')
+    assert engine_on("cuda", "auto") == ("captured", "replayed with the same bits")
     assert engine_on("cuda", "captured") == ("captured", "asked for")
     assert engine_on("mps", "auto") == ("eager", "steps are recorded on the CPU, or captured on a GPU of CUDA")
     with pytest.raises(ConfigError, match="captured came; it cannot run here: steps are recorded on the CPU"):
