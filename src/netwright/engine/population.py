@@ -273,6 +273,12 @@ class _Common:
         self.means = storages(found) if len(found) == len(members) else None
 
 
+def recorded(members: Sequence[Engine]) -> bool:
+    """Tell whether the joint step of some engines is recorded: their own are, on a CPU."""
+    on_cpu = all(parameter.device.type == "cpu" for member in members for parameter in member.model.parameters())
+    return on_cpu and all(member.name == "captured" for member in members)
+
+
 def never() -> bool:
     """Tell that nobody asks."""
     return False
@@ -288,7 +294,7 @@ class Population:
 
     def __init__(self, members: Sequence[Engine]) -> None:
         self.members = list(members)
-        self.captured = all(isinstance(member, CapturedEngine) for member in members)
+        self.captured = recorded(self.members)
         self._common = _Common(self.members)
         self._parts: dict[tuple[int, int, int], _Part] = {}
         self._broken: set[tuple[int, int, int]] = set()  # parts whose step failed though no member's own did
