@@ -98,10 +98,7 @@ class Merged:
         """
         table = rates_of(self._optimizers, rates)
         fresh = self._read()
-        decays = torch.tensor(
-            [[float(group.get("weight_decay", 0.0)) for group in one.param_groups] for one in self._optimizers]
-        )
-        near = _like_before(table[..., 0]) & _like_before(decays.unsqueeze(0))
+        near = _like_before(table[..., 0]) & _like_before(self._decays.unsqueeze(0))
         alike = torch.tensor(self._alike, dtype=torch.bool) & _like_before(table[..., 1])
         found = self._ranges(alike.tolist(), near.tolist())
         layout, settings, columns = self._grouped(found, table)
@@ -116,7 +113,8 @@ class Merged:
                 self._link(piece)
             self._left = None
         for spread, one in zip(self.own, [one for one in found if one.spread], strict=True):
-            spread.write(table[:, one.first : one.end, :, 0], self._groups(one))  # type: ignore[operator]
+            groups = self._groups(one)
+            spread.write(table[:, one.first : one.end, : len(groups[0]), 0], groups)  # type: ignore[operator]
         return columns if any(one is not None for one in rates) else None
 
     def turn(self, row: Tensor) -> None:
