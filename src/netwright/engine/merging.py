@@ -136,6 +136,7 @@ class Merged:
             whole = self._weights[piece.place].grad
             one = piece.range
             piece.tensor.grad = whole if whole is None else whole[one.first] if one.alone else whole[one.first : one.end]
+        self._stack.begin()
         try:
             for spread in self.own:
                 spread.before()  # type: ignore[operator]

@@ -220,14 +220,16 @@ class _Part:
         """Take steps by the engine that records them, and yield the losses of some at a time; end where one fails."""
         feed, most, done = Feed(examples, order.reshape(-1).numpy(), order.shape[1]), len(order), 0
         while done < most:
+            begun = int(self.stack.begun)
             steps = self.engine.train_steps(feed, most - done, None if table is None else table[done:])
-            if len(steps.losses):
-                yield steps.losses.detach()
-                done += len(steps.losses)
+            done += len(steps.losses)
             if steps.failure is not None:
                 self._failed = True
-                if steps.failure.torn:
+                if int(self.stack.begun) - begun > len(steps.losses):
                     self.merged.torn = steps.failure.error
+            if len(steps.losses):
+                yield steps.losses.detach()
+            if steps.failure is not None:
                 return
             if table is not None and done < most:
                 self.merged.turn(table[done])
