@@ -149,9 +149,10 @@ class _Part:
         most = min([*(rows.shape[0] for rows in tables), *(len(one.rates) for one in wanted if one.rates is not None)])
         if self.stack.masks:
             most = min(most, self.stack.ahead, self._pace)
+        table = self.merged.refresh([None if one.rates is None else one.rates[:most] for one in wanted])
+        most = most if table is None else min(most, len(table))
         states = [one.generator.get_state() for one in wanted if self.stack.masks]
         self.stack.draw([one.generator for one in wanted], most)
-        table = self.merged.refresh([None if one.rates is None else one.rates[:most] for one in wanted])
         order = torch.stack([rows if rows.shape[0] == most else rows[:most] for rows in tables], dim=1) + self._offsets
         try:
             losses = self._losses(examples, order.flatten(1), table, until)
@@ -312,21 +313,23 @@ class Population:
     def take(self, wanted: Sequence[Wanted], asked: Callable[[], bool] = never) -> list[Steps]:
         """Take steps for every member, in their order; one or more each, or a failure.
 
-        Those whose next batches are of one size step together; one that is alone in that steps by its own engine. They come back
-        as soon as someone ``asked``, and else the later the more there are, as each then goes on with its own work.
+        Those whose batches are of one size, and the next too, step together; one that is alone in that steps by its own engine. They
+        come back as soon as someone ``asked``, and else the later the more there are, as each then goes on with its own work. What a
+        network gets hangs on neither: those that step together have always taken as many steps.
         """
         found: list[Steps] = []
         most = min([AHEAD, *(one.most for one in wanted)])
         sources = [one.feed.sources for one in wanted]
         given = [None if own is None else (own, one.feed.rows(most)) for own, one in zip(sources, wanted, strict=True)]
-        sizes = [0 if one is None else one[1].shape[1] for one in given]
+        rows = [0 if one is None else one[1].shape[1] for one in given]
+        sizes = [(one.feed.batch_size, own) for one, own in zip(wanted, rows, strict=True)]
         first = 0
         while first < len(wanted):
             end = first + 1
             while end < len(wanted) and sizes[end] == sizes[first]:
                 end += 1
             steps = None
-            key, tried = (first, end, sizes[first]), end - first > 1 and sizes[first] > 0
+            key, tried = (first, end, rows[first]), end - first > 1 and rows[first] > 0
             if tried and key not in self._broken:
                 part = self._part(*key, wanted[first].feed)
                 until = Until(min(MOST_AT_A_TIME, max(AT_A_TIME, EACH_AT_A_TIME * (end - first))), asked)
