@@ -150,12 +150,30 @@ def test_a_signal_stops_all_with_checkpoints_and_the_same_call_goes_on(
 
     first = nw.repeat("sklearn:iris", seeds=3, run_dir=tmp_path / "s", population=True, stop=stop, **QUICK)
     assert first.signal == signal.SIGTERM
+    assert str(first).startswith("3 of 3 seeds begun, not all of them done")
     runs = [tmp_path / "s" / f"seed-{seed}" for seed in range(3)]
     assert [folders.read_record(run)["status"] for run in runs] == ["stopped"] * 3
     again = nw.repeat("sklearn:iris", seeds=3, run_dir=tmp_path / "s", population=True, stop=stop, **QUICK)
     assert again.signal is None
     for one, other in zip(both[1].runs, again.runs, strict=True):
         assert np.allclose(columns(one), columns(other), rtol=1e-5)
+
+
+def test_a_run_that_goes_on_in_a_population_says_that_its_bits_are_no_longer_those_of_the_run_alone(tmp_path: Path) -> None:
+    told: list[str] = []
+    settings = {**QUICK, "epochs": 2, "test": False, "observers": [lambda record: told.append(str(record))]}
+
+    def stop(record: EpochRecord) -> None:
+        if record.epoch == 1 and not told.count("asked"):
+            told.append("asked")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    first = nw.repeat("sklearn:iris", seeds=2, run_dir=tmp_path / "s", stop=stop, **settings)
+    assert str(first).startswith("1 of 2 seeds begun, not all of them done")
+    nw.repeat("sklearn:iris", seeds=2, run_dir=tmp_path / "s", stop=stop, population=True, **settings)
+    said = [line for line in told if "resume: " in line]
+    assert len(said) == 1
+    assert "not exact (its steps are taken together with those of other runs from here on, where they can be)" in said[0]
 
 
 def test_a_run_that_diverges_ends_alone_and_is_told_when_the_others_are_done(tmp_path: Path) -> None:
