@@ -298,6 +298,23 @@ def test_a_network_with_momentum_and_others_without_step_once_each() -> None:
     assert furthest(one, other) < 1e-5
 
 
+@pytest.mark.parametrize("captured", [False, True])
+def test_networks_may_differ_in_how_many_groups_their_parameters_are_in(captured: bool) -> None:
+    def optimize(number: int, model: nn.Module) -> torch.optim.Optimizer:
+        weights, biases = list(model.parameters())[::2], list(model.parameters())[1::2]
+        groups: list[dict[str, object]] = [{"params": [*weights, *biases]}]
+        if number:
+            groups = [{"params": weights, "lr": 0.01 * (1 + number)}, {"params": biases, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=0.01, fused=True)
+
+    inputs, make = NETWORKS["linear"]
+    examples = Examples({"x": inputs}, CLASSES)
+    one, other = (engines(make, lambda n: CE, optimize, PLAIN, captured) for _ in range(2))
+    alone(one, examples, 20)
+    together(other, examples, 20)
+    assert furthest(one, other) < 1e-5
+
+
 def test_an_update_that_breaks_off_ends_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     found, examples = begun_and_new()
     before = [parameter.clone() for engine in found for parameter in engine.model.parameters()]

@@ -333,6 +333,63 @@ def test_a_replay_that_breaks_off_half_way_ends_the_runs(monkeypatch: pytest.Mon
         population.take([Wanted(feed, 1, None, torch.Generator()) for feed in feeds(3, examples, 7)])
 
 
+@pytest.mark.parametrize("optimizer", ["AdamW", "Rprop"])
+def test_the_bits_hang_on_the_steps_and_not_on_how_many_are_taken_at_a_time(optimizer: str) -> None:
+    examples, found = Examples({"x": TABLE}, CLASSES), []
+    for at_a_time in (BATCHES, 4, 1):
+        members = engines(of(optimizer, lr=0.01))
+        population, given, done = Population(members), feeds(3, examples), 0
+        tables = [torch.tensor([numbers(one.optimizer.param_groups)] * BATCHES, dtype=torch.float64) for one in members]
+        tables[1][3:, 0] *= 0.37  # as after a warm-up that all share
+        while done < BATCHES:
+            for one, table in zip(members, tables, strict=True):
+                put(one.optimizer.param_groups, table[done].tolist())
+            rows = [table[done : done + at_a_time] for table in tables]
+            wanted = [Wanted(feed, len(own), own, torch.Generator()) for feed, own in zip(given, rows, strict=True)]
+            done += len(population.take(wanted)[0].losses)
+        found.append([value for one in members for value in one.model.state_dict().values()])
+    for other in found[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
+
+
+def test_networks_with_batches_of_other_sizes_never_step_together() -> None:
+    examples = Examples({"x": TABLE}, CLASSES)
+    population = Population(engines(of("SGD", lr=0.01), members=2))
+    given = [Feed(examples, np.arange(20), 16, start=1), Feed(examples, np.arange(36), 32, start=1)]  # both have 4 rows left
+    population.take([Wanted(feed, 1, None, torch.Generator()) for feed in given])
+    assert population.played() == "alone"
+
+
+class Rooted(nn.Module):
+    """Takes the root of a matrix that has none where the first number of a row is far below zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = self.before(x).view(-1, 2, 2)
+        return self.after(torch.linalg.cholesky(one @ one.transpose(1, 2) + x[:, :1, None] * 1e4 * torch.eye(2)).flatten(1))
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_an_error_in_the_forward_pass_of_one_network_is_its_own(captured: bool) -> None:
+    rows = [TABLE.abs() + 1 for _ in range(3)]
+    rows[1][50, 0] = -500.0
+    examples = [Examples({"x": own}, CLASSES) for own in rows]
+    found = engines(of("SGD", lr=0.01, fused=True), captured=captured, make=lambda number: Rooted())
+    population, taken = Population(found), 0
+    order = [*range(BATCH)] * 11 + [*range(48, 64)]
+    given = [Feed(own, np.array(order), BATCH) for own in examples]
+    while taken < 11:
+        steps = population.take([Wanted(feed, 12 - taken, None, torch.Generator()) for feed in given])
+        taken += len(steps[0].losses)
+    assert population.played() in (("natively", "from Python") if captured else ("as written",))
+    steps = population.take([Wanted(feed, 1, None, torch.Generator()) for feed in given])
+    assert [one.failure is None for one in steps] == [True, False, True]
+    assert "factorization could not be completed" in str(steps[1].failure and steps[1].failure.error)
+
+
 def test_steps_come_back_when_somebody_asks() -> None:
     examples = Examples({"x": TABLE}, CLASSES)
     population = Population(engines(of("SGD", lr=0.01)))

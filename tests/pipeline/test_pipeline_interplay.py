@@ -128,4 +128,4 @@ def test_a_metric_by_half_its_name_is_answered(tmp_path: Path) -> None:
 
 def test_a_cross_validation_that_stopped_in_its_first_split_can_be_printed(tmp_path: Path) -> None:
     stopped = CrossValidation(tmp_path, (tmp_path / "fold-00",), {}, 15)
-    assert str(stopped).startswith("stopped in split 1; to go on:")
+    assert str(stopped).startswith("1 split begun, not all of them done; to go on:")

@@ -30,6 +30,7 @@ from netwright.cli.launching import several_processes
 from netwright.cli.processes import processes
 from netwright.distributed.joining import refuse_several
 from netwright.errors import ConfigError, no_run
+from netwright.numerals import counted
 from netwright.terminal import Screen, print_test
 
 if TYPE_CHECKING:
@@ -245,7 +246,8 @@ def cross_validate(
         )
     if found.signal:
         if not as_json:
-            click.echo(f"stopped in split {len(found.runs)}; to go on: the same command with --run-dir {found.folder}")
+            begun = counted(len(found.runs), "split")
+            click.echo(f"{begun} begun, not all of them done; to go on: the same command with --run-dir {found.folder}")
         sys.exit(128 + found.signal)
     if as_json:
         click.echo(json.dumps({"folder": str(found.folder), **found.to_json(), "runs": [str(run) for run in found.runs]}))

@@ -70,6 +70,11 @@ class Feed:
         """All rows, where a batch is nothing but some of them, gathered where they lie; else None."""
         return self.examples if self._changed is None and self.share is None and self.examples.resident else None
 
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch, but for a smaller last one."""
+        return min(self._size, self._end)
+
     def rows(self, most: int) -> Tensor:
         """Return the row numbers of the next batches of one size, int64 ``(batches, rows)``, without handing them out.
 

@@ -33,14 +33,10 @@ class Execution:
 
 @dataclass(frozen=True)
 class Failure:
-    """The batch on which a step raised an error, and the error; the update was not applied.
-
-    ``torn`` tells that it may have been in part: a kernel of a recorded step broke off, no number was found not finite.
-    """
+    """The batch on which a step raised an error, and the error; the update was not applied, unless that is what broke off."""
 
     batch: Batch
     error: Exception
-    torn: bool = False
 
 
 @dataclass(frozen=True)

@@ -184,8 +184,7 @@ class CapturedEngine:
         weights = loss_weights(self.loss_function, feed.examples.target, rows[:count])
         failure = None
         if played.stopped is not None:
-            torn = not isinstance(played.stopped, NotFiniteError)
-            failure = Failure(feed.next(), self._error(known, played.stopped), torn)
+            failure = Failure(feed.next(), self._error(known, played.stopped))
         several = played.results.shape[1] > 1
         return Steps(played.results if several else played.results[:, 0], weights, failure)
 

@@ -94,16 +94,15 @@ class Merged:
             rates: Of each network ``(steps, 2 * groups)`` for its next steps, as many for all, or None where they stay.
 
         Returns:
-            The same for the joint groups; None where none change.
+            The same for the joint groups, as far as one update serves: how far that is hangs on the rates alone, not on how many
+            came. None where none change.
         """
         table = rates_of(self._optimizers, rates)
         fresh = self._read()
-        decays = torch.tensor(
-            [[float(group.get("weight_decay", 0.0)) for group in one.param_groups] for one in self._optimizers]
-        )
-        near = _like_before(table[..., 0]) & _like_before(decays.unsqueeze(0))
+        near = _like_before(table[..., 0]) & _like_before(self._decays.unsqueeze(0))
         alike = torch.tensor(self._alike, dtype=torch.bool) & _like_before(table[..., 1])
-        found = self._ranges(alike.tolist(), near.tolist())
+        found = self._ranges(alike[0].tolist(), near[0].tolist())
+        table = table[: _as_the_first(alike if self._spread else torch.cat([alike, alike & near], dim=1))]
         layout, settings, columns = self._grouped(found, table)
         built = layout != self._layout
         if built:
@@ -116,7 +115,8 @@ class Merged:
                 self._link(piece)
             self._left = None
         for spread, one in zip(self.own, [one for one in found if one.spread], strict=True):
-            spread.write(table[:, one.first : one.end, :, 0], self._groups(one))  # type: ignore[operator]
+            groups = self._groups(one)
+            spread.write(table[:, one.first : one.end, : len(groups[0]), 0], groups)  # type: ignore[operator]
         return columns if any(one is not None for one in rates) else None
 
     def turn(self, row: Tensor) -> None:
@@ -138,6 +138,7 @@ class Merged:
             whole = self._weights[piece.place].grad
             one = piece.range
             piece.tensor.grad = whole if whole is None else whole[one.first] if one.alone else whole[one.first : one.end]
+        self._stack.begin()
         try:
             for spread in self.own:
                 spread.before()  # type: ignore[operator]
@@ -208,9 +209,8 @@ class Merged:
     def _ranges(self, alike: list[bool], near: list[bool]) -> list[Range]:
         if not isinstance(self._optimizers[0], ELEMENTWISE):
             return [Range(number, number + 1, alone=True) for number in range(self._stack.members)]
-        found = ranges(alike, near, self._loose, self._spread)
-        self._spread |= any(one.spread for one in found)
-        return found
+        self._spread |= any(one.spread for one in ranges(alike, near, self._loose, self._spread))
+        return ranges(alike, near, self._loose, self._spread)
 
     def _groups(self, one: Range) -> list[list[dict[str, Any]]]:
         return [optimizer.param_groups for optimizer in self._optimizers[one.first : one.end]]
@@ -318,5 +318,16 @@ class Merged:
 
 
 def _like_before(values: Tensor) -> Tensor:
-    """Return of each network but the first whether its numbers ``(steps, networks, ...)`` are those of the one before it."""
-    return (values[:, 1:] == values[:, :-1]).transpose(0, 1).flatten(1).all(dim=1)
+    """Return whether the numbers ``(steps, networks, ...)`` of each network but the first are those of the one before it."""
+    return (values[:, 1:] == values[:, :-1]).flatten(2).all(dim=2)
+
+
+def _as_the_first(rows: Tensor) -> int:
+    """Return how many of some rows ``(rows, ...)``, from the first on, are like it.
+
+    Example:
+        >>> _as_the_first(torch.tensor([[True, False], [True, False], [True, True], [True, False]]))
+        2
+    """
+    other = (rows != rows[0]).flatten(1).any(dim=1)
+    return int(other.int().argmax()) if bool(other.any()) else len(rows)

@@ -149,9 +149,10 @@ class _Part:
         most = min([*(rows.shape[0] for rows in tables), *(len(one.rates) for one in wanted if one.rates is not None)])
         if self.stack.masks:
             most = min(most, self.stack.ahead, self._pace)
+        table = self.merged.refresh([None if one.rates is None else one.rates[:most] for one in wanted])
+        most = most if table is None else min(most, len(table))
         states = [one.generator.get_state() for one in wanted if self.stack.masks]
         self.stack.draw([one.generator for one in wanted], most)
-        table = self.merged.refresh([None if one.rates is None else one.rates[:most] for one in wanted])
         order = torch.stack([rows if rows.shape[0] == most else rows[:most] for rows in tables], dim=1) + self._offsets
         try:
             losses = self._losses(examples, order.flatten(1), table, until)
@@ -220,14 +221,16 @@ class _Part:
         """Take steps by the engine that records them, and yield the losses of some at a time; end where one fails."""
         feed, most, done = Feed(examples, order.reshape(-1).numpy(), order.shape[1]), len(order), 0
         while done < most:
+            begun = int(self.stack.begun)
             steps = self.engine.train_steps(feed, most - done, None if table is None else table[done:])
-            if len(steps.losses):
-                yield steps.losses.detach()
-                done += len(steps.losses)
+            done += len(steps.losses)
             if steps.failure is not None:
                 self._failed = True
-                if steps.failure.torn:
+                if int(self.stack.begun) - begun > len(steps.losses):
                     self.merged.torn = steps.failure.error
+            if len(steps.losses):
+                yield steps.losses.detach()
+            if steps.failure is not None:
                 return
             if table is not None and done < most:
                 self.merged.turn(table[done])
@@ -273,6 +276,12 @@ class _Common:
         self.means = storages(found) if len(found) == len(members) else None
 
 
+def recorded(members: Sequence[Engine]) -> bool:
+    """Tell whether the joint step of some engines is recorded: their own are, on a CPU."""
+    on_cpu = all(parameter.device.type == "cpu" for member in members for parameter in member.model.parameters())
+    return on_cpu and all(member.name == "captured" for member in members)
+
+
 def never() -> bool:
     """Tell that nobody asks."""
     return False
@@ -288,7 +297,7 @@ class Population:
 
     def __init__(self, members: Sequence[Engine]) -> None:
         self.members = list(members)
-        self.captured = all(isinstance(member, CapturedEngine) for member in members)
+        self.captured = recorded(self.members)
         self._common = _Common(self.members)
         self._parts: dict[tuple[int, int, int], _Part] = {}
         self._broken: set[tuple[int, int, int]] = set()  # parts whose step failed though no member's own did
@@ -304,21 +313,23 @@ class Population:
     def take(self, wanted: Sequence[Wanted], asked: Callable[[], bool] = never) -> list[Steps]:
         """Take steps for every member, in their order; one or more each, or a failure.
 
-        Those whose next batches are of one size step together; one that is alone in that steps by its own engine. They come back
-        as soon as someone ``asked``, and else the later the more there are, as each then goes on with its own work.
+        Those whose batches are of one size, and the next too, step together; one that is alone in that steps by its own engine. They
+        come back as soon as someone ``asked``, and else the later the more there are, as each then goes on with its own work. What a
+        network gets hangs on neither: those that step together have always taken as many steps.
         """
         found: list[Steps] = []
         most = min([AHEAD, *(one.most for one in wanted)])
         sources = [one.feed.sources for one in wanted]
         given = [None if own is None else (own, one.feed.rows(most)) for own, one in zip(sources, wanted, strict=True)]
-        sizes = [0 if one is None else one[1].shape[1] for one in given]
+        rows = [0 if one is None else one[1].shape[1] for one in given]
+        sizes = [(one.feed.batch_size, own) for one, own in zip(wanted, rows, strict=True)]
         first = 0
         while first < len(wanted):
             end = first + 1
             while end < len(wanted) and sizes[end] == sizes[first]:
                 end += 1
             steps = None
-            key, tried = (first, end, sizes[first]), end - first > 1 and sizes[first] > 0
+            key, tried = (first, end, rows[first]), end - first > 1 and rows[first] > 0
             if tried and key not in self._broken:
                 part = self._part(*key, wanted[first].feed)
                 until = Until(min(MOST_AT_A_TIME, max(AT_A_TIME, EACH_AT_A_TIME * (end - first))), asked)

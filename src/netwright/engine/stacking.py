@@ -84,10 +84,11 @@ class Stack(nn.Module):
         rows: Rows of each in a step.
 
     ``ahead`` are the steps for which dropout masks are drawn at a time, ``penalised`` tells which weights an l1 penalty is for.
-    ``turn`` is the number of the step among those for which masks and rates lie ready.
+    ``turn`` is the number of the step among those for which masks and rates lie ready, ``begun`` how many updates have begun.
     """
 
     turn: Tensor
+    begun: Tensor
 
     def __init__(self, models: Sequence[nn.Module], wholes: Mapping[str, Tensor], rows: int) -> None:
         super().__init__()
@@ -115,6 +116,7 @@ class Stack(nn.Module):
         self._kept: list[Tensor] = []
         self._chances = [[_chance(model.get_submodule(path)) for path in self.sites] for model in models]
         self.register_buffer("turn", torch.zeros(1, dtype=torch.long, device=device), persistent=False)
+        self.register_buffer("begun", torch.zeros(1, dtype=torch.long), persistent=False)
         self._rows = rows
 
     def lay_out(self, inputs: Mapping[str, Tensor]) -> None:
@@ -198,6 +200,10 @@ class Stack(nn.Module):
         """Put what batch norm knows where it was before the last step, which failed."""
         if self._now:
             torch._foreach_copy_(self._now, self._before)
+
+    def begin(self) -> None:
+        """Count an update, before it changes anything: a recorded step that breaks off then tells whether in it."""
+        self.begun.add_(1)
 
     def advance(self) -> None:
         """Go on to the masks and rates of the next step."""

@@ -15,7 +15,7 @@ from netwright.config.data_schema import SplitConfig
 from netwright.data import arrays
 from netwright.data.places import place_of
 from netwright.errors import ConfigError, FolderInUseError
-from netwright.numerals import figure
+from netwright.numerals import counted, figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.foldwise import splits_sheet, worst_sheet
@@ -66,7 +66,8 @@ class CrossValidation:
     def __str__(self) -> str:
         """Return a line per figure, over the splits and of all rows out of fold."""
         if not self.figures:
-            return f"stopped in split {len(self.runs)}; to go on: the same call with run_dir={str(self.folder)!r}"
+            begun = counted(len(self.runs), "split")
+            return f"{begun} begun, not all of them done; to go on: the same call with run_dir={str(self.folder)!r}"
         width = max(len(name) for name in self.figures)
         heading = f"{len(self.runs)} splits: mean, standard error of the mean, standard deviation, least and most"
         lines = [heading, *(f"  {name:<{width}}  {told(found)}" for name, found in self.figures.items())]
@@ -175,7 +176,7 @@ def train_splits(asked: Asked, folder: Path, count: int, audience: Audience, man
     each = [asked.with_split(fold=number) for number in range(count)]
     stopped = train_members(each, runs, audience, manner, ended)
     if stopped is not None:
-        return CrossValidation(folder, runs[: stopped[0] + 1], {}, stopped[1])
+        return CrossValidation(folder, tuple(path for path in runs if path.exists()), {}, stopped[1])
     found = CrossValidation(folder, runs, _figures(tests), None, write_out_of_fold(folder, runs))
     write_together(folder.name, found.to_html(linked=True), [str(path) for path in runs], folder / folders.REPORT)
     files.write_json(folder / folders.FOLDS, found.to_json())  # last: where it stands, all splits are done

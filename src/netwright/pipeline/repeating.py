@@ -190,7 +190,7 @@ def train_seeds(asked: Asked, folder: Path, count: int, audience: Audience, mann
     each = [_with_seed(asked, seed) for seed in seeds]
     stopped = train_members(each, runs, audience, replace(manner, birth=birth), ended)
     if stopped is not None:
-        return replace(summary, runs=runs[: stopped[0] + 1], signal=stopped[1])
+        return replace(summary, runs=tuple(path for path in runs if path.exists()), signal=stopped[1])
     done = _summed_up(folder, seeds, runs)
     files.write_json(folder / folders.SEEDS, done.to_json())
     return done

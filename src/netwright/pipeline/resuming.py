@@ -359,6 +359,8 @@ def told(found: Checkpoint, bench: Bench, changes: Sequence[Change], require_exa
     reasons = inexact(found.parts[EXECUTION], execution(config, bench.device, bench.world), ruled=own[1])
     if bench.device.type == "cuda":
         reasons.append("CUDA kernels may add in another order")
+    if bench.custom.seat is not None and found.parts[EXECUTION].get("members", 1) == 1:
+        reasons.append("its steps are taken together with those of other runs from here on, where they can be")
     where = f"step {progress['step']}, epoch {progress['epoch']}"
     if progress["within"]:
         where += f", {progress['within']} of its steps done"
