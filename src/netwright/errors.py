@@ -7,8 +7,10 @@ what to do. Floor 0: imports nothing of the project.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # torch's words
 
@@ -61,6 +63,7 @@ class FolderInUseError(NetwrightError):
     """A run folder that already exists or is being written by someone else (exit 7)."""
 
     exit_code = 7
+    holder: Mapping[str, Any] = MappingProxyType({})  # what a process that writes says of itself
 
 
 class SafetyError(NetwrightError):

@@ -85,3 +85,14 @@ def test_of_several_who_ask_at_once_one_fills_the_file(tmp_path: Path, monkeypat
         assert list(pool.map(ask, range(2))) == [[0, 1, 2, 3, 4, 5]] * 2
     assert filling == [6]
     assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
+
+
+def test_data_sets_that_share_a_folder_do_not_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "free_memory", lambda: 0)
+    other = "sha256:" + "fedcba9876543210" * 4
+
+    def fill_both(values: Any) -> None:
+        inner = ThreadPoolExecutor(1).submit(cache.filled, (6,), "uint8", fill, lambda: other, str(tmp_path))
+        values[:] = inner.result(timeout=20)[0]
+
+    assert cache.filled((6,), "uint8", fill_both, lambda: KEY, str(tmp_path))[0].tolist() == [0, 1, 2, 3, 4, 5]

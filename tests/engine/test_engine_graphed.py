@@ -98,6 +98,7 @@ MAKERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "SGD": lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=0.9, fused=True),
     "Adam": lambda weights: torch.optim.Adam(weights, lr=0.01, fused=True),
     "AdamW": lambda weights: torch.optim.AdamW(weights, lr=0.01, weight_decay=0.1, fused=True),
+    "none first": lambda weights: torch.optim.AdamW([{"params": []}, {"params": weights}], lr=0.01, fused=True),
     "plain SGD": lambda weights: torch.optim.SGD(weights, lr=0.1),
 }
 
@@ -207,10 +208,10 @@ def test_all_that_a_step_does_is_in_the_graph(update: Update) -> None:
     assert int(written.averaged.average.n_averaged) == 30
 
 
-@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "none first"])
 def test_learning_rates_of_a_schedule_are_read_at_the_counter(optimizer: str) -> None:
     def turning(step: int) -> list[float]:
-        return [0.5 ** (4 + step % 5), 0.9]  # which float32 holds
+        return [0.5 ** (4 + step % 5), 0.9] * (2 if optimizer == "none first" else 1)  # which float32 holds
 
     plain, examples = engine("Linear", optimizer)
     expected = train(plain, examples, rates=turning)

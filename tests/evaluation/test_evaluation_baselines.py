@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
@@ -102,6 +104,11 @@ def test_what_is_too_much_work_is_cut_or_left_out_and_said() -> None:
         make_boosting(slow, 6_499_999)
     assert make_boosting(slow, 6_500_000).note == "5 of 100 rounds, for the many rows"
     assert make_linear(slow, 12_000_000).note == "10 of 100 iterations, for the many rows"
+    wide = replace(slow, train=RNG.normal(size=(20, 300)), target=np.arange(20) % 2)
+    assert make_linear(wide, 60_000).note == "10 of 100 iterations, for the many features"
+    crowd = Problem("multiclass", RNG.normal(size=(40, 2)), RNG.normal(size=(5, 2)), np.arange(40) % 20, 20)
+    assert make_boosting(crowd, 11_000_000).note == "5 of 100 rounds, for the many classes"
+    assert make_linear(crowd, 16_000).note == "10 of 100 iterations, for the many classes"
     many = Problem("multilabel", RNG.normal(size=(20, 2)), RNG.normal(size=(5, 2)), RNG.integers(0, 2, (20, 60)))
     with pytest.raises(LeftOutError, match="60 outputs"):
         make_linear(many)

@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import harness
 import pytest
@@ -16,6 +17,7 @@ import pytest
 import netwright as nw
 from netwright import files
 from netwright.errors import FolderInUseError, NetwrightError
+from netwright.files import waiting
 
 
 @pytest.fixture(scope="module")
@@ -140,37 +142,78 @@ def test_the_lock_of_another_host_is_left_alone_with_the_command_that_removes_it
     assert (tmp_path / "run.lock").exists()
 
 
+def make_slowly(entry: str, ready: Any) -> None:
+    """Hold the right to make something until killed."""
+    with files.waited(Path(entry), lambda: False):
+        ready.send(True)
+        time.sleep(60)
+
+
 def test_what_several_processes_make_is_made_by_one_after_the_other_and_a_finished_thing_is_not_waited_for(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(waiting, "PATIENCE", 0.1)
+    entry, lock = tmp_path / "map", tmp_path / ".map.lock"
     here, there = multiprocessing.Pipe()
-    holder = harness.context().Process(target=hold, args=(str(tmp_path), there))
+    holder = harness.context().Process(target=make_slowly, args=(str(entry), there))
     holder.start()
     here.recv()
-    with files.waited(tmp_path, lambda: True):
-        assert files.holder_of(tmp_path) != "this process"
+    with files.waited(entry, lambda: True):
+        assert json.loads(lock.read_text())["pid"] == holder.pid
+    with files.waited(tmp_path / "another", lambda: False):  # which nobody makes
+        assert caplog.messages == []
     asked = []
 
     def done() -> bool:
         asked.append(time.monotonic())
-        if len(asked) == 4:
+        if len(asked) == 6:
             holder.kill()
             holder.join()
         return False
 
-    with files.waited(tmp_path, done):
-        assert files.holder_of(tmp_path) == "this process"
-        assert len(asked) >= 4
-    assert files.holder_of(tmp_path) is None
+    with files.waited(entry, done):
+        assert json.loads(lock.read_text())["pid"] == os.getpid()
+        assert len(asked) >= 6
+    assert list(tmp_path.iterdir()) == []
+    (told,) = caplog.messages
+    assert told.startswith(f"{entry}: waiting for {socket.gethostname()}, process {holder.pid}, since ")
 
 
-def test_a_lock_of_another_host_that_is_old_keeps_nobody_from_making_what_appears_at_once(tmp_path: Path) -> None:
-    lock = tmp_path / "run.lock"
+def elsewhere(lock: Path) -> None:
     lock.write_text(json.dumps({"host": "node17", "pid": 4, "started": "2026-01-01 00:00:00"}))
-    os.utime(lock, (0, 0))
-    with files.waited(tmp_path, lambda: False):
-        assert files.holder_of(tmp_path) is not None
-    assert lock.exists()
+
+
+def test_a_maker_on_another_host_is_waited_for_while_it_gives_signs_of_life_and_then_taken_for_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(waiting, "SILENCE", 0.4)
+    monkeypatch.setattr(waiting, "WAIT", 0.02)
+    entry, lock = tmp_path / "map", tmp_path / ".map.lock"
+    elsewhere(lock)
+    begun, asked = time.monotonic(), []
+
+    def done() -> bool:
+        asked.append(time.monotonic())
+        if asked[-1] - begun < 0.8:
+            os.utime(lock)
+        return False
+
+    with files.waited(entry, done):
+        assert 1.1 < time.monotonic() - begun < 10
+        assert json.loads(lock.read_text())["pid"] == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+    assert caplog.messages[-1] == (
+        f"{entry}: node17, process 4, since 2026-01-01 00:00:00, gave no sign of life for 0 seconds; it is made here"
+    )
+
+
+def test_who_makes_something_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "PULSE", 0.02)
+    lock = tmp_path / ".map.lock"
+    with files.waited(tmp_path / "map", lambda: False):
+        os.utime(lock, (0, 0))
+        harness.until(lambda: lock.stat().st_mtime > 0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_readers_read_while_a_run_is_written(source: Path, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from netwright.config.calls import parse_call
+from netwright.distributed.world import ALONE
+from netwright.engine.shared import SharedLoss
 from netwright.errors import ConfigError
 from netwright.model.decisions import decide, decide_each
 from netwright.model.losses import loss_weight
@@ -301,6 +303,28 @@ def test_the_weighted_mean_over_ragged_batches_is_the_loss_over_all_rows(kind: s
 )
 def test_the_weight_of_a_batch_is_what_its_mean_divides_by(loss: Any, target: torch.Tensor, weight: float) -> None:
     assert float(loss_weight(loss, target)) == weight
+
+
+class Focal(nn.Module):
+    """A mean over rows, whatever the loss that it holds divides by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss_function = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 10.0, 1.0]), reduction="none")
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        each: torch.Tensor = self.loss_function(output, target)
+        return ((1 - torch.exp(-each)) ** 2 * each).mean()
+
+
+def test_a_loss_of_ones_own_weighs_by_rows_whatever_its_parts_are_called_and_one_around_another_as_that() -> None:
+    loss, target, output = Focal(), torch.tensor([0, 1, 1, 2, 0, 0, 1, 0]), torch.randn(8, 3)
+    assert loss_weight(loss, target) == 8
+    parts = [slice(0, 3), slice(3, 8)]
+    mean = sum(loss(output[part], target[part]) * loss_weight(loss, target[part]) for part in parts) / 8
+    torch.testing.assert_close(mean, loss(output, target))
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 10.0, 1.0]))
+    assert float(loss_weight(SharedLoss(weighted, ALONE), target)) == 4 + 30 + 1
 
 
 def test_a_loss_from_python_is_used_as_it_is_and_named() -> None:

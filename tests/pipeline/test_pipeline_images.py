@@ -176,3 +176,6 @@ def test_a_batch_that_is_learned_by_heart_stays_as_it_is() -> None:
     model = without_dropout(torch.nn.Sequential(RandomShift(2), RandomStretch(1.5), inner, RandomTurn([2, 3])))
     given = torch.randn(4, 1, 6, 6)
     assert torch.equal(model(given), given)
+    twice = RandomShift(2)
+    model = without_dropout(torch.nn.Sequential(twice, torch.nn.Identity(), twice))
+    assert torch.equal(model(given), given)

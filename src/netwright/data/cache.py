@@ -49,7 +49,7 @@ def filled(
     kept = _kept(path, shape, dtype)
     if kept is None:
         files.make_folder(path.parent)
-        with files.waited(path.parent, path.is_file):  # the processes of a machine fill it once
+        with files.waited(path, lambda: _kept(path, shape, dtype) is not None):  # the processes of a machine fill it once
             kept = _kept(path, shape, dtype)
             if kept is None:
                 with files.born_array(path, shape, dtype) as new:

@@ -43,11 +43,16 @@ def put(groups: Sequence[dict[str, Any]], values: Sequence[float]) -> None:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
         else:
-            group["lr"] = rounded(rate) if fused(group) and group["params"][0].is_cuda else rate
+            group["lr"] = rounded(rate) if fused(group) and on_cuda([group]) else rate
         if "betas" in group:
             group["betas"] = (inertia, *group["betas"][1:])
         elif "momentum" in group:
             group["momentum"] = inertia
+
+
+def on_cuda(groups: Iterable[dict[str, Any]]) -> bool:
+    """Tell whether groups hold a parameter on CUDA; a group may hold none at all."""
+    return any(parameter.is_cuda for group in groups for parameter in group["params"])
 
 
 def rounded(rate: float) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 from netwright.data.batches import AHEAD, Batch, Examples
 from netwright.engine.base import Written
 from netwright.engine.graphs import Graphs, Work
+from netwright.engine.rates import on_cuda
 from netwright.engine.recorded import tensors_of
 from netwright.engine.recording import asked_later
 from netwright.engine.state import fused
@@ -136,7 +137,7 @@ def _given(optimizer: torch.optim.Optimizer, rates: tuple[Tensor, ...] | None) -
     be captured. Afterwards its groups are what they were."""
     groups = optimizer.param_groups
     before = [dict(group) for group in groups]
-    capturing = groups[0]["params"][0].is_cuda and torch.cuda.is_current_stream_capturing()
+    capturing = on_cuda(groups) and torch.cuda.is_current_stream_capturing()
     try:
         for number, group in enumerate(groups):
             if rates is not None:

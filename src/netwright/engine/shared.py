@@ -22,7 +22,7 @@ from netwright.engine.eager import EagerEngine, parts_of, train_step
 from netwright.engine.own_code import own_code
 from netwright.engine.sharding import READS_PIECES, is_sharded, reads_pieces
 from netwright.errors import ConfigError, DivergedError, NetwrightError
-from netwright.model.losses import loss_weight
+from netwright.model.losses import LossAround, loss_weight
 from netwright.model.synchronised import count_rows, synchronises
 
 
@@ -45,7 +45,7 @@ class _Valued(torch.autograd.Function):
 
 
 @final
-class SharedLoss:
+class SharedLoss(LossAround):
     """The loss of a part of each batch, weighted for the mean over processes; its value is the mean over the whole batch.
 
     Args:
@@ -54,7 +54,8 @@ class SharedLoss:
     """
 
     def __init__(self, loss_function: Loss, world: World) -> None:
-        self.loss_function, self._world = loss_function, world
+        super().__init__(loss_function)
+        self._world = world
         self.joined = True
         self._whole = self._own = self._found = 0.0
         self._parts = self._left = 1

@@ -105,12 +105,14 @@ def make_linear(problem: Problem, work: int = LINEAR_WORK) -> Baseline:
     if problem.kind == "regression" and not problem.rates:
         return _fitted("linear", "linear regression", one_hot, lambda: make_pipeline(StandardScaler(), Ridge(alpha=1.0)))
 
-    iterations = _affordable(ITERATIONS, "iterations", one_hot.train.size * _outputs(problem), work)
+    each = one_hot.train.size
+    iterations = _affordable(ITERATIONS, "iterations", each * _outputs(problem), work)
     key, name, kind = "logistic", "logistic regression", LogisticRegression
     if problem.rates:
         key, name, kind = "linear", "Poisson regression", PoissonRegressor
     made = _fitted(key, name, one_hot, lambda: make_pipeline(StandardScaler(), kind(max_iter=iterations)))
-    return _with_note(made, ITERATIONS, "iterations", iterations)
+    note = f"{iterations} of {ITERATIONS} iterations, {_cause(one_hot, ITERATIONS * each > work)}"
+    return replace(made, note=note) if iterations < ITERATIONS else made
 
 
 def make_boosting(problem: Problem, work: int = BOOSTING_WORK) -> Baseline:
@@ -126,9 +128,11 @@ def make_boosting(problem: Problem, work: int = BOOSTING_WORK) -> Baseline:
     if problem.pixels:
         raise LeftOutError("the rows are images; trees on single pixels say little")
     _refuse_large(problem, MOST_BOOSTED)
-    rounds = _affordable(ROUNDS, "rounds", (problem.train.size + TREE) * _outputs(problem), work)
+    each = problem.train.size + TREE
+    rounds = _affordable(ROUNDS, "rounds", each * _outputs(problem), work)
     made = _fitted("boosting", "gradient boosting", problem, lambda: _boosted(problem, rounds))
-    return _with_note(made, ROUNDS, "rounds", rounds)
+    note = f"{rounds} of {ROUNDS} rounds, {_cause(problem, ROUNDS * each > work)}"
+    return replace(made, note=note) if rounds < ROUNDS else made
 
 
 def _refuse_large(problem: Problem, features: int) -> None:
@@ -151,9 +155,11 @@ def _affordable(most: int, word: str, each: int, work: int) -> int:
     return rounds
 
 
-def _with_note(made: Baseline, most: int, word: str, rounds: int) -> Baseline:
-    """Return a model whose note says that it had fewer rounds than usual."""
-    return replace(made, note=f"{rounds} of {most} {word}, for the many rows") if rounds < most else made
+def _cause(problem: Problem, one: bool) -> str:
+    """Return why a model has fewer rounds than usual; ``one``: so it would with a single class or output."""
+    if one:
+        return "for the many rows" if len(problem.train) >= problem.train.shape[1] else "for the many features"
+    return "for the many classes" if problem.kind == "multiclass" else "for the many outputs"
 
 
 def _boosted(problem: Problem, rounds: int) -> Any:

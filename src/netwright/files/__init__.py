@@ -3,9 +3,10 @@
 from netwright.files.claims import CLAIMS, Worker, at_work
 from netwright.files.digests import digest_bytes, digest_file
 from netwright.files.lines import LineFile, Mark, cut_back
-from netwright.files.locks import Lock, break_lock_elsewhere, break_lock_of, holder_of, process_name, waited
+from netwright.files.locks import Lock, break_lock_elsewhere, break_lock_of, holder_of, process_name
 from netwright.files.maps import born_array, mapped, off_memory
 from netwright.files.reading import read_json, refuse_no_file
+from netwright.files.waiting import waited
 from netwright.files.whole import (
     born,
     copy_file,

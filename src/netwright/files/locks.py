@@ -12,8 +12,8 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -23,8 +23,6 @@ from netwright.files import system
 NAME = "run.lock"
 SHORT = 0.02  # seconds
 LINGER = 5.0  # seconds in which a process that its launcher ends may still be there
-WAIT = 0.1  # seconds between two looks at a lock that is waited for
-FORGOTTEN = 3600.0  # seconds
 TRIES = 20  # to open a lock file that its holder removes at this moment
 ENDED = ("Z", "X")  # states of a process
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
@@ -38,17 +36,18 @@ class Lock:
     Args:
         folder: An existing folder.
         launch: Which launch of several processes its holder is of, in plain values; None without one.
+        name: Of the lock file, where it is the right to make one thing in the folder.
 
     Raises:
         FolderInUseError: Another process holds it; host, process and start are named.
         ResourceError: The folder cannot be written.
     """
 
-    def __init__(self, folder: Path, launch: Mapping[str, Any] | None = None) -> None:
-        self._path, self._launch = folder / NAME, launch
+    def __init__(self, folder: Path, launch: Mapping[str, Any] | None = None, name: str = NAME) -> None:
+        self._path, self._launch = folder / name, launch
         for _ in range(TRIES):
             if _ours(self._path):  # opening and closing the file would give the lock back
-                raise FolderInUseError(_in_use(self._path, identity()))
+                raise _in_use(self._path, identity())
             try:
                 self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
             except OSError as error:
@@ -72,15 +71,13 @@ class Lock:
                 time.sleep(SHORT)  # it has taken the lock and not yet said who it is
                 holder = _holder(self._descriptor)
             os.close(self._descriptor)
-            raise FolderInUseError(_in_use(self._path, holder))
+            raise _in_use(self._path, holder)
         if not self._path.exists() or os.stat(self._path).st_ino != here.st_ino:
             return False
         holder = _holder(self._descriptor)
         if holder and holder.get("host") != socket.gethostname():
             os.close(self._descriptor)
-            raise FolderInUseError(
-                f"{_in_use(self._path, holder)}; if that process is gone, remove the lock: rm {self._path}"
-            )
+            raise _in_use(self._path, holder, f"; if that process is gone, remove the lock: rm {self._path}")
         told = identity() if self._launch is None else {**identity(), "launch": dict(self._launch)}
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
@@ -90,7 +87,12 @@ class Lock:
 
     def moved(self, folder: Path) -> None:
         """Note that the folder has another name now."""
-        self._path = folder / NAME
+        self._path = folder / self._path.name
+
+    def touch(self) -> None:
+        """Give a sign of life, which processes of other machines see: the file is as new as now."""
+        with suppress(OSError):
+            os.utime(self._path)
 
     def release(self) -> None:
         """Remove the lock file and let others write."""
@@ -103,40 +105,6 @@ class Lock:
             raise ResourceError(f"{self._path}: cannot be removed ({error.strerror}); remove it by hand") from error
         finally:
             os.close(self._descriptor)
-
-
-@contextmanager
-def waited(folder: Path, done: Callable[[], bool]) -> Iterator[None]:
-    """Hold the lock of a folder for a block, once nobody else does, so that processes make the same thing one after the other.
-
-    One whose holder on another machine cannot be asked is waited for no longer than an hour after it was taken: what is made
-    must appear at once, so that two who make it do no harm.
-
-    Args:
-        folder: An existing folder.
-        done: Tells whether there is nothing left to make; then nobody is waited for.
-    """
-    lock = None
-    while lock is None and not done():
-        try:
-            lock = Lock(folder)
-        except FolderInUseError:
-            if _forgotten(folder / NAME):
-                break
-            time.sleep(WAIT)
-    try:
-        yield
-    finally:
-        if lock is not None:
-            lock.release()
-
-
-def _forgotten(path: Path) -> bool:
-    """Tell whether a lock is so old that its holder may be gone."""
-    try:
-        return time.time() - path.stat().st_mtime > FORGOTTEN
-    except OSError:
-        return False
 
 
 def _ours(path: Path) -> bool:
@@ -153,7 +121,7 @@ def holder_of(folder: Path) -> str | None:
     if _ours(folder / NAME):
         return "this process"
     told = _told(folder / NAME)
-    return _words(told) if told is not None and lives(told) else None
+    return process_words(told) if told is not None and lives(told) else None
 
 
 def _told(path: Path) -> dict[str, Any] | None:
@@ -278,10 +246,15 @@ def process_lives(pid: int) -> bool:
     return True
 
 
-def _words(told: dict[str, Any]) -> str:
-    return f"{told.get('host')}, process {told.get('pid')}, since {told.get('started')}"
+def process_words(told: Mapping[str, Any]) -> str:
+    """Return in words which process `identity` named; that it is another one where it names none."""
+    return f"{told.get('host')}, process {told.get('pid')}, since {told.get('started')}" if told else "another process"
 
 
-def _in_use(path: Path, told: dict[str, Any]) -> str:
-    who = _words(told) if told else "another process"
-    return f"{path.parent}: in use by {who}; expected one writer at a time; wait for it or name another folder"
+def _in_use(path: Path, holder: Mapping[str, Any], more: str = "") -> FolderInUseError:
+    who = process_words(holder)
+    error = FolderInUseError(
+        f"{path.parent}: in use by {who}; expected one writer at a time; wait for it or name another folder{more}"
+    )
+    error.holder = holder
+    return error

@@ -72,15 +72,25 @@ class WeightedRows(nn.Module):
         return (each * target[:, -1]).mean()
 
 
+class LossAround:
+    """A loss around another one, as which it weighs. A loss of a user's own is not one, whatever it calls its parts.
+
+    Args:
+        loss_function: The one inside.
+    """
+
+    def __init__(self, loss_function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.loss_function = loss_function
+
+
 def loss_weight(loss_function: Callable[[Tensor, Tensor], Tensor], target: Tensor) -> Tensor | int:
     """Return the weight of a batch's mean loss, so that weighted means over ragged batches are exact.
 
     For losses with class weights torch's mean divides by the sum of the weights of the rows' classes; for all others
-    the weight is the number of rows, or of steps that are there. A loss around another one, its ``loss_function``, weighs as that.
+    the weight is the number of rows, or of steps that are there; so it is for a loss of a user's own, taken for a mean over rows.
     """
-    inside = getattr(loss_function, "loss_function", None)
-    if inside is not None:
-        return loss_weight(inside, target)
+    if isinstance(loss_function, LossAround):
+        return loss_weight(loss_function.loss_function, target)
     if isinstance(loss_function, PerStep):
         return loss_weight(loss_function.loss, target[real_steps(target)])
     if isinstance(loss_function, IGNORING) and target.dtype == torch.long:

@@ -61,7 +61,7 @@ def ingest(
     made = False
     if not entry.is_dir():
         files.make_folder(cache)
-        with files.waited(cache, entry.is_dir):  # the processes of a machine read the table once
+        with files.waited(entry, entry.is_dir):  # the processes of a machine read the table once
             made = not entry.is_dir()
             if made:
                 notes += _changed(cache, source)
