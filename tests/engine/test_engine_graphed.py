@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -32,6 +33,7 @@ from netwright.engine.tape import TapePlayer
 from netwright.engine.trial import why_not_graphed
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import ConfigError, DivergedError
+from netwright.pipeline import bench as bench_module
 from netwright.pipeline.bench import _engine as choose_of
 from netwright.pipeline.bench import gather, prepare
 from netwright.training.optimizer import resolve_optimizer
@@ -497,6 +499,43 @@ def test_what_a_device_has_at_all_decides_which_engine_runs() -> None:
     assert engine_on("mps", "auto") == ("eager", "steps are recorded on the CPU, or captured on a GPU of CUDA")
     with pytest.raises(ConfigError, match="captured came; it cannot run here: steps are recorded on the CPU"):
         engine_on("mps", "captured")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "schedule", "turns"),
+    [
+        ("AdamW(lr=0.01, fused=True)", "OneCycleLR(max_lr=0.01)", True),
+        ("AdamW(lr=0.01, fused=True)", "OneCycleLR(max_lr=0.01, cycle_momentum=False)", False),
+        ("SGD(lr=0.1, momentum=0.9, fused=True)", "CyclicLR(base_lr=0.01, max_lr=0.1, step_size_up=5)", True),
+        ("AdamW(lr=0.01, fused=True)", "WarmupCosine()", False),
+        ("AdamW(lr=0.01, fused=True)", "StepLR(step_size=1)", False),
+        ("AdamW(lr=0.01, fused=True)", None, False),
+    ],
+)
+def test_a_schedule_that_turns_momentum_is_told_on_a_gpu_before_anything_is_written(
+    optimizer: str, schedule: str | None, turns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keywords = {"epochs": 2, "optimizer": optimizer, **({} if schedule is None else {"schedule": schedule})}
+    cpu = prepare(*gather("sklearn:iris", [], keywords))
+    assert cpu.config.training.engine == "captured"
+
+    def on_a_gpu(engine: str) -> Any:
+        """Prepare for a device that nothing is laid on before training."""
+        config, name = gather("sklearn:iris", [], {**keywords, "engine": engine})
+        return prepare(config, name)
+
+    monkeypatch.setattr(bench_module, "device_of", lambda config, world: torch.device("cuda"))
+    monkeypatch.setattr(bench_module, "forked", lambda device: nullcontext())
+    found = on_a_gpu("auto")
+    reason = "the schedule changes the momentum at every step, which a CUDA graph holds"
+    if turns:
+        assert (found.config.training.engine, found.why_engine) == ("eager", reason)
+        with pytest.raises(ConfigError, match=f"captured came; it cannot run here: {reason}; expected another engine"):
+            on_a_gpu("captured")
+    else:
+        assert (found.config.training.engine, on_a_gpu("captured").config.training.engine) == ("captured", "captured")
+    assert found.config.training.schedule == cpu.config.training.schedule
+    assert found.rates == cpu.rates
 
 
 def test_capturable_is_of_a_gpu_alone() -> None:

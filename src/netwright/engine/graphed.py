@@ -21,7 +21,7 @@ from netwright.engine.base import AT_A_TIME, Loss, Steps, Written
 from netwright.engine.eager import one_step
 from netwright.engine.graphs import Graphs
 from netwright.engine.own_code import constants_read, why_not_told
-from netwright.engine.rates import numbers, rounded, why_not_turned
+from netwright.engine.rates import numbers, rounded, why_not_held, why_not_turned
 from netwright.engine.recorded import shape_of
 from netwright.engine.repeated import Repeated
 from netwright.engine.state import differing, fused, hooked, hooked_optimizer, parts_of, signature, tensors, unfit
@@ -121,9 +121,7 @@ class GraphedEngine:
         """Return why rates cannot be read from the device; None where they can."""
         if rates is None:
             return None
-        if not torch.equal(rates[:, 1::2], rates[:1, 1::2].expand(len(rates), -1)):
-            return "the schedule changes the momentum at every step, which a CUDA graph holds"
-        return why_not_turned(self.optimizer)
+        return why_not_held(rates) or why_not_turned(self.optimizer)
 
     def _rates_now(self) -> Tensor | None:
         """Return the rates of the optimizer for all steps of a call, float64 ``(1, columns)``; None where a graph must hold them.

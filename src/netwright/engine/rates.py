@@ -93,3 +93,10 @@ def why_not_turned(optimizer: torch.optim.Optimizer) -> str | None:
     if all(fused(group) for group in optimizer.param_groups):
         return None
     return f"the schedule changes the learning rate at every step, and {type(optimizer).__name__} has no fused kernel that reads it"
+
+
+def why_not_held(rates: Tensor) -> str | None:
+    """Return why a CUDA graph cannot hold these `numbers` of each step, of which it reads learning rates; None where it can."""
+    if torch.equal(rates[:, 1::2], rates[:1, 1::2].expand(len(rates), -1)):
+        return None
+    return "the schedule changes the momentum at every step, which a CUDA graph holds"

@@ -44,7 +44,7 @@ from netwright.pipeline.dealing import shared_out
 from netwright.pipeline.filling import filled
 from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
-from netwright.pipeline.rates import has_schedule, why_not_replayed, with_rates
+from netwright.pipeline.rates import has_schedule, why_not_in_a_graph, why_not_replayed, with_rates
 from netwright.pipeline.reading import parts_of
 from netwright.pipeline.resolving import execution_of, resolve
 from netwright.pipeline.sharing import device_of, for_processes, refuse_alone, refuse_undivided
@@ -187,6 +187,8 @@ def prepare(
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
     resolved = shared_out(resolved, network.module, device, world)
     resolved, rates = with_rates(resolved, custom, inputs, trial, bool(figures) and len(inputs.split.valid) > 0)
+    held = why_not_in_a_graph(resolved, custom, inputs, trial) if device.type == "cuda" and engine == "captured" else None
+    resolved, why = (resolved, why) if held is None else _as_written(resolved, config.training.engine, held)
     return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates, world)
 
 
@@ -285,12 +287,28 @@ def _engine(
         why = why_not(network.module, loss, make, batch, execution_of(config).update, _beginning(config, network))
     if why is None:
         return ("captured", "replayed with the same bits") if name == "auto" else (name, ASKED_FOR)
+    _refuse_engine(name, why)
+    return "eager", why
+
+
+def _as_written(resolved: RunConfig, asked: str, why: str) -> tuple[RunConfig, str]:
+    """Return resolved settings whose steps run as they are written, and why.
+
+    Raises:
+        ConfigError: Another engine was asked for by name.
+    """
+    _refuse_engine(asked, why)
+    training = resolved.training.model_copy(update={"engine": "eager"})
+    return resolved.model_copy(update={"training": training}), why
+
+
+def _refuse_engine(name: str, why: str) -> None:
+    """Refuse an engine that was asked for by name and cannot run."""
     if name != "auto":
         raise ConfigError(
             f"training.engine: {name} came; it cannot run here: {why}; expected another engine; write auto or eager, which "
             "runs steps as they are written"
         )
-    return "eager", why
 
 
 def as_given(config: RunConfig, data: Any) -> RunConfig:

@@ -13,7 +13,7 @@ from netwright.checkpoint import trees
 from netwright.config.calls import OBJECT, parse_call
 from netwright.config.schema import RunConfig
 from netwright.data.batches import steps_per_epoch
-from netwright.engine.rates import why_not_turned
+from netwright.engine.rates import why_not_held, why_not_turned
 from netwright.engine.trial import Make
 from netwright.errors import CheckpointError, ConfigError, first_line
 from netwright.pipeline.custom import Custom
@@ -23,7 +23,7 @@ from netwright.pipeline.stopping import monitored
 from netwright.seeding import all_forked
 from netwright.training.averaging import resolve_average
 from netwright.training.own_schedule import build_own_schedule
-from netwright.training.schedule import Fixed, Schedule
+from netwright.training.schedule import AHEAD, Fixed, Schedule, double_of
 from netwright.training.schedulers import WHERE, Length, goes_by_steps, make_scheduler, resolve_schedule
 
 Own = tuple[dict[str, str], bool]  # see own_rates
@@ -105,6 +105,30 @@ def why_not_replayed(config: RunConfig, custom: Custom, optimizer: torch.optim.O
     else:
         per_step = goes_by_steps(parse_call(config.training.schedule or "", WHERE))
     return why_not_turned(optimizer) if per_step else None
+
+
+def why_not_in_a_graph(
+    config: RunConfig, custom: Custom, inputs: Inputs, optimizer: torch.optim.Optimizer | None
+) -> str | None:
+    """Return why a CUDA graph cannot hold the steps of a resolved schedule; None where it can, and without one.
+
+    Args:
+        config: Resolved settings, with the schedule written out.
+        custom: A schedule from Python.
+        inputs: The rows.
+        optimizer: One like that of the run, which stays as it is; None where there is no schedule.
+
+    Raises:
+        ConfigError: A scheduler of one's own fails.
+    """
+    steps = planned_steps(config, inputs)[1]
+    if optimizer is None or not steps:
+        return None
+    try:
+        rates = make_schedule(config, custom, double_of(optimizer)).ahead(min(steps, AHEAD))
+    except Exception as error:  # a scheduler of one's own may raise anything
+        raise ConfigError(f"{WHERE}: it fails: {type(error).__name__}: {first_line(error)}; mend it") from error
+    return None if rates is None else why_not_held(rates)
 
 
 def preview(
