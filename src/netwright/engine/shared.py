@@ -171,7 +171,7 @@ class SharedEngine:
         rows = self.eager.update.micro_batch
         self._loss.begin(own, float(weight), len(parts_of(batch, self.loss_function, rows)) if own and rows else 1)
         try:
-            loss = self._step(batch)
+            loss = self._step(batch if own or not rows else batch.part(0, rows))  # no row counts: none of it is added up
         except ConfigError:
             raise
         except Exception as error:  # an own module or loss may raise anything
