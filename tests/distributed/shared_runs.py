@@ -18,6 +18,7 @@ import netwright as nw
 from netwright.data.augmentation import Augmentation
 from netwright.distributed.joining import join
 from netwright.distributed.world import ALONE, World
+from netwright.engine.shared import SharedEngine
 from netwright.pipeline import mapping
 from netwright.pipeline.run import Run
 
@@ -25,6 +26,8 @@ GENERATOR = np.random.default_rng(1)
 CLASSES = (np.arange(117) % 3 == 0).astype(np.int64)  # a third of the rows
 IMAGES = GENERATOR.integers(0, 80, (117, 1, 8, 8), dtype=np.uint8) + (CLASSES * 90).astype(np.uint8)[:, None, None, None]
 SERIES = GENERATOR.normal(size=(117, 9, 2)) + 0.7 * CLASSES[:, None, None]
+THREE = np.minimum(np.arange(117) % 6, 2).astype(np.int64)
+QUARTER = (np.arange(117) % 4 == 0).astype(np.int64)
 ROWS = GENERATOR.normal(size=(117, 5)) + CLASSES[:, None]
 RAGGED = [row[: 4 + number % 6] for number, row in enumerate(SERIES)]
 NUMBERS = ROWS @ GENERATOR.normal(size=5)
@@ -53,10 +56,18 @@ CASES: dict[str, dict[str, Any]] = {
     "padded and drawn": {"data": (RAGGED, CLASSES), "layers": GRU, "sampling": "balanced", "augmentation": ["Noise(0.1)"]},
     "drawn": {"data": (ROWS, CLASSES), "layers": MLP, "sampling": "balanced"},
     "in parts": {"data": (ROWS, CLASSES), "layers": MLP, "micro_batch": 3, "clip_grad_norm": 0.3, "sharpness": 0.02},
-    "in weighted parts": {"data": (ROWS, CLASSES), "layers": MLP, "micro_batch": 5, "class_weight": "balanced"},
+    "in weighted parts": {"data": (ROWS, THREE), "layers": MLP, "micro_batch": 3, "class_weight": "balanced"},
+    "in parts that may count nothing": {  # a process may have no row that counts in a step
+        "data": (ROWS, QUARTER),
+        "layers": MLP,
+        "micro_batch": 2,
+        "loss": "CrossEntropyLoss(ignore_index=0)",
+        "last_batch": "drop",
+    },
     "normed": {"data": (ROWS, CLASSES), "layers": NORMED, "sync_batchnorm": True},
 }
-WHOLE = ("in parts", "in weighted parts")  # not dealt out: gradients of parts are added up where they are whole
+# not dealt out: gradients of parts are added up where they are whole
+WHOLE = ("in parts", "in weighted parts", "in parts that may count nothing")
 FILES = {"mapped": {"storage": "map"}, "mapped and drawn": {"storage": "map", "sampling": "balanced"}}
 
 
@@ -88,7 +99,7 @@ def compared(name: str, case: dict[str, Any], place: Path, world: World, strateg
             yield batch
 
     Augmentation.batches = watched  # type: ignore[method-assign]
-    trained(case, place / "shared", strategy="ddp" if name in WHOLE else strategy)
+    losses = trained_together(case, place / "shared", "ddp" if name in WHOLE else strategy, world)
     Augmentation.batches = original  # type: ignore[method-assign]
     if not world.leads:
         return {}
@@ -99,7 +110,24 @@ def compared(name: str, case: dict[str, Any], place: Path, world: World, strateg
         "history": histories(place / "shared", place / "one"),
         "steps": steps,
         "rows of a batch": max(seen, default=0),
+        "steps of other losses": sum(len(set(step)) > 1 for step in zip(*losses, strict=True)),
     }
+
+
+def trained_together(case: dict[str, Any], folder: Path, strategy: str, world: World) -> list[list[float]]:
+    """Train a case together; return the losses of all steps as each rank sees them."""
+    told: list[float] = []
+    original = SharedEngine.train_steps
+
+    def watched(self: SharedEngine, *arguments: Any) -> Any:
+        steps = original(self, *arguments)
+        told.extend(steps.losses.tolist())
+        return steps
+
+    SharedEngine.train_steps = watched  # type: ignore[method-assign]
+    trained(case, folder, strategy=strategy)
+    SharedEngine.train_steps = original  # type: ignore[method-assign]
+    return world.gathered(told)
 
 
 def ingested(path: Path, world: World) -> list[int]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import ranks
 import torch.distributed as dist
 
-from netwright.distributed import meeting
+from netwright.distributed import joining, meeting
+from netwright.distributed.joining import Place
 from netwright.distributed.meeting import Met, MissingError, meet
 
 
@@ -58,3 +61,47 @@ def test_without_rank_0_the_others_say_so(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(MissingError, match="rank 0 did not come") as found:
         meet(store, 1, 2, 0, 0.05)
     assert not found.value.told
+
+
+def test_who_comes_before_a_late_rank_0_and_waits_no_longer_names_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "LATER", 0.0)
+    store = dist.HashStore()
+    store.set(meeting.NAME, "now")
+    store.set("now/came/2", json.dumps({"token": "of rank 2", "restarts": 0}))
+    with pytest.raises(MissingError, match="^rank 3 did not come$") as found:
+        meet(store, 1, 4, 0, 0.3)
+    assert not found.value.told
+
+
+@pytest.mark.parametrize("late", [0.0, 0.5])
+def test_who_is_missing_is_named_where_rank_0_makes_the_store(late: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "LATER", 20.0)
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(ranks.free_port()))
+
+    def come(rank: int) -> Exception | None:
+        time.sleep(0.0 if rank else late)
+        try:
+            joining._met.__wrapped__(Place(rank, 3, rank, 3, 0), 1.5)
+        except MissingError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(2) as pool:
+        told, known = pool.map(come, [0, 1])
+    assert str(told) == str(known) == "rank 2 did not come"
+    assert (told.told, known.told) == (False, True)  # type: ignore[union-attr]
+
+
+def test_one_deadline_holds_for_the_store_and_for_those_that_meet_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = []
+
+    def store(place: Place, timeout: float) -> dist.Store:
+        time.sleep(0.2)
+        return dist.HashStore()
+
+    monkeypatch.setattr(joining, "_store", store)
+    monkeypatch.setattr(joining, "meet", lambda *given: left.append(given[-1]))
+    joining._met.__wrapped__(Place(1, 3, 1, 3, 0), 1.0)
+    assert 0.0 <= left[0] <= 0.8

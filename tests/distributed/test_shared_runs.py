@@ -11,7 +11,7 @@ import ranks
 import shared_runs
 
 NAMES = [*shared_runs.CASES, *shared_runs.FILES]
-FAST = ["mixed images", "padded and drawn", "in weighted parts"]
+FAST = ["mixed images", "padded and drawn", "in weighted parts", "in parts that may count nothing"]
 
 
 def together(size: int, strategy: str, folder: Path, names: list[str]) -> dict[str, Any]:
@@ -28,7 +28,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def refuse_apart(found: dict[str, Any], name: str, size: int) -> None:
-    assert found["steps"] == 3 * 6, name  # 81 rows in batches of 16: the last has one row
+    dropped = "last_batch" in shared_runs.CASES.get(name, {})
+    assert found["steps"] == 3 * (5 if dropped else 6), name  # 81 rows in batches of 16: the last has one row
+    assert found["steps of other losses"] == 0, name  # to the bit: an epoch may end all by them
     assert max(found["weights"], found["history"]) < 1e-5, (name, found)
     changed = "augmentation" in shared_runs.CASES.get(name, {})
     assert found["rows of a batch"] == (16 // size if changed else 0), name  # each process changes its own rows

@@ -124,6 +124,27 @@ def test_rows_in_parts_may_leave_no_process_a_part_of_one_row_for_batch_norm() -
     )
 
 
+@pytest.mark.parametrize(
+    ("rows", "last", "refused"),
+    [
+        (42, None, True),  # ten are left: parts of five, the last row of each alone
+        (42, "keep", True),
+        (42, "drop", False),
+        (35, None, False),  # three are left, which are dropped: BatchNorm needs two in each of two processes
+        (10, "drop", True),  # the only batch is never dropped
+    ],
+)
+def test_a_last_batch_that_is_dropped_leaves_no_part_of_one_row(rows: int, last: str | None, refused: bool) -> None:
+    config, _ = gather("sklearn:iris", [], {"batch_size": 16, "micro_batch": 2, **({"last_batch": last} if last else {})})
+    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    if refused:
+        with pytest.raises(ConfigError, match="one row is left of a part"):
+            for_processes(config, network, 100, rows, torch.device("cpu"), World(0, 2, 0, 2))
+    else:
+        found = for_processes(config, network, 100, rows, torch.device("cpu"), World(0, 2, 0, 2))
+        assert found.data.last_batch == "drop"
+
+
 def test_rows_in_parts_are_not_dealt_out_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dealing, "_memory", lambda device, world: 1)
     for asked, strategy in (({}, "fsdp"), ({"micro_batch": 4}, "ddp")):
@@ -142,4 +163,16 @@ def test_rows_in_parts_are_refused_where_processes_meet_within_a_pass(settings: 
     assert str(refused.value) == (
         f"training.micro_batch: 4 came with {what} under 2 processes, which meet within each pass; expected one of them; leave "
         "micro_batch out and start more processes, each takes a smaller part"
+    )
+
+
+def test_rows_in_parts_are_refused_for_layers_in_which_processes_meet() -> None:
+    config, _ = gather("sklearn:iris", [], {"batch_size": 30, "micro_batch": 4})
+    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.SyncBatchNorm(3))
+    assert for_processes(config, network, 100, 90, torch.device("cuda"), World()) == config
+    with pytest.raises(ConfigError) as refused:
+        for_processes(config, network, 100, 90, torch.device("cuda"), World(0, 2, 0, 2))
+    assert str(refused.value) == (
+        "training.micro_batch: 4 came with torch.nn.SyncBatchNorm in the network under 2 processes, which meet within each pass; "
+        "expected one of them; leave micro_batch out and start more processes, each takes a smaller part"
     )

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -245,12 +246,33 @@ def _settled(reports: Reports, settling: threading.Event) -> Iterator[None]:
 @cache
 def _met(place: Place, timeout: float) -> tuple[Any, Met]:
     """Return the store in which all processes write, and what they have in common; once, as long as the process lives."""
-    from torch.distributed.rendezvous import rendezvous
+    until = time.monotonic() + timeout
+    store = _store(place, timeout)
+    return store, meet(store, place.rank, place.size, place.restarts, max(0.0, until - time.monotonic()))
 
-    store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
-    while hasattr(store, "underlying_store"):  # torch's prefix is a count that machines do not share
-        store = store.underlying_store
-    return store, meet(store, place.rank, place.size, place.restarts, timeout)
+
+def _store(place: Place, timeout: float) -> Any:
+    """Return the store of torchrun, or that of rank 0, as torch's ``env://`` does; it waits for no other process.
+
+    Raises:
+        ValueError: A variable is not there, or the port is no number.
+        RuntimeError: The port is taken, or the store does not answer in time.
+    """
+    import torch.distributed as dist
+
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if name not in os.environ:
+            raise ValueError(f"environment variable {name} expected, but not set")
+    leads = place.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    return dist.TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=leads,
+        timeout=timedelta(seconds=timeout),
+        wait_for_workers=False,
+        multi_tenant=leads,
+        use_libuv=os.environ.get("USE_LIBUV", "1") == "1",
+    )
 
 
 def _leave(dist: Any) -> None:

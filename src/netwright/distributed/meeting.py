@@ -63,7 +63,7 @@ def meet(store: Any, rank: int, size: int, restarts: int, timeout: float) -> Met
         (0, 1, False)
     """
     until = time.monotonic() + timeout
-    return _lead(store, size, restarts, until) if rank == 0 else _follow(store, rank, restarts, until + LATER)
+    return _lead(store, size, restarts, until) if rank == 0 else _follow(store, rank, size, restarts, until + LATER)
 
 
 def _lead(store: Any, size: int, restarts: int, until: float) -> Met:
@@ -77,6 +77,7 @@ def _lead(store: Any, size: int, restarts: int, until: float) -> Met:
         if len(came) < size - 1 and time.monotonic() > until:
             missing = [rank for rank in absent if rank not in came]
             store.set(f"{name}/over", json.dumps({"tokens": _tokens(came), "missing": missing}))
+            _wait(store, name, len(came))
             raise MissingError(missing, told=False)
         time.sleep(PAUSE)
     before = int(store.get(RESTARTS)) if store.check([RESTARTS]) else -1
@@ -86,7 +87,14 @@ def _lead(store: Any, size: int, restarts: int, until: float) -> Met:
     return Met(name, restarts)
 
 
-def _follow(store: Any, rank: int, restarts: int, until: float) -> Met:
+def _wait(store: Any, name: str, came: int) -> None:
+    """Wait until all who came know who did not: the store may be of this process, and end with it."""
+    until = time.monotonic() + LATER
+    while store.add(f"{name}/known", 0) < came and time.monotonic() < until:
+        time.sleep(PAUSE)
+
+
+def _follow(store: Any, rank: int, size: int, restarts: int, until: float) -> Met:
     """Be another rank: tell rank 0 that this one came, again where what was found is of an earlier start."""
     token, told = uuid.uuid4().hex, ""
     while time.monotonic() < until:
@@ -97,10 +105,13 @@ def _follow(store: Any, rank: int, restarts: int, until: float) -> Met:
         over = _read(store, f"{name}/over") if name and store.check([f"{name}/over"]) else {"tokens": []}
         if token in over["tokens"]:
             if "missing" in over:
+                store.add(f"{name}/known", 1)
                 raise MissingError(over["missing"], told=True)
             return Met(name, int(over["restarts"]))
         time.sleep(PAUSE)
-    raise MissingError([0], told=False)
+    here = bool(told) and not store.check([f"{told}/over"])  # rank 0 came so late that it waits for longer
+    missing = [other for other in range(1, size) if not store.check([_came(told, other)])] if here else []
+    raise MissingError(missing or [0], told=False)
 
 
 def _came(name: str, rank: int) -> str:

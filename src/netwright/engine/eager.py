@@ -130,7 +130,8 @@ def _in_parts(
                 loss = loss_function(output, part.target) * share
             _backward(loss, scaler)
         total = total + loss.detach()
-    return total
+    agreed = getattr(loss_function, "agreed", None)  # by several processes, which must decide the same by it
+    return total if agreed is None else agreed(total)
 
 
 def parts_of(batch: Batch, loss_function: Loss, rows: int) -> list[tuple[Batch, Tensor | float]]:

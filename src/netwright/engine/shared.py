@@ -57,7 +57,7 @@ class SharedLoss(LossAround):
         super().__init__(loss_function)
         self._world = world
         self.joined = True
-        self._whole = self._own = self._found = 0.0
+        self._whole = self._own = self._found = self._mean = 0.0
         self._parts = self._left = 1
 
     def begin(self, own: float, whole: float, parts: int = 1) -> None:
@@ -87,12 +87,16 @@ class SharedLoss(LossAround):
             raise error
         mean = 0.0
         if not self._left:
-            mean = self.join(self._found, error) * (self._own / weight if weight else 1.0)
+            mean = self._mean = self.join(self._found, error)
             self._left, self._found = self._parts, 0.0  # a step that looks uphill reads the rows twice
         told = torch.tensor(mean, dtype=loss.dtype, device=loss.device)
         share = self._own / self._whole if self._whole else nothing
         valued: Tensor = _Valued.apply(loss * (share * self._world.size), told)  # type: ignore[no-untyped-call]
         return valued
+
+    def agreed(self, loss: Tensor) -> Tensor:
+        """Return the mean of the rows that were read last, in the dtype and on the device of a loss: the same bits everywhere."""
+        return torch.tensor(self._mean, dtype=loss.dtype, device=loss.device)
 
     def join(self, part: float, error: Exception | None) -> float:
         """Return the sum of what all processes have, unless one of them failed.
@@ -168,7 +172,7 @@ class SharedEngine:
         rows = self.eager.update.micro_batch
         self._loss.begin(own, float(weight), len(parts_of(batch, self.loss_function, rows)) if own and rows else 1)
         try:
-            loss = self._step(batch)
+            loss = self._step(batch if own or not rows else batch.part(0, rows))  # no row counts: none of it is added up
         except ConfigError:
             raise
         except Exception as error:  # an own module or loss may raise anything

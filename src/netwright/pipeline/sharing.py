@@ -10,6 +10,7 @@ from netwright.distributed.world import World
 from netwright.engine.choose import choose_device, choose_threads, cores
 from netwright.engine.trial import normalises_batches
 from netwright.errors import ConfigError
+from netwright.model.synchronised import synchronises
 from netwright.numerals import counted
 from netwright.pipeline.custom import Custom
 from netwright.pipeline.resolving import leaves_one
@@ -47,11 +48,17 @@ def refuse_alone(config: RunConfig, custom: Custom, world: World) -> None:
             f"step: an own training step came under {size} processes; expected one process, as it makes the update itself; "
             "start it without a launcher"
         )
-    if training.micro_batch is not None and (training.strategy == "fsdp" or training.sync_batchnorm):
+    if training.strategy == "fsdp" or training.sync_batchnorm:
         what = 'training.strategy = "fsdp"' if training.strategy == "fsdp" else "training.sync_batchnorm = true"
+        _refuse_parts(config, what, world)
+
+
+def _refuse_parts(config: RunConfig, what: str, world: World) -> None:
+    """Refuse rows in parts where processes meet within a pass, as each may have another number of parts."""
+    if config.training.micro_batch is not None:
         raise ConfigError(
-            f"training.micro_batch: {training.micro_batch} came with {what} under {size} processes, which meet within each pass; "
-            "expected one of them; leave micro_batch out and start more processes, each takes a smaller part"
+            f"training.micro_batch: {config.training.micro_batch} came with {what} under {world.size} processes, which meet within "
+            "each pass; expected one of them; leave micro_batch out and start more processes, each takes a smaller part"
         )
 
 
@@ -121,14 +128,16 @@ def for_processes(
 
     Raises:
         PartsError: Batches leave a process one row, which batch norm cannot train on.
+        ConfigError: The network has layers in which processes meet, and rows go forward in parts.
     """
     if world.alone:
         return config
+    if synchronises(network):
+        _refuse_parts(config, "torch.nn.SyncBatchNorm in the network", world)
     size, batch_size, asked = world.size, config.data.batch_size, config.data.last_batch
     written = {}
     least, needs = _least(config, network, device, size)
     left = rows % batch_size
-    _refuse_parts_of_one(config, network, rows, size)
     if min(batch_size, rows) < least:
         raise PartsError(
             f"data.batch_size: {min(batch_size, rows)} rows came for {size} processes; BatchNorm needs {needs} in each",
@@ -143,6 +152,8 @@ def for_processes(
                 f"{' or set training.sync_batchnorm = true' if least > size else ' or start fewer'}",
             )
         written["last_batch"] = "drop"
+    dropped = "drop" in (asked, written.get("last_batch")) and rows > batch_size
+    _refuse_parts_of_one(config, network, (min(batch_size, rows), 0 if dropped else left), size)
     threads = config.training.threads or min(choose_threads(multiply_adds, batch_size // size), cores() // world.local_size)
     return config.model_copy(
         update={
@@ -152,12 +163,11 @@ def for_processes(
     )
 
 
-def _refuse_parts_of_one(config: RunConfig, network: nn.Module, rows: int, size: int) -> None:
-    """Refuse rows at a time that leave one row of a process's part, which batch norm cannot train on."""
-    micro, batch_size = config.training.micro_batch, config.data.batch_size
+def _refuse_parts_of_one(config: RunConfig, network: nn.Module, batches: tuple[int, int], size: int) -> None:
+    """Refuse rows at a time that leave one row of a process's part of some batches, which batch norm cannot train on."""
+    micro = config.training.micro_batch
     if micro is None or not normalises_batches(network):
         return
-    batches = (batch_size, rows % batch_size)
     parts = {part for batch in batches for part in (batch // size, -(-batch // size))}  # parts are as even as can be
     if any(leaves_one(part, micro) for part in parts):
         told = " and ".join(str(part) for part in sorted(parts) if part)
