@@ -313,9 +313,9 @@ class Population:
     def take(self, wanted: Sequence[Wanted], asked: Callable[[], bool] = never) -> list[Steps]:
         """Take steps for every member, in their order; one or more each, or a failure.
 
-        Those whose batches are of one size, and the next too, step together; one that is alone in that steps by its own engine. They
-        come back as soon as someone ``asked``, and else the later the more there are, as each then goes on with its own work. What a
-        network gets hangs on neither: those that step together have always taken as many steps.
+        Those whose batches are of one size, and the next too, step together; one that is alone in that steps by its own engine.
+        They come back as soon as someone ``asked``, and else the later the more there are, as each then goes on with its own work.
+        What a network gets hangs on neither: those that step together have always taken as many steps.
         """
         found: list[Steps] = []
         most = min([AHEAD, *(one.most for one in wanted)])
