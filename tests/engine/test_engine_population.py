@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from netwright.errors import NetwrightError
 from netwright.model.focal import FocalLoss
 from netwright.model.modules import RandomShift, Residual
 from netwright.model.numeric import PeriodicEmbeddings
+from netwright.model.own import load_class
 
 ROWS, BATCH, BATCHES, STEPS, MEMBERS = 90, 16, 6, 100, 3
 CLASSES = torch.arange(ROWS) % 4
@@ -396,6 +398,46 @@ def test_runs_that_differ_in_more_than_numbers_go_apart(make: Make, optimize: Op
     why = why_apart(engines(make, lambda n: CE, optimize, update, False), feeds(examples, 0))
     assert why is not None
     assert reason in why
+
+
+OWN = """
+import torch
+from torch import nn
+
+SCALE = 2.0
+
+class Own(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.layer, self.act = nn.Linear(6, 4), act
+
+    def forward(self, x):
+        return self.act(self.layer(x)) * SCALE
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "act", "reason"),
+    [
+        (OWN, torch.relu, None),
+        (OWN, torch.tanh, "the networks differ in their layers"),
+        (OWN.replace("SCALE = 2.0", "SCALE = 3.0"), torch.relu, "the code of the networks differs"),
+        (OWN.replace("* SCALE", "+ SCALE"), torch.relu, "the networks differ in their layers"),
+    ],
+)
+def test_a_class_that_is_loaded_anew_for_each_network_is_known_by_its_code(
+    last: str, act: Callable[[Tensor], Tensor], reason: str | None, tmp_path: Path
+) -> None:
+    def make(number: int) -> nn.Module:
+        file = tmp_path / str(number) / "own_of_a_population.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(last if number == MEMBERS - 1 else OWN)
+        made: nn.Module = load_class(file, "Own")(act if number == MEMBERS - 1 else torch.relu)  # type: ignore[call-arg]
+        return made
+
+    found = engines(make, lambda n: CE, adam, PLAIN, False)
+    assert len({type(engine.model) for engine in found}) == MEMBERS
+    assert why_apart(found, feeds(Examples({"x": TABLE}, CLASSES), 0)) == reason
 
 
 def test_rows_that_change_on_their_way_go_apart() -> None:

@@ -41,7 +41,9 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Repetition, Repetiti
         patch.setattr("netwright.pipeline.run.render", lambda *place, **rows: b"<!DOCTYPE html>")
         alone = nw.repeat("sklearn:iris", seeds=3, run_dir=place / "alone", **settings)
         tell = lambda record: told.append(str(record))  # noqa: E731
-        together = nw.repeat("sklearn:iris", seeds=3, run_dir=place / "together", population=True, observers=[tell], **settings)
+        together = nw.repeat(
+            "sklearn:iris", seeds=3, run_dir=place / "together", population=True, observers=[tell], **settings
+        )
     return alone, together, told
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from netwright.data.batches import Batch
 from netwright.data.feed import Feed
 from netwright.engine.base import Engine
-from netwright.engine.own_code import why_not_told
+from netwright.engine.own_code import code_of, own_classes, setting_of, why_not_told
 from netwright.engine.own_step import OwnStep
 from netwright.engine.stacking import DROPOUTS, Losses, Stack, storages
 from netwright.engine.state import hooked, hooked_optimizer, parts_of
@@ -25,7 +25,6 @@ from netwright.model.summary import call_model
 DRAWING = (nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU, *MOVES)  # they draw numbers that are not handed out yet
 APART = 1e-4  # relative difference of gradients that is not rounding
 ROWS = 8  # of the trial
-CONSTANTS = (int, float, bool, str, tuple, type(None))
 
 
 def why_apart(members: Sequence[Engine], feeds: Sequence[Feed]) -> str | None:
@@ -92,6 +91,8 @@ def _why_unlike(one: Engine, other: Engine) -> str | None:
         return "the networks differ in their layers"
     if _architecture(one.loss_function) != _architecture(other.loss_function):
         return "the losses differ"
+    if code_of(one.model, one.loss_function) != code_of(other.model, other.loss_function):
+        return "the code of the networks differs"
     return None
 
 
@@ -102,13 +103,22 @@ def _architecture(module: Any) -> list[Any]:
     found: list[Any] = []
     for part in parts_of(module):
         left_out = ("p", "training") if isinstance(part, DROPOUTS) else ("training",)
-        settings = {
-            name: value for name, value in vars(part).items() if isinstance(value, CONSTANTS) and name not in left_out
-        }
+        settings = {name: setting_of(value) for name, value in vars(part).items() if name not in left_out}
         tensors = {**part._parameters, **part._buffers}
         shapes = {name: None if value is None else (tuple(value.shape), value.dtype) for name, value in tensors.items()}
-        found.append((type(part), tuple(part._modules), settings, shapes))
+        found.append((_kind(type(part)), tuple(part._modules), settings, shapes))
     return found
+
+
+def _kind(kind: type) -> list[Any]:
+    """Return what a class is: one of the user's may be loaded anew for each run, and is known by its name and code then."""
+    own = own_classes(kind)
+    return [
+        (each.__module__, each.__qualname__, {name: getattr(held, "__code__", None) for name, held in vars(each).items()})
+        if each in own
+        else each
+        for each in kind.__mro__
+    ]
 
 
 def _why_not_vectorised(members: Sequence[Engine], batch: Batch) -> str | None:

@@ -79,7 +79,7 @@ STATEMENTS: dict[type[ast.AST], str] = {  # that are not taken, in words
 def own_code(model: nn.Module, loss_function: Callable[..., Any]) -> bool:
     """Tell whether network or loss hold code that is neither torch's nor ours."""
     return not isinstance(loss_function, nn.Module) or any(
-        _own_classes(type(part)) or "forward" in vars(part) for part in [*model.modules(), *loss_function.modules()]
+        own_classes(type(part)) or "forward" in vars(part) for part in [*model.modules(), *loss_function.modules()]
     )
 
 
@@ -108,6 +108,38 @@ def constants_read(model: nn.Module, loss_function: Callable[..., Any]) -> list[
     except _Refused:
         return []
     return reader.constants
+
+
+def code_of(model: nn.Module, loss_function: Callable[..., Any]) -> set[Any]:
+    """Return what own code of a network and loss is, to compare: its functions, and what it uses from outside; it is told whole.
+
+    A class that is loaded anew from its file has other functions of the same code.
+
+    Example:
+        >>> import torch.nn as nn
+        >>> code_of(nn.Linear(3, 1), nn.MSELoss())
+        set()
+    """
+    reader = _Reader(model, loss_function)
+    reader.read()
+    return reader.used
+
+
+def own_classes(kind: type) -> list[type]:
+    """Return the classes of a layer that are the user's."""
+    return [each for each in kind.__mro__ if each is not object and not _foreign(each.__module__)]
+
+
+def setting_of(value: Any) -> Any:
+    """Return an attribute of a layer as what can be compared; None for one of a kind that no recorded step reads.
+
+    Example:
+        >>> setting_of([1, 2]), setting_of({}), setting_of(torch.relu) is torch.relu
+        ((1, 2), None, True)
+    """
+    if isinstance(value, list | tuple):
+        return tuple(map(setting_of, value))
+    return value if isinstance(value, tuple(PLAIN)) or _of_torch(value) else None
 
 
 class _Refused(Exception):
@@ -156,6 +188,7 @@ class _Reader:
 
     def __init__(self, model: nn.Module, loss_function: Callable[..., Any]) -> None:
         self.constants: list[tuple[dict[str, Any], str]] = []
+        self.used: set[Any] = set()
         self._loss = loss_function
         self._modules = [*model.modules(), *(loss_function.modules() if isinstance(loss_function, nn.Module) else [])]
         self._known = {id(module) for module in self._modules}
@@ -166,14 +199,14 @@ class _Reader:
         for module in self._modules:
             if "forward" in vars(module):
                 raise _Refused(f"the forward of {type(module).__name__} was replaced")
-            for kind in _own_classes(type(module)):
+            for kind in own_classes(type(module)):
                 for name in vars(kind):
                     if name not in MINE and callable(vars(kind)[name]) and hasattr(nn.Module, name):
                         raise _Refused(f"{kind.__name__} overrides {name} of torch")
                     over = any(name in vars(base) for base in type(module).__mro__ if _foreign(base.__module__))
                     if name not in MINE and over and isinstance(vars(kind)[name], FunctionType):
                         raise _Refused(f"{kind.__name__} overrides {name} of torch")
-            if _own_classes(type(module)):
+            if own_classes(type(module)):
                 self._method(module, "forward")
         if isinstance(self._loss, FunctionType):
             self._function(self._loss, None)
@@ -182,7 +215,7 @@ class _Reader:
 
     def _method(self, owner: Any, name: str) -> None:
         """Read a method of a module, and what it may call as that of a parent."""
-        for kind in _own_classes(type(owner)):
+        for kind in own_classes(type(owner)):
             found = vars(kind).get(name)
             found = found.__func__ if isinstance(found, staticmethod | classmethod) else found
             if isinstance(found, FunctionType):
@@ -195,6 +228,7 @@ class _Reader:
             return
         self._seen.add((function.__code__, id(owner)))
         read = _Function(function, owner)
+        self.used.add((function.__code__, repr(function.__defaults__), repr(function.__kwdefaults__)))
         nodes = list(read.nodes())
         statement = next((STATEMENTS[type(node)] for node in nodes if type(node) in STATEMENTS), None)
         if statement is not None:  # told first: whatever else is read may be for its sake
@@ -225,7 +259,10 @@ class _Reader:
                     self._function(getattr(value, method), value)
             elif _plain(value):
                 self.constants.append((inside, name))
-            elif not _of_torch(value) and not (isinstance(value, type) and value in map(type, self._modules)):
+                self.used.add((name, repr(value)))
+            elif _of_torch(value):
+                self.used.add((name, id(value)))
+            elif not (isinstance(value, type) and value in map(type, self._modules)):
                 raise _Refused(f"{read.name} uses {name}, {_kind(value)} from outside")
         elif name not in BUILTINS:
             raise _Refused(f"{read.name} {'calls' if hasattr(builtins, name) else 'reads'} {name}")
@@ -248,7 +285,7 @@ class _Reader:
                 raise _Refused(f"{read.name} uses {ast.unparse(node)}")
         else:  # of a layer, a tensor or a local: whatever own layers have by that name is read
             for module in self._modules:
-                if node.attr in vars(module) or any(node.attr in vars(kind) for kind in _own_classes(type(module))):
+                if node.attr in vars(module) or any(node.attr in vars(kind) for kind in own_classes(type(module))):
                     self._of(module, node.attr, read.name)
 
     def _of(self, owner: Any, name: str, where: str) -> None:
@@ -262,7 +299,7 @@ class _Reader:
             return
         if any(name in held.get(part, {}) for part in ("_parameters", "_buffers", "_modules")):
             return
-        for kind in _own_classes(type(owner)):
+        for kind in own_classes(type(owner)):
             found = vars(kind).get(name)
             if found is None:
                 continue
@@ -270,11 +307,6 @@ class _Reader:
                 self._method(owner, name)
                 return
             raise _Refused(f"{where} reads self.{name}, {_kind(found)} of its class, which may change")
-
-
-def _own_classes(kind: type) -> list[type]:
-    """Return the classes of a layer that are the user's."""
-    return [each for each in kind.__mro__ if each is not object and not _foreign(each.__module__)]
 
 
 def _foreign(module: str | None) -> bool:
