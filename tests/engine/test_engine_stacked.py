@@ -333,6 +333,22 @@ def test_a_replay_that_breaks_off_half_way_ends_the_runs(monkeypatch: pytest.Mon
         population.take([Wanted(feed, 1, None, torch.Generator()) for feed in feeds(3, examples, 7)])
 
 
+def test_networks_whose_rates_part_and_meet_again_keep_what_they_count() -> None:
+    examples = Examples({"x": TABLE}, CLASSES)
+    one, other = (engines(of("ASGD", lr=0.01)) for _ in range(2))
+    rates = [[0.01, 0.01, 0.01 * (1 + number), 0.01 * (1 + number), 0.01, 0.01] for number in range(3)]
+    population, given = Population(other), feeds(3, examples)
+    for step in range(BATCHES):
+        for member, own in zip(other, rates, strict=True):
+            put(member.optimizer.param_groups, [own[step], 0.0])
+        population.take([Wanted(feed, 1, None, torch.Generator()) for feed in given])
+    for number, feed in enumerate(feeds(3, examples)):
+        for step in range(BATCHES):
+            put(one[number].optimizer.param_groups, [rates[number][step], 0.0])
+            one[number].train_steps(feed, 1)
+    assert apart(one, other) < 1e-5
+
+
 @pytest.mark.parametrize("optimizer", ["AdamW", "Rprop"])
 def test_the_bits_hang_on_the_steps_and_not_on_how_many_are_taken_at_a_time(optimizer: str) -> None:
     examples, found = Examples({"x": TABLE}, CLASSES), []

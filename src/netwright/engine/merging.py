@@ -60,6 +60,7 @@ class Merged:
         self._joint.state, self._joint.param_groups = defaultdict(dict), []
         self._loose = all(may_differ(one) for one in self._optimizers)
         self._spread = False  # networks that had rates of their own keep to that way
+        self._found: list[Range] = []
         self._layout: list[list[Wanted]] = []
         self._pieces: list[Piece] = []
         self._lent: list[Piece] = []
@@ -99,10 +100,11 @@ class Merged:
         """
         table = rates_of(self._optimizers, rates)
         fresh = self._read()
-        near = _like_before(table[..., 0]) & _like_before(self._decays.unsqueeze(0))
-        alike = torch.tensor(self._alike, dtype=torch.bool) & _like_before(table[..., 1])
-        found = self._ranges(alike[0].tolist(), near[0].tolist())
-        table = table[: _as_the_first(alike if self._spread else torch.cat([alike, alike & near], dim=1))]
+        found, count = self._served(table)
+        if found != self._found:  # what networks count may have gone apart while their settings were
+            self._alike = self._compared()
+            found, count = self._served(table)
+        self._found, table = found, table[:count]
         layout, settings, columns = self._grouped(found, table)
         built = layout != self._layout
         if built:
@@ -205,6 +207,13 @@ class Merged:
         groups = self._optimizers[member].param_groups
         found = {parameter: number for number, group in enumerate(groups) for parameter in group["params"]}
         return [found.get(parameter) for parameter in self._holdings.parameters[self._first + member]]
+
+    def _served(self, table: Tensor) -> tuple[list[Range], int]:
+        """Return the ranges for the first row of a table, and for how many of its rows they serve."""
+        near = _like_before(table[..., 0]) & _like_before(self._decays.unsqueeze(0))
+        alike = torch.tensor(self._alike, dtype=torch.bool) & _like_before(table[..., 1])
+        found = self._ranges(alike[0].tolist(), near[0].tolist())
+        return found, _as_the_first(alike if self._spread else torch.cat([alike, alike & near], dim=1))
 
     def _ranges(self, alike: list[bool], near: list[bool]) -> list[Range]:
         if not isinstance(self._optimizers[0], ELEMENTWISE):
