@@ -7,7 +7,10 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +208,27 @@ def test_a_maker_on_another_host_is_waited_for_while_it_gives_signs_of_life_and_
     assert caplog.messages[-1] == (
         f"{entry}: node17, process 4, since 2026-01-01 00:00:00, gave no sign of life for 0 seconds; it is made here"
     )
+
+
+def test_of_two_threads_of_a_process_one_holds_a_lock(tmp_path: Path) -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(50):
+                together = threading.Barrier(2)
+
+                def take(_: int, together: threading.Barrier = together) -> files.Lock | None:
+                    together.wait()
+                    try:
+                        return files.Lock(tmp_path)
+                    except FolderInUseError:
+                        return None
+
+                (held,) = [lock for lock in pool.map(take, range(2)) if lock is not None]
+                held.release()
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_who_makes_something_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -26,6 +27,7 @@ LINGER = 5.0  # seconds in which a process that its launcher ends may still be t
 TRIES = 20  # to open a lock file that its holder removes at this moment
 ENDED = ("Z", "X")  # states of a process
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+_turn = threading.Lock()  # of the threads of this process, between which a record lock makes no difference
 _held: set[tuple[int, int]] = set()  # lock files of this process, by device and number: its record locks never collide
 
 
@@ -45,6 +47,11 @@ class Lock:
 
     def __init__(self, folder: Path, launch: Mapping[str, Any] | None = None, name: str = NAME) -> None:
         self._path, self._launch = folder / name, launch
+        with _turn:
+            self._take(folder)
+
+    def _take(self, folder: Path) -> None:
+        """Take the lock, with a new file where its holder removes it at this moment."""
         for _ in range(TRIES):
             if _ours(self._path):  # opening and closing the file would give the lock back
                 raise _in_use(self._path, identity())
@@ -96,15 +103,16 @@ class Lock:
 
     def release(self) -> None:
         """Remove the lock file and let others write."""
-        if self._key not in _held:
-            return
-        _held.discard(self._key)
-        try:
-            self._path.unlink(missing_ok=True)
-        except OSError as error:
-            raise ResourceError(f"{self._path}: cannot be removed ({error.strerror}); remove it by hand") from error
-        finally:
-            os.close(self._descriptor)
+        with _turn:
+            if self._key not in _held:
+                return
+            try:
+                self._path.unlink(missing_ok=True)
+            except OSError as error:
+                raise ResourceError(f"{self._path}: cannot be removed ({error.strerror}); remove it by hand") from error
+            finally:
+                _held.discard(self._key)
+                os.close(self._descriptor)
 
 
 def _ours(path: Path) -> bool:
