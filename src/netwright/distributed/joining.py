@@ -264,7 +264,7 @@ def _store(place: Place, timeout: float) -> Any:
         if name not in os.environ:
             raise ValueError(f"environment variable {name} expected, but not set")
     leads = place.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    return dist.TCPStore(
+    return dist.TCPStore(  # type: ignore[attr-defined]
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         is_master=leads,
