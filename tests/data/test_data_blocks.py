@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from netwright.data import blocks
 from netwright.data.blocks import Blocks, blocks_of
 from netwright.data.places import place_of
 from netwright.data.sources import Reading, read_source
+from netwright.data.tables import Table
 from netwright.data.texts import TextOptions
 from netwright.errors import DataError
 
@@ -100,3 +102,17 @@ def test_the_size_in_memory_is_told_without_reading(tmp_path: Path) -> None:
     path = written(tmp_path, ".csv")
     assert opened(path).size() == 3 * path.stat().st_size
     assert opened(written(tmp_path, ".parquet")).size() > 5000 * 2 * 12
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_file_of_which_one_block_is_read_is_closed(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 20_000)
+    begun, read = [], Blocks.read
+
+    def kept(self: Blocks, columns: Sequence[str] | None = None) -> Generator[tuple[int, Table]]:
+        begun.append(read(self, columns))
+        return begun[-1]
+
+    monkeypatch.setattr(Blocks, "read", kept)
+    assert opened(written(tmp_path, ending)).head().rows < 5000
+    assert [one.gi_frame for one in begun] == [None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,7 +43,7 @@ class Blocks:
     options: TextOptions
     names: tuple[str, ...]
 
-    def read(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, Table]]:
+    def read(self, columns: Sequence[str] | None = None) -> Generator[tuple[int, Table]]:
         """Yield the number of its first row and the rows of each block; a block knows its place in the file.
 
         Args:
@@ -69,7 +69,8 @@ class Blocks:
         parts: list[Table] = []
         counts = []
         for place in self.places:
-            found = [table for _, table in replace(self, places=(place,)).read(columns)]
+            with closing(replace(self, places=(place,)).read(columns)) as pieces:
+                found = [table for _, table in pieces]
             rows = sum(table.rows for table in found)
             if rows == 0:
                 raise DataError(f"{place}: no rows; expected a header and at least one row; check the file")
@@ -79,8 +80,9 @@ class Blocks:
 
     def head(self) -> Table:
         """Return the first block."""
-        for _, table in self.read():
-            return table
+        with closing(self.read()) as blocks:
+            for _, table in blocks:
+                return table
         raise DataError(f"{self.places[0]}: no rows; expected a header and at least one row; check the file")
 
     def size(self) -> int:

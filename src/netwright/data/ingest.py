@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -52,11 +53,12 @@ def first_rows(blocks: Blocks, train: Rows, columns: Sequence[str]) -> Table:
     """Return the first train rows, 100 000 or all: those on which the kinds of columns are found."""
     found: list[pa.Table] = []
     origin: Origin | None = None
-    for start, table in blocks.read(columns):
-        origin = origin or table.origins[0]
-        found.append(table.columns.take(_inside(train, start, table.rows)))
-        if sum(part.num_rows for part in found) >= FIRST:
-            break
+    with closing(blocks.read(columns)) as pieces:
+        for start, table in pieces:
+            origin = origin or table.origins[0]
+            found.append(table.columns.take(_inside(train, start, table.rows)))
+            if sum(part.num_rows for part in found) >= FIRST:
+                break
     whole = pa.concat_tables(found, promote_options="permissive").slice(0, FIRST)
     return Table(whole, (replace(origin or Origin("", 0), rows=whole.num_rows),))
 
@@ -78,19 +80,20 @@ def learn(blocks: Blocks, train: Rows, encoder: TableEncoder, inferred: Sequence
     categories = [column.name for column in encoder.used if column.kind == "category"]
     empty = [column.name for column in encoder.columns if column.kind == "ignore" and column.name in inferred]
     drawn = _drawn(train)
-    for start, table in blocks.read([column.name for column in encoder.columns]):
-        inside = _inside(train, start, table.rows)
-        for column in encoder.columns:
-            values = clean(table.columns[column.name], encoder.markers)
-            _count_missing(found, column.name, values, start)
-            if column.name in categories:
-                found.levels.setdefault(column.name, Counter()).update(kinds.level_counts(values.take(inside)))
-            if column.name in empty:
-                _refuse_late(table, column.name, values, inside)
-        cells = amounts.matrix(table)
-        if len(inside) and cells.shape[1]:
-            found.moments = merged(found.moments, moments_of(np.ascontiguousarray(cells[inside])))
-            found.sample.append(cells[_inside(drawn, start, table.rows)])
+    with closing(blocks.read([column.name for column in encoder.columns])) as pieces:
+        for start, table in pieces:
+            inside = _inside(train, start, table.rows)
+            for column in encoder.columns:
+                values = clean(table.columns[column.name], encoder.markers)
+                _count_missing(found, column.name, values, start)
+                if column.name in categories:
+                    found.levels.setdefault(column.name, Counter()).update(kinds.level_counts(values.take(inside)))
+                if column.name in empty:
+                    _refuse_late(table, column.name, values, inside)
+            cells = amounts.matrix(table)
+            if len(inside) and cells.shape[1]:
+                found.moments = merged(found.moments, moments_of(np.ascontiguousarray(cells[inside])))
+                found.sample.append(cells[_inside(drawn, start, table.rows)])
     return found
 
 
@@ -145,15 +148,16 @@ def write_rows(blocks: Blocks, rows: int, preparation: Preparation, encoder: Tab
     unknown: Counter[str] = Counter()
     written = 0
     with files.born_array(folder / ROWS, (rows, width(preparation)), "float32") as array:
-        for start, table in blocks.read([column.name for column in used]):
-            if start + table.rows > rows:
-                break
-            cells = encoder.matrix(table)
-            for place, column in enumerate(used):
-                if column.kind == "category":
-                    unknown[column.name] += int((cells[:, place] == 0).sum())
-            array[start : start + table.rows] = preparation.features(TABLE, cells).numpy()
-            written = start + table.rows
+        with closing(blocks.read([column.name for column in used])) as pieces:
+            for start, table in pieces:
+                if start + table.rows > rows:
+                    break
+                cells = encoder.matrix(table)
+                for place, column in enumerate(used):
+                    if column.kind == "category":
+                        unknown[column.name] += int((cells[:, place] == 0).sum())
+                array[start : start + table.rows] = preparation.features(TABLE, cells).numpy()
+                written = start + table.rows
         if written != rows:
             raise DataError(f"{blocks.places[0]}: changed while it was read; expected a file at rest; start again")
     return {name: count for name, count in unknown.items() if count}

@@ -6,6 +6,7 @@ import json
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -73,9 +74,10 @@ class Exported:
             return columns, raw_rows.remarks(told.encoder, told.names, raw), raw.rows
         unknown: Counter[str] = Counter()
         parts = []
-        for _, table in blocks.read():
-            unknown.update(told.encoder.unknown(table))
-            parts.append(self.predict_decoded(table))
+        with closing(blocks.read()) as pieces:
+            for _, table in pieces:
+                unknown.update(told.encoder.unknown(table))
+                parts.append(self.predict_decoded(table))
         decoded = np.concatenate(parts) if parts else self.predict_decoded(blocks.head())
         remarks = raw_rows.remarks_on(told.encoder, told.names, unknown, blocks.names)
         return self._columns(decoded, threshold), remarks, len(decoded)

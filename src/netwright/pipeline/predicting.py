@@ -6,6 +6,7 @@ Floor 9.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -162,9 +163,10 @@ def predict_file(found: Predictor, path: str, wanted: Wanted = NOTHING_MORE) -> 
         return prediction_table(found, raw, wanted), new_rows.remarks(found.program, raw), raw.rows
     unknown: Counter[str] = Counter()
     parts = []
-    for _, table in blocks.read():
-        unknown.update(encoder.unknown(table))
-        parts.append(found.each(table))
+    with closing(blocks.read()) as pieces:
+        for _, table in pieces:
+            unknown.update(encoder.unknown(table))
+            parts.append(found.each(table))
     each = np.concatenate(parts, axis=1) if parts else found.each(blocks.head())
     return columns_of(found, each, wanted), new_rows.remarks_on(found.program, unknown, blocks.names), each.shape[1]
 
