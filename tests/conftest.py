@@ -61,6 +61,15 @@ def _torch_is_left_as_it_was() -> Iterator[None]:
     assert torch.get_default_dtype() == dtype, "the test left another default dtype"
 
 
+@pytest.fixture
+def one_thread(_torch_is_left_as_it_was: None) -> Iterator[None]:
+    """Compute on one thread, as small steps do: fastest, and always alike. Files ask for it by ``usefixtures``."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def _is_in(request: pytest.FixtureRequest, folders: tuple[str, ...]) -> bool:
     path = request.path
     return path.is_relative_to(TESTS) and path.relative_to(TESTS).parts[0] in folders

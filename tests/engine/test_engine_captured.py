@@ -110,12 +110,7 @@ def compiled() -> None:
     building.library(wait=True)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def examples_of(shape: tuple[int, ...], classes: bool = True, rows: int = ROWS) -> Examples:

@@ -105,13 +105,7 @@ MAKERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute on one thread, as small steps do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def rows(shape: tuple[int, ...], bad: int | None = None) -> Examples:
@@ -171,6 +165,18 @@ def same(one: EagerEngine, other: EagerEngine, some: list[Steps], others: list[S
     assert torch.equal(torch.cat([steps.losses for steps in some]), torch.cat([steps.losses for steps in others]))
     weights = [torch.cat([steps.weights.double() for steps in found]) for found in (some, others)]
     assert torch.equal(*weights)
+
+
+def refused(graphs: Again) -> tuple[GraphedEngine, list[str]]:
+    """Train where graphs are no use, check that the bits are those of the step as written, and return what was told."""
+    plain, examples = engine()
+    expected = train(plain, examples)
+    generator = torch.default_generator.get_state()
+    written, _ = engine()
+    told: list[str] = []
+    taking = graphed(written, graphs, tell=told.append)
+    same(plain, written, expected, train(taking, examples), generator)
+    return taking, told
 
 
 @pytest.mark.parametrize("graphs", [Again, Kernels])
@@ -345,18 +351,11 @@ def test_what_gives_other_bits_than_the_step_as_written_is_refused() -> None:
 
             return replay
 
-    plain, examples = engine()
-    expected = train(plain, examples)
-    generator = torch.default_generator.get_state()
-    written, _ = engine()
-    told: list[str] = []
-    taking = graphed(written, Wrong(), tell=told.append)
-    found = train(taking, examples)
+    _, told = refused(Wrong())
     assert told == ["steps run as they are written (eager engine): its replay gives other bits, in 1 of 18 tensors"]
-    same(plain, written, expected, found, generator)
-    by_name = graphed(engine()[0], Wrong(), by_name=True)
+    written, examples = engine()
     with pytest.raises(ConfigError, match="cannot be captured as a CUDA graph: its replay gives other bits"):
-        train(by_name, examples)
+        train(graphed(written, Wrong(), by_name=True), examples)
 
 
 class Noise(torch.autograd.Function):
@@ -389,17 +388,10 @@ def test_what_cannot_be_captured_is_told_in_a_line() -> None:
         def capture(self, work: Work) -> Work:
             raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore lines")
 
-    plain, examples = engine()
-    expected = train(plain, examples)
-    generator = torch.default_generator.get_state()
-    written, _ = engine()
-    told: list[str] = []
-    taking = graphed(written, Failing(), tell=told.append)
-    found = train(taking, examples)
+    taking, told = refused(Failing())
     assert len(told) == 1
     assert told[0].endswith("CUDA error: operation not permitted when stream is capturing")
     assert taking.played().startswith("as written: CUDA error")
-    same(plain, written, expected, found, generator)
 
 
 @pytest.mark.parametrize(

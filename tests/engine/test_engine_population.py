@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +31,7 @@ Make = Callable[[int], nn.Module]
 Optimize = Callable[[int, nn.Module], torch.optim.Optimizer]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(_torch_is_left_as_it_was: None) -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def rows_of(*shape: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,10 @@ from netwright.model.build import Resolved, Sizes, construct, resolve
 from netwright.model.layers import Form
 
 # torch says on the CPU that projections take its slower path; the numbers are the same
-pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 CLASSES = 3
 ROWS = 45
@@ -30,15 +32,6 @@ NCHW = Form((2, 8, 8), "NCHW")
 NCDHW = Form((2, 4, 4, 4), "NCDHW")
 CODES = Form((6,), "NC", codes=True)
 SPATIAL = {1: NCT, 2: NCHW, 3: NCDHW}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny steps run fastest, and always alike, on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def hidden(text: str) -> list[str]:

@@ -37,27 +37,19 @@ def is_dealt(value: Any) -> TypeGuard[Tensor]:
     return found is not None and isinstance(value, found.DTensor)
 
 
-def rows_of_each(rows: int, size: int) -> list[int]:
-    """Return how many rows each of some processes holds.
+def rows_held(rows: int, rank: int, size: int) -> tuple[int, int]:
+    """Return where the rows that one of some processes holds begin, and where they end.
 
     Args:
         rows: Length of the first axis.
+        rank: Of the process.
         size: How many processes there are.
 
     Example:
-        >>> rows_of_each(10, 4), rows_of_each(2, 4)
-        ([3, 3, 3, 1], [1, 1, 0, 0])
-    """
-    bounds = [rows_held(rows, rank, size) for rank in range(size)]
-    return [end - begin for begin, end in bounds]
-
-
-def rows_held(rows: int, rank: int, size: int) -> tuple[int, int]:
-    """Return where the rows that one of some processes holds begin, and where they end; see `rows_of_each`.
-
-    Example:
-        >>> rows_held(10, 3, 4), rows_held(2, 3, 4)
-        ((9, 10), (2, 2))
+        >>> [rows_held(10, rank, 4) for rank in range(4)]
+        [(0, 3), (3, 6), (6, 9), (9, 10)]
+        >>> rows_held(2, 3, 4)
+        (2, 2)
     """
     each = -(-rows // size)
     return min(rows, each * rank), min(rows, each * (rank + 1))

@@ -182,9 +182,7 @@ class CapturedEngine:
         feed.take(count)
         feed.waited += played.gathering
         weights = loss_weights(self.loss_function, feed.examples.target, rows[:count])
-        failure = None
-        if played.stopped is not None:
-            failure = Failure(feed.next(), self._error(known, played.stopped))
+        failure = None if played.stopped is None else Failure(feed.next(), self._error(known, played.stopped))
         several = played.results.shape[1] > 1
         return Steps(played.results if several else played.results[:, 0], weights, failure)
 

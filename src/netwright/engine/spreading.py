@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 AHEAD = 1024  # steps for which rates are written down at a time
-LOOSE = ("lr", "weight_decay")
 LINEAR = (
     *(torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adamax, torch.optim.NAdam, torch.optim.RAdam),
     *(torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Adadelta),
