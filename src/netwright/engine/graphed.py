@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -110,11 +111,11 @@ class GraphedEngine:
         key = shape_of(batch) if examples is None else (len(batch),)
         known = self._known_for(key, examples)
         if known is None:
-            step = lambda: self._first_step(key, batch, examples, turned)  # noqa: E731
+            step = partial(self._first_step, key, batch, examples, turned)
         elif known.trusted >= CHECKED:
-            step = lambda: self._replayed_step(known, batch, turned)  # noqa: E731
+            step = partial(self._replayed_step, known, batch, turned)
         else:
-            step = lambda: self._compared_step(known, batch, turned)  # noqa: E731
+            step = partial(self._compared_step, known, batch, turned)
         return one_step(batch, self.loss_function, step)
 
     def _why_not_turned(self, rates: Tensor | None) -> str | None:
