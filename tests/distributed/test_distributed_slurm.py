@@ -20,6 +20,7 @@ from netwright.config.site import Site, read_site
 from netwright.distributed.ending import after
 from netwright.distributed.slurm import Wanted, Work, first_host, place, render
 from netwright.errors import ConfigError
+from netwright.files import Worker
 
 PROGRAMS = {  # each writes a line into calls.txt
     "sbatch": 'echo "sbatch $*" >> "$CALLS"; if [[ -n ${REFUSAL:-} ]]; then echo "$REFUSAL" >&2; exit 1; fi; echo 4711',
@@ -34,9 +35,11 @@ record() { mkdir -p "$RUN"; echo "$1" > "$RUN/${RECORD:-run.json}"; }
 case $SCENE in
   until-warned)
     record '{"status": "running"}'; echo $$ > "$CALLS.pid"
-    trap 'sleep 0.2; echo committed >> "$CALLS"; record "{\\"status\\": \\"stopped\\", \\"signal\\": 15}"; exit 0' TERM
+    trap 'sleep 0.2; echo committed >> "$CALLS"; record "{\\"status\\": \\"stopped\\", \\"signal\\": 15}"; exit ${ENDS:-0}' TERM
     while true; do sleep 0.02; done ;;
-  *) if [[ -n $SCENE ]]; then record "$SCENE"; fi; exit "${ENDS:-1}" ;;
+  *) if [[ -n $SCENE ]]; then record "$SCENE"; fi
+     if [[ "$*" == *--run-dir* ]]; then exit "${BEGINS:-${ENDS:-1}}"; fi
+     exit "${ENDS:-1}" ;;
 esac
 """,
 }
@@ -90,13 +93,13 @@ def ended(process: subprocess.Popen[str], cluster: Path) -> tuple[int, str, list
     return process.returncode, err, calls
 
 
-def warn(process: subprocess.Popen[str], cluster: Path) -> None:
-    """Tell a job that its time ends, once its processes run."""
+def tell(process: subprocess.Popen[str], cluster: Path, number: int = signal.SIGUSR1) -> None:
+    """Tell a job that its time ends, or another signal, once its processes run."""
     deadline = time.monotonic() + 20
     while not (cluster / "calls.txt.pid").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGUSR1)
+    process.send_signal(number)
 
 
 def test_a_job_is_submitted_and_kept_beside_its_run(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +126,7 @@ def test_a_job_out_of_time_saves_first_and_goes_back_to_the_queue_once(
 ) -> None:
     script = job(cluster, capsys, "--nodes", "2", "--procs-per-node", "3")
     process = start(script, "until-warned")
-    warn(process, cluster)
+    tell(process, cluster)
     code, err, calls = ended(process, cluster)
     assert code == 0, err
     assert "out of time (its state is kept); back to the queue, 1 of at most 20 times" in err
@@ -172,17 +175,36 @@ def test_tasks_of_an_array_share_one_search(cluster: Path, capsys: pytest.Captur
     assert "#SBATCH --array=0-2\n" in text
     assert f"#SBATCH --output={cluster}/runs/one-%a.log\n" in text
     task = {"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "2", "RECORD": "tune.json"}
-    code, err, calls = ended(start(script, '{"status": "running"}', task | {"ENDS": "7"}), cluster)
+    code, err, calls = ended(start(script, '{"status": "running"}', task | {"BEGINS": "7", "ENDS": "0"}), cluster)
     assert code == 0, err
     folder = script.with_suffix("")
     begun = f"-m netwright tune {cluster}/digits.toml --run-dir={folder} --set=tune.study=journal"
     assert [line.partition("python ")[2] for line in calls[1:]] == [begun, f"-m netwright tune --resume={folder}"]
     process = start(script, "until-warned", task)
-    warn(process, cluster)
+    tell(process, cluster)
     code, err, calls = ended(process, cluster)
     assert code == 0, err
     assert calls[-2:] == ["committed", "scontrol requeue 70_2"]
     assert calls[-3].endswith(f"tune --resume={folder}")
+
+
+def test_a_task_that_is_cancelled_saves_and_is_not_sent_back(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = job(cluster, capsys, "--tasks", "3")
+    task = {"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "2", "RECORD": "tune.json"}
+    process = start(script, "until-warned", task | {"ENDS": "143"})
+    tell(process, cluster, signal.SIGTERM)
+    code, err, calls = ended(process, cluster)
+    assert code == 143, err
+    assert "this task was stopped by a signal; nobody goes on with the search; to go on: sbatch " in err
+    assert calls[-1] == "committed"
+
+
+def test_a_task_that_was_killed_says_so(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = job(cluster, capsys, "--tasks", "3")
+    code, err, calls = ended(start(script, '{"status": "running"}', {"RECORD": "tune.json", "ENDS": "137"}), cluster)
+    assert code == 6, err
+    assert f"this task was killed (memory, a node); nobody goes on with the search; to go on: sbatch {script}" in err
+    assert not [line for line in calls if line.startswith("scontrol")]
 
 
 def test_a_job_that_sbatch_refuses_is_one_line_and_leaves_nothing(
@@ -318,6 +340,26 @@ def test_what_comes_next_follows_from_the_record(tmp_path: Path) -> None:
     assert "it did not go on; the reason stands above" in untouched.why
     (tmp_path / "run.json").write_text('{"status": "do')
     assert after(tmp_path, warned=False, restarts=0, most=20).code == 2
+
+
+def test_what_a_task_does_next_follows_from_the_search_and_how_the_task_ended(tmp_path: Path) -> None:
+    cases = [
+        ("done", (False, 137), ("done", 0)),
+        ("running", (False, 0), ("done", 0)),
+        ("running", (True, 143), ("requeue", 0)),
+        ("running", (True, 4), ("failed", 4)),
+        ("running", (False, 143), ("stopped", 143)),
+        ("stopped", (False, 130), ("stopped", 130)),
+        ("running", (False, 137), ("failed", 6)),
+    ]
+    for status, (warned, code), expected in cases:
+        (tmp_path / "tune.json").write_text(json.dumps({"status": status}))
+        found = after(tmp_path, warned, restarts=0, most=20, ended=code)
+        assert (found.word, found.code) == expected, (status, warned, code)
+    assert "nobody goes on with the search; to go on: sbatch " in found.why
+    other = Worker(tmp_path)
+    assert after(tmp_path, warned=False, restarts=0, most=20, ended=137).why.endswith("; others go on with the search")
+    other.close()
 
 
 @pytest.mark.parametrize(

@@ -107,11 +107,38 @@ def test_rows_that_changed_since_a_search_began_are_refused(tmp_path: Path) -> N
     found = search(tmp_path / "rows", trials=1, **{"epochs": 1})
     X, y = rows()
     X[0, 0] += 1
+    with pytest.raises(CheckpointError, match="other settings or data"):
+        nw.tune(resume=found.folder, data=(X, y))
+    assert folders.read_json(found.folder / "tune.json")["status"] == "done"  # nothing is missing
     with pytest.raises(CheckpointError, match="the data changed since the search began .*; put the file back") as caught:
         nw.tune(resume=found.folder, data=(X, y), settings=["tune.trials=2"])
     assert caught.value.exit_code == 4
     assert folders.read_json(found.folder / "tune.json")["status"] == "stopped"
     assert nw.tune(resume=found.folder, data=rows(), settings=["tune.trials=2"]).finished == 2
+
+
+def test_the_end_of_a_search_is_taken_over_from_a_machine_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: Any) -> Any:
+        raise Killed
+
+    folder = tmp_path / "taken-over"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("netwright.pipeline.run.Run.test", killed)
+        search(folder, trials=1, **{"epochs": 1})
+    gone = {"host": "elsewhere", "pid": 7, "born": "11"}
+    (claim,) = (folder / "claims").glob("1000000000-1")
+    claim.write_text(json.dumps({**gone, "worker": "elsewhere-1"}))
+    (folder / "best" / "run.lock").write_text(json.dumps(gone))
+    half, other = folder / ".best.7.ab12.tmp", folder / "trials" / f".0007.{2**22 + 7}.ab12.tmp"
+    half.mkdir()
+    other.mkdir()
+    monkeypatch.setattr(claims, "SILENT", 0.0)
+    found = nw.tune(resume=folder, data=rows())
+    assert (found.finished, found.same) == (1, True)
+    assert not half.exists()
+    assert other.exists()  # a worker of another machine may be writing it at this moment
 
 
 def test_a_worker_that_was_closed_holds_nothing_though_its_process_lives(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import click
 from netwright import files
 from netwright.cli.group import check_config_first, cli, code_option, json_option, set_option
 from netwright.distributed import ending, joining, launch, slurm
-from netwright.errors import ConfigError, no_run
+from netwright.errors import ConfigError, NetwrightError, no_run
 from netwright.files.naming import folder_for, name_of
 
 
@@ -179,10 +179,23 @@ def _work(source: str, asked: Mapping[str, Any]) -> slurm.Work:
 @click.option("--restarts", type=click.IntRange(0), required=True)
 @click.option("--most", type=click.IntRange(0), required=True)
 @click.option("--since", type=float, default=0.0)
-def slurm_end(run: str, warned: str, restarts: int, most: int, since: float) -> None:
+@click.option("--ended", type=click.IntRange(0), default=0)
+def slurm_end(run: str, warned: str, restarts: int, most: int, since: float, ended: int) -> None:
     """Say what a job of SLURM does now that its processes are gone: done, requeue, stopped or failed; used by its script."""
-    found = ending.after(Path(run), warned == "yes", restarts, most, since)
+    found = ending.after(Path(run), warned == "yes", restarts, most, since, ended)
     click.echo(found.word)
+    if found.code and (Path(run) / "tune.json").is_file():
+        click.echo(f"netwright: {run}: {_so_far(run)}", err=True)
     click.echo(f"netwright: {found.why}", err=True)
     if found.code:
         sys.exit(found.code)
+
+
+def _so_far(folder: str) -> str:
+    """Return how many trials of a search have ended, in a line, or why nobody can tell."""
+    from netwright.tuning.searching import standing
+
+    try:
+        return str(standing(folder)).splitlines()[0]
+    except NetwrightError as error:
+        return str(error)

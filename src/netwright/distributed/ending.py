@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shlex
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +16,7 @@ from netwright.errors import ConfigError, NetwrightError
 
 CODES = {kind.__name__: kind.exit_code for kind in NetwrightError.__subclasses__()}
 ENDS = ("stopped", "failed", "diverged")
+SIGNALLED = 128  # and the number of the signal: the exit code of a process that one ended
 KILLED = 6  # the run neither ended nor was it warned: memory, a node, or somebody killed it
 
 
@@ -26,7 +29,7 @@ class Next:
     why: str
 
 
-def after(run: Path, warned: bool, restarts: int, most: int, since: float = 0.0) -> Next:
+def after(run: Path, warned: bool, restarts: int, most: int, since: float = 0.0, ended: int = 0) -> Next:
     """Return what a job does now that its processes are gone; exit codes of launchers are not asked.
 
     Args:
@@ -35,13 +38,15 @@ def after(run: Path, warned: bool, restarts: int, most: int, since: float = 0.0)
         restarts: How often the job was sent back to the queue.
         most: How often it may be.
         since: When the processes were started, in seconds since 1970; a record that says an earlier end was not touched by them.
+        ended: The exit code of a task of a search, as bash tells it: netwright's own, or 128 and the number of a signal.
 
     Example:
         >>> after(Path("no-such-run"), warned=True, restarts=0, most=20).word
         'requeue'
     """
-    searching = (run / "tune.json").is_file()
-    record = _record(run / ("tune.json" if searching else "run.json"))
+    if (run / "tune.json").is_file():
+        return _after_a_task(run, warned, restarts, most, ended)
+    record = _record(run / "run.json")
     status, why = str(record.get("status")), str(record.get("why") or "")
     if status == "done":
         return Next("done", 0, f"{run}: done")
@@ -49,22 +54,48 @@ def after(run: Path, warned: bool, restarts: int, most: int, since: float = 0.0)
         return Next("failed", ConfigError.exit_code, f"{run}: it did not go on; the reason stands above")
     if status in ("failed", "diverged"):
         return Next("failed", CODES.get(why.partition(":")[0], 70 if status == "failed" else 5), f"{run}: {status}, {why}")
-    if status == "stopped" and not warned and not record.get("signal") and not searching:
+    if status == "stopped" and not warned and not record.get("signal"):
         return Next("done", 0, f"{run}: stopped, {why}")
-    if warned and restarts < most:
-        kept = "its state is kept" if status == "stopped" else "from its last checkpoint" if record else "nothing was begun"
-        return Next("requeue", 0, f"{run}: out of time ({kept}); back to the queue, {restarts + 1} of at most {most} times")
     if warned:
-        return Next(
-            "stopped", 143, f"{run}: out of time, and sent back {restarts} times already; to go on: the same job again"
-        )
-    if searching:
-        return Next("done", 0, f"{run}: this task has ended, the search is {status}")
+        kept = "its state is kept" if status == "stopped" else "from its last checkpoint" if record else "nothing was begun"
+        return _out_of_time(run, kept, restarts, most)
     if status == "stopped":
-        return Next("stopped", 128 + int(record["signal"]), f"{run}: stopped by a signal; to go on: the same job again")
+        return Next("stopped", SIGNALLED + int(record["signal"]), f"{run}: stopped by a signal; {_again(run)}")
     if not record:
         return Next("failed", ConfigError.exit_code, f"{run}: no run began; the reason stands above")
-    return Next("failed", KILLED, f"{run}: its processes were killed (memory, a node); to go on: the same job again")
+    return Next("failed", KILLED, f"{run}: its processes were killed (memory, a node); {_again(run)}")
+
+
+def _after_a_task(run: Path, warned: bool, restarts: int, most: int, ended: int) -> Next:
+    """Return what a task of an array does, which is one of several that work on a search; see `after`."""
+    status = str(_record(run / "tune.json").get("status"))
+    if status == "done":
+        return Next("done", 0, f"{run}: done")
+    if 0 < ended < SIGNALLED:
+        return Next("failed", ended, f"{run}: this task failed, the reason stands above; {_others(run)}")
+    stopped = ended - SIGNALLED in (signal.SIGTERM, signal.SIGINT)
+    if warned:
+        return _out_of_time(run, "its state is kept" if stopped else "from the last checkpoint", restarts, most)
+    if not ended:
+        return Next("done", 0, f"{run}: this task has ended, the search is {status}")
+    if stopped:
+        return Next("stopped", ended, f"{run}: this task was stopped by a signal; {_others(run)}")
+    return Next("failed", KILLED, f"{run}: this task was killed (memory, a node); {_others(run)}")
+
+
+def _out_of_time(run: Path, kept: str, restarts: int, most: int) -> Next:
+    if restarts < most:
+        return Next("requeue", 0, f"{run}: out of time ({kept}); back to the queue, {restarts + 1} of at most {most} times")
+    return Next("stopped", 143, f"{run}: out of time, and sent back {restarts} times already; {_again(run)}")
+
+
+def _others(run: Path) -> str:
+    """Say whether others are still at work on a search, or how to go on."""
+    return "others go on with the search" if files.at_work(run) else f"nobody goes on with the search; {_again(run)}"
+
+
+def _again(run: Path) -> str:
+    return f"to go on: sbatch {shlex.quote(f'{run}.sbatch')}"
 
 
 def _when(record: Mapping[str, Any]) -> float:

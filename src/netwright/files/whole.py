@@ -268,6 +268,12 @@ def remove_dead(folder: Path) -> None:
             remove_all(path)
 
 
+def remove_unfinished(path: Path) -> None:
+    """Remove what writers that are known to be gone, on any machine, had of a file or folder before it got its name."""
+    for unfinished in path.parent.glob(f".{path.name}.*.tmp"):
+        remove_all(unfinished)
+
+
 def room(folder: Path) -> int:
     """Return the free bytes of the disk that a folder lies on, or will lie on."""
     found = next(path for path in (folder, *folder.absolute().parents) if path.exists())

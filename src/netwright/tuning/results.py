@@ -21,7 +21,7 @@ from netwright.reporting.trials import SearchContents, render_search
 from netwright.tuning.search import BEST, Search
 from netwright.tuning.study import FAILED, FINISHED, PRUNED, RUNNING, Study, Trial
 from netwright.tuning.telling import shown_point
-from netwright.tuning.trials import asked_of, figure_of, refuse_other_rows, shared_bench
+from netwright.tuning.trials import asked_of, clear, figure_of, refuse_other_rows, shared_bench
 
 CONCLUSION = 10**9  # the piece of work that only one process does: the end
 STOPPED = "stopped"
@@ -114,18 +114,17 @@ def best_of(search: Search, trials: Sequence[Trial]) -> Trial | None:
 
 
 def mark(search: Search, status: str) -> None:
-    """Write down whether a search goes on; where others are still at work in its folder it does."""
+    """Write down whether a search goes on; where others are still at work in its folder it does, or they ended it."""
     told, record = folders.read_json(search.folder / folders.TUNE), search.folder / folders.TUNE
-    if status == RUNNING or not files.at_work(search.folder):
+    if status == RUNNING or not (told["status"] == "done" or files.at_work(search.folder)):
         files.write_json(record, {**told, "status": status})
 
 
-def stopped(search: Search, signal: int | None) -> Tuning:
-    """Return what a search holds that a signal stopped."""
+def so_far(search: Search, signal: int | None = None) -> Tuning:
+    """Return what a search holds that goes on, or that a signal stopped."""
     study = search.study()
     trials = tuple(study.trials())
     study.close()
-    mark(search, STOPPED)
     return Tuning(search.folder, search.metric, search.mode, search.trials, trials, best_of(search, trials), signal=signal)
 
 
@@ -141,8 +140,10 @@ def conclude(search: Search, audience: Audience) -> Tuning:
         best = best_of(search, trials)
         if best is None:
             raise ConfigError(_nothing_finished(search, trials))
-        while worker.take(CONCLUSION) is None:
+        while (before := worker.take(CONCLUSION)) is None:
             time.sleep(1.0)
+        if before:
+            clear(worker, CONCLUSION, search.folder / BEST)
         return _concluded(search, study, trials, best, audience)
     finally:
         worker.close()

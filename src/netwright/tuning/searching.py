@@ -18,7 +18,7 @@ from netwright.pipeline.custom import Evaluate, Step, Stop
 from netwright.pipeline.observing import Audience
 from netwright.pipeline.telling import Told
 from netwright.training.own_optimizer import Factories
-from netwright.tuning.results import STOPPED, Tuning, best_of, conclude, mark, stopped
+from netwright.tuning.results import STOPPED, Tuning, best_of, conclude, mark, so_far
 from netwright.tuning.search import Search, begin_search, read_search
 from netwright.tuning.study import RUNNING
 from netwright.tuning.supervising import supervise
@@ -102,7 +102,10 @@ def _to_the_end(search: Search, tell: Tell, audience: Audience) -> Tuning:
     """
     try:
         signal = _search(search, tell)
-        return stopped(search, signal) if signal is not None else conclude(search, audience)
+        if signal is None:
+            return conclude(search, audience)
+        mark(search, STOPPED)
+        return so_far(search, signal)
     except NetwrightError:
         mark(search, STOPPED)
         raise
@@ -133,6 +136,16 @@ def _search(search: Search, tell: Tell) -> int | None:
             return int(signals.SIGINT)
     finally:
         study.close()
+
+
+def standing(folder: str | Path) -> Tuning:
+    """Return what a search has come to so far, whoever works on it.
+
+    Raises:
+        CheckpointError: The folder is none of a search.
+        ConfigError: Its records are gone, or cannot be reached.
+    """
+    return so_far(read_search(Path(folder), gather_all(None, None, None, None, (), (), {})))
 
 
 def work_for(folder: str | Path, code: Sequence[str | Path], tell: Tell) -> int | None:

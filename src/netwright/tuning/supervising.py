@@ -35,7 +35,8 @@ REMEMBERED = 20  # last lines of a worker's standard error
 STARTED = """
 import json, sys
 sys.path[:] = json.loads(sys.argv.pop(1))
-from netwright.tuning.following import die_with_parent
+from netwright.tuning.following import die_with_parent, leave_on_sigterm
+leave_on_sigterm()
 die_with_parent()
 from netwright.cli import main
 main(sys.argv[1:])
@@ -201,10 +202,10 @@ class _Crew:
         self.start()
 
     def ask_to_stop(self) -> None:
-        """Ask every worker to keep a checkpoint and end."""
+        """Ask every worker to keep a checkpoint and end; one that SLURM has asked already takes it for the same request."""
         for hand in self.hands:
             with suppress(ProcessLookupError):
-                hand.process.send_signal(signal.SIGINT)
+                hand.process.send_signal(signal.SIGTERM)
 
     def end(self) -> None:
         """Kill the workers that are left, and wait for each."""

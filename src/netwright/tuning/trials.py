@@ -6,11 +6,13 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from netwright import files
 from netwright.errors import CheckpointError, ConfigError, DataError, DivergedError, ResourceError, first_line, out_of_memory
+from netwright.files import Worker
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
@@ -92,6 +94,18 @@ def shared_bench(asked: Asked, cores: int) -> Bench:
         name: min(getattr(training, name) or 1, cores) for name in ("threads", "lanes") if getattr(written, name) is None
     }
     return replace(bench, config=bench.config.model_copy(update={"training": training.model_copy(update=changes)}))
+
+
+def clear(worker: Worker, work: int, path: Path) -> None:
+    """Remove what workers that are gone left of a run: the lock of one on another machine, and a folder that was not yet whole.
+
+    Args:
+        worker: Has claimed the work, which others had before.
+        work: The number of a trial, or of another piece of work.
+        path: The run folder, or where it would be.
+    """
+    files.break_lock_elsewhere(path, partial(worker.had, work))
+    files.remove_unfinished(path)
 
 
 def train_trial(

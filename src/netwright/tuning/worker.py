@@ -9,15 +9,14 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from netwright import files
 from netwright.errors import ConfigError
 from netwright.files import Worker
 from netwright.pipeline.populating import Seat, train_together
 from netwright.training.journal import EpochRecord
-from netwright.tuning.search import TRIALS, Search
+from netwright.tuning.search import Search
 from netwright.tuning.study import EPOCHS, FAILED, RUNNING, SECONDS, WHY, LiveTrial, Study, Trial
 from netwright.tuning.telling import Tell, TrialEnd, TrialEpoch
-from netwright.tuning.trials import Outcome, train_trial
+from netwright.tuning.trials import Outcome, clear, train_trial
 
 LOOK_AGAIN = 0.25  # seconds, where others have all that is left
 DEATHS = 3  # of workers at one trial, after which it counts as failed
@@ -41,7 +40,6 @@ def work(search: Search, tell: Tell, budget: float | None = None) -> int | None:
     """
     worker, study = Worker(search.folder), search.study()
     try:
-        files.remove_dead(search.folder / TRIALS)
         until: float | None = None
         while until is None or time.monotonic() < until:
             trials = study.trials()
@@ -54,7 +52,6 @@ def work(search: Search, tell: Tell, budget: float | None = None) -> int | None:
                 continue
             if until is None and budget is not None:
                 until = time.monotonic() + budget
-            _clear(search, worker, begun)
             signal = _train_some(search, study, begun, tell, until)
             if signal is not None:
                 return signal
@@ -64,38 +61,37 @@ def work(search: Search, tell: Tell, budget: float | None = None) -> int | None:
         study.close()
 
 
-def _begin(search: Search, worker: Worker, study: Study, tell: Tell) -> list[tuple[LiveTrial, int]] | None:
-    """Claim as many trials as are trained at a time, with how many workers had each before; None where others have all."""
-    found: list[tuple[LiveTrial, int]] = []
+def _begin(search: Search, worker: Worker, study: Study, tell: Tell) -> list[LiveTrial] | None:
+    """Claim as many trials as are trained at a time; None where others have all."""
+    found: list[LiveTrial] = []
     claimed = _claim(worker, study.trials(), search.trials)
     if claimed is None:
         return None
     while claimed is not None:
-        trial = study.begin(claimed[0])
+        number, before = claimed
+        if before:
+            _clear(search, worker, number)
+        trial = study.begin(number)
         if trial is not None and worker.deaths(trial.number) >= DEATHS:
             _end(search, study, trial, Outcome(FAILED, None, f"{DEATHS} workers died at it"), tell)
         elif trial is not None:
-            found.append((trial, claimed[1]))
+            found.append(trial)
         if len(found) >= (search.tune.population or 1):
             break
         claimed = _claim(worker, study.trials(), search.trials)
     return found
 
 
-def _clear(search: Search, worker: Worker, begun: Sequence[tuple[LiveTrial, int]]) -> None:
-    """Remove what workers that are gone left of trials: the lock of one on another machine, and files that it was writing."""
-    for number in [trial.number for trial, before in begun if before]:
-        for path in (search.path(number), *search.path(number).glob("*-*")):
-            if path.is_dir():
-                files.break_lock_elsewhere(path, partial(worker.had, number))
-                files.remove_dead(path)
+def _clear(search: Search, worker: Worker, number: int) -> None:
+    """Remove what workers that are gone left of the runs of a trial."""
+    for name, _ in search.members:
+        clear(worker, number, search.path(number, name))
 
 
 def _train_some(
-    search: Search, study: Study, begun: Sequence[tuple[LiveTrial, int]], tell: Tell, until: float | None
+    search: Search, study: Study, trials: Sequence[LiveTrial], tell: Tell, until: float | None
 ) -> int | None:
     """Train trials, several together; return the number of a signal that stopped them."""
-    trials = [trial for trial, _ in begun]
     if len(trials) < 2:
         signals = [_train(search, study, trial, tell, until) for trial in trials]
     else:
