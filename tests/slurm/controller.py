@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ ReturnToService=2
 SchedulerType=sched/builtin
 SchedulerParameters=sched_interval=2
 KillWait=20
+MinJobAge=3600
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 NodeName=node[1-2] CPUs=2 RealMemory=1000 State=UNKNOWN
@@ -148,6 +150,11 @@ def until(condition: Callable[[], Any], limit: float, logs: Callable[[], str] = 
             return found
         time.sleep(0.2)
     raise AssertionError(f"not within {limit:g} s\n{logs()}")
+
+
+def netwright_words(*words: str) -> list[str]:
+    """Return the words of a command of netwright."""
+    return [sys.executable, "-m", "netwright", *words]
 
 
 def record(run: Path) -> dict[str, Any]:

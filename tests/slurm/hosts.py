@@ -14,6 +14,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import netwright
+
+TOLD = {"PYTHONPATH": str(Path(netwright.__file__).parent.parent), "OMP_NUM_THREADS": "1"}  # to all that tests start
 PROGRAMS = ("unshare", "nsenter", "ip", "hostname")
 NAMESPACES = ("--net", "--uts", "--ipc", "--mount", "--pid")
 FIRST = 'set -e; hostname "$1"; mount --bind "$2" /etc/hosts; ip link set lo up; echo ready; read -r || true'

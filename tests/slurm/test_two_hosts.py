@@ -12,14 +12,11 @@ from pathlib import Path
 import hosts
 import pytest
 from controller import record, until
-from hosts import Host
-
-import netwright
+from hosts import TOLD, Host
 
 LIMIT = 300.0  # seconds; the machine may be busy
 PEER_TIMEOUT = 40.0
 SLACK = 15.0  # seconds that a busy machine may take longer
-TOLD = {"PYTHONPATH": str(Path(netwright.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
 CONFIG = """
 [data]
 source = "sklearn:iris"

@@ -90,8 +90,8 @@ def _out_of_time(run: Path, kept: str, restarts: int, most: int) -> Next:
 
 
 def _others(run: Path) -> str:
-    """Say whether others are still at work on a search, or how to go on."""
-    return "others go on with the search" if files.at_work(run) else f"nobody goes on with the search; {_again(run)}"
+    """Say whether others are still at work on a search, which of those on other nodes is known after a minute; how to go on."""
+    return f"others go on with the search; if not, {_again(run)}" if files.at_work(run) else f"nobody goes on with it; {_again(run)}"
 
 
 def _again(run: Path) -> str:
