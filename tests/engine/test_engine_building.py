@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,14 @@ def test_a_library_that_is_there_later_is_taken_then(cached: Path, monkeypatch: 
     monkeypatch.setattr(recorded, "ASKED_AGAIN", 0.0)
     assert both(*network("LSTM")).played() == "natively"
     assert len(asked) >= 4
+
+
+def test_a_compiler_that_goes_on_after_this_process_is_no_mistake(tmp_path: Path) -> None:
+    start = "import sys; from pathlib import Path; from netwright.engine import building"
+    start += "; building._start(Path(sys.argv[1]), ('no-such-compiler', building.LINK))"
+    words = [sys.executable, "-W", "error::ResourceWarning", "-c", start, str(tmp_path / "native")]
+    told = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stderr) == (0, "")
 
 
 def test_nothing_of_the_current_folder_runs_when_it_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,10 @@ does, so that a number that Python holds would be seen to stay. What needs a GPU
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -17,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import netwright as nw
 from netwright.data.batches import Batch, Examples, epoch_order
 from netwright.data.feed import Feed
 from netwright.engine import recording
@@ -461,7 +464,8 @@ def test_why_a_network_is_not_captured_is_told_before_it_trains() -> None:
     plain = nn.Sequential(nn.Linear(12, 3), nn.Dropout(0.1))
     before = torch.default_generator.get_state()
     assert why(plain) is None
-    assert why(plain, torch.optim.NAdam) is None  # which reads its steps on the CPU, where it is not captured
+    assert why(plain, torch.optim.NAdam) == "NAdam reads the number of the step on the CPU; write NAdam(..., capturable=True)"
+    assert why(plain, lambda weights: torch.optim.NAdam(weights, capturable=True)) is None
     assert torch.equal(torch.default_generator.get_state(), before)
     assert why(plain, torch.optim.LBFGS) == "LBFGS evaluates the loss several times a step"
     assert why(plain, lengths=torch.ones(4, dtype=torch.long)) == "rows differ in length and are padded batch by batch"
@@ -528,6 +532,33 @@ def test_a_schedule_that_turns_momentum_is_told_on_a_gpu_before_anything_is_writ
         assert (found.config.training.engine, on_a_gpu("captured").config.training.engine) == ("captured", "captured")
     assert found.config.training.schedule == cpu.config.training.schedule
     assert found.rates == cpu.rates
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "advice"),
+    [
+        ("NAdam()", "; write NAdam(..., capturable=True)"),
+        ("AdamW(foreach=True)", "; write AdamW(..., capturable=True)"),
+        ("Adagrad()", ""),
+        ("NAdam(capturable=True)", None),
+        ("SGD(lr=0.1, momentum=0.9, foreach=True)", None),
+        ("Adam()", None),
+    ],
+)
+def test_an_optimizer_that_counts_on_the_cpu_is_told_on_a_gpu_before_anything_is_written(
+    optimizer: str, advice: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench_module, "device_of", lambda config, world: torch.device("cuda"))
+    monkeypatch.setattr(bench_module, "forked", lambda device: nullcontext())
+    found = prepare(*gather("sklearn:iris", [], {"epochs": 1, "optimizer": optimizer}))
+    if advice is None:
+        assert found.config.training.engine == "captured"
+        return
+    reason = f"{optimizer.partition('(')[0]} reads the number of the step on the CPU{advice}"
+    assert (found.config.training.engine, found.why_engine) == ("eager", reason)
+    with pytest.raises(ConfigError, match=re.escape(f"captured came; it cannot run here: {reason}; expected another engine")):
+        nw.train("sklearn:iris", epochs=1, optimizer=optimizer, engine="captured", run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_capturable_is_of_a_gpu_alone() -> None:

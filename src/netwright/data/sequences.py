@@ -70,6 +70,11 @@ class Sequences:
             return self.about.place(row)
         return self.steps.place(int(self.starts[row]))
 
+    def place_of_step(self, step: int) -> str:
+        """Return where a step came from, for messages: the row that holds it, and which of its steps it is."""
+        row = int(np.argmax((self.starts <= step) & (step < self.starts + self.lengths)))
+        return f"{self.place(row)}, step {step - int(self.starts[row]) + 1}"
+
     def steps_of(self, rows: Rows) -> Rows:
         """Return the numbers of the steps of some rows, row after row."""
         return step_numbers(self.starts[rows], self.lengths[rows])
@@ -103,9 +108,13 @@ class StepForm:
     vocabulary: tuple[str, ...] | None = None
 
     def coded(self, raw: Sequences) -> Table | Arrays:
-        """Return the steps; symbols as codes of the vocabulary."""
-        if self.vocabulary is None or not isinstance(raw.steps, Arrays):
+        """Return the steps; symbols as codes of the vocabulary. Messages tell the row of a step that is no row by itself."""
+        if not isinstance(raw.steps, Arrays):
             return raw.steps
+        if self.vocabulary is None:
+            apart = raw.about is not None or raw.names
+            origin = Origin(raw.steps.origins[0].name, raw.steps.rows, words=raw.place_of_step)
+            return replace(raw.steps, origins=(origin,)) if apart else raw.steps
         places = {symbol: place + 1 for place, symbol in enumerate(self.vocabulary)}
         codes = np.asarray([places.get(symbol, 0) for symbol in raw.symbols], dtype=np.int64)
         inputs = {name: codes[numbers] for name, numbers in raw.steps.inputs.items()}

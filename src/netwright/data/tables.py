@@ -18,7 +18,7 @@ class Origin:
     """Where a run of rows came from: a name, its number of rows, and what finds the line of one in the file.
 
     ``files`` names the file of each row, below the folder ``name``; empty where rows have none of their own. ``first`` is
-    the number of the first of them in the file.
+    the number of the first of them in the file. ``words`` tells where a row came from otherwise.
     """
 
     name: str
@@ -26,9 +26,12 @@ class Origin:
     line_of: Callable[[int], int] | None = None
     files: tuple[str, ...] = ()
     first: int = 0
+    words: Callable[[int], str] | None = None
 
     def place(self, row: int) -> str:
         """Return ``file:line`` for files that have lines, the row's own file, else ``name: row N`` counted from 1."""
+        if self.words is not None:
+            return self.words(row)
         if self.files:
             return f"{self.name}/{self.files[row]}" if self.name else self.files[row]
         row += self.first

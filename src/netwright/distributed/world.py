@@ -154,10 +154,6 @@ class World:
         """Send a tensor of the first process to all."""
         self._heard(lambda dist: dist.broadcast(told, 0, group=self.group))
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
-        self.highest([0])
-
     def _heard(self, say: Callable[[Any], Any]) -> None:
         """Say something to all.
 

@@ -6,6 +6,7 @@ only where nobody else can have written it. Floor 5.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -103,6 +104,14 @@ def _start(folder: Path, command: tuple[str, ...]) -> None:
 
 
 _CHILDREN: list[subprocess.Popen[bytes]] = []  # those that compile for this process and have not ended
+
+
+@atexit.register
+def _let_go() -> None:
+    """Let those go on that have not ended, which is meant so; Popen would warn of them."""
+    for child in _CHILDREN:
+        if child.poll() is None:
+            child.returncode = 0
 
 
 def _loaded(path: Path) -> ctypes.CDLL:

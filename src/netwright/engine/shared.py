@@ -130,27 +130,13 @@ class SharedEngine:
 
     def __init__(self, eager: EagerEngine, world: World) -> None:
         self.eager, self.world = eager, world
+        self.model, self.loss_function, self.optimizer = eager.model, eager.loss_function, eager.optimizer
         self._loss = SharedLoss(eager.loss_function, world)
         self._shared: nn.Module = eager.model
         self._learning: tuple[bool, ...] | None = None
         self._feed: Feed | None = None
         # The processes meet within the pass forward: one that fails there ends, as the others wait for something else.
         self._meets = is_sharded(eager.model) or synchronises(eager.model)
-
-    @property
-    def model(self) -> nn.Module:
-        """The network that is trained."""
-        return self.eager.model
-
-    @property
-    def loss_function(self) -> Loss:
-        """The loss of output and target."""
-        return self.eager.loss_function
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """What updates the parameters."""
-        return self.eager.optimizer
 
     def played(self) -> str:
         """Return in words how steps were executed so far."""

@@ -140,3 +140,29 @@ def hooked_optimizer(optimizer: torch.optim.Optimizer) -> str | None:
     if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         return f"{kind.__name__} has a hook"
     return None
+
+
+def counted_on_cpu(optimizer: torch.optim.Optimizer) -> str | None:
+    """Return why a CUDA graph cannot hold the steps of an optimizer, which reads their number on the CPU; None where it can.
+
+    All that count their steps do so, but for fused kernels and with ``capturable=True`` (torch.optim, documentation).
+
+    Args:
+        optimizer: One of torch.optim's own; it stays as it is.
+
+    Example:
+        >>> weight = torch.zeros(2, 2, requires_grad=True)
+        >>> counted_on_cpu(torch.optim.RMSprop([weight]))
+        'RMSprop reads the number of the step on the CPU; write RMSprop(..., capturable=True)'
+        >>> counted_on_cpu(torch.optim.SGD([weight])) is None
+        True
+    """
+    groups, kind = optimizer.param_groups, type(optimizer)
+    weight = torch.zeros(1, 1, requires_grad=True)
+    weight.grad = torch.zeros_like(weight)
+    usual = kind([weight])  # type: ignore[call-arg]  # a class of torch.optim, each of which has defaults
+    usual.step()
+    if "step" not in usual.state[weight] or all(group.get("fused") or group.get("capturable") for group in groups):
+        return None
+    told = f"; write {kind.__name__}(..., capturable=True)" if "capturable" in groups[0] else ""
+    return f"{kind.__name__} reads the number of the step on the CPU{told}"

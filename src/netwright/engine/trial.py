@@ -19,7 +19,7 @@ from netwright.engine.own_code import why_not_told
 from netwright.engine.own_step import AS_WRITTEN, OwnStep
 from netwright.engine.recorded import CHECKED
 from netwright.engine.scaling import scaler_for
-from netwright.engine.state import hooked, hooked_optimizer, parts_of
+from netwright.engine.state import counted_on_cpu, hooked, hooked_optimizer, parts_of
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.model.summary import call_model
@@ -159,10 +159,11 @@ def why_not_graphed(
     """Return why the steps of a network cannot be captured as a CUDA graph, as far as a copy of it on the CPU tells; else None.
 
     What a recording on the CPU cannot hold, a graph cannot: numbers that are read in the middle of a step. The optimizer's kernels
-    are others there; `netwright.engine.graphed` looks at them.
+    are others there; of those it is only asked whether they read the number of the step on the CPU.
 
     Args:
-        model, loss_function, make, batch, update, begin: See `why_not_captured`.
+        model, loss_function, batch, update, begin: See `why_not_captured`.
+        make: Builds the optimizer of a network, as it will be on the GPU.
     """
     if isinstance(loss_function, OwnStep):
         return AS_WRITTEN
@@ -174,7 +175,7 @@ def why_not_graphed(
     optimizer = make(trial)
     if type(optimizer).__name__ in WITHOUT_CLOSURE:
         return f"{type(optimizer).__name__} evaluates the loss several times a step"
-    why = hooked_optimizer(optimizer)
+    why = hooked_optimizer(optimizer) or counted_on_cpu(optimizer)
     return why or why_not_captured(model, loss_function, _plain_optimizer, batch, update, begin)
 
 

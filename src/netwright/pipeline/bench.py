@@ -179,7 +179,7 @@ def prepare(
     make, batch = _try_steps(config, network, inputs, examples, augmentation, custom, device)
     trial = _optimizer_told(config, custom, network, make)
     alone = why_not_replayed(config, custom, trial) if world.alone else SEVERAL.format(world.size)
-    engine, why = _engine(config, network, device, make, batch, alone)
+    engine, why = _engine(config, network, device, maker(config, custom, device), batch, alone)
     optimizer = _optimizer(config, custom, device, trial)
     config = for_processes(config, network.module, network.summary.multiply_adds, len(inputs.split.train), device, world)
     with executing(config, torch.device("cpu")):

@@ -102,36 +102,18 @@ class _Waiting:
 
 @final
 class MemberEngine:
-    """The engine of one run of a population; see `netwright.engine.base.Engine`."""
+    """The engine of one run of a population, named as the one that the run would have alone.
+
+    Args:
+        seat: The place of the run.
+        own: The engine that it would have alone.
+    """
 
     def __init__(self, seat: Seat, own: Engine) -> None:
         self._seat, self._own = seat, own
         self.played_with = ""
-
-    @property
-    def name(self) -> str:
-        """The name of the engine that the run would have alone."""
-        return self._own.name
-
-    @property
-    def model(self) -> nn.Module:
-        """The network that is trained."""
-        return self._own.model
-
-    @property
-    def loss_function(self) -> Loss:
-        """The loss of output and target."""
-        return self._own.loss_function
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """What updates the parameters."""
-        return self._own.optimizer
-
-    @property
-    def eager(self) -> Any:
-        """The engine that runs the same steps as they are written, for this network alone."""
-        return self._own.eager
+        self.name, self.eager = own.name, own.eager
+        self.model, self.loss_function, self.optimizer = own.model, own.loss_function, own.optimizer
 
     def played(self) -> str:
         """Return in words how steps were executed so far."""

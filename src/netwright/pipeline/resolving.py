@@ -109,14 +109,7 @@ def _last_batch(config: RunConfig, network: Network, rows: int, batch_size: int)
     normalised = normalises_batches(network.module, () if freezing is None else freezing.always_resting)
     if normalised and batch_size == 1:
         raise ConfigError("data.batch_size: 1 came; BatchNorm needs two rows or more in a step; make it larger")
-    micro, dropped = config.training.micro_batch, config.data.last_batch == "drop" and rows > batch_size
-    last = 0 if dropped else rows % batch_size
-    if normalised and any(leaves_one(size, micro) for size in (min(batch_size, rows), last)):
-        raise ConfigError(
-            f"training.micro_batch: {micro} came for batches of {batch_size} rows of {rows}; a part of one row is left, which "
-            "BatchNorm cannot train on; expected two or more in each; change one of them"
-        )
-    lonely = normalised and last == 1
+    lonely = normalised and rows % batch_size == 1
     if lonely and config.data.last_batch == "keep":
         raise ConfigError(
             f"data.last_batch: {rows} train rows in batches of {batch_size} leave one row, which BatchNorm cannot train on; "

@@ -14,6 +14,7 @@ from netwright.model.synchronised import synchronises
 from netwright.numerals import counted
 from netwright.pipeline.custom import Custom
 from netwright.pipeline.resolving import leaves_one
+from netwright.pipeline.transferring import freezing_in
 
 
 class PartsError(ConfigError):
@@ -128,9 +129,10 @@ def for_processes(
 
     Raises:
         PartsError: Batches leave a process one row, which batch norm cannot train on.
-        ConfigError: The network has layers in which processes meet, and rows go forward in parts.
+        ConfigError: They do so alone, or the network has layers in which processes meet, and rows go forward in parts.
     """
     if world.alone:
+        _refuse_parts_of_one(config, network, rows, 1)
         return config
     if synchronises(network):
         _refuse_parts(config, "torch.nn.SyncBatchNorm in the network", world)
@@ -152,24 +154,27 @@ def for_processes(
                 f"{' or set training.sync_batchnorm = true' if least > size else ' or start fewer'}",
             )
         written["last_batch"] = "drop"
-    dropped = "drop" in (asked, written.get("last_batch")) and rows > batch_size
-    _refuse_parts_of_one(config, network, (min(batch_size, rows), 0 if dropped else left), size)
+    config = config.model_copy(update={"data": config.data.model_copy(update=written)})
+    _refuse_parts_of_one(config, network, rows, size)
     threads = config.training.threads or min(choose_threads(multiply_adds, batch_size // size), cores() // world.local_size)
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(update=written),
-            "training": config.training.model_copy(update={"threads": max(1, threads)}),
-        }
-    )
+    return config.model_copy(update={"training": config.training.model_copy(update={"threads": max(1, threads)})})
 
 
-def _refuse_parts_of_one(config: RunConfig, network: nn.Module, batches: tuple[int, int], size: int) -> None:
+def _refuse_parts_of_one(config: RunConfig, network: nn.Module, rows: int, size: int) -> None:
     """Refuse rows at a time that leave one row of a process's part of some batches, which batch norm cannot train on."""
-    micro = config.training.micro_batch
-    if micro is None or not normalises_batches(network):
+    micro, freezing = config.training.micro_batch, freezing_in(config, network)
+    if micro is None or not normalises_batches(network, () if freezing is None else freezing.always_resting):
         return
+    whole = min(config.data.batch_size, rows)
+    dropped = config.data.last_batch == "drop" and rows > whole
+    batches = (whole, 0 if dropped else rows % whole)
     parts = {part for batch in batches for part in (batch // size, -(-batch // size))}  # parts are as even as can be
     if any(leaves_one(part, micro) for part in parts):
+        if size == 1:
+            raise ConfigError(
+                f"training.micro_batch: {micro} came for batches of {whole} rows of {rows}; a part of one row is left, which "
+                "BatchNorm cannot train on; expected two or more in each; change one of them"
+            )
         told = " and ".join(str(part) for part in sorted(parts) if part)
         raise PartsError(
             f"training.micro_batch: {micro} came for parts of {told} rows in {size} processes; one row is left of a part, which "

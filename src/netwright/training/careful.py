@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from netwright.data.batches import Batch
 from netwright.data.feed import Feed
-from netwright.engine.base import Loss, Steps
+from netwright.engine.base import Steps
 from netwright.engine.eager import EagerEngine, one_step
 from netwright.errors import DivergedError
 from netwright.training.loop import Progress
@@ -19,36 +18,21 @@ from netwright.training.state import put_back, remembered, spoiled
 
 
 @final
-@dataclass(frozen=True)
 class CarefulEngine:
     """The steps as they are written; one that raises, or leaves a number that is not finite, is undone before it is told.
 
     Several times slower than the steps themselves: each is preceded by a copy of the whole state.
+
+    Args:
+        eager: The engine whose steps are undone where they spoil something.
+        device: Of its network.
     """
 
-    engine: EagerEngine
-    device: torch.device
-    name: str = "careful"
+    name = "careful"
 
-    @property
-    def eager(self) -> EagerEngine:
-        """The engine whose steps are undone where they spoil something."""
-        return self.engine
-
-    @property
-    def model(self) -> nn.Module:
-        """The network that is trained."""
-        return self.engine.model
-
-    @property
-    def loss_function(self) -> Loss:
-        """The loss of output and target."""
-        return self.engine.loss_function
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """What updates the parameters."""
-        return self.engine.optimizer
+    def __init__(self, eager: EagerEngine, device: torch.device) -> None:
+        self.eager, self.device = eager, device
+        self.model, self.loss_function, self.optimizer = eager.model, eager.loss_function, eager.optimizer
 
     def played(self) -> str:
         """Return in words how steps were executed so far."""
@@ -60,14 +44,14 @@ class CarefulEngine:
         Raises:
             DivergedError: Loss, gradient, parameters or optimizer are not finite; everything is as it was before.
         """
-        before = copy.deepcopy(remembered(self.engine, self.device, Progress()))
+        before = copy.deepcopy(remembered(self.eager, self.device, Progress()))
         try:
-            loss = self.engine.train_step(batch)
-            bad = spoiled(self.engine)
+            loss = self.eager.train_step(batch)
+            bad = spoiled(self.eager)
             if bad is not None:
                 raise DivergedError(f"the loss is {loss.item():.4g}, but after the update {bad} is not finite")
         except Exception:
-            put_back(before, self.engine, self.device)
+            put_back(before, self.eager, self.device)
             raise
         return loss
 
