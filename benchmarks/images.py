@@ -11,11 +11,14 @@ the processor.
 
 from __future__ import annotations
 
+import argparse
+import statistics
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from defaults import FIGURES_ALONE, options, print_runs
 
 import netwright as nw
 
@@ -40,17 +43,31 @@ def rows_of(data: Path, name: str, seed: int, folder: Path) -> tuple[Any, dict[s
 
 def main() -> None:
     """Train and print."""
-    parser = options(__doc__ or "", PARTS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--set", choices=sorted(PARTS), required=True)
+    parser.add_argument("--parts", type=int, help="Seeds, from 0; default all.")
+    parser.add_argument("--first", type=int, default=0, help="The first seed.")
     parser.add_argument("--threads", type=int, help="Of each operation; default by netwright's rule.")
     given = parser.parse_args()
-
-    def train(seed: int, folder: Path) -> nw.Run:
-        data, settings = rows_of(given.data, given.set, seed, folder)
-        settings |= {"threads": given.threads} if given.threads else {}
-        return nw.train(data, seed=seed, evaluation=FIGURES_ALONE, run_dir=folder / "run", **settings)
-
-    seeds = range(given.first, given.first + (given.parts or PARTS[given.set]))
-    print_runs(given.set, FIGURES[given.set], seeds, train)
+    figure = FIGURES[given.set]
+    found, seconds, worked = [], [], []
+    for seed in range(given.first, given.first + (given.parts or PARTS[given.set])):
+        begun, spent = time.perf_counter(), time.process_time()
+        evaluation = {"baselines": [], "importance": False, "slices": [], "worst": 0}
+        with tempfile.TemporaryDirectory() as folder:
+            data, settings = rows_of(given.data, given.set, seed, Path(folder))
+            settings |= {"threads": given.threads} if given.threads else {}
+            run = nw.train(data, seed=seed, evaluation=evaluation, run_dir=Path(folder) / "run", **settings)
+            found.append(float(run.tested["metrics"][figure]["value"]))
+            epoch, epochs = run.record["best"]["epoch"], run.config.training.epochs
+        seconds.append(time.perf_counter() - begun)
+        worked.append(time.process_time() - spent)
+        told = f"{seconds[-1]:.0f} s, {worked[-1]:.0f} s of the processor"
+        print(f"{given.set} {seed}: {figure} {found[-1]:.4f}, best epoch {epoch} of {epochs}, {told}", flush=True)
+    spread = f" +- {statistics.stdev(found):.4f}" if len(found) > 1 else ""
+    times = f"{statistics.mean(seconds):.0f} s each, {statistics.mean(worked):.0f} s of the processor"
+    print(f"{given.set}: {figure} {statistics.mean(found):.4f}{spread} ({len(found)} runs, {times})")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ network but in ``--before``. Prints one line per run, and at the end mean, devia
 
 from __future__ import annotations
 
+import argparse
+import statistics
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
-
-from defaults import FIGURES_ALONE, options, print_runs
 
 import netwright as nw
 
@@ -47,22 +49,33 @@ def settings(data: Path, name: str, part: int, before: bool) -> dict[str, Any]:
     return {
         "data": rows,
         "training": {"seed": part if name == "adult" else 0},
-        "evaluation": FIGURES_ALONE,
+        "evaluation": {"baselines": [], "importance": False, "slices": [], "worst": 0},
         **({"model": {"layers": layers}} if before else {}),
     }
 
 
 def main() -> None:
     """Train and print."""
-    parser = options(__doc__ or "", PARTS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--set", choices=sorted(PARTS), required=True)
+    parser.add_argument("--parts", type=int, help="Seeds or splits; default all.")
     parser.add_argument("--before", action="store_true", help="The default before: an MLP of standardised numbers, Adam.")
     given = parser.parse_args()
-
-    def train(part: int, folder: Path) -> nw.Run:
-        return nw.train(settings(given.data, given.set, part, given.before), run_dir=folder / "run")
-
-    parts = range(given.first, given.first + (given.parts or PARTS[given.set]))
-    print_runs(given.set, "accuracy" if given.set == "adult" else "rmse", parts, train)
+    figure = "accuracy" if given.set == "adult" else "rmse"
+    found, seconds = [], []
+    for part in range(given.parts or PARTS[given.set]):
+        begun = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            run = nw.train(settings(given.data, given.set, part, given.before), run_dir=Path(folder) / "run")
+            found.append(float(run.tested["metrics"][figure]["value"]))
+            epoch = run.record["best"]["epoch"]
+        seconds.append(time.perf_counter() - begun)
+        print(f"{given.set} {part}: {figure} {found[-1]:.4f}, best epoch {epoch}, {seconds[-1]:.1f} s", flush=True)
+    spread = f" +- {statistics.stdev(found):.4f}" if len(found) > 1 else ""
+    print(
+        f"{given.set}: {figure} {statistics.mean(found):.4f}{spread} ({len(found)} runs, {statistics.mean(seconds):.1f} s each)"
+    )
 
 
 if __name__ == "__main__":

@@ -124,7 +124,9 @@ def test_rows_in_parts_may_leave_no_process_a_part_of_one_row_for_batch_norm() -
     )
     config, name = gather("sklearn:iris", [], asked | {"micro_batch": 17})
     assert prepare(config, name, world=World(0, 2, 0, 2)).config.training.micro_batch == 17  # nine rows in each process
-    with pytest.raises(ConfigError, match="training.micro_batch: 17 came for batches of 18 rows of 90; a part of one row is left"):
+    with pytest.raises(
+        ConfigError, match="training.micro_batch: 17 came for batches of 18 rows of 90; a part of one row is left"
+    ):
         prepare(config, name)
 
 

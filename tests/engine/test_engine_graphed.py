@@ -464,7 +464,9 @@ def test_why_a_network_is_not_captured_is_told_before_it_trains() -> None:
     plain = nn.Sequential(nn.Linear(12, 3), nn.Dropout(0.1))
     before = torch.default_generator.get_state()
     assert why(plain) is None
-    assert why(plain, torch.optim.NAdam) == "NAdam reads the number of the step on the CPU; write NAdam(..., capturable=True)"
+    assert (
+        why(plain, torch.optim.NAdam) == "NAdam reads the number of the step on the CPU; write NAdam(..., capturable=True)"
+    )
     assert why(plain, lambda weights: torch.optim.NAdam(weights, capturable=True)) is None
     assert torch.equal(torch.default_generator.get_state(), before)
     assert why(plain, torch.optim.LBFGS) == "LBFGS evaluates the loss several times a step"
@@ -556,7 +558,9 @@ def test_an_optimizer_that_counts_on_the_cpu_is_told_on_a_gpu_before_anything_is
         return
     reason = f"{optimizer.partition('(')[0]} reads the number of the step on the CPU{advice}"
     assert (found.config.training.engine, found.why_engine) == ("eager", reason)
-    with pytest.raises(ConfigError, match=re.escape(f"captured came; it cannot run here: {reason}; expected another engine")):
+    with pytest.raises(
+        ConfigError, match=re.escape(f"captured came; it cannot run here: {reason}; expected another engine")
+    ):
         nw.train("sklearn:iris", epochs=1, optimizer=optimizer, engine="captured", run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -1,4 +1,4 @@
-"""Searches as arrays on a SLURM of two nodes itself: exactly the trials asked for, whatever happens to a task, nobody left behind."""
+"""Searches as arrays on a SLURM of two nodes itself: exactly the trials asked for, whatever happens to a task."""
 
 from __future__ import annotations
 

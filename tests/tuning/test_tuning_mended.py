@@ -124,9 +124,10 @@ def test_the_end_of_a_search_is_taken_over_from_a_machine_that_is_gone(
         raise Killed
 
     folder = tmp_path / "taken-over"
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr("netwright.pipeline.run.Run.test", killed)
-        search(folder, trials=1, **{"epochs": 1})
+        with pytest.raises(Killed):
+            search(folder, trials=1, **{"epochs": 1})
     gone = {"host": "elsewhere", "pid": 7, "born": "11"}
     (claim,) = (folder / "claims").glob("1000000000-1")
     claim.write_text(json.dumps({**gone, "worker": "elsewhere-1"}))

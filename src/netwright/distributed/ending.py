@@ -91,7 +91,8 @@ def _out_of_time(run: Path, kept: str, restarts: int, most: int) -> Next:
 
 def _others(run: Path) -> str:
     """Say whether others are still at work on a search, which of those on other nodes is known after a minute; how to go on."""
-    return f"others go on with the search; if not, {_again(run)}" if files.at_work(run) else f"nobody goes on with it; {_again(run)}"
+    who = "others go on with the search; if not" if files.at_work(run) else "nobody goes on with it"
+    return f"{who}, {_again(run)}"
 
 
 def _again(run: Path) -> str:

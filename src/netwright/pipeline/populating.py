@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, final
+from typing import Generic, TypeVar, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from netwright.data.feed import Feed
-from netwright.engine.base import Engine, Loss, Steps
+from netwright.engine.base import Engine, Steps
 from netwright.engine.choose import threaded
 from netwright.engine.likeness import why_apart
 from netwright.engine.population import Population, Wanted

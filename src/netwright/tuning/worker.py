@@ -88,9 +88,7 @@ def _clear(search: Search, worker: Worker, number: int) -> None:
         clear(worker, number, search.path(number, name))
 
 
-def _train_some(
-    search: Search, study: Study, trials: Sequence[LiveTrial], tell: Tell, until: float | None
-) -> int | None:
+def _train_some(search: Search, study: Study, trials: Sequence[LiveTrial], tell: Tell, until: float | None) -> int | None:
     """Train trials, several together; return the number of a signal that stopped them."""
     if len(trials) < 2:
         signals = [_train(search, study, trial, tell, until) for trial in trials]
