@@ -73,7 +73,7 @@ class Sequences:
     def place_of_step(self, step: int) -> str:
         """Return where a step came from, for messages: the row that holds it, and which of its steps it is."""
         row = int(np.argmax((self.starts <= step) & (step < self.starts + self.lengths)))
-        return f"{self.place(row)}, step {step - int(self.starts[row]) + 1}"
+        return f"{self.place(row)}, step {step - int(self.starts[row]) + 1} of {self.lengths[row]}"
 
     def steps_of(self, rows: Rows) -> Rows:
         """Return the numbers of the steps of some rows, row after row."""
