@@ -135,7 +135,10 @@ def alone(log: Path, words: list[str]) -> Ended:
     process = context().Process(target=_child, args=(command, (words, None), {}, str(log)))
     process.start()
     process.join(LIMIT)
-    assert process.exitcode is not None, "hangs"
+    hangs = process.exitcode is None
+    process.kill()
+    process.join()
+    assert not hangs, "hangs"
     return Ended(int(process.exitcode), *(Path(f"{log}.{name}").read_text() for name in ("err", "out")))
 
 

@@ -105,6 +105,7 @@ def test_a_lock_goes_with_its_process_and_not_before(tmp_path: Path) -> None:
     here, there = multiprocessing.Pipe()
     holder = harness.context().Process(target=hold, args=(str(tmp_path), there))
     holder.start()
+    assert here.poll(harness.WAITING)
     pid = here.recv()
     with pytest.raises(FolderInUseError, match=rf"in use by .*, process {pid}, since "):
         files.Lock(tmp_path)
@@ -125,7 +126,7 @@ def test_a_process_that_holds_a_lock_does_not_lose_it_by_asking_again(tmp_path: 
     assert files.holder_of(tmp_path) == "this process"
     other = harness.context().Process(target=hold, args=(str(tmp_path), None))
     other.start()
-    other.join()
+    other.join(harness.WAITING)
     assert other.exitcode == 1  # refused
     lock.release()
 
@@ -160,6 +161,7 @@ def test_what_several_processes_make_is_made_by_one_after_the_other_and_a_finish
     here, there = multiprocessing.Pipe()
     holder = harness.context().Process(target=make_slowly, args=(str(entry), there))
     holder.start()
+    assert here.poll(harness.WAITING)
     here.recv()
     with files.waited(entry, lambda: True):
         assert json.loads(lock.read_text())["pid"] == holder.pid

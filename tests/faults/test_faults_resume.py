@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ def killed_somewhere(words: list[str], folder: Path, log: Path, draw: random.Ran
     else:
         wanted = draw.randrange(3)
         for _ in range(wanted + 1):
-            now = seen
-            while process.exitcode is None and len(os.listdir(folder / "checkpoints")) == now:
+            now, end = seen, time.monotonic() + harness.WAITING
+            while process.exitcode is None and len(os.listdir(folder / "checkpoints")) == now and time.monotonic() < end:
                 process.join(0.0005)
         process.join(draw.uniform(0, 0.01))
     if process.exitcode is None:
@@ -108,7 +109,8 @@ def test_commands_killed_at_random_end_with_the_same_bits(
         except subprocess.TimeoutExpired:
             process.kill()
         process.communicate()
-        done = subprocess.run([*program, "resume", str(folder)], capture_output=True, text=True, check=False)
+        again = [*program, "resume", str(folder)]
+        done = subprocess.run(again, capture_output=True, text=True, timeout=harness.WAITING, check=False)
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         assert harness.digest(folder) == reference[0], f"kill {number}"
@@ -424,7 +426,8 @@ def test_other_numbers_of_workers_give_the_same_bits(tmp_path: Path) -> None:
     program = Path(__file__).parent / "workers.py"
 
     def ended(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, str(program), *words], capture_output=True, text=True, check=False)
+        line = [sys.executable, str(program), *words]
+        return subprocess.run(line, capture_output=True, text=True, timeout=harness.WAITING, check=False)
 
     assert (done := ended(str(tmp_path / "whole"), "0", "0")).returncode == 0, done.stderr
     for number, (workers, die) in enumerate([("0", "7"), ("2", "16"), ("1", "0")]):

@@ -184,7 +184,7 @@ def slurm_end(run: str, warned: str, restarts: int, most: int, since: float, end
     """Say what a job of SLURM does now that its processes are gone: done, requeue, stopped or failed; used by its script."""
     found = ending.after(Path(run), warned == "yes", restarts, most, since, ended)
     click.echo(found.word)
-    if found.code and (Path(run) / "tune.json").is_file():
+    if found.word == "failed" and (Path(run) / "tune.json").is_file():  # one that was stopped has told it
         click.echo(f"netwright: {run}: {_so_far(run)}", err=True)
     click.echo(f"netwright: {found.why}", err=True)
     if found.code:
