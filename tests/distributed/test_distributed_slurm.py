@@ -57,7 +57,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CALLS", str(tmp_path / "calls.txt"))
     monkeypatch.setenv("PYTHONPATH", str(Path(netwright.__file__).parent.parent))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "digits.toml").write_text('[data]\nsource = "sklearn:digits"\n')
+    space = '[tune.space]\n"training.optimizer.lr" = "log 1e-3..1e-1"\n'
+    (tmp_path / "digits.toml").write_text(f'[data]\nsource = "sklearn:digits"\n{space}')
     (tmp_path / "site.toml").write_text(f'container = ["{programs / "container"}"]\npython = "python"\n')
     return tmp_path
 
@@ -236,6 +237,7 @@ def test_without_slurm_the_job_can_be_printed_only(
         (["--time", "soon"], "--time soon: no time of SLURM"),
         (["--gpus-per-node", "2", "--procs-per-node", "3"], "--procs-per-node 3: it came with --gpus-per-node 2"),
         (["--tasks", "3", "--nodes", "2"], "--tasks 3: it came with --nodes or --procs-per-node"),
+        (["--tasks", "3", "--set", "tune.space={}"], "tune.space: it is empty; expected settings to try"),
         (["--set", "training.epoch=3"], "training.epoch"),
         (["--run-dir", "-rf"], "'-rf'"),
         (["--site", "none.toml"], "none.toml: No such file"),

@@ -160,8 +160,8 @@ def _work(source: str, asked: Mapping[str, Any]) -> slurm.Work:
         config = check_config_first(source, asked["settings"], ())
         run = folder_for(asked["run_dir"], name_of(source) + ("-tune" if searching else "")).absolute()
         files.refuse_existing(run)
-        if searching and (config.tune is None or config.tune.study == "sqlite"):
-            changes.append("--set=tune.study=journal")  # a file that several machines can share
+        if searching:
+            changes += _shared_by_tasks(config)
     go_on = ("tune", f"--resume={run}", *code) if searching else ("resume", str(run), *code)
     begin: Sequence[str] = (*go_on, *changes)
     if not exists:
@@ -171,6 +171,18 @@ def _work(source: str, asked: Mapping[str, Any]) -> slurm.Work:
     return slurm.Work(
         shlex.join(["netwright", *sys.argv[1:]]), run, run.parent / f"{run.name}.sbatch", tuple(begin), tuple(go_on)
     )
+
+
+def _shared_by_tasks(config: Any) -> list[str]:
+    """Return what several tasks need for one search: records in a file that several machines can share.
+
+    Raises:
+        ConfigError: There is nothing to search, which each of them would find out for itself.
+    """
+    from netwright.tuning.space import refuse_space
+
+    refuse_space({} if config.tune is None else config.tune.parameters())
+    return ["--set=tune.study=journal"] if config.tune.study == "sqlite" else []
 
 
 @cli.command("slurm-end", hidden=True)
