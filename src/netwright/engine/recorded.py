@@ -110,6 +110,10 @@ class Recorded:
             into.copy_(value)
         return self.run(None, 1, FOREVER, turns)
 
+    def output(self, batch: Batch) -> Tensor | None:
+        """Return a copy of the first result for a batch; None where a number was not finite."""
+        return None if self.play(batch).stopped is not None else self.tape.results[0].clone()
+
     def run(self, rows: Tensor | None, steps: int, seconds: float, turns: Tensor | None = None) -> Played:
         """Play the work step after step; see `netwright.engine.tape.Player`."""
         if isinstance(self.player, Program) and not self.player.usable:  # of the process before a fork
@@ -142,12 +146,12 @@ def record(
     Raises:
         CannotCapture: It cannot be repeated from what was written.
     """
-    inputs = {name: value.clone() for name, value in batch.inputs.items()}
-    lengths = None if batch.lengths is None else batch.lengths.clone()
-    fixed = Batch(inputs, batch.target.clone(), batch.rows, lengths)
+    fixed = copied_batch(batch)
     with Recorder() as recorder:
         results = work(fixed)
-    gathers = [] if sources is None else [(sources[name], into) for name, into in {**inputs, TARGET: fixed.target}.items()]
+    gathers = (
+        [] if sources is None else [(sources[name], into) for name, into in {**fixed.inputs, TARGET: fixed.target}.items()]
+    )
     if any(not source.is_contiguous() for source, _ in gathers):
         raise CannotCapture("rows do not lie one after the other")
     recording = recorder.recording(*results)
@@ -159,6 +163,12 @@ def record(
         return Recorded(fixed, make_tape(recording), ways, gathers=gathers), results
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CannotCapture(f"its operations cannot be repeated ({type(error).__name__}: {first_line(error)})") from error
+
+
+def copied_batch(batch: Batch) -> Batch:
+    """Return a copy of what work reads of a batch."""
+    inputs = {name: value.clone() for name, value in batch.inputs.items()}
+    return Batch(inputs, batch.target.clone(), batch.rows, None if batch.lengths is None else batch.lengths.clone())
 
 
 def tensors_of(batch: Batch) -> list[Tensor]:
