@@ -21,6 +21,7 @@ from netwright.engine.own_code import own_code, why_not_told
 from netwright.engine.recorded import record, shape_of, ways
 from netwright.engine.recording import CannotCapture
 from netwright.engine.state import differing, hooked, parts_of
+from netwright.engine.tape import read_from
 from netwright.model.summary import call_model
 
 MOST_SHAPES = 8
@@ -145,7 +146,7 @@ class Forward:
         try:
             with torch.inference_mode(False), torch.no_grad():
                 lanes = self._lanes if len(batch) >= SHARED else 1
-                known, (output,) = record(batch, lambda fixed: [self._output(fixed)], ways(True, lanes))
+                known, (output,) = record(batch, lambda fixed: [self._output(fixed)], ways(True, lanes), _sources(batch))
         except CannotCapture:
             self._captured = False
             for buffer, value in zip(self.model.buffers(), before, strict=True):
@@ -188,6 +189,16 @@ class Forward:
         elif not known.refuse():
             self._captured = False
         return expected
+
+
+def _sources(batch: Batch) -> dict[str, Tensor] | None:
+    """Return tensors that inputs can be read through; None where rows do not lie one after the other, or come with lengths."""
+    if batch.lengths is not None or not all(value.is_contiguous() for value in batch.inputs.values()):
+        return None
+    sources = {name: torch.empty(0, dtype=value.dtype) for name, value in batch.inputs.items()}
+    for name, value in batch.inputs.items():
+        read_from(sources[name], value)
+    return sources
 
 
 def _seen(model: nn.Module) -> list[Any]:
