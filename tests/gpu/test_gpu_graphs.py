@@ -347,7 +347,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path: Path) -> None:
 def test_calls_in_graphs_give_the_outputs_as_written(name: str) -> None:
     shape, make = NETWORKS[name]
     model, examples = nn.Sequential(*make()).to(CUDA).eval(), rows(shape)
-    forward, written = Forward(model, Execution("captured")), Forward(model)
+    forward, written = Forward(model, Execution("captured", by_name=True)), Forward(model)
     for size in (128, 74):
         batch = examples.batch(torch.arange(size, device=CUDA))
         with torch.inference_mode():
