@@ -492,6 +492,40 @@ def test_forward_gives_the_same_outputs(monkeypatch: pytest.MonkeyPatch) -> None
             assert torch.equal(found[-1], expected)  # it is the caller's
 
 
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("rows", [512, 700])
+def test_many_rows_are_dealt_out_to_cores(rows: int) -> None:
+    shape, layers = LAYERS["wide"]
+    examples = examples_of(shape, rows=3 * rows)
+    found = []
+    for lanes in (0, 2):
+        torch.manual_seed(1)
+        model = nn.Sequential(*layers())
+        eager = EagerEngine(model, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), fused=True))
+        engine = CapturedEngine(eager, lanes, by_name=True) if lanes else eager
+        losses, _ = run(engine, examples, epochs=4, batch=rows)
+        found.append([torch.tensor(losses), *model.state_dict().values()])
+    assert engine.played() == "natively on 2 cores"
+    assert differing(*found) == 0
+
+
+@pytest.mark.usefixtures("compiled")
+def test_forward_reads_the_rows_it_is_given() -> None:
+    model, examples = network("wide")
+    forward = Forward(model.eval(), Execution("captured", lanes=2))
+    draw = torch.Generator().manual_seed(5)
+    with torch.inference_mode():
+        for turned in (False, True):  # the columns of a turned array do not lie one after the other
+            for _ in range(6):
+                values = torch.randn(
+                    *((examples.shapes["x"][0], 600) if turned else (600, *examples.shapes["x"])), generator=draw
+                )
+                batch = Batch({"x": values.T if turned else values}, torch.empty(0), torch.arange(600))
+                assert torch.equal(forward(batch), model(batch.inputs["x"]))
+    played = [known for known in forward._known.values() if known is not None]
+    assert [known.ready() for known in played] == [True, True]
+
+
 class Guarded(nn.Module):
     """Gives no number for some dropout masks, on one row."""
 

@@ -19,9 +19,10 @@ import netwright as nw
 from netwright.data.batches import Batch, Examples, epoch_order
 from netwright.data.feed import Feed
 from netwright.engine.averaged import Averaged
-from netwright.engine.base import Engine, Steps
+from netwright.engine.base import Engine, Execution, Steps
 from netwright.engine.eager import EagerEngine
-from netwright.engine.graphed import GraphedEngine
+from netwright.engine.forward import Forward
+from netwright.engine.graphed import CHECKED, GraphedEngine
 from netwright.engine.graphs import CudaGraphs
 from netwright.engine.rates import put
 from netwright.engine.state import differing, tensors
@@ -340,6 +341,19 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path: Path) -> None:
     again = nw.resume(short.folder, data=digits(), settings=["training.epochs=4"])
     assert whole.record["played"] == again.record["played"] == "in CUDA graphs"
     assert differing(weights(whole), weights(again)) == 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_calls_in_graphs_give_the_outputs_as_written(name: str) -> None:
+    shape, make = NETWORKS[name]
+    model, examples = nn.Sequential(*make()).to(CUDA).eval(), rows(shape)
+    forward, written = Forward(model, Execution("captured", by_name=True)), Forward(model)
+    for size in (128, 74):
+        batch = examples.batch(torch.arange(size, device=CUDA))
+        with torch.inference_mode():
+            found = [forward(batch) for _ in range(CHECKED + 3)]
+            assert all(differing([each], [written(batch)]) == 0 for each in found)
+    assert [known is not None and known.ready() for known in forward._known.values()] == [True, True]
 
 
 def test_auto_takes_graphs(tmp_path: Path) -> None:

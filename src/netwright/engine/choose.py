@@ -21,8 +21,9 @@ from netwright.engine.scaling import scaler_for
 from netwright.engine.trial import why_not_recorded
 from netwright.errors import ConfigError
 
-# A step below this many multiply-adds (forward and backward) is not worth waking a second thread.
-ONE_THREAD = 40_000_000
+# A step below this many multiply-adds (forward and backward) is not worth waking a second thread; of recurrent layers, whose
+# threads meet at each step of a sequence, below this many.
+ONE_THREAD, ONE_THREAD_BY_STEPS = 30_000_000, 200_000_000
 # A captured step below this many is not worth a barrier between cores; more cores than this wait longer than they work.
 ONE_LANE = 1_000_000
 MOST_LANES = 4
@@ -48,14 +49,16 @@ def choose_device(name: str | None) -> torch.device:
     return torch.device(name)
 
 
-def choose_threads(multiply_adds: int, batch_size: int) -> int:
+def choose_threads(multiply_adds: int, batch_size: int, by_steps: int = 0) -> int:
     """Return the number of CPU threads of each operation: one for small steps, else one per core this process may use.
 
     Args:
         multiply_adds: Of one row, forward.
         batch_size: Rows per step.
+        by_steps: Those multiply-adds that are in recurrent layers.
     """
-    return 1 if 3 * multiply_adds * batch_size < ONE_THREAD else cores()
+    least = ONE_THREAD_BY_STEPS if 2 * by_steps > multiply_adds else ONE_THREAD
+    return 1 if 3 * multiply_adds * batch_size < least else cores()
 
 
 def choose_lanes(multiply_adds: int, dense: int, batch_size: int) -> int:

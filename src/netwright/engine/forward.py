@@ -1,9 +1,12 @@
-"""A network without training: outputs of batches, recorded once for each shape and replayed with the same bits. Floor 5."""
+"""A network without training: outputs of batches, recorded once for each shape and replayed with the same bits. Floor 5.
+
+On a CPU a call is recorded as operations of torch, on a GPU as a CUDA graph.
+"""
 
 from __future__ import annotations
 
 import threading
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +15,13 @@ from torch.nn.modules.module import _has_any_global_hook
 from netwright.data.batches import Batch
 from netwright.engine.base import Execution
 from netwright.engine.eager import casting
+from netwright.engine.graphed_calls import GraphedCall
+from netwright.engine.graphs import CudaGraphs, Graphs
 from netwright.engine.own_code import own_code, why_not_told
-from netwright.engine.recorded import Recorded, record, shape_of, ways
+from netwright.engine.recorded import record, shape_of, ways
 from netwright.engine.recording import CannotCapture
 from netwright.engine.state import differing, hooked, parts_of
+from netwright.engine.tape import read_from
 from netwright.model.summary import call_model
 
 MOST_SHAPES = 8
@@ -25,30 +31,55 @@ WRITTEN = Execution()
 TENSORS = (Tensor, nn.Parameter)
 
 
+class Repeat(Protocol):
+    """Calls of a network for batches of one shape, captured; ``trusted`` counts the times that one gave the same bits."""
+
+    trusted: int
+
+    def ready(self) -> bool:
+        """Tell whether it gave the same bits often enough."""
+        ...
+
+    def output(self, batch: Batch) -> Tensor | None:
+        """Return the output of a batch, which the caller may keep; None where the call is to be made as it is written."""
+        ...
+
+    def refuse(self) -> bool:
+        """Give up the way in which it is repeated; false where no other is left."""
+        ...
+
+
 @final
 class Forward:
     """Calls a network that is in eval mode; gradients are off.
 
     Args:
         model: The network.
-        how: Calls shall be executed; captured ones are recorded and replayed where that works, all others are made as they
-            are written.
+        how: Calls shall be executed; captured ones are recorded and replayed where that works, on a GPU where that was asked
+            for by name; all others are made as they are written.
+        graphs: Captures calls; default CUDA graphs where the network is on a GPU.
     """
 
-    def __init__(self, model: nn.Module, how: Execution = WRITTEN) -> None:
+    def __init__(self, model: nn.Module, how: Execution = WRITTEN, graphs: Graphs | None = None) -> None:
         self.model = model
         self._autocast = how.update.autocast
         self._lanes = how.lanes
-        self._captured = how.engine == "captured" and self._capturable()
-        self._known: dict[tuple[Any, ...], Recorded | None] = {}  # None: seen once
+        self._graphs = graphs
+        self._captured = how.engine == "captured" and self._capturable(how.by_name)
+        self._known: dict[tuple[Any, ...], Repeat | None] = {}  # None: seen once
         self._seen: list[Any] = []
         self._built: list[Any] = []
         self._computes = self._resting = False
         self._alone = threading.Lock()  # a recording has one place for its input and its output
 
-    def _capturable(self) -> bool:
-        on_cpu = all(value.device.type == "cpu" for value in (*self.model.parameters(), *self.model.buffers()))
-        return on_cpu and why_not_told(self.model, nn.Identity()) is None and hooked(self.model, nn.Identity()) is None
+    def _capturable(self, by_name: bool) -> bool:
+        devices = {value.device for value in (*self.model.parameters(), *self.model.buffers())} or {torch.device("cpu")}
+        device = devices.pop()
+        if devices or device.type not in (("cpu", "cuda") if by_name else ("cpu",)):
+            return False
+        if device.type == "cuda" and self._graphs is None:
+            self._graphs = CudaGraphs(device)
+        return why_not_told(self.model, nn.Identity()) is None and hooked(self.model, nn.Identity()) is None
 
     def __call__(self, batch: Batch) -> Any:
         """Return the output of a batch; the caller may keep it, and other threads may call too."""
@@ -61,14 +92,14 @@ class Forward:
             self._known.clear()
             self._seen = found
             self._resting = self.computes and not any(part.training for part in parts_of(self.model))
-        if not self._captured:
+        if not self._captured or (self._graphs is not None and batch.lengths is not None):  # which are read on the CPU
             return self._written(batch)
         batch = Batch(batch.inputs, NOTHING, batch.rows, batch.lengths)
         shape = shape_of(batch)
         known = self._known.get(shape)
         if known is not None and known.ready():
-            played = known.play(batch)
-            return self._written(batch) if played.stopped is not None else known.tape.results[0].clone()
+            output = known.output(batch)
+            return self._written(batch) if output is None else output
         if known is not None:
             return self._compared(known, batch)
         if shape not in self._known and len(self._known) < MOST_SHAPES:
@@ -98,9 +129,7 @@ class Forward:
             return self._written(batch)
         with self._alone:
             known = self._known.get(shape_of(batch))
-            if known is None or not known.ready() or known.play(batch).stopped is not None:
-                return None
-            return known.tape.results[0].clone()
+            return known.output(batch) if known is not None and known.ready() else None
 
     def _written(self, batch: Batch) -> Any:
         """Make a call as it is written; what autocast made narrower is float32 again."""
@@ -110,11 +139,14 @@ class Forward:
         return output.float() if self._autocast is not None and isinstance(output, Tensor) else output
 
     def _recorded(self, shape: tuple[Any, ...], batch: Batch) -> Any:
+        """Make a call, and record it where that can be."""
         before = [buffer.clone() for buffer in self.model.buffers()]
+        if self._graphs is not None:
+            return self._graphed(shape, batch, before, self._graphs)
         try:
             with torch.inference_mode(False), torch.no_grad():
                 lanes = self._lanes if len(batch) >= SHARED else 1
-                known, (output,) = record(batch, lambda fixed: [self._output(fixed)], ways(True, lanes))
+                known, (output,) = record(batch, lambda fixed: [self._output(fixed)], ways(True, lanes), _sources(batch))
         except CannotCapture:
             self._captured = False
             for buffer, value in zip(self.model.buffers(), before, strict=True):
@@ -123,19 +155,33 @@ class Forward:
         self._known[shape] = known
         return output
 
+    def _graphed(self, shape: tuple[Any, ...], batch: Batch, before: list[Tensor], graphs: Graphs) -> Any:
+        """Make a call, and capture it where it draws no numbers and changes nothing."""
+        with torch.inference_mode(False), torch.no_grad():
+            states = graphs.generator(), graphs.aside()
+            output = self._written(batch)
+            drawn = differing([states[0]], [graphs.generator()]) or states[1] != graphs.aside()
+            try:
+                if drawn or differing(list(self.model.buffers()), before):
+                    raise CannotCapture("a call draws random numbers, or changes the network")
+                self._known[shape] = GraphedCall(batch, self._output, graphs)
+            except (CannotCapture, RuntimeError):  # of CUDA
+                self._captured = False
+        return output
+
     def _output(self, batch: Batch) -> Tensor:
         output = self._written(batch)
         if not isinstance(output, Tensor):
             raise CannotCapture(f"the output is {type(output).__name__}; expected one tensor")
         return output
 
-    def _compared(self, known: Recorded, batch: Batch) -> Any:
+    def _compared(self, known: Repeat, batch: Batch) -> Any:
         """Make the call both ways; a way that gives other bits is not used again."""
         expected = self._written(batch)
         try:
             with torch.inference_mode(False), torch.no_grad():
-                stopped = known.play(batch).stopped
-                same = stopped is None and not differing([known.tape.results[0]], [expected])
+                given = known.output(batch)
+                same = given is not None and not differing([given], [expected])
         except RuntimeError:
             same = False
         if same:
@@ -143,6 +189,16 @@ class Forward:
         elif not known.refuse():
             self._captured = False
         return expected
+
+
+def _sources(batch: Batch) -> dict[str, Tensor] | None:
+    """Return tensors that inputs can be read through; None where rows do not lie one after the other, or come with lengths."""
+    if batch.lengths is not None or not all(value.is_contiguous() for value in batch.inputs.values()):
+        return None
+    sources = {name: torch.empty(0, dtype=value.dtype) for name, value in batch.inputs.items()}
+    for name, value in batch.inputs.items():
+        read_from(sources[name], value)
+    return sources
 
 
 def _seen(model: nn.Module) -> list[Any]:

@@ -1,7 +1,7 @@
 """The calls of a tape on several cores: large ones in parts that give the same bits, a barrier where one waits for another.
 
 A layer's neurons are dealt out: the core that works out some of its outputs works out their gradients and updates their
-weights, which stay in its cache. Every part runs on one thread. Floor 5.
+weights, which stay in its cache; of large batches the rows are. Every part runs on one thread. Floor 5.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ BYTES = 16.0  # a nanosecond that an elementwise call reads and writes, about
 UPDATE = 2.0  # parameters a nanosecond that an optimizer updates, about
 OVERHEAD = 500.0  # nanoseconds of any call
 WORTHWHILE = 3_000.0  # nanoseconds from which a call is worth a barrier
+ROWS = 256  # from so many on rows are dealt out, not neurons: to bring them to another core costs more than the weights
 COLUMNS = 32  # parts end at multiples of it, so that no vector of numbers is cut
 
 
@@ -236,27 +237,28 @@ def _part(call: Call, change: Callable[[Tensor], Tensor], arguments: list[Any]) 
 
 
 def _matrix_parts(call: Call, name: str, count: int) -> list[Call] | None:
-    """Split a product by the columns of its result; the gradient of weights, whose left side is turned, by its rows."""
+    """Split a product by the columns of its result, or by its rows: of many rows, and of the gradient of weights, whose left side
+    is turned."""
     *bias, left, right = call.arguments[: 3 if name == "aten::addmm" else 2]
     turned = left.stride(0) == 1 and left.shape[0] > 1 and left.stride(1) != 1
-    axis = 0 if turned and not bias else 1
+    axis = 0 if (turned and not bias) or left.shape[0] >= ROWS else 1
     bounds = _bounds((left.shape[0], right.shape[1])[axis], count, COLUMNS)
     if bounds is None:
         return None
     parts = []
     for first, end in bounds:
         sides = [narrowed(left, 0, first, end), right] if axis == 0 else [left, narrowed(right, 1, first, end)]
-        added = [narrowed(value, -1, first, end) for value in bias]
+        added = [narrowed(value, -1, first, end) if axis else value for value in bias]
         rest = call.arguments[len(bias) + 2 :]
         parts.append(_part(call, partial(narrowed, axis=axis, first=first, end=end), [*added, *sides, *rest]))
     return parts
 
 
 def _elementwise_parts(call: Call, count: int) -> list[Call] | None:
-    """Split a call that treats each number alone: by columns of matrices, else by the first axis."""
+    """Split a call that treats each number alone: by columns of matrices of few rows, else by the first axis."""
     shape = call.written[0].shape
-    axis = 1 if len(shape) == 2 else 0
-    bounds = _bounds(shape[axis], count, COLUMNS if axis == len(shape) - 1 else 1) if shape else None
+    axis = 1 if len(shape) == 2 and shape[0] < ROWS else 0
+    bounds = _bounds(shape[axis], count, COLUMNS if len(shape) <= 2 else 1) if shape else None
     if bounds is None or any(tensor.dim() not in (0, len(shape)) for tensor in call.tensors()):
         return None
 

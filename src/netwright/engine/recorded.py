@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, final
 
 import torch
@@ -16,7 +17,7 @@ from netwright.engine import building
 from netwright.engine.native import Program, declare
 from netwright.engine.planning import make_tape
 from netwright.engine.recording import CannotCapture, Recorder, written_outside
-from netwright.engine.tape import Played, Player, Tape, TapePlayer
+from netwright.engine.tape import NOTHING, Played, Player, Tape, TapePlayer, read_from
 from netwright.errors import first_line
 
 CHECKED = 2  # steps that run both ways before a player is trusted
@@ -110,6 +111,26 @@ class Recorded:
             into.copy_(value)
         return self.run(None, 1, FOREVER, turns)
 
+    def output(self, batch: Batch) -> Tensor | None:
+        """Return a copy of the first result for a batch; None where a number was not finite.
+
+        Where it gathers, it does so from the inputs of the batch, which must lie in order: each core copies its own rows.
+        """
+        if not self.gathers:
+            stopped = self.play(batch).stopped
+        else:
+            for (source, _), value in zip(self.gathers, batch.inputs.values(), strict=True):
+                read_from(source, value)
+            stopped = self.run(self.every, 1, FOREVER).stopped
+            for source, _ in self.gathers:
+                read_from(source, NOTHING)
+        return None if stopped is not None else self.tape.results[0].clone()
+
+    @cached_property
+    def every(self) -> Tensor:
+        """The numbers of all rows of the batch, int64 ``(1, batch)``."""
+        return torch.arange(len(self.batch)).reshape(1, -1)
+
     def run(self, rows: Tensor | None, steps: int, seconds: float, turns: Tensor | None = None) -> Played:
         """Play the work step after step; see `netwright.engine.tape.Player`."""
         if isinstance(self.player, Program) and not self.player.usable:  # of the process before a fork
@@ -136,18 +157,17 @@ def record(
         batch: What it is done on.
         work: Returns its results.
         ways: To play it.
-        sources: All rows by the name of their input, and the target, where batches are gathered from them by row number.
+        sources: All rows by the name of their input, and of the target, where batches are gathered from them by row number.
         changed: The tensors that the work may change, beside the batch.
 
     Raises:
         CannotCapture: It cannot be repeated from what was written.
     """
-    inputs = {name: value.clone() for name, value in batch.inputs.items()}
-    lengths = None if batch.lengths is None else batch.lengths.clone()
-    fixed = Batch(inputs, batch.target.clone(), batch.rows, lengths)
+    fixed = copied_batch(batch)
     with Recorder() as recorder:
         results = work(fixed)
-    gathers = [] if sources is None else [(sources[name], into) for name, into in {**inputs, TARGET: fixed.target}.items()]
+    filled = {**fixed.inputs, TARGET: fixed.target}
+    gathers = [] if sources is None else [(source, filled[name]) for name, source in sources.items()]
     if any(not source.is_contiguous() for source, _ in gathers):
         raise CannotCapture("rows do not lie one after the other")
     recording = recorder.recording(*results)
@@ -159,6 +179,12 @@ def record(
         return Recorded(fixed, make_tape(recording), ways, gathers=gathers), results
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CannotCapture(f"its operations cannot be repeated ({type(error).__name__}: {first_line(error)})") from error
+
+
+def copied_batch(batch: Batch) -> Batch:
+    """Return a copy of what work reads of a batch."""
+    inputs = {name: value.clone() for name, value in batch.inputs.items()}
+    return Batch(inputs, batch.target.clone(), batch.rows, None if batch.lengths is None else batch.lengths.clone())
 
 
 def tensors_of(batch: Batch) -> list[Tensor]:

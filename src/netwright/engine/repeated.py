@@ -13,7 +13,7 @@ from netwright.data.batches import AHEAD, Batch, Examples
 from netwright.engine.base import Written
 from netwright.engine.graphs import Graphs, Work
 from netwright.engine.rates import on_cuda
-from netwright.engine.recorded import tensors_of
+from netwright.engine.recorded import copied_batch, tensors_of
 from netwright.engine.recording import asked_later
 from netwright.engine.state import fused
 
@@ -44,7 +44,7 @@ class Repeated:
         self._at = torch.zeros(1, dtype=torch.long, device=device)
         self._plan = torch.zeros(self._most, size, dtype=torch.long, device=device)
         self._rates = torch.zeros(self._most, groups, dtype=torch.float32, device=device) if groups else None
-        self._fixed = None if examples is not None else _copied(batch)
+        self._fixed = None if examples is not None else copied_batch(batch)
         self._numbers: Tensor | None = None  # of each step: its losses, then what must be finite
         self._losses = 1
         self._dtype = torch.float32
@@ -125,10 +125,6 @@ def _not_captured() -> None:
         RuntimeError: Always.
     """
     raise RuntimeError("the step was not captured")
-
-
-def _copied(batch: Batch) -> Batch:
-    return Batch({name: value.clone() for name, value in batch.inputs.items()}, batch.target.clone(), batch.rows)
 
 
 @contextmanager

@@ -203,6 +203,11 @@ def _point(alias: Tensor, output: Tensor) -> None:
         alias.set_(output.untyped_storage(), where.offset, where.shape, where.strides)
 
 
+def read_from(tensor: Tensor, other: Tensor) -> None:
+    """Let a tensor read what another one holds."""
+    tensor.set_(other.untyped_storage(), other.storage_offset(), other.shape, other.stride())
+
+
 def place_of(tensor: Tensor) -> Place:
     """Return the place of a tensor of a tape."""
     place: Place = tensor.place  # type: ignore[attr-defined]

@@ -16,6 +16,8 @@ from netwright.seeding import forked
 
 Hook = Callable[[nn.Module, Any, Any], None]
 
+RECURRENT = ("RNN", "LSTM", "GRU")
+
 
 @dataclass(frozen=True)
 class LayerSummary:
@@ -42,6 +44,11 @@ class Summary:
     trainable: int
     multiply_adds: int
     memory_bytes: int
+
+    @property
+    def by_steps(self) -> int:
+        """The multiply-adds of recurrent layers, which go from step to step of a sequence."""
+        return sum(layer.multiply_adds for layer in self.layers if any(f"{name}(" in layer.text for name in RECURRENT))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for run.json."""

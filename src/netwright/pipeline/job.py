@@ -236,7 +236,8 @@ def _validation(
             said.add(name)
             tell(text)
 
-    forwards = {id(network): Forward(network, execution_of(bench.config)) for network in networks_of(engine)}
+    how = execution_of(bench.config, bench.why_engine == ASKED_FOR)
+    forwards = {id(network): Forward(network, how) for network in networks_of(engine)}
     at_once = AT_ONCE if len(target.names) == 1 and not own else len(rows)  # what is no mean over rows needs all of them
 
     def figures_of(part: Rows) -> tuple[dict[str, float], float]:

@@ -100,7 +100,7 @@ def threads_and_lanes(config: RunConfig, network: Network, batch_size: int, reco
     if recorded and training.lanes is None and training.threads is None:
         dense = sum(layer.multiply_adds for layer in layers if layer.text.startswith(("Linear(", "PeriodicEmbeddings(")))
         lanes = choose_lanes(work, dense, batch_size)
-    return training.threads or (1 if lanes > 1 else choose_threads(work, batch_size)), lanes
+    return training.threads or (1 if lanes > 1 else choose_threads(work, batch_size, network.summary.by_steps)), lanes
 
 
 def _last_batch(config: RunConfig, network: Network, rows: int, batch_size: int) -> str:

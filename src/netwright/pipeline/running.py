@@ -30,7 +30,7 @@ from netwright.exporting.bundle import (
 from netwright.model.task import Decoding
 from netwright.pipeline import folder as folders
 from netwright.pipeline.along import train_along
-from netwright.pipeline.bench import Bench, executing
+from netwright.pipeline.bench import ASKED_FOR, Bench, executing
 from netwright.pipeline.calibrating import calibrate, with_temperature
 from netwright.pipeline.custom import NO_FIGURES
 from netwright.pipeline.dealing import Final, final_weights
@@ -156,7 +156,7 @@ def _run_of(bench: Bench, folder: Path, record: dict[str, Any]) -> Run:
         _outcome(bench),
         bench.config.data.batch_size,
         bench.device,
-        execution_of(bench.config),
+        execution_of(bench.config, bench.why_engine == ASKED_FOR),
     )
     return Run(folder, bench.config, program, record, inputs, task.loss_function, bench.custom)
 
