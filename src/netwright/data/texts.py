@@ -111,11 +111,12 @@ def text_form(place: Place, options: TextOptions, block_bytes: int = LONGEST_LIN
         bad.append(row)
         return "skip"
 
+    on_disk = None if place.packed else place.on_disk
     with ExitStack() as stack:
         if delimiter == WHITE_SPACE:
             source: Any = _tabbed(place, options)
         else:
-            source = place.path if place.local is not None and not place.packed else stack.enter_context(place.open())
+            source = stack.enter_context(place.open()) if on_disk is None else str(on_disk)
         skipped = 0 if delimiter == WHITE_SPACE else before
         reading = pa.csv.ReadOptions(
             column_names=names,

@@ -21,6 +21,7 @@ from netwright.files.whole import (
     write_arrays,
     write_bytes,
     write_json,
+    write_parts,
     write_text,
 )
 
@@ -57,5 +58,6 @@ __all__ = [
     "write_arrays",
     "write_bytes",
     "write_json",
+    "write_parts",
     "write_text",
 ]

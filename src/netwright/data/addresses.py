@@ -1,0 +1,215 @@
+"""Files at an address that fsspec reaches: what is told of them, their content, and its copies. Floor 2.
+
+Source: fsspec's documentation, https://filesystem-spec.readthedocs.io.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import IO, Any, final
+
+import fsspec
+
+from netwright.config.values import is_address
+from netwright.data.copies import Copies, Copy, copies_here
+from netwright.data.packing import reason_of
+from netwright.errors import DataError, SafetyError
+
+PROTOCOLS = (  # of addresses; fsspec knows more, some of which run what they read
+    *("http", "https", "ftp", "sftp", "ssh", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss"),
+    *("hdfs", "webhdfs", "hf", "smb", "memory"),
+)
+TELLING = (  # of what fsspec's file systems tell of a file, that which changes with its content; in small letters and no marks
+    *("etag", "contentmd5", "md5hash", "digest", "sha", "blobid", "generation", "versionid", "lastmodified", "modified"),
+    *("mtime", "modify", "modificationtime", "lastwritetime", "updated", "created"),
+)
+PART = 1 << 20  # bytes that are fetched at a time
+SILENCE = 300.0  # seconds without a byte, after which a server is given up
+
+
+@final
+@dataclass(frozen=True)
+class Remote:
+    """The file system of an address.
+
+    Args:
+        system: fsspec's.
+        prefix: What precedes a path in the address.
+        copies: Where its files are copied to; None where they are read as they lie.
+    """
+
+    system: Any
+    prefix: str
+    copies: Copies | None = None
+
+    def isfile(self, path: str) -> bool:
+        """Tell whether it is a file."""
+        return self._told(path).get("type") == "file"
+
+    def isdir(self, path: str) -> bool:
+        """Tell whether it is a folder, or a page of links by HTTP."""
+        told = self._told(path)
+        page = told.get("mimetype") == "text/html"  # to find links a page is read whole
+        return told.get("type") == "directory" or (page and bool(self.system.isdir(path)))
+
+    def size(self, path: str) -> int:
+        """Return the bytes of a file; where they are not told it is read to know."""
+        size = self._told(path).get("size")
+        if size is not None:
+            return int(size)
+        with self.open(path) as stream:
+            return stream.seek(0, io.SEEK_END)
+
+    def ls(self, path: str) -> list[str]:
+        """Return the paths in a folder."""
+        return [str(entry) for entry in self.system.ls(path, detail=False)]
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the paths that a pattern matches, sorted."""
+        return sorted(str(path) for path in self.system.glob(pattern))
+
+    def open(self, path: str) -> IO[bytes]:
+        """Open a file as it lies there, for reading from any position; what comes as one answer lies in memory.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        at_once = self._at_once()
+        try:
+            stream: IO[bytes] = (
+                io.BytesIO(self.system.cat_file(path, **at_once)) if at_once else self.system.open(path, "rb")
+            )
+        except Exception as error:  # of every kind, by the package of the protocol
+            raise unreadable(self.prefix + path, error) from error
+        return stream
+
+    def copy(self, path: str, patient: bool = True) -> Copy | None:
+        """Return the copy of a file; see `Copies.of`.
+
+        Raises:
+            DataError: It cannot be fetched whole.
+            ResourceError: There is no room for it.
+        """
+        if self.copies is None:
+            return None
+        told, name = self._told(path), self.prefix + path
+        size = told.get("size")
+        parts = partial(self._parts, path, size, version_of(told))
+        return self.copies.of(name, version_of(told), size, parts, patient)
+
+    def _parts(self, path: str, size: int | None, version: str | None) -> Iterator[bytes]:
+        """Yield the content of a file from its start to its end.
+
+        Raises:
+            DataError: It breaks off, or changes meanwhile.
+        """
+        name, count, at_once = self.prefix + path, 0, self._at_once()
+        try:
+            with self.system.open(path, "rb", **({"block_size": 0, **at_once} if at_once else {})) as stream:
+                while part := stream.read(PART):
+                    count += len(part)
+                    yield part
+            if not at_once:  # it was asked for piece by piece
+                self.system.invalidate_cache(path)
+            now = version if at_once else version_of(self._ask(path))
+        except DataError:
+            raise
+        except Exception as error:  # of every kind, by the package of the protocol
+            raise unreadable(name, error) from error
+        if size is not None and count != size:
+            raise DataError(f"{name}: {count:,} bytes came; expected {size:,}, the fetch broke off; start again")
+        if now != version:
+            raise DataError(f"{name}: changed while it was fetched; expected a file at rest; start again")
+
+    def _at_once(self) -> dict[str, Any]:
+        """Return what is asked with for a file whose content comes as one answer: by HTTP, where not every server sends pieces."""
+        if "https" not in self.system.protocol:
+            return {}
+        from aiohttp import ClientTimeout
+
+        return {"timeout": ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE)}
+
+    def _told(self, path: str) -> dict[str, Any]:
+        """Return what the file system tells of a file or folder, nothing where there is none; asked once where copies are read."""
+        name = self.prefix + path
+        if self.copies is None:
+            return self._ask(path)
+        if name not in self.copies.told:
+            self.copies.told[name] = self._ask(path)
+        return self.copies.told[name]
+
+    def _ask(self, path: str) -> dict[str, Any]:
+        try:
+            return dict(self.system.info(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except Exception as error:  # of every kind, by the package of the protocol
+            raise unreadable(self.prefix + path, error) from error
+
+
+def reached(text: str) -> tuple[Remote, str]:
+    """Return the file system of an address, and the path in it.
+
+    Raises:
+        DataError: The address is of an unknown protocol or one for which a package is missing.
+        SafetyError: The address holds a password.
+    """
+    protocol, _, rest = text.partition("://")
+    if protocol.lower() not in PROTOCOLS:
+        raise DataError(
+            f"{text}: {protocol}:// is no known protocol; expected a path or one of {', '.join(PROTOCOLS)}; download the file"
+        )
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    if at and (":" in user or protocol in ("http", "https")):  # there a name alone is a token
+        raise SafetyError(
+            f"{protocol}://***@{rest.rpartition('@')[2]}: a password came in the address; expected none, a run folder keeps its "
+            "settings; write it in fsspec's own configuration"
+        )
+    try:
+        system, path = fsspec.core.url_to_fs(text)
+    except (ImportError, ValueError, OSError) as error:
+        raise DataError(
+            f"{text}: fsspec cannot reach {protocol}:// ({reason_of(error)}); expected a protocol whose package is installed; "
+            "install it or download the file"
+        ) from None
+    copies = copies_here()
+    if copies is not None and protocol not in copies.asked:
+        copies.asked.add(protocol)
+        system.invalidate_cache()  # fsspec keeps lists of files as long as the process lives
+    return Remote(system, "" if is_address(str(path)) else f"{protocol}://", copies), str(path)
+
+
+def fetch(found: list[tuple[Remote, str]]) -> None:
+    """Fetch files that shall be read, each process from another one on; those that others are fetching come last.
+
+    Args:
+        found: File systems and paths.
+    """
+    copies = next((remote.copies for remote, _ in found if remote.copies is not None), None)
+    if copies is None or not copies.making:
+        return
+    for patient in (False, True):
+        for place in copies.in_turn(len(found)):
+            remote, path = found[place]
+            remote.copy(path, patient)
+
+
+def version_of(told: Mapping[str, Any]) -> str | None:
+    """Return what tells this state of a file from others, by what its file system tells; None where only its size is told.
+
+    Example:
+        >>> version_of({"name": "a", "size": 3, "ETag": "x"}), version_of({"name": "a", "size": 3, "type": "file"})
+        ('[3, {"ETag": "x"}]', None)
+    """
+    plain = {name: name.lower().replace("-", "").replace("_", "") for name in told}
+    found = {name: str(told[name]) for name in sorted(told) if told[name] is not None and plain[name] in TELLING}
+    return json.dumps([told.get("size"), found]) if found else None
+
+
+def unreadable(name: str, error: BaseException) -> DataError:
+    """Return the error that says why a file cannot be read."""
+    return DataError(f"{name}: cannot be read ({reason_of(error)}); expected a readable file; check the path")
