@@ -91,7 +91,7 @@ def test_a_copy_is_found_again_while_the_file_is_unchanged_and_replaced_when_it_
     assert len(kept(cache)) == 1
     assert kept(cache) != first
     assert ["1 fetched now" in str(note) for note in notes] == [True, False, True]
-    assert "fetched before, unchanged since" in str(notes[1])
+    assert "MB (as before)" in str(notes[1])
     assert str(cache) in str(notes[1])
 
 

@@ -61,7 +61,7 @@ class Remote:
         size = self._told(path).get("size")
         if size is not None:
             return int(size)
-        with self.open(path) as stream:
+        with self.open(path, anywhere=True) as stream:
             return stream.seek(0, io.SEEK_END)
 
     def ls(self, path: str) -> list[str]:
@@ -72,17 +72,18 @@ class Remote:
         """Return the paths that a pattern matches, sorted."""
         return sorted(str(path) for path in self.system.glob(pattern))
 
-    def open(self, path: str) -> IO[bytes]:
-        """Open a file as it lies there, for reading from any position; what comes as one answer lies in memory.
+    def open(self, path: str, anywhere: bool = False) -> IO[bytes]:
+        """Open a file as it lies there.
+
+        Args:
+            path: The file.
+            anywhere: Whether it is read from any position; then what comes as one answer lies in memory.
 
         Raises:
             DataError: It cannot be read.
         """
-        at_once = self._at_once()
         try:
-            stream: IO[bytes] = (
-                io.BytesIO(self.system.cat_file(path, **at_once)) if at_once else self.system.open(path, "rb")
-            )
+            stream: IO[bytes] = io.BytesIO(self.system.cat_file(path)) if anywhere and self._at_once else self._opened(path)
         except Exception as error:  # of every kind, by the package of the protocol
             raise unreadable(self.prefix + path, error) from error
         return stream
@@ -107,31 +108,30 @@ class Remote:
         Raises:
             DataError: It breaks off, or changes meanwhile.
         """
-        name, count, at_once = self.prefix + path, 0, self._at_once()
+        name, count = self.prefix + path, 0
         try:
-            with self.system.open(path, "rb", **({"block_size": 0, **at_once} if at_once else {})) as stream:
+            with self._opened(path) as stream:
                 while part := stream.read(PART):
                     count += len(part)
                     yield part
-            if not at_once:  # it was asked for piece by piece
-                self.system.invalidate_cache(path)
-            now = version if at_once else version_of(self._ask(path))
-        except DataError:
-            raise
+            self.system.invalidate_cache(path)
         except Exception as error:  # of every kind, by the package of the protocol
             raise unreadable(name, error) from error
         if size is not None and count != size:
             raise DataError(f"{name}: {count:,} bytes came; expected {size:,}, the fetch broke off; start again")
-        if now != version:
+        if not self._at_once and version_of(self._ask(path)) != version:  # it was asked for piece by piece
             raise DataError(f"{name}: changed while it was fetched; expected a file at rest; start again")
 
-    def _at_once(self) -> dict[str, Any]:
-        """Return what is asked with for a file whose content comes as one answer: by HTTP, where not every server sends pieces."""
-        if "https" not in self.system.protocol:
-            return {}
-        from aiohttp import ClientTimeout
+    @property
+    def _at_once(self) -> bool:
+        """Whether a file comes as one answer: by HTTP, where not every server sends pieces."""
+        return "https" in self.system.protocol
 
-        return {"timeout": ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE)}
+    def _opened(self, path: str) -> Any:
+        """Open a file for reading from its start to its end."""
+        if not self._at_once:
+            return self.system.open(path, "rb")
+        return io.BufferedReader(_Answer(self.system.open(path, "rb", block_size=0)), PART)
 
     def _told(self, path: str) -> dict[str, Any]:
         """Return what the file system tells of a file or folder, nothing where there is none; asked once where copies are read."""
@@ -149,6 +149,31 @@ class Remote:
             return {}
         except Exception as error:  # of every kind, by the package of the protocol
             raise unreadable(self.prefix + path, error) from error
+
+
+@final
+class _Answer(io.RawIOBase):
+    """The content of one answer, read from its start to its end; what goes wrong is an OSError, as of a file."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        try:
+            part = self._stream.read(len(view))
+        except Exception as error:  # of every kind, by the package of the protocol
+            raise OSError(reason_of(error)) from error
+        view[: len(part)] = part
+        return len(part)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def reached(text: str) -> tuple[Remote, str]:
@@ -170,7 +195,9 @@ def reached(text: str) -> tuple[Remote, str]:
             "settings; write it in fsspec's own configuration"
         )
     try:
-        system, path = fsspec.core.url_to_fs(text)
+        system, path = fsspec.core.url_to_fs(
+            text, **({"get_client": _client} if protocol.lower() in ("http", "https") else {})
+        )
     except (ImportError, ValueError, OSError) as error:
         raise DataError(
             f"{text}: fsspec cannot reach {protocol}:// ({reason_of(error)}); expected a protocol whose package is installed; "
@@ -183,8 +210,16 @@ def reached(text: str) -> tuple[Remote, str]:
     return Remote(system, "" if is_address(str(path)) else f"{protocol}://", copies), str(path)
 
 
+async def _client(**settings: Any) -> Any:
+    """Return what asks by HTTP, and waits as long as bytes come; aiohttp's own gives up after five minutes in all."""
+    from aiohttp import ClientSession, ClientTimeout
+
+    patient = ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE)
+    return ClientSession(**{"timeout": patient, **settings})
+
+
 def fetch(found: list[tuple[Remote, str]]) -> None:
-    """Fetch files that shall be read, each process from another one on; those that others are fetching come last.
+    """Fetch files that shall be read, each process from another one on; those that others fetch are waited for when they are read.
 
     Args:
         found: File systems and paths.
@@ -192,10 +227,9 @@ def fetch(found: list[tuple[Remote, str]]) -> None:
     copies = next((remote.copies for remote, _ in found if remote.copies is not None), None)
     if copies is None or not copies.making:
         return
-    for patient in (False, True):
-        for place in copies.in_turn(len(found)):
-            remote, path = found[place]
-            remote.copy(path, patient)
+    for place in copies.in_turn(len(found)):
+        remote, path = found[place]
+        remote.copy(path, patient=False)
 
 
 def version_of(told: Mapping[str, Any]) -> str | None:

@@ -80,4 +80,4 @@ def _source(place: Place) -> Iterator[Any]:
         yield pa.memory_map(str(place.on_disk))  # columns may lie in the map: it closes with the last of them
         return
     with place.open_anywhere() as stream:
-        yield pa.PythonFile(stream) if place.archive is None else pa.BufferReader(stream.read())
+        yield pa.PythonFile(stream, mode="r") if place.archive is None else pa.BufferReader(stream.read())

@@ -105,7 +105,11 @@ class Copies:
         if not read:
             return None
         size, new = sum(copy.size for copy in read), sum(copy.new for copy in read)
-        when = f"{new} fetched now" if new else "fetched before, unchanged since"
+        when = (
+            f"{new} fetched now{' by this process' if self.share[1] > 1 else ''}"
+            if new or self.share[1] > 1
+            else "as before"
+        )
         return (
             f"read from copies in {self.cache / FOLDER}: {counted(read, 'file')} at an address, {size / 1e6:.3g} MB ({when}); "
             "delete them when you need the room"

@@ -41,8 +41,8 @@ class System(Protocol):
     def ls(self, path: str) -> list[str]:
         """Return the paths in a folder."""
 
-    def open(self, path: str) -> IO[bytes]:
-        """Open a file for reading."""
+    def open(self, path: str, anywhere: bool = False) -> IO[bytes]:
+        """Open a file for reading from its start, or from any position."""
 
     def copy(self, path: str) -> Copy | None:
         """Return the copy that a file is read from, if any."""
@@ -187,15 +187,16 @@ class Place:
 
     def open_anywhere(self) -> IO[bytes]:
         """Open the file for reading from any position; what is packed is unpacked into memory."""
-        return self._open() if self.archive is None and not self.packed else io.BytesIO(self.read_bytes())
+        plain = self.archive is None and not self.packed
+        return self._open(anywhere=True) if plain else io.BytesIO(self.read_bytes())
 
-    def _open(self) -> IO[bytes]:
+    def _open(self, anywhere: bool = False) -> IO[bytes]:
         try:
             if self.archive is not None:
                 return opened(self.archive)[0].open(self._member())
             path = self.on_disk
             return (
-                self.system.open(self.path)
+                self.system.open(self.path, anywhere)
                 if path is None and self.system is not None
                 else Path(path or self.path).open("rb")
             )
@@ -254,9 +255,12 @@ class Place:
         if copy is not None:
             return copy.digest
         state = hashlib.sha256()
-        with self._open() as stream:
-            while part := stream.read(1 << 20):
-                state.update(part)
+        try:
+            with self._open() as stream:
+                while part := stream.read(1 << 20):
+                    state.update(part)
+        except BROKEN as error:
+            raise unreadable(str(self), error) from error
         return f"sha256:{state.hexdigest()}"
 
 
@@ -306,7 +310,7 @@ class _Held:
     def ls(self, path: str) -> list[str]:
         return []
 
-    def open(self, path: str) -> IO[bytes]:
+    def open(self, path: str, anywhere: bool = False) -> IO[bytes]:
         return io.BytesIO(self.content)
 
     def copy(self, path: str) -> Copy | None:
