@@ -135,7 +135,7 @@ class Copies:
         free = files.room(entry.parent)
         if size is not None and size > free:
             raise ResourceError(
-                f"{entry.parent}: {free / 1e9:.1f} GB free; the copy of {name} takes {size / 1e9:.1f} GB; set data.cache to "
+                f"{entry.parent}: {free / 1e9:.3g} GB free; the copy of {name} takes {size / 1e9:.3g} GB; set data.cache to "
                 "a folder with more room"
             )
         before = _about(entry).get("content")
