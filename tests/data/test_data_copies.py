@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +45,13 @@ def remote(tmp_path: Path) -> Path:
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
+
+
+def raising(error: Exception) -> Callable[..., object]:
+    def fail(*_: object, **__: object) -> object:
+        raise error
+
+    return fail
 
 
 def making(cache: Path, **changes: object) -> Copies:
@@ -181,6 +188,13 @@ def test_what_a_file_system_raises_is_one_line(remote: Path, cache: Path, monkey
         place_of(counted.address(remote / "part-0.csv")).read_bytes()
     with pytest.raises(DataError, match="none.csv: no such file"):
         sources.places(counted.address(remote / "none.csv"))
+    for error, words in (
+        (PermissionError("403"), "no such file"),
+        (RuntimeError("no credentials"), r"cannot be read \(no cred"),
+    ):
+        monkeypatch.setattr(counted.Counted, "info", raising(error))
+        with pytest.raises(DataError, match=f"part-0.csv: {words}"):
+            sources.places(counted.address(remote / "part-0.csv"))
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,7 +145,11 @@ class Remote:
     def _ask(self, path: str) -> dict[str, Any]:
         try:
             return dict(self.system.info(path))
-        except (FileNotFoundError, NotADirectoryError):
+        except (
+            FileNotFoundError,
+            NotADirectoryError,
+            PermissionError,
+        ):  # a store that may not be listed refuses what is not there
             return {}
         except Exception as error:  # of every kind, by the package of the protocol
             raise unreadable(self.prefix + path, error) from error
