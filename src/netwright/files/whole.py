@@ -94,9 +94,9 @@ def _whole(path: Path, needed: int | None = None) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _streamed(path: Path, needed: int | None = None) -> Iterator[IO[bytes]]:
+def _streamed(path: Path) -> Iterator[IO[bytes]]:
     """Write a whole file through a stream."""
-    with _whole(path, needed) as descriptor:
+    with _whole(path) as descriptor:
         stream = system.stream(descriptor)
         yield stream
         stream.flush()
@@ -122,10 +122,11 @@ def write_parts(path: Path, parts: Iterable[bytes], needed: int | None = None) -
         The digest, as `digest_file` gives it, and the number of bytes.
     """
     state, size = hashlib.sha256(), 0
-    with _streamed(path, needed) as stream:
+    with _whole(path, needed) as descriptor:
         for part in parts:
             state.update(part)
-            size += stream.write(part)
+            system.write(descriptor, part)
+            size += len(part)
     return f"sha256:{state.hexdigest()}", size
 
 
