@@ -78,6 +78,22 @@ def test_a_ragged_line_far_down_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         list(opened(path).read(["a"]))
 
 
+def test_arrow_reads_blocks_without_anything_of_python_which_its_threads_may_outlive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    handed: list[tuple[object, object]] = []
+
+    def spied(source: object, **options: object) -> object:
+        handed.append((source, options["parse_options"].invalid_row_handler))  # type: ignore[attr-defined]
+        return opens(source, **options)
+
+    opens = pa.csv.open_csv
+    monkeypatch.setattr(pa.csv, "open_csv", spied)
+    opened(tmp_path / "t.csv").head()  # a reader that is left while its threads read on ends with the process
+    assert handed == [(str(tmp_path / "t.csv"), None)]
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = written(tmp_path, ".parquet")
     path.write_bytes(path.read_bytes()[:-9])

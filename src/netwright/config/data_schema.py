@@ -170,7 +170,8 @@ class DataConfig(Section):
     )
     cache: str | None = Field(
         None,
-        description="Folder for what is prepared once and mapped; default .netwright-cache here.",
+        description="Folder for copies of files at an address, and for what is prepared once and mapped; default .netwright-cache "
+        "here.",
     )
     shuffle: Literal["full"] | list[int] | None = Field(
         None, description="Written by netwright: how mapped rows are shuffled, or [rows of a block, blocks of a window]."

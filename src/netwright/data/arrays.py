@@ -153,8 +153,9 @@ def npy_array(place: Place) -> Iterator[dict[str, Stored]]:
     """Open an .npy file and yield its array under the name X; see `npz_arrays` for the errors."""
     with place.open() as stream:
         stored = _stored(stream, place.size(), str(place))
-        plain = place.local is not None and not place.packed and stored.dtype.isnative and stored.dtype.kind in NUMBERS
-        yield {"X": replace(stored, mapped=lambda _: np.load(place.path, mmap_mode="r")) if plain else stored}
+        path = None if place.packed else place.on_disk
+        plain = path is not None and stored.dtype.isnative and stored.dtype.kind in NUMBERS
+        yield {"X": replace(stored, mapped=lambda _: np.load(str(path), mmap_mode="r")) if plain else stored}
 
 
 def read_npy(place: Place) -> Array:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -91,7 +91,7 @@ class Blocks:
 
     def stamps(self) -> list[tuple[int, int]]:
         """Return size and time of change of each file."""
-        return [(stat.st_size, stat.st_mtime_ns) for stat in (Path(place.path).stat() for place in self.places)]
+        return [(stat.st_size, stat.st_mtime_ns) for stat in (os.stat(_path(place)) for place in self.places)]
 
     def _origin(self, place: Place, rows: int) -> Origin:
         line_of = partial(texts.line_of, place, self.options) if format_of(place) is TEXT else None
@@ -121,10 +121,14 @@ def blocks_of(places: Sequence[Place], options: TextOptions) -> Blocks | None:
 
 
 def _streamed(place: Place, options: TextOptions) -> bool:
-    if place.local is None or place.packed:
+    if place.packed or place.archive is not None or format_of(place) not in (PARQUET, TEXT) or place.on_disk is None:
         return False
-    known = format_of(place)
-    return known is PARQUET or (known is TEXT and texts.written_in_columns(place, options))
+    return format_of(place) is PARQUET or texts.written_in_columns(place, options)
+
+
+def _path(place: Place) -> str:
+    """Return where a file that is read block by block lies on this machine."""
+    return str(place.on_disk or place.path)
 
 
 def _names(place: Place, options: TextOptions) -> tuple[str, ...]:
@@ -172,7 +176,7 @@ def _pieces(place: Place, options: TextOptions, columns: list[str]) -> Generator
 def _opened(place: Place) -> Any:
     """Open a Parquet file so that only what is read of it lies in memory."""
     try:
-        return pa.parquet.ParquetFile(place.path, buffer_size=1 << 20, pre_buffer=False)
+        return pa.parquet.ParquetFile(_path(place), buffer_size=1 << 20, pre_buffer=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise _damaged(place, error) from None
 

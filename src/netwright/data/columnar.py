@@ -75,9 +75,9 @@ def _read(place: Place, reader: Callable[[Any], pa.Table]) -> Table:
 
 @contextmanager
 def _source(place: Place) -> Iterator[Any]:
-    """Open a file for Arrow: mapped where it lies on this machine."""
-    if place.local is not None and place.size():
-        yield pa.memory_map(place.path)  # columns may lie in the map: it closes with the last of them
+    """Open a file for Arrow: mapped where it, or its copy, lies on this machine."""
+    if place.on_disk is not None and place.size():
+        yield pa.memory_map(str(place.on_disk))  # columns may lie in the map: it closes with the last of them
         return
     with place.open_anywhere() as stream:
-        yield pa.PythonFile(stream) if place.archive is None else pa.BufferReader(stream.read())
+        yield pa.PythonFile(stream, mode="r") if place.archive is None else pa.BufferReader(stream.read())

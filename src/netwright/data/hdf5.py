@@ -62,7 +62,7 @@ def opened(place: Place) -> Iterator[tuple[Any, Any]]:
         ) from None
     with ExitStack() as stack:
         try:
-            source = place.path if place.local is not None else stack.enter_context(place.open_anywhere())
+            source = place.on_disk or stack.enter_context(place.open_anywhere())
             file = stack.enter_context(h5py.File(source, "r", locking=False))
         except DAMAGED as error:
             raise DataError(f"{place}: cannot be read ({reason_of(error)}); expected an HDF5 file; check the file") from None
@@ -181,8 +181,8 @@ def _stored(path: str, dataset: Any, place: Place, h5py: Any) -> Stored:
 
     def mapped(cache: str | None) -> Array:
         offset = dataset.id.get_offset()
-        if offset is not None and dataset.dtype.isnative and place.local is not None:  # in one piece, as it stands
-            return np.memmap(place.path, dataset.dtype, "r", offset, shape)
+        if offset is not None and dataset.dtype.isnative and (lies := place.on_disk):  # in one piece, as it stands
+            return np.memmap(lies, dataset.dtype, "r", offset, shape)
         key = partial(digest_bytes, place.digest().encode(), path.encode())
         return filled(shape, dataset.dtype.newbyteorder("=").str, partial(_copy, dataset), key, cache)[0]
 

@@ -26,7 +26,7 @@ from netwright.data.image_files import ENDINGS, FORMATS, ImageFiles
 from netwright.data.packing import printable
 from netwright.data.pictures import DEEP, image_numbers
 from netwright.data.places import Place
-from netwright.errors import DataError, SafetyError, first_line
+from netwright.errors import DataError, NetwrightError, SafetyError, first_line
 from netwright.files import digest_bytes
 from netwright.numerals import counted
 
@@ -288,7 +288,7 @@ def _each(work: Callable[[int], Any], files: Sequence[Place]) -> tuple[list[Any]
     def guarded(row: int) -> Any:
         try:
             return work(row)
-        except (MemoryError, DataError, SafetyError):
+        except (MemoryError, NetwrightError):
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             pixels = re.search(r"\d+ pixels", str(error))

@@ -12,22 +12,40 @@ import io
 import os
 import posixpath
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, final
-
-import fsspec
+from typing import IO, Protocol, final
 
 from netwright.config.values import is_address
-from netwright.data.packing import BROKEN, LARGEST_RATIO, LEAST_PACKED, STRAY, Unpacked, opened, printable, reason_of
+from netwright.data import addresses
+from netwright.data.addresses import Remote, reached, unreadable
+from netwright.data.copies import Copy
+from netwright.data.packing import BROKEN, LARGEST_RATIO, LEAST_PACKED, STRAY, Unpacked, opened, printable
 from netwright.errors import DataError, SafetyError, did_you_mean
 from netwright.files import digest_bytes, digest_file
 
-PROTOCOLS = (  # of addresses; fsspec knows more, some of which run what they read
-    *("http", "https", "ftp", "sftp", "ssh", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss"),
-    *("hdfs", "webhdfs", "hf", "smb", "memory"),
-)
+
+class System(Protocol):
+    """Files that do not lie on this machine's disk, or not as files, as `Place` asks for them."""
+
+    def isfile(self, path: str) -> bool:
+        """Tell whether it is a file."""
+
+    def isdir(self, path: str) -> bool:
+        """Tell whether it is a folder."""
+
+    def size(self, path: str) -> int:
+        """Return the bytes of a file."""
+
+    def ls(self, path: str) -> list[str]:
+        """Return the paths in a folder."""
+
+    def open(self, path: str, anywhere: bool = False) -> IO[bytes]:
+        """Open a file for reading from its start, or from any position."""
+
+    def copy(self, path: str) -> Copy | None:
+        """Return the copy that a file is read from, if any."""
 
 
 @final
@@ -38,13 +56,13 @@ class Place:
     Args:
         path: Inside its system, ``/`` between the parts; empty for the root of an archive.
         archive: The zip archive it lies in, or None.
-        system: The fsspec file system of an address, or None for this machine.
+        system: That of an address or of what is held in memory, or None for this machine.
         address: The protocol and what precedes ``path`` in messages.
     """
 
     path: str
     archive: Path | None = None
-    system: Any = field(default=None, compare=False, repr=False)
+    system: System | None = field(default=None, compare=False, repr=False)
     address: str = ""
 
     def __str__(self) -> str:
@@ -79,6 +97,14 @@ class Place:
         return Path(self.path) if self.archive is None and self.system is None else None
 
     @property
+    def on_disk(self) -> Path | None:
+        """Where its bytes lie as a file of this machine: itself, or the copy of a file at an address; else None."""
+        if self.system is None:
+            return self.local
+        copy = self.system.copy(self.path)
+        return None if copy is None else copy.path
+
+    @property
     def parent(self) -> Place:
         """The folder it lies in."""
         return Place(posixpath.dirname(self.path.rstrip("/")), self.archive, self.system, self.address)
@@ -93,20 +119,18 @@ class Place:
 
     def is_file(self) -> bool:
         """Tell whether it is a file."""
-        if self.local is not None:
-            return self.local.is_file()
-        if self.archive is not None:
-            return self.path in opened(self.archive)[1]
-        return bool(self.system.isfile(self.path))
+        if self.system is not None:
+            return self.system.isfile(self.path)
+        return Path(self.path).is_file() if self.archive is None else self.path in opened(self.archive)[1]
 
     def is_dir(self) -> bool:
         """Tell whether it is a folder."""
-        if self.local is not None:
-            return self.local.is_dir()
-        if self.archive is not None:
-            inside = f"{self.path}/" if self.path else ""
-            return any(member.startswith(inside) for member in opened(self.archive)[1])
-        return bool(self.system.isdir(self.path))
+        if self.system is not None:
+            return self.system.isdir(self.path)
+        if self.archive is None:
+            return Path(self.path).is_dir()
+        inside = f"{self.path}/" if self.path else ""
+        return any(member.startswith(inside) for member in opened(self.archive)[1])
 
     def children(self, root: Path | None = None) -> list[Place]:
         """Return what lies in this folder, by name; files of file managers and hidden ones are left out.
@@ -118,14 +142,14 @@ class Place:
             DataError: A link that leads nowhere.
             SafetyError: A link that leads out of the root.
         """
-        if self.local is not None:
-            names = [entry.name for entry in os.scandir(self.local)]
-        elif self.archive is not None:
+        if self.system is not None:
+            names = [posixpath.basename(entry.rstrip("/")) for entry in self.system.ls(self.path)]
+        elif self.archive is None:
+            names = [entry.name for entry in os.scandir(self.path)]
+        else:
             inside = f"{self.path}/" if self.path else ""
             below = (member.removeprefix(inside) for member in opened(self.archive)[1] if member.startswith(inside))
             names = list(dict.fromkeys(member.partition("/")[0] for member in below))
-        else:
-            names = [posixpath.basename(str(entry).rstrip("/")) for entry in self.system.ls(self.path, detail=False)]
         found = [self.child(name) for name in sorted(names) if not name.startswith(".") and name not in STRAY]
         for place in found:
             _refuse_leaving(place, root or self.local)
@@ -163,20 +187,21 @@ class Place:
 
     def open_anywhere(self) -> IO[bytes]:
         """Open the file for reading from any position; what is packed is unpacked into memory."""
-        return self._open() if self.archive is None and not self.packed else io.BytesIO(self.read_bytes())
+        plain = self.archive is None and not self.packed
+        return self._open(anywhere=True) if plain else io.BytesIO(self.read_bytes())
 
-    def _open(self) -> IO[bytes]:
+    def _open(self, anywhere: bool = False) -> IO[bytes]:
         try:
-            if self.local is not None:
-                return self.local.open("rb")
             if self.archive is not None:
                 return opened(self.archive)[0].open(self._member())
-            stream: IO[bytes] = self.system.open(self.path, "rb")
-            return stream
+            path = self.on_disk
+            return (
+                self.system.open(self.path, anywhere)
+                if path is None and self.system is not None
+                else Path(path or self.path).open("rb")
+            )
         except BROKEN as error:
-            raise DataError(
-                f"{self}: cannot be read ({reason_of(error)}); expected a readable file; check the path"
-            ) from error
+            raise unreadable(str(self), error) from error
 
     def _member(self) -> zipfile.ZipInfo:
         members = opened(self.archive)[1] if self.archive is not None else {}
@@ -210,11 +235,12 @@ class Place:
 
     def packed_size(self) -> int:
         """Return the bytes of the file as it lies there; of a member of an archive those it has in it when unpacked."""
-        if self.local is not None:
-            return self.local.stat().st_size
         if self.archive is not None:
             return self._member().file_size
-        return int(self.system.size(self.path))
+        path = self.on_disk
+        return (
+            self.system.size(self.path) if path is None and self.system is not None else os.stat(path or self.path).st_size
+        )
 
     def digest(self) -> str:
         """Return the digest of the content: of a folder its names and files, of what lies in an archive the archive."""
@@ -225,10 +251,16 @@ class Place:
             return digest_bytes(*(text.removeprefix(str(self)).encode() for pair in parts for text in pair))
         if self.local is not None:
             return digest_file(self.local)
+        copy = None if self.system is None else self.system.copy(self.path)
+        if copy is not None:
+            return copy.digest
         state = hashlib.sha256()
-        with self._open() as stream:
-            while part := stream.read(1 << 20):
-                state.update(part)
+        try:
+            with self._open() as stream:
+                while part := stream.read(1 << 20):
+                    state.update(part)
+        except BROKEN as error:
+            raise unreadable(str(self), error) from error
         return f"sha256:{state.hexdigest()}"
 
 
@@ -242,7 +274,10 @@ def place_of(name: str | Path) -> Place:
     text = str(name)
     if is_address(text):
         protocol, _, rest = text.partition("://")
-        return place_of(rest) if protocol.lower() in ("file", "local") else _remote(text)
+        if protocol.lower() in ("file", "local"):
+            return place_of(rest)
+        system, path = reached(text)
+        return Place(path, None, system, system.prefix)
     archive = _archive_of(Path(text))
     if archive is None:
         return Place(text)
@@ -272,8 +307,14 @@ class _Held:
     def size(self, path: str) -> int:
         return len(self.content)
 
-    def open(self, path: str, mode: str) -> IO[bytes]:
+    def ls(self, path: str) -> list[str]:
+        return []
+
+    def open(self, path: str, anywhere: bool = False) -> IO[bytes]:
         return io.BytesIO(self.content)
+
+    def copy(self, path: str) -> Copy | None:
+        return None
 
 
 def held(name: str, content: bytes) -> Place:
@@ -302,9 +343,8 @@ def places_of(name: str | Path) -> list[Place]:
         return [place_of(text)]
     if is_address(text):
         first = place_of(text)
-        if first.system is not None:
-            matching = sorted(str(path) for path in first.system.glob(first.path))
-            found = [Place(path, None, first.system, first.address) for path in matching]
+        if isinstance(first.system, Remote):
+            found = [Place(path, None, first.system, first.address) for path in first.system.glob(first.path)]
         else:
             found = places_of(first.path)
     elif (archive := _archive_of(Path(text))) is not None:
@@ -323,27 +363,14 @@ def _matches(parts: list[str], pattern: tuple[str, ...]) -> bool:
     return len(parts) == len(pattern) and all(map(fnmatch.fnmatchcase, parts, pattern))
 
 
-def _remote(text: str) -> Place:
-    """Return the place at an address."""
-    protocol, _, rest = text.partition("://")
-    if protocol.lower() not in PROTOCOLS:
-        raise DataError(
-            f"{text}: {protocol}:// is no known protocol; expected a path or one of {', '.join(PROTOCOLS)}; download the file"
-        )
-    user, at, _ = rest.partition("/")[0].rpartition("@")
-    if at and (":" in user or protocol in ("http", "https")):  # there a name alone is a token
-        raise SafetyError(
-            f"{protocol}://***@{rest.rpartition('@')[2]}: a password came in the address; expected none, a run folder keeps its "
-            "settings; write it in fsspec's own configuration"
-        )
-    try:
-        system, path = fsspec.core.url_to_fs(text)
-    except (ImportError, ValueError, OSError) as error:
-        raise DataError(
-            f"{text}: fsspec cannot reach {protocol}:// ({reason_of(error)}); expected a protocol whose package is installed; "
-            "install it or download the file"
-        ) from None
-    return Place(str(path), None, system, "" if is_address(str(path)) else f"{protocol}://")
+def fetch(places: Sequence[Place]) -> None:
+    """Fetch those of some files that lie at an address into the cache, where they are read from copies.
+
+    Raises:
+        DataError: One cannot be fetched.
+        ResourceError: There is no room.
+    """
+    addresses.fetch([(place.system, place.path) for place in places if isinstance(place.system, Remote)])
 
 
 def _refuse_leaving(place: Place, folder: Path | None) -> None:

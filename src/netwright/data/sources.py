@@ -31,7 +31,7 @@ from netwright.data import (
 )
 from netwright.data.arrays import Arrays, Stored
 from netwright.data.bundled import bundled
-from netwright.data.places import Place, places_of
+from netwright.data.places import Place, fetch, places_of
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.tables import Origin, Table
 from netwright.data.texts import TextOptions
@@ -94,7 +94,9 @@ def places(name: str) -> list[Place]:
     Raises:
         DataError: No such file, a folder, or an archive of several data files.
     """
-    return [_file(place) for place in places_of(name)]
+    found = [_file(place) for place in places_of(name)]
+    fetch(found)
+    return found
 
 
 def format_of(place: Place) -> Format | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from netwright.errors import ConfigError, DataError
 LONGEST_LINE = 1 << 24  # bytes, with the lines a quoted cell goes on for
 MOST_COLUMNS = 100_000
 WHITE_SPACE = "whitespace"
+UNEVEN = re.compile(r"CSV parse error: (?:Row #(?P<row>\d+): )?Expected (?P<expected>\d+) columns, got (?P<actual>\d+)")
 LINE_END, FIRST_PRINTABLE = 10, 32
 
 
@@ -105,17 +107,12 @@ def text_form(place: Place, options: TextOptions, block_bytes: int = LONGEST_LIN
     before, sample = _head(place, options)
     delimiter = options.delimiter or _sniff(place, sample)
     names = header_names(_fields(place, sample, delimiter, before), options, f"{place.label}:{before + 1}")
-    bad: list[Any] = []
-
-    def refuse(row: Any) -> str:
-        bad.append(row)
-        return "skip"
-
+    on_disk = None if place.packed else place.on_disk
     with ExitStack() as stack:
         if delimiter == WHITE_SPACE:
             source: Any = _tabbed(place, options)
         else:
-            source = place.path if place.local is not None and not place.packed else stack.enter_context(place.open())
+            source = stack.enter_context(place.open()) if on_disk is None else str(on_disk)
         skipped = 0 if delimiter == WHITE_SPACE else before
         reading = pa.csv.ReadOptions(
             column_names=names,
@@ -125,25 +122,20 @@ def text_form(place: Place, options: TextOptions, block_bytes: int = LONGEST_LIN
             block_size=block_bytes,
         )
         mark = "\t" if delimiter == WHITE_SPACE else delimiter
-        parsing = pa.csv.ParseOptions(delimiter=mark, invalid_row_handler=refuse, newlines_in_values=True)
+        parsing = pa.csv.ParseOptions(delimiter=mark, newlines_in_values=True)  # Arrow's threads may outlive a handler
         try:
             yield TextForm(source, reading, parsing, tuple(names))
         except (pa.ArrowInvalid, UnicodeDecodeError, LookupError, *BROKEN) as error:
             if "Empty CSV" in str(error) or "Could not skip" in str(error):
                 raise _no_rows(place) from None
-            _refuse_damage(place, options, delimiter)
+            uneven = UNEVEN.search(str(error))
+            _refuse_damage(place, options, None if uneven else delimiter)
+            if uneven:
+                _refuse_uneven(place, options, delimiter, uneven)
             raise DataError(
                 f"{place}: cannot be read ({reason_of(error)}); expected {options.encoding} text with {len(names)} columns; "
                 "set data.encoding or data.delimiter"
             ) from None
-    if bad:
-        if "\n" in (bad[0].text or ""):
-            _refuse_open_quote(place, options, delimiter)
-        line = _line_of_fields(place, options, delimiter, len(names), bad[0])
-        raise DataError(
-            f"{place.label}:{line}: {bad[0].actual_columns} fields came; "
-            f"expected {bad[0].expected_columns} as in the first line; mend the line"
-        )
 
 
 def delimiter_of(place: Place, options: TextOptions) -> str:
@@ -321,12 +313,18 @@ def _records(place: Place, options: TextOptions, delimiter: str, strict: bool = 
             csv.field_size_limit(longest)
 
 
-def _line_of_fields(place: Place, options: TextOptions, delimiter: str, expected: int, bad: Any) -> int:
-    """Return the line of the first record whose number of fields is not the expected one."""
+def _refuse_uneven(place: Place, options: TextOptions, delimiter: str, told: re.Match[str]) -> None:
+    """Name the first line of another number of fields than `UNEVEN` expects; where cells go over lines, an open quote."""
+    expected, actual, line = int(told["expected"]), int(told["actual"]), int(told["row"] or 0)
+    over_lines = False
     for number, fields in _records(place, options, delimiter):
+        over_lines = over_lines or any("\n" in field for field in fields)
         if len(fields) != expected:
-            return number
-    return int(bad.number or 0)
+            line, actual = number, len(fields)
+            break
+    if over_lines:
+        _refuse_open_quote(place, options, delimiter)
+    raise DataError(f"{place.label}:{line}: {actual} fields came; expected {expected} as in the first line; mend the line")
 
 
 def _refuse_damage(place: Place, options: TextOptions, delimiter: str | None) -> None:

@@ -22,6 +22,7 @@ from netwright.files.whole import (
     write_arrays,
     write_bytes,
     write_json,
+    write_parts,
     write_text,
 )
 
@@ -59,5 +60,6 @@ __all__ = [
     "write_arrays",
     "write_bytes",
     "write_json",
+    "write_parts",
     "write_text",
 ]

@@ -24,7 +24,7 @@ SILENCE = 60.0  # seconds without one, after which a maker on another machine is
 
 
 @contextmanager
-def waited(entry: Path, done: Callable[[], bool]) -> Iterator[None]:
+def waited(entry: Path, done: Callable[[], bool], patient: bool = True) -> Iterator[bool]:
     """Hold the right to make a file or folder for a block, once nobody else makes it.
 
     A maker on this machine is waited for as long as it lives, one on another machine as long as it gives signs of life. Who is
@@ -33,27 +33,31 @@ def waited(entry: Path, done: Callable[[], bool]) -> Iterator[None]:
     Args:
         entry: What is made, in an existing folder; the lock lies beside it.
         done: Tells whether there is nothing left to make; then nobody is waited for.
+        patient: Whether to wait; else the block learns that somebody else makes it.
+
+    Yields:
+        Whether nobody else makes it: the right is held, or there is nothing left to make.
 
     Raises:
         ResourceError: The folder cannot be written.
     """
-    lock = _taken(entry, done)
+    lock = _taken(entry, done, patient)
     if lock is None:
-        yield
+        yield done()
         return
     ended = threading.Event()
     pulse = threading.Thread(target=_live, args=(lock, ended), name="netwright lock", daemon=True)
     pulse.start()
     try:
-        yield
+        yield True
     finally:
         ended.set()
         pulse.join()
         lock.release()
 
 
-def _taken(entry: Path, done: Callable[[], bool]) -> Lock | None:
-    """Return the lock of an entry, waited for; None where the entry is done before."""
+def _taken(entry: Path, done: Callable[[], bool], patient: bool) -> Lock | None:
+    """Return the lock of an entry, waited for; None where the entry is done before, or without patience somebody has it."""
     path = entry.with_name(f".{entry.name}.lock")
     begun = heard = time.monotonic()
     sign, told = _sign(path), False
@@ -62,6 +66,8 @@ def _taken(entry: Path, done: Callable[[], bool]) -> Lock | None:
             return Lock(path.parent, name=path.name)
         except FolderInUseError as error:
             holder = error.holder
+        if not patient:
+            return None
         now, latest = time.monotonic(), _sign(path)
         if latest != sign:
             sign, heard = latest, now

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -107,6 +108,26 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
     with _streamed(path) as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+def write_parts(path: Path, parts: Iterable[bytes], needed: int | None = None) -> tuple[str, int]:
+    """Write a whole file part by part, digested on the way; see `write_bytes`.
+
+    Args:
+        path: Where the file shall stand.
+        parts: The content; what goes wrong in getting it is told by no OSError.
+        needed: Its bytes, where they are known.
+
+    Returns:
+        The digest, as `digest_file` gives it, and the number of bytes.
+    """
+    state, size = hashlib.sha256(), 0
+    with _whole(path, needed) as descriptor:
+        for part in parts:
+            state.update(part)
+            system.write(descriptor, part)
+            size += len(part)
+    return f"sha256:{state.hexdigest()}", size
 
 
 def write_text(path: Path, text: str) -> None:

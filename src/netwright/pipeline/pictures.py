@@ -12,6 +12,7 @@ from netwright.config.data_schema import DataConfig
 from netwright.data import image_files, images
 from netwright.data.arrays import Arrays
 from netwright.data.image_files import ImageFiles
+from netwright.data.places import fetch
 from netwright.data.sources import Reading
 from netwright.errors import ConfigError, DataError
 
@@ -47,6 +48,7 @@ def find(data: DataConfig, reading: Reading) -> tuple[ImageFiles, dict[str, Rows
     for name in OF_TABLES:
         if getattr(data, name) is not None:
             raise ConfigError(f"data.{name}: images came, which are the only input; expected no such setting; leave it out")
+    fetch([place for piece in pieces.values() for place in piece.files])
     if data.bad_images == "skip":
         pieces = {name: images.leave_out_bad(piece) for name, piece in pieces.items()}
     if "all" in pieces:

@@ -30,6 +30,7 @@ from netwright.data.tables import Origin, Table
 from netwright.data.texts import TextOptions
 from netwright.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from netwright.pipeline import pictures
+from netwright.pipeline.fetching import copies_of
 
 if TYPE_CHECKING:
     from netwright.data.augmentation import Reread
@@ -84,6 +85,13 @@ def read(data: DataConfig, objects: Any = None) -> Source:
         CheckpointError: The rows were Python objects.
         DataError: See the readers.
     """
+    with copies_of(data) as copies:
+        source = _read(data, objects)
+    note = copies.note()
+    return source if note is None else replace(source, notes=(*source.notes, note))
+
+
+def _read(data: DataConfig, objects: Any) -> Source:
     reading = reading_of(data)
     if objects is not None:
         return _from_python(data, objects, reading)

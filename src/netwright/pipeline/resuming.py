@@ -21,6 +21,7 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, prepare
 from netwright.pipeline.custom import Custom, maker
 from netwright.pipeline.dealing import with_chosen
+from netwright.pipeline.fetching import fetched
 from netwright.pipeline.folder import CHECKPOINTS
 from netwright.pipeline.job import EXECUTION, execution, learning_rates, make_job
 from netwright.pipeline.network import OwnModule
@@ -275,17 +276,18 @@ def _bench_again(folder: Path, config: RunConfig, record: Mapping[str, Any], obj
     """
     _refuse_changed_code(folder, config, objects.code)
     try:
-        bench = prepare(
-            _with_copy(folder, _as_kept(config), objects.code),
-            str(record.get("name", folder.name)),
-            data=objects.data,
-            module=objects.module,
-            loss=objects.loss,
-            code=objects.code,
-            command=f"netwright resume {folder}",
-            custom=objects.custom,
-            world=objects.world,
-        )
+        with fetched(config.data, objects.world):
+            bench = prepare(
+                _with_copy(folder, _as_kept(config), objects.code),
+                str(record.get("name", folder.name)),
+                data=objects.data,
+                module=objects.module,
+                loss=objects.loss,
+                code=objects.code,
+                command=f"netwright resume {folder}",
+                custom=objects.custom,
+                world=objects.world,
+            )
     except DataError as error:
         raise CheckpointError(f"{error}; the data are not those the run was trained on") from error
     except PartsError as error:

@@ -18,6 +18,7 @@ from netwright.numerals import counted, figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
+from netwright.pipeline.fetching import fetched
 from netwright.pipeline.observing import Audience, Listener
 from netwright.pipeline.populating import Seat, train_together
 from netwright.pipeline.preflight import be_strict, check_bench
@@ -62,7 +63,8 @@ def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner) ->
         CheckpointError: There is a run of other settings or data.
     """
     observe = _without_advice(observe)
-    bench = replace(asked, module=copy.deepcopy(asked.module)).bench()
+    with fetched(asked.config.data):
+        bench = replace(asked, module=copy.deepcopy(asked.module)).bench()
     bench = check_bench(bench)
     if manner.strict:
         be_strict(bench.findings, observe)

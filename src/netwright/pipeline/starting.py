@@ -10,6 +10,7 @@ from netwright.distributed.world import World
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
+from netwright.pipeline.fetching import fetched
 from netwright.pipeline.observing import Audience, Observer
 from netwright.pipeline.preflight import be_strict, check_bench
 from netwright.pipeline.restarts import goes_on, refuse_again
@@ -43,10 +44,13 @@ def train_asked(
         return resume_run(folder, objects, (), observe, False, manner.auto_micro_batch)
 
     def make() -> Bench:
+        if world.leads:
+            files.refuse_existing(folder)
+        with fetched(asked.config.data, world):
+            bench = asked.bench(world)
         if not world.leads:
-            return asked.bench(world)
-        files.refuse_existing(folder)
-        bench = check_bench(asked.bench(world))
+            return bench
+        bench = check_bench(bench)
         if manner.strict:
             be_strict(bench.findings, observe)
         return bench

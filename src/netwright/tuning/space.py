@@ -12,6 +12,7 @@ from netwright.config.values import shown
 from netwright.errors import ConfigError, NetwrightError
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
+from netwright.pipeline.fetching import fetched
 
 MOST_TRIED = 60  # values of one setting that are tried before a search begins
 SHAPING = ("model.", "training.optimizer", "training.parameter_groups")  # what a step is tried with before
@@ -105,13 +106,13 @@ def try_settings(asked: Asked, parameters: Mapping[str, Parameter]) -> None:
 
 
 def bench_in_the_middle(asked: Asked, parameters: Mapping[str, Parameter]) -> Bench:
-    """Prepare the point in the middle of a space; nothing is written.
+    """Prepare the point in the middle of a space; nothing is written but the cache of the rows.
 
     Raises:
         NetwrightError: Data or network cannot be used.
     """
     point = middle(parameters)
-    with _told(point):
+    with _told(point), fetched(asked.config.data):
         return asked.with_settings(settings_of(point)).bench()
 
 

@@ -16,6 +16,7 @@ from netwright.files import Worker
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
+from netwright.pipeline.fetching import fetched
 from netwright.pipeline.observing import Record
 from netwright.pipeline.populating import Seat
 from netwright.pipeline.reading import read
@@ -88,7 +89,9 @@ def shared_bench(asked: Asked, cores: int) -> Bench:
 
     What was decided stands in the resolved config, so that the run alone gives the same bits.
     """
-    bench, written = asked.bench(), asked.config.training
+    with fetched(asked.config.data):
+        bench = asked.bench()
+    written = asked.config.training
     training = bench.config.training
     changes = {
         name: min(getattr(training, name) or 1, cores) for name in ("threads", "lanes") if getattr(written, name) is None

@@ -1,0 +1,341 @@
+"""Files at an address are fetched once into the cache, whole and unchanged or not at all, and read from there."""
+
+from __future__ import annotations
+
+import gzip
+import http.server
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import counted
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+
+from netwright import files
+from netwright.data import sources
+from netwright.data.addresses import version_of
+from netwright.data.copies import FOLDER, Copies, copied
+from netwright.data.places import Place, fetch, place_of, places_of
+from netwright.data.sources import Reading, digest_source, read_source
+from netwright.errors import DataError, ResourceError
+from netwright.files import system
+
+TEXT = b"a,b\n" + b"".join(b"%d,%d\n" % (row, row * row) for row in range(40))
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Path:
+    """A folder with three shards, at an address too."""
+    counted.register()
+    folder = tmp_path / "remote"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"part-{number}.csv").write_bytes(TEXT.replace(b"1", b"%d" % number))
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def raising(error: Exception) -> Callable[..., object]:
+    def fail(*_: object, **__: object) -> object:
+        raise error
+
+    return fail
+
+
+def making(cache: Path, **changes: object) -> Copies:
+    return Copies(cache, named=True, making=True, **changes)  # type: ignore[arg-type]
+
+
+def kept(cache: Path) -> list[Path]:
+    """Return the contents that lie in a cache, and whatever else is no description."""
+    folder = cache / FOLDER
+    return sorted(path for path in folder.iterdir() if path.suffix != ".json") if folder.is_dir() else []
+
+
+def test_a_file_is_opened_once_and_gives_the_same_rows_and_digest_as_on_this_machine(remote: Path, cache: Path) -> None:
+    name = counted.address(remote / "part-*.csv")
+    with copied(making(cache)):
+        rows, digest = read_source(name, Reading()), digest_source(name)
+        again = read_source(name, Reading())
+    assert [line["name"] for line in counted.opened(remote)] == ["part-0.csv", "part-1.csv", "part-2.csv"]
+    assert [line["bytes"] for line in counted.opened(remote)] == [
+        os.stat(remote / f"part-{n}.csv").st_size for n in range(3)
+    ]
+    here = str(remote / "part-*.csv")
+    assert digest == digest_source(here)
+    assert rows.columns == again.columns == read_source(here, Reading()).columns  # type: ignore[union-attr]
+    assert [origin.name for origin in rows.origins] == ["part-0.csv", "part-1.csv", "part-2.csv"]
+    assert len(kept(cache)) == 3
+
+
+def test_a_copy_is_found_again_while_the_file_is_unchanged_and_replaced_when_it_is_not(remote: Path, cache: Path) -> None:
+    name = counted.address(remote / "part-0.csv")
+
+    def read() -> bytes:
+        copies = making(cache)
+        with copied(copies):
+            content = place_of(name).read_bytes()
+        notes.append(copies.note())
+        return content
+
+    notes: list[str | None] = []
+    assert read() == TEXT.replace(b"1", b"0")
+    first = kept(cache)
+    read()
+    assert len(counted.opened(remote)) == 1
+    (remote / "part-0.csv").write_bytes(TEXT)
+    assert read() == TEXT
+    assert len(counted.opened(remote)) == 2
+    assert len(kept(cache)) == 1
+    assert kept(cache) != first
+    assert ["1 fetched now" in str(note) for note in notes] == [True, False, True]
+    assert "MB (as before)" in str(notes[1])
+    assert str(cache) in str(notes[1])
+
+
+def test_what_is_read_in_a_block_is_of_one_version(remote: Path, cache: Path) -> None:
+    name = counted.address(remote / "part-0.csv")
+    with copied(making(cache)):
+        digest = digest_source(name)
+        (remote / "part-0.csv").write_bytes(b"a,b\n7,8\n")
+        assert digest_source(name) == digest
+        assert read_source(name, Reading()).rows == 40
+    other = making(cache)
+    with copied(making(cache)):
+        older = place_of(name)
+        assert older.read_bytes() == b"a,b\n7,8\n"
+    (remote / "part-0.csv").write_bytes(TEXT)
+    with copied(other):
+        assert place_of(name).read_bytes() == TEXT
+    with pytest.raises(DataError, match="cannot be read"):  # its copy went; never the bytes of another version
+        older.read_bytes()
+
+
+def test_what_tells_no_change_is_fetched_anew(remote: Path, cache: Path) -> None:
+    (remote / counted.SILENT).touch()
+    name = counted.address(remote / "part-0.csv")
+    for _ in range(2):
+        with copied(making(cache)):
+            assert place_of(name).read_bytes() == TEXT.replace(b"1", b"0") == place_of(name).read_bytes()
+    assert len(counted.opened(remote)) == 2
+    assert len(kept(cache)) == 1
+
+
+def test_without_leave_to_make_copies_nothing_is_written_and_those_that_are_there_are_read(
+    remote: Path, cache: Path
+) -> None:
+    name = counted.address(remote / "part-0.csv")
+    with copied(Copies(cache)):
+        assert read_source(name, Reading()).rows == 40
+        assert place_of(name).on_disk is None
+    assert not cache.exists()
+    with copied(making(cache)):
+        read_source(name, Reading())
+    before = len(counted.opened(remote))
+    with copied(Copies(cache)):
+        assert read_source(name, Reading()).rows == 40
+    assert len(counted.opened(remote)) == before
+    assert place_of(name).on_disk is None  # outside nothing is copied
+
+
+def test_a_fetch_that_breaks_off_is_told_and_leaves_nothing(remote: Path, cache: Path) -> None:
+    (remote / counted.BROKEN).touch()
+    size = (remote / "part-0.csv").stat().st_size
+    with (
+        copied(making(cache)),
+        pytest.raises(DataError, match=rf"part-0.csv: 10 bytes came; expected {size}, the fetch broke off"),
+    ):
+        place_of(counted.address(remote / "part-0.csv")).read_bytes()
+    assert kept(cache) == []
+    (remote / counted.BROKEN).unlink()
+    with copied(making(cache)):
+        assert place_of(counted.address(remote / "part-0.csv")).size() == size
+
+
+def test_a_file_that_changes_while_it_is_fetched_is_told(remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(self: object, size: int = -1) -> bytes:
+        (remote / "part-0.csv").touch()
+        return old(self, size)  # type: ignore[arg-type]
+
+    old = counted._Counting.read
+    monkeypatch.setattr(counted._Counting, "read", read)
+    with (
+        copied(making(cache)),
+        pytest.raises(DataError, match="part-0.csv: changed while it was fetched; expected a file at rest"),
+    ):
+        place_of(counted.address(remote / "part-0.csv")).read_bytes()
+    assert kept(cache) == []
+
+
+def test_what_a_file_system_raises_is_one_line(remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object, size: int = -1) -> bytes:
+        raise ValueError("checksum of the part does not fit")
+
+    monkeypatch.setattr(counted._Counting, "read", fail)
+    with copied(making(cache)), pytest.raises(DataError, match=r"part-0.csv: cannot be read \(checksum of the part"):
+        place_of(counted.address(remote / "part-0.csv")).read_bytes()
+    with pytest.raises(DataError, match="none.csv: no such file"):
+        sources.places(counted.address(remote / "none.csv"))
+    for error, words in (
+        (PermissionError("403"), "no such file"),
+        (RuntimeError("no credentials"), r"cannot be read \(no cred"),
+    ):
+        monkeypatch.setattr(counted.Counted, "info", raising(error))
+        with pytest.raises(DataError, match=f"part-0.csv: {words}"):
+            sources.places(counted.address(remote / "part-0.csv"))
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    name, size = counted.address(remote / "part-0.csv"), (remote / "part-0.csv").stat().st_size
+    with monkeypatch.context() as patch:
+        old = system.write
+        patch.setattr(system, "write", lambda to, data: full(to, data) if len(data) == size else old(to, data))
+        with copied(making(cache)), pytest.raises(ResourceError, match=rf"No space left on device; {size} bytes are needed"):
+            place_of(name).read_bytes()
+    assert kept(cache) == []
+    monkeypatch.setattr(files, "room", lambda folder: 10)
+    with copied(making(cache)), pytest.raises(ResourceError, match="1e-08 GB free; the copy of oss://.*set data.cache"):
+        place_of(name).read_bytes()
+
+
+def test_a_cache_that_cannot_be_written_is_done_without_unless_somebody_named_it(remote: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    name = counted.address(remote / "part-0.csv")
+    with copied(Copies(tmp_path / "cache", making=True)):
+        assert read_source(name, Reading()).rows == 40
+    with copied(making(tmp_path / "cache")), pytest.raises(ResourceError, match="cannot be written"):
+        read_source(name, Reading())
+
+
+def test_a_copy_that_was_cut_or_described_wrongly_is_fetched_again(remote: Path, cache: Path) -> None:
+    place = counted.address(remote / "part-0.csv")
+
+    def read() -> bytes:
+        with copied(making(cache)):
+            return place_of(place).read_bytes()
+
+    content = read()
+    kept(cache)[0].write_bytes(content[:-1])
+    assert read() == content
+    about = next((cache / FOLDER).glob("*.json"))
+    for wrong in ("{", json.dumps([1]), json.dumps({**json.loads(about.read_text()), "content": "../../out"})):
+        about.write_text(wrong)
+        assert read() == content
+    assert len(counted.opened(remote)) == 5
+
+
+@pytest.fixture
+def kinds(tmp_path: Path) -> Iterator[Path]:
+    """A folder with the same rows in several formats."""
+    counted.register()
+    folder = tmp_path / "kinds"
+    folder.mkdir()
+    values = np.arange(12.0).reshape(6, 2)
+    pa.parquet.write_table(pa.table({"a": values[:, 0], "b": values[:, 1]}), folder / "t.parquet")
+    pa.feather.write_feather(pa.table({"a": values[:, 0], "b": values[:, 1]}), folder / "t.feather")
+    (folder / "t.csv.gz").write_bytes(gzip.compress(TEXT))
+    np.savez(folder / "t.npz", X=values, y=np.arange(6))
+    np.save(folder / "t.npy", values)
+    np.save(folder / "t-y.npy", np.arange(6))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.feather", "t.csv.gz", "t.npz", "t.npy"])
+def test_every_format_is_read_from_its_copy_as_from_this_machine(name: str, kinds: Path, cache: Path) -> None:
+    how = Reading(target=("t-y.npy",)) if name == "t.npy" else Reading()
+    with copied(making(cache)):
+        found, digest = (
+            read_source(counted.address(kinds / name), how),
+            digest_source(counted.address(kinds / name), how.target),
+        )
+    here = read_source(str(kinds / name), how)
+    assert sources.digest_raw(found) == sources.digest_raw(here)
+    assert digest == digest_source(str(kinds / name), how.target)
+    read = [line["name"] for line in counted.opened(kinds)]
+    assert read == ([name, "t-y.npy"] if name == "t.npy" else [name])
+
+
+def test_each_process_begins_with_another_file_and_passes_over_what_another_fetches(remote: Path, cache: Path) -> None:
+    places = places_of(counted.address(remote / "part-*.csv"))
+    assert [Copies(cache, share=(rank, 3)).in_turn(3)[0] for rank in range(3)] == [0, 1, 2]
+    with copied(making(cache, share=(1, 2))):
+        found = places_of(counted.address(remote / "part-*.csv"))
+        busy = found[1].system
+        assert isinstance(found[1], Place)
+        assert busy is not None
+        entry = cache / FOLDER / files.digest_bytes(str(found[1]).encode()).removeprefix("sha256:")[:24]
+        files.make_folder(entry.parent)
+        with files.waited(entry, lambda: False):
+            assert busy.copy(found[1].path, False) is None  # type: ignore[call-arg]
+        fetch(found)
+    assert [line["name"] for line in counted.opened(remote)] == ["part-1.csv", "part-2.csv", "part-0.csv"]
+    assert [place.name for place in places] == [place.name for place in found]
+
+
+def test_what_a_killed_fetch_left_is_removed(remote: Path, cache: Path) -> None:
+    (cache / FOLDER).mkdir(parents=True)
+    left = cache / FOLDER / ".abc.part.1.00.tmp"
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    with copied(making(cache)):
+        place_of(counted.address(remote / "part-0.csv")).read_bytes()
+    assert not left.exists()
+    shutil.rmtree(cache)
+
+
+@pytest.mark.parametrize(
+    ("told", "trusted"),
+    [
+        ({"size": 3, "type": "file", "name": "a"}, False),
+        ({"size": 3, "LastModified": "2026-01-01"}, True),
+        ({"size": 3, "last_modified": None}, False),
+        ({"size": 3, "Content-MD5": "x"}, True),
+        ({"size": 3, "mtime": 1.5}, True),
+        ({"size": 3, "atime": 1.5}, False),
+    ],
+)
+def test_only_what_changes_with_the_content_tells_a_version(told: dict[str, object], trusted: bool) -> None:
+    assert (version_of(told) is not None) is trusted
+    assert version_of(told) != version_of({**told, "size": 4}) or not trusted
+
+
+@pytest.fixture
+def server(remote: Path) -> Iterator[tuple[str, list[str]]]:
+    """Serve the folder by HTTP, without pieces of files, as Python's own server does; yield its address and what it was asked."""
+    pytest.importorskip("aiohttp", reason="fsspec needs it for https://")
+    asked: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            asked.append(f"{self.command} {self.path}")
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(remote))) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{serving.server_port}", asked
+        serving.shutdown()
+
+
+def test_a_file_is_asked_for_once_by_http(server: tuple[str, list[str]], remote: Path, cache: Path) -> None:
+    address, asked = server
+    (remote / "part-0.csv").write_bytes(b"a,b\n" + b"1.5,2.5\n" * 1_000_000)  # more than fsspec asks for at a time
+    with copied(making(cache)):
+        rows, digest = read_source(f"{address}/part-0.csv", Reading()), digest_source(f"{address}/part-0.csv")
+    assert [line for line in asked if line.startswith("GET")] == ["GET /part-0.csv"]
+    assert (rows.rows, digest) == (1_000_000, digest_source(str(remote / "part-0.csv")))
+    with copied(Copies(cache.with_name("other"))):
+        assert read_source(f"{address}/part-0.csv", Reading()).rows == rows.rows  # at the address
