@@ -32,7 +32,7 @@ from netwright.pipeline.transferring import freezing_in, freezing_json, frozen_t
 from netwright.training.loop import Progress
 
 MOST_NAMES = 12  # of target columns in one line
-SEVERAL = "few series: --seeds 5 trains five such networks, whose mean is usually better than one (in Python: nw.repeat)"
+SEVERAL = "few series: the mean of several networks has a lower log loss; --seeds 5 trains five (in Python: nw.repeat)"
 COMPILED_PAYS = 10_000_000_000  # multiply-adds of a step from which torch.compile is worth its seconds on a GPU, about
 
 
