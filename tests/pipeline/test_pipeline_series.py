@@ -13,6 +13,7 @@ import netwright as nw
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench, gather, prepare
 from netwright.pipeline.rerunning import verify_eject
+from netwright.pipeline.telling import SEVERAL, describe
 
 WAVES = np.random.default_rng(0).normal(size=(200, 1, 20)).astype(np.float32)
 LABELS = np.arange(200) % 2
@@ -50,6 +51,18 @@ def test_few_series_all_train_and_it_is_said() -> None:
     assert bench.config.data.batch_size == 16
     assert bench.config.data.split.valid == 0
     assert any("48 rows to learn from, too few to set some apart" in note for note in bench.inputs.notes)
+
+
+def test_few_series_are_told_of_several_seeds_where_one_trains(tmp_path: Path) -> None:
+    assert SEVERAL in [told.text for told in describe(prepared())]
+    assert SEVERAL not in [told.text for told in describe(prepared(200))]
+    told: list[str] = []
+    nw.repeat(
+        data=(WAVES[:20], LABELS[:20]), layout="NCT", seeds=2, epochs=1, test=False, threads=1, run_dir=tmp_path / "seeds",
+        observers=[lambda record: told.append(str(record))],
+    )  # fmt: skip
+    assert any("none validates" in line for line in told)
+    assert not any("--seeds" in line for line in told)
 
 
 def test_more_series_keep_valid_rows_that_choose_the_best_epoch() -> None:
