@@ -510,6 +510,20 @@ def test_many_rows_are_dealt_out_to_cores(rows: int) -> None:
 
 
 @pytest.mark.usefixtures("compiled")
+def test_cores_that_share_steps_and_one_alone_take_turns_with_the_same_bits() -> None:
+    """The way that is faster of late is taken, and the other one tried in every 32nd call."""
+    model, examples = network("wide")
+    other = copy.deepcopy(model)
+    eager, shared = (
+        EagerEngine(each, nn.CrossEntropyLoss(), torch.optim.Adam(each.parameters(), fused=True)) for each in (model, other)
+    )
+    engine = CapturedEngine(shared, 3, by_name=True)
+    assert run(engine, examples, epochs=80) == run(eager, examples, epochs=80)
+    assert engine.played() == "natively on 3 cores"
+    assert differing(list(model.state_dict().values()), list(other.state_dict().values())) == 0
+
+
+@pytest.mark.usefixtures("compiled")
 def test_forward_reads_the_rows_it_is_given() -> None:
     model, examples = network("wide")
     forward = Forward(model.eval(), Execution("captured", lanes=2))

@@ -36,6 +36,8 @@ using c10::IValue;
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t PLANES = 20000;  // windows that are worth a second thread
+constexpr int64_t TRIED = 32;    // calls from one try of the way that is not in use to the next
+constexpr double MOMENT = 0.003;  // seconds of a try
 constexpr int SPINS = 2000;  // some 30 microseconds of waiting before a core is given to others
 
 enum Kind : int64_t { CALL = 0, GUARD = 1, BARRIER = 2, INCREMENT = 3, POOL = 4 };
@@ -100,6 +102,8 @@ struct Program {
   std::atomic<uint64_t> call{0};
   bool closing = false;
   std::atomic<size_t> ready{0};
+  double pace[2] = {0, 0};  // seconds that a step takes, of late: shared by the lanes, and all lanes on one core
+  int64_t calls = 0;
 
   // Of the call that is running.
   const int64_t* rows = nullptr;
@@ -334,6 +338,38 @@ void fail(Program& program, const char* text) {
   program.stop.store(true);
 }
 
+void play(Program& program, Operation& operation, int64_t step, torch::jit::Stack& stack) {
+  if (program.stop.load(std::memory_order_relaxed)) return;
+  try {
+    if (operation.kind == GUARD) {
+      if (!is_finite(operation.arguments[0].toTensor())) program.stop.store(true);
+    } else if (operation.kind == INCREMENT) {
+      for (float* number : operation.numbers) *number += operation.by;
+    } else if (operation.kind == POOL) {
+      run(operation.pool);
+      for (auto& tensor : operation.spent) tensor.unsafeGetTensorImpl()->set_storage_keep_dtype(program.nothing);
+    } else {
+      for (const auto& [place, column] : operation.turned)
+        operation.arguments[place] = program.turns[step * program.width + column];
+      call(operation, stack, program.nothing);
+    }
+  } catch (const std::exception& error) {
+    fail(program, error.what());
+  }
+}
+
+// Keeps the results of a step that is done, and looks at the clock.
+void end_step(Program& program, int64_t step, Clock::time_point begun) {
+  if (program.stop.load()) return;
+  for (size_t place = 0; place < program.results.size(); ++place) {
+    const auto& result = program.results[place];
+    const auto size = static_cast<int64_t>(result.element_size());
+    std::memcpy(program.out + (step * program.results.size() + place) * size, result.data_ptr(), size);
+  }
+  program.done.store(step + 1);
+  if (std::chrono::duration<double>(Clock::now() - begun).count() > program.seconds) program.leave.store(true);
+}
+
 // Runs the steps of one call on one lane. Every lane passes the same barriers, whatever happens.
 void run_lane(Program& program, int lane) {
   at::AutoDispatchBelowADInplaceOrView below;
@@ -349,40 +385,67 @@ void run_lane(Program& program, int lane) {
       program.barrier->wait();
     }
     for (auto& operation : program.lanes[lane]) {
-      if (operation.kind == BARRIER) {
-        program.barrier->wait();
-        continue;
-      }
-      if (program.stop.load(std::memory_order_relaxed)) continue;
-      try {
-        if (operation.kind == GUARD) {
-          if (!is_finite(operation.arguments[0].toTensor())) program.stop.store(true);
-        } else if (operation.kind == INCREMENT) {
-          for (float* number : operation.numbers) *number += operation.by;
-        } else if (operation.kind == POOL) {
-          run(operation.pool);
-          for (auto& tensor : operation.spent) tensor.unsafeGetTensorImpl()->set_storage_keep_dtype(program.nothing);
-        } else {
-          for (const auto& [place, column] : operation.turned)
-            operation.arguments[place] = program.turns[step * program.width + column];
-          call(operation, stack, program.nothing);
-        }
-      } catch (const std::exception& error) {
-        fail(program, error.what());
-      }
+      if (operation.kind == BARRIER) program.barrier->wait();
+      else play(program, operation, step, stack);
     }
-    if (first && !program.stop.load()) {
-      for (size_t place = 0; place < program.results.size(); ++place) {
-        const auto& result = program.results[place];
-        const auto size = static_cast<int64_t>(result.element_size());
-        std::memcpy(program.out + (step * program.results.size() + place) * size, result.data_ptr(), size);
-      }
-      program.done.store(step + 1);
-      if (std::chrono::duration<double>(Clock::now() - begun).count() > program.seconds) program.leave.store(true);
-    }
+    if (first) end_step(program, step, begun);
     program.barrier->wait();  // the next step writes what this one reads, and all lanes know whether there is one
     if (program.stop.load() || program.leave.load()) return;
   }
+}
+
+// Runs the steps of one call on this thread: from barrier to barrier one lane after the other, which wait for nothing of each other.
+void run_alone(Program& program) {
+  at::AutoDispatchBelowADInplaceOrView below;
+  c10::AutoGradMode no_gradients(false);
+  torch::jit::Stack stack;
+  const auto begun = Clock::now();
+  for (int64_t step = 0; step < program.steps && !program.stop.load() && !program.leave.load(); ++step) {
+    const auto before = Clock::now();
+    for (size_t lane = 0; lane < program.lanes.size(); ++lane) gather(program, step, static_cast<int>(lane));
+    program.gathering += std::chrono::nanoseconds(Clock::now() - before).count();
+    std::vector<size_t> at(program.lanes.size(), 0);
+    for (bool more = true; more;) {
+      more = false;
+      for (size_t lane = 0; lane < program.lanes.size(); ++lane) {
+        auto& operations = program.lanes[lane];
+        for (; at[lane] < operations.size() && operations[at[lane]].kind != BARRIER; ++at[lane])
+          play(program, operations[at[lane]], step, stack);
+        if (at[lane] < operations.size()) ++at[lane], more = true;
+      }
+    }
+    end_step(program, step, begun);
+  }
+}
+
+// Takes steps on all cores or on one, and remembers how long one took; returns how many were done.
+int64_t take(Program& program, bool alone, int64_t steps, double seconds) {
+  program.steps = steps;
+  program.seconds = seconds;
+  program.done.store(0);
+  program.leave.store(false);
+  const auto begun = Clock::now();
+  if (alone) {
+    run_alone(program);
+  } else {
+    {
+      std::lock_guard<std::mutex> hold(program.mutex);
+      program.call.fetch_add(1, std::memory_order_release);
+    }
+    program.wake.notify_all();
+    run_lane(program, 0);
+    program.barrier->wait();  // until all have left
+  }
+  const int64_t done = program.done.load();
+  if (done > 0) {
+    const double each = std::chrono::duration<double>(Clock::now() - begun).count() / static_cast<double>(done);
+    double& pace = program.pace[alone];
+    pace = pace == 0 ? each : (pace + each) / 2;
+  }
+  if (program.rows != nullptr) program.rows += done * program.batch;
+  if (program.turns != nullptr) program.turns += done * program.width;
+  program.out += done * static_cast<int64_t>(program.results.size()) * (program.results.empty() ? 0 : program.results[0].element_size());
+  return done;
 }
 
 void work(Program& program, int lane) {
@@ -447,29 +510,28 @@ int64_t nw_run(void* handle, const int64_t* rows, const double* turns, int64_t w
   program.rows = rows;
   program.turns = turns;
   program.width = width;
-  program.steps = steps;
-  program.seconds = seconds;
   program.out = static_cast<char*>(out);
-  program.done.store(0);
   program.stop.store(false);
-  program.leave.store(false);
   program.error.clear();
   program.gathering = 0;
-  if (!program.workers.empty()) {
-    {
-      std::lock_guard<std::mutex> hold(program.mutex);
-      program.call.fetch_add(1, std::memory_order_release);
-    }
-    program.wake.notify_all();
+  // Where another program has one of the cores, lanes wait for it at every barrier. Both ways give the same numbers, so the one
+  // that is faster of late is taken, and the other one tried for a moment now and then.
+  const auto begun = Clock::now();
+  const bool free = !program.workers.empty() && at::get_num_threads() == 1;
+  bool alone = program.workers.empty() || (free && program.pace[1] > 0 && program.pace[1] < program.pace[0]);
+  int64_t done = 0;
+  if (free && program.pace[0] > 0 && (program.pace[1] == 0 || ++program.calls % TRIED == 0)) {
+    done = take(program, program.pace[1] == 0 || !alone, steps, std::min(seconds, MOMENT));
+    alone = program.pace[1] > 0 && program.pace[1] < program.pace[0];
   }
-  run_lane(program, 0);
-  if (!program.workers.empty()) program.barrier->wait();
+  const double left = seconds - std::chrono::duration<double>(Clock::now() - begun).count();
+  if (done < steps && !program.stop.load() && left > 0) done += take(program, alone, steps - done, left);
   *spent = static_cast<double>(program.gathering) * 1e-9;
   if (!program.error.empty()) {
     tell(program.error, error, room);
-    return program.done.load();
+    return done;
   }
-  return program.stop.load() ? -1 - program.done.load() : program.done.load();
+  return program.stop.load() ? -1 - done : done;
 }
 
 void nw_close(void* handle) { delete static_cast<Program*>(handle); }
