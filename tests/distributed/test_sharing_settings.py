@@ -73,9 +73,9 @@ def test_on_cuda_a_last_batch_that_leaves_a_process_without_rows_is_dropped(devi
     world = World(0, 4, 0, 4)
     bench = prepare(config, name, world=world)
     assert len(bench.inputs.split.train) == 90
-    found = for_processes(config, bench.network.module, 100, 90, torch.device(device), world)
+    found = for_processes(config, bench.network.module, (100, 0), 90, torch.device(device), world)
     assert found.data.last_batch == last
-    whole = for_processes(config, bench.network.module, 100, 92, torch.device(device), world)
+    whole = for_processes(config, bench.network.module, (100, 0), 92, torch.device(device), world)
     assert whole.data.last_batch is None
 
 
@@ -84,7 +84,7 @@ def test_on_cuda_a_last_batch_that_is_to_be_kept_and_leaves_a_process_without_ro
     world = World(0, 4, 0, 4)
     bench = prepare(config, name, world=world)
     with pytest.raises(ConfigError) as refused:
-        for_processes(config, bench.network.module, 100, 90, torch.device("cuda"), world)
+        for_processes(config, bench.network.module, (100, 0), 90, torch.device("cuda"), world)
     assert str(refused.value) == (
         "data.last_batch: keep came; 90 rows in batches of 44 leave 2 for 4 processes, and BatchNorm needs one row or more in "
         "each; leave it out (they are dropped), change data.batch_size or start fewer"
@@ -145,9 +145,9 @@ def test_a_last_batch_that_is_dropped_leaves_no_part_of_one_row(rows: int, last:
     network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
     if refused:
         with pytest.raises(ConfigError, match="one row is left of a part"):
-            for_processes(config, network, 100, rows, torch.device("cpu"), World(0, 2, 0, 2))
+            for_processes(config, network, (100, 0), rows, torch.device("cpu"), World(0, 2, 0, 2))
     else:
-        found = for_processes(config, network, 100, rows, torch.device("cpu"), World(0, 2, 0, 2))
+        found = for_processes(config, network, (100, 0), rows, torch.device("cpu"), World(0, 2, 0, 2))
         assert found.data.last_batch == "drop"
 
 
@@ -175,10 +175,23 @@ def test_rows_in_parts_are_refused_where_processes_meet_within_a_pass(settings: 
 def test_rows_in_parts_are_refused_for_layers_in_which_processes_meet() -> None:
     config, _ = gather("sklearn:iris", [], {"batch_size": 30, "micro_batch": 4})
     network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.SyncBatchNorm(3))
-    assert for_processes(config, network, 100, 90, torch.device("cuda"), World()) == config
+    assert for_processes(config, network, (100, 0), 90, torch.device("cuda"), World()) == config
     with pytest.raises(ConfigError) as refused:
-        for_processes(config, network, 100, 90, torch.device("cuda"), World(0, 2, 0, 2))
+        for_processes(config, network, (100, 0), 90, torch.device("cuda"), World(0, 2, 0, 2))
     assert str(refused.value) == (
         "training.micro_batch: 4 came with torch.nn.SyncBatchNorm in the network under 2 processes, which meet within each pass; "
         "expected one of them; leave micro_batch out and start more processes, each takes a smaller part"
     )
+
+
+def test_recurrent_layers_take_threads_later_in_several_processes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, name = gather("sklearn:iris", [], {"batch_size": 64})
+    bench = prepare(config, name)
+    monkeypatch.setattr("netwright.pipeline.sharing.cores", lambda: 8)
+    monkeypatch.setattr("netwright.engine.choose.cores", lambda: 8)
+    world = World(0, 2, 0, 2)
+    threads = [
+        for_processes(config, bench.network.module, (10**6, by_steps), 90, torch.device("cpu"), world).training.threads
+        for by_steps in (0, 10**6)
+    ]
+    assert threads == [4, 1]

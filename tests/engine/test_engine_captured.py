@@ -21,7 +21,8 @@ from netwright.engine.base import Engine, Execution
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine
 from netwright.engine.forward import Forward
-from netwright.engine.lanes import _region
+from netwright.engine.lanes import Barrier, _name, _region, in_lanes
+from netwright.engine.recorded import Recorded
 from netwright.engine.recording import Place
 from netwright.engine.state import copied, differing
 from netwright.engine.tape import Tape
@@ -506,6 +507,11 @@ def test_many_rows_are_dealt_out_to_cores(rows: int) -> None:
         losses, _ = run(engine, examples, epochs=4, batch=rows)
         found.append([torch.tensor(losses), *model.state_dict().values()])
     assert engine.played() == "natively on 2 cores"
+    (known,) = (known for known in engine._known.values() if len(known.batch) == rows)
+    products = [
+        call for call in in_lanes(known.tape.calls, 2)[1] if not isinstance(call, Barrier) and _name(call) == "aten::addmm"
+    ]
+    assert products[0].arguments[1].shape[0] < rows  # by rows, not by neurons
     assert differing(*found) == 0
 
 
@@ -536,8 +542,32 @@ def test_forward_reads_the_rows_it_is_given() -> None:
                 )
                 batch = Batch({"x": values.T if turned else values}, torch.empty(0), torch.arange(600))
                 assert torch.equal(forward(batch), model(batch.inputs["x"]))
-    played = [known for known in forward._known.values() if known is not None]
-    assert [known.ready() for known in played] == [True, True]
+    inputs = [known.gathers for known in forward._known.values() if isinstance(known, Recorded) and known.ready()]
+    assert [len(gathers) for gathers in inputs] == [1, 0]
+    assert inputs[0][0][0].numel() == 0  # the rows of the caller are let go
+
+
+def test_forward_records_batch_norm_and_leaves_its_statistics() -> None:
+    model, examples = network("BatchNorm2d")
+    model.train()(examples.inputs["x"])
+    forward, before = Forward(model.eval(), Execution("captured")), copy.deepcopy(model.state_dict())
+    batch = examples.batch(torch.arange(20))
+    with torch.inference_mode():
+        for _ in range(6):
+            assert torch.equal(forward(batch), model(batch.inputs["x"]))
+    (known,) = forward._known.values()
+    assert known is not None
+    assert known.ready()
+    assert differing(list(model.state_dict().values()), list(before.values())) == 0
+
+
+def test_forward_reads_nothing_and_turned_signs_as_written() -> None:
+    model = nn.Linear(3, 2).eval()
+    forward = Forward(model, Execution("captured"))
+    for values in (torch.empty(0, 3), torch._neg_view(torch.randn(4, 3))):
+        batch = Batch({"x": values}, torch.empty(0), torch.arange(len(values)))
+        with torch.inference_mode():
+            assert all(torch.equal(forward(batch), model(values)) for _ in range(5))
 
 
 class Guarded(nn.Module):

@@ -31,7 +31,7 @@ from netwright.engine.graphs import Graphs, Work
 from netwright.engine.planning import make_tape
 from netwright.engine.rates import numbers, put
 from netwright.engine.recording import Recorder
-from netwright.engine.state import copied, differing, put_back
+from netwright.engine.state import copied, counted_on_cpu, differing, put_back
 from netwright.engine.tape import TapePlayer
 from netwright.engine.trial import why_not_graphed
 from netwright.engine.update import PLAIN, Update
@@ -468,6 +468,7 @@ def test_why_a_network_is_not_captured_is_told_before_it_trains() -> None:
         why(plain, torch.optim.NAdam) == "NAdam reads the number of the step on the CPU; write NAdam(..., capturable=True)"
     )
     assert why(plain, lambda weights: torch.optim.NAdam(weights, capturable=True)) is None
+    assert counted_on_cpu(torch.optim.SparseAdam([torch.zeros(2, 2, requires_grad=True)])) is None  # its trial step tells
     assert torch.equal(torch.default_generator.get_state(), before)
     assert why(plain, torch.optim.LBFGS) == "LBFGS evaluates the loss several times a step"
     assert why(plain, lengths=torch.ones(4, dtype=torch.long)) == "rows differ in length and are padded batch by batch"

@@ -10,6 +10,7 @@ from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import _has_any_global_hook
 
 from netwright.data.batches import Batch
@@ -21,7 +22,6 @@ from netwright.engine.own_code import own_code, why_not_told
 from netwright.engine.recorded import record, shape_of, ways
 from netwright.engine.recording import CannotCapture
 from netwright.engine.state import differing, hooked, parts_of
-from netwright.engine.tape import read_from
 from netwright.model.summary import call_model
 
 MOST_SHAPES = 8
@@ -145,8 +145,8 @@ class Forward:
             return self._graphed(shape, batch, before, self._graphs)
         try:
             with torch.inference_mode(False), torch.no_grad():
-                lanes = self._lanes if len(batch) >= SHARED else 1
-                known, (output,) = record(batch, lambda fixed: [self._output(fixed)], ways(True, lanes), _sources(batch))
+                played = ways(True, self._lanes if len(batch) >= SHARED else 1)
+                known, (output,) = record(batch, lambda fixed: [self._output(fixed)], played, _sources(batch), self._kept())
         except CannotCapture:
             self._captured = False
             for buffer, value in zip(self.model.buffers(), before, strict=True):
@@ -154,6 +154,11 @@ class Forward:
             return self._written(batch)
         self._known[shape] = known
         return output
+
+    def _kept(self) -> list[Tensor]:
+        """Return what calls name as written, and leave as it is: the statistics of batch norm that rests."""
+        resting = (part for part in parts_of(self.model) if isinstance(part, _BatchNorm) and not part.training)
+        return [value for part in resting for value in part.buffers()]
 
     def _graphed(self, shape: tuple[Any, ...], batch: Batch, before: list[Tensor], graphs: Graphs) -> Any:
         """Make a call, and capture it where it draws no numbers and changes nothing."""
@@ -192,13 +197,11 @@ class Forward:
 
 
 def _sources(batch: Batch) -> dict[str, Tensor] | None:
-    """Return tensors that inputs can be read through; None where rows do not lie one after the other, or come with lengths."""
-    if batch.lengths is not None or not all(value.is_contiguous() for value in batch.inputs.values()):
+    """Return tensors that inputs can be read through, of nothing yet; None where rows do not lie one after the other."""
+    plain = all(value.is_contiguous() and not value.is_conj() and not value.is_neg() for value in batch.inputs.values())
+    if batch.lengths is not None or not len(batch) or not plain:
         return None
-    sources = {name: torch.empty(0, dtype=value.dtype) for name, value in batch.inputs.items()}
-    for name, value in batch.inputs.items():
-        read_from(sources[name], value)
-    return sources
+    return {name: torch.empty(0, dtype=value.dtype) for name, value in batch.inputs.items()}
 
 
 def _seen(model: nn.Module) -> list[Any]:

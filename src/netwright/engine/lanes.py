@@ -248,7 +248,7 @@ def _matrix_parts(call: Call, name: str, count: int) -> list[Call] | None:
     parts = []
     for first, end in bounds:
         sides = [narrowed(left, 0, first, end), right] if axis == 0 else [left, narrowed(right, 1, first, end)]
-        added = [narrowed(value, -1, first, end) if axis else value for value in bias]
+        added = [narrowed(value, axis, first, end) if axis or value.dim() == 2 else value for value in bias]
         rest = call.arguments[len(bias) + 2 :]
         parts.append(_part(call, partial(narrowed, axis=axis, first=first, end=end), [*added, *sides, *rest]))
     return parts

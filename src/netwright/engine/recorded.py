@@ -119,11 +119,13 @@ class Recorded:
         if not self.gathers:
             stopped = self.play(batch).stopped
         else:
-            for (source, _), value in zip(self.gathers, batch.inputs.values(), strict=True):
-                read_from(source, value)
-            stopped = self.run(self.every, 1, FOREVER).stopped
-            for source, _ in self.gathers:
-                read_from(source, NOTHING)
+            try:
+                for (source, _), value in zip(self.gathers, batch.inputs.values(), strict=True):
+                    read_from(source, value)
+                stopped = self.run(self.every, 1, FOREVER).stopped
+            finally:
+                for source, _ in self.gathers:
+                    read_from(source, NOTHING)
         return None if stopped is not None else self.tape.results[0].clone()
 
     @cached_property

@@ -161,7 +161,10 @@ def counted_on_cpu(optimizer: torch.optim.Optimizer) -> str | None:
     weight = torch.zeros(1, 1, requires_grad=True)
     weight.grad = torch.zeros_like(weight)
     usual = kind([weight])  # type: ignore[call-arg]  # a class of torch.optim, each of which has defaults
-    usual.step()
+    try:
+        usual.step()
+    except RuntimeError:  # SparseAdam, of a gradient that is not sparse; the trial of a step tells
+        return None
     if "step" not in usual.state[weight] or all(group.get("fused") or group.get("capturable") for group in groups):
         return None
     told = f"; write {kind.__name__}(..., capturable=True)" if "capturable" in groups[0] else ""

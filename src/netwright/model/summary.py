@@ -46,6 +46,11 @@ class Summary:
     memory_bytes: int
 
     @property
+    def work(self) -> tuple[int, int]:
+        """The multiply-adds of all layers, and of recurrent ones."""
+        return self.multiply_adds, self.by_steps
+
+    @property
     def by_steps(self) -> int:
         """The multiply-adds of recurrent layers, which go from step to step of a sequence."""
         return sum(layer.multiply_adds for layer in self.layers if any(f"{name}(" in layer.text for name in RECURRENT))

@@ -181,7 +181,7 @@ def prepare(
     alone = why_not_replayed(config, custom, trial) if world.alone else SEVERAL.format(world.size)
     engine, why = _engine(config, network, device, maker(config, custom, device), batch, alone)
     optimizer = _optimizer(config, custom, device, trial)
-    config = for_processes(config, network.module, network.summary.multiply_adds, len(inputs.split.train), device, world)
+    config = for_processes(config, network.module, network.summary.work, len(inputs.split.train), device, world)
     with executing(config, torch.device("cpu")):
         figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, batch.rows.numpy())
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)

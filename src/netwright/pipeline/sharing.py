@@ -115,14 +115,14 @@ def device_of(config: RunConfig, world: World) -> torch.device:
 
 
 def for_processes(
-    config: RunConfig, network: nn.Module, multiply_adds: int, rows: int, device: torch.device, world: World
+    config: RunConfig, network: nn.Module, work: tuple[int, int], rows: int, device: torch.device, world: World
 ) -> RunConfig:
     """Return settings with the threads of each process, and with no part of a batch that batch norm could not train on.
 
     Args:
         config: The settings.
         network: The network.
-        multiply_adds: Of a row, forward.
+        work: Multiply-adds of a row, forward, and those of them in recurrent layers.
         rows: That train.
         device: To train on.
         world: The processes; alone nothing is changed.
@@ -156,7 +156,9 @@ def for_processes(
         written["last_batch"] = "drop"
     config = config.model_copy(update={"data": config.data.model_copy(update=written)})
     _refuse_parts_of_one(config, network, rows, size)
-    threads = config.training.threads or min(choose_threads(multiply_adds, batch_size // size), cores() // world.local_size)
+    threads = config.training.threads or min(
+        choose_threads(work[0], batch_size // size, work[1]), cores() // world.local_size
+    )
     return config.model_copy(update={"training": config.training.model_copy(update={"threads": max(1, threads)})})
 
 
