@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import http.server
 import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import counted
 import numpy as np
@@ -21,7 +24,7 @@ import pytest
 
 from netwright import files
 from netwright.data import sources
-from netwright.data.addresses import version_of
+from netwright.data.addresses import is_settled, version_of
 from netwright.data.copies import FOLDER, Copies, copied
 from netwright.data.places import Place, fetch, place_of, places_of
 from netwright.data.sources import Reading, digest_source, read_source
@@ -239,6 +242,21 @@ def test_a_copy_that_was_cut_or_described_wrongly_is_fetched_again(remote: Path,
     assert len(counted.opened(remote)) == 5
 
 
+def test_a_copy_whose_content_was_changed_is_fetched_again_or_not_read(remote: Path, cache: Path) -> None:
+    name = counted.address(remote / "part-0.csv")
+    content = (remote / "part-0.csv").read_bytes()
+
+    def read(copies: Copies) -> bytes:
+        with copied(copies):
+            return place_of(name).read_bytes()
+
+    read(making(cache))
+    kept(cache)[0].write_bytes(content.replace(b"9", b"8"))
+    assert read(Copies(cache)) == content  # at the address
+    assert read(making(cache)) == content == kept(cache)[0].read_bytes()
+    assert len(counted.opened(remote)) == 3
+
+
 @pytest.fixture
 def kinds(tmp_path: Path) -> Iterator[Path]:
     """A folder with the same rows in several formats."""
@@ -314,6 +332,30 @@ def test_only_what_changes_with_the_content_tells_a_version(told: dict[str, obje
     assert version_of(told) != version_of({**told, "size": 4}) or not trusted
 
 
+@pytest.mark.parametrize(
+    "when",
+    [
+        "Sun, 09 Sep 2001 01:46:40 GMT",
+        "2001-09-09T01:46:40Z",
+        "2001-09-09T03:46:40+02:00",
+        "20010909014640.000",
+        datetime.datetime(2001, 9, 9, 1, 46, 40),
+        datetime.datetime(2001, 9, 9, 1, 46, 40, tzinfo=datetime.UTC),
+        1e9,
+        1_000_000_000_000,
+    ],
+)
+def test_a_time_of_change_is_trusted_once_it_is_past(when: object) -> None:
+    told = {"ETag": "3b9aca00-18", "Last-Modified": when}  # this ETag is the time and the size
+    assert [is_settled(told, now) for now in (999_999_999.0, 1_000_000_001.9, 1_000_000_002.1)] == [False, False, True]
+
+
+def test_a_time_that_nobody_can_read_is_not_trusted_and_none_is_no_doubt() -> None:
+    assert not is_settled({"modify": "Jan 1 12:30"}, 1e12)  # a minute is too long
+    assert not is_settled({"mtime": "soon"}, 1e12)
+    assert is_settled({"size": 3, "ETag": "x", "LastModified": None}, 0.0)
+
+
 @pytest.fixture
 def server(remote: Path) -> Iterator[tuple[str, list[str]]]:
     """Serve the folder by HTTP, without pieces of files, as Python's own server does; yield its address and what it was asked."""
@@ -339,3 +381,42 @@ def test_a_file_is_asked_for_once_by_http(server: tuple[str, list[str]], remote:
     assert (rows.rows, digest) == (1_000_000, digest_source(str(remote / "part-0.csv")))
     with copied(Copies(cache.with_name("other"))):
         assert read_source(f"{address}/part-0.csv", Reading()).rows == rows.rows  # at the address
+
+
+def test_a_file_that_changes_within_the_second_is_fetched_anew(
+    server: tuple[str, list[str]], remote: Path, cache: Path
+) -> None:
+    address, asked = server
+    table = remote / "part-0.csv"
+
+    def read(content: bytes, age: float) -> bytes:
+        table.write_bytes(content)
+        os.utime(table, (second - age, second - age))
+        with copied(making(cache)):
+            return place_of(f"{address}/part-0.csv").read_bytes()
+
+    second = int(time.time())
+    assert read(b"a,b\n1,2\n", 0) == b"a,b\n1,2\n"
+    assert read(b"a,b\n3,4\n", 0) == b"a,b\n3,4\n"
+    assert read(b"a,b\n5,6\n", 9) == read(b"a,b\n5,6\n", 9) == b"a,b\n5,6\n"
+    assert len([line for line in asked if line.startswith("GET")]) == 3
+
+
+def test_a_file_that_is_overwritten_while_it_is_served_is_told(
+    server: tuple[str, list[str]], remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(self: object, source: IO[bytes], output: IO[bytes]) -> None:
+        output.write(source.read(len(TEXT) // 2))
+        (remote / "part-0.csv").write_bytes(TEXT.replace(b"1", b"9"))
+        output.write(source.read())
+
+    address, _ = server
+    (remote / "part-0.csv").write_bytes(TEXT)
+    os.utime(remote / "part-0.csv", (1e9, 1e9))
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "copyfile", torn)
+    with (
+        copied(making(cache)),
+        pytest.raises(DataError, match="part-0.csv: changed while it was fetched; expected a file at rest"),
+    ):
+        place_of(f"{address}/part-0.csv").read_bytes()
+    assert kept(cache) == []

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import IO, Any, final
 
@@ -23,10 +26,11 @@ PROTOCOLS = (  # of addresses; fsspec knows more, some of which run what they re
     *("http", "https", "ftp", "sftp", "ssh", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss"),
     *("hdfs", "webhdfs", "hf", "smb", "memory"),
 )
+TIMES = ("lastmodified", "modified", "mtime", "modify", "modificationtime", "lastwritetime", "updated", "created")
 TELLING = (  # of what fsspec's file systems tell of a file, that which changes with its content; in small letters and no marks
-    *("etag", "contentmd5", "md5hash", "digest", "sha", "blobid", "generation", "versionid", "lastmodified", "modified"),
-    *("mtime", "modify", "modificationtime", "lastwritetime", "updated", "created"),
+    *("etag", "contentmd5", "md5hash", "digest", "sha", "blobid", "generation", "versionid", *TIMES),
 )
+FRESH = 2.0  # seconds after a change in which another one may be told as the same time, and by many servers as the same ETag
 PART = 1 << 20  # bytes that are fetched at a time
 SILENCE = 300.0  # seconds without a byte, after which a server is given up
 
@@ -100,7 +104,7 @@ class Remote:
         told, name = self._told(path), self.prefix + path
         size = told.get("size")
         parts = partial(self._parts, path, size, version_of(told))
-        return self.copies.of(name, version_of(told), size, parts, patient)
+        return self.copies.of(name, version_of(told) if is_settled(told, time.time()) else None, size, parts, patient)
 
     def _parts(self, path: str, size: int | None, version: str | None) -> Iterator[bytes]:
         """Yield the content of a file from its start to its end.
@@ -119,7 +123,7 @@ class Remote:
             raise unreadable(name, error) from error
         if size is not None and count != size:
             raise DataError(f"{name}: {count:,} bytes came; expected {size:,}, the fetch broke off; start again")
-        if not self._at_once and version_of(self._ask(path)) != version:  # it was asked for piece by piece
+        if version is not None and version_of(self._ask(path)) != version:
             raise DataError(f"{name}: changed while it was fetched; expected a file at rest; start again")
 
     @property
@@ -243,9 +247,44 @@ def version_of(told: Mapping[str, Any]) -> str | None:
         >>> version_of({"name": "a", "size": 3, "ETag": "x"}), version_of({"name": "a", "size": 3, "type": "file"})
         ('[3, {"ETag": "x"}]', None)
     """
-    plain = {name: name.lower().replace("-", "").replace("_", "") for name in told}
-    found = {name: str(told[name]) for name in sorted(told) if told[name] is not None and plain[name] in TELLING}
+    found = {name: str(told[name]) for name in sorted(told) if told[name] is not None and _plain(name) in TELLING}
     return json.dumps([told.get("size"), found]) if found else None
+
+
+def is_settled(told: Mapping[str, Any], now: float) -> bool:
+    """Tell whether a file that changes from now on is told as changed: its times of change are past, or none is told.
+
+    Args:
+        told: What its file system tells.
+        now: In seconds since 1970, before it is fetched.
+
+    Example:
+        >>> [is_settled({"Last-Modified": "Thu, 01 Jan 1970 00:01:40 GMT"}, now) for now in (100.9, 102.5)]
+        [False, True]
+    """
+    return all(_seconds(told[name]) + FRESH < now for name in told if told[name] is not None and _plain(name) in TIMES)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _seconds(told: Any) -> float:
+    """Return a told time in seconds since 1970; infinity where it is written in no known way."""
+    if isinstance(told, int | float):
+        return told / 1000 if told > 1e11 else told  # Hadoop tells milliseconds
+    try:
+        found = told if isinstance(told, datetime) else _moment(str(told))
+    except ValueError:
+        return float("inf")
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def _moment(text: str) -> datetime:
+    """Read a time as web servers, FTP (14 digits) and ISO 8601 write it."""
+    if not text[:1].isdecimal():
+        return parsedate_to_datetime(text)
+    return datetime.fromisoformat(f"{text[:8]}T{text[8:14]}" if text[:14].isdecimal() else text)
 
 
 def unreadable(name: str, error: BaseException) -> DataError:

@@ -164,7 +164,8 @@ def _kept(entry: Path, version: str) -> Copy | None:
     about = _about(entry)
     try:
         copy = Copy(entry.with_name(about["content"]), about["digest"], about["size"])
-        return copy if about["version"] == version and copy.path.stat().st_size == copy.size else None
+        whole = about["version"] == version and files.digest_file(copy.path) == copy.digest
+        return copy if whole else None
     except (OSError, KeyError, TypeError, ValueError):
         return None
 
