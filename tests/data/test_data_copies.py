@@ -182,6 +182,14 @@ def test_a_file_that_changes_while_it_is_fetched_is_told(remote: Path, cache: Pa
     assert kept(cache) == []
 
 
+def test_a_file_of_an_unknown_kind_is_refused_before_it_is_fetched(remote: Path, cache: Path) -> None:
+    (remote / "film.mp4").write_bytes(b"x" * 100)
+    with copied(making(cache)), pytest.raises(DataError, match="film.mp4: ending '.mp4' is unknown"):
+        read_source(counted.address(remote / "film.mp4"), Reading())
+    assert counted.opened(remote) == []
+    assert not cache.exists()
+
+
 def test_what_a_file_system_raises_is_one_line(remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: object, size: int = -1) -> bytes:
         raise ValueError("checksum of the part does not fit")
