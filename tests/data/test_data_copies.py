@@ -7,7 +7,9 @@ import gzip
 import http.server
 import json
 import os
-import shutil
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -313,15 +315,89 @@ def test_each_process_begins_with_another_file_and_passes_over_what_another_fetc
     assert [place.name for place in places] == [place.name for place in found]
 
 
-def test_what_a_killed_fetch_left_is_removed(remote: Path, cache: Path) -> None:
-    (cache / FOLDER).mkdir(parents=True)
-    left = cache / FOLDER / ".abc.part.1.00.tmp"
-    left.write_bytes(b"half")
-    os.utime(left, (0, 0))
+def gone() -> int:
+    """Return the number of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_what_a_killed_fetch_left_is_removed_by_the_next_command(remote: Path, cache: Path) -> None:
+    name, folder = counted.address(remote / "part-0.csv"), cache / FOLDER
     with copied(making(cache)):
-        place_of(counted.address(remote / "part-0.csv")).read_bytes()
-    assert not left.exists()
-    shutil.rmtree(cache)
+        place_of(name).read_bytes()
+    here, dead = socket.gethostname(), gone()
+    left = [folder / f"..abc.{here}.{dead}.00.tmp.{dead}.00.tmp", folder / f".abc.{here}.{dead}.00.tmp", folder / ".abc.tmp"]
+    at_work = [folder / f".abc.{here}.{os.getpid()}.00.tmp", folder / f".abc.elsewhere.{dead}.00.tmp"]
+    for path in (*left, *at_work):
+        path.write_bytes(b"half")
+    os.utime(left[-1], (0, 0))
+    (remote / "part-0.csv").write_bytes(TEXT)
+    with copied(making(cache)):
+        place_of(name).read_bytes()
+    assert [path.exists() for path in left] == [False, False, False]
+    assert [path.exists() for path in at_work] == [True, True]
+
+
+def test_a_kill_at_any_moment_of_a_fetch_leaves_nothing_for_good(
+    remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(moment: int) -> Callable[..., None]:
+        renames: list[int] = []
+
+        def rename(source: Path, target: Path) -> None:
+            renames.append(1)
+            if len(renames) > moment:
+                raise KeyboardInterrupt
+            os.replace(source, target)
+
+        return rename
+
+    name = counted.address(remote / "part-0.csv")
+    for moment in range(3):  # after the content has come, after it was written down, and before it has its name
+        (remote / "part-0.csv").write_bytes(TEXT.replace(b"1", b"%d" % moment))
+        with monkeypatch.context() as patch, copied(making(cache)):
+            patch.setattr(system, "rename", kill(moment))
+            with pytest.raises(KeyboardInterrupt):
+                place_of(name).read_bytes()
+        (remote / "part-0.csv").write_bytes(TEXT.replace(b"1", b"%d" % (moment + 5)))
+        with copied(making(cache)):
+            assert place_of(name).read_bytes() == (remote / "part-0.csv").read_bytes()
+        assert len([path for path in kept(cache) if not path.name.endswith(".tmp")]) == 1
+
+
+def test_a_copy_waits_for_no_disk(remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.make_folder(cache / FOLDER)
+    for wait in ("sync", "sync_folder"):  # a copy that a power cut takes is told by its digest
+        monkeypatch.setattr(system, wait, raising(AssertionError("it was waited for")))
+    with copied(making(cache)):
+        assert read_source(counted.address(remote / "part-*.csv"), Reading()).rows == 120
+
+
+def test_two_that_fetch_the_same_file_do_not_meet(remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, read = counted.address(remote / "part-0.csv"), []
+    old, wait = files.move, files.waited
+
+    def move(source: Path, target: Path, **how: bool) -> None:
+        if not read:  # another machine, which takes this one for gone, has fetched it too when this one goes on
+            read.append(b"")
+            with monkeypatch.context() as patch, copied(making(cache)):
+                patch.setattr(files, "waited", lambda entry, *more: wait(entry.with_name("other"), *more))
+                read.append(place_of(name).read_bytes())
+        old(source, target, **how)
+
+    monkeypatch.setattr(files, "move", move)
+    with copied(making(cache)):
+        assert place_of(name).read_bytes() == (remote / "part-0.csv").read_bytes() == read[1]
+    assert len(kept(cache)) == 1
+
+
+def test_what_follows_a_question_mark_is_not_written_down(server: tuple[str, list[str]], cache: Path) -> None:
+    address, asked = server
+    with copied(making(cache)):
+        assert place_of(f"{address}/part-0.csv?token=secret").read_bytes()
+    assert any("secret" in line for line in asked)
+    assert all("secret" not in path.read_text() for path in (cache / FOLDER).iterdir())
 
 
 @pytest.mark.parametrize(
@@ -375,7 +451,7 @@ def server(remote: Path) -> Iterator[tuple[str, list[str]]]:
             asked.append(f"{self.command} {self.path}")
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(remote))) as serving:
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        threading.Thread(target=serving.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{serving.server_port}", asked
         serving.shutdown()
 

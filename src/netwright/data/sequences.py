@@ -218,8 +218,8 @@ def from_list(items: Sequence[Any], name: str, labels: Any, known: tuple[Any, ..
     for place, array in enumerate(arrays):
         if not array.size or array.shape[1:] != arrays[0].shape[1:] or array.ndim > 2 or array.dtype.kind not in "biuf":
             raise DataError(
-                f"{name}: sequence {place + 1} has shape {array.shape} and dtype {array.dtype}; expected numbers (steps, features), "
-                "as many features in each, at least one step; mend it"
+                f"{name}: sequence {place + 1} has shape {array.shape} and dtype {array.dtype}; expected numbers (steps, "
+                "features), as many features in each, at least one step; mend it"
             )
     flat = [array.reshape(len(array), -1) for array in arrays]
     lengths = np.asarray([len(array) for array in flat], dtype=np.int64)
