@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -98,19 +99,22 @@ def train_members(
     Returns:
         The place of a run that a signal stopped, and the number of the signal; None where all ended.
     """
-    if manner.population:
-        works = [
-            partial(_train_in, one, path, audience.quiet(place == 0), manner)
-            for place, (one, path) in enumerate(zip(asked, paths, strict=True))
-        ]
-        found = train_together(works, audience)
-    else:
-        found = []
-    for place, (one, path) in enumerate(zip(asked, paths, strict=True)):
-        signal = found[place] if found else train_member(one, path, audience.quiet(place == 0), manner)
-        if signal is not None:
-            return place, signal
-        ended(place)
+    with fetched(asked[0].config.data):
+        if manner.population:
+            works = [
+                partial(
+                    copy_context().run, _train_in, one, path, audience.quiet(place == 0), manner
+                )  # a thread begins without
+                for place, (one, path) in enumerate(zip(asked, paths, strict=True))
+            ]
+            found = train_together(works, audience)
+        else:
+            found = []
+        for place, (one, path) in enumerate(zip(asked, paths, strict=True)):
+            signal = found[place] if found else train_member(one, path, audience.quiet(place == 0), manner)
+            if signal is not None:
+                return place, signal
+            ended(place)
     return None
 
 
