@@ -11,10 +11,10 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 import counted
@@ -25,8 +25,8 @@ import pyarrow.parquet
 import pytest
 
 from netwright import files
-from netwright.data import sources
-from netwright.data.addresses import is_settled, version_of
+from netwright.data import addresses, sources
+from netwright.data.addresses import FRESH, changed_at, version_of
 from netwright.data.copies import FOLDER, Copies, copied
 from netwright.data.places import Place, fetch, place_of, places_of
 from netwright.data.sources import Reading, digest_source, read_source
@@ -429,15 +429,13 @@ def test_only_what_changes_with_the_content_tells_a_version(told: dict[str, obje
         1_000_000_000_000,
     ],
 )
-def test_a_time_of_change_is_trusted_once_it_is_past(when: object) -> None:
-    told = {"ETag": "3b9aca00-18", "Last-Modified": when}  # this ETag is the time and the size
-    assert [is_settled(told, now) for now in (999_999_999.0, 1_000_000_001.9, 1_000_000_002.1)] == [False, False, True]
+def test_a_time_of_change_is_read_as_file_systems_tell_it(when: object) -> None:
+    assert changed_at({"size": 3, "Last-Modified": when, "created": 5.0}) == 1e9
 
 
-def test_a_time_that_nobody_can_read_is_not_trusted_and_none_is_no_doubt() -> None:
-    assert not is_settled({"modify": "Jan 1 12:30"}, 1e12)  # a minute is too long
-    assert not is_settled({"mtime": "soon"}, 1e12)
-    assert is_settled({"size": 3, "ETag": "x", "LastModified": None}, 0.0)
+def test_a_time_that_nobody_can_read_may_be_now_and_none_is_no_doubt() -> None:
+    assert changed_at({"modify": "Jan 1 12:30", "mtime": 3}) == float("inf")  # a minute is too long
+    assert changed_at({"size": 3, "ETag": "x", "LastModified": None}) == float("-inf")
 
 
 @pytest.fixture
@@ -445,6 +443,8 @@ def server(remote: Path) -> Iterator[tuple[str, list[str]]]:
     """Serve the folder by HTTP, without pieces of files, as Python's own server does; yield its address and what it was asked."""
     pytest.importorskip("aiohttp", reason="fsspec needs it for https://")
     asked: list[str] = []
+    for path in remote.iterdir():
+        os.utime(path, (1e9, 1e9))  # what changed just now is waited for
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -459,6 +459,7 @@ def server(remote: Path) -> Iterator[tuple[str, list[str]]]:
 def test_a_file_is_asked_for_once_by_http(server: tuple[str, list[str]], remote: Path, cache: Path) -> None:
     address, asked = server
     (remote / "part-0.csv").write_bytes(b"a,b\n" + b"1.5,2.5\n" * 1_000_000)  # more than fsspec asks for at a time
+    os.utime(remote / "part-0.csv", (1e9, 1e9))
     with copied(making(cache)):
         rows, digest = read_source(f"{address}/part-0.csv", Reading()), digest_source(f"{address}/part-0.csv")
     assert [line for line in asked if line.startswith("GET")] == ["GET /part-0.csv"]
@@ -467,22 +468,33 @@ def test_a_file_is_asked_for_once_by_http(server: tuple[str, list[str]], remote:
         assert read_source(f"{address}/part-0.csv", Reading()).rows == rows.rows  # at the address
 
 
-def test_a_file_that_changes_within_the_second_is_fetched_anew(
-    server: tuple[str, list[str]], remote: Path, cache: Path
+def test_a_file_that_changed_just_now_is_fetched_when_a_further_change_would_be_told(
+    server: tuple[str, list[str]], remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, asked = server
     table = remote / "part-0.csv"
 
-    def read(content: bytes, age: float) -> bytes:
+    def write(content: bytes) -> None:
         table.write_bytes(content)
-        os.utime(table, (second - age, second - age))
+        os.utime(table, (second, second))  # this server tells whole seconds
+
+    def sleep(seconds: float) -> None:
+        write(b"a,b\n3,4\n")
+        clock[0] += seconds
+
+    def read() -> bytes:
         with copied(making(cache)):
             return place_of(f"{address}/part-0.csv").read_bytes()
 
-    second = int(time.time())
-    assert read(b"a,b\n1,2\n", 0) == b"a,b\n1,2\n"
-    assert read(b"a,b\n3,4\n", 0) == b"a,b\n3,4\n"
-    assert read(b"a,b\n5,6\n", 9) == read(b"a,b\n5,6\n", 9) == b"a,b\n5,6\n"
+    second = 1_000_000_000
+    clock = [second + 0.25]
+    monkeypatch.setattr(addresses, "time", SimpleNamespace(time=lambda: clock[0], sleep=sleep))
+    write(b"a,b\n1,2\n")
+    assert read() == read() == b"a,b\n3,4\n"
+    assert clock == [second + FRESH]
+    assert len([line for line in asked if line.startswith("GET")]) == 1
+    clock[0] = second - 9  # of a server whose clock is ahead nothing is known
+    assert read() == read() == b"a,b\n3,4\n"
     assert len([line for line in asked if line.startswith("GET")]) == 3
 
 

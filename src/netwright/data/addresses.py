@@ -93,7 +93,7 @@ class Remote:
         return stream
 
     def copy(self, path: str, patient: bool = True) -> Copy | None:
-        """Return the copy of a file; see `Copies.of`.
+        """Return the copy of a file, fetched `FRESH` seconds after its last change, so that a further one is told; see `Copies.of`.
 
         Raises:
             DataError: It cannot be fetched whole.
@@ -103,8 +103,11 @@ class Remote:
             return None
         told, name = self._told(path), self.prefix + path
         size = told.get("size")
+        early = changed_at(told) + FRESH - time.time()
+        if 0 < early <= FRESH:
+            time.sleep(early)
         parts = partial(self._parts, path, size, version_of(told))
-        return self.copies.of(name, version_of(told) if is_settled(told, time.time()) else None, size, parts, patient)
+        return self.copies.of(name, version_of(told) if early <= FRESH else None, size, parts, patient)
 
     def _parts(self, path: str, size: int | None, version: str | None) -> Iterator[bytes]:
         """Yield the content of a file from its start to its end.
@@ -197,7 +200,7 @@ def reached(text: str) -> tuple[Remote, str]:
             f"{text}: {protocol}:// is no known protocol; expected a path or one of {', '.join(PROTOCOLS)}; download the file"
         )
     user, at, _ = rest.partition("/")[0].rpartition("@")
-    if at and (":" in user or protocol in ("http", "https")):  # there a name alone is a token
+    if at and (":" in user or protocol.lower() in ("http", "https")):  # there a name alone is a token
         raise SafetyError(
             f"{protocol}://***@{rest.rpartition('@')[2]}: a password came in the address; expected none, a run folder keeps its "
             "settings; write it in fsspec's own configuration"
@@ -251,18 +254,15 @@ def version_of(told: Mapping[str, Any]) -> str | None:
     return json.dumps([told.get("size"), found]) if found else None
 
 
-def is_settled(told: Mapping[str, Any], now: float) -> bool:
-    """Tell whether a file that changes from now on is told as changed: its times of change are past, or none is told.
-
-    Args:
-        told: What its file system tells.
-        now: In seconds since 1970, before it is fetched.
+def changed_at(told: Mapping[str, Any]) -> float:
+    """Return the last time of change that is told, in seconds since 1970; infinity where it cannot be read, minus where none is.
 
     Example:
-        >>> [is_settled({"Last-Modified": "Thu, 01 Jan 1970 00:01:40 GMT"}, now) for now in (100.9, 102.5)]
-        [False, True]
+        >>> changed_at({"Last-Modified": "Thu, 01 Jan 1970 00:01:40 GMT"}), changed_at({"ETag": "x"})
+        (100.0, -inf)
     """
-    return all(_seconds(told[name]) + FRESH < now for name in told if told[name] is not None and _plain(name) in TIMES)
+    times = [_seconds(told[name]) for name in told if told[name] is not None and _plain(name) in TIMES]
+    return max(times, default=float("-inf"))
 
 
 def _plain(name: str) -> str:

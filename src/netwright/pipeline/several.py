@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -102,9 +102,7 @@ def train_members(
     with fetched(asked[0].config.data):
         if manner.population:
             works = [
-                partial(
-                    copy_context().run, _train_in, one, path, audience.quiet(place == 0), manner
-                )  # a thread begins without
+                partial(_train_in, copy_context(), one, path, audience.quiet(place == 0), manner)
                 for place, (one, path) in enumerate(zip(asked, paths, strict=True))
             ]
             found = train_together(works, audience)
@@ -118,8 +116,9 @@ def train_members(
     return None
 
 
-def _train_in(asked: Asked, path: Path, observe: Listener, manner: Manner, seat: Seat) -> int | None:
-    return train_member(replace(asked, custom=replace(asked.custom, seat=seat)), path, observe, manner)
+def _train_in(here: Context, asked: Asked, path: Path, observe: Listener, manner: Manner, seat: Seat) -> int | None:
+    """Train a run in its thread, which begins outside the block that reads from copies."""
+    return here.run(train_member, replace(asked, custom=replace(asked.custom, seat=seat)), path, observe, manner)
 
 
 def _without_advice(observe: Listener) -> Listener:
