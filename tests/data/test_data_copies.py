@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import http.server
 import json
 import os
-import shutil
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import IO
 
 import counted
 import numpy as np
@@ -20,8 +25,8 @@ import pyarrow.parquet
 import pytest
 
 from netwright import files
-from netwright.data import sources
-from netwright.data.addresses import version_of
+from netwright.data import addresses, sources
+from netwright.data.addresses import FRESH, changed_at, version_of
 from netwright.data.copies import FOLDER, Copies, copied
 from netwright.data.places import Place, fetch, place_of, places_of
 from netwright.data.sources import Reading, digest_source, read_source
@@ -179,6 +184,14 @@ def test_a_file_that_changes_while_it_is_fetched_is_told(remote: Path, cache: Pa
     assert kept(cache) == []
 
 
+def test_a_file_of_an_unknown_kind_is_refused_before_it_is_fetched(remote: Path, cache: Path) -> None:
+    (remote / "film.mp4").write_bytes(b"x" * 100)
+    with copied(making(cache)), pytest.raises(DataError, match="film.mp4: ending '.mp4' is unknown"):
+        read_source(counted.address(remote / "film.mp4"), Reading())
+    assert counted.opened(remote) == []
+    assert not cache.exists()
+
+
 def test_what_a_file_system_raises_is_one_line(remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: object, size: int = -1) -> bytes:
         raise ValueError("checksum of the part does not fit")
@@ -239,6 +252,21 @@ def test_a_copy_that_was_cut_or_described_wrongly_is_fetched_again(remote: Path,
     assert len(counted.opened(remote)) == 5
 
 
+def test_a_copy_whose_content_was_changed_is_fetched_again_or_not_read(remote: Path, cache: Path) -> None:
+    name = counted.address(remote / "part-0.csv")
+    content = (remote / "part-0.csv").read_bytes()
+
+    def read(copies: Copies) -> bytes:
+        with copied(copies):
+            return place_of(name).read_bytes()
+
+    read(making(cache))
+    kept(cache)[0].write_bytes(content.replace(b"9", b"8"))
+    assert read(Copies(cache)) == content  # at the address
+    assert read(making(cache)) == content == kept(cache)[0].read_bytes()
+    assert len(counted.opened(remote)) == 3
+
+
 @pytest.fixture
 def kinds(tmp_path: Path) -> Iterator[Path]:
     """A folder with the same rows in several formats."""
@@ -287,15 +315,89 @@ def test_each_process_begins_with_another_file_and_passes_over_what_another_fetc
     assert [place.name for place in places] == [place.name for place in found]
 
 
-def test_what_a_killed_fetch_left_is_removed(remote: Path, cache: Path) -> None:
-    (cache / FOLDER).mkdir(parents=True)
-    left = cache / FOLDER / ".abc.part.1.00.tmp"
-    left.write_bytes(b"half")
-    os.utime(left, (0, 0))
+def gone() -> int:
+    """Return the number of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_what_a_killed_fetch_left_is_removed_by_the_next_command(remote: Path, cache: Path) -> None:
+    name, folder = counted.address(remote / "part-0.csv"), cache / FOLDER
     with copied(making(cache)):
-        place_of(counted.address(remote / "part-0.csv")).read_bytes()
-    assert not left.exists()
-    shutil.rmtree(cache)
+        place_of(name).read_bytes()
+    here, dead = socket.gethostname(), gone()
+    left = [folder / f"..abc.{here}.{dead}.00.tmp.{dead}.00.tmp", folder / f".abc.{here}.{dead}.00.tmp", folder / ".abc.tmp"]
+    at_work = [folder / f".abc.{here}.{os.getpid()}.00.tmp", folder / f".abc.elsewhere.{dead}.00.tmp"]
+    for path in (*left, *at_work):
+        path.write_bytes(b"half")
+    os.utime(left[-1], (0, 0))
+    (remote / "part-0.csv").write_bytes(TEXT)
+    with copied(making(cache)):
+        place_of(name).read_bytes()
+    assert [path.exists() for path in left] == [False, False, False]
+    assert [path.exists() for path in at_work] == [True, True]
+
+
+def test_a_kill_at_any_moment_of_a_fetch_leaves_nothing_for_good(
+    remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(moment: int) -> Callable[..., None]:
+        renames: list[int] = []
+
+        def rename(source: Path, target: Path) -> None:
+            renames.append(1)
+            if len(renames) > moment:
+                raise KeyboardInterrupt
+            os.replace(source, target)
+
+        return rename
+
+    name = counted.address(remote / "part-0.csv")
+    for moment in range(3):  # after the content has come, after it was written down, and before it has its name
+        (remote / "part-0.csv").write_bytes(TEXT.replace(b"1", b"%d" % moment))
+        with monkeypatch.context() as patch, copied(making(cache)):
+            patch.setattr(system, "rename", kill(moment))
+            with pytest.raises(KeyboardInterrupt):
+                place_of(name).read_bytes()
+        (remote / "part-0.csv").write_bytes(TEXT.replace(b"1", b"%d" % (moment + 5)))
+        with copied(making(cache)):
+            assert place_of(name).read_bytes() == (remote / "part-0.csv").read_bytes()
+        assert len([path for path in kept(cache) if not path.name.endswith(".tmp")]) == 1
+
+
+def test_a_copy_waits_for_no_disk(remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.make_folder(cache / FOLDER)
+    for wait in ("sync", "sync_folder"):  # a copy that a power cut takes is told by its digest
+        monkeypatch.setattr(system, wait, raising(AssertionError("it was waited for")))
+    with copied(making(cache)):
+        assert read_source(counted.address(remote / "part-*.csv"), Reading()).rows == 120
+
+
+def test_two_that_fetch_the_same_file_do_not_meet(remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, read = counted.address(remote / "part-0.csv"), []
+    old, wait = files.move, files.waited
+
+    def move(source: Path, target: Path, **how: bool) -> None:
+        if not read:  # another machine, which takes this one for gone, has fetched it too when this one goes on
+            read.append(b"")
+            with monkeypatch.context() as patch, copied(making(cache)):
+                patch.setattr(files, "waited", lambda entry, *more: wait(entry.with_name("other"), *more))
+                read.append(place_of(name).read_bytes())
+        old(source, target, **how)
+
+    monkeypatch.setattr(files, "move", move)
+    with copied(making(cache)):
+        assert place_of(name).read_bytes() == (remote / "part-0.csv").read_bytes() == read[1]
+    assert len(kept(cache)) == 1
+
+
+def test_what_follows_a_question_mark_is_not_written_down(server: tuple[str, list[str]], cache: Path) -> None:
+    address, asked = server
+    with copied(making(cache)):
+        assert place_of(f"{address}/part-0.csv?token=secret").read_bytes()
+    assert any("secret" in line for line in asked)
+    assert all("secret" not in path.read_text() for path in (cache / FOLDER).iterdir())
 
 
 @pytest.mark.parametrize(
@@ -314,18 +416,42 @@ def test_only_what_changes_with_the_content_tells_a_version(told: dict[str, obje
     assert version_of(told) != version_of({**told, "size": 4}) or not trusted
 
 
+@pytest.mark.parametrize(
+    "when",
+    [
+        "Sun, 09 Sep 2001 01:46:40 GMT",
+        "2001-09-09T01:46:40Z",
+        "2001-09-09T03:46:40+02:00",
+        "20010909014640.000",
+        datetime.datetime(2001, 9, 9, 1, 46, 40),
+        datetime.datetime(2001, 9, 9, 1, 46, 40, tzinfo=datetime.UTC),
+        1e9,
+        1_000_000_000_000,
+    ],
+)
+def test_a_time_of_change_is_read_as_file_systems_tell_it(when: object) -> None:
+    assert changed_at({"size": 3, "Last-Modified": when, "created": 5.0}) == 1e9
+
+
+def test_a_time_that_nobody_can_read_may_be_now_and_none_is_no_doubt() -> None:
+    assert changed_at({"modify": "Jan 1 12:30", "mtime": 3}) == float("inf")  # a minute is too long
+    assert changed_at({"size": 3, "ETag": "x", "LastModified": None}) == float("-inf")
+
+
 @pytest.fixture
 def server(remote: Path) -> Iterator[tuple[str, list[str]]]:
     """Serve the folder by HTTP, without pieces of files, as Python's own server does; yield its address and what it was asked."""
     pytest.importorskip("aiohttp", reason="fsspec needs it for https://")
     asked: list[str] = []
+    for path in remote.iterdir():
+        os.utime(path, (1e9, 1e9))  # what changed just now is waited for
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
             asked.append(f"{self.command} {self.path}")
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(remote))) as serving:
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        threading.Thread(target=serving.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{serving.server_port}", asked
         serving.shutdown()
 
@@ -333,9 +459,60 @@ def server(remote: Path) -> Iterator[tuple[str, list[str]]]:
 def test_a_file_is_asked_for_once_by_http(server: tuple[str, list[str]], remote: Path, cache: Path) -> None:
     address, asked = server
     (remote / "part-0.csv").write_bytes(b"a,b\n" + b"1.5,2.5\n" * 1_000_000)  # more than fsspec asks for at a time
+    os.utime(remote / "part-0.csv", (1e9, 1e9))
     with copied(making(cache)):
         rows, digest = read_source(f"{address}/part-0.csv", Reading()), digest_source(f"{address}/part-0.csv")
     assert [line for line in asked if line.startswith("GET")] == ["GET /part-0.csv"]
     assert (rows.rows, digest) == (1_000_000, digest_source(str(remote / "part-0.csv")))
     with copied(Copies(cache.with_name("other"))):
         assert read_source(f"{address}/part-0.csv", Reading()).rows == rows.rows  # at the address
+
+
+def test_a_file_that_changed_just_now_is_fetched_when_a_further_change_would_be_told(
+    server: tuple[str, list[str]], remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, asked = server
+    table = remote / "part-0.csv"
+
+    def write(content: bytes) -> None:
+        table.write_bytes(content)
+        os.utime(table, (second, second))  # this server tells whole seconds
+
+    def sleep(seconds: float) -> None:
+        write(b"a,b\n3,4\n")
+        clock[0] += seconds
+
+    def read() -> bytes:
+        with copied(making(cache)):
+            return place_of(f"{address}/part-0.csv").read_bytes()
+
+    second = 1_000_000_000
+    clock = [second + 0.25]
+    monkeypatch.setattr(addresses, "time", SimpleNamespace(time=lambda: clock[0], sleep=sleep))
+    write(b"a,b\n1,2\n")
+    assert read() == read() == b"a,b\n3,4\n"
+    assert clock == [second + FRESH]
+    assert len([line for line in asked if line.startswith("GET")]) == 1
+    clock[0] = second - 9  # of a server whose clock is ahead nothing is known
+    assert read() == read() == b"a,b\n3,4\n"
+    assert len([line for line in asked if line.startswith("GET")]) == 3
+
+
+def test_a_file_that_is_overwritten_while_it_is_served_is_told(
+    server: tuple[str, list[str]], remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(self: object, source: IO[bytes], output: IO[bytes]) -> None:
+        output.write(source.read(len(TEXT) // 2))
+        (remote / "part-0.csv").write_bytes(TEXT.replace(b"1", b"9"))
+        output.write(source.read())
+
+    address, _ = server
+    (remote / "part-0.csv").write_bytes(TEXT)
+    os.utime(remote / "part-0.csv", (1e9, 1e9))
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "copyfile", torn)
+    with (
+        copied(making(cache)),
+        pytest.raises(DataError, match="part-0.csv: changed while it was fetched; expected a file at rest"),
+    ):
+        place_of(f"{address}/part-0.csv").read_bytes()
+    assert kept(cache) == []

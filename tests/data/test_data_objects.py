@@ -127,7 +127,7 @@ REFUSED: dict[str, tuple[Any, list[str] | None, str]] = {
     "sequences of different features": (
         ([torch.zeros(2, 1), torch.zeros(3, 2)], [0, 1]),
         None,
-        "sequence 1 has shape (3, 2)",
+        "sequence 2 has shape (3, 2)",
     ),
     "a sparse matrix": ((scipy.sparse.csr_matrix(X), Y), None, ".toarray()"),
     "a sparse tensor": ((torch.from_numpy(X).to_sparse(), Y), None, ".to_dense()"),

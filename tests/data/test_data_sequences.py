@@ -74,7 +74,7 @@ def test_a_list_of_arrays_becomes_rows_of_steps() -> None:
     assert isinstance(rows.steps, Arrays)
     for row in (0, 7, 39):
         np.testing.assert_array_equal(rows.steps.inputs["X"][rows.steps_of(np.array([row]))], items[row])
-    assert rows.place(7) == "data: sequence 7"
+    assert rows.place(7) == "data: sequence 8"
     assert not rows.per_step
 
 
@@ -90,11 +90,11 @@ def test_labels_per_step_stand_among_the_steps() -> None:
 @pytest.mark.parametrize(
     ("items", "labels", "words"),
     [
-        ([np.zeros((2, 3)), np.zeros((2, 4))], None, r"sequence 1 has shape \(2, 4\)"),
-        ([np.zeros((2, 3)), np.zeros((0, 3))], None, r"sequence 1 has shape \(0, 3\)"),
+        ([np.zeros((2, 3)), np.zeros((2, 4))], None, r"sequence 2 has shape \(2, 4\)"),
+        ([np.zeros((2, 3)), np.zeros((0, 3))], None, r"sequence 2 has shape \(0, 3\)"),
         ([np.zeros((2, 3)), np.array([["a"] * 3])], None, "dtype <U1"),
         ([np.zeros((2, 3)), np.zeros((1, 3))], [1, 2, 3], "2 sequences and 3 labels came"),
-        ([np.zeros((2, 3)), np.zeros((1, 3))], [[1, 2], [1, 2]], r"sequence 1 has 1 steps and labels of shape \(2,\)"),
+        ([np.zeros((2, 3)), np.zeros((1, 3))], [[1, 2], [1, 2]], r"sequence 2 has 1 steps and labels of shape \(2,\)"),
     ],
 )
 def test_lists_that_are_no_sequences_are_told(items: list[np.ndarray], labels: object, words: str) -> None:
@@ -143,7 +143,7 @@ def test_sequences_of_two_sources_are_put_one_below_the_other() -> None:
     first, second = from_list(ragged(0, 4), "a", [0, 1, 0, 1]), from_list(ragged(1, 3), "b", [1, 1, 0])
     both = concatenate([first, second])
     assert both.rows == 7
-    assert both.place(5) == "b: sequence 1"
+    assert both.place(5) == "b: sequence 2"
     assert isinstance(both.steps, Arrays)
     np.testing.assert_array_equal(both.steps.inputs["X"][both.steps_of(np.array([6]))], ragged(1, 3)[2])
 

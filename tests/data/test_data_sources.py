@@ -90,6 +90,7 @@ REFUSED: dict[str, tuple[str, Reading, str]] = {
     "a packed table": ("t.csv.gz", Reading(), "expected a file packed by gzip"),
     "an address": ("gopher://example.org/t.csv", Reading(), "gopher:// is no known protocol"),
     "an address of a store": ("s3://me:secret@bucket/t.parquet", Reading(), "s3://***@bucket/t.parquet: a password came"),
+    "a token in capitals": ("HTTPS://token@host/t.parquet", Reading(), "HTTPS://***@host/t.parquet: a password came"),
     "an array, packed": ("t.npy.gz", Reading(), "unpack it first"),
     "no ending": ("plain", Reading(), "plain"),
     "npy without a target": ("t.npy", Reading(), "t.npy: one array without a target"),

@@ -135,3 +135,10 @@ def test_a_fetch_that_breaks_off_is_one_line_and_nothing_is_written(
     assert "the fetch broke off; start again" in line
     assert written() == [".netwright-cache"]
     assert list(Path(".netwright-cache/fetched").iterdir()) == []
+
+
+@pytest.mark.parametrize("population", [False, True])
+def test_the_runs_of_several_seeds_read_what_was_fetched_once(population: bool, remote: Path) -> None:
+    (remote / counted.SILENT).touch()
+    nw.repeat(counted.address(remote / "part-0.csv"), **SHORT, seeds=2, population=population, run_dir="seeds")
+    assert len(counted.opened(remote)) == 1

@@ -75,7 +75,7 @@ def test_a_sequence_too_short_to_predict_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         run.predict(rows([12, 3]))
     assert str(caught.value) == (
-        "data: sequence 1: a sequence of 3 steps came; layer 0 of the network: nothing is left of the shortest sequence (3 "
+        "data: sequence 2: a sequence of 3 steps came; layer 0 of the network: nothing is left of the shortest sequence (3 "
         "steps before this layer); expected one step at least; use a smaller kernel, add padding, or leave short sequences out"
     )
 

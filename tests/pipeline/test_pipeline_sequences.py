@@ -361,7 +361,7 @@ def test_sequences_of_whole_numbers_are_codes_of_an_embedding(tmp_path: Path) ->
 def test_whole_numbers_below_zero_are_no_codes_and_the_way_out_is_said(tmp_path: Path) -> None:
     items, labels = whole_numbers()
     items[3][1] = -3
-    told = r"^data: sequence 3, step 2 of \d: array '\w+' holds the code -3; .*; mend it or hand over floats where they are amounts"
+    told = r"^data: sequence 4, step 2 of \d: array '\w+' holds the code -3; .*; mend it or hand over floats where they are amounts"
     with pytest.raises(DataError, match=told):
         nw.train(data=(items, labels), epochs=1, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()

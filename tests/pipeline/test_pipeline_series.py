@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import netwright as nw
+from netwright.distributed.world import World
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench, gather, prepare
 from netwright.pipeline.rerunning import verify_eject
@@ -56,6 +58,9 @@ def test_few_series_all_train_and_it_is_said() -> None:
 def test_few_series_are_told_of_several_seeds_where_one_trains(tmp_path: Path) -> None:
     assert SEVERAL in [told.text for told in describe(prepared())]
     assert SEVERAL not in [told.text for told in describe(prepared(200))]
+    assert SEVERAL not in [
+        told.text for told in describe(replace(prepared(strategy="ddp"), world=World(0, 2)))
+    ]  # --seeds is refused there
     told: list[str] = []
     nw.repeat(
         data=(WAVES[:20], LABELS[:20]), layout="NCT", seeds=2, epochs=1, test=False, threads=1, run_dir=tmp_path / "seeds",

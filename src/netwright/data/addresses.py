@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import IO, Any, final
 
@@ -23,10 +26,11 @@ PROTOCOLS = (  # of addresses; fsspec knows more, some of which run what they re
     *("http", "https", "ftp", "sftp", "ssh", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss"),
     *("hdfs", "webhdfs", "hf", "smb", "memory"),
 )
+TIMES = ("lastmodified", "modified", "mtime", "modify", "modificationtime", "lastwritetime", "updated", "created")
 TELLING = (  # of what fsspec's file systems tell of a file, that which changes with its content; in small letters and no marks
-    *("etag", "contentmd5", "md5hash", "digest", "sha", "blobid", "generation", "versionid", "lastmodified", "modified"),
-    *("mtime", "modify", "modificationtime", "lastwritetime", "updated", "created"),
+    *("etag", "contentmd5", "md5hash", "digest", "sha", "blobid", "generation", "versionid", *TIMES),
 )
+FRESH = 2.0  # seconds after a change in which another one may be told as the same time, and by many servers as the same ETag
 PART = 1 << 20  # bytes that are fetched at a time
 SILENCE = 300.0  # seconds without a byte, after which a server is given up
 
@@ -89,7 +93,7 @@ class Remote:
         return stream
 
     def copy(self, path: str, patient: bool = True) -> Copy | None:
-        """Return the copy of a file; see `Copies.of`.
+        """Return the copy of a file, fetched `FRESH` seconds after its last change, so that a further one is told; see `Copies.of`.
 
         Raises:
             DataError: It cannot be fetched whole.
@@ -99,8 +103,11 @@ class Remote:
             return None
         told, name = self._told(path), self.prefix + path
         size = told.get("size")
+        early = changed_at(told) + FRESH - time.time()
+        if 0 < early <= FRESH:
+            time.sleep(early)
         parts = partial(self._parts, path, size, version_of(told))
-        return self.copies.of(name, version_of(told), size, parts, patient)
+        return self.copies.of(name, version_of(told) if early <= FRESH else None, size, parts, patient)
 
     def _parts(self, path: str, size: int | None, version: str | None) -> Iterator[bytes]:
         """Yield the content of a file from its start to its end.
@@ -119,7 +126,7 @@ class Remote:
             raise unreadable(name, error) from error
         if size is not None and count != size:
             raise DataError(f"{name}: {count:,} bytes came; expected {size:,}, the fetch broke off; start again")
-        if not self._at_once and version_of(self._ask(path)) != version:  # it was asked for piece by piece
+        if version is not None and version_of(self._ask(path)) != version:
             raise DataError(f"{name}: changed while it was fetched; expected a file at rest; start again")
 
     @property
@@ -193,7 +200,7 @@ def reached(text: str) -> tuple[Remote, str]:
             f"{text}: {protocol}:// is no known protocol; expected a path or one of {', '.join(PROTOCOLS)}; download the file"
         )
     user, at, _ = rest.partition("/")[0].rpartition("@")
-    if at and (":" in user or protocol in ("http", "https")):  # there a name alone is a token
+    if at and (":" in user or protocol.lower() in ("http", "https")):  # there a name alone is a token
         raise SafetyError(
             f"{protocol}://***@{rest.rpartition('@')[2]}: a password came in the address; expected none, a run folder keeps its "
             "settings; write it in fsspec's own configuration"
@@ -243,9 +250,41 @@ def version_of(told: Mapping[str, Any]) -> str | None:
         >>> version_of({"name": "a", "size": 3, "ETag": "x"}), version_of({"name": "a", "size": 3, "type": "file"})
         ('[3, {"ETag": "x"}]', None)
     """
-    plain = {name: name.lower().replace("-", "").replace("_", "") for name in told}
-    found = {name: str(told[name]) for name in sorted(told) if told[name] is not None and plain[name] in TELLING}
+    found = {name: str(told[name]) for name in sorted(told) if told[name] is not None and _plain(name) in TELLING}
     return json.dumps([told.get("size"), found]) if found else None
+
+
+def changed_at(told: Mapping[str, Any]) -> float:
+    """Return the last time of change that is told, in seconds since 1970; infinity where it cannot be read, minus where none is.
+
+    Example:
+        >>> changed_at({"Last-Modified": "Thu, 01 Jan 1970 00:01:40 GMT"}), changed_at({"ETag": "x"})
+        (100.0, -inf)
+    """
+    times = [_seconds(told[name]) for name in told if told[name] is not None and _plain(name) in TIMES]
+    return max(times, default=float("-inf"))
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _seconds(told: Any) -> float:
+    """Return a told time in seconds since 1970; infinity where it is written in no known way."""
+    if isinstance(told, int | float):
+        return told / 1000 if told > 1e11 else told  # Hadoop tells milliseconds
+    try:
+        found = told if isinstance(told, datetime) else _moment(str(told))
+    except ValueError:
+        return float("inf")
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def _moment(text: str) -> datetime:
+    """Read a time as web servers, FTP (14 digits) and ISO 8601 write it."""
+    if not text[:1].isdecimal():
+        return parsedate_to_datetime(text)
+    return datetime.fromisoformat(f"{text[:8]}T{text[8:14]}" if text[:14].isdecimal() else text)
 
 
 def unreadable(name: str, error: BaseException) -> DataError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,7 +22,7 @@ from netwright.errors import ResourceError
 from netwright.numerals import counted
 
 FOLDER = "fetched"  # in the cache
-STALE = 3600.0  # seconds after which what a writer left is taken for dead
+STALE = 3600.0  # seconds after which what a writer of another machine left is taken for dead
 
 
 @final
@@ -128,6 +129,7 @@ class Copies:
         if not os.access(folder, os.W_OK):
             return self.named  # the error comes where the lock is taken
         files.remove_stale(folder, STALE)
+        files.remove_dead(folder, f".{socket.gethostname()}")
         return True
 
     def _fetch(self, entry: Path, name: str, version: str, size: int | None, parts: Iterable[bytes]) -> Copy:
@@ -139,14 +141,15 @@ class Copies:
                 "a folder with more room"
             )
         before = _about(entry).get("content")
-        coming = entry.with_suffix(".part")
+        coming = files.temporary_name(entry.with_name(f"{entry.name}.{socket.gethostname()}"))
         digest, written = files.write_parts(coming, parts, size)
         path = entry.with_name(f"{entry.name}-{digest.removeprefix('sha256:')[:16]}")
-        files.move(coming, path)
-        about = {"address": name, "version": version, "content": path.name, "digest": digest, "size": written}
-        files.write_json(entry.with_suffix(".json"), about)
         if isinstance(before, str) and (older := entry.with_name(Path(before).name)) != path and older.is_file():
             files.remove_all(older)
+        plain = name.partition("?")[0]  # what follows may be a secret
+        about = {"address": plain, "version": version, "content": path.name, "digest": digest, "size": written}
+        files.write_json(entry.with_suffix(".json"), about, lasting=False)
+        files.move(coming, path, lasting=False)  # last, so that nothing lies there that is not written down
         return Copy(path, digest, written, new=True)
 
 
@@ -164,7 +167,8 @@ def _kept(entry: Path, version: str) -> Copy | None:
     about = _about(entry)
     try:
         copy = Copy(entry.with_name(about["content"]), about["digest"], about["size"])
-        return copy if about["version"] == version and copy.path.stat().st_size == copy.size else None
+        whole = about["version"] == version and files.digest_file(copy.path) == copy.digest
+        return copy if whole else None
     except (OSError, KeyError, TypeError, ValueError):
         return None
 

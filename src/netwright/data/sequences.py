@@ -218,8 +218,8 @@ def from_list(items: Sequence[Any], name: str, labels: Any, known: tuple[Any, ..
     for place, array in enumerate(arrays):
         if not array.size or array.shape[1:] != arrays[0].shape[1:] or array.ndim > 2 or array.dtype.kind not in "biuf":
             raise DataError(
-                f"{name}: sequence {place} has shape {array.shape} and dtype {array.dtype}; expected numbers (steps, features), "
-                "as many features in each, at least one step; mend it"
+                f"{name}: sequence {place + 1} has shape {array.shape} and dtype {array.dtype}; expected numbers (steps, "
+                "features), as many features in each, at least one step; mend it"
             )
     flat = [array.reshape(len(array), -1) for array in arrays]
     lengths = np.asarray([len(array) for array in flat], dtype=np.int64)
@@ -227,7 +227,7 @@ def from_list(items: Sequence[Any], name: str, labels: Any, known: tuple[Any, ..
     if all(array.ndim == 1 for array in arrays) and values.dtype.kind in "iu":
         values = values[:, 0]
     steps = Arrays({"X": values}, None, (Origin(name, len(values)),))
-    names = tuple(f"{name}: sequence {place}" for place in range(len(flat)))
+    names = tuple(f"{name}: sequence {place + 1}" for place in range(len(flat)))
     numbers = {"row": np.arange(len(flat)).reshape(-1, 1)}
     about = Arrays(numbers, None, (Origin(name, len(flat)),))
     rows = Sequences(steps, starts_of(lengths), lengths, about, names=names)
@@ -283,7 +283,7 @@ def _labels_per_step(rows: Sequences, labels: Sequence[Any], name: str) -> Seque
     for place, (array, length) in enumerate(zip(arrays, rows.lengths, strict=True)):
         if array.ndim not in (1, 2) or len(array) != length:
             raise DataError(
-                f"{name}: sequence {place} has {length} steps and labels of shape {array.shape}; expected one label per step"
+                f"{name}: sequence {place + 1} has {length} steps and labels of shape {array.shape}; expected one label per step"
             )
     steps = rows.steps
     assert isinstance(steps, Arrays)  # noqa: S101 - made above

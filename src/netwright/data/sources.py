@@ -95,7 +95,7 @@ def places(name: str) -> list[Place]:
         DataError: No such file, a folder, or an archive of several data files.
     """
     found = [_file(place) for place in places_of(name)]
-    fetch(found)
+    fetch([place for place in found if format_of(place) is not None])  # the others are refused when they are read
     return found
 
 

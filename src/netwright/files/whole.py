@@ -60,37 +60,40 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, lasting: bool = True) -> None:
     """Write a whole file so that a reader sees the old content or the new, never a part.
 
     Args:
         path: Where the file shall stand; its folder must exist.
         data: The content.
+        lasting: Whether to wait for the disk; what need not outlive a power cut, whole or at all, does without.
 
     Raises:
         ResourceError: The disk is full, read-only or the folder is missing.
     """
-    with _whole(path, len(data)) as descriptor:
+    with _whole(path, len(data), lasting) as descriptor:
         system.write(descriptor, data)
 
 
 @contextlib.contextmanager
-def _whole(path: Path, needed: int | None = None) -> Iterator[int]:
-    """Write a file under another name and rename it when the block ends well."""
+def _whole(path: Path, needed: int | None = None, lasting: bool = True) -> Iterator[int]:
+    """Write a file under another name and rename it when the block ends well; not lasting, a power cut may take it."""
     with disk_errors(path, needed):
         temporary = temporary_name(path)
         descriptor = system.create(temporary)
         try:
             try:
                 yield descriptor
-                system.sync(descriptor)
+                if lasting:
+                    system.sync(descriptor)
             finally:
                 system.close(descriptor)
             system.rename(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        system.sync_folder(path.parent)
+        if lasting:
+            system.sync_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -111,7 +114,7 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def write_parts(path: Path, parts: Iterable[bytes], needed: int | None = None) -> tuple[str, int]:
-    """Write a whole file part by part, digested on the way; see `write_bytes`.
+    """Write a whole file part by part, digested on the way, which tells damage by a power cut; see `write_bytes`.
 
     Args:
         path: Where the file shall stand.
@@ -122,7 +125,7 @@ def write_parts(path: Path, parts: Iterable[bytes], needed: int | None = None) -
         The digest, as `digest_file` gives it, and the number of bytes.
     """
     state, size = hashlib.sha256(), 0
-    with _whole(path, needed) as descriptor:
+    with _whole(path, needed, lasting=False) as descriptor:
         for part in parts:
             state.update(part)
             system.write(descriptor, part)
@@ -130,14 +133,14 @@ def write_parts(path: Path, parts: Iterable[bytes], needed: int | None = None) -
     return f"sha256:{state.hexdigest()}", size
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, lasting: bool = True) -> None:
     """Write a whole UTF-8 file; see `write_bytes`."""
-    write_bytes(path, text.encode("utf-8", "replace"))  # half of a surrogate pair is no character
+    write_bytes(path, text.encode("utf-8", "replace"), lasting)  # half of a surrogate pair is no character
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, lasting: bool = True) -> None:
     """Write a value as indented JSON; not-a-number is refused; see `write_bytes`."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", lasting)
 
 
 def make_folder(path: Path) -> None:
@@ -247,11 +250,12 @@ def _sync_all(folder: Path) -> None:
     system.sync_folder(folder)
 
 
-def move(source: Path, target: Path) -> None:
-    """Give a file or folder another name on the same disk; a folder of that name is an error."""
+def move(source: Path, target: Path, lasting: bool = True) -> None:
+    """Give a file or folder another name on the same disk; a folder of that name is an error; see `write_bytes`."""
     with disk_errors(target):
         system.rename(source, target)
-        system.sync_folder(target.parent)
+        if lasting:
+            system.sync_folder(target.parent)
 
 
 def remove_all(path: Path) -> None:
@@ -281,12 +285,18 @@ def remove_stale(folder: Path, age: float) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def remove_dead(folder: Path) -> None:
-    """Remove what writers of this machine that are gone left in a folder, not in those below it."""
-    for path in folder.glob(".*.tmp"):
+def remove_dead(folder: Path, ending: str = "") -> None:
+    """Remove what writers of this machine that are gone left in a folder, not in those below it.
+
+    Args:
+        folder: Where they wrote.
+        ending: Of the names of what they wrote, where writers of other machines have another one.
+    """
+    for path in folder.glob(f".*{ending}.*.tmp"):
         parts = path.name.rsplit(".", 3)
         if len(parts) == 4 and parts[1].isdecimal() and not process_lives(int(parts[1])):
-            remove_all(path)
+            with contextlib.suppress(ResourceError):  # another process removes it at this moment
+                remove_all(path)
 
 
 def remove_unfinished(path: Path) -> None:

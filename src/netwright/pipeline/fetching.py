@@ -16,11 +16,14 @@ from netwright.distributed.world import ALONE, World
 def fetched(data: DataConfig, world: World = ALONE) -> Iterator[None]:
     """Fetch files at an address that are read in a block into the cache, each once for all processes that see the folder.
 
+    Within another such block its copies are read, so that several runs are of the same rows.
+
     Args:
         data: The settings.
         world: The processes that read the same files; each begins with others.
     """
-    with copied(_copies(data, True, (world.rank, world.size))):
+    found, around = _copies(data, True, (world.rank, world.size)), copies_here()
+    with copied(around if around is not None and (around.making, around.cache) == (True, found.cache) else found):
         yield
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -98,24 +99,26 @@ def train_members(
     Returns:
         The place of a run that a signal stopped, and the number of the signal; None where all ended.
     """
-    if manner.population:
-        works = [
-            partial(_train_in, one, path, audience.quiet(place == 0), manner)
-            for place, (one, path) in enumerate(zip(asked, paths, strict=True))
-        ]
-        found = train_together(works, audience)
-    else:
-        found = []
-    for place, (one, path) in enumerate(zip(asked, paths, strict=True)):
-        signal = found[place] if found else train_member(one, path, audience.quiet(place == 0), manner)
-        if signal is not None:
-            return place, signal
-        ended(place)
+    with fetched(asked[0].config.data):
+        if manner.population:
+            works = [
+                partial(_train_in, copy_context(), one, path, audience.quiet(place == 0), manner)
+                for place, (one, path) in enumerate(zip(asked, paths, strict=True))
+            ]
+            found = train_together(works, audience)
+        else:
+            found = []
+        for place, (one, path) in enumerate(zip(asked, paths, strict=True)):
+            signal = found[place] if found else train_member(one, path, audience.quiet(place == 0), manner)
+            if signal is not None:
+                return place, signal
+            ended(place)
     return None
 
 
-def _train_in(asked: Asked, path: Path, observe: Listener, manner: Manner, seat: Seat) -> int | None:
-    return train_member(replace(asked, custom=replace(asked.custom, seat=seat)), path, observe, manner)
+def _train_in(here: Context, asked: Asked, path: Path, observe: Listener, manner: Manner, seat: Seat) -> int | None:
+    """Train a run in its thread, which begins outside the block that reads from copies."""
+    return here.run(train_member, replace(asked, custom=replace(asked.custom, seat=seat)), path, observe, manner)
 
 
 def _without_advice(observe: Listener) -> Listener:

@@ -32,7 +32,10 @@ from netwright.pipeline.transferring import freezing_in, freezing_json, frozen_t
 from netwright.training.loop import Progress
 
 MOST_NAMES = 12  # of target columns in one line
-SEVERAL = "few series: the mean of several networks has a lower log loss; --seeds 5 trains five (in Python: nw.repeat)"
+SEVERAL = (
+    "few series: the mean of several networks has a lower log loss than its members have on average; --seeds 5 trains five "
+    "(in Python: nw.repeat)"
+)
 COMPILED_PAYS = 10_000_000_000  # multiply-adds of a step from which torch.compile is worth its seconds on a GPU, about
 
 
@@ -211,7 +214,8 @@ def describe(bench: Bench) -> list[Told]:
     if training.epochs == 0:
         lines.append(Told("0 epochs: the network stays as it was made", "note"))
     lines += [Told(note, "note") for note in (*inputs.notes, *network.notes)]
-    lines += [Told(SEVERAL, "advice")] if inputs.recipe is not None and inputs.recipe.all_train else []
+    few = inputs.recipe is not None and inputs.recipe.all_train
+    lines += [Told(SEVERAL, "advice")] if few and bench.world.alone else []  # one launch of several processes trains one run
     return lines + [Told(str(finding), "warning") for finding in bench.findings if finding.refuses]
 
 
