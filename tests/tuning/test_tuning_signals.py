@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from netwright.tuning import supervising
+from netwright import files
+from netwright.files import Worker
+from netwright.pipeline import folder as folders
+from netwright.tuning import results, supervising
 
 LEAVES = """
 import os, sys
@@ -48,3 +51,20 @@ def test_a_worker_that_leaves_because_all_shall_end_is_not_replaced(tmp_path: Pa
     search = crew(tmp_path, LEAVES.format(number=int(signal.SIGTERM)), monkeypatch)
     assert supervising.supervise(search, 1, None, lambda record: told.append(str(record))) == signal.SIGTERM
     assert told == []
+
+
+def test_a_search_that_ends_while_another_process_is_stopped_stays_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.write_json(tmp_path / "tune.json", {"status": "running"})
+    worker, original = Worker(tmp_path), files.at_work
+
+    def at_work(folder: Path) -> bool:
+        files.write_json(tmp_path / "tune.json", {"status": "done", "result": {"finished": 6}})
+        worker.close()
+        return original(folder)
+
+    monkeypatch.setattr(files, "at_work", at_work)
+    search: Any = SimpleNamespace(folder=tmp_path)
+    results.mark(search, results.STOPPED)
+    assert folders.read_json(tmp_path / "tune.json") == {"status": "done", "result": {"finished": 6}}
