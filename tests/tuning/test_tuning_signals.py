@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +13,10 @@ from typing import Any
 import pytest
 
 from netwright import files
-from netwright.files import Worker
+from netwright.files import Worker, claims
 from netwright.pipeline import folder as folders
-from netwright.tuning import results, supervising
+from netwright.tuning import following, results, supervising
+from netwright.tuning import worker as working
 
 LEAVES = """
 import os, sys
@@ -68,3 +71,44 @@ def test_a_search_that_ends_while_another_process_is_stopped_stays_done(
     search: Any = SimpleNamespace(folder=tmp_path)
     results.mark(search, results.STOPPED)
     assert folders.read_json(tmp_path / "tune.json") == {"status": "done", "result": {"finished": 6}}
+
+
+@pytest.fixture
+def leaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process leaves on SIGTERM as a worker does, and another one comes while it writes down that it is over."""
+    original = claims.write_json
+
+    def write(path: Path, told: Any) -> None:
+        if told.get("over"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(path, told)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(claims, "write_json", write)
+    following.leave_on_sigterm()
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def over(folder: Path) -> list[bool]:
+    """Return of each worker whether it gave back what it had."""
+    return [bool(json.loads(path.read_text()).get("over")) for path in (folder / "workers").glob("[!.]*.json")]
+
+
+def test_a_second_sigterm_does_not_break_off_what_the_first_began(tmp_path: Path, leaving: None) -> None:
+    worker = Worker(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        os.kill(os.getpid(), signal.SIGTERM)
+    worker.close()
+    assert (left.value.code, over(tmp_path)) == (128 + signal.SIGTERM, [True])
+
+
+def test_a_sigterm_after_the_one_that_stopped_a_training_breaks_off_nothing(
+    tmp_path: Path, leaving: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(working, "_begin", lambda *told: [])
+    monkeypatch.setattr(working, "_train_some", lambda *told: int(signal.SIGTERM))  # a training saved and ended
+    study = SimpleNamespace(trials=list, close=lambda: None)
+    search: Any = SimpleNamespace(folder=tmp_path, study=lambda: study, trials=1)
+    assert working.work(search, lambda record: None) == signal.SIGTERM
+    assert over(tmp_path) == [True]
