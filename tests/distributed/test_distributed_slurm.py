@@ -200,6 +200,29 @@ def test_a_task_that_is_cancelled_saves_and_is_not_sent_back(cluster: Path, caps
     assert calls[-1] == "committed"
 
 
+@pytest.mark.parametrize(
+    "instead",
+    [
+        """set -T; trap 'if [[ $BASH_COMMAND == "searching=\\$!" ]]; then kill -USR1 $$; fi' DEBUG""",
+        """wait() { builtin wait "$@"; if kill -0 "$1" 2>/dev/null; then return 0; fi; return 138; }""",
+    ],
+    ids=["before the number of the process is known", "as the process ends"],
+)
+def test_a_warning_at_any_moment_stops_the_search_and_sends_the_task_back(
+    cluster: Path, capsys: pytest.CaptureFixture[str], instead: str
+) -> None:
+    script = job(cluster, capsys, "--tasks", "3")
+    (cluster / "first.sh").write_text(f"if [[ $0 == {script} ]]; then {instead}; fi\n")
+    task = {"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "2", "RECORD": "tune.json", "ENDS": "143"}
+    process = start(script, "until-warned", task | {"BASH_ENV": str(cluster / "first.sh")})
+    if "DEBUG" not in instead:
+        tell(process, cluster)
+    code, err, calls = ended(process, cluster)
+    assert code == 0, err
+    assert ("back to the queue" in err, "from the last checkpoint" in err) == (True, False)  # nothing was killed
+    assert calls[-1] == "scontrol requeue 70_2"
+
+
 def test_a_task_that_was_killed_says_so(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = job(cluster, capsys, "--tasks", "3")
     code, err, calls = ended(start(script, '{"status": "running"}', {"RECORD": "tune.json", "ENDS": "137"}), cluster)
