@@ -11,8 +11,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from test_tuning_searches import rows, search
 
+import netwright as nw
 from netwright import files
+from netwright.engine import eager
 from netwright.files import Worker, claims
 from netwright.pipeline import folder as folders
 from netwright.tuning import following, results, supervising
@@ -39,8 +42,8 @@ def test_a_worker_that_somebody_else_stopped_is_replaced(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    search = crew(tmp_path, LEAVES.format(number=int(number)), monkeypatch)
-    assert supervising.supervise(search, 1, None, lambda record: told.append(str(record))) is None
+    workers = crew(tmp_path, LEAVES.format(number=int(number)), monkeypatch)
+    assert supervising.supervise(workers, 1, None, lambda record: told.append(str(record))) is None
     assert [f"a worker ended by {number.name}" in line for line in told] == [True]
 
 
@@ -51,8 +54,8 @@ def test_a_worker_that_leaves_because_all_shall_end_is_not_replaced(tmp_path: Pa
 
     told: list[str] = []
     monkeypatch.setattr(supervising._Crew, "listen", listen)
-    search = crew(tmp_path, LEAVES.format(number=int(signal.SIGTERM)), monkeypatch)
-    assert supervising.supervise(search, 1, None, lambda record: told.append(str(record))) == signal.SIGTERM
+    workers = crew(tmp_path, LEAVES.format(number=int(signal.SIGTERM)), monkeypatch)
+    assert supervising.supervise(workers, 1, None, lambda record: told.append(str(record))) == signal.SIGTERM
     assert told == []
 
 
@@ -68,8 +71,8 @@ def test_a_search_that_ends_while_another_process_is_stopped_stays_done(
         return original(folder)
 
     monkeypatch.setattr(files, "at_work", at_work)
-    search: Any = SimpleNamespace(folder=tmp_path)
-    results.mark(search, results.STOPPED)
+    stopped: Any = SimpleNamespace(folder=tmp_path)
+    results.mark(stopped, results.STOPPED)
     assert folders.read_json(tmp_path / "tune.json") == {"status": "done", "result": {"finished": 6}}
 
 
@@ -109,6 +112,30 @@ def test_a_sigterm_after_the_one_that_stopped_a_training_breaks_off_nothing(
     monkeypatch.setattr(working, "_begin", lambda *told: [])
     monkeypatch.setattr(working, "_train_some", lambda *told: int(signal.SIGTERM))  # a training saved and ended
     study = SimpleNamespace(trials=list, close=lambda: None)
-    search: Any = SimpleNamespace(folder=tmp_path, study=lambda: study, trials=1)
-    assert working.work(search, lambda record: None) == signal.SIGTERM
+    asked: Any = SimpleNamespace(folder=tmp_path, study=lambda: study, trials=1)
+    assert working.work(asked, lambda record: None) == signal.SIGTERM
     assert over(tmp_path) == [True]
+
+
+def test_a_search_that_is_stopped_while_its_best_trial_trains_alone_goes_on_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "render_search", lambda contents: "<!DOCTYPE html>")
+    original, step = results.train_member, eager.train_step
+
+    def train_step(*told: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(*told)
+
+    def train_member(*told: Any) -> int | None:
+        patch.setattr(eager, "train_step", train_step)
+        return original(*told)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "train_member", train_member)
+        found = search(tmp_path / "found", trials=1, epochs=2)
+    assert (found.signal, found.retrained) == (signal.SIGTERM, None)
+    assert folders.read_json(found.folder / "tune.json")["status"] == "stopped"
+    again = nw.tune(resume=found.folder, data=rows())
+    assert (again.signal, again.same) == (None, True)
+    assert folders.read_json(found.folder / "tune.json")["status"] == "done"
