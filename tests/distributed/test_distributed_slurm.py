@@ -200,6 +200,29 @@ def test_a_task_that_is_cancelled_saves_and_is_not_sent_back(cluster: Path, caps
     assert calls[-1] == "committed"
 
 
+@pytest.mark.parametrize(
+    "instead",
+    [
+        """set -T; trap 'if [[ $BASH_COMMAND == "searching=\\$!" ]]; then kill -USR1 $$; fi' DEBUG""",
+        """wait() { builtin wait "$@"; if kill -0 "$1" 2>/dev/null; then return 0; fi; return 138; }""",
+    ],
+    ids=["before the number of the process is known", "as the process ends"],
+)
+def test_a_warning_at_any_moment_stops_the_search_and_sends_the_task_back(
+    cluster: Path, capsys: pytest.CaptureFixture[str], instead: str
+) -> None:
+    script = job(cluster, capsys, "--tasks", "3")
+    (cluster / "first.sh").write_text(f"if [[ $0 == {script} ]]; then {instead}; fi\n")
+    task = {"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "2", "RECORD": "tune.json", "ENDS": "143"}
+    process = start(script, "until-warned", task | {"BASH_ENV": str(cluster / "first.sh")})
+    if "DEBUG" not in instead:
+        tell(process, cluster)
+    code, err, calls = ended(process, cluster)
+    assert code == 0, err
+    assert ("back to the queue" in err, "from the last checkpoint" in err) == (True, False)  # nothing was killed
+    assert calls[-1] == "scontrol requeue 70_2"
+
+
 def test_a_task_that_was_killed_says_so(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = job(cluster, capsys, "--tasks", "3")
     code, err, calls = ended(start(script, '{"status": "running"}', {"RECORD": "tune.json", "ENDS": "137"}), cluster)
@@ -335,6 +358,7 @@ def test_what_comes_next_follows_from_the_record(tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text(json.dumps(record))
         found = after(tmp_path, warned, restarts, most)
         assert (found.word, found.code) == expected, record
+        assert ".sbatch" not in found.why  # there is none: the job was only printed
     (tmp_path / "run.json").write_text('{"status": "stopped", "signal": 15, "ended": "2026-01-02T03:04:05+00:00"}')
     assert after(tmp_path, warned=False, restarts=0, most=20, since=1.7e9).code == 143
     untouched = after(tmp_path, warned=False, restarts=1, most=20, since=1.8e9)
@@ -358,11 +382,34 @@ def test_what_a_task_does_next_follows_from_the_search_and_how_the_task_ended(tm
         (tmp_path / "tune.json").write_text(json.dumps({"status": status}))
         found = after(tmp_path, warned, restarts=0, most=20, ended=code)
         assert (found.word, found.code) == expected, (status, warned, code)
-    assert "nobody goes on with it, to go on: sbatch " in found.why
+    assert "nobody goes on with it, to go on: submit the same job again" in found.why
+    (tmp_path.parent / f"{tmp_path.name}.sbatch").touch()
     other = Worker(tmp_path)
     killed = after(tmp_path, warned=False, restarts=0, most=20, ended=137)
-    assert "; others go on with the search; if not, to go on: sbatch " in killed.why
+    assert f"; others go on with the search; if not, to go on: sbatch {tmp_path}.sbatch" in killed.why
     other.close()
+
+
+@pytest.mark.parametrize(
+    ("warned", "code", "word", "why"),
+    [
+        (
+            False,
+            143,
+            "stopped",
+            "this task was stopped by a signal; nobody goes on with it, to go on: submit the same job again",
+        ),
+        (False, 137, "failed", "this task was killed (memory, a node); nobody goes on with it, to go on: "),
+        (False, 3, "failed", "this task failed, the reason stands above; nobody goes on with it, to go on: "),
+        (True, 143, "requeue", "out of time (nothing was begun); back to the queue, 1 of at most 20 times"),
+    ],
+)
+def test_a_task_that_ends_before_there_is_a_search_says_why(
+    warned: bool, code: int, word: str, why: str, tmp_path: Path
+) -> None:
+    found = after(tmp_path / "one", warned, restarts=0, most=20, ended=code)
+    assert (found.word, found.code) == (word, {"requeue": 0, "failed": code if code < 128 else 6}.get(word, code))
+    assert found.why.startswith(f"{tmp_path / 'one'}: {why}")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def after(run: Path, warned: bool, restarts: int, most: int, since: float = 0.0,
         >>> after(Path("no-such-run"), warned=True, restarts=0, most=20).word
         'requeue'
     """
-    if (run / "tune.json").is_file():
+    if ended or (run / "tune.json").is_file():
         return _after_a_task(run, warned, restarts, most, ended)
     record = _record(run / "run.json")
     status, why = str(record.get("status")), str(record.get("why") or "")
@@ -68,14 +68,15 @@ def after(run: Path, warned: bool, restarts: int, most: int, since: float = 0.0,
 
 def _after_a_task(run: Path, warned: bool, restarts: int, most: int, ended: int) -> Next:
     """Return what a task of an array does, which is one of several that work on a search; see `after`."""
-    status = str(_record(run / "tune.json").get("status"))
+    status = str(_record(run / "tune.json").get("status", "not begun"))
     if status == "done":
         return Next("done", 0, f"{run}: done")
     if 0 < ended < SIGNALLED:
         return Next("failed", ended, f"{run}: this task failed, the reason stands above; {_others(run)}")
     stopped = ended - SIGNALLED in (signal.SIGTERM, signal.SIGINT)
     if warned:
-        return _out_of_time(run, "its state is kept" if stopped else "from the last checkpoint", restarts, most)
+        kept = "its state is kept" if stopped else "from the last checkpoint"
+        return _out_of_time(run, kept if (run / "tune.json").is_file() else "nothing was begun", restarts, most)
     if not ended:
         return Next("done", 0, f"{run}: this task has ended, the search is {status}")
     if stopped:
@@ -96,7 +97,9 @@ def _others(run: Path) -> str:
 
 
 def _again(run: Path) -> str:
-    return f"to go on: sbatch {shlex.quote(f'{run}.sbatch')}"
+    """Say how to go on; a job that was only printed lies where its owner wrote it to."""
+    script = f"{run}.sbatch"
+    return f"to go on: {f'sbatch {shlex.quote(script)}' if Path(script).is_file() else 'submit the same job again'}"
 
 
 def _when(record: Mapping[str, Any]) -> float:

@@ -32,8 +32,15 @@ def die_with_parent() -> None:
 
 def leave_on_sigterm() -> None:
     """Let SIGTERM end this process in order, so that it gives back what it claimed; a training that goes on saves first."""
+    signal.signal(signal.SIGTERM, _leave)
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
 
-    signal.signal(signal.SIGTERM, leave)
+def leave_undisturbed() -> None:
+    """Let no second SIGTERM break off what a process does at its end; one that does not `leave_on_sigterm` stays as it is."""
+    if signal.getsignal(signal.SIGTERM) is _leave:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    leave_undisturbed()
+    sys.exit(128 + number)

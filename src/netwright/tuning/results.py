@@ -115,9 +115,11 @@ def best_of(search: Search, trials: Sequence[Trial]) -> Trial | None:
 
 def mark(search: Search, status: str) -> None:
     """Write down whether a search goes on; where others are still at work in its folder it does, or they ended it."""
-    told, record = folders.read_json(search.folder / folders.TUNE), search.folder / folders.TUNE
-    if status == RUNNING or not (told["status"] == "done" or files.at_work(search.folder)):
-        files.write_json(record, {**told, "status": status})
+    if status != RUNNING and files.at_work(search.folder):
+        return
+    told = folders.read_json(search.folder / folders.TUNE)  # read after that: who has left wrote down how it ended
+    if status == RUNNING or told["status"] != "done":
+        files.write_json(search.folder / folders.TUNE, {**told, "status": status})
 
 
 def so_far(search: Search, signal: int | None = None) -> Tuning:

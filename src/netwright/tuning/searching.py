@@ -95,17 +95,17 @@ def _to_all(observers: Sequence[Watcher]) -> Tell:
 
 
 def _to_the_end(search: Search, tell: Tell, audience: Audience) -> Tuning:
-    """Search, then train the best; a search that an error ended is marked as stopped.
+    """Search, then train the best; a search that an error or a signal ended is marked as stopped.
 
     Raises:
         NetwrightError: As it came.
     """
     try:
         signal = _search(search, tell)
-        if signal is None:
-            return conclude(search, audience)
-        mark(search, STOPPED)
-        return so_far(search, signal)
+        found = conclude(search, audience) if signal is None else so_far(search, signal)
+        if found.signal is not None:
+            mark(search, STOPPED)
+        return found
     except NetwrightError:
         mark(search, STOPPED)
         raise

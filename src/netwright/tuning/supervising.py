@@ -84,7 +84,7 @@ def supervise(search: Search, processes: int, budget: float | None, tell: Tell) 
             asked_at: float | None = None
             while crew.hands:
                 crew.listen()
-                crew.look(ending=asked_at is not None)
+                crew.look(ending=asked_at is not None or bool(stop))
                 if until is None and budget is not None and _claimed(search) != before:
                     until = time.monotonic() + budget
                 late = until is not None and time.monotonic() >= until
@@ -172,7 +172,7 @@ class _Crew:
         self._tell(record)
 
     def look(self, ending: bool) -> None:
-        """Take away workers that ended; one that died is replaced, unless all shall end."""
+        """Take away workers that ended; one that died, or that somebody else stopped, is replaced, unless all shall end."""
         for hand in [hand for hand in self.hands if hand.process.poll() is not None]:
             for stream in (hand.process.stdout, hand.process.stderr):
                 if stream is not None and stream in [key.fileobj for key in self._selector.get_map().values()]:
@@ -183,13 +183,14 @@ class _Crew:
                 continue
             if code in KINDS:
                 self.error = KINDS[code](_message(hand))
-            elif code not in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+            else:
                 self._replace(hand)
 
     def _replace(self, hand: _Hand) -> None:
         """Start another worker for one that died; where several died at a trial, the next that claims it counts it as failed."""
         code = hand.process.returncode
-        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}: {_message(hand)}"
+        how = _signal_name(code)
+        how = f"by {how}" if how else f"with exit code {code}: {_message(hand)}"
         at = "" if hand.trial is None else f" at trial {hand.trial}, which another goes on with"
         self._deaths += 1
         self._tell(Told(f"a worker ended {how}{at}", "warning"))
@@ -225,6 +226,14 @@ class _Crew:
         if hand.process.stdin is not None:
             hand.process.stdin.close()
         self.hands.remove(hand)
+
+
+def _signal_name(code: int) -> str:
+    """Return the name of the signal that ended a process, or that it left for (128 and its number); else nothing."""
+    try:
+        return signal.Signals(-code if code < 0 else code - 128).name
+    except ValueError:
+        return ""
 
 
 def _message(hand: _Hand) -> str:

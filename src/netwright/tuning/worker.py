@@ -13,6 +13,7 @@ from netwright.errors import ConfigError
 from netwright.files import Worker
 from netwright.pipeline.populating import Seat, train_together
 from netwright.training.journal import EpochRecord
+from netwright.tuning.following import leave_undisturbed
 from netwright.tuning.search import Search
 from netwright.tuning.study import EPOCHS, FAILED, RUNNING, SECONDS, WHY, LiveTrial, Study, Trial
 from netwright.tuning.telling import Tell, TrialEnd, TrialEpoch
@@ -57,8 +58,11 @@ def work(search: Search, tell: Tell, budget: float | None = None) -> int | None:
                 return signal
         return None
     finally:
-        worker.close()
-        study.close()
+        try:
+            leave_undisturbed()
+        finally:
+            worker.close()
+            study.close()
 
 
 def _begin(search: Search, worker: Worker, study: Study, tell: Tell) -> list[LiveTrial] | None:
