@@ -443,7 +443,7 @@ DATA: dict[str, Row] = {
         "train t.csv --target y", 3, ("t.csv", "no column is left", "'who' looks like an identifier"),
     ),
     "a sheet": ({"t.xlsx": b"PK"}, "train t.xlsx --target y", 3, ("t.xlsx", "cannot be read", "an Excel file")),
-    "an address": ({}, "train https://example.org/t.csv --target y", 3, ("https://example.org/t.csv", "download the file")),
+    "an address": ({}, "train s3://bucket/t.csv --target y", 3, ("s3://bucket/t.csv", "download the file")),
     "another encoding": (
         {"t.csv": GOOD.replace("red", "röt").encode("latin-1")}, "train t.csv --target kind", 3, ("t.csv", "latin-1"),
     ),
