@@ -199,7 +199,7 @@ def test_what_a_file_system_raises_is_one_line(remote: Path, cache: Path, monkey
     monkeypatch.setattr(counted._Counting, "read", fail)
     with copied(making(cache)), pytest.raises(DataError, match=r"part-0.csv: cannot be read \(checksum of the part"):
         place_of(counted.address(remote / "part-0.csv")).read_bytes()
-    with pytest.raises(DataError, match="none.csv: no such file"):
+    with pytest.raises(DataError, match="none.csv: no such file, or it cannot be reached"):
         sources.places(counted.address(remote / "none.csv"))
     for error, words in (
         (PermissionError("403"), "no such file"),
