@@ -291,7 +291,9 @@ def _file(place: Place) -> Place:
     if place.is_dir():
         raise DataError(f"{place}: a folder came; expected a file ({', '.join(ENDINGS)}); name a file in it")
     if place.system is not None:
-        raise DataError(f"{place}: no such file, or it cannot be reached; expected a data file; check the address and the network")
+        raise DataError(
+            f"{place}: no such file, or it cannot be reached; expected a data file; check the address and the network"
+        )
     raise DataError(f"{place}: no such file; expected a data file; check the path")
 
 
