@@ -29,6 +29,7 @@ from netwright.data.mapped import Mapped
 from netwright.data.memory import give_back
 from netwright.data.sequences import Sequences
 from netwright.distributed.world import ALONE, World
+from netwright.engine.base import Execution
 from netwright.engine.choose import threaded
 from netwright.engine.compiled import why_not_compiled
 from netwright.engine.trial import Begin, Make, try_step, why_not_captured, why_not_graphed
@@ -77,6 +78,11 @@ class Bench:
     figures: tuple[str, ...] = ()  # of each validation
     rates: tuple[str, ...] = ()  # what the learning rate will do, in words
     world: World = ALONE
+
+    @property
+    def how(self) -> Execution:
+        """How its steps and calls are executed."""
+        return execution_of(self.config, self.why_engine == ASKED_FOR)
 
 
 def gather(

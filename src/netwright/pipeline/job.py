@@ -28,7 +28,7 @@ from netwright.evaluation.own_metrics import figures_told
 from netwright.evaluation.own_steps import evaluated
 from netwright.evaluation.together import score_together
 from netwright.pipeline import folder as folders
-from netwright.pipeline.bench import ASKED_FOR, Bench
+from netwright.pipeline.bench import Bench
 from netwright.pipeline.custom import maker, metrics_of, name_of
 from netwright.pipeline.dealing import network_to_train, whole_beginning
 from netwright.pipeline.ranks import RANKS, generators_of_all, own_generators
@@ -147,9 +147,8 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None], kept: bool
     if is_sharded(model):
         without_fusion(optimizer)
     schedule = make_schedule(config, bench.custom, optimizer)
-    how = execution_of(config, bench.why_engine == ASKED_FOR)
     told = partial(_fall_back, config, folder, tell=tell) if kept else tell
-    engine = choose_engine(how, model, task.loss_function, optimizer, told, averaged, bench.world)
+    engine = choose_engine(bench.how, model, task.loss_function, optimizer, told, averaged, bench.world)
     seat = bench.custom.seat if kept else None
     engine = engine if seat is None else seat.engine(engine)
     examples = bench.examples.to(device)
@@ -236,8 +235,7 @@ def _validation(
             said.add(name)
             tell(text)
 
-    how = execution_of(bench.config, bench.why_engine == ASKED_FOR)
-    forwards = {id(network): Forward(network, how) for network in networks_of(engine)}
+    forwards = {id(network): Forward(network, bench.how) for network in networks_of(engine)}
     at_once = AT_ONCE if len(target.names) == 1 and not own else len(rows)  # what is no mean over rows needs all of them
 
     def figures_of(part: Rows) -> tuple[dict[str, float], float]:

@@ -30,7 +30,7 @@ from netwright.exporting.bundle import (
 from netwright.model.task import Decoding
 from netwright.pipeline import folder as folders
 from netwright.pipeline.along import train_along
-from netwright.pipeline.bench import ASKED_FOR, Bench, executing
+from netwright.pipeline.bench import Bench, executing
 from netwright.pipeline.calibrating import calibrate, with_temperature
 from netwright.pipeline.custom import NO_FIGURES
 from netwright.pipeline.dealing import Final, final_weights
@@ -40,7 +40,6 @@ from netwright.pipeline.keeping import refuse_little_room
 from netwright.pipeline.known import Known
 from netwright.pipeline.mending import Trained, carry_on
 from netwright.pipeline.observing import Listener, begun, ended
-from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.run import Run
 from netwright.pipeline.telling import Told, best_of, describe, ending, first_record, skipped_line, time_line
 from netwright.pipeline.weights import epochs_done
@@ -156,7 +155,7 @@ def _run_of(bench: Bench, folder: Path, record: dict[str, Any]) -> Run:
         _outcome(bench),
         bench.config.data.batch_size,
         bench.device,
-        execution_of(bench.config, bench.why_engine == ASKED_FOR),
+        bench.how,
     )
     return Run(folder, bench.config, program, record, inputs, task.loss_function, bench.custom)
 
