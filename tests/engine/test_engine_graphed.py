@@ -17,6 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+from standins import Again
 from torch import Tensor, nn
 
 import netwright as nw
@@ -42,35 +43,6 @@ from netwright.pipeline.bench import gather, prepare
 from netwright.training.optimizer import resolve_optimizer
 
 ROWS, BATCH = 44, 10  # the last batch is smaller
-
-
-class Again:
-    """Does the work again; counts what it was asked for."""
-
-    def __init__(self) -> None:
-        self.captured = self.replayed = 0
-        self.parts: Any = None
-
-    def warm(self, work: Work) -> None:
-        work()
-
-    def capture(self, work: Work) -> Work:
-        self.captured += 1
-
-        def replay() -> None:
-            self.replayed += 1
-            work()
-
-        return replay
-
-    def generator(self) -> Tensor:
-        return torch.default_generator.get_state()
-
-    def set_generator(self, state: Tensor) -> None:
-        torch.default_generator.set_state(state)
-
-    def aside(self) -> None:
-        """Return nothing: the generator of the device is that of the CPU here."""
 
 
 class Kernels(Again):

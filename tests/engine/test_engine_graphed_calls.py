@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from standins import Again
 from torch import Tensor, nn
 
 from netwright.data.batches import Batch
@@ -23,15 +24,12 @@ CAPTURED = Execution("captured")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-class Kernels:
+class Kernels(Again):
     """Writes down the kernels of the work, and repeats nothing but those; or fails as CUDA would."""
 
     def __init__(self, fails: bool = False, wrong: bool = False) -> None:
-        self.captured = self.replayed = 0
+        super().__init__()
         self._fails, self._wrong = fails, wrong
-
-    def warm(self, work: Work) -> None:
-        work()
 
     def capture(self, work: Work) -> Work:
         if self._fails:
@@ -47,12 +45,6 @@ class Kernels:
                 assert player.run(None, 1, 1e9).stopped is None
 
         return replay
-
-    def generator(self) -> Tensor:
-        return torch.default_generator.get_state()
-
-    def set_generator(self, state: Tensor) -> None:
-        torch.default_generator.set_state(state)
 
     def aside(self) -> Any:
         return drawn_from()

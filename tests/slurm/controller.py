@@ -50,6 +50,19 @@ NodeName=node[1-2] CPUs=2 RealMemory=1000 State=UNKNOWN
 PartitionName=all Nodes=node[1-2] Default=YES MaxTime=INFINITE State=UP
 """  # cred_expire: seconds that a job waits which was sent back to the queue; 120 where nothing is said
 
+TRAINING = """
+[data]
+source = "sklearn:iris"
+batch_size = 10
+[model]
+module = "slow.py:Slow"
+[training]
+epochs = 60
+optimizer = "SGD(lr=0.01, momentum=0.9)"
+early_stopping = "none"
+threads = 1
+"""  # of a network that rests at each step
+
 
 @dataclass(frozen=True)
 class Programs:

@@ -11,23 +11,12 @@ from typing import Any
 
 import controller
 import pytest
-from controller import Slurm, netwright_words
+from controller import TRAINING, Slurm, netwright_words
 from hosts import Host
 
 LIMIT = 600.0  # seconds of a search; the machine may be busy
 TRIALS = 6
-CONFIG = f"""
-[data]
-source = "sklearn:iris"
-batch_size = 10
-[model]
-module = "slow.py:Slow"
-[training]
-epochs = 60
-optimizer = "SGD(lr=0.01, momentum=0.9)"
-early_stopping = "none"
-threads = 1
-[checkpoint]
+CONFIG = f"""{TRAINING}[checkpoint]
 every_steps = 5
 [evaluation]
 baselines = "none"

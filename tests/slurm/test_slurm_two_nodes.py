@@ -10,22 +10,11 @@ from pathlib import Path
 
 import controller
 import pytest
-from controller import Slurm, netwright_words, record
+from controller import TRAINING, Slurm, netwright_words, record
 from hosts import TOLD
 
 LIMIT = 900.0  # seconds of a job; the machine may be busy
-CONFIG = """
-[data]
-source = "sklearn:iris"
-batch_size = 10
-[model]
-module = "slow.py:Slow"
-[training]
-epochs = 60
-optimizer = "SGD(lr=0.01, momentum=0.9)"
-early_stopping = "none"
-threads = 1
-[checkpoint]
+CONFIG = f"""{TRAINING}[checkpoint]
 every_steps = 50
 """
 pytestmark = pytest.mark.slurm
