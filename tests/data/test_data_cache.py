@@ -33,7 +33,7 @@ def test_a_small_array_stays_in_memory_and_asks_for_no_key(tmp_path: Path) -> No
 def test_above_a_quarter_of_the_memory_it_is_a_file_that_cannot_be_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "free_memory", lambda: 20)
+    monkeypatch.setattr(cache, "free_share", lambda: 20)
     assert not isinstance(cache.filled((5,), "uint8", fill, lambda: KEY, str(tmp_path))[0], np.memmap)
     values, notes = cache.filled((6,), "uint8", fill, lambda: KEY, str(tmp_path))
     assert values.tolist() == [0, 1, 2, 3, 4, 5]
@@ -46,7 +46,7 @@ def test_above_a_quarter_of_the_memory_it_is_a_file_that_cannot_be_written_to(
 
 
 def test_a_file_is_found_again_and_made_anew_where_it_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "free_memory", lambda: 0)
+    monkeypatch.setattr(cache, "free_share", lambda: 0)
     cache.filled((6,), "uint8", fill, lambda: KEY, str(tmp_path))
     cache.filled((6,), "uint8", unasked, lambda: KEY, str(tmp_path))
     (file,) = tmp_path.iterdir()
@@ -57,19 +57,19 @@ def test_a_file_is_found_again_and_made_anew_where_it_is_damaged(tmp_path: Path,
 
 
 def test_the_file_lies_in_the_working_folder_unless_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "free_memory", lambda: 0)
+    monkeypatch.setattr(cache, "free_share", lambda: 0)
     monkeypatch.chdir(tmp_path)
     cache.filled((6,), "uint8", fill, lambda: KEY, None)
     assert [path.parent.name for path in tmp_path.rglob("*.npy")] == [".netwright-cache"]
 
 
 def test_where_the_system_does_not_tell_eight_gigabytes_are_taken_for_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "free_memory", lambda: None)
+    monkeypatch.setattr(cache, "free_share", lambda: None)
     assert not isinstance(cache.filled((6,), "uint8", fill, unasked, None)[0], np.memmap)
 
 
 def test_of_several_who_ask_at_once_one_fills_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "free_memory", lambda: 0)
+    monkeypatch.setattr(cache, "free_share", lambda: 0)
     filling, together = [], threading.Barrier(2)
 
     def slow(values: Any) -> None:
@@ -88,7 +88,7 @@ def test_of_several_who_ask_at_once_one_fills_the_file(tmp_path: Path, monkeypat
 
 
 def test_data_sets_that_share_a_folder_do_not_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "free_memory", lambda: 0)
+    monkeypatch.setattr(cache, "free_share", lambda: 0)
     other = "sha256:" + "fedcba9876543210" * 4
 
     def fill_both(values: Any) -> None:

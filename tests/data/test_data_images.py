@@ -303,7 +303,7 @@ def test_a_missing_pillow_is_told_in_one_line(tmp_path: Path, monkeypatch: pytes
 def test_what_is_too_large_for_memory_is_decoded_once_into_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = several(tmp_path, "grey png", "colour png", "palette")
     inside = decode(found, None, None, None, None).inputs["images"]
-    monkeypatch.setattr(cache, "free_memory", lambda: 100)
+    monkeypatch.setattr(cache, "free_share", lambda: 100)
     mapped = decode(found, None, None, None, str(tmp_path / "kept"))
     assert isinstance(mapped.inputs["images"], np.memmap)
     np.testing.assert_array_equal(mapped.inputs["images"], inside)
@@ -315,7 +315,7 @@ def test_what_is_too_large_for_memory_is_decoded_once_into_a_file(tmp_path: Path
 
 
 def test_a_changed_image_is_decoded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "free_memory", lambda: 100)
+    monkeypatch.setattr(cache, "free_share", lambda: 100)
     found = several(tmp_path, "grey png")
     decode(found, None, None, None, str(tmp_path / "kept"))
     Image.fromarray(255 - GREYS).save(tmp_path / "grey.png")
@@ -324,7 +324,7 @@ def test_a_changed_image_is_decoded_anew(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_damaged_image_leaves_nothing_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "free_memory", lambda: 100)
+    monkeypatch.setattr(cache, "free_share", lambda: 100)
     with pytest.raises(DataError, match=r"cut\.png"):
         decode(of_paths(damaged(tmp_path)[:1]), None, None, None, str(tmp_path / "kept"))
     assert list((tmp_path / "kept").iterdir()) == []

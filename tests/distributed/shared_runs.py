@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -15,11 +16,12 @@ import torch.distributed as dist
 from dealt_runs import gap, histories
 
 import netwright as nw
+from netwright.data import memory, order
 from netwright.data.augmentation import Augmentation
 from netwright.distributed.joining import join
 from netwright.distributed.world import ALONE, World
 from netwright.engine.shared import SharedEngine
-from netwright.pipeline import mapping
+from netwright.pipeline import mapping, reading
 from netwright.pipeline.run import Run
 
 GENERATOR = np.random.default_rng(1)
@@ -146,6 +148,30 @@ def ingested(path: Path, world: World) -> list[int]:
     return world.gathered(counted[0])
 
 
+def unlike(path: Path, world: World) -> dict[str, Any]:
+    """Train on the table where each rank finds other memory free; return what the ranks read and how far one process is apart."""
+    place = path.parent / "unlike"
+    case = {"config": str(path), "layers": MLP, "cache": str(place / "cache")}
+    size = reading.blocks_of(reading.sources.places(str(path)), reading.TextOptions()).size()  # type: ignore[union-attr]
+    told = {}
+    for name, first, others in (
+        ("all", 8, 8),
+        ("one", 12, 7),
+        ("little", 7, 7),
+    ):  # times the size; in 2 processes 8 is enough
+        free = size * (first if world.leads else others)
+        with mock.patch.object(memory, "free_memory", return_value=free):
+            told[name] = trained(case, place / name).config.data.storage
+    few = mock.patch.object(mapping, "free_memory", return_value=117 * 20 + 400 * world.rank)
+    with few, mock.patch.object(order, "SMALLEST_BLOCK", 2 * 20):  # two rows
+        run = trained(case, place / "windows", storage="map")
+    ordered = world.gathered(run.config.data.shuffle)
+    if not world.leads:
+        return {}
+    one = trained({**case, "shuffle": ordered[0]}, place / "windows-one", storage="map", world=ALONE)
+    return {"storage": told, "shuffle": ordered, "weights": gap(place / "windows", one.folder)}
+
+
 def main(folder: Path, strategy: str, names: list[str]) -> None:
     """Train the cases of these names."""
     torch.set_num_threads(1)
@@ -157,6 +183,7 @@ def main(folder: Path, strategy: str, names: list[str]) -> None:
         told["entries"] = [entry.name for entry in (folder / "cache").iterdir()]
         files = {"config": str(path), "layers": MLP, "cache": str(folder / "cache")}
         cases = {**CASES, **{name: {**files, **case} for name, case in FILES.items()}}
+        told["unlike"] = unlike(path, world)
         for name in names:
             told[name] = compared(name, cases[name], folder, world, strategy)
         if world.leads:

@@ -47,6 +47,15 @@ def test_a_table_is_read_into_a_map_by_one_process_of_a_machine(told: dict[str, 
     assert [name.partition("-")[0] for name in told["entries"]] == ["table"]
 
 
+def test_processes_that_find_other_memory_free_read_and_shuffle_as_one(told: dict[str, Any]) -> None:
+    found = told["unlike"]
+    assert found["storage"] == {"all": "memory", "one": "map", "little": "map"}
+    first, second = found["shuffle"]
+    assert isinstance(first, list)
+    assert first == second
+    assert found["weights"] < 1e-5
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize(("size", "strategy"), [(2, "ddp"), (2, "fsdp"), (4, "ddp"), (4, "fsdp")])
 def test_every_case_gives_the_same_in_2_and_4_processes_dealt_out_or_not(size: int, strategy: str, tmp_path: Path) -> None:

@@ -332,12 +332,12 @@ def test_quantiles_of_a_drawn_sample_are_near_those_of_all_rows(tmp_path: Path, 
 
 
 def test_a_table_goes_into_a_map_by_its_size(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "free_memory", lambda: 10**12)
+    monkeypatch.setattr(reading, "free_share", lambda: 10**12)
     monkeypatch.chdir(source.parent)
     made = gather_all(str(source), None, None, None, (), (), {"target": "price", "epochs": 1}).bench()
     assert not isinstance(made.inputs.raw, Mapped)
     assert made.config.data.storage == "memory"
-    monkeypatch.setattr(reading, "free_memory", lambda: 1_000_000)
+    monkeypatch.setattr(reading, "free_share", lambda: 1_000_000)
     made = gather_all(str(source), None, None, None, (), (), {"target": "price", "epochs": 1}).bench()
     assert isinstance(made.inputs.raw, Mapped)
     assert made.config.data.storage == "map"
@@ -373,7 +373,7 @@ def test_a_file_too_large_for_memory_is_predicted_block_by_block(
     rows = table().drop_columns(["price"])
     other = written(tmp_path / f"new{source.suffix}", rows.set_column(3, "colour", pa.array(["violet"] * ROWS)))
     whole, remarks, count = run.predict_file(str(other))
-    monkeypatch.setattr(reading, "free_memory", lambda: 1000)
+    monkeypatch.setattr(reading, "free_share", lambda: 1000)
     monkeypatch.setattr(new_rows, "read", lambda config, program, rows: rows if not isinstance(rows, str) else None)
     found, told, number = run.predict_file(str(other))
     assert (told, number) == (remarks, count) == (told, ROWS)

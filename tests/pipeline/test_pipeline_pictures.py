@@ -195,7 +195,7 @@ def test_a_set_larger_than_memory_is_trained_from_its_file_with_the_same_bits(
 ) -> None:
     source = folder_of(tmp_path / "d")
     first = train(source, tmp_path)
-    monkeypatch.setattr(cache, "free_memory", lambda: 100)
+    monkeypatch.setattr(cache, "free_share", lambda: 100)
     monkeypatch.chdir(tmp_path)
     second = train(source, tmp_path / "again")
     assert second.config.data.cache == str(tmp_path / ".netwright-cache")

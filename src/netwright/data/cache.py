@@ -9,7 +9,7 @@ import numpy as np
 
 from netwright import files
 from netwright.data.arrays import Array, declared_size
-from netwright.data.memory import free_memory
+from netwright.data.memory import free_share
 
 FOLDER = ".netwright-cache"  # beside runs/, where the user already lets this program write
 IN_MEMORY = 0.25  # of the free memory that one array may take
@@ -17,8 +17,8 @@ UNKNOWN_MEMORY = 8 * 2**30  # bytes, where the system does not tell
 
 
 def fits(size: int) -> bool:
-    """Tell whether an array of so many bytes takes no more than a quarter of the free memory."""
-    free = free_memory()
+    """Tell whether an array of so many bytes takes no more than a quarter of the free memory, in all processes that read it."""
+    free = free_share()
     return size <= IN_MEMORY * (UNKNOWN_MEMORY if free is None else free)
 
 

@@ -7,12 +7,15 @@ import ctypes
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import pyarrow as pa
 
 MEMINFO = Path("/proc/meminfo")
 GROUP = Path("/sys/fs/cgroup")
+_PROCESSES: ContextVar[int] = ContextVar("processes", default=1)
 
 
 def free_memory() -> int | None:
@@ -20,6 +23,27 @@ def free_memory() -> int | None:
     found = [_available(), _left_in_group()]
     told = [amount for amount in found if amount is not None]
     return min(told) if told else None
+
+
+def free_share() -> int | None:
+    """Return the bytes that this process can still take where others of the machine take as much; see `shared_by`."""
+    free = free_memory()
+    return None if free is None else free // _PROCESSES.get()
+
+
+def processes() -> int:
+    """Return how many processes of this machine read the same rows."""
+    return _PROCESSES.get()
+
+
+@contextlib.contextmanager
+def shared_by(count: int) -> Iterator[None]:
+    """Tell that so many processes of this machine read the same rows in a block, each for itself."""
+    before = _PROCESSES.set(count)
+    try:
+        yield
+    finally:
+        _PROCESSES.reset(before)
 
 
 def give_back() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from netwright.config.data_schema import DataConfig
 from netwright.data.cache import FOLDER
 from netwright.data.copies import Copies, copied, copies_here
+from netwright.data.memory import shared_by
 from netwright.distributed.world import ALONE, World
 
 
@@ -16,14 +17,16 @@ from netwright.distributed.world import ALONE, World
 def fetched(data: DataConfig, world: World = ALONE) -> Iterator[None]:
     """Fetch files at an address that are read in a block into the cache, each once for all processes that see the folder.
 
-    Within another such block its copies are read, so that several runs are of the same rows.
+    Within another such block its copies are read, so that several runs are of the same rows. What rows may take of the memory of
+    a machine is shared by its processes.
 
     Args:
         data: The settings.
         world: The processes that read the same files; each begins with others.
     """
     found, around = _copies(data, True, (world.rank, world.size)), copies_here()
-    with copied(around if around is not None and (around.making, around.cache) == (True, found.cache) else found):
+    mine = around if around is not None and (around.making, around.cache) == (True, found.cache) else found
+    with copied(mine), shared_by(world.local_size):
         yield
 
 

@@ -22,7 +22,7 @@ from netwright.data.arrays import Arrays
 from netwright.data.blocks import Blocks, blocks_of
 from netwright.data.cells import Markers
 from netwright.data.image_files import ImageFiles
-from netwright.data.memory import free_memory
+from netwright.data.memory import free_share, processes
 from netwright.data.places import place_of
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.sources import Reading
@@ -181,11 +181,13 @@ def blocks_wanted(data: DataConfig) -> tuple[Blocks | None, str]:
             raise ConfigError(
                 'data.storage: "map" came; expected Parquet or delimited text files with a row each; leave it out'
             )
-        return blocks, "as asked for"
-    free = free_memory()
-    if blocks is None or free is None or (size := blocks.size()) <= MEMORY_SHARE * free:
+        return blocks, 'data.storage = "map"'
+    share, count = free_share(), processes()
+    if blocks is None or share is None or (size := blocks.size()) <= MEMORY_SHARE * share:
         return None, ""
-    return blocks, f"the table would take {size / 1e9:.1f} GB, more than a quarter of the {free / 1e9:.1f} GB of free memory"
+    each = f" in each of {count} processes" if count > 1 else ""
+    free = f"{share * count / 1e9:.1f} GB of free memory"
+    return blocks, f"the table would take {size / 1e9:.1f} GB{each}, more than a quarter of the {free}"
 
 
 def _in_blocks(data: DataConfig, blocks: Blocks, why: str) -> Source:

@@ -119,7 +119,7 @@ def resume_run(
             epochs = counted(done, "epoch")
             raise ConfigError(f"training.epochs: {wanted} came; {folder} has {epochs} done already; set a larger number")
         shared = shared_settings(config, world)
-        bench = agreed(world, lambda: _bench_again(folder, shared, record, objects), shared)
+        bench = agreed(world, lambda settings: _bench_again(folder, settings, record, objects), shared)
         for line in told(found, bench, changes, require_exact):
             observe(line)
         with executing(bench.config, bench.device):

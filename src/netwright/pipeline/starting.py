@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from netwright import files
+from netwright.config.schema import RunConfig
 from netwright.distributed.world import World
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
@@ -43,11 +45,11 @@ def train_asked(
         objects = Objects(asked.data, asked.module, asked.loss, asked.code, asked.custom, world)
         return resume_run(folder, objects, (), observe, False, manner.auto_micro_batch)
 
-    def make() -> Bench:
+    def make(config: RunConfig) -> Bench:
         if world.leads:
             files.refuse_existing(folder)
         with fetched(asked.config.data, world):
-            bench = asked.bench(world)
+            bench = replace(asked, config=config).bench(world)
         if not world.leads:
             return bench
         bench = check_bench(bench)

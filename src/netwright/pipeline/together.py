@@ -12,6 +12,8 @@ import torch
 
 from netwright import errors
 from netwright.config.schema import RunConfig
+from netwright.data.mapped import Mapped
+from netwright.data.order import Windows
 from netwright.distributed.failures import error_of
 from netwright.distributed.world import World
 from netwright.errors import ConfigError, DataError, NetwrightError
@@ -19,12 +21,12 @@ from netwright.numerals import counted
 from netwright.pipeline.bench import Bench
 
 
-def agreed(world: World, make: Callable[[], Bench], asked: RunConfig) -> Bench:
+def agreed(world: World, make: Callable[[RunConfig], Bench], asked: RunConfig) -> Bench:
     """Let each process prepare a run by itself, and compare what came out.
 
     Args:
         world: The processes.
-        make: Reads, prepares and builds.
+        make: Reads, prepares and builds as the settings say.
         asked: The settings as they were written; what each machine chose for itself beside them is levelled.
 
     Raises:
@@ -33,8 +35,22 @@ def agreed(world: World, make: Callable[[], Bench], asked: RunConfig) -> Bench:
         NetwrightError: Of a process that could not prepare; its rank is named where it is not that of all.
     """
     if world.alone:
-        return make()
+        return make(asked)
     _compare(world, "versions", _versions(), ConfigError, "install the same everywhere")
+    bench = _by_each(world, lambda: make(asked))
+    if len(set(world.gathered(bench.config.data.storage))) > 1:  # one of them has less memory: a map, for all
+        mapped = asked.model_copy(update={"data": asked.data.model_copy(update={"storage": "map"})})
+        bench = _by_each(world, lambda: make(mapped))
+    bench = in_one_order(replace(bench, config=levelled(bench.config, asked, world)), world)
+    settings = {path: repr(value) for path, value in _settings(bench.config)}
+    _compare(world, "settings", settings, ConfigError, "start all with the same config")
+    rows = {"the rows of the data": bench.inputs.digest, "the split": bench.inputs.split.digest()}
+    _compare(world, "rows", rows, DataError, "let all read the same files")
+    return bench
+
+
+def _by_each(world: World, make: Callable[[], Bench]) -> Bench:
+    """Let each process prepare; where one cannot, none can."""
     try:
         bench = make()
     except Exception as error:  # own code may raise anything; the others learn of it
@@ -42,12 +58,19 @@ def agreed(world: World, make: Callable[[], Bench], asked: RunConfig) -> Bench:
     told = world.gathered(None)
     if any(told):
         raise _first(told, None)
-    bench = replace(bench, config=levelled(bench.config, asked, world))
-    settings = {path: repr(value) for path, value in _settings(bench.config)}
-    _compare(world, "settings", settings, ConfigError, "start all with the same config")
-    rows = {"the rows of the data": bench.inputs.digest, "the split": bench.inputs.split.digest()}
-    _compare(world, "rows", rows, DataError, "let all read the same files")
     return bench
+
+
+def in_one_order(bench: Bench, world: World) -> Bench:
+    """Return a bench whose rows in a map are shuffled as in the first process: windows follow the memory that each found free."""
+    rows, shuffle = bench.inputs.raw, bench.config.data.shuffle
+    told = world.told(shuffle)
+    if not isinstance(rows, Mapped) or told == shuffle:
+        return bench
+    ordered = replace(rows, windows=Windows(*told) if isinstance(told, list) else None)
+    data = bench.config.data.model_copy(update={"shuffle": told})
+    config = bench.config.model_copy(update={"data": data})
+    return replace(bench, config=config, inputs=replace(bench.inputs, raw=ordered))
 
 
 def levelled(config: RunConfig, asked: RunConfig, world: World) -> RunConfig:
