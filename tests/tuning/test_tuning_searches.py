@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from netwright.engine import eager
 from netwright.errors import CheckpointError, ConfigError, NetwrightError
 from netwright.pipeline import folder as folders
 from netwright.tuning.results import Tuning
+from netwright.tuning.search import Search
 from netwright.tuning.study import Study
 
 LAYERS = ["Linear(8)", "ReLU()", "Dropout(0.1)", "Linear()"]
@@ -386,13 +388,26 @@ def test_a_plain_training_leaves_the_section_alone(tmp_path: Path) -> None:
     assert "[tune]" not in (run.folder / "config.toml").read_text()
 
 
-def test_a_trial_uses_its_share_of_the_cores_and_says_so_in_its_config() -> None:
+def test_a_trial_uses_its_share_of_the_machine_and_says_so_in_its_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from netwright.data import memory
     from netwright.pipeline.asking import gather_all
     from netwright.tuning.trials import shared_bench
 
     wide = {"layers": ["Linear(2048)", "ReLU()", "Linear(2048)", "ReLU()", "Linear()"], "epochs": 1, "batch_size": 120}
-    asked = gather_all(None, None, rows(), None, (), (), wide)
-    training = shared_bench(asked, 1).config.training
+    asked = gather_all(None, None, rows(), None, (), (), {**wide, "space": SPACE, "trials": 2})
+    search = Search(tmp_path, asked, "name", "accuracy", "max", 1)
+    training = shared_bench(search, asked).config.training
     assert (training.threads, training.lanes) == (1, 1)
-    written = shared_bench(asked.with_settings(["training.threads=2"]), 1).config.training
+    written = shared_bench(search, asked.with_settings(["training.threads=2"])).config.training
     assert written.threads == 2
+    table = tmp_path / "t.csv"
+    table.write_text("a,target\n" + "\n".join(f"{number % 7},{number % 3}" for number in range(90)))
+    monkeypatch.setattr(memory, "free_memory", lambda: 4 * 3 * table.stat().st_size)
+    stored = []
+    for processes in (1, 2):
+        read = {**QUICK, "space": SPACE, "trials": 2, "processes": processes, "cache": str(tmp_path / "cache")}
+        asked = gather_all(str(table), None, None, None, (), (), read)
+        stored.append(shared_bench(replace(search, asked=asked), asked).config.data.storage)
+    assert stored == ["memory", "map"]

@@ -166,7 +166,7 @@ class DataConfig(Section):
     storage: Literal["memory", "map"] | None = Field(
         None,
         description="Where prepared rows lie: in memory, or prepared once into a file that is mapped; left out, a map where the "
-        "table would take more than a quarter of the free memory, in all processes of a machine that train together.",
+        "table would take more than a quarter of the free memory, in all processes of a machine that work together.",
     )
     cache: str | None = Field(
         None,

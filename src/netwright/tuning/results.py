@@ -210,7 +210,7 @@ def _train_alone(search: Search, best: Trial, path: Path, audience: Audience) ->
     elif (path / folders.CONFIG).is_file():
         asked = asked.with_file(path / folders.CONFIG)
     else:
-        config = shared_bench(asked, search.cores).config
+        config = shared_bench(search, asked).config
         asked = asked.with_settings([f"training.{part}={getattr(config.training, part)}" for part in ("threads", "lanes")])
     return train_member(
         asked, path, audience.quiet(False), Manner(test=True, refuse=partial(refuse_other_rows, search, whole=True))

@@ -63,6 +63,11 @@ class Search:
         return self.asked.config.tune
 
     @property
+    def processes(self) -> int:
+        """How many processes of a machine train trials at a time."""
+        return int(self.tune.processes or 1)
+
+    @property
     def parameters(self) -> dict[str, Parameter]:
         """What each setting may be."""
         found: dict[str, Parameter] = self.tune.parameters()
@@ -114,7 +119,7 @@ def begin_search(asked: Asked, folder: Path, observe: Listener) -> Search:
     processes = asked.config.tune.processes or 1 if asked.config.tune else 1
     share = max(1, cores() // processes)
     search = Search(folder, asked, f"netwright-{secrets.token_hex(8)}", metric, mode, share)
-    _refuse_workers(search, processes)
+    _refuse_workers(search)
     rung = max(1, (bench.config.training.epochs or 1) // FIRST_RUNG)
     search = replace(search, members=_members(search, bench), rung=rung, digests=_digests(bench))
     observe(Told("a trial, here with the settings in the middle of the space:"))
@@ -195,16 +200,16 @@ def _refuse_other_losses(metric: str, parameters: dict[str, Parameter]) -> None:
         )
 
 
-def _refuse_workers(search: Search, processes: int) -> None:
+def _refuse_workers(search: Search) -> None:
     """Refuse several processes for what only one has.
 
     Raises:
         ConfigError: Objects from Python with several processes.
     """
-    if search.in_line and processes > 1:
+    if search.in_line and search.processes > 1:
         raise ConfigError(
-            f"tune.processes: {processes} came with objects from Python, which only this process has; expected 1; leave it out, "
-            "or name files: a data file, layers or --code FILE"
+            f"tune.processes: {search.processes} came with objects from Python, which only this process has; expected 1; "
+            "leave it out, or name files: a data file, layers or --code FILE"
         )
 
 
@@ -302,5 +307,5 @@ def read_search(folder: Path, asked: Asked, settings: Sequence[str] = ()) -> Sea
         search = replace(search, digests=(data, split))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / folders.TUNE}: no record of a search ({error}); check the file") from error
-    _refuse_workers(search, search.tune.processes or 1)
+    _refuse_workers(search)
     return search

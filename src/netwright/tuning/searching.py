@@ -129,7 +129,7 @@ def _search(search: Search, tell: Tell) -> int | None:
             tell(record)
 
         if not search.in_line:
-            return supervise(search, search.tune.processes or 1, budget, count)
+            return supervise(search, search.processes, budget, count)
         try:
             return work(search, count, budget)
         except KeyboardInterrupt:

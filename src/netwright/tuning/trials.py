@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from netwright import files
+from netwright.data.memory import shared_by
 from netwright.errors import CheckpointError, ConfigError, DataError, DivergedError, ResourceError, first_line, out_of_memory
 from netwright.files import Worker
 from netwright.pipeline import folder as folders
@@ -84,17 +85,19 @@ def asked_of(search: Search, point: dict[str, Any], changes: tuple[str, ...]) ->
     return replace(asked, module=copy.deepcopy(asked.module))
 
 
-def shared_bench(asked: Asked, cores: int) -> Bench:
-    """Prepare a run that shares the machine: no more threads and lanes than its share of the cores, unless they are written.
+def shared_bench(search: Search, asked: Asked) -> Bench:
+    """Prepare a run that shares the machine: no more threads, lanes and memory than its share, unless they are written.
 
     What was decided stands in the resolved config, so that the run alone gives the same bits.
     """
-    with fetched(asked.config.data):
+    with fetched(asked.config.data), shared_by(search.processes):
         bench = asked.bench()
     written = asked.config.training
     training = bench.config.training
     changes = {
-        name: min(getattr(training, name) or 1, cores) for name in ("threads", "lanes") if getattr(written, name) is None
+        name: min(getattr(training, name) or 1, search.cores)
+        for name in ("threads", "lanes")
+        if getattr(written, name) is None
     }
     return replace(bench, config=bench.config.model_copy(update={"training": training.model_copy(update=changes)}))
 
@@ -195,7 +198,7 @@ def _train_run(
         run = resume_run(path, objects, (), watch, False, False, False)
     else:
         files.make_folder(path.parent)
-        bench = shared_bench(asked, search.cores)
+        bench = shared_bench(search, asked)
         refuse_other_rows(search, bench, whole=not path.name.startswith("fold"))
         run = start(replace(bench, custom=replace(bench.custom, trial=rule, until=until, seat=seat)), path, watch, False)
     return dict(run.record)
