@@ -80,7 +80,6 @@ def render(wanted: Wanted, work: Work, site: Site) -> str:
     template = page.get_template("train.sbatch" if wanted.tasks is None else "tune.sbatch")
     return template.render(
         command=" ".join(work.command.split()),
-        script=work.script,
         run=work.run,
         begin=work.begin,
         go_on=work.go_on,
