@@ -43,7 +43,7 @@ def main() -> None:
     else:
         nw.train(
             data=Noisy(), layers=["Linear(8)", "ReLU()", "Dropout(0.2)", "Linear()"], epochs=4, batch_size=16, workers=workers,
-            threads=1, every_steps=3, run_dir=folder,
+            threads=1, every_steps=3, run_dir=folder, engine="eager",
         )  # fmt: skip
 
 

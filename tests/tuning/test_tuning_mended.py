@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 from functools import partial
@@ -101,6 +102,35 @@ def test_a_trial_at_which_three_workers_died_in_three_commands_failed(
     assert [trial.state for trial in found.trials][0] == "failed"
     assert found.trials[0].why == "3 workers died at it"
     assert (found.finished, found.failed) == (2, 1)
+
+
+def test_a_worker_that_went_with_the_command_that_watched_it_did_not_die_at_its_trial(tmp_path: Path) -> None:
+    mine = Worker(tmp_path)
+    for number, noted in enumerate((False, True, False)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                claims, "identity", lambda pid=2**22 + number: {"host": socket.gethostname(), "pid": pid, "born": "1"}
+            )
+            gone = Worker(tmp_path, watched=True)
+        assert gone.take(0) == number
+        gone._over.set()
+        claims._active.discard(gone.name)
+        if noted:
+            files.note_death(tmp_path, 2**22 + number)
+    assert mine.take(0) == 3
+    assert mine.deaths(0) == 1
+
+
+def test_a_worker_removes_half_a_heartbeat_of_a_dead_one_of_its_machine(tmp_path: Path) -> None:
+    Worker(tmp_path).close()
+    ours, theirs = (
+        tmp_path / "workers" / f".{host}-ab.json.{2**22 + 7}.cd.tmp" for host in (socket.gethostname(), "elsewhere")
+    )
+    for half in (ours, theirs):
+        half.write_text("{")
+    Worker(tmp_path).close()
+    assert not ours.exists()
+    assert theirs.exists()
 
 
 def test_rows_that_changed_since_a_search_began_are_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ so that all that is read there is of one version.
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 import socket
@@ -129,7 +130,7 @@ class Copies:
         if not os.access(folder, os.W_OK):
             return self.named  # the error comes where the lock is taken
         files.remove_stale(folder, STALE)
-        files.remove_dead(folder, f".{socket.gethostname()}")
+        files.remove_dead(folder, f"*.{glob.escape(socket.gethostname())}")
         return True
 
     def _fetch(self, entry: Path, name: str, version: str, size: int | None, parts: Iterable[bytes]) -> Copy:

@@ -1,6 +1,6 @@
 """The only writer of the product: whole files, folders born by one rename, growing lines, maps, locks, digests."""
 
-from netwright.files.claims import CLAIMS, Worker, at_work
+from netwright.files.claims import CLAIMS, Worker, at_work, note_death
 from netwright.files.digests import digest_bytes, digest_file
 from netwright.files.lines import LineFile, Mark, cut_back
 from netwright.files.locks import Lock, break_lock_elsewhere, break_lock_of, holder_of, process_name
@@ -47,6 +47,7 @@ __all__ = [
     "make_folder",
     "mapped",
     "move",
+    "note_death",
     "off_memory",
     "read_json",
     "refuse_existing",

@@ -7,6 +7,7 @@ its holder's heartbeat does, a small file written anew every few seconds. Floor 
 
 from __future__ import annotations
 
+import glob
 import json
 import secrets
 import socket
@@ -20,7 +21,7 @@ from typing import Any, final
 from netwright.errors import ResourceError
 from netwright.files import system
 from netwright.files.locks import identity, lives, same_process
-from netwright.files.whole import disk_errors, make_folder, write_json
+from netwright.files.whole import disk_errors, make_folder, remove_dead, write_json
 
 CLAIMS, WORKERS = "claims", "workers"
 BEAT = 5.0  # seconds between two heartbeats
@@ -34,14 +35,16 @@ class Worker:
 
     Args:
         folder: An existing folder.
+        watched: Whether the process that started this one says so when it dies; see `note_death`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, watched: bool = False) -> None:
         self.name = f"{socket.gethostname()}-{secrets.token_hex(6)}"
         self._claims, self._beats = folder / CLAIMS, folder / WORKERS
         for place in (self._claims, self._beats):
             make_folder(place)
-        self._told = {**identity(), "worker": self.name}
+        remove_dead(self._beats, f"{glob.escape(socket.gethostname())}-*.json")
+        self._told = {**identity(), "worker": self.name, "watched": watched}
         self._heard: dict[str, tuple[int, float]] = {}  # of other machines: the last beat, and when it was seen first
         self._over = threading.Event()
         self._beat(0)
@@ -101,10 +104,13 @@ class Worker:
         return bool((_read(self._beats / f"{name}.json") or {}).get("over"))
 
     def deaths(self, work: int) -> int:
-        """Return how many workers that had a piece of work died; one that was stopped gave it back."""
-        told = [_read(path) or {} for path in self._claimed(work)]
-        names = [str(one.get("worker")) for one in told]
-        return sum(name != self.name and not self._closed(name) for name in names)
+        """Return how many workers died at a piece of work; one that was stopped gave it back, one may go with who watched it."""
+        names = [str((_read(path) or {}).get("worker")) for path in self._claimed(work)]
+        return sum(name != self.name and self._died(name) for name in names)
+
+    def _died(self, name: str) -> bool:
+        told = _read(self._beats / f"{name}.json") or {}
+        return bool(told.get("died")) or not (told.get("over") or told.get("watched"))
 
     def _beats_on(self, name: str) -> bool:
         """Tell whether a worker of another machine was heard of a short while ago."""
@@ -120,6 +126,23 @@ class Worker:
             self._over.set()
             _active.discard(self.name)
             write_json(self._beats / f"{self.name}.json", {**self._told, "over": True})
+
+
+def note_death(folder: Path, pid: int) -> None:
+    """Keep for `Worker.deaths` that a worker of this machine died while the process that watched it lives.
+
+    Args:
+        folder: Of the worker.
+        pid: Of its process, which has ended.
+
+    Raises:
+        ResourceError: The disk is full.
+    """
+    for path in (folder / WORKERS).glob("[!.]*.json"):
+        told = _read(path) or {}
+        ended = (told.get("host"), told.get("pid")) == (socket.gethostname(), pid) and not told.get("over")
+        if ended and not lives(told):
+            write_json(path, {**told, "died": True})
 
 
 def at_work(folder: Path) -> bool:

@@ -285,14 +285,14 @@ def remove_stale(folder: Path, age: float) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def remove_dead(folder: Path, ending: str = "") -> None:
+def remove_dead(folder: Path, names: str = "*") -> None:
     """Remove what writers of this machine that are gone left in a folder, not in those below it.
 
     Args:
         folder: Where they wrote.
-        ending: Of the names of what they wrote, where writers of other machines have another one.
+        names: What they wrote, as `glob` has it, where writers of other machines give other names.
     """
-    for path in folder.glob(f".*{ending}.*.tmp"):
+    for path in folder.glob(f".{names}.*.tmp"):
         parts = path.name.rsplit(".", 3)
         if len(parts) == 4 and parts[1].isdecimal() and not process_lives(int(parts[1])):
             with contextlib.suppress(ResourceError):  # another process removes it at this moment

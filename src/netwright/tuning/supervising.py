@@ -189,6 +189,8 @@ class _Crew:
     def _replace(self, hand: _Hand) -> None:
         """Start another worker for one that died; where several died at a trial, the next that claims it counts it as failed."""
         code = hand.process.returncode
+        with suppress(errors.ResourceError):  # a full disk ends the search by its own words
+            files.note_death(self._search.folder, hand.process.pid)
         how = _signal_name(code)
         how = f"by {how}" if how else f"with exit code {code}: {_message(hand)}"
         at = "" if hand.trial is None else f" at trial {hand.trial}, which another goes on with"

@@ -39,7 +39,7 @@ def work(search: Search, tell: Tell, budget: float | None = None) -> int | None:
         ConfigError: Nearly all trials fail.
         NetwrightError: What is no fault of a single trial.
     """
-    worker, study = Worker(search.folder), search.study()
+    worker, study = Worker(search.folder, watched=not search.in_line), search.study()
     try:
         until: float | None = None
         while until is None or time.monotonic() < until:
