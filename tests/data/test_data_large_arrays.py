@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ def written(folder: Path, kind: str) -> Path:
     h5py = pytest.importorskip("h5py")
     path = folder / f"{kind}.h5"
     with h5py.File(path, "w") as file:
-        file.create_dataset("X", data=VALUES, **({"chunks": (64, 2, 30), "compression": "gzip"} if kind == "packed" else {}))
+        values = 1e-13 * VALUES.reshape(len(VALUES), -1) if kind == "columns" else VALUES
+        file.create_dataset("X", data=values, **({"chunks": (64, 2, 30), "compression": "gzip"} if kind == "packed" else {}))
         file["y"] = KINDS
     return path
 
@@ -44,16 +46,19 @@ def test_a_large_array_is_mapped_row_by_row(kind: str, tmp_path: Path) -> None:
     assert "its rows are read from a map" in raw.notes[0]
 
 
-@pytest.mark.parametrize("kind", ["plain", "packed"])
+@pytest.mark.parametrize("kind", ["plain", "packed", "columns"])
 def test_training_on_a_map_gives_the_bits_of_memory(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"layout": "NCT", "layers": ["Conv1d(4, kernel_size=3)", "ReLU()", "Flatten()", "Linear()"]}
+    if kind == "columns":
+        settings = {"layers": ["Linear(4)", "ReLU()", "Linear()"]}
     path = str(written(tmp_path, kind))
-    layers = ["Conv1d(4, kernel_size=3)", "ReLU()", "Flatten()", "Linear()"]
-    settings = {"layout": "NCT", "layers": layers, "epochs": 2, "cache": str(tmp_path / "cache")}
+    settings |= {"epochs": 2, "cache": str(tmp_path / "cache")}
     nw.train(path, run_dir=tmp_path / "memory", **settings)
     monkeypatch.setattr(cache, "IN_MEMORY", 1e-9)
     run = nw.train(path, run_dir=tmp_path / "map", **settings)
-    same = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("memory", "map")]
-    assert same[0] == same[1]
+    for left in ("predictions.csv", "preparation.safetensors", "model/last.safetensors"):
+        same = [(tmp_path / name / left).read_bytes() for name in ("memory", "map")]
+        assert same[0] == same[1], left
     assert any("read from a map" in note for note in run.record["notes"])
     assert nw.load(tmp_path / "map").test()["n"] == 60
 

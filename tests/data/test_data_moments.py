@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from netwright.data import moments
-from netwright.data.moments import merged, moments_of
+from netwright.data.moments import channel_moments, merged, moments_in_blocks, moments_of
 
 GENERATOR = np.random.default_rng(0)
 
@@ -47,3 +47,25 @@ def test_columns_measured_a_few_at_a_time_are_the_same_bit_for_bit(monkeypatch: 
     parts = moments_of(cells)
     for name in ("present", "fill", "mean", "squares"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+
+
+@pytest.mark.parametrize("size", [1, 7, 130, 5000])
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_rows_that_come_a_few_at_a_time_are_measured_to_the_bit(size: int, missing: float) -> None:
+    cells = GENERATOR.normal(GENERATOR.normal(0, 100, 4), 3.0, (1000, 4)) * np.array([1e-13, 1.0, 1e9, 1.0])
+    cells[GENERATOR.random(cells.shape) < missing] = np.nan
+    if missing:
+        cells[:300, 1] = np.nan  # empty at first
+        cells[:, 3] = np.nan
+    whole = moments_of(cells)
+    found = moments_in_blocks(lambda: (cells[start : start + size] for start in range(0, 1000, size)))
+    for name in ("rows", "present", "fill", "mean", "squares", "scale"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+
+
+def test_small_units_are_no_rounding() -> None:
+    values = GENERATOR.normal(3e-13, 1e-13, (2, 400))
+    values[1] = 5.0
+    mean, scale = channel_moments([values[:, :250], values[:, 250:]])
+    np.testing.assert_allclose(mean, values.mean(1), rtol=1e-9)
+    np.testing.assert_allclose(scale, [values[0].std(), 1.0], rtol=1e-9)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from netwright.data.arrays import Array, Arrays, native
 from netwright.data.cells import LARGEST
-from netwright.data.moments import BLOCK, channel_moments, moments_of
+from netwright.data.moments import BLOCK, channel_moments, moments_in_blocks, moments_of
 from netwright.errors import DataError
 
 Rows = npt.NDArray[np.int64]
@@ -100,10 +100,10 @@ class ArrayPreparation(nn.Module):
         """Learn mean and deviation per channel from the train rows; NumPy's sums do not depend on torch's threads."""
         if self.mode != "standardize" or not len(rows):
             return
-        if self.output_layout == "NC" and not isinstance(raw, np.memmap):  # a map is read once, a few rows at a time
-            self._fit_columns(raw, rows)
-            return
-        mean, scale = channel_moments(self._blocks(raw, rows))
+        if self.output_layout == "NC":
+            mean, scale = self._of_columns(raw, rows)
+        else:
+            mean, scale = channel_moments(self._blocks(raw, rows))
         self.mean.copy_(torch.from_numpy(mean).reshape(self.mean.shape))
         self.scale.copy_(torch.from_numpy(scale).reshape(self.scale.shape))
 
@@ -115,15 +115,24 @@ class ArrayPreparation(nn.Module):
             flat = part.reshape(1, -1) if axis is None else np.moveaxis(part, axis, 0).reshape(part.shape[axis], -1)
             yield np.ascontiguousarray(flat)
 
-    def _fit_columns(self, raw: Array, rows: Rows) -> None:
-        """Learn mean and deviation of ``(rows, columns)`` as those of a table, a few columns at a time."""
+    def _of_columns(self, raw: Array, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return mean and deviation of ``(rows, columns)`` as those of a table.
+
+        A few columns are read at a time; of a map, which is read from a disk, a few rows: the bits are the same.
+        """
+        if isinstance(raw, np.memmap) and raw.shape[1] > 1:
+            starts = range(0, len(rows), CHUNK)
+            whole = moments_in_blocks(
+                lambda: (tensor_of(raw[rows[start : start + CHUNK]]).double().numpy() for start in starts)
+            )
+            return whole.mean, whole.scale
         together = max(2, BLOCK // len(rows))  # a single column would be summed in another order
-        starts = list(range(0, max(raw.shape[1] - 1, 1), together))
-        for start, end in zip(starts, [*starts[1:], raw.shape[1]], strict=True):
-            cells = tensor_of(raw[rows, start:end]).double().numpy()
-            moments = moments_of(cells)
-            self.mean[start:end] = torch.from_numpy(moments.mean)
-            self.scale[start:end] = torch.from_numpy(moments.scale)
+        starts = range(0, max(raw.shape[1] - 1, 1), together)
+        ends = [*starts[1:], raw.shape[1]]
+        found = [
+            moments_of(tensor_of(raw[rows, start:end]).double().numpy()) for start, end in zip(starts, ends, strict=True)
+        ]
+        return np.concatenate([part.mean for part in found]), np.concatenate([part.scale for part in found])
 
     def check(self, raw: Arrays, name: str, values: Array) -> None:
         """Refuse rows of another shape, infinite numbers, and codes beyond the limit.

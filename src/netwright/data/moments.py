@@ -3,7 +3,7 @@ and arrays are measured bit for bit alike. Printed by eject. Floor 2."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,52 @@ def moments_of(cells: Floats) -> Moments:
     return Moments(len(cells), present, fill, mean, squares)
 
 
+def moments_in_blocks(blocks: Callable[[], Iterable[Floats]]) -> Moments:
+    """Return what `moments_of` does, to the bit, of rows that come a few at a time; they are read two or three times.
+
+    NumPy adds up rows one after the other, so a sum goes on where the block before left it.
+
+    Args:
+        blocks: Begins to yield all rows ``(rows, columns)``, of two columns at least, NaN missing.
+    """
+    first, counts = _first(blocks()), []
+
+    def centred() -> Iterator[Floats]:
+        for block in blocks():
+            here = ~np.isnan(block)
+            counts.append((len(block), here.sum(0)))
+            yield np.where(here, block - first, 0.0)
+
+    total = _sum(centred())
+    rows, present = sum(count for count, _ in counts), np.sum([here for _, here in counts], axis=0)
+    fill = first + total / np.maximum(present, 1)
+    if (present < rows).any():
+        total = _sum(np.where(np.isnan(block), fill, block) - first for block in blocks())
+    mean = first + total / rows
+    squares = _sum(np.square(np.where(np.isnan(block), fill, block) - mean) for block in blocks())
+    return Moments(rows, present, fill, mean, squares)
+
+
+def _first(blocks: Iterable[Floats]) -> Floats:
+    """Return the first number of each column, 0 where there is none."""
+    first, known = np.zeros(1), np.zeros(1, dtype=bool)
+    for block in blocks:
+        here = ~np.isnan(block)
+        first = np.where(known, first, np.where(here.any(0), block[here.argmax(0), np.arange(block.shape[1])], 0.0))
+        known = known | here.any(0)
+        if known.all():
+            break
+    return first
+
+
+def _sum(blocks: Iterable[Floats]) -> Floats:
+    """Return the sums of columns, added up row after row whatever the blocks."""
+    total = None
+    for block in blocks:
+        total = block.sum(0) if total is None else np.concatenate([total[None], block]).sum(0)
+    return np.zeros(1) if total is None else total
+
+
 def scale_of(mean: Floats, squares: Floats, rows: int) -> Floats:
     """Return the standard deviation of columns, and 1 for a column that is constant but for rounding."""
     deviation = np.sqrt(squares / max(rows, 1))
@@ -70,7 +116,8 @@ def channel_moments(blocks: Iterable[Floats]) -> tuple[Floats, Floats]:
         count = count + present.sum(1)
     mean = total / np.maximum(count, 1)
     deviation = np.sqrt(np.maximum(squares / np.maximum(count, 1) - np.square(mean), 0))
-    return mean + (0.0 if shift is None else shift[:, 0]), np.where(deviation > 1e-12, deviation, 1.0)
+    mean = mean + (0.0 if shift is None else shift[:, 0])
+    return mean, np.where(deviation > SMALLEST * np.maximum(np.abs(mean), 1e-300), deviation, 1.0)
 
 
 def measured(cells: Floats) -> tuple[npt.NDArray[np.int64], Floats, Floats, Floats]:

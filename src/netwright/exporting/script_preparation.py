@@ -256,12 +256,12 @@ def _array(recipe: Recipe, module: ArrayPreparation, fitted: str) -> list[str]:
 
 def _channels(module: ArrayPreparation, fitted: str, tensor: str) -> list[str]:
     """Return the code that learns a mean and a deviation per channel or column."""
+    smallest = f"SMALLEST = {moments.SMALLEST}  # deviations below this share of the mean are rounding"
     if module.output_layout == "NC":
         cells = tensor.replace("(raw", f"(raw[{fitted}]", 1)
         text = f"""cells = {cells}.double().numpy()
 _, _, mean, squares = measured(cells)
 mean, scale = torch.from_numpy(mean), torch.from_numpy(scale_of(mean, squares, len(cells)))"""
-        smallest = f"SMALLEST = {moments.SMALLEST}  # deviations below this share of the mean are rounding"
         return [smallest, printed(moments.measured), printed(moments.scale_of), text]
     axis, shape = module.channel_axis, tuple(module.mean.shape)
     if axis is None:
@@ -270,6 +270,7 @@ mean, scale = torch.from_numpy(mean), torch.from_numpy(scale_of(mean, squares, l
         each, what = f"np.moveaxis(part, {axis}, 0).reshape(part.shape[{axis}], -1)", "(channels, numbers)"
     part = tensor.replace("(raw", f"(raw[{fitted}[start : start + {CHUNK}]]", 1)
     return [
+        smallest,
         printed(moments.channel_moments),
         f'''def blocks():
     """Yield the train rows, {CHUNK:,} at a time, as {what}."""
