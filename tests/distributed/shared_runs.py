@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from dealt_runs import gap, histories
+from PIL import Image
 
 import netwright as nw
 from netwright.data import memory, order
@@ -148,6 +149,16 @@ def ingested(path: Path, world: World) -> list[int]:
     return world.gathered(counted[0])
 
 
+def pictures(folder: Path) -> Path:
+    """Write the images as files, once."""
+    if dist.get_rank() == 0:
+        for number, (image, kind) in enumerate(zip(IMAGES, CLASSES, strict=True)):
+            (folder / "ab"[kind]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0]).save(folder / "ab"[kind] / f"{number:03d}.png")
+    dist.barrier()
+    return folder
+
+
 def unlike(path: Path, world: World) -> dict[str, Any]:
     """Train on the table where each rank finds other memory free; return what the ranks read and how far one process is apart."""
     place = path.parent / "unlike"
@@ -166,6 +177,9 @@ def unlike(path: Path, world: World) -> dict[str, Any]:
     with few, mock.patch.object(order, "SMALLEST_BLOCK", 2 * 20):  # two rows
         run = trained(case, place / "windows", storage="map")
     ordered = world.gathered(run.config.data.shuffle)
+    with mock.patch.object(memory, "free_memory", return_value=10**9 if world.leads else 100):
+        run = trained({**case, "config": str(pictures(path.parent / "pictures")), "layers": CNN}, place / "images")
+    told["images"] = run.record["status"]
     if not world.leads:
         return {}
     one = trained({**case, "shuffle": ordered[0]}, place / "windows-one", storage="map", world=ALONE)

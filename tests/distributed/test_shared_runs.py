@@ -49,7 +49,7 @@ def test_a_table_is_read_into_a_map_by_one_process_of_a_machine(told: dict[str, 
 
 def test_processes_that_find_other_memory_free_read_and_shuffle_as_one(told: dict[str, Any]) -> None:
     found = told["unlike"]
-    assert found["storage"] == {"all": "memory", "one": "map", "little": "map"}
+    assert found["storage"] == {"all": "memory", "one": "map", "little": "map", "images": "done"}
     first, second = found["shuffle"]
     assert isinstance(first, list)
     assert first == second

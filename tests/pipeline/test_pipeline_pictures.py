@@ -204,6 +204,21 @@ def test_a_set_larger_than_memory_is_trained_from_its_file_with_the_same_bits(
         assert one.equal(other)
 
 
+@pytest.mark.parametrize("less", [True, False])
+def test_a_run_of_images_goes_on_where_other_memory_is_free(
+    less: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, free = folder_of(tmp_path / "d"), [10**9, 100]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cache, "free_share", lambda: free[not less])
+    begun = train(source, tmp_path, epochs=1)
+    monkeypatch.setattr(cache, "free_share", lambda: free[less])
+    run = nw.resume(begun.folder, settings=["training.epochs=2"], require_exact=True)
+    whole = train(source, tmp_path / "whole", epochs=2)
+    for one, other in zip(run.model.parameters(), whole.model.parameters(), strict=True):
+        assert one.equal(other)
+
+
 @pytest.mark.parametrize("setting", [{"window": 3}, {"text": "words"}, {"inputs": "x"}, {"layout": "NCHW"}])
 def test_settings_of_other_rows_are_refused(setting: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"data.{next(iter(setting))}: .*leave it out"):

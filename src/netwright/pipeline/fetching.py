@@ -9,7 +9,7 @@ from pathlib import Path
 from netwright.config.data_schema import DataConfig
 from netwright.data.cache import FOLDER
 from netwright.data.copies import Copies, copied, copies_here
-from netwright.data.memory import shared_by
+from netwright.data.memory import processes, shared_by
 from netwright.distributed.world import ALONE, World
 
 
@@ -26,7 +26,7 @@ def fetched(data: DataConfig, world: World = ALONE) -> Iterator[None]:
     """
     found, around = _copies(data, True, (world.rank, world.size)), copies_here()
     mine = around if around is not None and (around.making, around.cache) == (True, found.cache) else found
-    with copied(mine), shared_by(world.local_size):
+    with copied(mine), shared_by(processes() if world.alone else world.local_size):
         yield
 
 

@@ -90,7 +90,7 @@ def shared_bench(search: Search, asked: Asked) -> Bench:
 
     What was decided stands in the resolved config, so that the run alone gives the same bits.
     """
-    with fetched(asked.config.data), shared_by(search.processes):
+    with shared_by(search.processes), fetched(asked.config.data):
         bench = asked.bench()
     written = asked.config.training
     training = bench.config.training
@@ -195,7 +195,8 @@ def _train_run(
     custom = replace(asked.custom, trial=rule, until=until, seat=seat)
     if path.exists():
         objects = Objects(asked.data, asked.module, asked.loss, asked.code, custom)
-        run = resume_run(path, objects, (), watch, False, False, False)
+        with shared_by(search.processes):
+            run = resume_run(path, objects, (), watch, False, False, False)
     else:
         files.make_folder(path.parent)
         bench = shared_bench(search, asked)
