@@ -112,7 +112,7 @@ def test_a_sigterm_after_the_one_that_stopped_a_training_breaks_off_nothing(
     monkeypatch.setattr(working, "_begin", lambda *told: [])
     monkeypatch.setattr(working, "_train_some", lambda *told: int(signal.SIGTERM))  # a training saved and ended
     study = SimpleNamespace(trials=list, close=lambda: None)
-    asked: Any = SimpleNamespace(folder=tmp_path, study=lambda: study, trials=1)
+    asked: Any = SimpleNamespace(folder=tmp_path, study=lambda: study, trials=1, in_line=False)
     assert working.work(asked, lambda record: None) == signal.SIGTERM
     assert over(tmp_path) == [True]
 
