@@ -90,6 +90,7 @@ def test_seeds_in_windows_are_gone_on_with_under_other_memory_and_in_another_fol
     more = nw.repeat(source, seeds=3, **words)
     assert [run.joinpath("run.json").read_bytes() for run in found.runs] == born
     assert [(data.shuffle, data.cache) for data in data_of(more.runs)] == [(shuffle, str(tmp_path / ".netwright-cache"))] * 3
+    assert nw.repeat(source, seeds=3, cache=str(tmp_path / "moved"), **words).figures == more.figures
     with pytest.raises(CheckpointError, match=r"seed-0: a run of other settings or data \(data.shuffle \[.*\] -> 'full'\)"):
         nw.repeat(source, seeds=3, shuffle="full", **words)  # written, so it is wanted
 
@@ -112,12 +113,22 @@ def test_images_in_memory_and_in_a_map_are_the_same_rows(
     assert [data.cache for data in data_of(found.runs)] == [None, str(tmp_path / ".netwright-cache")]
 
 
-def test_runs_that_settled_for_steps_as_written_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = nw.cross_validate("sklearn:iris", folds=2, run_dir=tmp_path / "cv", **SHORT)
-    config = read_config(found.runs[0])
-    assert config.training.engine == "captured"
-    job._fall_back(config, found.runs[0], "a replay differed", lambda text: None)
-    assert nw.cross_validate("sklearn:iris", folds=2, run_dir=tmp_path / "cv", **SHORT).figures == found.figures
+def test_what_a_run_settled_for_itself_and_a_machine_by_its_cores_is_kept(tmp_path: Path) -> None:
+    words: dict[str, Any] = {"seeds": 2, "run_dir": tmp_path / "seeds", **SHORT}
+    found = nw.repeat("sklearn:iris", **words)
+    first, second = found.runs
+    config = read_config(first)
+    assert (config.training.engine, config.training.threads) == ("captured", 1)
+    job._fall_back(config, first, "a replay differed", lambda text: None)
+    assert nw.repeat("sklearn:iris", **words).figures == found.figures
+    text = (first / "config.toml").read_text().replace("threads = 1\n", "threads = 2\nmicro_batch = 32\n")
+    (first / "config.toml").write_text(text)  # as if memory had run out
+    shutil.rmtree(second)
+    with pytest.raises(CheckpointError, match=r"\(training.micro_batch 32 -> None\)"):
+        nw.repeat("sklearn:iris", **words)
+    nw.repeat("sklearn:iris", auto_micro_batch=True, **words)
+    training = read_config(second).training
+    assert (training.engine, training.threads, training.micro_batch) == ("captured", 2, None)
 
 
 def test_what_differs_is_told_with_both_values(tmp_path: Path) -> None:

@@ -158,8 +158,9 @@ def _is_done(path: Path, asked: RunConfig, bench: Bench, manner: Manner) -> bool
         CheckpointError: It is of other settings or data; what differs is named.
     """
     record, kept = folders.read_record(path), read_config(path)
-    own = {"data": ("cache",), "training": _settled_in(kept, manner)}
-    wanted = folders.config_text(_as_in(kept, own, asked, bench.config), path)
+    config = _as_in(kept, {"training": _settled_in(kept, manner)}, asked, bench.config)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"cache": kept.data.cache})})  # the same rows
+    wanted = folders.config_text(config, path)
     if (path / folders.CONFIG).read_text(encoding="utf-8") != wanted:
         others = differences(kept, build_config(tomllib.loads(wanted)))
         raise _other(path, [f"{name} {shown(old)} -> {shown(new)}" for name, old, new in others])
