@@ -160,9 +160,8 @@ def _is_done(path: Path, asked: RunConfig, bench: Bench, manner: Manner) -> bool
     record, kept = folders.read_record(path), read_config(path)
     config = _as_in(kept, {"training": _settled_in(kept, manner)}, asked, bench.config)
     config = config.model_copy(update={"data": config.data.model_copy(update={"cache": kept.data.cache})})  # the same rows
-    wanted = folders.config_text(config, path)
-    if (path / folders.CONFIG).read_text(encoding="utf-8") != wanted:
-        others = differences(kept, build_config(tomllib.loads(wanted)))
+    wanted = build_config(tomllib.loads(folders.config_text(config, path)))
+    if others := differences(kept, wanted):
         raise _other(path, [f"{name} {shown(old)} -> {shown(new)}" for name, old, new in others])
     then, now = str(record["data"].get("digest")), bench.inputs.digest
     if then != now:
