@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -359,3 +361,68 @@ def test_all_processes_end_with_what_batch_norm_counted_in_the_first(tmp_path: P
     kept = safetensors.torch.load_file(tmp_path / "run" / "model" / "last.safetensors")
     assert torch.equal(kept["1.running_mean"], first["1.running_mean"])
     assert bool(kept["1.running_mean"].any())
+
+
+def slow(begun: Path, seconds: float) -> None:
+    """Let this process take so long to read its rows."""
+    from netwright.pipeline import inputs
+
+    original = inputs.read
+
+    def sleeping(*arguments):  # type: ignore[no-untyped-def]
+        begun.touch()
+        time.sleep(seconds)
+        return original(*arguments)
+
+    inputs.read = sleeping
+
+
+def one_slow(place: int, seconds: float, source: Path, folder: Path) -> Ranks:
+    """Start two ranks, who miss one that is silent for 4 seconds; one takes longer to prepare."""
+    words = [*training(source, folder / "run"), "--peer-timeout", "8"]
+    both = [(command, (words, partial(slow, folder / "begun", seconds) if rank == place else None)) for rank in range(2)]
+    return Ranks(folder / "log", both)
+
+
+@pytest.mark.parametrize("place", [pytest.param(0, marks=pytest.mark.faults), 1])
+def test_a_rank_that_is_slow_to_prepare_is_waited_for(place: int, source: Path, whole: Path, tmp_path: Path) -> None:
+    found = one_slow(place, 6.0, source, tmp_path).wait()
+    assert [one.code for one in found] == [0, 0], found
+    same(tmp_path / "run", whole)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_rank_that_is_killed_while_it_prepares_is_missed_at_once(place: int, source: Path, tmp_path: Path) -> None:
+    both = one_slow(place, 60.0, source, tmp_path)
+    ranks.until((tmp_path / "begun").exists)
+    time.sleep(1.5)  # so that the other one waits
+    both.processes[place].kill()
+    other = both.wait(15.0)[1 - place]
+    assert other.code == 6, other.stderr
+    (line,) = other.errors
+    assert "its connection closed" in line or place == 0  # the store went with rank 0
+    assert f"rank {place} of 2 is gone" in line or "the store they shared are gone" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.faults
+def test_a_rank_that_is_silent_while_it_prepares_is_missed_after_the_timeout(source: Path, tmp_path: Path) -> None:
+    both = one_slow(1, 60.0, source, tmp_path)
+    ranks.until((tmp_path / "begun").exists)
+    os.kill(both.processes[1].pid, signal.SIGSTOP)
+    both.processes[0].join(15.0)
+    os.kill(both.processes[1].pid, signal.SIGKILL)
+    first, _ = both.wait(10.0)
+    assert first.code == 6, first.stderr
+    assert "rank 1 of 2 is gone (nothing was heard from it for 4 s)" in first.errors[0]
+
+
+@pytest.mark.faults
+def test_a_rank_that_is_interrupted_while_it_prepares_ends_and_the_other_too(source: Path, tmp_path: Path) -> None:
+    both = one_slow(1, 60.0, source, tmp_path)
+    ranks.until((tmp_path / "begun").exists)
+    os.kill(both.processes[1].pid, signal.SIGINT)
+    first, second = both.wait(15.0)
+    assert second.code not in (0, -signal.SIGKILL), second.stderr
+    assert first.code == 6, first.stderr

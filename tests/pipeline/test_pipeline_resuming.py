@@ -326,3 +326,32 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         nw.resume(
             nw.train("sklearn:iris", layers=["Linear()"], epochs=1, run_dir=tmp_path / "run").folder, settings=["x.y=1"]
         )
+
+
+AGAIN = r"\(netwright train .*run/config.toml --set"
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ({"seconds": 0.01, "epochs": 100_000}, rf"a new run with more seconds {AGAIN} training.seconds=N\)"),
+        ({"steps": 3}, rf"a new run of more steps {AGAIN} training.steps=N\)"),
+        ({"epochs": 2, "stop": lambda record: "enough"}, "a new run whose own stop condition lets it go on"),
+        (
+            {"epochs": 200, "optimizer": "SGD(lr=0.0)", "early_stopping": {"patience": 1}},
+            r"more patience with it \(--set training.early_stopping.patience=N\), or a new run",
+        ),
+        ({"epochs": 1}, r"more epochs with it \(--set training.epochs=N\), or a new run"),
+    ],
+)
+def test_a_finished_run_says_what_would_make_it_last_longer(ends: dict[str, Any], told: str, tmp_path: Path) -> None:
+    source = write_table(tmp_path / "t.csv", 40)
+    run = nw.train(str(source), target="y", layers=["Linear()"], run_dir=tmp_path / "run", **ends)
+    changed = "training.optimizer.lr=0.5" if ends == {"epochs": 1} else "training.epochs=200000"
+    stop = {"stop": ends["stop"]} if "stop" in ends else {}
+    with pytest.raises(ConfigError, match=f"would change nothing; expected {told}") as refused:
+        nw.resume(run.folder, settings=[changed], **stop)
+    assert f"finished ({run.record['why']})" in str(refused.value)
+    if "patience" in told:  # and so it does
+        more = nw.resume(run.folder, settings=["training.early_stopping.patience=3"])
+        assert more.record["epochs"] > run.record["epochs"]

@@ -31,6 +31,7 @@ from netwright.pipeline.restarts import ended_by_signal, held
 from netwright.pipeline.run import Run, load_run, read_config
 from netwright.pipeline.running import run_along, run_to_the_end
 from netwright.pipeline.sharing import PartsError, refuse_halving, shared_settings
+from netwright.pipeline.stopping import longer
 from netwright.pipeline.telling import Told
 from netwright.pipeline.together import agreed
 from netwright.pipeline.weights import epochs_done
@@ -107,11 +108,9 @@ def resume_run(
             return _loaded(folder, objects)
         tested = test if test is not None else bool(record.get("tests_at_end", True))
         if record["status"] == "done" and not _goes_on(config, record):
-            if lost := [one.path for one in changes if one.path.startswith(WITHOUT_EFFECT)]:
-                raise ConfigError(
-                    f"{folder}: finished ({record.get('why')}), so {', '.join(lost)} would change nothing; expected more epochs "
-                    "with it (--set training.epochs=N), or a new run"
-                )
+            if lost := ", ".join(one.path for one in changes if one.path.startswith(WITHOUT_EFFECT)):
+                why, what = record.get("why"), longer(config, record, folder)
+                raise ConfigError(f"{folder}: finished ({why}), so {lost} would change nothing; expected {what}")
             return _finished(folder, objects, record, tested and world.leads, observe)
         found = _found(folder, config, world, observe)
         done, wanted = epochs_done(found.parts), config.training.epochs

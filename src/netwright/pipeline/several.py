@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
@@ -14,6 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from netwright.config.read import build_config
+from netwright.config.schema import RunConfig
+from netwright.config.values import shown
 from netwright.errors import CheckpointError
 from netwright.numerals import counted, figure
 from netwright.pipeline import folder as folders
@@ -23,10 +27,12 @@ from netwright.pipeline.fetching import fetched
 from netwright.pipeline.observing import Audience, Listener
 from netwright.pipeline.populating import Seat, train_together
 from netwright.pipeline.preflight import be_strict, check_bench
-from netwright.pipeline.resuming import Objects, resume_run
+from netwright.pipeline.resuming import Objects, differences, resume_run
+from netwright.pipeline.run import read_config
 from netwright.pipeline.running import start
 
 MOST_NAMES = 4  # figures in a line
+CHOSEN = {"data": ("storage", "cache", "shuffle"), "training": ("threads", "lanes")}  # for all runs of a folder
 
 
 def _nothing() -> None:
@@ -46,7 +52,7 @@ class Manner:
     population: bool = False
 
 
-def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner) -> int | None:
+def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner, beside: Sequence[Path] = ()) -> int | None:
     """Train a run among several into its folder, go on with the one that is there, or find it done.
 
     A module from Python starts as it was handed over.
@@ -56,6 +62,7 @@ def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner) ->
         path: Its run folder.
         observe: Is told remarks, epochs, the beginning and the end.
         manner: How.
+        beside: The folders of all runs, whose machine has chosen for this one too where one of them exists.
 
     Returns:
         The number of the signal that stopped it, or None.
@@ -64,13 +71,13 @@ def train_member(asked: Asked, path: Path, observe: Listener, manner: Manner) ->
         CheckpointError: There is a run of other settings or data.
     """
     observe = _without_advice(observe)
+    asked = _chosen_before(asked, (path, *beside))
     with fetched(asked.config.data):
         bench = replace(asked, module=copy.deepcopy(asked.module)).bench()
     bench = check_bench(bench)
     if manner.strict:
         be_strict(bench.findings, observe)
-    wanted = manner.test and len(bench.inputs.split.test) > 0
-    if _is_done(path, folders.config_text(bench.config, path), bench.inputs.digest, wanted):
+    if path.exists() and _is_done(path, asked.config, bench, manner):
         return None
     if path.exists():
         objects = Objects(asked.data, copy.deepcopy(asked.module), asked.loss, asked.code, asked.custom)
@@ -99,26 +106,28 @@ def train_members(
     Returns:
         The place of a run that a signal stopped, and the number of the signal; None where all ended.
     """
-    with fetched(asked[0].config.data):
+    with fetched(_chosen_before(asked[0], paths).config.data):
         if manner.population:
             works = [
-                partial(_train_in, copy_context(), one, path, audience.quiet(place == 0), manner)
+                partial(_train_in, copy_context(), one, path, audience.quiet(place == 0), manner, paths)
                 for place, (one, path) in enumerate(zip(asked, paths, strict=True))
             ]
             found = train_together(works, audience)
         else:
             found = []
         for place, (one, path) in enumerate(zip(asked, paths, strict=True)):
-            signal = found[place] if found else train_member(one, path, audience.quiet(place == 0), manner)
+            signal = found[place] if found else train_member(one, path, audience.quiet(place == 0), manner, paths)
             if signal is not None:
                 return place, signal
             ended(place)
     return None
 
 
-def _train_in(here: Context, asked: Asked, path: Path, observe: Listener, manner: Manner, seat: Seat) -> int | None:
+def _train_in(
+    here: Context, asked: Asked, path: Path, observe: Listener, manner: Manner, beside: Sequence[Path], seat: Seat
+) -> int | None:
     """Train a run in its thread, which begins outside the block that reads from copies."""
-    return here.run(train_member, replace(asked, custom=replace(asked.custom, seat=seat)), path, observe, manner)
+    return here.run(train_member, replace(asked, custom=replace(asked.custom, seat=seat)), path, observe, manner, beside)
 
 
 def _without_advice(observe: Listener) -> Listener:
@@ -126,20 +135,53 @@ def _without_advice(observe: Listener) -> Listener:
     return lambda record: None if getattr(record, "kind", "") == "advice" else observe(record)
 
 
-def _is_done(path: Path, config: str, digest: str, tested: bool) -> bool:
-    """Tell whether a run is there and has nothing left to do.
+def _chosen_before(asked: Asked, paths: Sequence[Path]) -> Asked:
+    """Return what is asked for with what a machine chose by its memory and cores for the first of some runs that exists."""
+    run = next((path for path in paths if (path / folders.CONFIG).is_file()), None)
+    return asked if run is None else replace(asked, config=_as_in(read_config(run), CHOSEN, asked.config, asked.config))
+
+
+def _as_in(run: RunConfig, names: Mapping[str, Sequence[str]], asked: RunConfig, config: RunConfig) -> RunConfig:
+    """Return settings with some of those of a run, but for what somebody wrote into those that are asked for."""
+    for section, found in names.items():
+        written, theirs = getattr(asked, section), getattr(run, section)
+        free = [name for name in found if getattr(written, name) == type(written).model_fields[name].default]
+        part = getattr(config, section).model_copy(update={name: getattr(theirs, name) for name in free})
+        config = config.model_copy(update={section: part})
+    return config
+
+
+def _is_done(path: Path, asked: RunConfig, bench: Bench, manner: Manner) -> bool:
+    """Tell whether a run that is there has nothing left to do.
 
     Raises:
-        CheckpointError: It is of other settings or data.
+        CheckpointError: It is of other settings or data; what differs is named.
     """
-    if not path.exists():
-        return False
-    record = folders.read_record(path)
-    if (path / folders.CONFIG).read_text(encoding="utf-8") != config or record["data"].get("digest") != digest:
-        raise CheckpointError(
-            f"{path}: a run of other settings or data; expected the same; name another folder in --run-dir"
-        )
-    return bool(record["status"] == "done" and (not tested or (path / folders.TEST).is_file()))
+    record, kept = folders.read_record(path), read_config(path)
+    config = _as_in(kept, {"training": _settled_in(kept, manner)}, asked, bench.config)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"cache": kept.data.cache})})  # the same rows
+    wanted = build_config(tomllib.loads(folders.config_text(config, path)))
+    if others := differences(kept, wanted):
+        raise _other(path, [f"{name} {shown(old)} -> {shown(new)}" for name, old, new in others])
+    then, now = str(record["data"].get("digest")), bench.inputs.digest
+    if then != now:
+        raise _other(path, [f"{bench.inputs.source} {then[:19]} -> {now[:19]}"])
+    tested = not (manner.test and len(bench.inputs.split.test)) or (path / folders.TEST).is_file()
+    return bool(record["status"] == "done" and tested)
+
+
+def _settled_in(kept: RunConfig, manner: Manner) -> tuple[str, ...]:
+    """Return what a run may have settled for itself while it trained: smaller parts of a batch, steps that are not replayed."""
+    smaller = ("micro_batch",) if manner.auto_micro_batch else ()
+    return (*smaller, "engine") if kept.training.engine == "eager" else smaller
+
+
+def _other(path: Path, what: Sequence[str]) -> CheckpointError:
+    """Return what to say of a run that is not the one asked for."""
+    told = ", ".join([*what[:MOST_NAMES], *(["..."] if len(what) > MOST_NAMES else [])])
+    return CheckpointError(
+        f"{path}: a run of other settings or data ({told}); expected the same; name another folder in --run-dir"
+    )
 
 
 def figures_of(test: Mapping[str, Any]) -> dict[str, float]:

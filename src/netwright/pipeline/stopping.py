@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from netwright.config.calls import OBJECT
 from netwright.config.metrics import KNOWN
@@ -11,6 +13,8 @@ from netwright.config.schema import RunConfig
 from netwright.config.training_schema import EarlyStoppingConfig
 from netwright.errors import ConfigError, did_you_mean
 from netwright.model.recipes import Recipe
+from netwright.pipeline.folder import CONFIG
+from netwright.training.loop import SECONDS_DONE
 
 LONGEST = 200  # epochs, where neither epochs nor steps are written
 PATIENCE = 20
@@ -88,3 +92,25 @@ def monitored(config: RunConfig) -> tuple[str, str]:
     if isinstance(stopping, EarlyStoppingConfig):
         return stopping.monitor, stopping.mode or "min"
     return "valid_loss", "min"
+
+
+def longer(config: RunConfig, record: Mapping[str, Any], folder: Path) -> str:
+    """Return what makes a finished run last longer: a setting that it is resumed with, or that of a new run.
+
+    Args:
+        config: The settings it would be resumed with.
+        record: Its run.json.
+        folder: Of the run.
+    """
+    training, final = config.training, str(record.get("final") or "")
+    again = f"netwright train {folder / CONFIG} --set"
+    if training.steps is not None:
+        return f"a new run of more steps ({again} training.steps=N)"
+    if final and training.seconds is not None and final.endswith(SECONDS_DONE):
+        return f"a new run with more seconds ({again} training.seconds=N)"
+    if final:
+        return "a new run whose own stop condition lets it go on"
+    stopping, done = training.early_stopping, int(record.get("epochs") or 0)
+    if done < (training.epochs or 0) and isinstance(stopping, EarlyStoppingConfig):
+        return "more patience with it (--set training.early_stopping.patience=N), or a new run"
+    return "more epochs with it (--set training.epochs=N), or a new run"

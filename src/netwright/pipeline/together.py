@@ -14,7 +14,8 @@ from netwright import errors
 from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
 from netwright.data.order import Windows
-from netwright.distributed.failures import error_of
+from netwright.distributed.failures import LostError, error_of
+from netwright.distributed.pulse import done_by_all
 from netwright.distributed.world import World
 from netwright.errors import ConfigError, DataError, NetwrightError
 from netwright.numerals import counted
@@ -52,9 +53,11 @@ def agreed(world: World, make: Callable[[RunConfig], Bench], asked: RunConfig) -
 
 
 def _by_each(world: World, make: Callable[[], Bench]) -> Bench:
-    """Let each process prepare; where one cannot, none can."""
+    """Let each process prepare, however long it takes one of them; where one cannot, none can."""
     try:
-        bench = make()
+        bench = done_by_all(world, make)
+    except LostError:
+        raise
     except Exception as error:  # own code may raise anything; the others learn of it
         raise _first(world.gathered([_kind(error), str(error)]), error) from error
     told = world.gathered(None)

@@ -27,6 +27,7 @@ from netwright.training.signals import StopRequest
 Validate = Callable[[], dict[str, float]]
 Watch = Callable[[EpochRecord], None]
 Stop = Callable[[EpochRecord], str | None]
+SECONDS_DONE = "seconds of training done"  # the reason of an end, after their number
 
 
 @dataclass(frozen=True)
@@ -309,7 +310,7 @@ def judged(progress: Progress, record: EpochRecord, plan: Plan, model: nn.Module
             best = Best(record.epoch, record.step, value, copied_weights(model))
     after = Progress(record.epoch, record.step, 0, best)
     told = None if plan.stop is None else plan.world.told(plan.stop(record) if plan.world.leads else None)
-    final = f"{plan.seconds:g} seconds of training done" if late else told
+    final = f"{plan.seconds:g} {SECONDS_DONE}" if late else told
     return replace(after, ended=reason_to_end(after, plan, bool(record.valid)) or final, final=final)
 
 

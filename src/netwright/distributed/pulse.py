@@ -1,0 +1,63 @@
+"""Processes that are busy by themselves say that they live, so that a slow one is not taken for one that is gone. Floor 4."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from netwright.distributed.world import World
+
+Value = TypeVar("Value")
+PULSE = 1.0  # seconds between two signs of life
+
+
+def done_by_all(world: World, make: Callable[[], Value]) -> Value:
+    """Do what takes each process its own time, and return once all are done with it, however long that takes one that lives.
+
+    Beside it a thread adds up, once a second and over all processes, how many are done: who is gone, or silent for longer than is
+    waited, is missed there. Whatever is done says nothing to the others meanwhile.
+
+    Args:
+        world: The processes; every one must ask.
+        make: Is called in each.
+
+    Returns:
+        What it gave here.
+
+    Raises:
+        netwright.distributed.failures.LostError: Another process is gone.
+        Exception: What ``make`` raised here, once the others are done.
+
+    Example:
+        >>> from netwright.distributed.world import ALONE
+        >>> done_by_all(ALONE, lambda: 3)
+        3
+    """
+    if world.alone:
+        return make()
+    done, missed, left = threading.Event(), list[Exception](), False
+
+    def beat() -> None:
+        ready = left_by = 0
+        try:
+            while ready < world.size and not left_by:
+                here = done.wait(PULSE)
+                ready, left_by = world.total(torch.tensor([int(here), int(here and left)])).tolist()
+        except Exception as error:  # raised where the others are waited for
+            missed.append(error)
+
+    thread = threading.Thread(target=beat, name="netwright pulse", daemon=True)
+    thread.start()
+    try:
+        return make()
+    except BaseException as error:
+        left = not isinstance(error, Exception)  # it ends here and now; the others learn of it where they speak next
+        raise
+    finally:
+        done.set()
+        thread.join()
+        if missed and not left:
+            raise missed[0]
