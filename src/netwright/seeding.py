@@ -78,7 +78,7 @@ def initialising(seed: int) -> Iterator[None]:
     import torch
 
     number = torch_seed(seed, "initialisation")
-    gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with all_forked(), torch.random.fork_rng(devices=gpus):
         seed_all(number)
         if gpus:
