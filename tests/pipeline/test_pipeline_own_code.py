@@ -100,7 +100,7 @@ def test_a_class_that_draws_from_numpy_and_python_is_built_alike_each_time(tmp_p
     resumed = nw.resume(made[1].folder, code=[code], settings=["training.epochs=2"], require_exact=True)
     assert drawn(resumed) == drawn(made[0])
     assert torch.equal(resumed.model.head.weight, made[0].model.head.weight)  # type: ignore[union-attr, arg-type]
-    bundle = nw.export(made[0].folder, tmp_path / "bundle", code=[code])
+    bundle = nw.export(made[0].folder, output=tmp_path / "bundle", code=[code])
     inside = tmp_path / "bundle" / "source" / "net.py"
     assert drawn(nw.load(bundle, code=[inside])) == drawn(made[0])
 
