@@ -17,7 +17,7 @@ import torch
 
 from netwright import files
 from netwright.errors import FolderInUseError, ResourceError
-from netwright.seeding import STREAMS, all_forked, drawn_from, forked, seed_all, stream, torch_seed
+from netwright.seeding import STREAMS, all_forked, drawn_from, forked, initialising, seed_all, stream, torch_seed
 
 
 def names(folder: Path) -> list[str]:
@@ -286,6 +286,21 @@ def test_all_three_generators_are_put_back_and_seeded_together() -> None:
         seed_all(2**63 - 1)
         assert drawn() == inside
     assert inside != expected
+
+
+def test_a_network_is_built_with_the_same_draws_wherever_it_is_built_and_nothing_is_moved() -> None:
+    before, made = drawn_from(), []
+    for seed in (5, 5, 6):
+        with initialising(seed):
+            made.append(drawn())
+    assert drawn_from() == before
+    assert made[0] == made[1]
+    assert all(one != other for one, other in zip(made[0], made[2], strict=True))
+    with all_forked():
+        torch.manual_seed(
+            torch_seed(5, "initialisation")
+        )  # what the loop by hand does, for layers that draw from torch alone
+        assert float(torch.rand(())) == made[0][0]
 
 
 @pytest.mark.parametrize("draw", [lambda: torch.rand(()), np.random.rand, random.random], ids=["torch", "numpy", "random"])

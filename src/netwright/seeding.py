@@ -66,6 +66,26 @@ def seed_all(number: int) -> None:
     random.seed(number)
 
 
+@contextmanager
+def initialising(seed: int) -> Iterator[None]:
+    """Run a block that builds a network with all generators as they are where a run begins, and put them back afterwards.
+
+    An own class may draw from NumPy's and Python's generators as from torch's: built again, it draws the same.
+
+    Args:
+        seed: Of the run.
+    """
+    import torch
+
+    number = torch_seed(seed, "initialisation")
+    gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    with all_forked(), torch.random.fork_rng(devices=gpus):
+        seed_all(number)
+        if gpus:
+            torch.cuda.manual_seed_all(number)
+        yield
+
+
 def drawn_from() -> tuple[bytes, ...]:
     """Return the states of the three global generators: equal before and after, nothing was drawn."""
     import torch

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from netwright.config.read import build_config
-from netwright.distributed.joining import _own_gpu
+from netwright.distributed.joining import _beside
 from netwright.distributed.world import World
 from netwright.errors import ConfigError
 from netwright.pipeline.sharing import device_of
@@ -22,12 +22,11 @@ def test_a_gpu_that_no_other_process_sees_is_its_own(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="GPU-a"))
 
     def gathered(world: World, value: Any) -> list[Any]:
-        host = value.partition(" ")[0]
-        return [value, None if other is None else f"{host} {other}"]
+        return [value, {**value, "gpu": other}]
 
     monkeypatch.setattr(World, "gathered", gathered)
     world = World(0, 2, 0, 2)
-    assert _own_gpu(world) is own
+    assert _beside(world).own_gpu is own
     config = build_config({"data": {"source": "sklearn:iris"}, "training": {"device": "cuda"}})
     assert device_of(config, World(0, 2, 0, 2, own_gpu=True)) == torch.device("cuda")
     with pytest.raises(ConfigError, match="1 GPU for 2 processes of this machine"):
@@ -37,4 +36,4 @@ def test_a_gpu_that_no_other_process_sees_is_its_own(monkeypatch: pytest.MonkeyP
 def test_without_a_gpu_there_is_none_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(World, "gathered", lambda world, value: [value, value])
-    assert not _own_gpu(World(0, 2, 0, 2))
+    assert not _beside(World(0, 2, 0, 2)).own_gpu

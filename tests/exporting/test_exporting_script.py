@@ -385,6 +385,7 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -413,12 +414,12 @@ class Unused(nn.Module):
 class Net(nn.Module):
     def __init__(self, outputs, blocks=1):
         super().__init__()
-        self.first = nn.LazyLinear(WIDTH)
+        self.first, self.by = nn.LazyLinear(WIDTH), np.random.uniform(1, 2) + random.random()
         self.blocks = nn.ModuleList(Block(WIDTH) for _ in range(blocks))
         self.last = nn.Linear(WIDTH, outputs)
 
     def forward(self, x):
-        x = scaled(self.first(x))
+        x = scaled(self.first(x)) / self.by
         if self.training and random.random() < 0.5:
             x = x * 1.5
         for block in self.blocks:

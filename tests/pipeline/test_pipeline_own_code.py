@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.nn import functional
 
 import netwright as nw
 from netwright.errors import CheckpointError, ConfigError, DivergedError
+from netwright.seeding import drawn_from
 
 CODE = """
 from torch import nn
@@ -51,6 +53,71 @@ def test_a_class_with_arguments_is_made_from_the_seed(tmp_path: Path) -> None:
     assert torch.equal(made[0].model.weight, made[1].model.weight)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"model.arguments: Linear.*missing a required argument: 'out_features'"):
         nw.train(model=(nn.Linear, {"in_features": 4}), data=(X, Y), run_dir=tmp_path / "bad")
+
+
+DRAWING = """
+import random
+
+import numpy as np
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.order, self.scales = np.random.permutation(4)[:3].tolist(), [random.random() for _ in range(3)]
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.head(x[:, self.order] * x.new_tensor(self.scales))
+"""
+
+
+def drawn(run: Any) -> tuple[list[int], list[float]]:
+    """Return what the class of a network drew when it was built."""
+    return run.model.order, run.model.scales
+
+
+def test_a_class_that_draws_from_numpy_and_python_is_built_alike_each_time(tmp_path: Path) -> None:
+    code = tmp_path / "net.py"
+    code.write_text(DRAWING)
+    made = []
+    for place in range(2):
+        np.random.seed(place)
+        random.seed(place)
+        folder = tmp_path / str(place)
+        made.append(
+            nw.train("sklearn:iris", model={"module": f"{code}:Net"}, code=[code], epochs=2 - place, seed=3, run_dir=folder)
+        )
+    assert drawn(made[0]) == drawn(made[1])
+    other = nw.train("sklearn:iris", model={"module": f"{code}:Net"}, code=[code], epochs=1, run_dir=tmp_path / "other")
+    assert drawn(other) != drawn(made[0])  # another seed
+
+    before = drawn_from()
+    loaded = nw.load(made[0].folder, code=[code])
+    assert drawn_from() == before
+    assert drawn(loaded) == drawn(made[0])
+    assert loaded.test()["metrics"] == made[0].tested["metrics"]  # type: ignore[index]
+    resumed = nw.resume(made[1].folder, code=[code], settings=["training.epochs=2"], require_exact=True)
+    assert drawn(resumed) == drawn(made[0])
+    assert torch.equal(resumed.model.head.weight, made[0].model.head.weight)  # type: ignore[union-attr, arg-type]
+    bundle = nw.export(made[0].folder, output=tmp_path / "bundle", code=[code])
+    inside = tmp_path / "bundle" / "source" / "net.py"
+    assert drawn(nw.load(bundle, code=[inside])) == drawn(made[0])
+
+
+def test_a_class_from_python_that_draws_from_numpy_is_built_alike_where_a_finished_run_is_resumed(tmp_path: Path) -> None:
+    class Ordered(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 3)
+            self.order = np.random.permutation(4).tolist()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x[:, self.order])
+
+    run = nw.train(model=(Ordered, {}), data=(X, Y), epochs=1, run_dir=tmp_path / "run")
+    np.random.seed(7)
+    again = nw.resume(run.folder, model=(Ordered, {}), data=(X, Y))
+    assert again.model.order == run.model.order  # type: ignore[union-attr]
 
 
 class Caching(nn.Module):

@@ -15,9 +15,9 @@ from netwright.cli import main
 from netwright.errors import CheckpointError, DivergedError
 from netwright.pipeline import folder as folders
 from netwright.pipeline.ejecting import refuse_inexact
+from netwright.pipeline.exactness import inexact
 from netwright.pipeline.explaining import explain
 from netwright.pipeline.repeating import Repetition
-from netwright.pipeline.resuming import inexact
 from netwright.training.journal import EpochRecord
 
 LAYERS = ["Linear(8)", "ReLU()", "Dropout(0.2)", "Linear()"]

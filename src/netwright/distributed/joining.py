@@ -164,8 +164,7 @@ def _of_group(dist: Any, timeout: float) -> Iterator[World]:
     local_rank, local_size = (int(os.environ.get(name, other)) for name, other in _local(rank, size))
     talk = dist.new_group(backend="gloo", timeout=timedelta(seconds=heard_within(timeout)))
     try:
-        found = World(rank, size, local_rank, local_size, group=talk)
-        yield replace(found, own_gpu=_own_gpu(found))
+        yield _beside(World(rank, size, local_rank, local_size, group=talk))
     finally:
         if dist.is_initialized():  # the block may have ended it all
             dist.destroy_process_group(talk)
@@ -200,28 +199,40 @@ def _group(place: Place, timeout: float) -> Iterator[World]:
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         patience = timedelta(seconds=heard_within(timeout))
         dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=patience)
+        talk = dist.new_group(backend="gloo", timeout=patience)  # by all, also where only some of them see a GPU
     except (RuntimeError, ValueError) as error:
         raise _not_met(place, timeout, error) from error
     finally:
         watch.cancel()
-    talk = dist.new_group(backend="gloo", timeout=patience) if cuda else None
     reports = Reports(store, place.rank, place.size)
     with _patient() as settling, _settled(reports, settling):
         launch = launch_of(os.environ, place.restarts)
-        found = World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, launch, group=talk)
-        yield replace(found, own_gpu=_own_gpu(found))
+        yield _beside(
+            World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, launch, group=talk)
+        )
 
 
-def _own_gpu(world: World) -> bool:
-    """Tell whether this process sees one GPU that no other sees: srun --gpus-per-task shows each task its own, as number 0."""
+def _beside(world: World) -> World:
+    """Return a world with what this process has beside the others of its machine: a GPU of its own, cores together.
+
+    ``srun --gpus-per-task`` shows each task its own GPU, as number 0; ``srun --cpu-bind=cores`` and ``taskset`` give each its own
+    cores, which ``os.sched_getaffinity`` tells.
+    """
+    bound = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    mine: dict[str, Any] = {"host": socket.gethostname(), "gpu": _only_gpu(world), "cores": sorted(bound)}
+    here = [one for one in world.gathered(mine) if one["host"] == mine["host"]]
+    own_gpu = mine["gpu"] is not None and [one["gpu"] for one in here].count(mine["gpu"]) == 1
+    return replace(world, own_gpu=own_gpu, cores=len({core for one in here for core in one["cores"]}))
+
+
+def _only_gpu(world: World) -> str | None:
+    """Return the name of the one GPU that this process sees; None where it sees none or several, or is alone on its machine."""
     import torch
 
-    mine = None
-    if world.local_size > 1 and torch.cuda.is_available() and torch.cuda.device_count() == 1:
-        name = getattr(torch.cuda.get_device_properties(0), "uuid", None)
-        mine = None if name is None else f"{socket.gethostname()} {name}"
-    told = world.gathered(mine)
-    return mine is not None and told.count(mine) == 1
+    if world.local_size == 1 or not torch.cuda.is_available() or torch.cuda.device_count() != 1:
+        return None
+    name = getattr(torch.cuda.get_device_properties(0), "uuid", None)
+    return None if name is None else str(name)
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class World:
         launch: Which launch started it; None where nothing names one.
         launched: Whether a launcher such as torchrun started this process, and tells it by a signal when it must end.
         own_gpu: Whether this process sees one GPU, which no other process sees, as a launcher may arrange it.
+        cores: The CPU cores of its machine that its processes may use together; None where nobody asked them.
         group: The torch.distributed group that carries what they say; its tensors are on the CPU.
 
     Example:
@@ -51,6 +52,7 @@ class World:
     launched: bool = False
     launch: Launch | None = None
     own_gpu: bool = False
+    cores: int | None = None
     group: Any = field(default=None, repr=False, compare=False)
 
     @property

@@ -23,7 +23,7 @@ from netwright.estimators.settings import EstimatorError, own_name
 from netwright.exporting.bundle import fill
 from netwright.model.own import make_own
 from netwright.model.task import Decoding
-from netwright.seeding import all_forked
+from netwright.seeding import all_forked, initialising
 
 VERSION = 1
 ABOUT = "netwright"  # the name of the JSON text in the head of the file
@@ -128,6 +128,7 @@ def packed(kind: str, parameters: Mapping[str, Any], state: Mapping[str, Any]) -
         "reading": plain["_reading"],
         "decoding": plain["_decoding"],
         "module": None if layers is not None else type(state["model_"]).__qualname__,
+        "seed": state.get("_seed"),
         "multilabel": state.get("_multilabel"),
         "columns": state.get("_columns"),
         "classes": _classes_written(state.get("classes_")),
@@ -213,11 +214,13 @@ def _again(path: Path, told: Any, tensors: dict[str, Tensor], module: Any) -> tu
         learned["layers_"] = tuple(learned["layers_"])
         made: nn.Module = network_again(learned["layers_"]).to(reading.dtype)
     else:
-        made = _own(path, told["module"], module, parameters).to(reading.dtype)
+        made = _own(path, told, module, parameters).to(reading.dtype)
         parameters["module"] = module
     fill(made, weights, path)
     state = {**learned, "model_": made.eval(), "_reading": reading, "_decoding": decoding}
     state["loss_curve_"] = learned["history_"]["train_loss"]
+    if told.get("seed") is not None:
+        state["_seed"] = told["seed"]
     if told["classes"] is not None:
         dtype = told["classes"]["dtype"]
         state["classes_"] = np.array([labels.from_json(value) for value in told["classes"]["values"]], dtype=dtype)
@@ -229,17 +232,18 @@ def _again(path: Path, told: Any, tensors: dict[str, Tensor], module: Any) -> tu
     return parameters, state
 
 
-def _own(path: Path, name: str, module: Any, parameters: Mapping[str, Any]) -> nn.Module:
-    """Return an own module to fill.
+def _own(path: Path, told: Mapping[str, Any], module: Any, parameters: Mapping[str, Any]) -> nn.Module:
+    """Return an own module to fill; a class draws what it drew when it was fitted.
 
     Raises:
         CheckpointError: It was not given.
     """
+    name, seed = told["module"], told.get("seed")
     if module is None:
         raise CheckpointError(
             f"{path}: the network was a {name}, a Python object; hand it over again: load(path, module={name})"
         )
     if isinstance(module, nn.Module):
         return copy.deepcopy(module)
-    with all_forked():
+    with all_forked() if seed is None else initialising(seed):
         return make_own(module, parameters["module_arguments"] or {}, own_name(module))

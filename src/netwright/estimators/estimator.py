@@ -111,6 +111,7 @@ class Net(BaseEstimator):  # type: ignore[misc]
         with as_value_errors():
             parts = _parts(settings, goal, seed)
             learned = learn(settings, rows, goal, counted, seed, parts)
+        self._seed = seed  # what an own class draws when it is built again
         self._keep(learned)
 
     def _keep(self, learned: Learned) -> None:

@@ -45,7 +45,12 @@ def write_model(page: Page, recipe: Recipe) -> None:
         kind = "Masked" if recipe.gathered == "padded" else "nn.Sequential"
         last = ["channels_first=True"] if kind == "Masked" and _channels_first(recipe) else []
         built = f"model = {kind}(\n" + "".join(f"    {text},\n" for text in [*map(_layer, calls), *last]) + ")"
-    parts.append(f'torch.manual_seed(torch_seed(SEED, "initialisation"))\n{built}')
+    seeded = 'torch.manual_seed(torch_seed(SEED, "initialisation"))'
+    if recipe.own is not None:
+        page.need("import random")
+        seeded = 'initial_seed = torch_seed(SEED, "initialisation")\ntorch.manual_seed(initial_seed)'
+        seeded += "\nnp.random.seed(initial_seed % 2**32)\nrandom.seed(initial_seed)"
+    parts.append(f"{seeded}\n{built}")
     parts += start_parts(page, recipe)
     if recipe.learning.channels_last:
         parts.append("model = model.to(memory_format=torch.channels_last)")

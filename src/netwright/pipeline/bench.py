@@ -50,7 +50,7 @@ from netwright.pipeline.reading import parts_of
 from netwright.pipeline.resolving import execution_of, resolve
 from netwright.pipeline.sharing import device_of, for_processes, refuse_alone, refuse_undivided
 from netwright.pipeline.transferring import freezing_in, transferred
-from netwright.seeding import all_forked, forked, torch_seed
+from netwright.seeding import all_forked, forked, initialising
 from netwright.training.freezing import begin_training
 from netwright.training.optimizer import resolve_optimizer
 from netwright.training.own_optimizer import described as described_optimizer
@@ -174,8 +174,7 @@ def prepare(
     refuse_undivided(config, world)
     examples = inputs.preparation.examples(inputs.raw, changed=bool(changes.images) or inputs.reread is not None)
     sample = examples.batch(torch.from_numpy(_longest(inputs)))
-    with executing(config, device):
-        torch.manual_seed(torch_seed(config.training.seed, "initialisation"))
+    with executing(config, device), initialising(config.training.seed):
         network = build_network(
             config, inputs, sample, module=module, loss=custom.own_step or loss, code=code, command=command
         )
@@ -212,7 +211,7 @@ def try_network(bench: Bench, config: RunConfig, *, module: OwnModule | None, lo
     """
     config, inputs, examples = with_layout(config, bench.inputs), bench.inputs, bench.examples
     sample = examples.batch(torch.from_numpy(_longest(inputs)))
-    with executing(config, bench.device):
+    with executing(config, bench.device), initialising(config.training.seed):
         network = build_network(
             config, inputs, sample, module=copy.deepcopy(module), loss=bench.custom.own_step or loss, code=code, command=""
         )

@@ -21,6 +21,7 @@ from netwright.pipeline.network import masked, network_again
 from netwright.pipeline.packaging import SOURCE, WEIGHTS
 from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.run import Run, device_again
+from netwright.seeding import initialising
 
 
 def is_bundle(path: Path) -> bool:
@@ -100,4 +101,5 @@ def _network(folder: Path, config: RunConfig, digests: Mapping[str, str], code: 
             f"{folder}: its network {name} is Python code, and a bundle alone never runs code; if you trust it, type: "
             f"netwright predict {folder} DATA --code {file}"
         )
-    return make_own(load_class(file, name), config.model.arguments, name)
+    with initialising(config.training.seed):
+        return make_own(load_class(file, name), config.model.arguments, name)

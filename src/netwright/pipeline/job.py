@@ -184,12 +184,22 @@ def _fall_back(config: RunConfig, folder: Path, text: str, tell: Callable[[str],
 
 
 def execution(config: RunConfig, device: torch.device, world: World = ALONE, members: int = 1) -> dict[str, Any]:
-    """Return what the bits of a run hang on beside its data and settings; ``members`` are the runs that step together."""
+    """Return what the bits of a run hang on beside its data and settings, the same in all processes; every one must ask.
+
+    Args:
+        config: The settings.
+        device: Of this process.
+        world: The processes; of several, ``device`` and ``cpu`` are lists, by rank.
+        members: Runs that step together.
+    """
     training = config.training
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    kernels = torch.backends.cpu.get_cpu_capability()
+    each = world.gathered([name, kernels])
     return {
         "torch": str(torch.__version__),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "device": name if world.alone else [one[0] for one in each],
+        "cpu": kernels if world.alone else [one[1] for one in each],
         "threads": training.threads,
         "engine": training.engine,
         "micro_batch": training.micro_batch,

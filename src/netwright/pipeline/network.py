@@ -40,6 +40,7 @@ from netwright.model.weighing import with_class_weight
 from netwright.pipeline import folder as folders
 from netwright.pipeline.inputs import Inputs, refuse_no_counts
 from netwright.pipeline.reading import reading_of
+from netwright.seeding import initialising
 
 OwnModule = nn.Module | tuple[type[nn.Module], Mapping[str, Any]]
 NEED = {
@@ -110,7 +111,7 @@ def build_network(
     code: Sequence[Path] = (),
     command: str = "netwright train CONFIG",
 ) -> Network:
-    """Build the network from torch's global generator, and check it against data and loss.
+    """Build the network from the global generators, which are seeded, and check it against data and loss.
 
     Args:
         config: The settings.
@@ -304,8 +305,8 @@ def make_loss_again(text: str, outputs: int, run: Path) -> nn.Module:
 
 
 def network_again(config: RunConfig, folder: Path, code: Sequence[Path]) -> nn.Module:
-    """Build the network of a run without weights."""
-    with torch.random.fork_rng(devices=[]):
+    """Build the network of a run without weights; an own class draws what it drew where the run began."""
+    with initialising(config.training.seed):
         if config.model.backbone is not None:
             return make_backbone(read_backbone(config.model.backbone))
         if config.model.layers is not None:

@@ -21,9 +21,10 @@ from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, prepare
 from netwright.pipeline.custom import Custom, maker
 from netwright.pipeline.dealing import with_chosen
+from netwright.pipeline.exactness import inexact
 from netwright.pipeline.fetching import fetched
 from netwright.pipeline.folder import CHECKPOINTS
-from netwright.pipeline.job import EXECUTION, execution, learning_rates, make_job
+from netwright.pipeline.job import EXECUTION, execution, make_job
 from netwright.pipeline.network import OwnModule
 from netwright.pipeline.observing import Listener
 from netwright.pipeline.rates import own_rates, schedule_kept
@@ -35,6 +36,7 @@ from netwright.pipeline.stopping import longer
 from netwright.pipeline.telling import Told
 from netwright.pipeline.together import agreed
 from netwright.pipeline.weights import epochs_done
+from netwright.seeding import initialising
 
 # settings that may be changed, and what that does
 FREE = {
@@ -59,7 +61,6 @@ RATED = {  # of which only the learning rate may be changed
     "training.parameter_groups": "training.parameter_groups.N.lr",
 }
 WITHOUT_EFFECT = ("evaluation.", *RATED, "training.epochs")  # where nothing is left to train
-NAMES = {"torch": "torch", "device": "device", "cpu": "CPU kernels", "threads": "threads", "micro_batch": "micro_batch"}
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,10 @@ def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: b
 
 def _loaded(folder: Path, objects: Objects) -> Run:
     """Return a run as it lies in its folder, with its objects from Python."""
-    module = objects.module if not isinstance(objects.module, tuple) else objects.module[0](**objects.module[1])
+    module = objects.module
+    if isinstance(module, tuple):
+        with initialising(read_config(folder).training.seed):
+            module = module[0](**module[1])
     run = load_run(folder, model=module, code=objects.code)
     run.custom, run.loss = objects.custom, objects.loss
     return run
@@ -376,26 +380,3 @@ def told(found: Checkpoint, bench: Bench, changes: Sequence[Change], require_exa
             raise CheckpointError(f"{found.path}: {text}; --require-exact came; restore what differs or leave it out")
         return [Told(f"from {found.path.name} ({where})"), *lines, Told(text, "note")]
     return [Told(f"from {found.path.name} ({where})"), *lines, Told("resume: exact")]
-
-
-def inexact(before: Mapping[str, Any], now: Mapping[str, Any], ruled: bool = False) -> list[str]:
-    """Return why going on gives other bits than a run that never stopped; nothing where it does not.
-
-    Args:
-        before, now: What the bits hang on, see `netwright.pipeline.job.execution`.
-        ruled: Whether a schedule has learning rates of its own, so that those of the optimizer do not count.
-    """
-    found = [f"{word} {before.get(key)} -> {now[key]}" for key, word in NAMES.items() if before.get(key) != now[key]]
-    sizes = [told.get("world", 1) for told in (before, now)]
-    if sizes[0] != sizes[1]:
-        found.append(f"world size {sizes[0]} -> {sizes[1]}")
-    if before.get("members", 1) > 1:
-        found.append(f"its steps were taken together with those of {before['members'] - 1} other runs")
-    ways = [told.get("strategy") for told in (before, now)]
-    if ways[0] != ways[1] and None not in ways:
-        found.append(f"strategy {ways[0]} -> {ways[1]}")
-    rates = [learning_rates(str(told["optimizer"]), told.get("parameter_groups", [])) for told in (before, now)]
-    if rates[0] != rates[1] and not ruled:
-        old, new = (", ".join(str(rate) for rate in some) for some in rates)
-        found.append(f"learning rate {old} -> {new}")
-    return found

@@ -114,6 +114,24 @@ def device_of(config: RunConfig, world: World) -> torch.device:
     return device
 
 
+def refuse_unlike(config: RunConfig, world: World) -> None:
+    """Refuse a GPU for each process where only some of them see one; every process must ask.
+
+    Raises:
+        ConfigError: The ranks are told.
+    """
+    if world.alone or config.training.device not in (None, "auto", "cuda"):
+        return
+    seen = world.gathered(torch.cuda.is_available())
+    without = [str(rank) for rank, sees in enumerate(seen) if not sees]
+    if 0 < len(without) < world.size:
+        ranks = f"rank {without[0]} sees" if len(without) == 1 else f"ranks {', '.join(without)} see"
+        raise ConfigError(
+            f"training.device: {config.training.device or 'auto'} came; of {world.size} processes {ranks} no GPU, the others do; "
+            "expected one for each; see what nvidia-smi and CUDA_VISIBLE_DEVICES say there, or set training.device = cpu"
+        )
+
+
 def for_processes(
     config: RunConfig, network: nn.Module, work: tuple[int, int], rows: int, device: torch.device, world: World
 ) -> RunConfig:
@@ -156,9 +174,8 @@ def for_processes(
         written["last_batch"] = "drop"
     config = config.model_copy(update={"data": config.data.model_copy(update=written)})
     _refuse_parts_of_one(config, network, rows, size)
-    threads = config.training.threads or min(
-        choose_threads(work[0], batch_size // size, work[1]), cores() // world.local_size
-    )
+    shared = (world.cores or cores()) // world.local_size  # a launcher may have bound each process to cores of its own
+    threads = config.training.threads or min(choose_threads(work[0], batch_size // size, work[1]), shared)
     return config.model_copy(update={"training": config.training.model_copy(update={"threads": max(1, threads)})})
 
 

@@ -20,6 +20,8 @@ from netwright.distributed.world import World
 from netwright.errors import ConfigError, DataError, NetwrightError
 from netwright.numerals import counted
 from netwright.pipeline.bench import Bench
+from netwright.pipeline.sameness import ADVICE, facts_of
+from netwright.pipeline.sharing import refuse_unlike
 
 
 def agreed(world: World, make: Callable[[RunConfig], Bench], asked: RunConfig) -> Bench:
@@ -31,13 +33,14 @@ def agreed(world: World, make: Callable[[RunConfig], Bench], asked: RunConfig) -
         asked: The settings as they were written; what each machine chose for itself beside them is levelled.
 
     Raises:
-        ConfigError: Versions or settings differ between the processes; rank and difference are named.
+        ConfigError: Versions, settings or networks differ between the processes; rank and difference are named.
         DataError: Rows or split do.
         NetwrightError: Of a process that could not prepare; its rank is named where it is not that of all.
     """
     if world.alone:
         return make(asked)
     _compare(world, "versions", _versions(), ConfigError, "install the same everywhere")
+    refuse_unlike(asked, world)
     bench = _by_each(world, lambda: make(asked))
     if len(set(world.gathered(bench.config.data.storage))) > 1:  # one of them has less memory: a map, for all
         mapped = asked.model_copy(update={"data": asked.data.model_copy(update={"storage": "map"})})
@@ -49,6 +52,7 @@ def agreed(world: World, make: Callable[[RunConfig], Bench], asked: RunConfig) -
     _compare(world, "settings", settings, ConfigError, "start all with the same config")
     rows = {"the rows of the data": bench.inputs.digest, "the split": bench.inputs.split.digest()}
     _compare(world, "rows", rows, DataError, "let all read the same files")
+    _compare(world, "network", facts_of(bench.network.module), ConfigError, ADVICE)
     return bench
 
 
