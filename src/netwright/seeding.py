@@ -79,11 +79,18 @@ def initialising(seed: int) -> Iterator[None]:
 
     number = torch_seed(seed, "initialisation")
     gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    with all_forked(), torch.random.fork_rng(devices=gpus):
-        seed_all(number)
-        if gpus:
-            torch.cuda.manual_seed_all(number)
-        yield
+    apple = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    try:
+        with all_forked(), torch.random.fork_rng(devices=gpus):
+            seed_all(number)
+            if gpus:
+                torch.cuda.manual_seed_all(number)
+            if apple is not None:
+                torch.mps.manual_seed(number)
+            yield
+    finally:
+        if apple is not None:
+            torch.mps.set_rng_state(apple)
 
 
 def drawn_from() -> tuple[bytes, ...]:

@@ -377,11 +377,11 @@ def slow(begun: Path, seconds: float) -> None:
     inputs.read = sleeping
 
 
-def one_slow(place: int, seconds: float, source: Path, folder: Path) -> Ranks:
-    """Start two ranks, who miss one that is silent for 4 seconds; one takes longer to prepare."""
+def one_slow(place: int | None, seconds: float, source: Path, folder: Path) -> Ranks:
+    """Start two ranks, who miss one that is silent for 4 seconds; one takes longer to prepare, or both."""
     words = [*training(source, folder / "run"), "--peer-timeout", "8"]
-    both = [(command, (words, partial(slow, folder / "begun", seconds) if rank == place else None)) for rank in range(2)]
-    return Ranks(folder / "log", both)
+    late = partial(slow, folder / "begun", seconds)
+    return Ranks(folder / "log", [(command, (words, late if place in (rank, None) else None)) for rank in range(2)])
 
 
 @pytest.mark.parametrize("place", [pytest.param(0, marks=pytest.mark.faults), 1])
@@ -392,11 +392,14 @@ def test_a_rank_that_is_slow_to_prepare_is_waited_for(place: int, source: Path, 
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("busy", [False, True])
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_rank_that_is_killed_while_it_prepares_is_missed_at_once(place: int, source: Path, tmp_path: Path) -> None:
-    both = one_slow(place, 60.0, source, tmp_path)
+def test_a_rank_that_is_killed_while_it_prepares_is_missed_at_once(
+    place: int, busy: bool, source: Path, tmp_path: Path
+) -> None:
+    both = one_slow(None if busy else place, 60.0, source, tmp_path)
     ranks.until((tmp_path / "begun").exists)
-    time.sleep(1.5)  # so that the other one waits
+    time.sleep(1.5)  # so that the other one waits, or is busy itself
     both.processes[place].kill()
     other = both.wait(15.0)[1 - place]
     assert other.code == 6, other.stderr

@@ -17,6 +17,7 @@ from netwright.distributed.joining import _beside
 from netwright.distributed.world import World
 from netwright.pipeline.bench import gather, prepare
 from netwright.pipeline.exactness import inexact
+from netwright.pipeline.sameness import facts_of
 from netwright.pipeline.sharing import for_processes
 from netwright.seeding import initialising
 
@@ -67,6 +68,18 @@ def own_words(tmp_path: Path, generator: str, name: str, **changes: str) -> list
     return ["train", str(source), "--run-dir", str(tmp_path / name), "--code", str(code), "--no-test", *words]
 
 
+def test_whole_numbers_beside_the_tensors_of_a_network_are_its_facts() -> None:
+    one = torch.nn.Linear(2, 1)
+    one.order, one.pairs, one.mask = torch.tensor([1, 0]), [[0, 1], [1, 0]], np.array([True, False])  # type: ignore[assignment]
+    one.rank, one.scale, one.names = [3], np.array([0.5, 0.2]), ["a", "b"]  # type: ignore[assignment]
+    one.ragged, one.long = [[1], [2, 3]], list(range(99))  # type: ignore[assignment]
+    found = facts_of(one)
+    assert list(found) == ["weight", "bias", "order", "pairs", "mask", "ragged", "long"]
+    assert (found["order"], found["pairs"]) == ("[1, 0]", "[[0, 1], [1, 0]]")
+    one.long[98] = 7  # type: ignore[index,operator]
+    assert facts_of(one)["long"] != found["long"]
+
+
 def both(log: Path, words: list[str], first: Any = None, second: Any = None) -> list[ranks.Ended]:
     return ranks.Ranks(log, [(ranks.command, (words, first)), (ranks.command, (words, second))]).wait()
 
@@ -80,6 +93,13 @@ def test_processes_of_which_only_some_see_a_gpu_are_told_at_once(tmp_path: Path)
         "see what nvidia-smi and CUDA_VISIBLE_DEVICES say there, or set training.device = cpu"
     ]
     assert not (tmp_path / "net").exists()
+
+
+def test_a_device_that_only_one_process_writes_is_told_as_a_setting_or_trains(tmp_path: Path) -> None:
+    words = own_words(tmp_path, "np.random", "net")
+    both_words = [[*words, "--set", "training.device=cpu"], words]
+    for one in ranks.Ranks(tmp_path / "log", [(ranks.command, (some, None)) for some in both_words]).wait():
+        assert one.code == 0, one.stderr  # the second one finds no GPU either
 
 
 def test_unlike_processes_train_one_network_on_the_cpu_and_go_on_exactly(tmp_path: Path) -> None:

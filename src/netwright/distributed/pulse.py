@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
+import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,14 +14,14 @@ import torch
 from netwright.distributed.world import World
 
 Value = TypeVar("Value")
-PULSE = 1.0  # seconds between two signs of life
+PULSE = 0.25  # seconds between two signs of life, of which the shortest --peer-timeout holds two
 
 
 def done_by_all(world: World, make: Callable[[], Value]) -> Value:
     """Do what takes each process its own time, and return once all are done with it, however long that takes one that lives.
 
-    Beside it a thread adds up, once a second and over all processes, how many are done: who is gone, or silent for longer than is
-    waited, is missed there. Whatever is done says nothing to the others meanwhile.
+    Beside it a thread adds up, a few times a second and over all processes, how many are done: who is gone, or silent for longer
+    than is waited, is missed there, and what is done here is interrupted. It says nothing to the others meanwhile.
 
     Args:
         world: The processes; every one must ask.
@@ -39,6 +42,7 @@ def done_by_all(world: World, make: Callable[[], Value]) -> Value:
     if world.alone:
         return make()
     done, missed, left = threading.Event(), list[Exception](), False
+    wakes = threading.current_thread() is threading.main_thread()
 
     def beat() -> None:
         ready = left_by = 0
@@ -46,18 +50,37 @@ def done_by_all(world: World, make: Callable[[], Value]) -> Value:
             while ready < world.size and not left_by:
                 here = done.wait(PULSE)
                 ready, left_by = world.total(torch.tensor([int(here), int(here and left)])).tolist()
-        except Exception as error:  # raised where the others are waited for
+        except Exception as error:  # raised by the thread that asked
             missed.append(error)
+            if wakes and not done.is_set():
+                _interrupt()
 
     thread = threading.Thread(target=beat, name="netwright pulse", daemon=True)
     thread.start()
     try:
-        return make()
-    except BaseException as error:
-        left = not isinstance(error, Exception)  # it ends here and now; the others learn of it where they speak next
-        raise
-    finally:
+        try:
+            return make()
+        except BaseException as error:
+            left = not missed and not isinstance(
+                error, Exception
+            )  # it ends here; the others learn of it where they speak next
+            raise
+        finally:
+            done.set()
+            thread.join()
+            time.sleep(0)  # an interruption that was on its way comes here
+            if missed and not left:
+                raise missed[0]
+    except KeyboardInterrupt:
+        if not missed:
+            raise
         done.set()
-        thread.join()
-        if missed and not left:
-            raise missed[0]
+        raise missed[0] from None
+
+
+def _interrupt() -> None:
+    """Let the main thread raise KeyboardInterrupt, out of a call that waits too where the system can."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()

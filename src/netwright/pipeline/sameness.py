@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 ADVICE = "let __init__ draw from the generators that netwright seeds: those of torch, numpy.random and random, no other"
+LONGEST = 60  # characters of numbers that are shown
 
 
 def facts_of(module: nn.Module) -> dict[str, str]:
@@ -28,13 +30,23 @@ def facts_of(module: nn.Module) -> dict[str, str]:
     found = {name: f"{tuple(value.shape)} {value.dtype}" for name, value in tensors.items()}
     for path, part in module.named_modules():
         for name, value in vars(part).items():
-            if not name.startswith("_") and _are_whole(value):
-                found[f"{path}.{name}" if path else name] = str(list(value))
+            if not name.startswith("_") and (numbers := _whole(value)) is not None:
+                found[f"{path}.{name}" if path else name] = numbers
     return found
 
 
-def _are_whole(value: Any) -> bool:
-    """Tell whether something is a row of whole numbers."""
-    if isinstance(value, np.ndarray):
-        return value.ndim == 1 and value.dtype.kind in "iu"
-    return isinstance(value, list | tuple) and bool(value) and all(isinstance(one, int | np.integer) for one in value)
+def _whole(value: Any) -> str | None:
+    """Return several whole numbers as text; None of anything else. A single one may well be of the process, its rank say."""
+    if isinstance(value, Tensor):
+        value = None if value.is_floating_point() or value.is_complex() or value.is_meta else value.detach().cpu().numpy()
+    elif (
+        isinstance(value, list | tuple) and value and all(isinstance(one, int | np.integer | list | tuple) for one in value)
+    ):
+        try:
+            value = np.array(value)
+        except ValueError:  # rows of different length
+            return str(value)
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iub" or value.size < 2:
+        return None
+    told = str(value.tolist())
+    return told if len(told) <= LONGEST else f"{told[:LONGEST]}... {hashlib.sha256(told.encode()).hexdigest()[:12]}"

@@ -120,11 +120,13 @@ def refuse_unlike(config: RunConfig, world: World) -> None:
     Raises:
         ConfigError: The ranks are told.
     """
-    if world.alone or config.training.device not in (None, "auto", "cuda"):
+    if world.alone:
         return
-    seen = world.gathered(torch.cuda.is_available())
-    without = [str(rank) for rank, sees in enumerate(seen) if not sees]
-    if 0 < len(without) < world.size:
+    wants = config.training.device in (None, "auto", "cuda")
+    told = world.gathered([wants, torch.cuda.is_available()])
+    takes = [sees for wants, sees in told if wants]
+    if any(takes) and not all(takes):
+        without = [str(rank) for rank, (_, sees) in enumerate(told) if not sees]
         ranks = f"rank {without[0]} sees" if len(without) == 1 else f"ranks {', '.join(without)} see"
         raise ConfigError(
             f"training.device: {config.training.device or 'auto'} came; of {world.size} processes {ranks} no GPU, the others do; "
