@@ -92,7 +92,7 @@ def _first(blocks: Iterable[Floats]) -> Floats:
 def _sum(blocks: Iterable[Floats]) -> Floats:
     """Return the sums of columns, added up row after row whatever the blocks."""
     total = None
-    for block in blocks:
+    for block in map(np.ascontiguousarray, blocks):  # columns that lie together would be added up in another order
         total = block.sum(0) if total is None else np.concatenate([total[None], block]).sum(0)
     return np.zeros(1) if total is None else total
 
