@@ -154,7 +154,8 @@ def test_25_trials_in_4_processes_with_10_kills_are_25_trials(study: str, tmp_pa
 @pytest.mark.faults
 def test_two_commands_on_one_journal_share_the_trials(tmp_path: Path) -> None:
     folder = tmp_path / "search"
-    one = start([*words(data(tmp_path), folder, **{"tune.study": "journal"}), "--trials", "8"], tmp_path / "one")
+    begin = words(data(tmp_path), folder, **{"tune.study": "journal", "tune.pruner": "none"})  # so that the other finds some
+    one = start([*begin, "--trials", "8"], tmp_path / "one")
     until(lambda: holder(folder, "0000-1"))
     other = start(["tune", "--resume", str(folder)], tmp_path / "other")
     codes = [wait(process, log).code for process, log in ((one, tmp_path / "one"), (other, tmp_path / "other"))]
