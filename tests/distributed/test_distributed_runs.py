@@ -426,6 +426,6 @@ def test_a_rank_that_is_interrupted_while_it_prepares_ends_and_the_other_too(sou
     both = one_slow(1, 60.0, source, tmp_path)
     ranks.until((tmp_path / "begun").exists)
     os.kill(both.processes[1].pid, signal.SIGINT)
-    first, second = both.wait(15.0)
+    first, second = both.wait(30.0)  # the machine may be busy
     assert second.code not in (0, -signal.SIGKILL), second.stderr
     assert first.code == 6, first.stderr
