@@ -7,7 +7,7 @@ machine, and no stream disturbs another. Printed by eject. Floor 0: imports noth
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -44,13 +44,13 @@ def torch_seed(seed: int, name: str, *keys: int) -> int:
 
 
 @contextmanager
-def all_forked() -> Iterator[None]:
-    """Run a block without moving the global generators of torch (CPU), NumPy and Python's random."""
+def all_forked(gpus: Sequence[int] = ()) -> Iterator[None]:
+    """Run a block without moving the global generators of torch (CPU, and some GPUs), NumPy and Python's random."""
     import torch
 
     ours, theirs = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=gpus):
             yield
     finally:
         random.setstate(ours)
@@ -81,7 +81,7 @@ def initialising(seed: int) -> Iterator[None]:
     gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     apple = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     try:
-        with all_forked(), torch.random.fork_rng(devices=gpus):
+        with all_forked(gpus):
             seed_all(number)
             if gpus:
                 torch.cuda.manual_seed_all(number)

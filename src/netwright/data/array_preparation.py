@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from netwright.data.arrays import Array, Arrays, native
 from netwright.data.cells import LARGEST
-from netwright.data.moments import BLOCK, channel_moments, moments_in_blocks, moments_of
+from netwright.data.moments import Moments, channel_moments, moments_in_blocks, moments_of
 from netwright.errors import DataError
 
 Rows = npt.NDArray[np.int64]
@@ -101,7 +101,8 @@ class ArrayPreparation(nn.Module):
         if self.mode != "standardize" or not len(rows):
             return
         if self.output_layout == "NC":
-            mean, scale = self._of_columns(raw, rows)
+            found = _of_columns(raw, rows)
+            mean, scale = found.mean, found.scale
         else:
             mean, scale = channel_moments(self._blocks(raw, rows))
         self.mean.copy_(torch.from_numpy(mean).reshape(self.mean.shape))
@@ -114,25 +115,6 @@ class ArrayPreparation(nn.Module):
             part = self.moved(tensor_of(raw[rows[start : start + CHUNK]])).double().numpy()
             flat = part.reshape(1, -1) if axis is None else np.moveaxis(part, axis, 0).reshape(part.shape[axis], -1)
             yield np.ascontiguousarray(flat)
-
-    def _of_columns(self, raw: Array, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return mean and deviation of ``(rows, columns)`` as those of a table.
-
-        A few columns are read at a time; of a map, which is read from a disk, a few rows: the bits are the same.
-        """
-        if isinstance(raw, np.memmap) and raw.shape[1] > 1:
-            starts = range(0, len(rows), CHUNK)
-            whole = moments_in_blocks(
-                lambda: (tensor_of(raw[rows[start : start + CHUNK]]).double().numpy() for start in starts)
-            )
-            return whole.mean, whole.scale
-        together = max(2, BLOCK // len(rows))  # a single column would be summed in another order
-        starts = range(0, max(raw.shape[1] - 1, 1), together)
-        ends = [*starts[1:], raw.shape[1]]
-        found = [
-            moments_of(tensor_of(raw[rows, start:end]).double().numpy()) for start, end in zip(starts, ends, strict=True)
-        ]
-        return np.concatenate([part.mean for part in found]), np.concatenate([part.scale for part in found])
 
     def check(self, raw: Arrays, name: str, values: Array) -> None:
         """Refuse rows of another shape, infinite numbers, and codes beyond the limit.
@@ -160,6 +142,14 @@ class ArrayPreparation(nn.Module):
                 f"{raw.place(where[0])}: array {name!r} holds the code {values[tuple(where)].item()!r}{at}; expected whole "
                 f"numbers from 0 to {self.limit - 1}, the codes of the embedding; mend it or {advice}"
             )
+
+
+def _of_columns(raw: Array, rows: Rows) -> Moments:
+    """Return the moments of ``(rows, columns)`` as those of a table, a few rows at a time; a map is read from a disk."""
+    starts = range(0, len(rows), CHUNK)
+    if raw.shape[1] == 1:  # a single column is summed in another order
+        return moments_of(tensor_of(raw[rows]).double().numpy())
+    return moments_in_blocks(lambda: (tensor_of(raw[rows[start : start + CHUNK]]).double().numpy() for start in starts))
 
 
 def tensor_of(part: Array) -> Tensor:

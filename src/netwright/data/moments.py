@@ -36,7 +36,7 @@ class Moments:
     @property
     def scale(self) -> Floats:
         """The standard deviation, and 1 for a column that is constant but for rounding."""
-        return scale_of(self.mean, self.squares, self.rows)
+        return scale_of(self.mean, self.deviation)
 
 
 def moments_of(cells: Floats) -> Moments:
@@ -97,9 +97,8 @@ def _sum(blocks: Iterable[Floats]) -> Floats:
     return np.zeros(1) if total is None else total
 
 
-def scale_of(mean: Floats, squares: Floats, rows: int) -> Floats:
+def scale_of(mean: Floats, deviation: Floats) -> Floats:
     """Return the standard deviation of columns, and 1 for a column that is constant but for rounding."""
-    deviation = np.sqrt(squares / max(rows, 1))
     return np.where(deviation > SMALLEST * np.maximum(np.abs(mean), 1e-300), deviation, 1.0)
 
 
@@ -117,7 +116,7 @@ def channel_moments(blocks: Iterable[Floats]) -> tuple[Floats, Floats]:
     mean = total / np.maximum(count, 1)
     deviation = np.sqrt(np.maximum(squares / np.maximum(count, 1) - np.square(mean), 0))
     mean = mean + (0.0 if shift is None else shift[:, 0])
-    return mean, np.where(deviation > SMALLEST * np.maximum(np.abs(mean), 1e-300), deviation, 1.0)
+    return mean, scale_of(mean, deviation)
 
 
 def measured(cells: Floats) -> tuple[npt.NDArray[np.int64], Floats, Floats, Floats]:

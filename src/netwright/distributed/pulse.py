@@ -61,9 +61,7 @@ def done_by_all(world: World, make: Callable[[], Value]) -> Value:
         try:
             return make()
         except BaseException as error:
-            left = not missed and not isinstance(
-                error, Exception
-            )  # it ends here; the others learn of it where they speak next
+            left = not missed and not isinstance(error, Exception)  # the others learn of it where they speak next
             raise
         finally:
             done.set()

@@ -157,7 +157,7 @@ def _fitted(module: TablePreparation, fitted: str, page: Page) -> list[str]:
     parts += [printed(moments.measured), printed(moments.scale_of)]
     text = f"""cells = cells_of(table)[{fitted}]
 _, fill, mean, squares = measured(cells)
-fill, mean, scale = (torch.from_numpy(found) for found in (fill, mean, scale_of(mean, squares, len(cells))))"""
+fill, mean, scale = (torch.from_numpy(found) for found in (fill, mean, scale_of(mean, np.sqrt(squares / len(cells)))))"""
     count = len(module.plain)
     if module.numbers == "none":
         text += f"\nmean[:{count}], scale[:{count}] = 0.0, 1.0  # only dates are scaled"
@@ -261,7 +261,7 @@ def _channels(module: ArrayPreparation, fitted: str, tensor: str) -> list[str]:
         cells = tensor.replace("(raw", f"(raw[{fitted}]", 1)
         text = f"""cells = {cells}.double().numpy()
 _, _, mean, squares = measured(cells)
-mean, scale = torch.from_numpy(mean), torch.from_numpy(scale_of(mean, squares, len(cells)))"""
+mean, scale = torch.from_numpy(mean), torch.from_numpy(scale_of(mean, np.sqrt(squares / len(cells))))"""
         return [smallest, printed(moments.measured), printed(moments.scale_of), text]
     axis, shape = module.channel_axis, tuple(module.mean.shape)
     if axis is None:
@@ -271,6 +271,7 @@ mean, scale = torch.from_numpy(mean), torch.from_numpy(scale_of(mean, squares, l
     part = tensor.replace("(raw", f"(raw[{fitted}[start : start + {CHUNK}]]", 1)
     return [
         smallest,
+        printed(moments.scale_of),
         printed(moments.channel_moments),
         f'''def blocks():
     """Yield the train rows, {CHUNK:,} at a time, as {what}."""

@@ -66,9 +66,7 @@ class Keeper:
 
     def steps_until(self, step: int, most: int) -> int:
         """Return how many steps may follow a step, at most ``most``, before `due` must be asked."""
-        if (
-            self._stop.save and self._job.world.alone
-        ):  # asked for by a signal; several processes take as many steps as one another
+        if self._stop.save and self._job.world.alone:  # several processes take as many steps as one another
             return 1
         every = self._job.config.checkpoint.every_steps
         return most if every is None else min(most, every - step % every)

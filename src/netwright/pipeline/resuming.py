@@ -34,7 +34,7 @@ from netwright.pipeline.running import run_along, run_to_the_end
 from netwright.pipeline.sharing import PartsError, refuse_halving, shared_settings
 from netwright.pipeline.stopping import longer
 from netwright.pipeline.telling import Told
-from netwright.pipeline.together import agreed
+from netwright.pipeline.together import OF_EACH_MACHINE, agreed
 from netwright.pipeline.weights import epochs_done
 from netwright.seeding import initialising
 
@@ -230,6 +230,11 @@ def differences(before: RunConfig, after: RunConfig) -> list[tuple[str, Any, Any
     return found
 
 
+def worked_out_otherwise(before: RunConfig, after: RunConfig) -> list[tuple[str, Any, Any]]:
+    """Return the `differences` but for what is each machine's own affair: what is mapped now may have been in memory."""
+    return [one for one in differences(before, after) if one[0] not in OF_EACH_MACHINE]
+
+
 def _shown(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
@@ -306,9 +311,7 @@ def _bench_again(folder: Path, config: RunConfig, record: Mapping[str, Any], obj
         )
     if folders.read_split(folder).digest() != bench.inputs.split.digest():
         raise CheckpointError(f"{folder}: the split is not that of split.npz; expected the same rows; check the run")
-    for path, old, new in differences(with_chosen(config, bench.config), bench.config):
-        if path == "data.cache":  # what is mapped now may have been in memory
-            continue
+    for path, old, new in worked_out_otherwise(with_chosen(config, bench.config), bench.config):
         raise CheckpointError(
             f"{folder}: {path} {_shown(old)} -> {_shown(new)} is worked out now; expected as in config.toml; {_advice(old, record)}"
         )

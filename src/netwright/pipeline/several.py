@@ -27,7 +27,7 @@ from netwright.pipeline.fetching import fetched
 from netwright.pipeline.observing import Audience, Listener
 from netwright.pipeline.populating import Seat, train_together
 from netwright.pipeline.preflight import be_strict, check_bench
-from netwright.pipeline.resuming import Objects, differences, resume_run
+from netwright.pipeline.resuming import Objects, resume_run, worked_out_otherwise
 from netwright.pipeline.run import read_config
 from netwright.pipeline.running import start
 
@@ -159,9 +159,8 @@ def _is_done(path: Path, asked: RunConfig, bench: Bench, manner: Manner) -> bool
     """
     record, kept = folders.read_record(path), read_config(path)
     config = _as_in(kept, {"training": _settled_in(kept, manner)}, asked, bench.config)
-    config = config.model_copy(update={"data": config.data.model_copy(update={"cache": kept.data.cache})})  # the same rows
     wanted = build_config(tomllib.loads(folders.config_text(config, path)))
-    if others := differences(kept, wanted):
+    if others := worked_out_otherwise(kept, wanted):
         raise _other(path, [f"{name} {shown(old)} -> {shown(new)}" for name, old, new in others])
     then, now = str(record["data"].get("digest")), bench.inputs.digest
     if then != now:

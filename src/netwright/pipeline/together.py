@@ -23,6 +23,8 @@ from netwright.pipeline.bench import Bench
 from netwright.pipeline.sameness import ADVICE, facts_of
 from netwright.pipeline.sharing import refuse_unlike
 
+OF_EACH_MACHINE = ("data.cache",)  # settings that need not be alike
+
 
 def agreed(world: World, make: Callable[[RunConfig], Bench], asked: RunConfig) -> Bench:
     """Let each process prepare a run by itself, and compare what came out.
@@ -48,7 +50,7 @@ def agreed(world: World, make: Callable[[RunConfig], Bench], asked: RunConfig) -
         notes = (*bench.inputs.notes, "one process found too little free memory for the table, so all read it from a map")
         bench = replace(bench, inputs=replace(bench.inputs, notes=notes))
     bench = in_one_order(replace(bench, config=levelled(bench.config, asked, world)), world)
-    settings = {path: repr(value) for path, value in _settings(bench.config) if path != "data.cache"}  # of each machine
+    settings = {path: repr(value) for path, value in _settings(bench.config) if path not in OF_EACH_MACHINE}
     _compare(world, "settings", settings, ConfigError, "start all with the same config")
     rows = {"the rows of the data": bench.inputs.digest, "the split": bench.inputs.split.digest()}
     _compare(world, "rows", rows, DataError, "let all read the same files")

@@ -116,10 +116,9 @@ def begin_search(asked: Asked, folder: Path, observe: Listener) -> Search:
     try_networks(asked, parameters, bench)
     metric, mode = _metric(asked, bench)
     _refuse_other_losses(metric, parameters)
-    processes = asked.config.tune.processes or 1 if asked.config.tune else 1
-    share = max(1, cores() // processes)
-    search = Search(folder, asked, f"netwright-{secrets.token_hex(8)}", metric, mode, share)
+    search = Search(folder, asked, f"netwright-{secrets.token_hex(8)}", metric, mode, cores())
     _refuse_workers(search)
+    search = replace(search, cores=max(1, search.cores // search.processes))
     rung = max(1, (bench.config.training.epochs or 1) // FIRST_RUNG)
     search = replace(search, members=_members(search, bench), rung=rung, digests=_digests(bench))
     observe(Told("a trial, here with the settings in the middle of the space:"))
@@ -129,7 +128,7 @@ def begin_search(asked: Asked, folder: Path, observe: Listener) -> Search:
     with files.born(folder) as temporary:
         files.make_folder(temporary / TRIALS)
         files.write_text(temporary / SETTINGS, asked.written())
-        decided = {"study": search.name, "name": asked.name, "metric": metric, "mode": mode, "cores": share}
+        decided = {"study": search.name, "name": asked.name, "metric": metric, "mode": mode, "cores": search.cores}
         decided |= {"digests": search.digests}
         told = {**decided, "rung": rung, "members": search.members, "started": folders.now(), "versions": folders.versions()}
         files.write_json(temporary / folders.TUNE, {**told, "status": "running"})
