@@ -26,6 +26,7 @@ from netwright.data.feed import Feed
 from netwright.engine import recording
 from netwright.engine.averaged import Averaged
 from netwright.engine.base import Engine, Steps
+from netwright.engine.branches import Branches
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import CHECKED, GraphedEngine
 from netwright.engine.graphs import Graphs, Work
@@ -48,7 +49,7 @@ ROWS, BATCH = 44, 10  # the last batch is smaller
 class Kernels(Again):
     """Writes down the kernels of the work, and repeats them."""
 
-    def capture(self, work: Work) -> Work:
+    def capture(self, work: Work, branches: Branches | None = None) -> Work:
         self.captured += 1
         before = copied(*self.parts)
         with patch.dict(recording.REFUSED_TAGS, clear=True), Recorder() as recorder:  # rows are gathered by their numbers
@@ -317,8 +318,8 @@ def test_batches_that_are_worked_out_elsewhere_are_copied_into_the_graph() -> No
 
 def test_what_gives_other_bits_than_the_step_as_written_is_refused() -> None:
     class Wrong(Again):
-        def capture(self, work: Work) -> Work:
-            first = super().capture(work)
+        def capture(self, work: Work, branches: Branches | None = None) -> Work:
+            first = super().capture(work, branches)
 
             def replay() -> None:
                 first()
@@ -360,7 +361,7 @@ def test_a_network_whose_own_bits_differ_is_replayed_within_its_noise(monkeypatc
 
 def test_what_cannot_be_captured_is_told_in_a_line() -> None:
     class Failing(Again):
-        def capture(self, work: Work) -> Work:
+        def capture(self, work: Work, branches: Branches | None = None) -> Work:
             raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore lines")
 
     taking, told = refused(Failing())

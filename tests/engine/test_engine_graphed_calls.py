@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Batch
 from netwright.engine.base import Execution
+from netwright.engine.branches import Branches
 from netwright.engine.forward import NOTHING, Forward
 from netwright.engine.graphed_calls import CHECKED
 from netwright.engine.graphs import Work
@@ -31,7 +32,7 @@ class Kernels(Again):
         super().__init__()
         self._fails, self._wrong = fails, wrong
 
-    def capture(self, work: Work) -> Work:
+    def capture(self, work: Work, branches: Branches | None = None) -> Work:
         if self._fails:
             raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
         self.captured += 1

@@ -25,6 +25,7 @@ from netwright.engine.forward import Forward
 from netwright.engine.graphed import CHECKED, GraphedEngine
 from netwright.engine.graphs import CudaGraphs
 from netwright.engine.rates import put
+from netwright.engine.repeated import Repeated
 from netwright.engine.state import differing, tensors
 from netwright.engine.unsteady import apart
 from netwright.engine.update import PLAIN, Update
@@ -151,6 +152,38 @@ def test_the_bits_are_those_of_the_step_as_written(name: str, optimizer: str) ->
         assert torch.equal(torch.cat([one.losses for one in expected]), torch.cat([one.losses for one in found]))
     weights = [torch.cat([one.weights.double().cpu() for one in both]) for both in (expected, found)]
     assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("which", [0, -1], ids=["one stream", "several streams"])
+@pytest.mark.parametrize("name", [*NETWORKS, "odd"])
+def test_many_steps_together_give_the_bits_of_the_steps_as_written(
+    name: str, which: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+
+    def keep(known: Repeated, plays: Any, rows: Tensor, rates: Tensor | None) -> None:
+        assert len(plays) == 2
+        known.replay_many = plays[which]
+        kept.append(known)
+
+    monkeypatch.setattr(Repeated, "keep_fastest", keep)
+    monkeypatch.setattr("netwright.engine.repeated.WORTHWHILE", 8)
+    monkeypatch.setattr("netwright.engine.repeated.BRIEF", 1.0)
+    monkeypatch.setattr("netwright.engine.graphed.own_code", lambda model, loss: False)  # of torch's operations alone
+    monkeypatch.setitem(
+        NETWORKS, "odd", ((20,), lambda: [nn.Linear(20, 1003), nn.ReLU(), nn.Linear(1003, 303), nn.Linear(303, 3)])
+    )
+    optimizer = "AdamW" if name == "odd" else "Adam"
+    examples, plain = rows(NETWORKS[name][0]), engine(name, optimizer)
+    expected = train(plain, examples, 40)
+    end = state(plain)
+    written = engine(name, optimizer)
+    taking = GraphedEngine(written, CudaGraphs(CUDA), by_name=True)
+    found = train(taking, examples, 40)
+    assert kept
+    same(end, state(written), taking)
+    if taking.played() == "in CUDA graphs":
+        assert torch.equal(torch.cat([one.losses for one in expected]), torch.cat([one.losses for one in found]))
 
 
 def test_no_kernel_of_an_mlp_is_unsteady() -> None:
@@ -360,6 +393,20 @@ def test_auto_takes_graphs(tmp_path: Path) -> None:
     run = nw.train(data=digits(), run_dir=tmp_path / "run", **QUICK)
     assert run.config.training.engine == "captured"
     assert run.record["played"].startswith("in CUDA graphs")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler
+def test_what_is_compiled_is_captured_too(tmp_path: Path) -> None:
+    quick = {**QUICK, "epochs": 8}
+    eager = nw.train(data=digits(), run_dir=tmp_path / "eager", engine="eager", **quick)
+    compiled = nw.train(data=digits(), run_dir=tmp_path / "compiled", engine="compiled", **quick)
+    again = nw.train(data=digits(), run_dir=tmp_path / "again", engine="compiled", **{**quick, "epochs": 4})
+    again = nw.resume(again.folder, data=digits(), settings=["training.epochs=8"])
+    assert compiled.record["played"].startswith("by torch.compile, in CUDA graphs")
+    assert compiled.config.training.engine == "compiled"
+    accuracies = [run.tested["metrics"]["accuracy"]["value"] for run in (eager, compiled, again)]
+    assert max(accuracies) - min(accuracies) < 0.05
+    assert min(accuracies) > 0.8
 
 
 def test_what_no_graph_holds_is_an_error_by_name_before_anything_is_written(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]
 RESIDENT_SHARE = 0.3  # of a device's free memory
-AHEAD = 1 << 14  # rows whose order is worked out at a time
+AHEAD = 1 << 16  # rows whose order is worked out at a time
 PADDED_CLASS = -100  # in a target per step: a step that is not there (the ignore_index of torch's losses)
 ALIGNMENT = 64  # bytes: of every tensor that torch makes
 

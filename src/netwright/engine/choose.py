@@ -17,8 +17,9 @@ from netwright.engine.compiled import CompiledEngine
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import GraphedEngine
 from netwright.engine.graphs import CudaGraphs
+from netwright.engine.own_step import OwnStep
 from netwright.engine.scaling import scaler_for
-from netwright.engine.trial import why_not_recorded
+from netwright.engine.trial import WITHOUT_CLOSURE, why_not_recorded
 from netwright.errors import ConfigError
 
 # A step below this many multiply-adds (forward and backward) is not worth waking a second thread; of recurrent layers, whose
@@ -122,9 +123,13 @@ def choose_engine(
         from netwright.engine.shared import SharedEngine
 
         return SharedEngine(eager, world)
-    if how.engine == "captured" and why_not_recorded(how.update) is None:
-        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-        if device.type == "cuda":
-            return GraphedEngine(eager, CudaGraphs(device), how.by_name, tell)
-        return CapturedEngine(eager, how.lanes, how.by_name, tell)
-    return CompiledEngine(eager) if how.engine == "compiled" else eager
+    if how.engine not in ("captured", "compiled"):
+        return eager
+    compiled = CompiledEngine(eager) if how.engine == "compiled" else None
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    kind = type(optimizer).__name__
+    if why_not_recorded(how.update) is not None or isinstance(loss_function, OwnStep) or kind in WITHOUT_CLOSURE:
+        return compiled or eager
+    if device.type == "cuda":
+        return GraphedEngine(eager, CudaGraphs(device), how.by_name and compiled is None, tell, compiled)
+    return compiled or CapturedEngine(eager, how.lanes, how.by_name, tell)

@@ -1,18 +1,22 @@
 """The one training step through torch.compile: other kernels, so other last bits; asked for by name. Floor 5.
 
 The first step compiles for some seconds. What is compiled is kept on the disk by torch (torch.compiler's caches), so the
-same network starts faster the next time.
+same network starts faster the next time. On a GPU its steps are captured like others, see `netwright.engine.graphed`.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
-from typing import final
+from functools import wraps
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
+from netwright.data.batches import Batch
 from netwright.data.feed import Feed
 from netwright.engine.base import Steps
 from netwright.engine.building import COMPILERS
@@ -32,7 +36,17 @@ class CompiledEngine:
         self.eager = eager
         self.model, self.loss_function, self.optimizer = eager.model, eager.loss_function, eager.optimizer
         compiled: nn.Module = torch.compile(eager.model)  # type: ignore[assignment]
+        compiled.forward = _apart(compiled.forward)
         self._step = replace(eager, model=compiled)
+
+    @property
+    def networks(self) -> nn.Module:
+        """The network, with the mean of its weights where there is one."""
+        return self.eager.networks
+
+    def train_step(self, batch: Batch) -> Tensor:
+        """Train on one batch; see `netwright.engine.eager.train_step`."""
+        return self._step.train_step(batch)
 
     def played(self) -> str:
         """Return in words how steps were executed so far."""
@@ -41,6 +55,17 @@ class CompiledEngine:
     def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
         """Train on the next batch of a feed; see `netwright.engine.base.Engine`."""
         return self._step.train_steps(feed, most)
+
+
+def _apart(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a call during which nothing watches operations: what is compiled is not compiled anew where a capture does."""
+
+    @wraps(call)
+    def apart(*inputs: Any, **named: Any) -> Any:
+        with _disable_current_modes():
+            return call(*inputs, **named)
+
+    return apart
 
 
 def why_not_compiled(device: torch.device) -> str | None:

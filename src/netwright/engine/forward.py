@@ -55,8 +55,8 @@ class Forward:
 
     Args:
         model: The network.
-        how: Calls shall be executed; captured ones are recorded and replayed where that works, on a GPU where that was asked
-            for by name; all others are made as they are written.
+        how: Calls shall be executed; captured ones are recorded and replayed where that works, all others made as they are
+            written.
         graphs: Captures calls; default CUDA graphs where the network is on a GPU.
     """
 
@@ -65,17 +65,17 @@ class Forward:
         self._autocast = how.update.autocast
         self._lanes = how.lanes
         self._graphs = graphs
-        self._captured = how.engine == "captured" and self._capturable(how.by_name)
+        self._captured = how.engine == "captured" and self._capturable()
         self._known: dict[tuple[Any, ...], Repeat | None] = {}  # None: seen once
         self._seen: list[Any] = []
         self._built: list[Any] = []
         self._computes = self._resting = False
         self._alone = threading.Lock()  # a recording has one place for its input and its output
 
-    def _capturable(self, by_name: bool) -> bool:
+    def _capturable(self) -> bool:
         devices = {value.device for value in (*self.model.parameters(), *self.model.buffers())} or {torch.device("cpu")}
         device = devices.pop()
-        if devices or device.type not in (("cpu", "cuda") if by_name else ("cpu",)):
+        if devices or device.type not in ("cpu", "cuda"):
             return False
         if device.type == "cuda" and self._graphs is None:
             self._graphs = CudaGraphs(device)

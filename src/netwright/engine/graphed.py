@@ -20,14 +20,14 @@ from netwright.data.batches import Batch, Examples
 from netwright.data.feed import Feed
 from netwright.engine.base import AT_A_TIME, Loss, Steps, Written
 from netwright.engine.eager import one_step
-from netwright.engine.graphs import Graphs
-from netwright.engine.own_code import constants_read, why_not_told
-from netwright.engine.rates import numbers, rounded, why_not_held, why_not_turned
+from netwright.engine.graphs import Graphs, Work
+from netwright.engine.own_code import constants_read, own_code, why_not_told
+from netwright.engine.rates import numbers, put, rounded, why_not_held, why_not_turned
 from netwright.engine.recorded import shape_of
-from netwright.engine.repeated import Repeated
+from netwright.engine.repeated import MANY, Repeated
 from netwright.engine.state import differing, fused, hooked, hooked_optimizer, parts_of, signature, tensors, unfit
 from netwright.engine.unsteady import Snapshot, apart
-from netwright.errors import ConfigError, first_line
+from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.model.losses import loss_weights
 
 CHECKED = 2  # replays that are compared with the step as it is written before a graph is trusted
@@ -61,13 +61,20 @@ class GraphedEngine:
         graphs: Captures work on the device.
         by_name: Whether it is an error that a step cannot be captured; else such steps run as they are written.
         tell: Is told in a line why steps run as they are written.
+        compiled: The same step with other kernels, which is captured and compared with itself instead.
     """
 
     def __init__(
-        self, eager: Written, graphs: Graphs, by_name: bool = False, tell: Callable[[str], None] = lambda text: None
+        self,
+        eager: Written,
+        graphs: Graphs,
+        by_name: bool = False,
+        tell: Callable[[str], None] = lambda text: None,
+        compiled: Written | None = None,
     ) -> None:
-        self.name = "captured"
+        self.name = "captured" if compiled is None else "compiled"
         self.eager = eager
+        self._step, self._compiled = compiled or eager, compiled is not None
         self.model, self.loss_function, self.optimizer = eager.model, eager.loss_function, eager.optimizer
         self.why_not: str | None = None  # steps run as they are written
         self._graphs, self._by_name, self._tell = graphs, by_name, tell
@@ -76,15 +83,20 @@ class GraphedEngine:
         self._signature: tuple[Any, ...] | None = None
         self._settled: tuple[Any, ...] | None = None  # the signature after a step as written
         self._before: Snapshot | None = None  # of the call that goes on
-        self._unsteady = False  # the step as written gives other bits each time
+        self._unsteady, self._own = (
+            False,
+            0.0,
+        )  # the step as written gives other bits each time, how far apart they were so far
 
     def played(self) -> str:
         """Return in words how steps are executed, and why not faster."""
+        written = "by torch.compile" if self._compiled else "as written"
         if self.why_not is not None:
-            return f"as written: {self.why_not}"
+            return f"{written}: {self.why_not}"
         if not any(known.trusted >= CHECKED for known in self._known.values()):
-            return "as written: the run is short"
-        return "in CUDA graphs" + (": kernels of this network give other last bits each time" if self._unsteady else "")
+            return f"{written}: the run is short"
+        graphs = f"{written}, in CUDA graphs" if self._compiled else "in CUDA graphs"
+        return graphs + (": kernels of this network give other last bits each time" if self._unsteady else "")
 
     def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
         """Train on the next batches of a feed; see `netwright.engine.base.Engine`.
@@ -97,7 +109,7 @@ class GraphedEngine:
             if reason is not None:
                 self._give_up(reason)
         if self.why_not is not None:
-            return self.eager.train_steps(feed, most)
+            return self._step.train_steps(feed, most)
         turned = self._rates_now() if rates is None else rates
         self._forget_what_changed(turned is not None)
         examples = feed.resident
@@ -144,7 +156,7 @@ class GraphedEngine:
 
     def _parts(self) -> tuple[nn.Module, Loss, torch.optim.Optimizer]:
         """Return what a step changes: the network, with the mean of its weights where there is one, loss and optimizer."""
-        return self.eager.networks, self.loss_function, self.optimizer
+        return self._step.networks, self.loss_function, self.optimizer
 
     def _forget_what_changed(self, turned: bool) -> None:
         """Drop the graphs where tensors lie elsewhere now, or a setting that they hold has changed."""
@@ -162,18 +174,18 @@ class GraphedEngine:
         """Take a step as written; capture it too, where the one before has made all that steps need."""
         if self._signature != self._settled:
             before = self._graphs.aside()
-            loss = self.eager.train_step(batch)
+            loss = self._step.train_step(batch)
             self._settled = self._what_they_hang_on(turned is not None)
             if self._graphs.aside() != before:
                 self._give_up("it draws from a generator of the CPU, whose numbers a CUDA graph would hold")
             return loss
         if len(self._known) >= MOST_SHAPES:
-            return self.eager.train_step(batch)
+            return self._step.train_step(batch)
         reason = self._why_not_captured(batch)
         if reason is not None:
             self._give_up(reason)
-            return self.eager.train_step(batch)
-        known = Repeated(self.eager, batch, examples, len(self.optimizer.param_groups) if turned is not None else 0)
+            return self._step.train_step(batch)
+        known = Repeated(self._step, batch, examples, len(self.optimizer.param_groups) if turned is not None else 0)
         return self._compared_step(known, batch, turned, key)
 
     def _why_not_captured(self, batch: Batch) -> str | None:
@@ -209,9 +221,9 @@ class GraphedEngine:
             problem = first_line(error)
         after = self._snapshot()
         before.put_back()
-        loss = self.eager.train_step(batch)
+        loss = self._step.train_step(batch)
         if not problem:
-            problem = self._wrong(before, after, numbers_given, batch, loss)
+            problem = self._wrong(before, after, numbers_given, loss, lambda: self._step.train_step(batch))
         if not problem and key is not None:
             problem = self._captured(known)
         self.optimizer.zero_grad()
@@ -223,6 +235,52 @@ class GraphedEngine:
             known.trusted += 1
         return loss
 
+    def _capture_many(self, known: Repeated, rows: Tensor, rates: Tensor | None) -> None:
+        """Capture some steps together, one after the other and on several streams; keep the fastest that gives the same bits.
+
+        The next steps are taken to try them, and everything is put back to where it was.
+        """
+        before = self._snapshot()
+        turns = None if rates is None or len(rates) == 1 else rates.tolist()
+
+        def as_written() -> Tensor:
+            given = []
+            for step, row in enumerate(rows):
+                if turns is not None:
+                    put(self.optimizer.param_groups, turns[step])
+                given.append(self._step.train_step(known.examples.batch(row)).reshape(-1))  # type: ignore[union-attr]
+            return torch.cat(given)
+
+        def fails(play: Work) -> bool:
+            before.put_back()
+            known.load(rows, rates)
+            play()
+            given, after = known.results(len(rows)).reshape(-1), self._snapshot()
+            expected.put_back()
+            return bool(self._wrong(before, after, given, losses, as_written))
+
+        try:
+            losses = as_written()
+            expected = self._snapshot()
+            if not fails(partial(self._graphs.warm, known.work_of_many)):
+                plays = known.captures_of_many(self._graphs, self._known_whole())
+                known.keep_fastest([play for play in plays if not any(fails(play) for _ in range(CHECKED))], rows, rates)
+        except (RuntimeError, DivergedError):  # of CUDA, or of a step, which tells it when it is taken by itself
+            known.replay_many = None
+        finally:
+            before.put_back()
+            self.optimizer.zero_grad()
+            if turns is not None:
+                put(self.optimizer.param_groups, turns[0])
+
+    def _known_whole(self) -> bool:
+        """Tell whether all that a step runs are operations of torch, which says what they read and write; own kernels are not."""
+        return (
+            not self._compiled
+            and not own_code(self.model, self.loss_function)
+            and type(self.optimizer).__module__.startswith("torch.")
+        )
+
     def _captured(self, known: Repeated) -> str:
         """Capture a step; return why that cannot be, or nothing."""
         try:
@@ -231,19 +289,18 @@ class GraphedEngine:
             return first_line(error)
         return ""
 
-    def _wrong(self, before: Snapshot, after: Snapshot, given: Any, batch: Batch, loss: Tensor) -> str:
-        """Return in what a step differs from the one as written, taken last, beyond what that differs from itself; or nothing."""
+    def _wrong(self, before: Snapshot, after: Snapshot, given: Any, loss: Tensor, again: Callable[[], Any]) -> str:
+        """Return in what steps differ from those as written, taken last, beyond what these differ from themselves; or nothing."""
         now = self._snapshot()
         wrong = differing([*after.values, given.to(loss.dtype)], [*now.values, loss.reshape(-1)])
         if not wrong:
             return ""
-        own = 0.0
         for _ in range(AGAIN):
             before.put_back()
-            self.eager.train_step(batch)
-            own = max(own, apart(now.values, self._snapshot().values))
+            again()
+            self._own = max(self._own, apart(now.values, self._snapshot().values))
         now.put_back()
-        if 0 < own < torch.inf and apart(now.values, after.values) <= NOISE * own:
+        if 0 < self._own < torch.inf and apart(now.values, after.values) <= NOISE * self._own:
             self._unsteady = True
             return ""
         return f"its replay gives other bits, in {wrong} of {len(now.values) + 1} tensors"
@@ -260,16 +317,19 @@ class GraphedEngine:
         self.why_not = reason
         self._known.clear()
         self._before = None
-        self._tell(f"steps run as they are written (eager engine): {reason}")
+        how = "are started one by one (compiled engine)" if self._compiled else "run as they are written (eager engine)"
+        self._tell(f"steps {how}: {reason}")
 
     def _replay(self, known: Repeated, feed: Feed, rows: Tensor, rates: Tensor | None) -> Steps:
         """Take many steps at once, each with its own rates where they are given."""
         rows = rows[: known.soon(AT_A_TIME)]
+        if known.wants_many(len(rows)):
+            self._capture_many(known, rows[:MANY], None if rates is None else rates[:MANY])
         given = self._played(known, rows, rates)
         count = len(given)
         if not count:
             batch = feed.next()
-            return one_step(batch, self.loss_function, lambda: self.eager.train_step(batch))
+            return one_step(batch, self.loss_function, lambda: self._step.train_step(batch))
         feed.take(count)
         weights = loss_weights(self.loss_function, feed.examples.target, known.rows(count))
         return Steps(given if given.shape[1] > 1 else given[:, 0], weights)
@@ -277,7 +337,7 @@ class GraphedEngine:
     def _replayed_step(self, known: Repeated, batch: Batch, turned: Tensor | None) -> Tensor:
         """Take one step on a batch that was gathered elsewhere."""
         given = self._played(known, batch.rows.reshape(1, -1), turned, batch)
-        return given[0] if len(given) else self.eager.train_step(batch)
+        return given[0] if len(given) else self._step.train_step(batch)
 
     def _played(self, known: Repeated, rows: Tensor, rates: Tensor | None, batch: Batch | None = None) -> Tensor:
         """Take steps, up to the first whose numbers are not finite; return their losses ``(steps, networks)``."""
@@ -288,8 +348,7 @@ class GraphedEngine:
         while count:
             begun = time.perf_counter()
             known.load(rows[:count], None if rates is None else rates[:count], batch)
-            for _ in range(count):
-                known.replay()
+            known.play(count)
             finite = known.finite(count)
             if finite == count:
                 known.took(count, time.perf_counter() - begun)

@@ -8,13 +8,17 @@ generator with every capture; a replay draws from where the generator is and mov
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from netwright.engine.branches import Branches, InPieces, in_pieces, tensors_in
+from netwright.engine.recording import IGNORED
 from netwright.seeding import drawn_from
 
 Work = Callable[[], None]
@@ -27,8 +31,12 @@ class Graphs(Protocol):
         """Do the work once, where it will be captured, and wait for its end."""
         ...
 
-    def capture(self, work: Work) -> Work:
+    def capture(self, work: Work, branches: Branches | None = None) -> Work:
         """Return what repeats the work; nothing is computed, and no generator moves.
+
+        Args:
+            work: What it does each time.
+            branches: Its operations, dealt out to streams; None for one after the other.
 
         Raises:
             RuntimeError: It cannot be captured; what the work raises is passed on. torch can be used as before.
@@ -66,8 +74,8 @@ class CudaGraphs:
             work()
         torch.cuda.synchronize(self._device)
 
-    def capture(self, work: Work) -> Work:
-        """Capture the work on the side stream; see `Graphs`."""
+    def capture(self, work: Work, branches: Branches | None = None) -> Work:
+        """Capture the work on the side stream, or on several; see `Graphs`."""
         graph = torch.cuda.CUDAGraph()
         pool = torch.cuda.graph_pool_handle()
         torch.cuda.synchronize(self._device)
@@ -76,7 +84,8 @@ class CudaGraphs:
             with self._aside(), _no_collection():
                 graph.capture_begin(pool=pool, capture_error_mode="thread_local")
                 try:
-                    work()
+                    with InPieces() if branches is None else _OnStreams(branches, self._device):
+                        work()
                 except BaseException:
                     with suppress(RuntimeError):  # it says that the capture failed; the first error says why
                         graph.capture_end()
@@ -129,6 +138,79 @@ class CudaGraphs:
             number.add_(1)
             graph.capture_end()
         torch.cuda.synchronize(self._device)
+
+
+@final
+class _OnStreams(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Lets the operations of a capture run on several streams, each after those that it waits for.
+
+    All begin after the stream that is current on entering, which goes on after all of them. What operations return is kept
+    until then, so that no memory is used again on one stream while another may read it.
+
+    Args:
+        branches: What will run.
+        device: The GPU.
+    """
+
+    def __init__(self, branches: Branches, device: torch.device) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        count = 1 + max((stream or 0 for stream in branches.streams), default=0)
+        self._branches = branches
+        self._first = torch.cuda.current_stream(device)
+        others = [torch.cuda.Stream(device) for _ in range(count - 1)]  # type: ignore[no-untyped-call]
+        self._streams: list[Any] = [self._first, *others]
+        self._ended: dict[int, torch.cuda.Event] = {}
+        self._kept: list[torch.UntypedStorage] = []
+        self._number = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Leave `__torch_dispatch__` as it is, as `netwright.engine.recording.Recorder` does."""
+        return False
+
+    def __enter__(self) -> _OnStreams:
+        for stream in self._streams[1:]:
+            stream.wait_stream(self._first)
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        for stream in self._streams[1:]:
+            self._first.wait_stream(stream)
+        self._kept.clear()
+        if error[0] is None and self._number != len(self._branches.names):
+            raise RuntimeError(f"{self._number} operations came; expected {len(self._branches.names)}")
+
+    def __torch_dispatch__(
+        self, function: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run one operation on its stream.
+
+        Raises:
+            RuntimeError: It is not the one that was written down.
+        """
+        if function.namespace in IGNORED:
+            return function(*args, **(kwargs or {}))
+        number, branches = self._number, self._branches
+        if number >= len(branches.names) or str(function) != branches.names[number]:
+            raise RuntimeError(
+                f"{function} came; expected {branches.names[number] if number < len(branches.names) else 'none'}"
+            )
+        self._number += 1
+        place = branches.streams[number]
+        if place is None:
+            return function(*args, **(kwargs or {}))
+        stream = self._streams[place]
+        for other in branches.waits[number]:
+            stream.wait_event(self._ended[other])
+        with torch.cuda.stream(stream):
+            result = function(*in_pieces(function, args), **(kwargs or {}))
+        if number in branches.awaited:
+            self._ended[number] = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._ended[number].record(stream)
+        self._kept += [tensor.untyped_storage() for tensor in tensors_in(result)]  # autograd copies a gradient that is held
+        return result
 
 
 @contextmanager

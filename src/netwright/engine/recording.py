@@ -100,7 +100,17 @@ class Operation:
 
 
 # Kernels that write to arguments without saying so in their schema.
-HIDDEN_WRITES = {"aten.native_batch_norm.default": ("running_mean", "running_var")}
+HIDDEN_WRITES = dict.fromkeys(
+    (
+        "aten.native_batch_norm.default",
+        "aten.cudnn_batch_norm.default",
+        "aten.miopen_batch_norm.default",
+        "aten.batch_norm_update_stats.default",
+        "aten.batch_norm_gather_stats.default",
+        "aten.batch_norm_gather_stats_with_counts.default",
+    ),
+    ("running_mean", "running_var"),
+)
 
 
 @final

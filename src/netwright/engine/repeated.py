@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from typing import final
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from netwright.data.batches import AHEAD, Batch, Examples
 from netwright.engine.base import Written
+from netwright.engine.branches import Watcher
 from netwright.engine.graphs import Graphs, Work
 from netwright.engine.rates import on_cuda
 from netwright.engine.recorded import copied_batch, tensors_of
@@ -19,6 +21,11 @@ from netwright.engine.state import fused
 
 CAPACITY = 1024  # steps of a call at most
 FIRST = 16  # steps of the first call, whose time tells how many the next has
+MANY = 8  # steps that are captured together
+WORTHWHILE = 64  # steps that were replayed one by one before
+TIMED = 5  # times that captures are timed to choose the fastest
+HELD = 512 * 2**20  # bytes that steps on several streams may hold, as they use no memory twice
+BRIEF = 5e-4  # seconds that such a step takes at most: starting a longer one costs nothing beside it
 
 
 @final
@@ -31,17 +38,22 @@ class Repeated:
         examples: All rows, where batches are gathered from them; else None, and `load` copies each batch.
         groups: Of the optimizer, whose learning rates change from step to step; 0 where they do not.
 
-    ``replay`` repeats `work` once captured, ``trusted`` counts the times it gave the same bits.
+    ``replay`` repeats `work` once captured, ``trusted`` counts the times it gave the same bits; ``replay_many`` repeats `MANY`
+    steps, once they are captured together.
     """
 
     def __init__(self, eager: Written, batch: Batch, examples: Examples | None, groups: int) -> None:
         device, size = batch.target.device, len(batch)
         self.examples = examples
         self.replay: Work = _not_captured
+        self.replay_many: Work | None = None
         self.trusted = 0
+        self._tried_many = examples is None
+        self._replayed = 0
         self._eager = eager
         self._most = 1 if examples is None else max(1, min(CAPACITY, AHEAD // size))
         self._at = torch.zeros(1, dtype=torch.long, device=device)
+        self._ahead = torch.arange(MANY, device=device)
         self._plan = torch.zeros(self._most, size, dtype=torch.long, device=device)
         self._rates = torch.zeros(self._most, groups, dtype=torch.float32, device=device) if groups else None
         self._fixed = None if examples is not None else copied_batch(batch)
@@ -52,19 +64,27 @@ class Repeated:
 
     def work(self) -> None:
         """Take the step that the counter points at, and count it."""
-        if self.examples is not None:
-            batch = self.examples.batch(self._plan.index_select(0, self._at).view(-1))
-        else:
-            batch = self._fixed  # type: ignore[assignment]
-        turned = None if self._rates is None else self._rates.index_select(0, self._at).view(-1).unbind()
-        with _given(self._eager.optimizer, turned), asked_later() as asked:
-            loss = self._eager.train_step(batch).reshape(-1)
-        row = torch.cat([loss, *(number.reshape(-1) for number in asked)])
+        self._take(1)
+
+    def work_of_many(self) -> None:
+        """Take `MANY` steps from the one that the counter points at, and count them."""
+        self._take(MANY)
+
+    def _take(self, count: int) -> None:
+        here = self._at if count == 1 else self._at + self._ahead
+        plan = self._plan.index_select(0, here).unbind()
+        turned = None if self._rates is None else self._rates.index_select(0, here)
+        given = []
+        for step in range(count):
+            batch = self._fixed if self.examples is None else self.examples.batch(plan[step])
+            with _given(self._eager.optimizer, None if turned is None else turned[step].unbind()), asked_later() as asked:
+                loss = self._eager.train_step(batch).reshape(-1)  # type: ignore[arg-type]
+            given.append(torch.cat([loss, *(number.reshape(-1) for number in asked)]))
         if self._numbers is None:
-            self._numbers = torch.zeros(self._most, len(row), dtype=row.dtype, device=row.device)
+            self._numbers = torch.zeros(self._most, len(given[0]), dtype=given[0].dtype, device=given[0].device)
             self._losses, self._dtype = len(loss), loss.dtype
-        self._numbers.index_copy_(0, self._at, row.unsqueeze(0))
-        self._at.add_(1)
+        self._numbers.index_copy_(0, here, given[0].unsqueeze(0) if count == 1 else torch.stack(given))
+        self._at.add_(count)
 
     def load(self, rows: Tensor, rates: Tensor | None, batch: Batch | None = None) -> None:
         """Lay out what the next steps need.
@@ -91,6 +111,69 @@ class Repeated:
         self._at.zero_()
         self.replay = graphs.capture(self.work)
 
+    def wants_many(self, steps: int) -> bool:
+        """Tell, once, whether so many next steps shall be captured together."""
+        brief = self._seconds is not None and self._seconds < BRIEF
+        if self._tried_many or min(steps, self._most) < MANY or self._replayed < WORTHWHILE or not brief:
+            return False
+        self._tried_many = True
+        return True
+
+    def captures_of_many(self, graphs: Graphs, known_whole: bool) -> list[Work]:
+        """Return captures of `MANY` steps: one operation after the other, and on several streams.
+
+        Args:
+            graphs: Captures work on the device.
+            known_whole: All that runs are operations of torch; else they stay one after the other.
+
+        Raises:
+            RuntimeError: They cannot be captured.
+        """
+        watcher = Watcher()
+
+        def watched() -> None:
+            with watcher if known_whole else nullcontext():
+                self.work_of_many()
+
+        captured = [graphs.capture(watched)]
+        branches = watcher.branches() if known_whole else None
+        if branches is not None and branches.held <= HELD:
+            with suppress(RuntimeError):  # CUDA does not take what the other capture has
+                captured.append(graphs.capture(self.work_of_many, branches))
+        return captured
+
+    def keep_fastest(self, plays: Sequence[Work], rows: Tensor, rates: Tensor | None) -> None:
+        """Take the fastest of some captures of `MANY` steps for `replay_many`, and only one that is faster than single steps.
+
+        Args:
+            plays: Of any number, none too; they are played.
+            rows, rates: As for `load`.
+        """
+
+        def seconds(play: Work) -> float:
+            self.load(rows, rates)
+            begun = time.perf_counter()
+            play()
+            self.finite(len(rows))
+            return time.perf_counter() - begun
+
+        def singly() -> None:
+            for _ in range(MANY):
+                self.replay()
+
+        candidates: list[Work | None] = [None, *plays]
+        took = [min(seconds(play or singly) for _ in range(TIMED)) for play in candidates]
+        self.replay_many = candidates[took.index(min(took))]
+
+    def play(self, count: int) -> None:
+        """Repeat so many steps, from the one that the counter points at."""
+        if self.replay_many is not None:
+            for _ in range(count // MANY):
+                self.replay_many()
+            count %= MANY
+        for _ in range(count):
+            self.replay()
+
     def rows(self, count: int) -> Tensor:
         """Return the row numbers that were laid out last, on the device, int64 ``(count, batch)``."""
         return self._plan[:count]
@@ -111,6 +194,7 @@ class Repeated:
     def took(self, count: int, seconds: float) -> None:
         """Remember how long some steps took."""
         self._seconds = max(seconds / count, 1e-9)
+        self._replayed += count
 
     def _given(self) -> Tensor:
         if self._numbers is None:
