@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from standins import AnyOrder
 from torch import Tensor, nn
 
 from netwright.data.batches import Batch, Examples
@@ -16,8 +17,9 @@ from netwright.data.feed import Feed
 from netwright.engine.averaged import Averaged
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine
+from netwright.engine.graphed import GraphedEngine
 from netwright.engine.likeness import why_apart
-from netwright.engine.population import Population, Wanted
+from netwright.engine.population import JointEngine, Population, Wanted
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import NetwrightError
 from netwright.model.focal import FocalLoss
@@ -174,6 +176,39 @@ def test_a_hundred_steps_together_are_those_of_each_alone_within_rounding(name: 
     assert furthest(one, other) < 1e-5
     assert np.allclose(losses, expected, rtol=1e-5, atol=1e-7)
     assert population.played() in ("natively", "from Python"), population.played()
+
+
+@pytest.mark.parametrize("optimize", [adam, sgd])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_on_a_gpu_joint_steps_are_captured_several_at_a_time_and_on_several_streams(
+    name: str, optimize: Optimize, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the GPU does the operations in the worst order that the streams allow."""
+    graphs: list[AnyOrder] = []
+
+    def captures(joint: JointEngine, device: torch.device) -> GraphedEngine:
+        graphs.append(AnyOrder(max))
+        graphs[-1].parts = (joint.networks, joint.loss_function, joint.optimizer)
+        return GraphedEngine(joint, graphs[-1], by_name=True)
+
+    monkeypatch.setattr("netwright.engine.population._captures", captures)
+    for module in ("repeated", "graphed"):
+        monkeypatch.setattr(f"netwright.engine.{module}.MANY", 3)
+    monkeypatch.setattr("netwright.engine.repeated.WORTHWHILE", 4)
+    monkeypatch.setattr("netwright.engine.repeated.BRIEF", 10.0)
+    monkeypatch.setattr(
+        "netwright.engine.repeated.Repeated.keep_fastest",
+        lambda known, plays, rows, rates: setattr(known, "replay_many", plays[1]),
+    )
+    inputs, make = built(name)
+    examples = Examples({"x": inputs}, CLASSES)
+    one, other = (engines(make, lambda n: CE, optimize, PLAIN, True) for _ in range(2))
+    expected = alone(one, examples, STEPS)
+    losses, population = together(other, examples, STEPS)
+    assert furthest(one, other) < 1e-5
+    assert np.allclose(losses, expected, rtol=1e-5, atol=1e-7)
+    assert population.played() == "in CUDA graphs"
+    assert any(found != sorted(found) for found in graphs[0].orders)
 
 
 @pytest.mark.parametrize("captured", [True, False])

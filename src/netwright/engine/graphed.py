@@ -158,6 +158,11 @@ class GraphedEngine:
         """Return what a step changes: the network, with the mean of its weights where there is one, loss and optimizer."""
         return self._step.networks, self.loss_function, self.optimizer
 
+    @property
+    def _of_torch(self) -> torch.optim.Optimizer:
+        """The optimizer, of several networks that which steps for all of them."""
+        return getattr(self.optimizer, "joint", self.optimizer)  # type: ignore[no-any-return]
+
     def _forget_what_changed(self, turned: bool) -> None:
         """Drop the graphs where tensors lie elsewhere now, or a setting that they hold has changed."""
         found = self._what_they_hang_on(turned)
@@ -190,13 +195,13 @@ class GraphedEngine:
 
     def _why_not_captured(self, batch: Batch) -> str | None:
         """Return why steps cannot be captured, as far as is known before it is tried; None where they may be."""
-        reason = hooked(self.model, self.loss_function) or hooked_optimizer(self.optimizer) or unfit(*self._parts())
+        reason = hooked(self.model, self.loss_function) or hooked_optimizer(self._of_torch) or unfit(*self._parts())
         reason = reason or why_not_told(self.model, self.loss_function) or drawn_by_cudnn(self.model)
         device = batch.target.device
         if reason is None and batch.lengths is not None:
             reason = PADDED
         if reason is None and any(value.device != device for value in tensors(*self._parts())):
-            kind = type(self.optimizer).__name__
+            kind = type(self._of_torch).__name__
             fits = any("capturable" in group for group in self.optimizer.param_groups)
             told = f"; write {kind}(..., capturable=True)" if fits else ""
             reason = f"a tensor of its state lies on the CPU, as the steps that {kind} counts do{told}"
@@ -275,11 +280,8 @@ class GraphedEngine:
 
     def _known_whole(self) -> bool:
         """Tell whether all that a step runs are operations of torch, which says what they read and write; own kernels are not."""
-        return (
-            not self._compiled
-            and not own_code(self.model, self.loss_function)
-            and type(self.optimizer).__module__.startswith("torch.")
-        )
+        written = self._compiled or own_code(self.model, self.loss_function) or hooked_optimizer(self._of_torch)
+        return not written
 
     def _captured(self, known: Repeated) -> str:
         """Capture a step; return why that cannot be, or nothing."""

@@ -74,6 +74,11 @@ class Merged:
         self.refresh([None] * stack.members)
 
     @property
+    def joint(self) -> torch.optim.Optimizer:
+        """The optimizer of torch that takes the step of all."""
+        return self._joint
+
+    @property
     def param_groups(self) -> list[dict[str, Any]]:
         """The groups, those of equal settings as one."""
         return self._joint.param_groups

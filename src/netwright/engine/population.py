@@ -21,6 +21,8 @@ from netwright.engine.base import AT_A_TIME, Engine, Steps
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine, one_step, train_step
 from netwright.engine.gathering import batches
+from netwright.engine.graphed import GraphedEngine
+from netwright.engine.graphs import CudaGraphs
 from netwright.engine.holdings import Holdings
 from netwright.engine.merging import Merged
 from netwright.engine.spreading import AHEAD
@@ -69,7 +71,7 @@ class Until:
 
 @final
 class JointEngine:
-    """Runs the vectorised step as it is written; what `CapturedEngine` records."""
+    """Runs the vectorised step as it is written; what is recorded, or captured."""
 
     def __init__(self, stack: Stack, losses: Losses, merged: Merged, update: Update, averages: Averages) -> None:
         self.model: nn.Module = stack
@@ -105,7 +107,7 @@ class _Part:
         common: What lies side by side of all networks of the population.
         first, end: Which of them take part.
         batch: One of the first of them.
-        captured: Whether steps are recorded.
+        captured: Whether steps are captured.
     """
 
     def __init__(self, common: _Common, first: int, end: int, batch: Batch, captured: bool) -> None:
@@ -124,7 +126,7 @@ class _Part:
         averages = Averages([one.averaged for one in eager], wholes, means)
         self.joint = JointEngine(self.stack, self.losses, self.merged, alone, averages)
         self.captured = captured
-        self.engine: Any = CapturedEngine(self.joint) if captured else self.joint
+        self.engine: Any = _captures(self.joint, self.stack.turn.device) if captured else self.joint
         self._examples: Examples | None = None
         self._offsets = torch.empty(0, dtype=torch.long)
         self._lie: list[int] = []
@@ -218,7 +220,7 @@ class _Part:
             yield losses.unsqueeze(0)
 
     def _recorded(self, examples: Examples, order: Tensor, table: Tensor | None) -> Iterator[Tensor]:
-        """Take steps by the engine that records them, and yield the losses of some at a time; end where one fails."""
+        """Take steps by the engine that captures them, and yield the losses of some at a time; end where one fails."""
         feed, most, done = Feed(examples, order.reshape(-1).numpy(), order.shape[1]), len(order), 0
         while done < most:
             begun = int(self.stack.begun)
@@ -276,10 +278,14 @@ class _Common:
         self.means = storages(found) if len(found) == len(members) else None
 
 
+def _captures(joint: JointEngine, device: torch.device) -> Engine:
+    """Return the engine that captures a joint step on a device."""
+    return GraphedEngine(joint, CudaGraphs(device)) if device.type == "cuda" else CapturedEngine(joint)
+
+
 def recorded(members: Sequence[Engine]) -> bool:
-    """Tell whether the joint step of some engines is recorded: their own are, on a CPU."""
-    on_cpu = all(parameter.device.type == "cpu" for member in members for parameter in member.model.parameters())
-    return on_cpu and all(member.name == "captured" for member in members)
+    """Tell whether the joint step of some engines is captured: their own are."""
+    return all(member.name == "captured" for member in members)
 
 
 def never() -> bool:

@@ -116,7 +116,7 @@ class Stack(nn.Module):
         self._kept: list[Tensor] = []
         self._chances = [[_chance(model.get_submodule(path)) for path in self.sites] for model in models]
         self.register_buffer("turn", torch.zeros(1, dtype=torch.long, device=device), persistent=False)
-        self.register_buffer("begun", torch.zeros(1, dtype=torch.long), persistent=False)
+        self.register_buffer("begun", torch.zeros(1, dtype=torch.long, device=device), persistent=False)
         self._rows = rows
 
     def lay_out(self, inputs: Mapping[str, Tensor]) -> None:
