@@ -21,6 +21,7 @@ class Again:
     def __init__(self) -> None:
         self.captured = self.replayed = 0
         self.parts: Any = None
+        self.times: list[float] = []
 
     def warm(self, work: Work) -> None:
         work()
@@ -33,6 +34,10 @@ class Again:
             work()
 
         return replay
+
+    def seconds(self, work: Work) -> float:
+        """Return the next of the seconds that a test gives; nothing where there are none."""
+        return self.times.pop(0) if self.times else 0.0
 
     def generator(self) -> Tensor:
         return torch.default_generator.get_state()

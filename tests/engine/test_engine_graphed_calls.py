@@ -96,6 +96,16 @@ def test_new_weights_elsewhere_are_captured_anew() -> None:
     assert graphs.captured == 2
 
 
+@pytest.mark.parametrize(("graph", "replayed"), [(0.9, 0), (0.7, 6)])
+def test_only_a_call_that_gains_keeps_the_memory_of_a_graph(graph: float, replayed: int) -> None:
+    model, graphs = network(), Kernels()
+    graphs.times = [1.2, 1.0, 1.1 * graph, graph]
+    forward = Forward(model, CAPTURED, graphs)
+    for seed in range(8):
+        same(forward, model, batch_of(10, seed))
+    assert (graphs.captured, graphs.replayed) == (1, replayed)
+
+
 class Counting(nn.Module):
     """Counts its calls in a buffer."""
 

@@ -10,6 +10,10 @@ from torch import Tensor
 from netwright.data.batches import Batch
 from netwright.engine.graphs import Graphs
 from netwright.engine.recorded import CHECKED, copied_batch, tensors_of
+from netwright.engine.recording import CannotCapture
+
+TIMED = 2  # times that a call is timed as it is written, and as a graph
+GAIN = 0.8  # of the time as written, which a graph takes at most
 
 
 @final
@@ -23,6 +27,7 @@ class GraphedCall:
 
     Raises:
         RuntimeError: It cannot be captured.
+        CannotCapture: That gains nothing: the GPU is at work for as long as it takes, and a graph keeps its memory.
     """
 
     def __init__(self, batch: Batch, call: Callable[[Batch], Tensor], graphs: Graphs) -> None:
@@ -31,7 +36,10 @@ class GraphedCall:
         self._call = call
         self._given: Tensor | None = None
         graphs.warm(self._work)
+        written = min(graphs.seconds(self._work) for _ in range(TIMED))
         self._replay = graphs.capture(self._work)
+        if min(graphs.seconds(self._replay) for _ in range(TIMED)) > GAIN * written:
+            raise CannotCapture("a call takes as long in a graph")
 
     def _work(self) -> None:
         output = self._call(self._fixed)

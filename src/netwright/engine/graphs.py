@@ -8,6 +8,7 @@ generator with every capture; a replay draws from where the generator is and mov
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, final
@@ -41,6 +42,10 @@ class Graphs(Protocol):
         Raises:
             RuntimeError: It cannot be captured; what the work raises is passed on. torch can be used as before.
         """
+        ...
+
+    def seconds(self, work: Work) -> float:
+        """Do the work where it is captured, or repeat it, and return how long that takes until its end."""
         ...
 
     def generator(self) -> Tensor:
@@ -96,6 +101,13 @@ class CudaGraphs:
             raise
         replay: Work = graph.replay
         return replay
+
+    def seconds(self, work: Work) -> float:
+        """Return how long work takes; see `Graphs`."""
+        torch.cuda.synchronize(self._device)
+        begun = time.perf_counter()
+        self.warm(work)
+        return time.perf_counter() - begun
 
     def generator(self) -> Tensor:
         """Return the state of the generator of the GPU."""
