@@ -23,7 +23,7 @@ from netwright.engine.branches import InPieces, Watcher, in_pieces
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import GraphedEngine
 from netwright.engine.rates import put
-from netwright.engine.repeated import MANY
+from netwright.engine.repeated import MANY, Repeated
 from netwright.engine.state import copied, differing
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import DivergedError
@@ -49,6 +49,7 @@ NETWORKS: dict[str, tuple[tuple[int, ...], Callable[[], list[nn.Module]]]] = {
     ),
     "LSTM": ((5, 4), lambda: [nn.LSTM(4, 8, batch_first=True), Last(), nn.Linear(8, 3)]),
 }
+KEEP = Repeated.keep_fastest
 ORDERS: dict[str, Callable[[list[int]], int]] = {
     "latest": max,
     "earliest": min,
@@ -66,9 +67,10 @@ def together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netwright.engine.repeated.Repeated.keep_fastest", keep_last)
 
 
-def keep_last(known: Any, plays: Any, rows: Any, rates: Any) -> None:
-    """Take the capture on several streams."""
+def keep_last(known: Repeated, plays: Any, rows: Any, rates: Any, begin: Any) -> None:
+    """Take the capture on several streams, after all were timed."""
     assert len(plays) == 2
+    KEEP(known, plays, rows, rates, begin)
     known.replay_many = plays[-1]
 
 
@@ -246,16 +248,20 @@ def test_a_number_that_is_not_finite_ends_where_the_step_as_written_does(bad: in
 
 
 def test_steps_that_diverge_while_many_are_tried_end_where_they_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    wants = Repeated.wants_many
+    monkeypatch.setattr(Repeated, "wants_many", lambda known, steps: wants(known, steps) and not tried.append(steps))
     plain, examples = engine("MLP"), rows((12,))
     order = list(epoch_order(np.arange(ROWS), 7, 2))
     examples.inputs["x"][order[55]] = torch.nan  # met first in the steps that are tried
     expected = train(plain, examples, 2)
     generator = torch.default_generator.get_state()
     written, graphs = engine("MLP"), AnyOrder(max)
-    monkeypatch.setattr("netwright.engine.repeated.WORTHWHILE", 10**6)
     taking = graphed(written, graphs)
     found = train(taking, examples, 2)
     same(plain, written, expected, found, generator)
+    assert len(tried) == 1
+    assert not graphs.dealt
 
 
 @pytest.mark.parametrize("name", ["_fused_sgd_", "_fused_adam_", "_fused_adamw_"])
@@ -281,6 +287,17 @@ def test_updates_in_pieces_give_the_bits_of_whole_ones(name: str) -> None:
         counts.append(len(in_pieces(operation, (list(model.parameters()), [], []))[0]))
     assert not differing(*ends)
     assert counts == [11, 11]  # of six tensors, the first of 10,370 numbers
+
+
+def test_a_parameter_of_no_numbers_and_one_number_stay_whole() -> None:
+    model = nn.ParameterList([torch.zeros(0, 3), torch.zeros(()), torch.zeros(3000)])
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    for value in model:
+        value.grad = torch.ones_like(value)
+    with InPieces():
+        optimizer.step()
+    assert all(float(state["step"]) == 1 for state in optimizer.state.values())
+    assert model[1].item() < 0
 
 
 def test_a_parameter_that_lies_otherwise_is_not_cut() -> None:

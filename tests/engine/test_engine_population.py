@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from netwright.data.batches import Batch, Examples
 from netwright.data.feed import Feed
 from netwright.engine.averaged import Averaged
+from netwright.engine.branches import Branches
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import GraphedEngine
+from netwright.engine.graphs import Work
 from netwright.engine.likeness import why_apart
 from netwright.engine.population import JointEngine, Population, Wanted
+from netwright.engine.repeated import Repeated
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import NetwrightError
 from netwright.model.focal import FocalLoss
@@ -196,10 +199,13 @@ def test_on_a_gpu_joint_steps_are_captured_several_at_a_time_and_on_several_stre
         monkeypatch.setattr(f"netwright.engine.{module}.MANY", 3)
     monkeypatch.setattr("netwright.engine.repeated.WORTHWHILE", 4)
     monkeypatch.setattr("netwright.engine.repeated.BRIEF", 10.0)
-    monkeypatch.setattr(
-        "netwright.engine.repeated.Repeated.keep_fastest",
-        lambda known, plays, rows, rates: setattr(known, "replay_many", plays[1]),
-    )
+    keep = Repeated.keep_fastest
+
+    def keep_last(known: Repeated, plays: list[Work], rows: Tensor, rates: Tensor | None, begin: Work) -> None:
+        keep(known, plays, rows, rates, begin)  # which plays them many times
+        known.replay_many = plays[1]
+
+    monkeypatch.setattr(Repeated, "keep_fastest", keep_last)
     inputs, make = built(name)
     examples = Examples({"x": inputs}, CLASSES)
     one, other = (engines(make, lambda n: CE, optimize, PLAIN, True) for _ in range(2))
@@ -209,6 +215,43 @@ def test_on_a_gpu_joint_steps_are_captured_several_at_a_time_and_on_several_stre
     assert np.allclose(losses, expected, rtol=1e-5, atol=1e-7)
     assert population.played() == "in CUDA graphs"
     assert any(found != sorted(found) for found in graphs[0].orders)
+
+
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_a_capture_that_fails_ends_no_population(which: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(AnyOrder):
+        """Has no room for a capture, which breaks off in the update."""
+
+        def capture(self, work: Work, branches: Branches | None = None) -> Work:
+            if self.captured + 1 != which:
+                return super().capture(work, branches)
+            self.captured += 1
+            update = torch.optim.Adam.step
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(torch.optim.Adam, "step", full)
+                work()
+            raise AssertionError(update)
+
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    def captures(joint: JointEngine, device: torch.device) -> GraphedEngine:
+        graphs = Full(max)
+        graphs.parts = (joint.networks, joint.loss_function, joint.optimizer)
+        return GraphedEngine(joint, graphs)
+
+    monkeypatch.setattr("netwright.engine.population._captures", captures)
+    for module in ("repeated", "graphed"):
+        monkeypatch.setattr(f"netwright.engine.{module}.MANY", 3)
+    monkeypatch.setattr("netwright.engine.repeated.WORTHWHILE", 4)
+    monkeypatch.setattr("netwright.engine.repeated.BRIEF", 10.0)
+    inputs, make = built("linear")
+    examples = Examples({"x": inputs}, CLASSES)
+    one, other = (engines(make, lambda n: CE, adam, PLAIN, True) for _ in range(2))
+    alone(one, examples, STEPS)
+    _, population = together(other, examples, STEPS)
+    assert furthest(one, other) < 1e-5
+    assert population.played() == ("as written: CUDA out of memory" if which == 1 else "in CUDA graphs")
 
 
 @pytest.mark.parametrize("captured", [True, False])

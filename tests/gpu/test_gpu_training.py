@@ -93,6 +93,18 @@ def test_runs_that_step_together_agree_with_runs_alone(tmp_path: Path) -> None:
             assert torch.allclose(value, second[name], rtol=1e-4, atol=1e-5), name
 
 
+@pytest.mark.parametrize("more", [{}, {"optimizer": "SGD(lr=0.02, momentum=0.9)"}], ids=["AdamW", "SGD"])
+def test_many_joint_steps_with_dropout_are_captured(more: dict[str, Any], tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "layers": ["Flatten()", "Linear(32)", "ReLU()", "Dropout(0.2)", "Linear()"], "epochs": 8, "batch_size": 32,
+        "baselines": "none", "worst": 0, **more,
+    }  # fmt: skip
+    together = nw.repeat("sklearn:digits", seeds=4, population=True, run_dir=tmp_path / "together", **settings)
+    for run in map(nw.load, together.runs):
+        assert run.record["played"].startswith("in CUDA graphs")
+        assert run.tested["metrics"]["accuracy"]["value"] > 0.8
+
+
 def test_more_ranks_than_gpus_are_told_in_one_line(tmp_path: Path) -> None:
     count = torch.cuda.device_count() + 1
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]

@@ -258,7 +258,7 @@ def in_pieces(function: OpOverload, args: tuple[Any, ...]) -> tuple[Any, ...]:
         row = [values[number] if values else None for values in args]
         alike = [value for value in row if value is not None and value.dim()]  # all but the number of the step
         even = all(value.is_contiguous() and value.shape == parameter.shape for value in alike)
-        ends = range(0, parameter.numel(), length) if even and parameter.dim() else [0]
+        ends = range(0, parameter.numel(), length) if even and parameter.dim() and parameter.numel() else [0]
         for into, value in zip(cut, row, strict=True):
             if value is not None:
                 whole = len(ends) == 1 or not value.dim()

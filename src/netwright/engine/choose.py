@@ -19,7 +19,7 @@ from netwright.engine.graphed import GraphedEngine
 from netwright.engine.graphs import CudaGraphs
 from netwright.engine.own_step import OwnStep
 from netwright.engine.scaling import scaler_for
-from netwright.engine.trial import WITHOUT_CLOSURE, why_not_recorded
+from netwright.engine.trial import LARGEST, WITHOUT_CLOSURE, why_not_recorded
 from netwright.errors import ConfigError
 
 # A step below this many multiply-adds (forward and backward) is not worth waking a second thread; of recurrent layers, whose
@@ -130,6 +130,6 @@ def choose_engine(
     kind = type(optimizer).__name__
     if why_not_recorded(how.update) is not None or isinstance(loss_function, OwnStep) or kind in WITHOUT_CLOSURE:
         return compiled or eager
-    if device.type == "cuda":
+    if device.type == "cuda" and (compiled is None or sum(value.numel() for value in model.parameters()) <= LARGEST):
         return GraphedEngine(eager, CudaGraphs(device), how.by_name and compiled is None, tell, compiled)
     return compiled or CapturedEngine(eager, how.lanes, how.by_name, tell)

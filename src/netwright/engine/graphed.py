@@ -27,7 +27,7 @@ from netwright.engine.recorded import shape_of
 from netwright.engine.repeated import MANY, Repeated
 from netwright.engine.state import differing, fused, hooked, hooked_optimizer, parts_of, signature, tensors, unfit
 from netwright.engine.unsteady import Snapshot, apart
-from netwright.errors import ConfigError, DivergedError, first_line
+from netwright.errors import ConfigError, first_line
 from netwright.model.losses import loss_weights
 
 CHECKED = 2  # replays that are compared with the step as it is written before a graph is trusted
@@ -83,10 +83,8 @@ class GraphedEngine:
         self._signature: tuple[Any, ...] | None = None
         self._settled: tuple[Any, ...] | None = None  # the signature after a step as written
         self._before: Snapshot | None = None  # of the call that goes on
-        self._unsteady, self._own = (
-            False,
-            0.0,
-        )  # the step as written gives other bits each time, how far apart they were so far
+        self._unsteady = False  # the step as written gives other bits each time
+        self._own: dict[int, float] = {}  # how far apart they were, by how many losses were compared
 
     def played(self) -> str:
         """Return in words how steps are executed, and why not faster."""
@@ -168,6 +166,7 @@ class GraphedEngine:
         found = self._what_they_hang_on(turned)
         if found != self._signature:
             self._known.clear()
+            self._own.clear()
             self._signature, self._before = found, None
 
     def _what_they_hang_on(self, turned: bool) -> tuple[Any, ...]:
@@ -245,7 +244,10 @@ class GraphedEngine:
 
         The next steps are taken to try them, and everything is put back to where it was.
         """
-        before = self._snapshot()
+        try:
+            before = self._snapshot()
+        except RuntimeError:  # there is no room
+            return
         turns = None if rates is None or len(rates) == 1 else rates.tolist()
 
         def as_written() -> Tensor:
@@ -269,8 +271,9 @@ class GraphedEngine:
             expected = self._snapshot()
             if not fails(partial(self._graphs.warm, known.work_of_many)):
                 plays = known.captures_of_many(self._graphs, self._known_whole())
-                known.keep_fastest([play for play in plays if not any(fails(play) for _ in range(CHECKED))], rows, rates)
-        except (RuntimeError, DivergedError):  # of CUDA, or of a step, which tells it when it is taken by itself
+                fine = [play for play in plays if not any(fails(play) for _ in range(CHECKED))]
+                known.keep_fastest(fine, rows, rates, before.put_back)
+        except Exception:  # of CUDA, or of a step, which tells it when it is taken by itself
             known.replay_many = None
         finally:
             before.put_back()
@@ -297,12 +300,14 @@ class GraphedEngine:
         wrong = differing([*after.values, given.to(loss.dtype)], [*now.values, loss.reshape(-1)])
         if not wrong:
             return ""
+        own = self._own.get(loss.numel(), 0.0)
         for _ in range(AGAIN):
             before.put_back()
             again()
-            self._own = max(self._own, apart(now.values, self._snapshot().values))
+            own = max(own, apart(now.values, self._snapshot().values))
         now.put_back()
-        if 0 < self._own < torch.inf and apart(now.values, after.values) <= NOISE * self._own:
+        self._own[loss.numel()] = own
+        if 0 < own < torch.inf and apart(now.values, after.values) <= NOISE * own:
             self._unsteady = True
             return ""
         return f"its replay gives other bits, in {wrong} of {len(now.values) + 1} tensors"

@@ -8,9 +8,11 @@ generator with every capture; a replay draws from where the generator is and mov
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any, Protocol, final
 
 import torch
@@ -18,11 +20,18 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from netwright.engine.branches import Branches, InPieces, in_pieces, tensors_in
+from netwright.engine.branches import STREAMS, Branches, InPieces, in_pieces, tensors_in
 from netwright.engine.recording import IGNORED
 from netwright.seeding import drawn_from
 
 Work = Callable[[], None]
+ALONE = threading.RLock()  # one thread at a time captures, and waits for the device: a capture in another would break off
+
+
+@cache
+def streams_of(device: torch.device) -> tuple[Any, ...]:
+    """Return the side streams of a device, always the same: libraries keep room for each one that they meet."""
+    return tuple(torch.cuda.Stream(device) for _ in range(STREAMS))  # type: ignore[no-untyped-call]
 
 
 class Graphs(Protocol):
@@ -71,16 +80,20 @@ class CudaGraphs:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream: Any = None  # made with the first work
 
     def warm(self, work: Work) -> None:
         """Do the work once on the side stream; see `Graphs`."""
-        with self._aside():
-            work()
-        torch.cuda.synchronize(self._device)
+        with ALONE:
+            with self._aside():
+                work()
+            torch.cuda.synchronize(self._device)
 
     def capture(self, work: Work, branches: Branches | None = None) -> Work:
         """Capture the work on the side stream, or on several; see `Graphs`."""
+        with ALONE:
+            return self._captured(work, branches)
+
+    def _captured(self, work: Work, branches: Branches | None) -> Work:
         graph = torch.cuda.CUDAGraph()
         pool = torch.cuda.graph_pool_handle()
         torch.cuda.synchronize(self._device)
@@ -104,10 +117,11 @@ class CudaGraphs:
 
     def seconds(self, work: Work) -> float:
         """Return how long work takes; see `Graphs`."""
-        torch.cuda.synchronize(self._device)
-        begun = time.perf_counter()
-        self.warm(work)
-        return time.perf_counter() - begun
+        with ALONE:
+            torch.cuda.synchronize(self._device)
+            begun = time.perf_counter()
+            self.warm(work)
+            return time.perf_counter() - begun
 
     def generator(self) -> Tensor:
         """Return the state of the generator of the GPU."""
@@ -124,15 +138,13 @@ class CudaGraphs:
     @contextmanager
     def _aside(self) -> Iterator[None]:
         """Run a block on the side stream, after all that was begun on the current one, which waits for it."""
-        if self._stream is None:
-            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)
+        side, current = streams_of(self._device)[0], torch.cuda.current_stream(self._device)
+        side.wait_stream(current)
         try:
-            with torch.cuda.stream(self._stream):
+            with torch.cuda.stream(side):
                 yield
         finally:
-            current.wait_stream(self._stream)
+            current.wait_stream(side)
 
     def _recover(self, pool: Any) -> None:
         """Make torch usable after a capture that failed.
@@ -168,9 +180,8 @@ class _OnStreams(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         count = 1 + max((stream or 0 for stream in branches.streams), default=0)
         self._branches = branches
-        self._first = torch.cuda.current_stream(device)
-        others = [torch.cuda.Stream(device) for _ in range(count - 1)]  # type: ignore[no-untyped-call]
-        self._streams: list[Any] = [self._first, *others]
+        self._streams = streams_of(device)[:count]
+        self._first = self._streams[0]  # which is current
         self._ended: dict[int, torch.cuda.Event] = {}
         self._kept: list[torch.UntypedStorage] = []
         self._number = 0

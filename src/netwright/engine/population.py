@@ -226,10 +226,11 @@ class _Part:
             begun = int(self.stack.begun)
             steps = self.engine.train_steps(feed, most - done, None if table is None else table[done:])
             done += len(steps.losses)
-            if steps.failure is not None:
-                self._failed = True
-                if int(self.stack.begun) - begun > len(steps.losses):
-                    self.merged.torn = steps.failure.error
+            self._failed = steps.failure is not None
+            in_update = self._failed and int(self.stack.begun) - begun > len(steps.losses)
+            self.merged.torn = (
+                steps.failure.error if steps.failure is not None and in_update else None
+            )  # trials are put back
             if len(steps.losses):
                 yield steps.losses.detach()
             if steps.failure is not None:

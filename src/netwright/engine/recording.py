@@ -103,6 +103,8 @@ class Operation:
 HIDDEN_WRITES = dict.fromkeys(
     (
         "aten.native_batch_norm.default",
+        "aten.batch_norm.default",
+        "aten.instance_norm.default",
         "aten.cudnn_batch_norm.default",
         "aten.miopen_batch_norm.default",
         "aten.batch_norm_update_stats.default",

@@ -142,16 +142,19 @@ class Repeated:
                 captured.append(graphs.capture(self.work_of_many, branches))
         return captured
 
-    def keep_fastest(self, plays: Sequence[Work], rows: Tensor, rates: Tensor | None) -> None:
+    def keep_fastest(self, plays: Sequence[Work], rows: Tensor, rates: Tensor | None, begin: Work) -> None:
         """Take the fastest of some captures of `MANY` steps for `replay_many`, and only one that is faster than single steps.
 
         Args:
             plays: Of any number, none too; they are played.
             rows, rates: As for `load`.
+            begin: Puts everything where the steps begin.
         """
 
         def seconds(play: Work) -> float:
+            begin()
             self.load(rows, rates)
+            int(self._at)  # all of that is done
             begun = time.perf_counter()
             play()
             self.finite(len(rows))

@@ -67,7 +67,8 @@ def apart(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:
     total = 0.0
     for one, other in zip(some, others, strict=True):
         if one.is_floating_point():
-            total += float((one.double() - other.double()).square().sum())
+            unlike = one != other  # of which an infinity that is the same in both is none
+            total += float((one[unlike].double() - other[unlike].double()).square().sum())
         elif not torch.equal(one, other):
             return math.inf
     return math.sqrt(total) if math.isfinite(total) else math.inf
