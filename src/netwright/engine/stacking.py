@@ -222,12 +222,13 @@ def _chance(layer: Any) -> float:
 def with_given_noise(model: nn.Module) -> tuple[nn.Module, list[str]]:
     """Return a copy of a network whose dropout layers get their masks, and the paths of these layers in order."""
     template = copy.deepcopy(model).train()
+    device = next((value.device for value in model.parameters()), None)
     sites = [path for path, part in template.named_modules() if type(part) in DROPOUTS]
     for path in sites:
         if not path:
             raise ValueError("the network is a dropout layer alone")
         parent, _, name = path.rpartition(".")
-        layer = GivenNoise(channels=type(template.get_submodule(path)) is not nn.Dropout)
+        layer = GivenNoise(channels=type(template.get_submodule(path)) is not nn.Dropout).to(device)
         setattr(template.get_submodule(parent), name, layer)
     return template, sites
 
