@@ -122,6 +122,12 @@ def test_texts_that_are_whole_numbers_are_such_unless_one_has_a_leading_zero() -
     assert read(table(y=["1;2", "010"]), separator=";").classes == ("010", "1", "2")
 
 
+def test_a_cell_that_is_none_has_no_label_as_an_empty_text() -> None:
+    for cells in (["a;b", ""], ["a;b", None]):
+        target = read(table(y=cells), separator=";")
+        assert (target.classes, target.values.tolist()) == (("a", "b"), [[1, 1], [0, 0]])
+
+
 def test_labels_are_renamed_and_may_become_one() -> None:
     target = read(table(y=["a;b", "c"]), separator=";", renamed={"c": "b"})
     assert (target.classes, target.values.tolist()) == (("a", "b"), [[1, 1], [0, 1]])

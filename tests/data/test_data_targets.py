@@ -158,6 +158,21 @@ def test_a_decimal_comma_holds_for_the_target_too() -> None:
     assert from_cells(["1,5", "2", "1.234,5"], markers=markers).values.tolist() == [[1.5], [2.0], [1234.5]]
 
 
+@pytest.mark.parametrize("first", [2**53, 10**15, 2**60, 10**18, -(2**62)])
+def test_large_whole_numbers_as_texts_are_the_classes_they_are(first: int) -> None:
+    values = [first, first + 1, first + 2, first]
+    for cells in (values, [str(value) for value in values]):
+        target = from_cells(cells)
+        assert (target.task, target.classes) == ("multiclass", (first, first + 1, first + 2))
+        assert target.values.tolist() == [0, 1, 2, 0]
+
+
+def test_whole_numbers_of_more_than_64_bits_are_amounts() -> None:
+    target = from_cells([str(10**20), str(2 * 10**20), "3"])
+    assert (target.task, target.values.tolist()) == ("regression", [[1e20], [2e20], [3.0]])
+
+
+LARGE = 2**60
 # the cells of training, the cells of later rows, their numbers
 LATER: dict[str, tuple[Any, Any, list[int]]] = {
     "texts": (["a", "b", "c"], ["c", "a"], [2, 0]),
@@ -171,6 +186,10 @@ LATER: dict[str, tuple[Any, Any, list[int]]] = {
     "whole numbers as fractions": ([0, 1, 0], [1.0, 0.0], [1, 0]),
     "booleans": ([True, False], [True, True], [1, 1]),
     "booleans as texts": ([True, False], ["True", "False"], [1, 0]),
+    "texts as booleans": (["True", "False"], [True, False], [1, 0]),
+    "small texts as booleans": (["true", "false"], [True, False], [1, 0]),
+    "booleans as small texts": ([True, False], ["true", "false"], [1, 0]),
+    "whole numbers that no float holds": ([str(LARGE), str(LARGE + 1)], [LARGE + 1, LARGE], [1, 0]),
     "dates": ([DAY, DAY.replace(day=1)], [DAY, DAY], [1, 1]),
     "dates as texts": ([DAY, DAY.replace(day=1)], ["2024-01-31", "2024-01-01"], [1, 0]),
     "texts as dates": (["2024-01-31", "2024-01-01"], [DAY, DAY.replace(day=1)], [1, 0]),

@@ -83,7 +83,10 @@ def table() -> dict[str, list[str]]:
     size = RNG.normal(50, 20, ROWS).round(3).tolist()
     town = RNG.choice(["coast", "inland", "hills"], ROWS).tolist()
     open_ = RNG.choice(["yes", "no"], ROWS).tolist()
-    days = [f"2023-{1 + place % 12:02d}-{1 + place % 28:02d}" + ("T12:30" if place % 2 else "") for place in range(ROWS)]
+    days = [
+        f"2023-{1 + place % 12:02d}-{1 + place % 28:02d}" + ("", "T12:30", "T12:30:05Z", "T01:15+05:30")[place % 4]
+        for place in range(ROWS)
+    ]
     price = [round(3 * value + 10 * (place == "coast"), 2) for value, place in zip(size, town, strict=True)]
     return {
         **column("size", gaps(size, 11)),

@@ -250,6 +250,28 @@ def test_a_bundle_holds_where_it_predicts_the_same_bits(made: Any) -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_a_format_that_a_network_does_not_have_is_left_out_unless_it_was_asked_for(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(run: Any, format: str, output: Path) -> Path:
+        if format == "torch":
+            raise ConfigError("export: torch.export cannot take this network (a reason); use --format bundle")
+        return Path(nw.export(run, format, output))
+
+    monkeypatch.setattr("netwright.pipeline.agreeing.export_run", refusing)
+    monkeypatch.setattr("netwright.pipeline.agreeing.FORMATS", ("bundle", "torch"))
+    folder = made(hot)[0].folder
+    found = verify_export(folder, None, ())
+    assert found.held
+    assert (
+        "(the same bits); torch: left out, torch.export cannot take this network (a reason); use --format bundle"
+        in found.text
+    )
+    with pytest.raises(ConfigError, match="cannot take this network"):
+        verify_export(folder, "torch", ())
+
+
+@pytest.mark.usefixtures("here")
 def test_a_difference_beyond_the_tolerance_does_not_hold(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = made(hot)
     other = nw.load(run.folder)
@@ -425,10 +447,33 @@ def test_wrong_rows_are_told_by_a_program(made: Any, tmp_path: Path) -> None:
         steps.predict(frame(4))
 
 
-def test_what_cannot_be_exported_is_told(made: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layer", ["GRU(4)", "LSTM(4, bidirectional=True)"])
+def test_recurrent_layers_over_sequences_of_different_length_are_exported(layer: str, tmp_path: Path) -> None:
     rows = ragged_rows()
-    layers = ["GRU(4, bidirectional=True)", "LastStep()", "Linear()"]
+    layers = [layer, "LastStep()", "Linear()"]
     run = nw.train(data=(rows, np.arange(60) % 2), layers=layers, epochs=1, run_dir=tmp_path / "run", test=False)
+    found = load_any(nw.export(run, "torch", tmp_path / "t"), trust=True)
+    longer = [np.concatenate([row] * 4) for row in rows[:5]]
+    for given in (rows, longer):
+        assert found.predict(given).tolist() == run.predict(given).tolist()
+
+
+class Chooses(nn.Module):
+    """Chooses by a value what it computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scores."""
+        scores: Tensor = self.layer(x if bool(x.mean() > 0) else -x)
+        return scores
+
+
+def test_what_cannot_be_exported_is_told(made: Any, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    run = nw.train(data=(rows, np.arange(60) % 3), model=Chooses(), epochs=1, run_dir=tmp_path / "run", test=False)
     with pytest.raises(ConfigError, match="torch.export cannot take this network .*--format bundle"):
         nw.export(run, "torch", tmp_path / "t")
     assert not (tmp_path / "t").exists()

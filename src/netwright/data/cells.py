@@ -24,7 +24,11 @@ Floats = npt.NDArray[np.float64]
 MISSING_VALUES = ("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "-")
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(inf|Inf|INF|infinity|Infinity)$"
 COMMA_NUMBER = r"^[+-]?\d{1,3}(\.\d{3})*,\d+$|^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
-DATE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?Z?$|^\d{8}T\d{4}(\d{2}(\.\d+)?)?Z?$"
+OFFSET = r"(Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)?"  # from UTC, after a time
+DATE = (
+    rf"^\d{{4}}-\d{{2}}-\d{{2}}([T ]\d{{2}}:\d{{2}}(:\d{{2}}(\.\d+)?)?{OFFSET}|Z)?$"
+    rf"|^\d{{8}}T\d{{4}}(\d{{2}}(\.\d+)?)?{OFFSET}$"
+)
 OTHER_DATE = r"^(\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{4}[./]\d{1,2}[./]\d{1,2})([T ]\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][Mm])?)?$"
 PADDED = r"^0\d+$"  # a whole number with a leading zero, as in codes of places and articles
 MONEY = r"^[+-]?\s?[$€£¥]\s?[+-]?\d[\d.,]*$|^[+-]?\d[\d.,]*\s?[$€£¥%]$"
@@ -187,15 +191,17 @@ def booleans(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
 
 
 def days(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
-    """Return dates as days since 1970, NaN where one is missing.
+    """Return dates as days since 1970, of UTC where their time has an offset; NaN where one is missing.
 
     Raises:
         DataError: A cell is no date.
     """
+    east = None
     if is_text(values.type):
         fits = np.asarray(pc.fill_null(pc.match_substring_regex(values, DATE), True), dtype=bool)
         if not fits.all():
             refuse(table, name, values, ~fits, "no date", "expected 2024-01-31 or 2024-01-31T12:00:00; mend the cell")
+        east = _minutes_east(values)
         values = _plain_dates(values)
     try:
         stamps = values.cast(pa.timestamp("us"), safe=False)
@@ -211,13 +217,29 @@ def days(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
         raise DataError(
             f"{table.origins[0].name}: column {name!r}: no date ({str(error).splitlines()[0]}); mend it"
         ) from None
-    micros = np.asarray(pc.fill_null(stamps.cast(pa.int64()), 0), dtype=np.float64)
+    micros = np.asarray(pc.fill_null(stamps.cast(pa.int64()), 0))
+    micros = (micros if east is None else micros - east * 60_000_000).astype(np.float64)
     return np.where(np.asarray(pc.is_null(stamps), dtype=bool), np.nan, micros / 86_400e6)
+
+
+def _minutes_east(values: pa.ChunkedArray) -> npt.NDArray[np.int64] | None:
+    """Return by how many minutes the times of texts are before those of UTC; None where none has an offset."""
+    found = pc.extract_regex(values, r"[T ][0-9:.]+(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2})?$")
+    if found.null_count == len(found):
+        return None
+    parts = [pc.struct_field(found, [name]) for name in ("sign", "hours", "minutes")]
+    hours, minutes = (
+        np.asarray(pc.if_else(pc.equal(pc.fill_null(part, ""), ""), "0", part).cast(pa.int64())) for part in parts[1:]
+    )
+    west = np.asarray(pc.fill_null(pc.equal(parts[0], "-"), False), dtype=bool)
+    east: npt.NDArray[np.int64] = np.where(west, -1, 1) * (60 * hours + minutes)
+    return east
 
 
 def _plain_dates(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return ISO dates as 2024-01-31 or 2024-01-31T12:00:00.123456."""
     for pattern, replacement in (
+        (r"([T ][0-9:.]+)[+-]\d{2}(:?\d{2})?$", r"\1"),
         (r"Z$", ""),
         (r"(\.\d{6})\d+$", r"\1"),
         (r"^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})", r"\1-\2-\3T\4:\5:"),

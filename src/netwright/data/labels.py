@@ -125,8 +125,8 @@ def _where(raw: Table | Arrays, name: str, row: int) -> str:
 
 
 def _divided(raw: Table | Arrays, name: str, column: pa.ChunkedArray, separator: str, markers: Markers) -> pa.ChunkedArray:
-    """Return texts cut at the separator, trimmed, without empty parts; an empty cell is an empty list."""
-    empty = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column.cast(pa.string())), ""), False)
+    """Return texts cut at the separator, trimmed, without empty parts; an empty cell, or none, is an empty list."""
+    empty = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column.cast(pa.string())), ""), True)
     texts = pc.if_else(empty, pa.scalar("", pa.string()), clean(column, markers))
     missing = np.asarray(texts.is_null(), dtype=bool)
     if missing.any():

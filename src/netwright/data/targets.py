@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,8 +180,9 @@ def _typed(column: pa.ChunkedArray, markers: Markers) -> npt.NDArray[Any]:
     if padded(column):
         return np.asarray(column.to_pylist(), dtype=str)
     pointed = pointed_numbers(column, markers)
-    if pc.all(pc.match_substring_regex(pointed, r"^[+-]?\d{1,15}$")).as_py():
-        return np.asarray(pc.replace_substring(pointed, "+", "").cast(pa.int64()))
+    if pc.all(pc.match_substring_regex(pointed, r"^[+-]?\d{1,19}$")).as_py():
+        with suppress(pa.ArrowInvalid):  # beyond 64 bits
+            return np.asarray(pc.replace_substring(pointed, "+", "").cast(pa.int64()))
     try:
         return np.asarray(pointed.cast(pa.float64()))
     except pa.ArrowInvalid:
@@ -316,13 +318,23 @@ def _classes(raw: Table | Arrays, name: str, values: npt.NDArray[Any], task: str
         labels = [plain(value) for value in found]
     else:
         labels = list(classes)
-        if labels and isinstance(labels[0], str) and values.dtype.kind in "iuO":
-            values = values.astype(str)
+        if labels and isinstance(labels[0], str) and values.dtype.kind in "biuO":
+            values = _as_texts(values, labels)
         if labels and not isinstance(labels[0], str) and values.dtype.kind == "U":
             labels_as_text = {str(label): place for place, label in enumerate(labels)}
+            if isinstance(labels[0], bool):
+                labels_as_text |= {text.lower(): place for text, place in labels_as_text.items()}
             return Target(task, _numbered(raw, name, values, labels_as_text), (name,), tuple(labels))
     places = {label: place for place, label in enumerate(labels)}
     return Target(task, _numbered(raw, name, values, places), (name,), tuple(labels))
+
+
+def _as_texts(values: npt.NDArray[Any], labels: Sequence[Label]) -> npt.NDArray[np.str_]:
+    """Return values as texts; truth values as the labels write them."""
+    if values.dtype.kind != "b":
+        return values.astype(str)
+    written = {str(label).lower(): str(label) for label in labels}
+    return np.asarray([written.get(str(value).lower(), str(value)) for value in values.tolist()], dtype=str)
 
 
 def _kind(found: npt.NDArray[Any]) -> str:

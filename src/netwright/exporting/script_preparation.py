@@ -121,6 +121,12 @@ def _table(page: Page, recipe: Recipe, module: TablePreparation, fitted: str) ->
 READER = {"number": "number", "boolean": "truth_of", "date": "days"}
 
 
+GAP = "    if cell is None:\n        return np.nan\n"
+DAYS_OF_TEXT = """{gap}    cell = datetime.fromisoformat(cell.removesuffix("Z"))
+    cell = cell.replace(tzinfo=None) - (cell.utcoffset() or timedelta())
+    return {days}"""
+
+
 def _unscaled(module: TablePreparation) -> bool:
     return module.numbers == "none" and not module.dates
 
@@ -141,9 +147,11 @@ def _readers(page: Page, recipe: Recipe, kinds: Sequence[str], gaps: bool) -> li
         found += [text] if source.typed else [f"WORDS = {literal(WORDS, 8)}", text]
     if "date" in kinds:
         page.need("from datetime import datetime, timedelta")
-        moment = "cell" if source.typed else 'datetime.fromisoformat(cell.removesuffix("Z"))'
-        days = f"({moment} - {EPOCH}) / timedelta(microseconds=1) / 86_400e6"
-        found.append(f'def days(cell):\n    """Return a date as days since 1970."""\n    return {nan}{days}')
+        days = f"(cell - {EPOCH}) / timedelta(microseconds=1) / 86_400e6"
+        body = f"    return {nan}{days}" if source.typed else DAYS_OF_TEXT.format(gap=GAP if gaps else "", days=days)
+        found.append(
+            f'def days(cell):\n    """Return a date as days since 1970{"" if source.typed else ", of UTC"}."""\n{body}'
+        )
     return found
 
 

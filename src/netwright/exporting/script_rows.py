@@ -276,13 +276,15 @@ def number_code(source: Source) -> str:
 def class_code(classes: Sequence[Any], source: Source) -> str:
     """Return code for a cell as the class it names."""
     kind = type(classes[0])
+    exact = kind is int and max(map(abs, classes)) > 2**53  # which a float does not hold
+    whole = "int({})" if exact else "int(float({}))"
     if source.renamed:
         renamed: Mapping[str, str] = dict(source.renamed)
         inner = f"{literal(renamed)}.get(cell, cell)"
-        return inner if kind is str else f"int(float({inner}))" if kind is int else f"float({inner})"
+        return inner if kind is str else whole.format(inner) if kind is int else f"float({inner})"
     if kind is str or kind is bool:
         return "str(cell)" if kind is str and source.typed else "cell"
-    return ("int(cell)" if source.typed else "int(float(cell))") if kind is int else "float(cell)"
+    return ("int(cell)" if source.typed else whole.format("cell")) if kind is int else "float(cell)"
 
 
 WORDS = {**dict.fromkeys((*TRUE_WORDS, "1"), 1.0), **dict.fromkeys((*FALSE_WORDS, "0"), 0.0)}

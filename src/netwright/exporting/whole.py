@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from netwright.data.array_preparation import ArrayPreparation
 from netwright.data.sequences import StepForm
 from netwright.exporting.bundle import Program
+from netwright.exporting.scanned import read_step_by_step
 from netwright.model.masked import Masked
 from netwright.model.summary import call_model, takes_lengths
 
@@ -42,6 +43,8 @@ class Whole(nn.Module):
         self.decoding = copy.deepcopy(program.outcome.decoding)
         self.form: StepForm | None = program.preparation.steps
         self.to("cpu").eval()
+        if self.reads_lengths:
+            read_step_by_step(self.network)
 
     @property
     def reads_lengths(self) -> bool:
