@@ -158,18 +158,27 @@ def test_a_decimal_comma_holds_for_the_target_too() -> None:
     assert from_cells(["1,5", "2", "1.234,5"], markers=markers).values.tolist() == [[1.5], [2.0], [1234.5]]
 
 
-@pytest.mark.parametrize("first", [2**53, 10**15, 2**60, 10**18, -(2**62)])
+@pytest.mark.parametrize("first", [2**53, 10**15, 2**60, 10**18, -(2**62), 2**63])
 def test_large_whole_numbers_as_texts_are_the_classes_they_are(first: int) -> None:
     values = [first, first + 1, first + 2, first]
-    for cells in (values, [str(value) for value in values]):
+    for cells in (pa.array(values, pa.uint64() if first > 0 else pa.int64()), [str(value) for value in values]):
         target = from_cells(cells)
         assert (target.task, target.classes) == ("multiclass", (first, first + 1, first + 2))
         assert target.values.tolist() == [0, 1, 2, 0]
 
 
-def test_whole_numbers_of_more_than_64_bits_are_amounts() -> None:
+def test_whole_numbers_of_more_than_64_bits_are_amounts_unless_floats_would_merge_them() -> None:
     target = from_cells([str(10**20), str(2 * 10**20), "3"])
     assert (target.task, target.values.tolist()) == ("regression", [[1e20], [2e20], [3.0]])
+    codes = [str(10**20 + place) for place in (0, 1, 2, 0)]
+    target = from_cells(codes)
+    assert (target.task, target.classes, target.values.tolist()) == ("multiclass", tuple(codes[:3]), [0, 1, 2, 0])
+
+
+def test_a_float_is_no_class_that_it_may_have_been_merged_into() -> None:
+    known = from_cells([2**53, 2**53 + 1])
+    with pytest.raises(DataError, match="class 9007199254740992.0 was not seen in training"):
+        from_cells([2.0**53, 2.0**53 + 2], known.task, classes=known.classes)
 
 
 LARGE = 2**60
@@ -187,6 +196,7 @@ LATER: dict[str, tuple[Any, Any, list[int]]] = {
     "booleans": ([True, False], [True, True], [1, 1]),
     "booleans as texts": ([True, False], ["True", "False"], [1, 0]),
     "texts as booleans": (["True", "False"], [True, False], [1, 0]),
+    "booleans as large texts": ([True, False], ["TRUE", "FALSE"], [1, 0]),
     "small texts as booleans": (["true", "false"], [True, False], [1, 0]),
     "booleans as small texts": ([True, False], ["true", "false"], [1, 0]),
     "whole numbers that no float holds": ([str(LARGE), str(LARGE + 1)], [LARGE + 1, LARGE], [1, 0]),

@@ -196,7 +196,7 @@ def days(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
     Raises:
         DataError: A cell is no date.
     """
-    east = None
+    east, written = None, values
     if is_text(values.type):
         fits = np.asarray(pc.fill_null(pc.match_substring_regex(values, DATE), True), dtype=bool)
         if not fits.all():
@@ -213,7 +213,7 @@ def days(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
     except pa.ArrowInvalid as error:
         bad = np.asarray([not _is_day(value) for value in values.to_pylist()])
         if bad.any():
-            refuse(table, name, values, bad, "no date", "mend the cell")
+            refuse(table, name, written, bad, "no date", "mend the cell")
         raise DataError(
             f"{table.origins[0].name}: column {name!r}: no date ({str(error).splitlines()[0]}); mend it"
         ) from None

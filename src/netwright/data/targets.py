@@ -173,20 +173,24 @@ def _dates(raw: Table, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
 def _typed(column: pa.ChunkedArray, markers: Markers) -> npt.NDArray[Any]:
     """Return texts as whole numbers or floats where all of them are, else as texts; nulls as None.
 
-    Whole numbers of which one has a leading zero are names: 007 stays 007.
+    Whole numbers of which one has a leading zero are names: 007 stays 007. So are those of more than 64 bits, where a float
+    would be the same for two of them.
     """
     if column.null_count:
         return np.asarray(column.to_pylist(), dtype=object)
     if padded(column):
         return np.asarray(column.to_pylist(), dtype=str)
     pointed = pointed_numbers(column, markers)
-    if pc.all(pc.match_substring_regex(pointed, r"^[+-]?\d{1,19}$")).as_py():
-        with suppress(pa.ArrowInvalid):  # beyond 64 bits
-            return np.asarray(pc.replace_substring(pointed, "+", "").cast(pa.int64()))
+    whole = bool(pc.all(pc.match_substring_regex(pointed, r"^[+-]?\d+$")).as_py())
+    for kind in (pa.int64(), pa.uint64()) if whole else ():
+        with suppress(pa.ArrowInvalid):  # beyond it
+            return np.asarray(pc.replace_substring(pointed, "+", "").cast(kind))
     try:
-        return np.asarray(pointed.cast(pa.float64()))
+        found = np.asarray(pointed.cast(pa.float64()))
     except pa.ArrowInvalid:
         return np.asarray(column.to_pylist(), dtype=str)
+    merged = whole and len(np.unique(found)) < len(pc.unique(pointed))
+    return np.asarray(column.to_pylist(), dtype=str) if merged else found
 
 
 def _array_cells(raw: Arrays, names: Sequence[str]) -> list[npt.NDArray[Any]]:
@@ -323,7 +327,8 @@ def _classes(raw: Table | Arrays, name: str, values: npt.NDArray[Any], task: str
         if labels and not isinstance(labels[0], str) and values.dtype.kind == "U":
             labels_as_text = {str(label): place for place, label in enumerate(labels)}
             if isinstance(labels[0], bool):
-                labels_as_text |= {text.lower(): place for text, place in labels_as_text.items()}
+                spelled = (str.lower, str.upper)
+                labels_as_text |= {spell(text): place for text, place in labels_as_text.items() for spell in spelled}
             return Target(task, _numbered(raw, name, values, labels_as_text), (name,), tuple(labels))
     places = {label: place for place, label in enumerate(labels)}
     return Target(task, _numbered(raw, name, values, places), (name,), tuple(labels))
@@ -343,7 +348,9 @@ def _kind(found: npt.NDArray[Any]) -> str:
 
 def _numbered(raw: Table | Arrays, name: str, values: npt.NDArray[Any], places: Mapping[Any, int]) -> npt.NDArray[np.int64]:
     found, inverse = np.unique(values, return_inverse=True)
-    numbers = np.asarray([places.get(plain(value), -1) for value in found], dtype=np.int64)[inverse]
+    merging = values.dtype.kind == "f"  # floats of that size are several whole numbers each
+    known = [-1 if merging and abs(value) >= 2**53 else places.get(plain(value), -1) for value in found]
+    numbers = np.asarray(known, dtype=np.int64)[inverse]
     if (numbers < 0).any():
         row = int(np.flatnonzero(numbers < 0)[0])
         raise DataError(

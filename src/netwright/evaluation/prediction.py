@@ -156,7 +156,7 @@ def table_bytes(columns: dict[str, Any], suffix: str, separator: str | None = No
             _quoted(name): _joined(values, separator or SEPARATOR) if _ours(name) else _all_quoted(values)
             for name, values in columns.items()
         }
-    table = pa.table({name: pa.array(values) for name, values in columns.items()})
+    table = pa.table({name: _array(values) for name, values in columns.items()})
     sink = io.BytesIO()
     if suffix == ".parquet":
         pa.parquet.write_table(table, sink)
@@ -166,6 +166,14 @@ def table_bytes(columns: dict[str, Any], suffix: str, separator: str | None = No
         sink.write(header.getvalue().encode())
         pa.csv.write_csv(table, sink, pa.csv.WriteOptions(include_header=False))
     return sink.getvalue()
+
+
+def _array(values: Any) -> pa.Array:
+    """Return values as Arrow has them; whole numbers beyond 63 bits without a sign."""
+    try:
+        return pa.array(values)
+    except OverflowError:
+        return pa.array(values, pa.uint64())
 
 
 def classes_written(classes: Sequence[Any]) -> tuple[str, ...]:

@@ -31,14 +31,17 @@ def _outputs(layer: nn.RNNBase, x: Tensor, lengths: Tensor | None = None) -> Ten
     Args:
         layer: A recurrent layer.
         x: ``(batch, time, features)``.
-        lengths: The real steps of each row, int64 ``(batch,)``: there its way back begins; None where all are real.
+        lengths: The real steps of each row, int64 ``(batch,)``: there its way back begins, and the others are 0; None where
+            all are real.
     """
     for level in range(layer.num_layers):
         found = [_direction(layer, f"_l{level}", x)]
         if layer.bidirectional:
             found.append(_turned(_direction(layer, f"_l{level}_reverse", _turned(x, lengths)), lengths))
         x = torch.cat(found, dim=2)
-    return x
+    if lengths is None:
+        return x
+    return x.masked_fill((torch.arange(x.shape[1]) >= lengths.unsqueeze(1)).unsqueeze(2), 0)
 
 
 def _direction(layer: nn.RNNBase, name: str, x: Tensor) -> Tensor:

@@ -123,8 +123,7 @@ READER = {"number": "number", "boolean": "truth_of", "date": "days"}
 
 GAP = "    if cell is None:\n        return np.nan\n"
 DAYS_OF_TEXT = """{gap}    cell = datetime.fromisoformat(cell.removesuffix("Z"))
-    cell = cell.replace(tzinfo=None) - (cell.utcoffset() or timedelta())
-    return {days}"""
+    return ({since} - (cell.utcoffset() or timedelta())) / timedelta(microseconds=1) / 86_400e6"""
 
 
 def _unscaled(module: TablePreparation) -> bool:
@@ -148,7 +147,8 @@ def _readers(page: Page, recipe: Recipe, kinds: Sequence[str], gaps: bool) -> li
     if "date" in kinds:
         page.need("from datetime import datetime, timedelta")
         days = f"(cell - {EPOCH}) / timedelta(microseconds=1) / 86_400e6"
-        body = f"    return {nan}{days}" if source.typed else DAYS_OF_TEXT.format(gap=GAP if gaps else "", days=days)
+        since = f"cell.replace(tzinfo=None) - {EPOCH}"
+        body = f"    return {nan}{days}" if source.typed else DAYS_OF_TEXT.format(gap=GAP if gaps else "", since=since)
         found.append(
             f'def days(cell):\n    """Return a date as days since 1970{"" if source.typed else ", of UTC"}."""\n{body}'
         )

@@ -278,13 +278,14 @@ def class_code(classes: Sequence[Any], source: Source) -> str:
     kind = type(classes[0])
     exact = kind is int and max(map(abs, classes)) > 2**53  # which a float does not hold
     whole = "int({})" if exact else "int(float({}))"
+    pointed = "cell" if source.typed or source.decimal == "." else 'cell.replace(".", "").replace(",", ".")'
     if source.renamed:
         renamed: Mapping[str, str] = dict(source.renamed)
         inner = f"{literal(renamed)}.get(cell, cell)"
         return inner if kind is str else whole.format(inner) if kind is int else f"float({inner})"
     if kind is str or kind is bool:
         return "str(cell)" if kind is str and source.typed else "cell"
-    return ("int(cell)" if source.typed else whole.format("cell")) if kind is int else "float(cell)"
+    return ("int(cell)" if source.typed else whole.format(pointed)) if kind is int else f"float({pointed})"
 
 
 WORDS = {**dict.fromkeys((*TRUE_WORDS, "1"), 1.0), **dict.fromkeys((*FALSE_WORDS, "0"), 0.0)}
