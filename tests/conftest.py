@@ -162,6 +162,25 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
+class Doctests:
+    """Keeps the collector of garbage away from doctests: their debugger walks through the sources that Python knows, from which
+    SQLAlchemy takes those of classes that are collected, and breaks off where one is gone."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        if not isinstance(item, pytest.DoctestItem):
+            return (yield)
+        gc.disable()
+        try:
+            return (yield)
+        finally:
+            gc.enable()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Doctests())  # for those in src too
+
+
 def pytest_collection_finish() -> None:
     """Keep what was imported out of the collector of garbage, which otherwise looks through all of it again and again."""
     gc.collect()
