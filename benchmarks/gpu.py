@@ -11,46 +11,37 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 
-HERE = Path(__file__).parent
+sys.path.insert(0, str(Path(__file__).parent))
+
+from harness import Contender, run_child
+
 RATE, ROWS, PART = 0.001, 30_000, {10: 3_000, 64: 9_600, 512: 30_000}
 EPOCHS = {10: 4, 64: 6, 512: 12}
 
 
-@dataclass(frozen=True)
-class Contender:
-    """A library with its settings; ``slow`` for one that takes part of the rows."""
-
-    label: str
-    module: str
-    slow: bool = False
-    settings: tuple[str, ...] = ()
-    environment: dict[str, str] = field(default_factory=dict)
-
-
 OURS = ("training.device=cuda", 'checks.skip=["all"]')  # looking at the data is no part of an epoch
+COMPILED = (*OURS, "training.engine=compiled")
+TF32 = "training.precision=tf32"
+WHOLE = ("netwright", "jax")  # take all rows
 CONTENDERS = {
-    "netwright": Contender("netwright", "netwright", settings=OURS),
-    "netwright-tf32": Contender("netwright, TF32", "netwright", settings=(*OURS, "training.precision=tf32")),
-    "netwright-compiled": Contender("netwright, compiled engine", "netwright", settings=(*OURS, "training.engine=compiled")),
-    "netwright-compiled-tf32": Contender(
-        "netwright, compiled engine, TF32",
-        "netwright",
-        settings=(*OURS, "training.engine=compiled", "training.precision=tf32"),
-    ),
-    "tutorial": Contender("PyTorch, the tutorial's loop", "tutorial", slow=True),
-    "eager": Contender("PyTorch, tuned by hand", "eager", slow=True),
-    "lightning": Contender("Lightning", "lightning", slow=True),
-    "keras-jax": Contender("Keras on JAX", "keras", slow=True, environment={"KERAS_BACKEND": "jax"}),
-    "jax": Contender("JAX, one call per epoch, float32", "jax", environment={"JAX_DEFAULT_MATMUL_PRECISION": "highest"}),
-    "jax-tf32": Contender("JAX, one call per epoch, TF32 (its default)", "jax"),
+    one.name: one
+    for one in (
+        Contender("netwright", "netwright", "netwright", settings=OURS),
+        Contender("netwright-tf32", "netwright, TF32", "netwright", settings=(*OURS, TF32)),
+        Contender("netwright-compiled", "netwright, compiled engine", "netwright", settings=COMPILED),
+        Contender("netwright-compiled-tf32", "netwright, compiled engine, TF32", "netwright", settings=(*COMPILED, TF32)),
+        Contender("tutorial", "PyTorch, the tutorial's loop", "tutorial"),
+        Contender("eager", "PyTorch, tuned by hand", "eager"),
+        Contender("lightning", "Lightning", "lightning"),
+        Contender("keras-jax", "Keras on JAX", "keras", environment={"KERAS_BACKEND": "jax"}),
+        Contender("jax", "JAX, one call per epoch, float32", "jax", environment={"JAX_DEFAULT_MATMUL_PRECISION": "highest"}),
+        Contender("jax-tf32", "JAX, one call per epoch, TF32 (its default)", "jax"),
+    )
 }
 
 
@@ -62,7 +53,7 @@ def measure(name: str, cases: list[int]) -> dict[int, float]:
     one = CONTENDERS[name]
     found = {}
     for batch in cases:
-        rows = PART[batch] if one.slow else ROWS
+        rows = ROWS if one.module in WHOLE else PART[batch]
         task = SimpleNamespace(
             workload="mlp", kind="train", batch=batch, epochs=EPOCHS[batch], rows=rows, rate=RATE, seed=0,
             settings=list(one.settings), device="cuda", path="", target=workloads.TARGET,
@@ -87,13 +78,11 @@ def main() -> None:
     for _ in range(asked.rounds):
         for name in asked.only:
             command = [sys.executable, __file__, "--child", name, "--batches", *map(str, asked.batches)]
-            path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
-            environment = {**os.environ, **CONTENDERS[name].environment, "PYTHONPATH": path}
-            child = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=HERE)
-            if child.returncode:
-                print(f"{name}: {(child.stderr.strip().splitlines() or ['failed'])[-1][:200]}", flush=True)
+            code, output, errors, _, _ = run_child(command, CONTENDERS[name].environment)
+            if code:
+                print(f"{name}: {(errors.strip().splitlines() or ['failed'])[-1][:200]}", flush=True)
                 continue
-            found.setdefault(name, []).append(json.loads(child.stdout.strip().splitlines()[-1]))
+            found.setdefault(name, []).append(json.loads(output.strip().splitlines()[-1]))
             print(name, {batch: round(rate / 1e3, 1) for batch, rate in found[name][-1].items()}, flush=True)
     print("\n| thousand rows a second | " + " | ".join(f"batch {batch}" for batch in asked.batches) + " |")
     print("|---" * (1 + len(asked.batches)) + "|")

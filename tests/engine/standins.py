@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from netwright.engine.branches import Branches
 from netwright.engine.graphs import Work
-from netwright.engine.recording import IGNORED
+from netwright.engine.recording import IGNORED, Mode
 from netwright.engine.state import copied, put_back
 
 
@@ -49,17 +48,13 @@ class Again:
         """Return nothing: the generator of the device is that of the CPU here."""
 
 
-class Noted(TorchDispatchMode):
+class Noted(Mode):
     """Keeps the operations that run under it with all their tensors, so that each can be done again where those lie."""
 
     def __init__(self) -> None:
         super().__init__()
         self.done: list[tuple[Any, Any, Any, Any]] = []
         self.gradients: list[bool] = []  # whether they were on: some operations keep more for the way back then
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))

@@ -14,9 +14,8 @@ from typing import Any, final
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from netwright.engine.recording import HIDDEN_WRITES, IGNORED
+from netwright.engine.recording import IGNORED, Mode, given_to
 
 STREAMS = 4
 SHAPE_ALONE = ("ones_like", "zeros_like", "empty_like", "full_like", "rand_like", "new_")  # nothing else of an input is read
@@ -39,14 +38,14 @@ class Branches:
 
 
 @final
-class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Watcher(Mode):
     """Writes down what the operations that run under it read and write; tensors are known by their storage.
 
     What a kernel does that torch does not know of goes unseen: a network must be of torch's own operations.
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._names: list[str] = []
         self._needs: list[set[int] | None] = []  # operations that each needs, by number; None for a view
         self._written: dict[int, int] = {}  # by address of a storage: the last operation that wrote to it
@@ -54,11 +53,6 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._alive: list[StorageWeakRef] = []  # an address is not used again while it is watched
         self._held = 0
         self._foreign = False  # an operation was not torch's own
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Leave `__torch_dispatch__` as it is, as `netwright.engine.recording.Recorder` does."""
-        return False
 
     def __torch_dispatch__(
         self, function: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -109,14 +103,7 @@ def _touched(function: OpOverload, args: tuple[Any, ...], keywords: dict[str, An
     """Return the addresses of the storages that an operation reads, and of those that it writes to."""
     reads: set[int] = set()
     writes: set[int] = set()
-    schema = function._schema.arguments
-    named = {argument.name: argument for argument in schema}
-    hidden = HIDDEN_WRITES.get(str(function), ())
-    for argument, value in [
-        *zip(schema, args, strict=False),
-        *((named[name], value) for name, value in keywords.items()),
-    ]:
-        written = argument.name in hidden or (argument.alias_info is not None and argument.alias_info.is_write)
+    for value, written in given_to(function, args, keywords):
         (writes if written else reads).update(tensor.untyped_storage()._cdata for tensor in tensors_in(value))
     return reads, writes
 
@@ -217,16 +204,8 @@ FUSED = ("_fused_adam_", "_fused_adamw_", "_fused_sgd_")
 
 
 @final
-class InPieces(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class InPieces(Mode):  # type: ignore[no-untyped-call]
     """Lets what runs under it update parameters in pieces; see `in_pieces`."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Leave `__torch_dispatch__` as it is, as `netwright.engine.recording.Recorder` does."""
-        return False
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self, function: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None

@@ -18,10 +18,9 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from netwright.engine.branches import STREAMS, Branches, InPieces, in_pieces, tensors_in
-from netwright.engine.recording import IGNORED
+from netwright.engine.recording import IGNORED, Mode
 from netwright.seeding import drawn_from
 
 Work = Callable[[], None]
@@ -165,7 +164,7 @@ class CudaGraphs:
 
 
 @final
-class _OnStreams(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _OnStreams(Mode):
     """Lets the operations of a capture run on several streams, each after those that it waits for.
 
     All begin after the stream that is current on entering, which goes on after all of them. What operations return is kept
@@ -177,7 +176,7 @@ class _OnStreams(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, branches: Branches, device: torch.device) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         count = 1 + max((stream or 0 for stream in branches.streams), default=0)
         self._branches = branches
         self._streams = streams_of(device)[:count]
@@ -185,11 +184,6 @@ class _OnStreams(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._ended: dict[int, torch.cuda.Event] = {}
         self._kept: list[torch.UntypedStorage] = []
         self._number = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Leave `__torch_dispatch__` as it is, as `netwright.engine.recording.Recorder` does."""
-        return False
 
     def __enter__(self) -> _OnStreams:
         for stream in self._streams[1:]:

@@ -7,7 +7,7 @@ storage and how it is read), so views cost nothing and aliases stay aliases. Flo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,17 +86,8 @@ class Operation:
     def _found(self) -> list[tuple[Place, bool]]:
         if self.function is None:
             return [(self.arguments[0], False)]
-        schema = self.function._schema.arguments
-        named = {argument.name: argument for argument in schema}
-        found: list[tuple[Place, bool]] = []
-        for argument, value in [
-            *zip(schema, self.arguments, strict=False),
-            *((named[name], value) for name, value in self.keywords.items()),
-        ]:
-            written = argument.alias_info is not None and argument.alias_info.is_write
-            written |= argument.name in HIDDEN_WRITES.get(str(self.function), ())
-            found += [(place, written) for place in _places(value)]
-        return found
+        given = given_to(self.function, self.arguments, self.keywords)
+        return [(place, written) for value, written in given for place in _places(value)]
 
 
 # Kernels that write to arguments without saying so in their schema.
@@ -113,6 +104,17 @@ HIDDEN_WRITES = dict.fromkeys(
     ),
     ("running_mean", "running_var"),
 )
+
+
+def given_to(function: OpOverload, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Iterator[tuple[Any, bool]]:
+    """Yield every argument of an operation, and whether it is written to."""
+    schema = function._schema.arguments
+    named = {argument.name: argument for argument in schema}
+    hidden = HIDDEN_WRITES.get(str(function), ())
+    placed = zip(schema, arguments, strict=False)
+    for argument, value in (*placed, *((named[name], value) for name, value in keywords.items())):
+        stated = argument.alias_info is not None and argument.alias_info.is_write
+        yield value, stated or argument.name in hidden
 
 
 @final
@@ -154,22 +156,29 @@ def asked_later() -> Iterator[list[Tensor]]:
         _ACTIVE.pop()
 
 
-@final
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down what runs under it."""
+class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operation that runs under it, by its own ``__torch_dispatch__``."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._operations: list[Operation] = []
-        self._numbers: dict[int, int] = {}  # by address
-        self._alive: list[StorageWeakRef] = []  # an address is not used again while it is watched
-        self._outside: dict[int, torch.UntypedStorage] = {}
-        self._sizes: dict[int, int] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """Leave `__torch_dispatch__` as it is: torch's wrapper imports the compiler, which takes longer than a small run."""
         return False
+
+
+@final
+class Recorder(Mode):
+    """Writes down what runs under it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._operations: list[Operation] = []
+        self._numbers: dict[int, int] = {}  # by address
+        self._alive: list[StorageWeakRef] = []  # an address is not used again while it is watched
+        self._outside: dict[int, torch.UntypedStorage] = {}
+        self._sizes: dict[int, int] = {}
 
     def __torch_dispatch__(
         self, function: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
