@@ -16,6 +16,7 @@ from netwright.data import sources
 from netwright.data.batches import Examples, batches, batches_in_order
 from netwright.engine.forward import Forward, parts_of
 from netwright.errors import DataError
+from netwright.evaluation.scoring import outputs_of
 from netwright.model.decisions import decide, decided
 from netwright.seeding import drawn_from
 
@@ -77,6 +78,49 @@ def test_rows_of_any_strides_get_the_same_bits_and_are_left_as_they_are(tmp_path
         for _ in range(4):
             assert run.predict_decoded(rows).tobytes() == expected.tobytes()
         assert rows.tobytes() == before.tobytes()
+
+
+IMAGES = RNG.integers(0, 256, (1300, 7, 5, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("rows", "layout"), [(RNG.standard_normal((3100, 6)), "NC"), (IMAGES, "NHWC"), (IMAGES[..., 0], "NHW")]
+)
+@pytest.mark.parametrize("batch_size", [32, 1030])
+@pytest.mark.parametrize("engine", ["auto", "eager"])
+def test_rows_prepared_in_the_call_get_the_bits_of_rows_prepared_before(
+    rows: np.ndarray, layout: str, batch_size: int, engine: str, tmp_path: Path
+) -> None:
+    layers = ["Linear(4)", "ReLU()", "Linear(3)"] if layout == "NC" else ["Conv2d(4, 3)", "Flatten()", "Linear(3)"]
+    run = nw.train(
+        data=(rows, np.arange(len(rows)) % 3),
+        layers=layers,
+        layout=layout,
+        epochs=1,
+        batch_size=batch_size,
+        engine=engine,
+        test=False,
+        run_dir=str(tmp_path / "run"),
+    )
+    program = nw.load(run.folder).program
+    raw = sources.from_objects((rows, None), None, layout)[0]
+    before, threads = rows.copy(), torch.get_num_threads()
+    torch.set_num_threads(run.config.training.threads)
+    outputs = outputs_of(program.forward, program.preparation.examples(raw), program.batch_size)
+    expected = program.outcome.decoding(outputs).numpy()
+    torch.set_num_threads(threads)
+    for given in (rows, {"X": rows}, rows, rows):
+        assert run.predict_decoded(given).tobytes() == expected.tobytes()
+    assert run.program.rests
+    assert run.predict_decoded(rows[::-1]).tobytes() == run.predict_decoded(np.ascontiguousarray(rows[::-1])).tobytes()
+    assert (rows == before).all()
+
+
+def test_a_network_that_is_narrowed_by_autocast_reads_prepared_rows(tmp_path: Path) -> None:
+    run = trained(tmp_path, ["Linear(8)", "ReLU()", "Linear(3)"], precision="bfloat16")
+    assert run.program.raw_forward is None
+    for _ in range(4):
+        assert run.predict_decoded(X[:5]).tobytes() == run.predict_decoded({"X": X[:5]}).tobytes()
 
 
 def test_what_is_wrong_with_rows_is_told_in_the_same_line(tmp_path: Path) -> None:

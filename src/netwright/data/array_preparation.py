@@ -116,6 +116,13 @@ class ArrayPreparation(nn.Module):
             flat = part.reshape(1, -1) if axis is None else np.moveaxis(part, axis, 0).reshape(part.shape[axis], -1)
             yield np.ascontiguousarray(flat)
 
+    def accepts(self, values: Array) -> bool:
+        """Tell whether `check` lets rows of numbers that are no codes pass."""
+        starts = range(0, len(values), CHUNK)
+        return list(values.shape[1:]) == self.shape and not any(
+            infinite(values[start : start + CHUNK]).any() for start in starts
+        )
+
     def check(self, raw: Arrays, name: str, values: Array) -> None:
         """Refuse rows of another shape, infinite numbers, and codes beyond the limit.
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from netwright.data.array_preparation import CHUNK, ArrayPreparation, infinite, refuse_infinite, tensor_of
+from netwright.data.array_preparation import CHUNK, ArrayPreparation, refuse_infinite, tensor_of
 from netwright.data.arrays import Array, Arrays, named_rows
 from netwright.data.batches import Examples, RawInput, Spans, lies_plainly
 from netwright.data.columns import Column, TableEncoder
@@ -226,13 +226,13 @@ class Preparation:
             start += len(prepared)
         return found
 
-    def single(self, values: Array) -> tuple[str, Tensor] | None:
-        """Return the name and the prepared rows of the only input, an array; None for other inputs and what `check` refuses."""
+    @property
+    def only(self) -> tuple[str, ArrayPreparation] | None:
+        """The name and the module of the only input, where that is an array of numbers that are no codes."""
         if self.encoder is not None or self.steps is not None or len(self.modules) != 1:
             return None
         name, module = next(iter(self.modules.items()))
-        fits = isinstance(module, ArrayPreparation) and module.mode != "codes" and list(values.shape[1:]) == module.shape
-        return (name, self.features(name, values)) if fits and not infinite(values).any() else None
+        return (name, module) if isinstance(module, ArrayPreparation) and module.mode != "codes" else None
 
     def raw_inputs(self, raw: Table | Arrays) -> dict[str, Array]:
         """Return the raw arrays of each input, checked."""

@@ -122,14 +122,14 @@ class Forward:
         """Whether the network, its code torch.nn's and ours, is in eval mode and as it was when it was called last."""
         return self._resting and _seen(self.model) == self._seen and not _has_any_global_hook()  # type: ignore[no-untyped-call]
 
-    def again(self, name: str, value: Tensor) -> Any:
-        """Return what a call gives for one input while the network `rests`; None where the call is to be recorded yet."""
-        batch = Batch({name: value}, NOTHING, NOTHING)
+    def again(self, batch: Batch) -> Any:
+        """Return the output of a batch, without a target, as a call does, while the network `rests`."""
         if not self._captured:
             return self._written(batch)
         with self._alone:
             known = self._known.get(shape_of(batch))
-            return known.output(batch) if known is not None and known.ready() else None
+            output = known.output(batch) if known is not None and known.ready() else None
+            return self._called(batch) if output is None else output
 
     def _written(self, batch: Batch) -> Any:
         """Make a call as it is written; what autocast made narrower is float32 again."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,15 +19,15 @@ from torch import Tensor, nn
 
 from netwright import files
 from netwright.data import labels
-from netwright.data.arrays import Array
-from netwright.data.batches import lies_plainly
+from netwright.data.arrays import Array, Arrays
 from netwright.data.labels import Label
 from netwright.data.preparation import Preparation
 from netwright.data.sequences import Raw, Sequences
 from netwright.engine.base import Execution
 from netwright.engine.forward import WRITTEN, Forward
 from netwright.errors import CheckpointError, DataError, first_line, out_of_memory
-from netwright.evaluation.scoring import at_once, outputs_of
+from netwright.evaluation.scoring import outputs_of
+from netwright.exporting.prepared import RawForward
 from netwright.model.masked import Masked
 from netwright.model.padding import unmaskable
 from netwright.model.task import Decoding
@@ -88,6 +88,19 @@ class Program:
         """What calls the network."""
         return Forward(self.model, self.how)
 
+    @cached_property
+    def raw_forward(self) -> RawForward | None:
+        """What calls preparation and network as one, where rows are one array of numbers and nothing is narrowed by autocast."""
+        only = self.preparation.only
+        if only is None or self.how.update.autocast is not None or self.device.type != "cpu":
+            return None
+        return RawForward(*only, self.model, self.how, self.batch_size)
+
+    @property
+    def rests(self) -> bool:
+        """Whether rows that are one array may be predicted by `decoded_array`; see `Forward.rests`."""
+        return self.raw_forward is not None and self.raw_forward.rests
+
     @property
     def per_step(self) -> bool:
         """Whether each step of a row gets a prediction."""
@@ -104,9 +117,13 @@ class Program:
         """
         if isinstance(self.model, Masked) and isinstance(raw, Sequences) and raw.rows:
             _refuse_too_short(self.model, raw)
-        examples = self.preparation.examples(raw).to(self.device)
+        if self.raw_forward is not None and isinstance(raw, Arrays):
+            (values,) = self.preparation.raw_inputs(raw).values()
+            outputs = partial(self.raw_forward.outputs, values)
+        else:
+            outputs = partial(outputs_of, self.forward, self.preparation.examples(raw).to(self.device), self.batch_size)
         try:
-            decoded: Tensor = self.outcome.decoding(outputs_of(self.forward, examples, self.batch_size))
+            decoded: Tensor = self.outcome.decoding(outputs())
         except (RuntimeError, IndexError) as error:
             if out_of_memory(error):
                 raise
@@ -116,25 +133,19 @@ class Program:
             ) from error
         return decoded
 
-    def decoded_few(self, values: Array) -> Tensor | None:
-        """Return what `decoded` gives for a few rows of one array, by the same calls of kernels; None: ask that.
+    def decoded_array(self, values: Array) -> Tensor | None:
+        """Return what `decoded` gives for rows of one array, without its ceremonies; None: ask that, which tells what is wrong.
 
         Args:
-            values: Numbers ``(rows, ...)``, read while `Forward.rests`.
+            values: Numbers ``(rows, ...)``, read while the program `rests`.
         """
-        if self.device.type != "cpu" or not 0 < len(values) <= at_once(1, self.batch_size):
-            return None
-        found = self.preparation.single(values)
-        if found is None or len(values) > at_once(found[1].ndim, self.batch_size):
-            return None
         try:
-            with torch.inference_mode():
-                output = self.forward.again(*found)
+            outputs = None if self.raw_forward is None else self.raw_forward.resting_outputs(values)
         except (RuntimeError, IndexError):
-            return None  # `decoded` tells
-        if not isinstance(output, Tensor) or not lies_plainly(output):
             return None
-        decoded: Tensor = self.outcome.decoding(output)
+        if outputs is None:
+            return None
+        decoded: Tensor = self.outcome.decoding(outputs)
         return decoded
 
 

@@ -151,14 +151,14 @@ class Run:
 
     def predict_decoded(self, rows: Any) -> npt.NDArray[np.float64]:
         """Return probabilities, scores or values ``(rows, ...)`` of raw rows."""
-        forward, device = self.program.forward, self.program.device
+        device = self.program.device
         values = new_rows.plain_array(self.config, rows)
-        if values is not None and forward.rests:
+        if values is not None and self.program.rests:
             with executing(self.config, device, computing=True):
-                few = self.program.decoded_few(values)
-            if few is not None:
-                return np.asarray(few)
-        with executing(self.config, device, new_rows.are_plain(rows) and forward.computes):
+                found = self.program.decoded_array(values)
+            if found is not None:
+                return np.asarray(found)
+        with executing(self.config, device, new_rows.are_plain(rows) and self.program.forward.computes):
             return np.asarray(self.program.decoded(new_rows.read(self.config, self.program, rows)))
 
     def prediction_table(self, rows: Any, threshold: float | None = None, interval: bool = False) -> dict[str, Any]:
