@@ -36,6 +36,7 @@ from netwright.engine.recording import Recorder
 from netwright.engine.state import copied, counted_on_cpu, differing, put_back
 from netwright.engine.tape import TapePlayer
 from netwright.engine.trial import why_not_graphed
+from netwright.engine.unsteady import Snapshot
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import ConfigError, DivergedError
 from netwright.pipeline import bench as bench_module
@@ -246,6 +247,30 @@ def test_a_number_that_is_not_finite_ends_where_the_step_as_written_does(bad: in
     assert all(end is not None and isinstance(end.error, DivergedError) for end in ends)
     assert str(ends[0].error) == str(ends[1].error) == "the loss is nan"  # type: ignore[union-attr]
     assert torch.equal(ends[0].batch.rows, ends[1].batch.rows)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("full", range(1, 14))
+def test_where_a_copy_of_the_state_has_no_room_steps_run_as_they_are_written(full: int) -> None:
+    plain, examples = engine("Dropout")
+    expected = train(plain, examples)
+    generator = torch.default_generator.get_state()
+    written, _ = engine("Dropout")
+    told: list[str] = []
+    taking = graphed(written, Again(), tell=told.append)
+    made = 0
+
+    def copies(*arguments: Any) -> Snapshot:
+        nonlocal made
+        made += 1
+        if made >= full:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+        return Snapshot(*arguments)
+
+    with patch("netwright.engine.graphed.Snapshot", copies):
+        same(plain, written, expected, train(taking, examples), generator)
+    assert made >= full
+    assert "out of memory" in told[0]
+    assert taking.why_not is not None
 
 
 def test_a_norm_that_is_not_finite_is_told_too() -> None:

@@ -213,17 +213,18 @@ class GraphedEngine:
 
         With a key the other way is the work that is captured then; without one it is a replay.
         """
-        before, problem, numbers_given = self._snapshot(), "", None
+        before, problem = self._kept(), ""
+        if before is None:
+            return self._step.train_step(batch)
         known.load(batch.rows.reshape(1, -1), turned, batch)
         try:
             if key is None:
                 known.replay()
             else:
                 self._graphs.warm(known.work)
-            numbers_given = known.results(1)[0]
+            numbers_given, after = known.results(1)[0], self._snapshot()
         except Exception as error:  # of own code, or of a kernel; the step as written tells it, where it fails too
             problem = first_line(error)
-        after = self._snapshot()
         before.put_back()
         loss = self._step.train_step(batch)
         if not problem:
@@ -296,21 +297,36 @@ class GraphedEngine:
 
     def _wrong(self, before: Snapshot, after: Snapshot, given: Any, loss: Tensor, again: Callable[[], Any]) -> str:
         """Return in what steps differ from those as written, taken last, beyond what these differ from themselves; or nothing."""
-        now = self._snapshot()
+        try:
+            now = self._snapshot()
+        except RuntimeError as error:
+            return first_line(error)
         wrong = differing([*after.values, given.to(loss.dtype)], [*now.values, loss.reshape(-1)])
         if not wrong:
             return ""
         own = self._own.get(loss.numel(), 0.0)
-        for _ in range(AGAIN):
-            before.put_back()
-            again()
-            own = max(own, apart(now.values, self._snapshot().values))
-        now.put_back()
+        try:
+            for _ in range(AGAIN):
+                before.put_back()
+                again()
+                own = max(own, apart(now.values, self._snapshot().values))
+        except RuntimeError as error:
+            return first_line(error)
+        finally:
+            now.put_back()
         self._own[loss.numel()] = own
         if 0 < own < torch.inf and apart(now.values, after.values) <= NOISE * own:
             self._unsteady = True
             return ""
         return f"its replay gives other bits, in {wrong} of {len(now.values) + 1} tensors"
+
+    def _kept(self) -> Snapshot | None:
+        """Return a copy of what steps change; None, and they run as they are written, where there is no room for one."""
+        try:
+            return self._snapshot()
+        except RuntimeError as error:
+            self._give_up(f"a copy of what it changes has no room: {first_line(error)}")
+            return None
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(list(tensors(*self._parts())), self._graphs)
@@ -348,9 +364,10 @@ class GraphedEngine:
 
     def _played(self, known: Repeated, rows: Tensor, rates: Tensor | None, batch: Batch | None = None) -> Tensor:
         """Take steps, up to the first whose numbers are not finite; return their losses ``(steps, networks)``."""
-        if self._before is None:
-            self._before = self._snapshot()
-        self._before.renew()
+        self._before = before = self._before or self._kept()
+        if before is None:
+            return torch.empty(0, 1)
+        before.renew()
         count = len(rows)
         while count:
             begun = time.perf_counter()
@@ -360,6 +377,6 @@ class GraphedEngine:
             if finite == count:
                 known.took(count, time.perf_counter() - begun)
                 return known.results(count)
-            self._before.put_back()
+            before.put_back()
             count = finite
         return torch.empty(0, 1)
