@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from netwright.data import sources
 from netwright.data.arrays import Arrays
 from netwright.data.cells import Markers
 from netwright.data.tables import Origin, from_frame
@@ -115,6 +116,28 @@ def test_labels_are_renamed_before_the_task_is_decided() -> None:
     assert (target.classes, target.values.tolist()) == (("bad", "good"), [1, 0, 0])
     target = from_cells(["1", "2", "two"], labels={"two": "2"})
     assert (target.classes, target.values.tolist()) == ((1, 2), [0, 1, 1])
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32", "bool", "U", "O"])
+def test_labels_of_arrays_are_renamed(dtype: str) -> None:
+    values = np.array([0, 1, 1, 0]).astype(dtype)
+    names = {"0": "no", "1": "yes", "False": "no", "True": "yes"}
+    raw = sources.from_objects((np.zeros((4, 2)), values), None, "NC")[0]
+    target = read_target(raw, ["y"], None, names, Markers())
+    assert (target.task, target.classes, target.values.tolist()) == ("binary", ("no", "yes"), [0, 1, 1, 0])
+    known = read_target(raw, ["y"], "binary", names, Markers(), ("no", "yes"))
+    assert known.values.tolist() == [0, 1, 1, 0]
+
+
+def test_a_missing_label_of_an_array_is_not_renamed() -> None:
+    raw = sources.from_objects((np.zeros((3, 2)), np.array([0, np.nan, 1])), None, "NC")[0]
+    with pytest.raises(DataError, match="row 2: target 'y' is missing"):
+        read_target(raw, ["y"], None, {"0": "no", "1": "yes"}, Markers())
+
+
+def test_truth_values_have_either_spelling() -> None:
+    for labels in ({"True": "yes", "False": "no"}, {"true": "yes", "false": "no"}):
+        assert from_cells([True, False, True], labels=labels).classes == ("no", "yes")
 
 
 def test_labels_are_renamed_in_typed_columns_too() -> None:

@@ -84,6 +84,11 @@ def read_target(
         columns = [_cells(raw, name, labels, markers, texts) for name in names]
     else:
         columns = _array_cells(raw, names)
+        if labels:
+            columns = [
+                _of_texts(_renamed(pa.chunked_array([pa.array(each, from_pandas=True)]), labels), markers, texts)
+                for each in columns
+            ]
     for name, values in zip(_named(names, len(columns)), columns, strict=True):
         _refuse_missing(raw, name, values, markers)
     if task is None:
@@ -134,15 +139,10 @@ def _cells(raw: Table, name: str, labels: Mapping[str, str], markers: Markers, t
         known = f"{did_you_mean(name, raw.names)}{f'; {hint}' if hint else ''}"
         raise DataError(f"{raw.origins[0].name}: target column {name!r} is missing; {known}")
     column = clean(raw.columns[name], markers)
-    if labels and not is_text(column.type):
-        column = column.cast(pa.string())
+    if labels:
+        column = _renamed(column, labels)
     if is_text(column.type):
-        if labels:
-            renamed = [None if value is None else labels.get(value, value) for value in column.to_pylist()]
-            column = pa.chunked_array([pa.array(renamed, pa.string())])
-        if texts and not column.null_count:
-            return np.asarray(column.to_pylist(), dtype=str)
-        return _typed(column, markers)
+        return _of_texts(column, markers, texts)
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
     if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
@@ -168,6 +168,21 @@ def _dates(raw: Table, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
             f"{raw.origins[0].name}: target {name!r}: {str(error).splitlines()[0]}; expected dates, or times in microseconds; "
             "convert it"
         ) from None
+
+
+def _renamed(column: pa.ChunkedArray, labels: Mapping[str, str]) -> pa.ChunkedArray:
+    """Return a column as texts, those that have another name by that; truth values are true and True alike."""
+    if pa.types.is_boolean(column.type):
+        labels = {name.lower(): other for name, other in labels.items()}
+    cells = column.cast(pa.string()).to_pylist()
+    return pa.chunked_array([pa.array([None if cell is None else labels.get(cell, cell) for cell in cells], pa.string())])
+
+
+def _of_texts(column: pa.ChunkedArray, markers: Markers, texts: bool) -> npt.NDArray[Any]:
+    """Return the cells of a column of texts; of known classes that are ``texts`` none becomes a number."""
+    if texts and not column.null_count:
+        return np.asarray(column.to_pylist(), dtype=str)
+    return _typed(column, markers)
 
 
 def _typed(column: pa.ChunkedArray, markers: Markers) -> npt.NDArray[Any]:

@@ -305,11 +305,20 @@ def _source(folder: Path, data: DataConfig, inputs: Inputs) -> Source:
                 return Source(**pictures, table=False, dtype=str(values.dtype), gaps=False)
             expected = "folders of images by class on this machine, grey or rgb, or images in an .npz, .npy or idx file"
             raise _not_written(folder, f"images of {inputs.source} came", expected)
-        if len(raw.inputs) == 1 and values.dtype.isnative and values.dtype.itemsize <= 8 and (arrays := find_arrays(data)):
+        if (
+            not data.labels
+            and len(raw.inputs) == 1
+            and values.dtype.isnative
+            and values.dtype.itemsize <= 8
+            and (arrays := find_arrays(data))
+        ):
             return Source(**arrays, table=False, dtype=str(values.dtype), gaps=gaps)
     expected = (
         "CSV, TSV, white-space text, Parquet, Feather, .npz, .npy and idx files, arrays in HDF5 files, or sklearn:NAME"
     )
+    if data.labels:
+        expected = "them with a text table; rename the cells of others in the file"
+        raise _not_written(folder, f"data.labels came with {inputs.source}", expected)
     raise _not_written(folder, f"{inputs.source} came", expected)
 
 
