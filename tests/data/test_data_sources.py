@@ -27,7 +27,7 @@ from netwright.data.sources import (
     read_source,
 )
 from netwright.data.tables import Table
-from netwright.data.texts import TextOptions, count_fields
+from netwright.data.texts import Lines, TextOptions, count_fields
 from netwright.errors import DataError, SafetyError
 
 X, Y = np.arange(12.0).reshape(4, 3), np.array([0, 1, 0, 1])
@@ -350,3 +350,21 @@ def test_rows_of_two_kinds_are_not_combined(tmp_path: Path) -> None:
 def test_the_fields_of_the_first_line_are_counted(text: str, options: TextOptions, count: int, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(text)
     assert count_fields(place_of(tmp_path / "t.csv"), options) == count
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_the_line_of_a_row_is_told_in_any_order(header: bool, tmp_path: Path) -> None:
+    draw, lines, expected = np.random.default_rng(0), 0, []
+    parts = ["a,b\n"] if header else []
+    for number in range(300):
+        before = int(draw.integers(0, 2)) * int(draw.integers(0, 3))
+        cell = f'"{number}\nmore"' if draw.random() < 0.1 else str(number)
+        expected.append(header + lines + before + 1)
+        parts.append("\n" * before + f"{cell},1\n")
+        lines += before + 1 + cell.count("\n")
+    (tmp_path / "t.csv").write_text("".join(parts))
+    options = TextOptions(delimiter=",", header=header)
+    lines_of = Lines(place_of(tmp_path / "t.csv"), options)
+    for row in draw.permutation(300).tolist():
+        assert lines_of(row) == Lines(place_of(tmp_path / "t.csv"), options)(row) == expected[row]
+    assert lines_of(300) == 301

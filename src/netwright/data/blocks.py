@@ -6,7 +6,6 @@ import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -94,7 +93,7 @@ class Blocks:
         return [(stat.st_size, stat.st_mtime_ns) for stat in (os.stat(_path(place)) for place in self.places)]
 
     def _origin(self, place: Place, rows: int) -> Origin:
-        line_of = partial(texts.line_of, place, self.options) if format_of(place) is TEXT else None
+        line_of = texts.Lines(place, self.options) if format_of(place) is TEXT else None
         return Origin(place.label, rows, line_of)
 
 

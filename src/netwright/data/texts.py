@@ -6,6 +6,7 @@ another encoding. Lines are bounded, so that no file fills the memory. Floor 2.
 
 from __future__ import annotations
 
+import bisect
 import codecs
 import csv
 import io
@@ -13,8 +14,8 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
@@ -89,7 +90,7 @@ def read_text(place: Place, options: TextOptions) -> Table:
         refuse_controls(columns, place, options)
     if not columns.num_rows:
         raise _no_rows(place)
-    return Table(columns, (Origin(place.label, columns.num_rows, partial(line_of, place, options)),))
+    return Table(columns, (Origin(place.label, columns.num_rows, Lines(place, options)),))
 
 
 @contextmanager
@@ -202,13 +203,30 @@ def header_names(fields: Sequence[str], options: TextOptions, where: str) -> lis
     return list(names)
 
 
-def line_of(place: Place, options: TextOptions, row: int) -> int:
-    """Return the line at which a row of the table starts, counted from 1."""
-    delimiter = options.delimiter or _sniff(place, _head(place, options)[1])
-    for found, (number, _) in enumerate(_records(place, options, delimiter)):
-        if found == row + (not options.headerless):
-            return number
-    return row + 1
+@final
+class Lines:
+    """Tells the line at which a row of a text table starts, counted from 1; reads the file as far, or twice as far as before."""
+
+    def __init__(self, place: Place, options: TextOptions) -> None:
+        self._place, self._options, self._known = place, options, 0
+        self._moves = [(0, 1)]  # from a row on, lines below it: more after blank lines, and cells over lines
+
+    def __call__(self, row: int) -> int:
+        """Return the line of a row; of one that is not there, where it would be."""
+        if row >= self._known:
+            self._read(max(row + 1, 2 * self._known))
+        place = bisect.bisect(self._moves, row, key=lambda move: move[0]) - 1
+        return row + (self._moves[place][1] if row < self._known else 1)
+
+    def _read(self, rows: int) -> None:
+        place, options = self._place, self._options
+        records = _records(place, options, options.delimiter or _sniff(place, _head(place, options)[1]))
+        starts = islice((number for number, _ in records), not options.headerless, None)
+        self._moves, self._known = [(0, 1)], 0
+        for row, line in enumerate(islice(starts, rows)):
+            if line - row != self._moves[-1][1]:
+                self._moves.append((row, line - row))
+            self._known = row + 1
 
 
 def refuse_controls(columns: pa.Table, place: Place, options: TextOptions) -> None:
