@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -14,9 +18,11 @@ from sklearn.preprocessing import StandardScaler
 
 from netwright.evaluation import baselines
 from netwright.evaluation.baselines import (
+    Baseline,
     LeftOutError,
     Problem,
     find_period,
+    made_together,
     make_boosting,
     make_linear,
     make_simple,
@@ -119,11 +125,59 @@ def test_a_busy_machine_gets_the_same_models(monkeypatch: pytest.MonkeyPatch) ->
     quiet = [make(given).decoded for make in (make_linear, make_boosting)]
     clock = iter(range(0, 10_000_000, 1000))  # at each look a quarter of an hour has passed
     monkeypatch.setattr(baselines.time, "perf_counter", lambda: float(next(clock)))
-    busy = [make(given) for make in (make_linear, make_boosting)]
+    makers = [("linear", lambda: make_linear(given)), ("boosting", lambda: make_boosting(given))]
+    busy = [made for _, made in made_together(makers, together=False)]
+    assert all(isinstance(made, Baseline) for made in busy)
     assert [made.seconds for made in busy] == [1000.0, 1000.0]
     assert [made.note for made in busy] == ["", ""]
     for before, now in zip(quiet, busy, strict=True):
         np.testing.assert_array_equal(now.decoded, before)
+
+
+def test_models_that_are_made_at_once_are_those_made_one_after_the_other() -> None:
+    given = Problem("binary", RNG.normal(size=(3000, 12)), RNG.normal(size=(500, 12)), RNG.integers(0, 2, 3000), 2)
+
+    def refused() -> Baseline:
+        raise LeftOutError("too many")
+
+    makers = [("boosting", lambda: make_boosting(given)), ("none", refused), ("linear", lambda: make_linear(given, 400_000))]
+    filters, threads = list(warnings.filters), torch.get_num_threads()
+    for _ in range(3):
+        at_once, in_turn = (list(made_together(makers, together)) for together in (True, False))
+        assert [name for name, _ in at_once] == [name for name, _ in in_turn] == ["boosting", "none", "linear"]
+        assert str(at_once[1][1]) == str(in_turn[1][1]) == "too many"
+        for place in (0, 2):
+            one, other = at_once[place][1], in_turn[place][1]
+            assert isinstance(one, Baseline)
+            assert isinstance(other, Baseline)
+            np.testing.assert_array_equal(one.decoded, other.decoded)
+            assert one.note == other.note
+    assert one.note == "11 of 100 iterations, for the many rows"
+    assert warnings.filters == filters
+    assert torch.get_num_threads() == threads
+
+
+def test_models_are_made_at_once_where_nothing_is_imported_yet() -> None:
+    code = """if True:
+        import numpy as np
+        from netwright.evaluation.baselines import Problem, made_together, make_boosting, make_linear
+        rows = np.random.default_rng(0).normal(size=(60, 2))
+        given = Problem("binary", rows[:50], rows[50:], np.arange(50) % 2, 2)
+        made = made_together([("linear", lambda: make_linear(given)), ("boosting", lambda: make_boosting(given))])
+        print([found.name for _, found in made])
+    """
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "['logistic regression', 'gradient boosting']\n"
+
+
+def test_whoever_takes_no_more_models_gets_warnings_and_threads_back() -> None:
+    given = Problem("binary", RNG.normal(size=(50, 2)), RNG.normal(size=(5, 2)), np.arange(50) % 2, 2)
+    filters, threads = list(warnings.filters), torch.get_num_threads()
+    found = made_together([("linear", lambda: make_linear(given)), ("boosting", lambda: make_boosting(given))])
+    next(found)
+    found.close()  # type: ignore[attr-defined]
+    assert warnings.filters == filters
+    assert torch.get_num_threads() == threads
 
 
 def test_a_season_is_repeated_from_what_is_known() -> None:

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from netwright.evaluation import resampling
-from netwright.evaluation.intervals import class_sums, mean_interval, paired_intervals, value_sums
-from netwright.evaluation.resampling import Summed, block_length, blocks_of, bootstrap, difference, joined, method_of
+from netwright.evaluation.intervals import class_sums, mean_interval, value_sums
+from netwright.evaluation.resampling import Summed, block_length, blocks_of, bootstrap, joined, method_of, resample
 from netwright.evaluation.testing import Verdict
 from netwright.model.task import Decoding
 
@@ -67,7 +67,7 @@ def test_a_paired_difference_is_narrower_than_two_intervals() -> None:
     true = RNG.normal(size=(400, 1))
     noise = RNG.normal(size=(400, 1))
     one, other = true + noise, true + 1.05 * noise
-    low, high = paired_intervals(value_sums(true, one), value_sums(true, other))["rmse"]
+    low, high = resample(value_sums(true, one)).less([resample(value_sums(true, other))]).bounds()["rmse"]
     assert high < 0
     alone = bootstrap(value_sums(true, one))["rmse"]
     assert high - low < (alone[1] - alone[0]) / 3
@@ -77,8 +77,17 @@ def test_the_same_predictions_differ_by_nothing_and_get_no_interval() -> None:
     true = RNG.integers(0, 3, 100)
     decoded = RNG.dirichlet(np.ones(3), 100)
     table = class_sums(true, decoded.argmax(axis=1), 3, decoded)
-    assert difference(table, table).values() == pytest.approx(dict.fromkeys(table.values(), 0.0))
-    assert paired_intervals(table, table) == {}
+    gap = resample(table).less([resample(table), resample(table)])
+    assert gap.whole == dict.fromkeys(table.values(), 0.0)
+    assert gap.bounds() == {}
+
+
+@pytest.mark.parametrize("rows", [60, 3000, 30_000])
+def test_models_are_compared_on_the_same_resamples(rows: int) -> None:
+    """The difference of two means is the mean of the differences, in each resample."""
+    one, other, third = RNG.normal(size=(3, rows))
+    gap = resample(mean_of(one)).less([resample(mean_of(other)), resample(mean_of(third))]).bounds()["mean"]
+    assert gap == pytest.approx(bootstrap(mean_of(one - (other + third) / 2))["mean"])
 
 
 def test_joined_tables_give_the_figures_of_each() -> None:

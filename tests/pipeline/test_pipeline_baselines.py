@@ -33,7 +33,7 @@ def test_a_table_stands_beside_three_models_with_paired_intervals(tmp_path: Path
     found = beside(run)
     assert list(found) == ["most_frequent", "logistic", "boosting"]
     assert run.tested is not None
-    assert run.tested["seconds"]["baselines"] >= sum(entry["seconds"] for entry in found.values())
+    assert run.tested["seconds"]["baselines"] >= max(entry["seconds"] for entry in found.values()) > 0
     assert "baselines (test)" in (run.folder / "report.html").read_text()
     for entry in found.values():
         gap = entry["difference"]["accuracy"]

@@ -85,7 +85,7 @@ def against_members(verdict: Verdict, each: Floats) -> dict[str, Any]:
     figures = [verdict.figures(decoded) for decoded in each]
     shared = [name for name in verdict.own if all(name in one for one in figures)]
     mean = {name: float(np.mean([one[name] for one in figures])) for name in shared}
-    bounds = verdict.paired(list(each), shared)
+    bounds = verdict.paired(list(each))
     return {
         "each": [{name: one[name] for name in shared} for one in figures],
         "mean": mean,

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from netwright.evaluation.resampling import Bounds, Summed, bootstrap, difference, joined
+from netwright.evaluation.resampling import Bounds, Resampled, Summed, bootstrap, joined, resample
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 FEWEST_OF_A_CLASS = 5
 FEWEST_ROWS = 10
+AREAS = ("roc_auc", "average_precision")
 SCORE_BINS = 20_000  # ROC curves of all classes together of more different scores are resampled on so many
 NORMAL_QUANTILE = 1.959963984540054
 
@@ -50,11 +51,17 @@ def class_intervals(
     Returns:
         Intervals; beside accuracy only where every class that is present has at least five rows.
     """
-    scores = decoded if {"roc_auc", "average_precision"} & set(names) else None
-    found = bootstrap(class_sums(true, decoded.argmax(axis=1), decoded.shape[1], scores), clusters, seed)
-    if clusters is None and len(true) >= FEWEST_ROWS:
+    scores = decoded if set(AREAS) & set(names) else None
+    drawn = resample(class_sums(true, decoded.argmax(axis=1), decoded.shape[1], scores), clusters, seed)
+    return {name: bounds for name, bounds in class_bounds(true, decoded, drawn, clusters is None).items() if name in names}
+
+
+def class_bounds(true: Numbers, decoded: Floats, drawn: Resampled, alone: bool) -> Bounds:
+    """Return (low, high) of classification figures drawn anew; accuracy by Wilson's formula where rows stand ``alone``."""
+    found = drawn.bounds()
+    if alone and len(true) >= FEWEST_ROWS:
         found["accuracy"] = wilson(int((true == decoded.argmax(axis=1)).sum()), len(true))
-    return {name: bounds for name, bounds in carried(true, found).items() if name in names}
+    return carried(true, found)
 
 
 def carried(true: Numbers, bounds: Bounds) -> Bounds:
@@ -199,11 +206,6 @@ def mean_interval(values: Floats, clusters: Numbers | None = None, seed: int = 0
     """
     parts = np.stack([values, np.ones_like(values)], axis=1)
     return bootstrap(Summed(parts, lambda sums: {"mean": sums[:, 0] / sums[:, 1]}), clusters, seed).get("mean")
-
-
-def paired_intervals(one: Summed, other: Summed, clusters: Numbers | None = None, seed: int = 0) -> Bounds:
-    """Return (low, high) of one model's figures less another's on the same rows."""
-    return bootstrap(difference(one, other), clusters, seed)
 
 
 def _deviance(true: Floats, predicted: Floats) -> Floats:

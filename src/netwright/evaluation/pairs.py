@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from netwright.evaluation.formulas import f1
 from netwright.evaluation.intervals import carried, class_sums, value_sums
-from netwright.evaluation.resampling import Summed, bootstrap, difference, method_of
+from netwright.evaluation.resampling import Summed, method_of, resample
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
@@ -65,18 +65,19 @@ def paired_differences(one: Outcomes, other: Outcomes, units: Numbers, seed: int
         seed: Of the resampling.
 
     Returns:
-        Differences by scikit-learn's names, with the intervals of `netwright.evaluation.resampling.bootstrap`; none below ten
+        Differences by scikit-learn's names, with the intervals of `netwright.evaluation.resampling`; none below ten
         units or where no resample differs.
     """
     count = int(units.max()) + 1 if len(units) else 0
-    gap = difference(sums_of(other), sums_of(one))
-    bounds = bootstrap(gap, None if count == len(units) else units, seed)
+    clusters = None if count == len(units) else units
+    gap = resample(sums_of(other), clusters, seed).less([resample(sums_of(one), clusters, seed)])
+    bounds = gap.bounds()
     if one.kind == "class":
         bounds = carried(one.true, bounds)
     method = method_of(count).partition(",")[0]
     return {
         name: Difference(value, *bounds[name], method) if name in bounds else Difference(value)
-        for name, value in gap.values().items()
+        for name, value in gap.whole.items()
     }
 
 

@@ -25,7 +25,7 @@ MOST_BCA = 2000
 MOST_DRAWN = 20_000  # rows or clusters; of more a part is drawn from, and the deviations are scaled by the root of its share
 FEWEST_DRAWN = 10
 LEVEL = (0.025, 0.975)
-AT_A_TIME = 10_000_000  # numbers held at once
+AT_A_TIME = 1_000_000  # numbers held at once: as many as lie near a core
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,6 @@ def joined(tables: Sequence[Summed]) -> Summed:
     return Summed(beside([table.parts for table in tables]), figures)
 
 
-def difference(one: Summed, other: Summed) -> Summed:
-    """Return one's figures less the other's, of the same rows."""
-    width = one.parts.shape[1]
-
-    def figures(sums: Floats) -> dict[str, Floats]:
-        left, right = one.figures(sums[:, :width]), other.figures(sums[:, width:])
-        return {name: left[name] - right[name] for name in left if name in right}
-
-    return Summed(beside([one.parts, other.parts]), figures)
-
-
 def beside(parts: Sequence[Any]) -> Any:
     """Return what rows add to several tables side by side, sparse where one of them is."""
     if all(isinstance(part, np.ndarray) for part in parts):
@@ -78,38 +67,73 @@ def beside(parts: Sequence[Any]) -> Any:
     return sparse.hstack([sparse.csr_array(part) for part in parts], format="csr")
 
 
-def bootstrap(table: Summed, clusters: Numbers | None = None, seed: int = 0) -> Bounds:
-    """Return the 95 % interval (low, high) of each figure.
+@dataclass(frozen=True)
+class Resampled:
+    """Figures by name: of all rows, and of rows drawn anew.
+
+    ``whole`` are those of all rows, ``centre`` those of the rows that are drawn from, ``drawn`` those of each resample
+    ``(resamples,)``, ``lifted`` those without each row in turn ``(rows,)``, for BCa; ``scale`` shrinks the deviations where a part
+    of the rows is drawn from. Figures of other models of the same rows are of the same resamples.
+    """
+
+    whole: dict[str, float]
+    centre: dict[str, float]
+    drawn: dict[str, Floats]
+    lifted: dict[str, Floats]
+    scale: float
+
+    def less(self, others: Sequence[Resampled]) -> Resampled:
+        """Return these figures less the mean of others', of the same rows; those that all have."""
+        names = [name for name in self.whole if all(name in other.whole for other in others)]
+
+        def apart(part: str) -> dict[str, Any]:
+            own, rest = getattr(self, part), [getattr(other, part) for other in others]
+            return {name: own[name] - np.mean([one[name] for one in rest], axis=0) for name in names if name in own}
+
+        return Resampled(apart("whole"), apart("centre"), apart("drawn"), apart("lifted"), self.scale)
+
+    def bounds(self) -> Bounds:
+        """Return the 95 % interval (low, high) of each figure but those that never vary, or that most resamples do not define."""
+        found = {}
+        for name, values in self.drawn.items():
+            values = values[np.isfinite(values)]
+            centre = self.centre[name]
+            if len(values) <= RESAMPLES // 2 or not np.isfinite(centre) or values.min() == values.max():
+                continue
+            shares = _bca(values, centre, self.lifted[name]) if name in self.lifted else LEVEL
+            low, high = (self.whole[name] + (float(bound) - centre) * self.scale for bound in np.quantile(values, shares))
+            found[name] = (low, high)
+        return found
+
+
+def resample(table: Summed, clusters: Numbers | None = None, seed: int = 0) -> Resampled:
+    """Return the figures of all rows, and of rows drawn anew.
 
     Args:
         table: Of all rows.
         clusters: The number of the cluster of each row, ``(rows,)``; None where each row stands for itself.
-        seed: Of the resampling.
+        seed: Of the resampling; which rows are drawn depends on it and on their number alone.
 
     Returns:
-        Nothing below ten rows or clusters; a figure that never varies, or that most resamples do not define, is left out.
+        Nothing drawn below ten rows or clusters.
     """
     parts = table.parts if clusters is None else _of_clusters(table.parts, clusters)
-    count = parts.shape[0]
+    count, scale, whole = parts.shape[0], 1.0, table.values()
     if count < FEWEST_DRAWN:
-        return {}
+        return Resampled(whole, whole, {}, {}, scale)
     generator = stream(seed, "resampling")
-    scale, whole = 1.0, table.values()
     if count > MOST_DRAWN:
         parts = parts[np.sort(generator.choice(count, MOST_DRAWN, replace=False))]
         scale = float(np.sqrt(MOST_DRAWN / count))
     drawn = _gathered(table.figures, _resampled(parts, generator))
     centre = Summed(parts, table.figures).values()
     lifted = _gathered(table.figures, _left_out(parts)) if count <= MOST_BCA else {}
-    found = {}
-    for name, values in drawn.items():
-        values = values[np.isfinite(values)]
-        if len(values) <= RESAMPLES // 2 or not np.isfinite(centre[name]) or values.min() == values.max():
-            continue
-        shares = _bca(values, centre[name], lifted[name]) if name in lifted else LEVEL
-        low, high = (float(bound) for bound in np.quantile(values, shares))
-        found[name] = (whole[name] + (low - centre[name]) * scale, whole[name] + (high - centre[name]) * scale)
-    return found
+    return Resampled(whole, centre, drawn, lifted, scale)
+
+
+def bootstrap(table: Summed, clusters: Numbers | None = None, seed: int = 0) -> Bounds:
+    """Return the 95 % interval (low, high) of each figure that has one; see `resample` and `Resampled.bounds`."""
+    return resample(table, clusters, seed).bounds()
 
 
 def block_length(rows: int, horizon: int) -> int:
@@ -195,16 +219,3 @@ def _bca(values: Floats, centre: float, lifted: Floats) -> tuple[float, float]:
     shifted = [bias + float(ndtri(share)) for share in LEVEL]
     low, high = (float(ndtr(bias + one / (1 - skew * one))) for one in shifted)
     return (low, high) if 0 < low < high < 1 else LEVEL
-
-
-def mean_figures(tables: Sequence[Summed]) -> Summed:
-    """Return a table whose figures are the means of those of several of the same rows."""
-    ends = np.cumsum([table.parts.shape[1] for table in tables])
-
-    def figures(sums: Floats) -> dict[str, Floats]:
-        found = [table.figures(sums[:, end - table.parts.shape[1] : end]) for table, end in zip(tables, ends, strict=True)]
-        return {
-            name: np.mean([one[name] for one in found], axis=0) for name in found[0] if all(name in one for one in found)
-        }
-
-    return Summed(beside([table.parts for table in tables]), figures)

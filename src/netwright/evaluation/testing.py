@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright.evaluation import intervals, metrics, multilabel
-from netwright.evaluation.resampling import Bounds, mean_figures, method_of
+from netwright.evaluation.resampling import Bounds, Resampled, method_of, resample
 from netwright.model.task import Decoding
 
 Floats = npt.NDArray[np.float64]
@@ -62,11 +62,24 @@ class Verdict:
     def bounds(self, names: Sequence[str]) -> Bounds:
         """Return the interval of each figure that has one."""
         clusters = None if self.drawn is None else self.drawn.clusters
-        if self.kind == "regression":
-            return intervals.value_intervals(self.true, self.decoded, self.decoding.rates, clusters)
         if self.kind == "multilabel":
             return multilabel.label_intervals(self.true, self.decoded, names, clusters)
-        return intervals.class_intervals(self.true, self.decoded, names, clusters)
+        if self.kind == "regression":
+            return self._own_resampled.bounds()
+        return intervals.class_bounds(self.true, self.decoded, self._own_resampled, clusters is None)
+
+    @cached_property
+    def _own_resampled(self) -> Resampled:
+        """The figures of this model of rows drawn anew, which are those that other models are compared on."""
+        return self._resampled(self.decoded)
+
+    def _resampled(self, decoded: Floats) -> Resampled:
+        if self.kind == "regression":
+            table = intervals.value_sums(self.true, decoded, self.decoding.rates)
+        else:
+            scores = decoded if set(intervals.AREAS) & set(self.own) else None
+            table = intervals.class_sums(self.true, decoded.argmax(axis=1), decoded.shape[1], scores)
+        return resample(table, None if self.drawn is None else self.drawn.clusters)
 
     def beside(self, other: Floats) -> dict[str, Any]:
         """Return the figures of another model on the same rows, and this one's less them with paired intervals.
@@ -76,25 +89,18 @@ class Verdict:
         """
         own, figures = self.own, self.figures(other, True)
         shared = [name for name in own if name in figures]
-        bounds = self.paired([other], shared)
+        bounds = self.paired([other])
         told: dict[str, Any] = {}
         for name in shared:
             told[name] = {"value": own[name] - figures[name], **bounds_told(bounds.get(name))}
         return {"metrics": figures, "difference": told}
 
-    def paired(self, others: Sequence[Floats], names: Sequence[str]) -> Bounds:
+    def paired(self, others: Sequence[Floats]) -> Bounds:
         """Return the interval of each figure of this model less the mean of those of others, over rows drawn for all at once."""
         clusters = None if self.drawn is None else self.drawn.clusters
         if self.kind == "multilabel":
             return multilabel.paired_label_intervals(self.true, self.decoded, others, clusters)
-        areas, rates = "roc_auc" in names, self.decoding.rates
-        tables = [
-            intervals.value_sums(self.true, part, rates)
-            if self.kind == "regression"
-            else intervals.class_sums(self.true, part.argmax(axis=1), part.shape[1], part if areas else None)
-            for part in (self.decoded, *others)
-        ]
-        bounds = intervals.paired_intervals(tables[0], mean_figures(tables[1:]), clusters)
+        bounds = self._own_resampled.less([self._resampled(other) for other in others]).bounds()
         return bounds if self.kind == "regression" else intervals.carried(self.true, bounds)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from netwright.data.preparation import TABLE, Preparation, TablePreparation
 from netwright.data.splits import Split
 from netwright.errors import first_line
 from netwright.evaluation import baselines
-from netwright.evaluation.baselines import Baseline, LeftOutError, Problem
+from netwright.evaluation.baselines import Baseline, LeftOutError, Problem, made_together
 from netwright.evaluation.testing import Verdict
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.known import Known
@@ -31,6 +32,8 @@ MOST_TRAIN = 200_000  # rows that a baseline learns from
 MOST_NUMBERS = 100_000_000  # in the features of train rows, and in those of test rows
 FEWEST_TRAIN = 1000  # of very many rows
 MOST_CODES = 20_000
+MOST_TOGETHER = 20_000_000  # numbers of train rows, up to which models are fitted at once: each holds copies of them
+LEARNED = {"linear": baselines.make_linear, "boosting": baselines.make_boosting}
 CHUNK = 1024
 IMAGE_AXES = 4  # of a batch, from which features lie in space and boosting of single ones is not sensible
 
@@ -56,15 +59,10 @@ def compare(standing: Standing) -> dict[str, Any]:
     found: dict[str, Any] = {}
     left_out: list[dict[str, str]] = []
     first = time.perf_counter()
-    for key, make in _makers(standing):
-        begun = time.perf_counter()
-        try:
-            made = make()
-        except LeftOutError as reason:
-            left_out.append({"name": key, "why": str(reason)})
-            continue
-        except Exception as error:  # scikit-learn refuses some rows; the network's test goes on
-            left_out.append({"name": key, "why": f"{type(error).__name__}: {first_line(error)}"})
+    for key, made in _all_made(standing):
+        if isinstance(made, Exception):
+            told = str(made) if isinstance(made, LeftOutError) else f"{type(made).__name__}: {first_line(made)}"
+            left_out.append({"name": key, "why": told})
             continue
         entry: dict[str, Any] = {"name": made.name, **standing.verdict.beside(made.decoded)}
         if made.key == "most_frequent" and standing.inputs.target.task == "multilabel":
@@ -72,36 +70,47 @@ def compare(standing: Standing) -> dict[str, Any]:
             entry["labels"] = baselines.labels_told(made.decoded, names)
         entry |= {"period": made.period} if made.period is not None else {}
         entry |= {"note": made.note} if made.note else {}
-        found[made.key] = {**entry, "seconds": round(made.seconds or time.perf_counter() - begun, 3)}
-    told: dict[str, Any] = {"baselines": found, **({"baselines_left_out": left_out} if left_out else {})}
-    return {**told, "seconds": {"baselines": round(time.perf_counter() - first, 3)}} if found or left_out else told
+        found[made.key] = {**entry, "seconds": made.seconds}
+    entries: dict[str, Any] = {"baselines": found, **({"baselines_left_out": left_out} if left_out else {})}
+    return {**entries, "seconds": {"baselines": round(time.perf_counter() - first, 3)}} if found or left_out else entries
 
 
-def _makers(standing: Standing) -> Iterator[tuple[str, Callable[[], Baseline]]]:
-    """Yield the name of each baseline wanted and what makes it."""
+def _all_made(standing: Standing) -> Iterator[tuple[str, Baseline | Exception]]:
+    """Yield each baseline that is wanted by its name, or why it is left out."""
     wanted, inputs = standing.known.config.evaluation.baselines, standing.inputs
-    target, split = inputs.target, inputs.split
     if "simple" in wanted:
-        rows = len(target.of(split.test))
-        yield "simple", lambda: baselines.make_simple(target.task, target.of(split.train), rows, len(target.classes))
-        if (past := inputs.past) is not None:
-            yield "persistence", lambda: baselines.persist(past.values[past.known[split.test]])
-            yield "seasonal", lambda: _seasonal(past, split, standing.known.config.evaluation.season)
-    if target.per_step or not {"linear", "boosting"} & set(wanted):
+        yield from made_together(_simple(standing), together=False)
+    learned = [name for name in LEARNED if name in wanted and not inputs.target.per_step]
+    if not learned:
         return
-    known: list[tuple[Problem, str]] = []
+    try:
+        problem, note = _problem(standing)
+    except Exception as reason:  # no model can be made of these rows; the network's test goes on
+        yield from ((name, reason) for name in learned)
+        return
 
     def fitted(make: Callable[[Problem], Baseline]) -> Baseline:
-        if not known:
-            known.append(_problem(standing))
-        problem, note = known[0]
         made = make(problem)
         return replace(made, note="; ".join(text for text in (note, made.note) if text))
 
-    if "linear" in wanted:
-        yield "linear", lambda: fitted(baselines.make_linear)
-    if "boosting" in wanted:
-        yield "boosting", lambda: fitted(baselines.make_boosting)
+    makers = [(name, partial(fitted, LEARNED[name])) for name in learned]
+    yield from made_together(makers, problem.train.size <= MOST_TOGETHER)
+
+
+def _simple(standing: Standing) -> list[tuple[str, Callable[[], Baseline]]]:
+    """Return the names of the baselines that learn nothing of a row, and what makes them."""
+    target, split, past = standing.inputs.target, standing.inputs.split, standing.inputs.past
+    rows = len(target.of(split.test))
+    simple = partial(baselines.make_simple, target.task, target.of(split.train), rows, len(target.classes))
+    if past is None:
+        return [("simple", simple)]
+    season = standing.known.config.evaluation.season
+    last = past.values[past.known[split.test]]
+    return [
+        ("simple", simple),
+        ("persistence", partial(baselines.persist, last)),
+        ("seasonal", partial(_seasonal, past, split, season)),
+    ]
 
 
 def _seasonal(past: Past, split: Split, period: int | None) -> Baseline:
