@@ -148,12 +148,12 @@ def _scored(positive: npt.NDArray[np.bool_], scores: Floats, most: int, label: s
 
     def figures(sums: Floats) -> dict[str, Floats]:
         miss, hit = sums[:, :bins], sums[:, bins:]
-        below = np.cumsum(miss, axis=1) - miss
+        below, under = np.cumsum(miss, axis=1) - miss, np.cumsum(hit, axis=1) - hit
         hits, misses = hit.sum(axis=1), miss.sum(axis=1)
-        above = np.cumsum(hit[:, ::-1], axis=1)[:, ::-1]
         area = (hit * (below + miss / 2)).sum(axis=1) / (hits * misses)
-        precision = above / (above + np.cumsum(miss[:, ::-1], axis=1)[:, ::-1])
-        average = np.where(hit > 0, hit * precision, 0.0).sum(axis=1) / hits
+        above = hits[:, None] - under
+        seen = above + (misses[:, None] - below)
+        average = (hit * above / np.maximum(seen, 1.0)).sum(axis=1) / hits  # above the highest that was drawn nothing is seen
         return {f"area {label}": area, f"precision {label}": average}
 
     return Summed(parts, figures)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,8 @@ class Standing:
 def compare(standing: Standing) -> dict[str, Any]:
     """Return the entries ``baselines``, ``baselines_left_out`` and ``seconds`` of test.json.
 
-    Each model is fitted on the train rows (of very many, on a part) as the network's preparation gives them, and asked about
-    the test rows; the difference is the network's figure less the model's, with a paired interval.
+    Each model is fitted on the train rows (of very many, on a part) as the network's preparation gives them, boosting on
+    categories as one feature for each column, and asked about the test rows; the difference is the network's figure less the model's, with a paired interval.
     """
     found: dict[str, Any] = {}
     left_out: list[dict[str, str]] = []
@@ -89,11 +90,12 @@ def _all_made(standing: Standing) -> Iterator[tuple[str, Baseline | Exception]]:
         yield from ((name, reason) for name in learned)
         return
 
-    def fitted(make: Callable[[Problem], Baseline]) -> Baseline:
+    def fitted(make: Callable[[Problem], Baseline], problem: Problem) -> Baseline:
         made = make(problem)
         return replace(made, note="; ".join(text for text in (note, made.note) if text))
 
-    makers = [(name, partial(fitted, LEARNED[name])) for name in learned]
+    given = {"linear": problem, "boosting": _as_codes(problem, standing.known.program.preparation)}
+    makers = [(name, partial(fitted, LEARNED[name], given[name])) for name in learned]
     yield from made_together(makers, problem.train.size <= MOST_TOGETHER)
 
 
@@ -165,10 +167,33 @@ def _problem(standing: Standing) -> tuple[Problem, str]:
 
 def _code_places(preparation: Preparation, size: int) -> tuple[int, ...]:
     """Return which features of a table are codes of categories."""
+    module = _of_table(preparation)
+    return () if module is None or not module.codes else tuple(range(size - len(module.categories), size))
+
+
+def _of_table(preparation: Preparation) -> TablePreparation | None:
+    """Return what prepares the rows of a table; None where rows are something else."""
     module = preparation.modules[TABLE] if TABLE in preparation.modules and preparation.steps is None else None
-    if not isinstance(module, TablePreparation) or not module.codes:
-        return ()
-    return tuple(range(size - len(module.categories), size))
+    return module if isinstance(module, TablePreparation) else None
+
+
+def _as_codes(problem: Problem, preparation: Preparation) -> Problem:
+    """Return a problem whose categories are a feature each, whole numbers from 1 on, 0 for none that is known.
+
+    Trees divide such a feature by sets of categories, and look at it once instead of once for each category.
+    """
+    module = _of_table(preparation)
+    if module is None or module.codes or not module.categories:
+        return problem
+    levels = [module.levels[place] for place in module.categories]
+    ends = problem.train.shape[1] - sum(levels) + np.cumsum([0, *levels])
+
+    def coded(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        blocks = [rows[:, start:end] @ np.arange(1, end - start + 1, dtype=rows.dtype) for start, end in pairwise(ends)]
+        return np.column_stack([rows[:, : ends[0]], *blocks])
+
+    places = tuple(range(int(ends[0]), int(ends[0]) + len(levels)))
+    return replace(problem, train=coded(problem.train), test=coded(problem.test), categories=places)
 
 
 def _most_codes(examples: Examples, rows: Rows) -> int:
