@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from netwright.data.cells import Markers, group_values, time_values
+from netwright.data.columns import Column, TableEncoder
 from netwright.data.tables import Table, from_frame
 from netwright.errors import DataError
 
@@ -97,3 +98,38 @@ def test_a_column_that_is_not_there_names_the_nearest() -> None:
     for read, setting in ((time_values, "time"), (group_values, "group")):
         with pytest.raises(DataError, match=rf"data\.split\.{setting}: column 'color' .* did you mean colour\?"):
             read(table, "color", Markers())
+
+
+def cells(kind: str, values: Any, settled: bool = True) -> list[float]:
+    encoder = TableEncoder((Column("c", kind, 0, ()),), settled=settled)
+    return encoder.matrix(table_of(values))[:, 0].tolist()
+
+
+DAYS = pa.array([0, 1], pa.date32())
+
+
+def test_typed_cells_that_say_what_a_column_holds_are_read() -> None:
+    assert cells("number", [True, False]) == [1, 0]
+    assert cells("boolean", [1.0, 0.0]) == cells("boolean", [1, 0]) == cells("boolean", [True, False]) == [1, 0]
+    assert cells("date", DAYS) == cells("date", DAYS.cast(pa.timestamp("ns"))) == [0, 1]
+    for kind in ("number", "boolean", "date"):
+        assert np.isnan(cells(kind, pa.nulls(2))).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "told"),
+    [
+        ("date", [20240131, 20240201], "holds int64; expected a date such as"),
+        ("date", [0.5, 1.5], "holds double; expected a date such as"),
+        ("number", DAYS, "holds date32.*; expected a number"),
+        ("boolean", [1000, 1], "1000 is neither true nor false; expected true or false"),
+        ("boolean", [0.5, -1.0], "0.5 is neither true nor false .and 1 more.; expected true or false"),
+        ("boolean", DAYS, "holds date32.*; expected true or false"),
+        ("boolean", [[1], [2]], "holds list.*; expected true or false"),
+    ],
+)
+def test_typed_cells_of_another_kind_are_refused(kind: str, values: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        cells(kind, values)
+    with pytest.raises(DataError, match="column 'c'.*data.kinds"):
+        cells(kind, values, settled=False)

@@ -14,6 +14,7 @@ from torch.utils.data import (
     DataLoader,
     Dataset,
     IterableDataset,
+    Subset,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
@@ -261,3 +262,35 @@ def test_images_of_pillow_say_where_their_channels_are(shape: tuple[int, ...], l
     raw, _ = from_objects(Items(lambda row: (Picture(values), row % 2)), None, None)
     assert isinstance(raw, Arrays)
     assert (raw.layout, raw.inputs["X"].shape, raw.inputs["X"].dtype) == (layout, (ROWS, *shape), np.dtype("uint8"))
+
+
+class Turned(TensorDataset):
+    """Makes something else of the rows of its tensors."""
+
+    def __getitem__(self, row: int) -> Any:
+        x, y = super().__getitem__(row)
+        return -x, y
+
+
+@pytest.mark.parametrize("value", [Turned(X, Y), Subset(Turned(X, Y), range(ROWS)), DataLoader(Turned(X, Y), batch_size=8)])
+def test_the_items_of_a_subclass_of_tensor_dataset_are_read(value: Any) -> None:
+    found = open_dataset(value)
+    np.testing.assert_array_equal(np.asarray(found.inputs), -X.numpy())
+    np.testing.assert_array_equal(np.asarray(found.target), Y.numpy())
+
+
+@pytest.mark.parametrize(
+    ("loader", "rows"),
+    [
+        (DataLoader(TensorDataset(X, Y), sampler=[7, 3, 3, 1]), [7, 3, 3, 1]),
+        (DataLoader(Items(pair), batch_sampler=[[9, 8], [2]]), [9, 8, 2]),
+        (DataLoader(Items(pair), sampler=[7, 3, 3, 1], batch_size=2, collate_fn=pairs), [7, 3, 3, 1]),
+        (DataLoader(Items(pair), shuffle=True), list(range(ROWS))),
+        (DataLoader(Items(pair), batch_size=None), list(range(ROWS))),
+    ],
+)
+def test_rows_to_predict_come_in_the_order_in_which_a_sampler_names_them(loader: Any, rows: list[int]) -> None:
+    found = open_dataset(loader, as_named=True)
+    np.testing.assert_array_equal(np.asarray(found.inputs), X[rows].numpy())
+    raw = from_objects((loader, None), None, None)[0]
+    np.testing.assert_array_equal(raw.inputs["X"], X[rows].numpy())  # type: ignore[union-attr]

@@ -363,3 +363,20 @@ def test_texts_as_polars_hands_them_over_are_plain_texts() -> None:
     for name in ("view", "large", "codes"):
         assert columns[name].type == pa.string()
         assert columns[name].to_pylist() == ["u", "v", None, "u"]
+
+
+def test_pandas_periods_are_dates_and_its_intervals_texts() -> None:
+    days = pd.Series(pd.date_range("2024-01-01", periods=3, freq="MS"))
+    amounts = pd.Series([1.0, 5.0, np.nan])
+    frame = pd.DataFrame({0: days.dt.to_period("M"), 1: pd.cut(amounts, [0, 2, 6])})
+    frame[2] = frame[0].astype("category")
+    before = frame.copy()
+    table = from_frame(frame)
+    assert table.columns["0"].to_pylist() == table.columns["2"].to_pylist() == list(days)
+    assert table.columns["1"].to_pylist() == ["(0, 2]", "(2, 6]", None]
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_a_column_that_arrow_does_not_hold_is_refused_in_a_line() -> None:
+    with pytest.raises(DataError, match="data frame: cannot be read .*complex128"):
+        from_frame(pd.DataFrame({"a": [1j, 2j]}))

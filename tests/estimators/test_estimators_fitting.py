@@ -335,3 +335,40 @@ def test_a_short_fit_warns_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         nw.NetClassifier(SMALL, epochs=1).fit(*IRIS)
+
+
+class Doubling(nn.Module):
+    """Doubles its input, in place or not."""
+
+    def __init__(self, inside: bool) -> None:
+        super().__init__()
+        self.inside, self.layer = inside, nn.Linear(4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.mul_(2) if self.inside else x * 2)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_a_network_that_writes_into_its_input_learns_the_same_and_leaves_rows_alone(standardize: bool) -> None:
+    rows = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    before, nets = rows.copy(), []
+    for inside in (True, False):
+        net = nw.NetRegressor(
+            module=Doubling, module_arguments={"inside": inside}, epochs=3, random_state=0, standardize=standardize
+        )
+        nets.append(net.fit(rows, rows[:, 0]))
+        for count in (1, 100, 150, 300):
+            assert net.predict(rows[:count]).tolist() == net.predict(rows[:count]).tolist()
+    assert same(*nets)
+    assert nets[0].predict(rows).tolist() == nets[1].predict(rows).tolist()
+    layered = nw.NetRegressor(["SiLU(inplace=True)", "Linear()"], epochs=1, random_state=0, standardize=standardize)
+    layered.fit(rows, rows[:, 0]).predict(rows)
+    assert (rows == before).all()
+
+
+@pytest.mark.parametrize(
+    "loss", ["SoftMarginLoss()", nn.HingeEmbeddingLoss(), "KLDivLoss()", "CrossEntropyLoss(reduction='sum')"]
+)
+def test_losses_that_train_nonsense_are_refused(loss: Any) -> None:
+    with pytest.raises(ValueError, match=r"^loss: \w+ came"):
+        nw.NetClassifier(SMALL, loss=loss).fit(*IRIS)

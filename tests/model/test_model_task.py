@@ -349,3 +349,21 @@ def test_a_loss_is_made_again_from_the_text_of_its_task() -> None:
     again = make_loss(parse_call(task.loss, "training.loss"), task.outputs)
     assert torch.equal(again.weight, task.loss_function.weight)
     assert again.label_smoothing == 0.1
+
+
+@pytest.mark.parametrize("log_input", [True, False])
+def test_a_poisson_loss_from_python_says_what_its_outputs_are(log_input: bool) -> None:
+    counts = np.arange(8.0).reshape(4, 2)
+    own = a_task("regression", own_loss=nn.PoissonNLLLoss(log_input=log_input), train_values=counts)
+    written = a_task("regression", f"PoissonNLLLoss(log_input={log_input})", train_values=counts)
+    assert own.decoding.form == written.decoding.form == ("count" if log_input else "rate")
+
+
+@pytest.mark.parametrize("loss", [nn.SoftMarginLoss(), nn.HingeEmbeddingLoss(), nn.KLDivLoss()])
+def test_losses_of_torch_that_read_no_classes_are_refused_as_texts_and_from_python(loss: nn.Module) -> None:
+    name = type(loss).__name__
+    with pytest.raises(ConfigError, match=f"training.loss: {name} came; .*; expected .*CrossEntropyLoss"):
+        a_task("binary", own_loss=loss, classes=2)
+    with pytest.raises(ConfigError, match=f"training.loss: {name} came; "):
+        a_task("binary", f"{name}()", classes=2)
+    assert a_task("regression", own_loss=loss).decoding.form == "value"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,17 +136,27 @@ def numbers(values: pa.ChunkedArray, table: Table, name: str, markers: Markers) 
             advice = number_advice([values[row].as_py()]) if markers.decimal == "." else None
             refuse(table, name, values, wrong, "no number", advice or _bad_number_advice(name, markers, values[row].as_py()))
         values = pointed
-    try:
-        found = np.asarray(values.cast(pa.float64(), safe=False), dtype=np.float64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise DataError(
-            f"{table.origins[0].name}: column {name!r} holds {values.type}; expected numbers; "
-            f'set data.kinds = {{"{name}" = "category"}} or leave it out'
-        ) from None
+    _refuse_type(values, table, name, "numbers", _AMOUNTS)
+    found = np.asarray(values.cast(pa.float64(), safe=False), dtype=np.float64)
     too_large = np.isinf(found) | (np.abs(found) > LARGEST)
     if too_large.any():
         refuse(table, name, values, too_large, "infinite or beyond float32", "mend the cell or leave the row out")
     return found
+
+
+_AMOUNTS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
+_DATES = (pa.types.is_date, pa.types.is_timestamp)
+
+
+def _refuse_type(
+    values: pa.ChunkedArray, table: Table, name: str, expected: str, known: Sequence[Callable[[pa.DataType], bool]]
+) -> None:
+    """Refuse a column whose type says that its cells are something else than what is expected; texts are read cell by cell."""
+    if is_text(values.type) or pa.types.is_null(values.type) or any(fits(values.type) for fits in known):
+        return
+    kind = "number" if pa.types.is_integer(values.type) or pa.types.is_floating(values.type) else "category"
+    told = f"{table.origins[0].name}: column {name!r} holds {values.type}"
+    raise CellError(told, f'expected {expected}; convert it, set data.kinds = {{"{name}" = "{kind}"}} or leave it out')
 
 
 def _bad_number_advice(name: str, markers: Markers, cell: str) -> str:
@@ -176,11 +186,14 @@ def booleans(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
     Raises:
         DataError: A cell is neither true nor false.
     """
+    _refuse_type(values, table, name, "true and false", _AMOUNTS)
     if not is_text(values.type):
-        return np.asarray(
-            values.cast(pa.float64()) if not pa.types.is_boolean(values.type) else values.cast(pa.int8()).cast(pa.float64()),
-            dtype=np.float64,
-        )
+        kind = pa.int8() if pa.types.is_boolean(values.type) else values.type
+        cells = np.asarray(values.cast(kind).cast(pa.float64(), safe=False), dtype=np.float64)
+        wrong = ~(np.isnan(cells) | (cells == 0) | (cells == 1))
+        if wrong.any():
+            refuse(table, name, values, wrong, "neither true nor false", f'set data.kinds = {{"{name}" = "number"}}')
+        return cells
     lower = pc.utf8_lower(values)
     true = pc.is_in(lower, value_set=pa.array([*TRUE_WORDS, "1"]))
     false = pc.is_in(lower, value_set=pa.array([*FALSE_WORDS, "0"]))
@@ -203,13 +216,9 @@ def days(values: pa.ChunkedArray, table: Table, name: str) -> Floats:
             refuse(table, name, values, ~fits, "no date", "expected 2024-01-31 or 2024-01-31T12:00:00; mend the cell")
         east = _minutes_east(values)
         values = _plain_dates(values)
+    _refuse_type(values, table, name, "dates", _DATES)
     try:
         stamps = values.cast(pa.timestamp("us"), safe=False)
-    except pa.ArrowNotImplementedError:
-        raise DataError(
-            f"{table.origins[0].name}: column {name!r} holds {values.type}; expected dates; "
-            f'leave it out with data.ignore = ["{name}"]'
-        ) from None
     except pa.ArrowInvalid as error:
         bad = np.asarray([not _is_day(value) for value in values.to_pylist()])
         if bad.any():

@@ -70,12 +70,14 @@ def is_dataset(value: Any) -> bool:
     return isinstance(value, Dataset | DataLoader)
 
 
-def open_dataset(value: Any, workers: int = 0) -> Opened:
+def open_dataset(value: Any, workers: int = 0, as_named: bool = False) -> Opened:
     """Read a Dataset or a DataLoader.
 
     Args:
         value: A map-style Dataset, an IterableDataset, or a DataLoader over one.
         workers: Processes that read the items.
+        as_named: Whether rows that a sampler of one's own names are read in its order and as often, as for a prediction, and
+            not each once in the order of the Dataset.
 
     Raises:
         DataError: Items of an unknown form, or that differ from read to read by a generator nobody can seed.
@@ -85,11 +87,11 @@ def open_dataset(value: Any, workers: int = 0) -> Opened:
     rows: Rows | None = None
     if isinstance(value, DataLoader):
         if _collates(value):
-            return _collated(value)
+            return _collated(value, as_named)
         notes.append("the DataLoader's dataset is read; batch_size, shuffling and workers are settings of netwright")
-        rows = _sampled(value, notes)
+        rows = _sampled(value, notes, as_named)
         value = value.dataset
-    if isinstance(value, TensorDataset) and 1 <= len(value.tensors) <= 2:
+    if _plain_tensors(value) and 1 <= len(value.tensors) <= 2:
         parts = [tensor if rows is None else tensor[torch.from_numpy(rows)] for tensor in value.tensors]
         return Opened(parts[0], parts[1] if len(parts) == 2 else None, None, tuple(notes))
     if isinstance(value, IterableDataset):
@@ -105,6 +107,15 @@ def open_dataset(value: Any, workers: int = 0) -> Opened:
     if random:
         notes.append("its items change at random: each epoch reads train rows anew, valid and test rows stay as read once")
     return replace(_columns(items, reading if random else None, notes), layout=_layout(value, int(rows[0])))
+
+
+def _plain_tensors(value: Any) -> bool:
+    """Tell whether the items of a Dataset are the rows of its tensors: a subclass may make others of them."""
+    kind = type(value)
+    own = {"__getitem__", "__getitems__", "__len__", "__getattribute__"}
+    return isinstance(value, TensorDataset) and all(
+        getattr(kind, name, None) is getattr(TensorDataset, name, None) for name in own
+    )
 
 
 def _within_memory(items: Iterable[dict[str, Any]], dataset: Any, count: int) -> list[dict[str, Any]]:
@@ -308,12 +319,12 @@ def _collates(loader: DataLoader[Any]) -> bool:
     return loader.collate_fn not in (default_collate, default_convert)
 
 
-def _sampled(loader: DataLoader[Any], notes: list[str]) -> Rows | None:
-    """Return the rows that a sampler of one's own names, each once; None where it names all."""
+def _sampled(loader: DataLoader[Any], notes: list[str], as_named: bool) -> Rows | None:
+    """Return the rows that a sampler of one's own names, each once unless ``as_named``; None for those of the Dataset in order."""
     sampler: Any = loader.sampler
     if isinstance(loader.dataset, IterableDataset):
         return None
-    plain = type(loader.batch_sampler).__module__ == "torch.utils.data.sampler"
+    plain = loader.batch_sampler is None or type(loader.batch_sampler).__module__ == "torch.utils.data.sampler"
     if plain and (isinstance(sampler, SequentialSampler | RandomSampler) or getattr(sampler, "replacement", False)):
         if not isinstance(sampler, SequentialSampler | RandomSampler):
             notes.append(
@@ -324,6 +335,8 @@ def _sampled(loader: DataLoader[Any], notes: list[str]) -> Rows | None:
     with all_forked():
         batches: Any = sampler if plain else loader.batch_sampler
         named = np.asarray(list(batches) if plain else [row for batch in batches for row in batch], dtype=np.int64)
+    if as_named:
+        return named
     rows = np.unique(named)
     notes.append(
         f"the sampler of the DataLoader names {len(rows)} of {_length(loader.dataset)} rows: these are read, each once an epoch"
@@ -331,15 +344,15 @@ def _sampled(loader: DataLoader[Any], notes: list[str]) -> Rows | None:
     return rows
 
 
-def _collated(loader: DataLoader[Any]) -> Opened:
-    """Return the rows of the batches that an own ``collate_fn`` makes, read once, in the order of the dataset."""
+def _collated(loader: DataLoader[Any], as_named: bool) -> Opened:
+    """Return the rows of the batches that an own ``collate_fn`` makes, read once, in the order of the dataset or ``as_named``."""
     dataset: Any = loader.dataset
     collate: Any = loader.collate_fn
     notes = ["the batches of the DataLoader's collate_fn are read once; the order of training is netwright's own"]
     if isinstance(dataset, IterableDataset):
         batches = _stream(loader)
     else:
-        rows = _sampled(loader, notes)
+        rows = _sampled(loader, notes, as_named)
         numbers = (np.arange(_length(dataset)) if rows is None else rows).tolist()
         width = loader.batch_size or 64
         parts = [numbers[start : start + width] for start in range(0, len(numbers), width)]

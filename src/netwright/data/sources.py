@@ -233,7 +233,7 @@ def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) ->
     if datasets.is_dataset(rows) and datasets.is_dataset(labels):
         raise DataError('data: two Datasets came; expected rows and labels; hand over data={"train": TRAIN, "test": TEST}')
     if datasets.is_dataset(rows) and labels is None:
-        rows = datasets.open_dataset(rows)
+        rows = datasets.open_dataset(rows, as_named=isinstance(data, tuple))
     if isinstance(rows, datasets.Opened):
         opened, alone = rows, isinstance(data, tuple)  # (X, None): rows to predict
         rows, labels, layout = opened.numbers if alone else opened.inputs, opened.target, layout or opened.layout

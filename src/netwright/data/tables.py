@@ -86,13 +86,35 @@ def from_frame(frame: Any, name: str = "data frame") -> Table:
         DataError: The frame has no rows or a column Arrow cannot hold.
     """
     try:
-        columns = frame if isinstance(frame, pa.Table) else pa.table(frame)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError) as error:
+        columns = frame if isinstance(frame, pa.Table) else pa.table(_without_pandas_own(frame))
+    except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(
             f"{name}: cannot be read ({first_line(error)}); expected columns of one type each; mend the column"
         ) from None
     columns = columns.drop_columns(_index_columns(columns))
     return typed_table(columns.rename_columns([str(column) for column in columns.column_names]), name, name)
+
+
+def _without_pandas_own(frame: Any) -> Any:
+    """Return a frame with pandas' periods as the dates they begin at, and its intervals, as `pandas.cut` gives them, as texts.
+
+    Arrow has neither: it would take periods for numbers and intervals for pairs of numbers.
+    """
+    dtypes: Any = getattr(frame, "dtypes", None)
+    if not hasattr(dtypes, "items") or not hasattr(frame, "assign") or not frame.columns.is_unique:
+        return frame
+    changed = {}
+    for name, dtype in dtypes.items():
+        cells = getattr(getattr(dtype, "categories", None), "dtype", dtype)  # of a category what its levels are
+        if type(cells).__name__ == "PeriodDtype":
+            changed[name] = frame[name].astype(cells).dt.to_timestamp()
+        elif type(cells).__name__ == "IntervalDtype":
+            changed[name] = frame[name].astype(object).map(str, na_action="ignore")
+    if changed:
+        frame = frame.copy(deep=False)
+        for name, cells in changed.items():
+            frame[name] = cells
+    return frame
 
 
 def typed_table(columns: pa.Table, name: str, label: str) -> Table:

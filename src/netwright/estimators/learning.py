@@ -162,6 +162,8 @@ def alone(device: torch.device) -> Iterator[None]:
 def decoded(module: nn.Module, decoding: Decoding, reading: Reading, rows: Numbers, device: torch.device) -> Numbers:
     """Return probabilities ``(rows, classes)`` or values ``(rows, outputs)`` in the dtype of the network."""
     inputs = reading(rows)
+    if reading.scaling is None:
+        inputs = inputs.clone()  # a network may write into its input
     examples = Examples({"x": inputs}, torch.zeros(len(inputs), dtype=torch.int64)).to(device)
     with alone(device), threaded(reading.threads):
         outputs: Tensor = decoding(outputs_of(Forward(module), examples, reading.batch_size))

@@ -75,15 +75,16 @@ def make_network(settings: Settings, inputs: torch.Tensor, goal: Goal, limit: in
     Raises:
         ConfigError: Layers, loss and target do not meet.
     """
+    few = inputs[:2].clone()  # a network may write into its input
     if settings.module is not None:
-        return _own_network(settings, settings.module, inputs[:2].float(), goal)
+        return _own_network(settings, settings.module, few.float(), goal)
     task = _task(settings, goal, None)
     form = Form(tuple(inputs.shape[1:]), layout_of(settings.layers, inputs.dim()), reads_codes(settings.layers))
     texts = tuple(map(str, settings.layers))
     calls, found = _resolved(texts, form, Sizes(task.outputs, limit))
     check_output(found, task.outputs, f"{goal.kind} with {task.loss}")
     module = construct(calls)
-    work, dense = work_of(module, calls, inputs[:2] if form.codes else inputs[:2].float())
+    work, dense = work_of(module, calls, few if form.codes else few.float())
     return Network(module, task, tuple(map(str, calls)), work, dense)
 
 

@@ -153,7 +153,9 @@ def _scored(positive: npt.NDArray[np.bool_], scores: Floats, most: int, label: s
         area = (hit * (below + miss / 2)).sum(axis=1) / (hits * misses)
         above = hits[:, None] - under
         seen = above + (misses[:, None] - below)
-        average = (hit * above / np.maximum(seen, 1.0)).sum(axis=1) / hits  # above the highest that was drawn nothing is seen
+        average = (hit * above / np.maximum(seen, 1.0)).sum(
+            axis=1
+        ) / hits  # above the highest that was drawn nothing is seen
         return {f"area {label}": area, f"precision {label}": average}
 
     return Summed(parts, figures)

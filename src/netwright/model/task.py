@@ -147,9 +147,15 @@ def make_task(
     Raises:
         ConfigError: The loss does not fit the target.
     """
-    name = loss_name(own_loss) if own_loss is not None else None
-    text = f"{OBJECT}{name}" if own_loss is not None else loss or usual_loss(kind, found_outputs)
-    call = parse_call(text, "training.loss") if own_loss is None else Call(name or "")
+    if own_loss is not None:
+        call = _call_of(own_loss)
+        text = f"{OBJECT}{call.name}"
+        _refuse_unfit(kind, call, own_loss)
+    else:
+        text = loss or usual_loss(kind, found_outputs)
+        call = parse_call(text, "training.loss")
+        if problem := signatures.losses().problem(call, "training.loss"):
+            raise ConfigError(problem)
     _refuse_mismatch(kind, call)
     class_target = call.name in CLASS_LOSSES or (kind == "multiclass" and call.name not in VALUE_LOSSES)
     outputs = columns if kind == "regression" else classes if class_target or kind == "multilabel" else 1
@@ -198,6 +204,26 @@ def loss_name(loss: Any) -> str:
     kind = type(loss) if isinstance(loss, nn.Module) else loss
     name = str(getattr(kind, "__name__", type(loss).__name__))
     return FUNCTIONAL.get(name, name) if getattr(kind, "__module__", "").startswith("torch.") else name
+
+
+def _call_of(loss: Any) -> Call:
+    """Return the name of a loss from Python, with the arguments that say what its outputs mean."""
+    told = (("log_input", loss.log_input),) if isinstance(loss, nn.PoissonNLLLoss) else ()
+    return Call(loss_name(loss), kwargs=told)
+
+
+def _refuse_unfit(kind: str, call: Call, loss: Any) -> None:
+    """Refuse a loss of torch from Python that reads something else than classes.
+
+    Raises:
+        ConfigError: It says what it reads.
+    """
+    module = getattr(type(loss) if isinstance(loss, nn.Module) else loss, "__module__", "") or ""
+    reason = signatures.losses().refused.get(call.name)
+    if kind != "regression" and reason is not None and module.startswith("torch."):
+        raise ConfigError(
+            f"training.loss: {call.name} came; {reason}; expected {' or '.join(FITTING[kind])} for a {kind} task; change the loss"
+        )
 
 
 def implied_task(loss: str | None, own_loss: Any) -> str | None:

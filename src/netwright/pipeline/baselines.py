@@ -55,7 +55,8 @@ def compare(standing: Standing) -> dict[str, Any]:
     """Return the entries ``baselines``, ``baselines_left_out`` and ``seconds`` of test.json.
 
     Each model is fitted on the train rows (of very many, on a part) as the network's preparation gives them, boosting on
-    categories as one feature for each column, and asked about the test rows; the difference is the network's figure less the model's, with a paired interval.
+    categories as one feature for each column, and asked about the test rows; the difference is the network's figure less the
+    model's, with a paired interval.
     """
     found: dict[str, Any] = {}
     left_out: list[dict[str, str]] = []
