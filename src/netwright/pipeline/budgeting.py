@@ -15,9 +15,9 @@ from netwright.data.feed import Feed
 from netwright.data.mapped import Mapped
 from netwright.errors import ConfigError, NetwrightError, first_line
 from netwright.pipeline.bench import Bench
+from netwright.pipeline.drawing import planned_steps
 from netwright.pipeline.job import Job
 from netwright.pipeline.keeping import SECONDS, SHARE
-from netwright.pipeline.rates import planned_steps
 from netwright.pipeline.trying import memory_of, on_copies, settled
 from netwright.training.journal import Journal
 from netwright.training.loop import Best, Progress, copied_weights

@@ -17,7 +17,7 @@ from netwright.config.values import is_address
 from netwright.data.columns import Column
 from netwright.numerals import counted
 from netwright.pipeline.bench import Bench
-from netwright.pipeline.rates import planned_steps
+from netwright.pipeline.drawing import planned_steps
 
 MOST_COLUMNS = 60  # that are listed
 MOST_WIDTH = 90  # of a layer, in front of what comes out of it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from netwright.config.schema import RunConfig
+from netwright.data.batches import steps_per_epoch
 from netwright.data.mapped import Mapped
 from netwright.data.sampling import Floats, Rows, class_chances
 from netwright.errors import ConfigError
@@ -61,3 +62,12 @@ def by_class(config: RunConfig, inputs: Inputs) -> tuple[Rows, tuple[int, ...] |
     counts = np.bincount(classes)
     begins = np.concatenate([[0], np.cumsum(counts[counts > 0])])
     return inputs.raw.beside(train[np.argsort(classes, kind="stable")]), tuple(begins.tolist())
+
+
+def planned_steps(config: RunConfig, inputs: Inputs) -> tuple[int, int, int]:
+    """Return the epochs and steps that resolved settings plan at most, and the steps of an epoch."""
+    training, rows = config.training, len(inputs.split.train)
+    each = steps_per_epoch(rows, batch_size_of(config, inputs), config.data.last_batch or "keep")
+    epochs, most = training.epochs or 0, training.steps
+    steps = each * epochs if most is None else min(most, each * epochs)
+    return (min(epochs, -(-steps // each)) if each else epochs), steps, each

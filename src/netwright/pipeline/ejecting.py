@@ -28,11 +28,10 @@ from netwright.exporting.recipe import Learning, OwnClass, Recipe, Source, Steps
 from netwright.exporting.script import write_script
 from netwright.exporting.script_model import own_source
 from netwright.pipeline import folder as folders
-from netwright.pipeline.drawing import batch_size_of
+from netwright.pipeline.drawing import batch_size_of, planned_steps
 from netwright.pipeline.finding import find_arrays, find_images, find_table
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.job import AT_ONCE
-from netwright.pipeline.rates import planned_steps
 from netwright.pipeline.reading import BRACES
 from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.run import read_config

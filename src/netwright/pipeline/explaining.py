@@ -22,9 +22,9 @@ from netwright.numerals import counted
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench, executing, prepare
 from netwright.pipeline.custom import maker
-from netwright.pipeline.drawing import batch_size_of
+from netwright.pipeline.drawing import batch_size_of, planned_steps
 from netwright.pipeline.ejecting import refuse_objects
-from netwright.pipeline.rates import make_schedule, planned_steps
+from netwright.pipeline.rates import make_schedule
 from netwright.pipeline.resolving import execution_of, plan_of
 from netwright.pipeline.run import read_config
 from netwright.pipeline.stopping import monitored

@@ -12,12 +12,11 @@ from torch import nn
 from netwright.checkpoint import trees
 from netwright.config.calls import OBJECT, parse_call
 from netwright.config.schema import RunConfig
-from netwright.data.batches import steps_per_epoch
 from netwright.engine.rates import why_not_held, why_not_turned
 from netwright.engine.trial import Make
 from netwright.errors import CheckpointError, ConfigError, first_line
 from netwright.pipeline.custom import Custom
-from netwright.pipeline.drawing import batch_size_of
+from netwright.pipeline.drawing import planned_steps
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.stopping import monitored
 from netwright.seeding import all_forked
@@ -51,7 +50,7 @@ def with_rates(
     if schedule is not None and custom.schedule is None and optimizer is not None:
         schedule = str(resolve_schedule(schedule, length_of(config, inputs, optimizer, watched)))
     if average is not None:
-        average = str(resolve_average(average, training.epochs or 0))
+        average = str(resolve_average(average, training.epochs or 0, planned_steps(config, inputs)[0]))
     changed = training.model_copy(update={"schedule": schedule, "average": average})
     resolved = config.model_copy(update={"training": changed})
     if optimizer is None or not has_schedule(config, custom):
@@ -71,15 +70,6 @@ def length_of(config: RunConfig, inputs: Inputs, optimizer: torch.optim.Optimize
     rate = float(optimizer.defaults.get("lr", optimizer.param_groups[0]["lr"]))
     rates = tuple(float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups)
     return Length(epochs, steps, each, rate, monitor, mode, watched, rates)
-
-
-def planned_steps(config: RunConfig, inputs: Inputs) -> tuple[int, int, int]:
-    """Return the epochs and steps that resolved settings plan at most, and the steps of an epoch."""
-    training, rows = config.training, len(inputs.split.train)
-    each = steps_per_epoch(rows, batch_size_of(config, inputs), config.data.last_batch or "keep")
-    epochs, most = training.epochs or 0, training.steps
-    steps = each * epochs if most is None else min(most, each * epochs)
-    return (min(epochs, -(-steps // each)) if each else epochs), steps, each
 
 
 def make_schedule(config: RunConfig, custom: Custom, optimizer: torch.optim.Optimizer) -> Schedule | Fixed:
@@ -171,11 +161,15 @@ def preview(
 
 
 def average_notes(config: RunConfig, inputs: Inputs) -> list[str]:
-    """Return a remark where an exponential average reaches further back than half of the run, so that its beginning stays in it."""
+    """Return a remark where an average never begins, or reaches back beyond half of the run, so that its beginning stays in it."""
     average = config.training.average
-    if average is None or not average.startswith("EMA"):
+    if average is None:
         return []
-    decay, steps = float(parse_call(average, "training.average").keywords["decay"]), planned_steps(config, inputs)[1]
+    told, (epochs, steps, _) = parse_call(average, "training.average").keywords, planned_steps(config, inputs)
+    if "decay" not in told:
+        late = told["start_epoch"] > max(epochs, 1)
+        return [f"average: {average} never begins: training.steps ends the run in epoch {epochs}"] if late else []
+    decay = float(told["decay"])
     reach = 1 / (1 - decay) if decay < 1 else math.inf
     if reach <= steps / 2:
         return []

@@ -32,7 +32,7 @@ from netwright.pipeline.restarts import ended_by_signal, held
 from netwright.pipeline.run import Run, load_run, read_config
 from netwright.pipeline.running import run_along, run_to_the_end
 from netwright.pipeline.sharing import PartsError, refuse_halving, shared_settings
-from netwright.pipeline.stopping import longer
+from netwright.pipeline.stopping import longer, steps_done
 from netwright.pipeline.telling import Told
 from netwright.pipeline.together import OF_EACH_MACHINE, agreed
 from netwright.pipeline.weights import epochs_done
@@ -231,8 +231,20 @@ def differences(before: RunConfig, after: RunConfig) -> list[tuple[str, Any, Any
 
 
 def worked_out_otherwise(before: RunConfig, after: RunConfig) -> list[tuple[str, Any, Any]]:
-    """Return the `differences` but for what is each machine's own affair: what is mapped now may have been in memory."""
-    return [one for one in differences(before, after) if one[0] not in OF_EACH_MACHINE]
+    """Return the `differences` but for what is each machine's own affair: what is mapped now may have been in memory.
+
+    Neither is it one that a schedule names its arguments in another order.
+    """
+    found = [one for one in differences(before, after) if one[0] not in OF_EACH_MACHINE]
+    return [one for one in found if one[0] != "training.schedule" or not _same_call(*one[1:])]
+
+
+def _same_call(one: Any, other: Any) -> bool:
+    """Tell whether two texts of calls are the same call with the same arguments."""
+    if not all(isinstance(text, str) and not text.startswith(OBJECT) for text in (one, other)):
+        return False
+    calls = [parse_call(text, "training.schedule") for text in (one, other)]
+    return calls[0].name == calls[1].name and calls[0].args == calls[1].args and calls[0].keywords == calls[1].keywords
 
 
 def _shown(value: Any) -> str:
@@ -245,7 +257,7 @@ def _goes_on(config: RunConfig, record: Mapping[str, Any]) -> bool:
     training, done = config.training, int(record.get("epochs") or 0)
     best = (record.get("best") or {}).get("epoch", done)
     stopping = training.early_stopping
-    if training.steps is not None or record.get("final") or done >= (training.epochs or 0):
+    if steps_done(training, record) or record.get("final") or done >= (training.epochs or 0):
         return False
     return isinstance(stopping, str) or stopping is None or done - best < stopping.patience
 

@@ -10,7 +10,7 @@ from typing import Any
 from netwright.config.calls import OBJECT
 from netwright.config.metrics import KNOWN
 from netwright.config.schema import RunConfig
-from netwright.config.training_schema import EarlyStoppingConfig
+from netwright.config.training_schema import EarlyStoppingConfig, TrainingConfig
 from netwright.errors import ConfigError, did_you_mean
 from netwright.model.recipes import Recipe
 from netwright.pipeline.folder import CONFIG
@@ -94,6 +94,11 @@ def monitored(config: RunConfig) -> tuple[str, str]:
     return "valid_loss", "min"
 
 
+def steps_done(training: TrainingConfig, record: Mapping[str, Any]) -> bool:
+    """Tell whether a run has taken all steps that its settings allow."""
+    return training.steps is not None and int(record.get("steps") or 0) >= training.steps
+
+
 def longer(config: RunConfig, record: Mapping[str, Any], folder: Path) -> str:
     """Return what makes a finished run last longer: a setting that it is resumed with, or that of a new run.
 
@@ -104,7 +109,7 @@ def longer(config: RunConfig, record: Mapping[str, Any], folder: Path) -> str:
     """
     training, final = config.training, str(record.get("final") or "")
     again = f"netwright train {folder / CONFIG} --set"
-    if training.steps is not None:
+    if steps_done(training, record):
         return f"a new run of more steps ({again} training.steps=N)"
     if final and training.seconds is not None and final.endswith(SECONDS_DONE):
         return f"a new run with more seconds ({again} training.seconds=N)"

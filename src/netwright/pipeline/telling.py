@@ -24,7 +24,8 @@ from netwright.numerals import counted, figure
 from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.dealing import sharing_notes
-from netwright.pipeline.drawing import batch_size_of
+from netwright.pipeline.drawing import batch_size_of, planned_steps
+from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.network import Start
 from netwright.pipeline.rates import average_notes
 from netwright.pipeline.stopping import monitored
@@ -190,7 +191,7 @@ def describe(bench: Bench) -> list[Told]:
     training = config.training
     lines.append(
         Told(
-            f"training: {_duration(config)}, batches of {batch_size_of(config, inputs)}, {training.optimizer}, "
+            f"training: {_duration(config, inputs)}, batches of {batch_size_of(config, inputs)}, {training.optimizer}, "
             f"{_engine_line(bench)}"
         )
     )
@@ -274,10 +275,11 @@ def _steps_line(raw: Sequences, data: DataConfig) -> str:
     return told
 
 
-def _duration(config: RunConfig) -> str:
+def _duration(config: RunConfig, inputs: Inputs) -> str:
     """Return how long a run may take, in words."""
     training = config.training
-    told = counted(training.epochs or 0, "epoch") if training.steps is None else counted(training.steps, "step")
+    steps = training.steps is not None and planned_steps(config, inputs)[1] == training.steps
+    told = counted(training.steps or 0, "step") if steps else counted(training.epochs or 0, "epoch")
     if isinstance(training.early_stopping, EarlyStoppingConfig):
         return f"{told} at most, until {training.early_stopping.monitor} rests for {training.early_stopping.patience}"
     return told

@@ -19,6 +19,7 @@ from netwright.exporting.bundle import read_tensors
 from netwright.exporting.script_transfer import BESIDE
 from netwright.model.transfer import last_layer, transfer
 from netwright.pipeline import folder as folders
+from netwright.pipeline.drawing import planned_steps
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.network import Network, Start
 from netwright.pipeline.origins import Origin, other_inputs, read_origin
@@ -37,7 +38,7 @@ def transferred(network: Network, config: RunConfig, inputs: Inputs) -> Network:
         ConfigError: A pattern matches nothing, or nothing is left to train.
         SafetyError: A file of weights holds more than tensors.
     """
-    return _held(_started(network, config, inputs), config)
+    return _held(_started(network, config, inputs), config, inputs)
 
 
 def _started(network: Network, config: RunConfig, inputs: Inputs) -> Network:
@@ -90,14 +91,14 @@ def groups_in(config: RunConfig, model: nn.Module) -> list[Group]:
     return split(model) if freezing is None else freezing.of_all(model, split)
 
 
-def _held(network: Network, config: RunConfig) -> Network:
+def _held(network: Network, config: RunConfig, inputs: Inputs) -> Network:
     """Return a network with the parameters frozen that do not learn in epoch 1, and with remarks on them."""
     freezing = freezing_in(config, network.module)
     if freezing is None:
         return network
     freezing.hold(network.module, 1)
     trained = sum(value.numel() for value in network.module.parameters() if value.requires_grad)
-    last = config.training.epochs
+    last = config.training.epochs if config.training.steps is None else planned_steps(config, inputs)[0]
     late = sorted({one.epoch for one in config.training.unfreeze if last is not None and one.epoch > last})
     notes = [f"training.unfreeze: epoch {epoch} comes after the last, {last}; its layers stay frozen" for epoch in late]
     summary = replace(network.summary, trainable=trained)

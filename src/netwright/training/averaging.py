@@ -16,12 +16,13 @@ DECAY = 0.999  # torch's own default
 BEGINS = 0.75  # share of the epochs before an equal average, as in the paper (Izmailov et al. 2018, section 4)
 
 
-def resolve_average(text: str, epochs: int) -> Call:
+def resolve_average(text: str, epochs: int, planned: int | None = None) -> Call:
     """Return the call with every argument by keyword.
 
     Args:
         text: ``EMA(decay=0.999)`` or ``SWA(start_epoch=15)``.
         epochs: Of the run.
+        planned: Of these, where a number of steps ends it earlier; where nothing is written the last quarter of them.
 
     Raises:
         ConfigError: A name or a value that makes no average.
@@ -40,7 +41,7 @@ def resolve_average(text: str, epochs: int) -> Call:
         if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay < 1:
             raise ConfigError(f"{WHERE}: decay={decay!r} came; expected a number from 0 to below 1; write EMA(decay=0.999)")
         return Call("EMA", (), (("decay", float(decay)),))
-    start = given.get("start_epoch", max(1, math.ceil(BEGINS * epochs)))
+    start = given.get("start_epoch", max(1, math.ceil(BEGINS * (epochs if planned is None else planned))))
     if isinstance(start, bool) or not isinstance(start, int) or start < 1 or start > max(epochs, 1):
         raise ConfigError(
             f"{WHERE}: start_epoch={start!r} came; expected the first epoch whose weights are averaged, from 1 to {epochs}, the "

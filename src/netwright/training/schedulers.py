@@ -137,7 +137,9 @@ def _one_cycle(call: Call, length: Length) -> Call:
     elif "total_steps" not in given:
         filled |= {"epochs": length.epochs} if "epochs" not in given else {}
         filled |= {"steps_per_epoch": length.steps_per_epoch} if "steps_per_epoch" not in given else {}
-    return Call(call.name, (), tuple((given | filled).items()))
+    worked_out = given | filled
+    order = [name for name, _ in signatures.schedulers().parameters_of(call.name) or () if name in worked_out]
+    return Call(call.name, (), tuple((name, worked_out[name]) for name in order))
 
 
 def _warmup_cosine(call: Call, length: Length, where: str) -> Call:

@@ -20,6 +20,7 @@ from netwright.errors import CheckpointError, ConfigError, did_you_mean
 from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
+from netwright.pipeline.drawing import planned_steps
 from netwright.pipeline.observing import Listener
 from netwright.pipeline.preflight import check_bench
 from netwright.pipeline.stopping import mode_of, monitored
@@ -119,7 +120,7 @@ def begin_search(asked: Asked, folder: Path, observe: Listener) -> Search:
     search = Search(folder, asked, f"netwright-{secrets.token_hex(8)}", metric, mode, cores())
     _refuse_workers(search)
     search = replace(search, cores=max(1, search.cores // search.processes))
-    rung = max(1, (bench.config.training.epochs or 1) // FIRST_RUNG)
+    rung = max(1, planned_steps(bench.config, bench.inputs)[0] // FIRST_RUNG)
     search = replace(search, members=_members(search, bench), rung=rung, digests=_digests(bench))
     observe(Told("a trial, here with the settings in the middle of the space:"))
     for line in describe(bench):
