@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -520,3 +521,14 @@ def test_a_foreign_onnx_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "s.onnx").write_bytes(helper.make_model(helper.make_graph([], "g", [], [], [held])).SerializeToString())
     with pytest.raises(SafetyError, match="other files"):
         load_any(tmp_path / "s.onnx")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_program_of_a_short_precision_is_compared_in_float32(tmp_path: Path) -> None:
+    nw.train(
+        "sklearn:wine", layers=["Linear(6)", "ReLU()", "Linear()"], precision="bfloat16", epochs=2, run_dir=tmp_path / "r"
+    )
+    found = verify_export(tmp_path / "r", "torch", ())
+    assert found.held
+    assert re.search(r"in float32, which is up to [\d.]+e-0\d from the run's own bfloat16; largest difference", found.text)
+    assert "float32" not in verify_export(tmp_path / "r", "bundle", ()).text

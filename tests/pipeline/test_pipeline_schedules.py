@@ -310,3 +310,50 @@ def test_an_accuracy_that_is_watched_is_better_higher(place: Path) -> None:
     stopping = {"monitor": "valid_accuracy", "patience": 3}
     run = train(place, "higher", schedule="ReduceLROnPlateau(patience=0)", early_stopping=stopping)
     assert run.config.training.schedule == "ReduceLROnPlateau(mode='max', patience=0)"
+
+
+ONE_CYCLES = [
+    "OneCycleLR(max_lr=0.05, cycle_momentum=False)",
+    "OneCycleLR(pct_start=0.2)",
+    "OneCycleLR(anneal_strategy='linear', max_lr=0.1)",
+    "OneCycleLR(max_lr=0.1, final_div_factor=10.0)",
+    "OneCycleLR(steps_per_epoch=12)",
+]
+
+
+@pytest.mark.parametrize("schedule", ONE_CYCLES)
+def test_a_one_cycle_run_goes_on_whatever_is_written_of_it(schedule: str, place: Path) -> None:
+    name = f"one-cycle-{ONE_CYCLES.index(schedule)}"
+    whole = train(place, name, schedule=schedule, optimizer="Adam(lr=0.01)")
+    checkpoints = sorted(path.name for path in (whole.folder / "checkpoints").iterdir())
+    folder = killed(whole.folder, checkpoints[4], place / f"{name}-killed")
+    text = (folder / "config.toml").read_text()
+    written = read_config(folder).training.schedule
+    assert written is not None
+    arguments = written.removeprefix("OneCycleLR(").removesuffix(")").split(", ")
+    turned = f"OneCycleLR({', '.join(reversed(arguments))})"  # as earlier versions wrote it: in another order
+    (folder / "config.toml").write_text(text.replace(written, turned))
+    nw.resume(folder, require_exact=True)
+    assert trees.first_difference(parts(whole.folder), parts(folder)) is None
+
+
+def test_steps_that_end_a_run_earlier_end_its_average_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 9 steps an epoch 18 are two epochs."""
+    nw.train(str(place / "rows.npz"), run_dir=place / "early", **GIVEN | {"epochs": 40, "steps": 18, "average": "SWA()"})
+    assert read_config(place / "early").training.average == "SWA(start_epoch=2)"
+    given = GIVEN | {"epochs": 40, "steps": 18, "average": "SWA(start_epoch=30)"}
+    settings = [f"--set=training.{name}={given[name]}" for name in ("epochs", "steps", "average", "threads")]
+    main(["train", str(place / "rows.npz"), f"--set=model.layers={NET}", "--set=data.batch_size=8", *settings, "--no-test",
+          "--run-dir", str(place / "never")], standalone_mode=False)  # fmt: skip
+    told = capsys.readouterr().out
+    assert "average: SWA(start_epoch=30) never begins: training.steps ends the run in epoch 2" in told
+    assert "training: 18 steps, batches of 8" in told
+
+
+def test_a_run_of_epochs_within_its_steps_goes_on_for_longer(place: Path) -> None:
+    run = train(place, "within", epochs=1, steps=30)
+    assert len(nw.resume(run.folder, settings=["training.epochs=2"]).history) == 2
+    done = nw.resume(run.folder, settings=["training.epochs=9"])
+    assert done.record["why"] == "30 steps done"
+    with pytest.raises(ConfigError, match="finished .30 steps done., so training.epochs would change nothing; .*more steps"):
+        nw.resume(run.folder, settings=["training.epochs=20"])
