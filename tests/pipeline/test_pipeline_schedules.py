@@ -341,10 +341,11 @@ def test_steps_that_end_a_run_earlier_end_its_average_too(place: Path, capsys: p
     """Of 9 steps an epoch 18 are two epochs."""
     nw.train(str(place / "rows.npz"), run_dir=place / "early", **GIVEN | {"epochs": 40, "steps": 18, "average": "SWA()"})
     assert read_config(place / "early").training.average == "SWA(start_epoch=2)"
-    given = GIVEN | {"epochs": 40, "steps": 18, "average": "SWA(start_epoch=30)"}
-    settings = [f"--set=training.{name}={given[name]}" for name in ("epochs", "steps", "average", "threads")]
-    main(["train", str(place / "rows.npz"), f"--set=model.layers={NET}", "--set=data.batch_size=8", *settings, "--no-test",
-          "--run-dir", str(place / "never")], standalone_mode=False)  # fmt: skip
+    text = "\n".join(["[data]", f"source = '{place / 'rows.npz'}'", "batch_size = 8", "[model]", f"layers = {json.dumps(NET)}",
+                      "[training]", "epochs = 40", "steps = 18", 'average = "SWA(start_epoch=30)"'])  # fmt: skip
+    (place / "never.toml").write_text(text)
+    with pytest.raises(SystemExit):
+        main(["train", str(place / "never.toml"), "--no-test", "--run-dir", str(place / "never")])
     told = capsys.readouterr().out
     assert "average: SWA(start_epoch=30) never begins: training.steps ends the run in epoch 2" in told
     assert "training: 18 steps, batches of 8" in told
