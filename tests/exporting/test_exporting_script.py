@@ -562,3 +562,22 @@ def test_another_split_beside_the_script_is_never_overwritten(tmp_path: Path) ->
         nw.eject(run, tmp_path / "train.py")
     assert (tmp_path / "split.npz").read_bytes() == b"mine"
     assert not (tmp_path / "train.py").exists()
+
+
+MORNING = datetime.datetime(2020, 1, 1, 10, 30)
+DAYS = [MORNING.date(), datetime.date(2020, 1, 2)]
+MOMENTS: dict[str, pa.Array] = {
+    "days": pa.array(DAYS, pa.date32()),
+    "midnights": pa.array(DAYS, pa.date32()).cast(pa.timestamp("us")),
+    "times": pa.array([MORNING, datetime.datetime(2020, 1, 2)], pa.timestamp("us")),
+    "times of a zone": pa.array([MORNING, datetime.datetime(2020, 1, 2)], pa.timestamp("us", "Europe/Berlin")),
+}
+
+
+@pytest.mark.parametrize("kind", MOMENTS)
+def test_classes_that_are_dates_or_times_are_written(kind: str, tmp_path: Path) -> None:
+    rows = RNG.normal(size=80)
+    target = MOMENTS[kind].take(pa.array((rows > 0).astype(np.int8)))
+    pq.write_table(pa.table({"x": rows, "y": target}), tmp_path / "rows.parquet")
+    text = assert_exact(tmp_path, config=str(tmp_path / "rows.parquet"), target="y", layers=["Linear()"])
+    assert "CLASSES = ['2020-01-01" in text or 'CLASSES = ["2020-01-01' in text

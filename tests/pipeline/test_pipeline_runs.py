@@ -280,3 +280,14 @@ def test_a_config_of_python_objects_says_what_to_hand_over_again(tmp_path: Path)
         given[name] = objects[name]
     again = nw.train(config, run_dir=tmp_path / "two", **given)
     assert torch.equal(again.model.weight, first.model.weight)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pa.table], ids=["pandas", "arrow"])
+def test_parts_of_a_split_of_ones_own_may_be_frames(make: Any, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    parts = {name: make({"a": draw.normal(size=rows), "b": ["x", "y"] * (rows // 2), "t": draw.normal(size=rows)})
+             for name, rows in (("train", 60), ("valid", 20), ("test", 30))}  # fmt: skip
+    run = nw.train(data=parts, target="t", layers=["Linear()"], epochs=1, run_dir=tmp_path / "run")
+    assert {name: run.record["split"][name] for name in parts} == {"train": 60, "valid": 20, "test": 30}
+    assert run.tested is not None
+    assert run.tested["n"] == 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from typing import Any
 
 from netwright.data.cells import FALSE_WORDS, TRUE_WORDS
@@ -260,7 +261,7 @@ def _table_target(task: str, names: Sequence[str], classes: Sequence[Any], sourc
         ]
     cell = class_code(classes, source)
     return [
-        f"CLASSES = {literal(list(classes), 10)}",
+        f"CLASSES = {literal([_written(label) for label in classes], 10)}",
         "number_of = {label: number for number, label in enumerate(CLASSES)}",
         f"truth = np.array([number_of[{cell}] for cell in {columns[0]}])",
     ]
@@ -273,9 +274,18 @@ def number_code(source: Source) -> str:
     return 'float(cell.replace(".", "").replace(",", "."))'
 
 
+def _written(label: Any) -> Any:
+    """Return a class as a script holds it: dates and times, those of a zone in UTC, as the texts of `class_code`."""
+    if isinstance(label, datetime) and label.tzinfo is not None:
+        label = label.astimezone(UTC).replace(tzinfo=None)
+    return label.isoformat() if isinstance(label, date) else label
+
+
 def class_code(classes: Sequence[Any], source: Source) -> str:
     """Return code for a cell as the class it names."""
     kind = type(classes[0])
+    if issubclass(kind, date):  # of midnights alone days are left, as of a column of days
+        return "cell.isoformat()" if kind is datetime else "cell.isoformat()[:10]"
     exact = kind is int and max(map(abs, classes)) > 2**53  # which a float does not hold
     whole = "int({})" if exact else "int(float({}))"
     pointed = "cell" if source.typed or source.decimal == "." else 'cell.replace(".", "").replace(",", ".")'

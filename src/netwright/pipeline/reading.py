@@ -23,6 +23,7 @@ from netwright.data.blocks import Blocks, blocks_of
 from netwright.data.cells import Markers
 from netwright.data.image_files import ImageFiles
 from netwright.data.memory import free_share, processes
+from netwright.data.objects import is_frame
 from netwright.data.places import place_of
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.sources import Reading
@@ -127,7 +128,7 @@ def parts_of(given: Any) -> dict[str, Any]:
     from netwright.data import datasets  # needs torch, which reading files does not
 
     own = isinstance(given, Mapping) and "train" in given and set(given) <= {"train", "valid", "test"}
-    if own and all(datasets.is_dataset(part) or isinstance(part, tuple) for part in given.values()):
+    if own and all(is_frame(part) or datasets.is_dataset(part) or isinstance(part, tuple) for part in given.values()):
         return {name: given[name] for name in ("train", "valid", "test") if name in given}
     return {"all": given}
 
