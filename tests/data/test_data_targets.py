@@ -16,7 +16,7 @@ from netwright.data.arrays import Arrays
 from netwright.data.cells import Markers
 from netwright.data.tables import Origin, from_frame
 from netwright.data.targets import Target, read_target
-from netwright.errors import DataError
+from netwright.errors import ConfigError, DataError
 
 
 def from_cells(cells: Any, task: str | None = None, labels: dict[str, str] | None = None, **options: Any) -> Target:
@@ -133,6 +133,17 @@ def test_a_missing_label_of_an_array_is_not_renamed() -> None:
     raw = sources.from_objects((np.zeros((3, 2)), np.array([0, np.nan, 1])), None, "NC")[0]
     with pytest.raises(DataError, match="row 2: target 'y' is missing"):
         read_target(raw, ["y"], None, {"0": "no", "1": "yes"}, Markers())
+
+
+def test_labels_of_which_none_is_in_the_target_are_refused_where_a_network_learns() -> None:
+    told = "data.labels: 'A', 'B' came; the target holds 'a', 'b'; expected one of these or more; mend the names"
+    with pytest.raises(ConfigError, match=told):
+        from_cells(["a", "b", "a"], labels={"A": "z", "B": "y"})
+    raw = sources.from_objects((np.zeros((3, 2)), np.array([0, 1, 0])), None, "NC")[0]
+    with pytest.raises(ConfigError, match="data.labels: '2' came; the target holds '0', '1'"):
+        read_target(raw, ["y"], None, {"2": "two"}, Markers())
+    known = from_cells(["a", "b"], labels={"A": "a"}, classes=("a", "b"))  # other rows need not have all spellings
+    assert known.values.tolist() == [0, 1]
 
 
 def test_truth_values_have_either_spelling() -> None:

@@ -291,3 +291,24 @@ def test_parts_of_a_split_of_ones_own_may_be_frames(make: Any, tmp_path: Path) -
     assert {name: run.record["split"][name] for name in parts} == {"train": 60, "valid": 20, "test": 30}
     assert run.tested is not None
     assert run.tested["n"] == 30
+
+
+class Sized(nn.Module):
+    def __init__(self, hidden: int = 3) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, hidden), nn.Linear(hidden, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.first(x).relu())  # type: ignore[no-any-return]
+
+
+def test_a_run_and_its_bundle_are_loaded_with_a_class_and_its_arguments(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    run = nw.train(model=(Sized, {"hidden": 5}), data=(rows, rows[:, 0]), epochs=1, run_dir=tmp_path / "run")
+    bundle = nw.export(run, output=tmp_path / "bundle")
+    for place in (run.folder, bundle):
+        assert (nw.load(place, model=(Sized, {"hidden": 5})).predict(rows) == run.predict(rows)).all()
+        with pytest.raises(CheckpointError, match="has shape"):
+            nw.load(place, model=Sized)
+    usual = nw.train(model=Sized(), data=(rows, rows[:, 0]), epochs=1, run_dir=tmp_path / "usual")
+    assert (nw.load(usual.folder, model=Sized).predict(rows) == usual.predict(rows)).all()  # type: ignore[arg-type]

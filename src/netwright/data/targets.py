@@ -81,14 +81,13 @@ def read_target(
         return Target("multilabel", *_sets(raw, names, found, labels, classes))
     texts = bool(classes) and isinstance((classes or [0])[0], str)
     if isinstance(raw, Table):
-        columns = [_cells(raw, name, labels, markers, texts) for name in names]
+        given = _renamed([_column(raw, name, markers) for name in names], labels, classes is None)
+        columns = [_cells(raw, name, column, markers, texts) for name, column in zip(names, given, strict=True)]
     else:
         columns = _array_cells(raw, names)
         if labels:
-            columns = [
-                _of_texts(_renamed(pa.chunked_array([pa.array(each, from_pandas=True)]), labels), markers, texts)
-                for each in columns
-            ]
+            given = [pa.chunked_array([pa.array(column, from_pandas=True)]) for column in columns]
+            columns = [_of_texts(column, markers, texts) for column in _renamed(given, labels, classes is None)]
     for name, values in zip(_named(names, len(columns)), columns, strict=True):
         _refuse_missing(raw, name, values, markers)
     if task is None:
@@ -132,15 +131,21 @@ def _columns_of_labels(
     return Target("multilabel", values, tuple(names), tuple(names) if classes is None else tuple(classes))
 
 
-def _cells(raw: Table, name: str, labels: Mapping[str, str], markers: Markers, texts: bool) -> npt.NDArray[Any]:
-    """Return the cells of a target column; of known classes that are ``texts`` none becomes a number."""
+def _column(raw: Table, name: str, markers: Markers) -> pa.ChunkedArray:
+    """Return a target column, texts cleaned.
+
+    Raises:
+        DataError: It is missing.
+    """
     if name not in raw.names:
         hint = header_hint(raw.names) if raw.origins[0].line_of is not None else ""
         known = f"{did_you_mean(name, raw.names)}{f'; {hint}' if hint else ''}"
         raise DataError(f"{raw.origins[0].name}: target column {name!r} is missing; {known}")
-    column = clean(raw.columns[name], markers)
-    if labels:
-        column = _renamed(column, labels)
+    return clean(raw.columns[name], markers)
+
+
+def _cells(raw: Table, name: str, column: pa.ChunkedArray, markers: Markers, texts: bool) -> npt.NDArray[Any]:
+    """Return the cells of a target column; of known classes that are ``texts`` none becomes a number."""
     if is_text(column.type):
         return _of_texts(column, markers, texts)
     if pa.types.is_decimal(column.type):
@@ -170,12 +175,29 @@ def _dates(raw: Table, name: str, column: pa.ChunkedArray) -> npt.NDArray[Any]:
         ) from None
 
 
-def _renamed(column: pa.ChunkedArray, labels: Mapping[str, str]) -> pa.ChunkedArray:
-    """Return a column as texts, those that have another name by that; truth values are true and True alike."""
-    if pa.types.is_boolean(column.type):
-        labels = {name.lower(): other for name, other in labels.items()}
-    cells = column.cast(pa.string()).to_pylist()
-    return pa.chunked_array([pa.array([None if cell is None else labels.get(cell, cell) for cell in cells], pa.string())])
+def _renamed(columns: list[pa.ChunkedArray], labels: Mapping[str, str], learning: bool) -> list[pa.ChunkedArray]:
+    """Return columns as texts, those that have another name by that; truth values are true and True alike.
+
+    Raises:
+        ConfigError: A network is ``learning`` of them, and no cell has one of the names.
+    """
+    if not labels:
+        return columns
+    found, seen, matched = [], dict[str, None](), False
+    for column in columns:
+        others = {name.lower(): other for name, other in labels.items()} if pa.types.is_boolean(column.type) else labels
+        cells = column.cast(pa.string()).to_pylist()
+        matched = matched or any(cell in others for cell in cells)
+        seen |= dict.fromkeys(str(cell) for cell in cells if cell is not None)
+        found.append(
+            pa.chunked_array([pa.array([None if cell is None else others.get(cell, cell) for cell in cells], pa.string())])
+        )
+    if learning and not matched:
+        raise ConfigError(
+            f"data.labels: {', '.join(map(repr, labels))} came; the target holds {', '.join(map(repr, list(seen)[:5]))}"
+            f"{', ...' if len(seen) > 5 else ''}; expected one of these or more; mend the names"
+        )
+    return found
 
 
 def _of_texts(column: pa.ChunkedArray, markers: Markers, texts: bool) -> npt.NDArray[Any]:

@@ -17,7 +17,7 @@ from netwright.exporting.described import BUNDLE, refuse_other
 from netwright.model.own import load_class, make_own
 from netwright.pipeline.calibrating import ERRORS, with_temperature
 from netwright.pipeline.folder import RECORD
-from netwright.pipeline.network import masked, network_again
+from netwright.pipeline.network import OwnModule, given_again, masked, network_again
 from netwright.pipeline.packaging import SOURCE, WEIGHTS
 from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.run import Run, device_again
@@ -30,13 +30,13 @@ def is_bundle(path: Path) -> bool:
 
 
 def load_bundle(
-    folder: Path, *, model: nn.Module | None = None, code: Sequence[str | Path] = (), device: str | None = None
+    folder: Path, *, model: OwnModule | None = None, code: Sequence[str | Path] = (), device: str | None = None
 ) -> Run:
     """Load a bundle as a run that predicts with the same bits.
 
     Args:
         folder: The bundle.
-        model: The network again, of a run that was made from a module in Python.
+        model: The network again, its class, or its class with arguments, of a run that was made from a module in Python.
         code: Python files that may run: the one in the bundle, for a network of an own class.
         device: Where to predict.
 
@@ -59,7 +59,8 @@ def load_bundle(
         raise CheckpointError(
             f"{folder / BUNDLE}: no bundle of netwright export ({first_line(error)}); expected one; export the run again"
         ) from error
-    network = model if model is not None else _network(folder, config, digests, [Path(file) for file in code])
+    again = None if model is None else given_again(model, config.training.seed)
+    network = again if again is not None else _network(folder, config, digests, [Path(file) for file in code])
     if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
         network = masked(network, preparation)
     fill(network, below(tensors, "model."), folder / WEIGHTS)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
 from netwright import files
 from netwright.config.read import build_config
@@ -32,6 +31,7 @@ from netwright.pipeline.bundles import load_bundle
 from netwright.pipeline.calibrating import ERRORS, checked_level
 from netwright.pipeline.joint_testing import test_members
 from netwright.pipeline.membership import Membership
+from netwright.pipeline.network import OwnModule
 from netwright.pipeline.packaging import SOURCE, write_description
 from netwright.pipeline.predicting import (
     Wanted,
@@ -206,7 +206,7 @@ def load_ensemble(
     folder: Path,
     several: Membership,
     *,
-    model: nn.Module | None = None,
+    model: OwnModule | None = None,
     code: Sequence[str | Path] = (),
     device: str | None = None,
 ) -> Ensemble:
@@ -267,7 +267,7 @@ def is_ensemble_bundle(folder: Path) -> bool:
 
 
 def load_ensemble_bundle(
-    folder: Path, *, model: nn.Module | None = None, code: Sequence[str | Path] = (), device: str | None = None
+    folder: Path, *, model: OwnModule | None = None, code: Sequence[str | Path] = (), device: str | None = None
 ) -> Ensemble:
     """Load the bundle of an ensemble; see `load_ensemble`.
 

@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
-
 from netwright import files
 from netwright.errors import ConfigError
 from netwright.exporting.described import ENDINGS
 from netwright.pipeline.bundles import is_bundle, load_bundle
 from netwright.pipeline.ensembles import Ensemble, is_ensemble_bundle, load_ensemble, load_ensemble_bundle
 from netwright.pipeline.membership import Membership, membership_of, named_runs, write_membership
+from netwright.pipeline.network import OwnModule
 from netwright.pipeline.run import Run, load_run
 
 
 def load_folder(
-    folder: Path, *, model: nn.Module | None = None, code: Sequence[str | Path] = (), device: str | None = None
+    folder: Path, *, model: OwnModule | None = None, code: Sequence[str | Path] = (), device: str | None = None
 ) -> Run | Ensemble:
     """Load a run, an ensemble, or a bundle of one.
 
     Args:
         folder: A run folder, a folder of seeds, of folds or of an ensemble, or a bundle.
-        model: The network again, of runs that were made from a module in Python.
+        model: The network again, its class, or its class with arguments, of runs that were made from a module in Python.
         code: Python files that may run, for a network of an own class.
         device: Where to predict; default the device of the run if it is there, else the CPU.
 

@@ -304,6 +304,20 @@ def make_loss_again(text: str, outputs: int, run: Path) -> nn.Module:
     return make_loss(parse_call(text, "training.loss"), outputs)
 
 
+def given_again(model: OwnModule | type[nn.Module], seed: int) -> nn.Module:
+    """Return a network that is handed over again: itself, or built of its class with arguments as where its run began.
+
+    Args:
+        model: The network, its class, or its class with arguments.
+        seed: Of the run.
+    """
+    if isinstance(model, nn.Module):
+        return model
+    kind, arguments = model if isinstance(model, tuple) else (model, {})
+    with initialising(seed):
+        return kind(**arguments)
+
+
 def network_again(config: RunConfig, folder: Path, code: Sequence[Path]) -> nn.Module:
     """Build the network of a run without weights; an own class draws what it drew where the run began."""
     with initialising(config.training.seed):

@@ -64,7 +64,7 @@ def replay_run(
 
     Args:
         folder: The run folder.
-        model: The network again, for a run that was made from a module in Python.
+        model: The network again, its class, or its class with arguments, for a run that was made from a module in Python.
         loss: The loss again, where it was a callable.
         code: Python files that may run.
         custom: Optimizer and training step again, where they were Python objects.

@@ -36,7 +36,6 @@ from netwright.pipeline.stopping import longer, steps_done
 from netwright.pipeline.telling import Told
 from netwright.pipeline.together import OF_EACH_MACHINE, agreed
 from netwright.pipeline.weights import epochs_done
-from netwright.seeding import initialising
 
 # settings that may be changed, and what that does
 FREE = {
@@ -279,11 +278,7 @@ def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: b
 
 def _loaded(folder: Path, objects: Objects) -> Run:
     """Return a run as it lies in its folder, with its objects from Python."""
-    module = objects.module
-    if isinstance(module, tuple):
-        with initialising(read_config(folder).training.seed):
-            module = module[0](**module[1])
-    run = load_run(folder, model=module, code=objects.code)
+    run = load_run(folder, model=objects.module, code=objects.code)
     run.custom, run.loss = objects.custom, objects.loss
     return run
 

@@ -42,7 +42,7 @@ from netwright.pipeline.custom import Custom, metrics_of
 from netwright.pipeline.examining import Tested, examine, joined
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.known import Known
-from netwright.pipeline.network import make_loss_again, masked, network_again
+from netwright.pipeline.network import OwnModule, given_again, make_loss_again, masked, network_again
 from netwright.pipeline.own_testing import test_by_figures
 from netwright.pipeline.packaging import write_bundle
 from netwright.pipeline.predicting import Wanted, interval_of, predict_file, predicted, prediction_table, probabilities
@@ -317,13 +317,13 @@ def read_config(folder: Path) -> RunConfig:
 
 
 def load_run(
-    folder: str | Path, *, model: nn.Module | None = None, code: Sequence[str | Path] = (), device: str | None = None
+    folder: str | Path, *, model: OwnModule | None = None, code: Sequence[str | Path] = (), device: str | None = None
 ) -> Run:
     """Load a run from its folder.
 
     Args:
         folder: The run folder.
-        model: The network again, for a run that was made from a module in Python.
+        model: The network again, its class, or its class with arguments, for a run that was made from a module in Python.
         code: Python files that may run, for a network of an own class.
         device: Where to predict; default the device of the run if it is there, else the CPU.
 
@@ -338,7 +338,8 @@ def load_run(
     written = record.get("files")
     digests = dict(written) if isinstance(written, dict) else {}
     refuse_damaged(path, digests, [name for name in PREPARED if name in digests and (path / name).is_file()])
-    network = model if model is not None else network_again(config, path, [Path(file) for file in code])
+    again = None if model is None else given_again(model, config.training.seed)
+    network = again if again is not None else network_again(config, path, [Path(file) for file in code])
     if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
         network = masked(network, preparation)
     record = {**record, **weights_into(network, path, record)}

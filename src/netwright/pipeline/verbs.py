@@ -22,6 +22,7 @@ from netwright.pipeline.custom import Evaluate, Step, Stop
 from netwright.pipeline.drafting import Draft, draft_config
 from netwright.pipeline.ensembles import Ensemble
 from netwright.pipeline.loading import load_folder, unite_runs
+from netwright.pipeline.network import OwnModule
 from netwright.pipeline.observing import Audience, Observer
 from netwright.pipeline.packaging import export_run
 from netwright.pipeline.parting import Parts, divide
@@ -306,7 +307,7 @@ def repeat(
 
 
 def load(
-    run: str | Path, *, model: nn.Module | None = None, code: Sequence[str | Path] = (), device: str | None = None
+    run: str | Path, *, model: OwnModule | None = None, code: Sequence[str | Path] = (), device: str | None = None
 ) -> Run | Ensemble:
     """Load a run, an ensemble (a folder of seeds, of folds, or of `ensemble`), or a bundle of one.
 
