@@ -23,6 +23,7 @@ for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
 
 from netwright.serving.answering import Answerer, Question, Reply  # noqa: E402
 from netwright.serving.batching import Batcher, BusyError, ClientLeftError  # noqa: E402
+from netwright.serving.bodies import RefusedError, read_json  # noqa: E402
 from netwright.serving.describing import describe  # noqa: E402
 from netwright.serving.expectation import Expected  # noqa: E402
 from netwright.serving.limits import Limits  # noqa: E402
@@ -267,6 +268,39 @@ def test_a_bad_body_is_one_line(houses: nw.Run, body: bytes, status: int, words:
     assert words in told["error"]
     assert "\n" not in told["error"]
     assert str(houses.folder) not in told["error"]
+
+
+class Compared(str):
+    """A key that counts how often keys are compared."""
+
+    __slots__ = ()
+    times = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_a_key_that_came_twice_is_found_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [(Compared(place), 1) for place in range(2000)]
+
+    def loads(text: str, *, object_pairs_hook: Any, **_: Any) -> Any:
+        return object_pairs_hook([*pairs, (Compared(text), 1), (Compared(text), 1)])
+
+    monkeypatch.setattr(json, "loads", loads)
+    with pytest.raises(RefusedError, match="key 'z' came twice"):
+        read_json(b"z")
+    assert Compared.times < 2000
+
+
+def test_a_missing_column_is_compared_with_the_first_keys_of_a_row(houses: nw.Run) -> None:
+    many = {f"room{place}": 1 for place in range(20_000)}
+    status, told = asked(houses, {"rows": [{"Rooms": 3, **many}]})
+    assert (status, "did you mean Rooms or room" in told["error"]) == (422, True)
+    status, told = asked(houses, {"rows": [{**many, "Rooms": 3}]})
+    assert (status, "did you mean room" in told["error"], "Rooms" in told["error"]) == (422, True, False)
 
 
 @pytest.mark.parametrize(("name", "value", "words"), CELLS)

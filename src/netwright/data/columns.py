@@ -82,7 +82,8 @@ class TableEncoder:
         Raises:
             DataError: A column is missing, or a cell is no number, infinite or beyond float32.
         """
-        missing = [column.name for column in self.used if column.name not in table.names]
+        came = set(table.names)
+        missing = [column.name for column in self.used if column.name not in came]
         if missing:
             raise DataError(
                 f"{table.origins[0].name}: column {missing[0]!r} is missing; the network reads it; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -132,13 +132,28 @@ def typed_table(columns: pa.Table, name: str, label: str) -> Table:
         columns = columns.drop_columns([column for column in columns.column_names if column.startswith(UNNAMED_INDEX)])
     except UnicodeDecodeError:
         raise DataError(f"{name}: a column whose name is no UTF-8 came; expected UTF-8; write the file again") from None
-    twice = next((column for column in columns.column_names if columns.column_names.count(column) > 1), None)
+    twice = repeated(columns.column_names)
     if twice is not None:
         raise DataError(f"{name}: column {twice!r} came twice; expected different names; rename one")
     if columns.num_rows == 0:
         raise DataError(f"{name}: no rows; expected at least one row; check what was written")
     plain = pa.table({column: plain_text(columns[column]) for column in columns.column_names})
     return Table(plain, (Origin(label, plain.num_rows),))
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that came before; None where all differ.
+
+    Example:
+        >>> repeated(["age", "town", "age"])
+        'age'
+    """
+    known: set[str] = set()
+    for name in names:
+        if name in known:
+            return name
+        known.add(name)
+    return None
 
 
 def plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -23,7 +23,7 @@ import pyarrow.csv
 
 from netwright.data.packing import BROKEN, reason_of
 from netwright.data.places import Place
-from netwright.data.tables import Origin, Table
+from netwright.data.tables import Origin, Table, repeated
 from netwright.errors import ConfigError, DataError
 
 LONGEST_LINE = 1 << 24  # bytes, with the lines a quoted cell goes on for
@@ -177,7 +177,7 @@ def header_names(fields: Sequence[str], options: TextOptions, where: str) -> lis
             "as an array in an npz or hdf5 file"
         )
     if options.columns is not None:
-        twice = next((name for name in options.columns if options.columns.count(name) > 1), None)
+        twice = repeated(options.columns)
         if twice is not None:
             raise ConfigError(f"data.columns: {twice!r} came twice; expected different names; rename one")
         if len(options.columns) != len(fields):

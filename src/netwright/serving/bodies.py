@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, NoReturn
 
 import numpy as np
@@ -18,7 +19,7 @@ from netwright.data.arrays import Arrays
 from netwright.data.cells import DATE
 from netwright.data.columns import Column
 from netwright.data.places import Place, held
-from netwright.data.tables import Origin, Table
+from netwright.data.tables import Origin, Table, repeated
 from netwright.data.texts import count_fields, read_text
 from netwright.errors import did_you_mean
 from netwright.pipeline import pictures
@@ -27,6 +28,7 @@ from netwright.pipeline.reading import reading_of
 
 MOST_ROWS = 10_000  # of one request
 MOST_IMAGES = 256
+MOST_MEANT = 1000  # keys of a row that a missing one is compared with
 IMAGE_ENDINGS = {  # by content type
     "image/png": ".png",
     "image/jpeg": ".jpg",
@@ -91,9 +93,9 @@ def _no_constant(name: str) -> NoReturn:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        _refuse(400, f"{BODY}: key {twice!r} came twice in an object; expected each once; remove one")
+        _refuse(
+            400, f"{BODY}: key {repeated(key for key, _ in pairs)!r} came twice in an object; expected each once; remove one"
+        )
     return found
 
 
@@ -133,6 +135,11 @@ def refuse_many(count: int, most: int = MOST_ROWS) -> None:
         _refuse(422, f"{BODY}: {count} rows came; expected at most {most} in one request; send them in parts")
 
 
+def _meant(missing: str, came: Iterable[str]) -> str:
+    """Return which key of a row a missing one may be; only the first are looked at, as a client writes as many as it likes."""
+    return did_you_mean(missing, islice(came, MOST_MEANT))
+
+
 def _kind(value: Any) -> str:
     """Return what a JSON value is, in words."""
     if value is None:
@@ -166,7 +173,7 @@ def table_of(value: Any, columns: Sequence[Column]) -> tuple[Table, list[str]]:
             if missing is not None:
                 _refuse(
                     422,
-                    f"{BODY}: row {place + 1}: column {missing!r} is missing; the network reads it; {did_you_mean(missing, row)}; "
+                    f"{BODY}: row {place + 1}: column {missing!r} is missing; the network reads it; {_meant(missing, row)}; "
                     "write null where the value is not known",
                 )
             more |= dict.fromkeys(name for name in row if name not in wanted)
