@@ -354,6 +354,56 @@ def test_a_run_of_an_own_step_tests_predicts_and_loads(tmp_path: Path) -> None:
     assert not [one for one in nw.check(**{**UNLABELLED, "step": train_step, "optimizer": "Adam()"}).findings if one.refuses]
 
 
+def rising(model: nn.Module, batch: nw.Batch) -> dict[str, Any]:
+    """Return figures that rise while the network learns, by names that tell it and by one that does not."""
+    loss = reconstruct(model, batch)
+    return {"loss": loss, "auc": -loss, "roc_auc": -loss, "recall": -loss, "critic_error": loss}
+
+
+RISING: dict[str, Any] = {**UNLABELLED, "step": train_step, "evaluate": rising, "optimizer": "Adam(lr=0.01)"}
+
+
+@pytest.mark.parametrize(
+    ("stopping", "mode"),
+    [
+        ({"monitor": "valid_auc", "mode": "max"}, "max"),
+        ({"monitor": "valid_roc_auc"}, "max"),
+        ({"monitor": "valid_recall"}, "max"),
+        ({"monitor": "valid_critic_error"}, "min"),
+        ({"monitor": "valid_loss"}, "min"),
+    ],
+)
+def test_the_best_epoch_by_a_figure_of_evaluate_is_the_one_of_its_direction(
+    stopping: dict[str, str], mode: str, tmp_path: Path
+) -> None:
+    keywords = {**RISING, "early_stopping": stopping, "schedule": "ReduceLROnPlateau(patience=3)", "test": False}
+    run = nw.train(**keywords, run_dir=tmp_path / "run")
+    assert run.config.training.early_stopping.mode == mode  # type: ignore[union-attr]
+    assert f"mode={mode!r}" in (run.config.training.schedule or "")
+    losses = [row["valid_loss"] for row in run.history]
+    assert run.record["best"]["epoch"] == 1 + losses.index(min(losses)) > 1
+
+
+def test_a_figure_of_evaluate_whose_name_tells_no_direction_asks_for_one(tmp_path: Path) -> None:
+    words = 'valid_auc is a figure of one\'s own; expected whether more of it is better; write mode = "max" or mode = "min"'
+    with pytest.raises(ConfigError, match=words):
+        nw.train(**RISING, early_stopping={"monitor": "valid_auc"}, run_dir=tmp_path / "run")
+    search: dict[str, Any] = {
+        "space": {"training.optimizer.lr": [1e-6, 0.01]},
+        "trials": 2,
+        "sampler": "random",
+        "pruner": "none",
+    }
+    keywords = {**RISING, **search, "epochs": 2, "run_dir": tmp_path / "tune"}
+    with pytest.raises(ConfigError, match='tune.metric: valid_auc is a figure of one\'s own; .* write direction = "max"'):
+        nw.tune(**keywords, metric="valid_auc")
+    assert not list(tmp_path.iterdir())
+    found = nw.tune(**keywords, early_stopping={"monitor": "valid_auc", "mode": "max", "patience": 5})
+    values = [trial.value for trial in found.trials]
+    assert len(set(values)) == 2
+    assert (found.mode, found.best.value) == ("max", max(values))  # type: ignore[union-attr, type-var]
+
+
 def test_without_figures_the_last_weights_stay(tmp_path: Path) -> None:
     told: list[str] = []
     keywords = {**UNLABELLED, "step": train_step, "optimizer": "Adam(lr=0.01)", "evaluate": None}

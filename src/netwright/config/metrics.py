@@ -1,4 +1,4 @@
-"""The figures of scikit-learn that a config may name, by scikit-learn's own names. Floor 1."""
+"""The figures of scikit-learn that a config may name, by its own names, and whether more of a figure is better. Floor 1."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ from netwright.errors import did_you_mean
 
 CLASSES, LABELS, VALUES = ("binary", "multiclass"), ("multilabel",), ("regression",)
 MACRO = {"average": "macro"}
+ERRORS = (
+    "loss",
+    "rmse",
+    "mae",
+    "mse",
+    "deviance",
+    "error",
+    "mape",
+    "brier",
+    "ece",
+)  # last words of figures of which less is better
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,23 @@ KNOWN = {
     "top_k_accuracy_score": Known(("multiclass",), "max", True),
     "zero_one_loss": Known((*CLASSES, *LABELS), "min"),
 }
+
+
+def known_mode(name: str) -> str | None:
+    """Return whether more of a figure is better (max) or less (min) by its name alone; None where that does not tell.
+
+    Args:
+        name: Of netwright or of scikit-learn, whose scorers go without ``_score``, or one that ends as a loss or an error.
+
+    Example:
+        >>> known_mode("roc_auc"), known_mode("critic_loss"), known_mode("auc")
+        ('max', 'min', None)
+    """
+    known = KNOWN.get(name) or KNOWN.get(f"{name}_score")
+    if known is not None:
+        return known.mode
+    first, last = name.partition("_")[0], name.rpartition("_")[2]
+    return "min" if last in ERRORS else "max" if last == "accuracy" or first == "f1" else None
 
 
 def problem_of(name: str, kind: str | None = None) -> str | None:

@@ -21,7 +21,9 @@ class EarlyStoppingConfig(Section):
     """Stop when the monitored figure has not improved for `patience` epochs."""
 
     monitor: str = Field("valid_loss", description="A column of history.csv.")
-    mode: Literal["min", "max"] | None = Field(None, description="Default: max for accuracy, else min.")
+    mode: Literal["min", "max"] | None = Field(
+        None, description="Whether less or more of it is better; needed for figures of one's own."
+    )
     patience: Annotated[int, Field(ge=1)] = Field(20, description="Epochs without improvement.")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from netwright.config.calls import OBJECT
-from netwright.config.metrics import KNOWN
+from netwright.config.metrics import KNOWN, known_mode
 from netwright.config.schema import RunConfig
 from netwright.config.training_schema import EarlyStoppingConfig, TrainingConfig
 from netwright.errors import ConfigError, did_you_mean
@@ -18,7 +18,6 @@ from netwright.training.loop import SECONDS_DONE
 
 LONGEST = 200  # epochs, where neither epochs nor steps are written
 PATIENCE = 20
-RISING = ("accuracy", "f1_")  # figures of which more is better
 
 
 def duration(
@@ -73,17 +72,16 @@ def mode_of(config: RunConfig, monitor: str) -> str:
     """Return whether more of a column of history.csv is better (max) or less (min).
 
     Raises:
-        ConfigError: A figure of one's own, of which nobody said.
+        ConfigError: A figure of one's own, of which neither its name nor anybody says it.
     """
     name = monitor.removeprefix("valid_")
-    if name in config.training.metrics:
-        return KNOWN[name].mode
-    if f"{OBJECT}{name}" in config.training.metrics:
+    mode = None if f"{OBJECT}{name}" in config.training.metrics else known_mode(name.removeprefix("train_"))
+    if mode is None:
         raise ConfigError(
             f"training.early_stopping: {monitor} is a figure of one's own; expected whether more of it is better; write mode = "
             '"max" or mode = "min"'
         )
-    return "max" if any(word in monitor for word in RISING) else "min"
+    return mode
 
 
 def monitored(config: RunConfig) -> tuple[str, str]:

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from netwright.config.metrics import ERRORS
 from netwright.reporting.chance import baseline_sentence, guessing_sentence
 from netwright.reporting.contents import RunContents, section
 from netwright.reporting.sentences import headline_sentence, principal_metric
 from netwright.reporting.wording import as_number, figure_text, like_text, measured_parts
 
 Tone = Literal["better", "worse", "unclear", "unknown"]
-_LESS_IS_BETTER = ("loss", "rmse", "mae", "mse", "deviance", "error", "mape", "brier", "ece")
 _NAMES = {
     "most_frequent": "always guessing the most frequent class",
     "mean": "always predicting the mean",
@@ -79,7 +79,7 @@ def less_is_better(metric: str) -> bool:
         >>> less_is_better("rmse"), less_is_better("accuracy"), less_is_better("hamming_loss")
         (True, False, True)
     """
-    return metric.rpartition("_")[2] in _LESS_IS_BETTER
+    return metric.rpartition("_")[2] in ERRORS
 
 
 def baselines_of(test: Mapping[str, object] | None) -> list[Baseline]:

@@ -167,7 +167,8 @@ def _metric(asked: Asked, bench: Bench) -> tuple[str, str]:
         raise ConfigError(
             "tune: there are no valid rows, or no figures of them; expected some to compare trials by; set data.split.valid"
         )
-    name = (None if tune is None else tune.metric) or monitored(config)[0]
+    monitor, mode = monitored(config)
+    name = (None if tune is None else tune.metric) or monitor
     known = [f"valid_{figure}" for figure in bench.figures]
     if name not in known:
         why = "; the train loss would choose what is learned by heart" if name == "train_loss" else ""
@@ -176,6 +177,8 @@ def _metric(asked: Asked, bench: Bench) -> tuple[str, str]:
         )
     if tune is not None and tune.direction is not None:
         return name, tune.direction
+    if name == monitor:
+        return name, mode
     try:
         return name, mode_of(config, name)
     except ConfigError as error:
