@@ -404,6 +404,34 @@ def test_a_figure_of_evaluate_whose_name_tells_no_direction_asks_for_one(tmp_pat
     assert (found.mode, found.best.value) == ("max", max(values))  # type: ignore[union-attr, type-var]
 
 
+def of_some_batches(model: nn.Module, batch: nw.Batch) -> dict[str, Any]:
+    """Return a figure that only batches of rows of both kinds have, and one that comes where no one looks for it at first."""
+    loss, late = reconstruct(model, batch), batch.rows >= 100
+    both = {"area": 2 * loss} if bool(late.any()) and not bool(late.all()) else {}
+    return {"loss": loss, **both, "first": float(batch.rows[0]), **({"alone": 1.0} if len(batch) == 1 else {})}
+
+
+def test_a_figure_that_some_batches_lack_is_the_mean_over_the_rows_that_have_it(tmp_path: Path) -> None:
+    split = {"train": list(range(60)), "valid": [*range(70, 86), *range(92, 108), 119], "test": [61, 62, 63]}
+    keywords = {**UNLABELLED, "step": train_step, "evaluate": of_some_batches, "optimizer": "Adam(lr=0.01)", "split": split}
+    told: list[str] = []
+    whole = nw.train(**keywords, run_dir=tmp_path / "whole", observers=[lambda line: told.append(str(line))])
+    for row in whole.history:
+        assert list(row)[3:7] == ["valid_loss", "valid_first", "valid_area", "learning_rate"]
+        assert row["valid_first"] == (70 * 16 + 92 * 16 + 119) / 33
+        assert row["learning_rate"] == 0.01
+    assert sum("of_some_batches gives alone, which it did not" in line for line in told) == 1
+    middle = torch.from_numpy(ROWS[92:108])
+    with torch.no_grad():
+        area = 2 * reconstruct(whole.model, nw.Batch({"input": middle}, middle, torch.arange(16)))
+    best = whole.history[int(whole.record["best"]["epoch"]) - 1]
+    assert best["valid_area"] == pytest.approx(float(area), rel=1e-5)
+    assert "area" not in whole.tested["metrics"]  # type: ignore[index]
+    interrupted(3, tmp_path / "run", **keywords)
+    again = nw.resume(tmp_path / "run", data=ROWS, step=train_step, evaluate=of_some_batches, require_exact=True)
+    same(whole, again)
+
+
 def test_without_figures_the_last_weights_stay(tmp_path: Path) -> None:
     told: list[str] = []
     keywords = {**UNLABELLED, "step": train_step, "optimizer": "Adam(lr=0.01)", "evaluate": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -57,6 +58,23 @@ def test_a_journal_that_goes_on_from_a_mark_ends_with_the_same_bits(stop: int, t
     for name in ("history.csv", "steps.jsonl"):
         assert (whole / name).read_bytes() == (first / name).read_bytes()
     assert again.seconds == {"train": 1.0, "valid": 2.0}
+
+
+def test_figures_are_written_under_their_names_whatever_came(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, ["loss", "area", "n"])
+    journal.epoch(EpochRecord(1, 1, 0.0, {"n": 7.0, "loss": 1.0}, 0.1, 1.0, 2.0))
+    state = json.loads(json.dumps(journal.state()))
+    journal.close()
+    again = Journal(tmp_path, ["loss", "n", "area", "late"], state)  # of a version that asked for other names first
+    again.epoch(EpochRecord(2, 2, 0.0, {"loss": 2.0, "n": 8.0, "late": 3.0, "area": 0.5}, 0.1, 1.0, 2.0))
+    again.close()
+    with (tmp_path / "history.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["valid_loss"], row["valid_area"], row["valid_n"]) for row in rows] == [
+        ("1.0", "nan", "7.0"),
+        ("2.0", "0.5", "8.0"),
+    ]
+    assert [(row["learning_rate"], row["valid_seconds"]) for row in rows] == [("0.1", "2.0")] * 2
 
 
 @pytest.mark.parametrize("change", ["shorter", "other", "gone"])

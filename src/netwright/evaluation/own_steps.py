@@ -19,6 +19,9 @@ def evaluated(
 ) -> dict[str, float]:
     """Return the mean figures of some rows; neither the mode of the network nor a generator is moved.
 
+    A figure that the function leaves out for some batches, such as the area under a curve where all rows are of one class, is the
+    mean over the others.
+
     What the function draws at random is the same each time: the generators are seeded before, and put back afterwards.
 
     Args:
@@ -71,16 +74,16 @@ def figures_of(found: Any, name: str) -> dict[str, float]:
 
 
 def weighted(parts: Iterable[tuple[dict[str, float], int]]) -> dict[str, float]:
-    """Return the mean of figures over batches, each with its rows.
+    """Return the mean of figures over batches, each with its rows; of one that some batches lack over the rows that have it.
 
     Example:
-        >>> weighted([({"loss": 1.0}, 3), ({"loss": 5.0}, 1)])
-        {'loss': 2.0}
+        >>> weighted([({"loss": 1.0, "area": 0.5}, 3), ({"loss": 5.0}, 1)])
+        {'loss': 2.0, 'area': 0.5}
     """
     sums: dict[str, float] = {}
-    total = 0
+    counts: dict[str, int] = {}
     for figures, rows in parts:
-        total += rows
         for name, value in figures.items():
             sums[name] = sums.get(name, 0.0) + value * rows
-    return {name: value / total for name, value in sums.items()}
+            counts[name] = counts.get(name, 0) + rows
+    return {name: value / counts[name] for name, value in sums.items()}

@@ -56,6 +56,7 @@ from netwright.training.optimizer import resolve_optimizer
 from netwright.training.own_optimizer import described as described_optimizer
 
 TRIAL_ROWS = 8  # of the step tried before anything is written
+SPREAD_ROWS = 64  # of which figures are asked for beside, so that each class is likely to be among them
 ASKED_FOR = "asked for"
 SEVERAL = "{} processes share each step, which are not replayed"
 NOTHING_OWN = Custom()
@@ -188,7 +189,8 @@ def prepare(
     optimizer = _optimizer(config, custom, device, trial)
     config = for_processes(config, network.module, network.summary.work, len(inputs.split.train), device, world)
     with executing(config, torch.device("cpu")):
-        figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, batch.rows.numpy())
+        parts = (batch.rows.numpy(), _spread(inputs.split.valid))
+        figures = valid_names(config, custom, network.task, copy.deepcopy(network.module), examples, parts)
     resolved = resolve(config, inputs, network, device, optimizer, engine, names_told(custom), figures)
     resolved = shared_out(resolved, network.module, device, world)
     resolved, rates = with_rates(resolved, custom, inputs, trial, bool(figures) and len(inputs.split.valid) > 0)
@@ -322,6 +324,11 @@ def as_given(config: RunConfig, data: Any) -> RunConfig:
     if data is None or written or not any(is_dataset(part) for part in parts_of(data).values()):
         return config
     return config.model_copy(update={"data": config.data.model_copy(update={"preparation": "none"})})
+
+
+def _spread(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return some of the rows at even distances."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), SPREAD_ROWS)).astype(np.int64)]
 
 
 def _longest(inputs: Inputs) -> npt.NDArray[np.int64]:

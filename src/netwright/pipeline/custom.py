@@ -17,7 +17,7 @@ from netwright.config.calls import OBJECT
 from netwright.config.metrics import problem_of
 from netwright.config.schema import RunConfig
 from netwright.config.updates import GRADIENTS
-from netwright.data.batches import Batch, Examples
+from netwright.data.batches import Batch, Examples, Rows
 from netwright.data.datasets import is_dataset
 from netwright.data.objects import is_frame
 from netwright.engine.own_step import OwnStep
@@ -278,9 +278,9 @@ def metrics_of(names: Sequence[str], custom: Custom, kind: str) -> tuple[Metric,
 
 
 def valid_names(
-    config: RunConfig, custom: Custom, task: Task, model: nn.Module, examples: Examples, rows: Any
+    config: RunConfig, custom: Custom, task: Task, model: nn.Module, examples: Examples, parts: Sequence[Rows]
 ) -> tuple[str, ...]:
-    """Return the names of the figures of each validation; of a step of one's own by asking for them once, of a few rows.
+    """Return the names of the figures of each validation; of a step of one's own by asking for them, of a few rows at a time.
 
     Raises:
         ConfigError: Figures that cannot be had.
@@ -289,7 +289,9 @@ def valid_names(
         return ("loss", *VALIDATED[task.kind], *(one.name for one in metrics_of(config.training.metrics, custom, task.kind)))
     if custom.evaluate is None:
         return ()
-    return tuple(evaluated(custom.evaluate, name_of(custom.evaluate), model, examples, rows, len(rows)))
+    asked = [part for part in parts if len(part)]
+    found = [evaluated(custom.evaluate, name_of(custom.evaluate), model, examples, part, len(part)) for part in asked]
+    return tuple(dict.fromkeys(name for figures in found for name in figures))
 
 
 def left_out(config: RunConfig, metrics: Sequence[Metric]) -> list[str]:

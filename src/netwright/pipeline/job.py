@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from torch import nn
 from netwright import files
 from netwright.config.calls import OBJECT, parse_call
 from netwright.config.schema import RunConfig
-from netwright.data.batches import Examples, Rows
+from netwright.data.batches import Batch, Examples, Rows
 from netwright.distributed.world import ALONE, World
 from netwright.engine.base import Engine
 from netwright.engine.choose import choose_engine
@@ -230,14 +231,34 @@ def learning_rates(optimizer: str, groups: Sequence[Mapping[str, Any]]) -> list[
     return [rate, *(float(group["lr"]) if "lr" in group else rate for group in groups)]
 
 
+def _own_figures(
+    function: Callable[[nn.Module, Batch], Any],
+    bench: Bench,
+    engine: Engine,
+    examples: Examples,
+    tell: Callable[[str], None],
+    said: set[str],
+) -> dict[str, float]:
+    """Return the figures of one's own of the validation rows, those of `Bench.figures`; one that they do not give is NaN."""
+    rows, size = bench.inputs.split.valid, bench.config.data.batch_size
+    found = evaluated(function, name_of(function), shown(engine), examples, rows, size)
+    for name in found:
+        if name not in (*bench.figures, *said):
+            said.add(name)
+            tell(
+                f"evaluate: {name_of(function)} gives {name}, which it did not of the rows that it was asked about at first; it is "
+                "left out of history.csv"
+            )
+    return {name: found.get(name, math.nan) for name in bench.figures}
+
+
 def _validation(
     bench: Bench, engine: Engine, examples: Examples, tell: Callable[[str], None]
 ) -> Callable[[], dict[str, float]]:
     """Return the function that gives the figures of the validation rows for the weights of the moment."""
     rows, task, target = bench.inputs.split.valid, bench.network.task, bench.inputs.target
-    function, size = bench.custom.evaluate, bench.config.data.batch_size
-    if function is not None:
-        return lambda: evaluated(function, name_of(function), shown(engine), examples, rows, size)
+    if bench.custom.evaluate is not None:
+        return partial(_own_figures, bench.custom.evaluate, bench, engine, examples, tell, set())
     own, said = metrics_of(bench.config.training.metrics, bench.custom, task.kind), set[str]()
 
     def tell_once(name: str, text: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,8 @@ class Journal:
     Args:
         folder: The run folder, or None.
         valid_names: Names of the valid figures, which fix the columns.
-        remembered: What `state` gave at the checkpoint to go on from: the files are cut back to it.
+        remembered: What `state` gave at the checkpoint to go on from: the files are cut back to it, and the columns are those of
+            the file.
 
     Raises:
         CheckpointError: A history file was changed.
@@ -86,9 +88,11 @@ class Journal:
         self._files = {
             name: LineFile(folder / name, Mark(*told[name]) if name in told else None) for name in (HISTORY, STEPS) if folder
         }
+        self._columns = list(EpochRecord(0, 0, 0.0, dict.fromkeys(valid_names, 0.0), 0.0, 0.0, 0.0).columns())
         if remembered is None:
-            empty = EpochRecord(0, 0, 0.0, dict.fromkeys(valid_names, 0.0), 0.0, 0.0, 0.0)
-            self._write(HISTORY, _csv(list(empty.columns())))
+            self._write(HISTORY, _csv(self._columns))
+        elif folder is not None:
+            self._columns = _header(folder / HISTORY) or self._columns
 
     def steps(self, epoch: int, last: int, losses: Tensor, weights: Tensor) -> None:
         """Keep the mean losses of steps up to the last, detached ``(steps,)``, and their weights ``(steps,)``."""
@@ -129,7 +133,8 @@ class Journal:
     def epoch(self, record: EpochRecord) -> None:
         """Write an epoch, and begin the next."""
         self._read()
-        self._write(HISTORY, _csv(list(record.columns().values())))
+        cells = record.columns()
+        self._write(HISTORY, _csv([cells.get(name, math.nan) for name in self._columns]))
         self.loss_sum = self.weight = 0.0
         self.seconds["train"] += record.train_seconds
         self.seconds["valid"] += record.valid_seconds
@@ -153,6 +158,12 @@ class Journal:
         """Sync and close the files."""
         for stream in self._files.values():
             stream.close()
+
+
+def _header(path: Path) -> list[str]:
+    """Return the names of the columns of a file; none where it is empty."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        return next(csv.reader(stream), [])
 
 
 def _csv(values: Sequence[object]) -> str:
