@@ -242,6 +242,25 @@ def test_figures_of_numbers_are_in_the_units_of_the_user(tmp_path: Path) -> None
     )
 
 
+def test_a_figure_that_writes_into_what_it_reads_changes_nothing_else(tmp_path: Path) -> None:
+    def clipped(true: Any, predicted: Any) -> float:
+        true[:] = predicted[:] = 500.0
+        return 0.0
+
+    def told(true: Any, predicted: Any) -> float:
+        return float(np.abs(true - predicted).mean())
+
+    runs = []
+    for name, own in (("plain", {"told": told}), ("writing", {"clipped": clipped, "told": told})):
+        run = nw.train("sklearn:diabetes", layers=LAYERS, epochs=2, metrics=own, run_dir=tmp_path / name)
+        runs.append((run, (run.folder / "predictions.csv").read_bytes()))
+    (plain, rows), (writing, same_rows) = runs
+    assert same_rows == rows
+    assert [row["valid_told"] for row in writing.history] == [row["valid_told"] for row in plain.history]
+    assert writing.tested["metrics"]["told"] == plain.tested["metrics"]["told"]  # type: ignore[index]
+    assert writing.tested["metrics"]["mae"] == plain.tested["metrics"]["mae"]  # type: ignore[index]
+
+
 def test_figures_change_no_bit_and_may_choose_the_best_epoch(tmp_path: Path) -> None:
     def drawing(true: Any, predicted: Any) -> float:
         torch.rand(1)

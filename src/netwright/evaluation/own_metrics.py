@@ -57,7 +57,7 @@ class Metric:
     mode: str | None = None
 
     def of(self, kind: str, true: npt.NDArray[Any], decoded: Floats) -> float:
-        """Return the figure of some rows.
+        """Return the figure of some rows; the function gets arrays of its own, into which it may write.
 
         Args:
             kind: The task.
@@ -68,7 +68,7 @@ class Metric:
             Exception: Whatever the function raises.
         """
         with all_forked():
-            return float(self.function(*_handed(kind, true, decoded, self.probabilities)))
+            return float(self.function(*(part.copy("K") for part in _handed(kind, true, decoded, self.probabilities))))
 
 
 def _handed(kind: str, true: npt.NDArray[Any], decoded: Floats, probabilities: bool) -> tuple[npt.NDArray[Any], ...]:
