@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,6 +224,48 @@ def test_time_that_runs_backwards_is_refused_with_its_line(tmp_path: Path) -> No
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(DataError, match=r"s.csv:102: data.split.time: 't' is earlier than one line above"):
         nw.train(str(path), target="y", window=5, split={"time": "t"}, epochs=1, run_dir=tmp_path / "r")
+
+
+def test_time_of_arrays_that_runs_backwards_is_refused_with_its_row(tmp_path: Path) -> None:
+    times = np.arange(200.0)
+    values = {"X": np.sin(times)[:, None], "y": np.cos(times)}
+    np.savez(tmp_path / "s.npz", **values, t=times)
+    settings: dict[str, Any] = {"target": "y", "window": 5, "split": {"time": "t"}, "epochs": 1}
+    run = nw.train(str(tmp_path / "s.npz"), run_dir=tmp_path / "r", **settings)
+    assert len(run.predict(values["X"])) == 196  # rows to predict have no times
+    times[[50, 51]] = times[[51, 50]]
+    np.savez(tmp_path / "o.npz", **values, t=times)
+    with pytest.raises(
+        DataError, match=r"o.npz: row 52: data.split.time: 't' is earlier than in the row above; .*sort the rows"
+    ):
+        nw.train(str(tmp_path / "o.npz"), run_dir=tmp_path / "o", **settings)
+
+
+def test_windows_end_where_the_group_changes_that_divides_them(tmp_path: Path) -> None:
+    shops, days = np.repeat(np.arange(30), 8), np.tile(np.arange(8.0), 30)
+    values = days + 100 * shops
+    for name, rows in (("s", 240), ("new", 40)):
+        lines = [f"m{a} ,{b}\n" for a, b in zip(shops[:rows], values[:rows], strict=True)]
+        (tmp_path / f"{name}.csv").write_text("shop,y\n" + "".join(lines))
+        np.savez(tmp_path / f"{name}.npz", X=values[:rows, None], y=values[:rows], shop=shops[:rows])
+    settings: dict[str, Any] = {"target": "y", "window": 4, "split": {"group": "shop"}, "epochs": 1}
+    told: list[str] = []
+    for form in ("csv", "npz"):
+        source, new, folder = str(tmp_path / f"s.{form}"), str(tmp_path / f"new.{form}"), tmp_path / form
+        run = nw.train(source, run_dir=folder, observers=[lambda line: told.append(str(line))], **settings)
+        assert run.inputs is not None
+        starts = run.inputs.raw.starts  # type: ignore[union-attr]
+        assert len(starts) == 30 * 4
+        assert (starts // 8 == (starts + 4) // 8).all()
+        for part in (run.inputs.split.train, run.inputs.split.valid, run.inputs.split.test):
+            assert len(part) % 4 == 0
+        assert len(run.predict(new)) == 5 * 5
+        assert run.test(new)["n"] == 5 * 4
+    assert sum("windows end where data.split.group, 'shop', changes" in line for line in told) == 2
+    mixed = np.argsort(days, kind="stable")
+    np.savez(tmp_path / "mixed.npz", X=values[mixed, None], y=values[mixed], shop=shops[mixed])
+    with pytest.raises(DataError, match="hold no window of 4 steps .*sort the rows by data.split.group"):
+        nw.train(str(tmp_path / "mixed.npz"), run_dir=tmp_path / "m", **settings)
 
 
 def test_windows_of_several_series_stay_in_their_series(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def make_split(
     notes: list[str] = []
     groups = None if settings.group is None else _groups(raw, settings.group, markers)
     times: npt.NDArray[Any] | None = np.arange(raw.rows) if settings.in_order else None
-    times = times if settings.time is None else _times(raw, settings.time, markers)
+    times = times if settings.time is None else times_of(raw, settings.time, markers)
     free = groups is None and times is None
     if settings.folds is not None:
         strata = _strata(data, target, pool, 1, free, notes)
@@ -232,8 +232,17 @@ def _groups(raw: Table | Arrays, name: str, markers: Markers) -> npt.NDArray[np.
     return np.asarray(raw.others[name]).astype(str)
 
 
-def _times(raw: Table | Arrays, name: str, markers: Markers) -> npt.NDArray[np.float64]:
-    """Return the time of each row as a number."""
+def times_of(raw: Table | Arrays, name: str, markers: Markers) -> npt.NDArray[np.float64]:
+    """Return the time of each row as a number.
+
+    Args:
+        raw: The rows.
+        name: The column, or the array beside the others.
+        markers: Missing markers of text columns.
+
+    Raises:
+        DataError: It is not there, or a time is missing or no number.
+    """
     if isinstance(raw, Table):
         _refuse_unknown("time", name, raw.names)
         return np.asarray(cells.time_values(raw, name, markers))

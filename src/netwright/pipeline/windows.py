@@ -20,7 +20,7 @@ from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError
 from netwright.numerals import counted
 from netwright.pipeline.reading import markers_of
-from netwright.pipeline.splitting import make_split
+from netwright.pipeline.splitting import make_split, times_of
 
 Rows = npt.NDArray[np.int64]
 NEXT = "next symbol"
@@ -75,6 +75,8 @@ def cut(data: DataConfig, raw: Raw, names: Sequence[str], parts: dict[str, Rows]
     )
     codes = _codes(steps.rows, split, series)
     made = _windows(data, steps, target, codes, series)
+    if not isinstance(raw, Sequences) and series is not None:
+        notes.append(f"data.window: windows end where data.split.group, {data.split.group!r}, changes")
     return made, _split_of(split, codes, made.raw.starts, data), notes
 
 
@@ -164,23 +166,39 @@ def _too_short(data: DataConfig, raw: Raw, horizon: int) -> DataError:
 
 
 def _series(data: DataConfig, raw: Raw) -> tuple[Table | Arrays, Rows | None]:
-    """Return the steps and the number of the series each belongs to; None for one series.
+    """Return the steps and the number of the series each belongs to, by their groups where nothing else tells; None for one.
 
     Raises:
         DataError: The steps of a series are not in order of time.
     """
     steps = raw.steps if isinstance(raw, Sequences) else raw
-    series = np.repeat(np.arange(raw.rows), raw.lengths) if isinstance(raw, Sequences) else None
-    if isinstance(steps, Table) and data.split.time is not None:
-        times = cells.time_values(steps, data.split.time, markers_of(data))
+    series = np.repeat(np.arange(raw.rows), raw.lengths) if isinstance(raw, Sequences) else _runs(data, steps)
+    name = data.split.time
+    if name is not None and (isinstance(steps, Table) or name in steps.others):
         together = True if series is None else np.diff(series) == 0
-        late = np.flatnonzero((np.diff(times) < 0) & together)
+        late = np.flatnonzero((np.diff(times_of(steps, name, markers_of(data))) < 0) & together)
         if len(late):
+            above, advice = "one line above", "sort the file, or name the column of the series in data.sequences"
+            if isinstance(steps, Arrays):
+                above, advice = "in the row above", "sort the rows of all arrays"
             raise DataError(
-                f"{steps.place(int(late[0]) + 1)}: data.split.time: {data.split.time!r} is earlier than one line above; windows "
-                "need rows in order of time; sort the file, or name the column of the series in data.sequences"
+                f"{steps.place(int(late[0]) + 1)}: data.split.time: {name!r} is earlier than {above}; windows need rows in order "
+                f"of time; {advice}"
             )
     return steps, series
+
+
+def _runs(data: DataConfig, steps: Table | Arrays) -> Rows | None:
+    """Return a number per step that rises where its group changes; None where the steps have no groups."""
+    name = data.split.group
+    if name is None or name not in (steps.names if isinstance(steps, Table) else steps.others):
+        return None
+    if isinstance(steps, Table):
+        groups = cells.clean(steps.columns[name], markers_of(data)).combine_chunks()
+        numbers = np.asarray(groups.dictionary_encode(null_encoding="encode").indices)
+    else:
+        numbers = np.unique(steps.others[name], return_inverse=True)[1].reshape(-1)
+    return np.concatenate([[0], np.cumsum(np.diff(numbers) != 0)]).astype(np.int64)
 
 
 def _named(data: DataConfig, raw: Raw, steps: Table | Arrays, series: Rows | None) -> Table | Arrays:
@@ -224,11 +242,12 @@ def _split_of(split: Split, codes: Rows, starts: Rows, data: DataConfig) -> Spli
         DataError: A part that has steps has no window.
     """
     part = codes[starts] % 3
+    ends = "" if data.split.group is None else ", or sort the rows by data.split.group, as windows end where it changes"
     found = [np.flatnonzero(part == number) for number in range(3)]
     for name, rows, steps in zip(("train", "valid", "test"), found, (split.train, split.valid, split.test), strict=True):
         if len(steps) and not len(rows):
             raise DataError(
                 f"data.window: {len(steps)} {name} steps hold no window of {data.window} steps with its target "
-                f"{data.horizon or 1} later; expected one at least; make the window smaller or the part larger"
+                f"{data.horizon or 1} later; expected one at least; make the window smaller or the part larger{ends}"
             )
     return Split(found[0], found[1], found[2], f"{split.how}, windows inside each part")
