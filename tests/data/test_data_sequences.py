@@ -215,3 +215,23 @@ def test_rows_of_about_equal_length_meet_and_each_row_comes_once() -> None:
     assert np.mean(spread) < 10
     np.testing.assert_array_equal(order, epoch_order(rows, 3, 1, lengths, 10))
     assert (order != epoch_order(rows, 3, 2, lengths, 10)).any()
+
+
+@pytest.mark.parametrize("kind", ["characters", "words"])
+def test_texts_of_several_files_are_numbered_by_one_table_of_symbols(kind: str) -> None:
+    texts = (["b a b", "c"], ["d a", "", "b"], ["e c"])
+    parts = []
+    for number, values in enumerate(texts):
+        codes, lengths, symbols = symbols_of(values, kind)
+        steps = Arrays({"text": codes}, None, (Origin(f"{number}.csv", len(codes)),))
+        about = Arrays({"row": np.zeros((len(values), 1))}, None, (Origin(f"{number}.csv", len(values)),))
+        parts.append(Sequences(steps, np.cumsum(lengths) - lengths, lengths, about, symbols=symbols))
+    joined = concatenate(parts)
+    between = "" if kind == "characters" else " "
+    assert isinstance(joined.steps, Arrays)
+    codes = joined.steps.inputs["text"]
+    read = [between.join(joined.symbols[code] for code in codes[joined.steps_of(np.array([row]))]) for row in range(6)]
+    assert read == ["b a b", "c", "d a", EMPTY, "b", "e c"]
+    assert len(set(joined.symbols)) == len(joined.symbols)
+    assert joined.symbols[: len(parts[0].symbols)] == parts[0].symbols
+    assert learn_vocabulary(joined, np.arange(2)) == tuple(sorted(parts[0].symbols))

@@ -331,6 +331,23 @@ def test_a_column_of_text_is_classified(kind: str, tmp_path: Path) -> None:
     assert nw.load(tmp_path / "r").predict(str(new)).tolist() == ["good", "bad"]
 
 
+def test_a_test_file_of_texts_gives_the_same_figures_beside_train_as_alone(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    moods, kinds = {"neg": ["bad", "awful"], "pos": ["good", "fine"]}, ("neg", "pos")
+    for name, rows, fill in (("train", 200, ["film", "the", "plot"]), ("test", 60, ["the", "plot", "film", "the", "an"])):
+        lines = []
+        for row in range(rows):
+            words = [generator.choice(moods[kinds[row % 2]]), *generator.choice(fill, 3)]
+            lines.append(f"{' '.join(map(str, generator.permutation(words)))},{kinds[row % 2]}\n")
+        (tmp_path / f"{name}.csv").write_text("text,target\n" + "".join(lines))
+    files = {"train": str(tmp_path / "train.csv"), "test": str(tmp_path / "test.csv")}
+    run = nw.train(data=files, text="words", target="target", epochs=12, batch_size=16, optimizer="Adam(lr=0.01)",
+                   run_dir=tmp_path / "r")  # fmt: skip
+    assert run.tested is not None
+    assert run.tested["metrics"]["accuracy"]["value"] > 0.8
+    assert run.test(files["test"])["metrics"]["accuracy"]["value"] == run.tested["metrics"]["accuracy"]["value"]
+
+
 def test_a_file_per_sequence_is_found_by_its_pattern_and_joined_with_a_table(tmp_path: Path) -> None:
     items, labels = ragged(60)
     (tmp_path / "steps").mkdir()

@@ -260,7 +260,8 @@ def from_dense(rows: Arrays) -> Sequences:
 
 
 def concatenate(parts: Sequence[Sequences]) -> Sequences:
-    """Put sequences of several sources one below the other; the steps need the same columns."""
+    """Put sequences of several sources one below the other; the steps need the same columns, symbols are numbered anew."""
+    parts = _of_common_symbols(parts)
     tables = [part.steps for part in parts if isinstance(part.steps, Table)]
     arrays = [part.steps for part in parts if isinstance(part.steps, Arrays)]
     steps = concatenate_tables(tables) if tables else concatenate_arrays(arrays)
@@ -276,6 +277,22 @@ def concatenate(parts: Sequence[Sequences]) -> Sequences:
         about = concatenate_arrays(about_arrays)
     names = tuple(name for part in parts for name in part.names)
     return Sequences(steps, starts, lengths, about, parts[0].per_step, parts[0].symbols, names)
+
+
+def _of_common_symbols(parts: Sequence[Sequences]) -> list[Sequences]:
+    """Return texts whose steps hold numbers of the symbols of all of them; those of the first keep their numbers."""
+    places: dict[str, int] = {}
+    for part in parts:
+        for symbol in part.symbols:
+            places.setdefault(symbol, len(places))
+    found = []
+    for part in parts:
+        steps = part.steps
+        if part.symbols and isinstance(steps, Arrays):
+            numbers = np.asarray([places[symbol] for symbol in part.symbols], dtype=np.int32)
+            steps = replace(steps, inputs={name: numbers[values] for name, values in steps.inputs.items()})
+        found.append(replace(part, steps=steps, symbols=tuple(places)))
+    return found
 
 
 def _labels_per_step(rows: Sequences, labels: Sequence[Any], name: str) -> Sequences:
