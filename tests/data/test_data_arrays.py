@@ -10,6 +10,7 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -349,6 +350,39 @@ def test_arrays_of_other_row_shapes_are_not_joined() -> None:
 def test_a_target_of_only_one_of_two_files_is_an_error_not_a_silent_loss() -> None:
     with pytest.raises(DataError, match="two"):
         concatenate_arrays([part("one", 2, 3), part("two", 1, 3, target=False)])
+
+
+def labelled(name: str, labels: tuple[object, ...], target: list[list[int]]) -> Arrays:
+    return Arrays({"X": np.zeros((len(target), 2))}, np.array(target), (Origin(name, len(target)),), labels=labels)
+
+
+def test_sets_of_labels_are_joined_by_label_and_not_by_column() -> None:
+    joined = concatenate_arrays(
+        [labelled("one", ("a", "b"), [[1, 0], [1, 1]]), labelled("two", ("b", "c"), [[1, 0], [0, 1]])]
+    )
+    assert joined.labels == ("a", "b", "c")
+    assert joined.target is not None
+    assert joined.target.tolist() == [[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1]]
+    mixed = concatenate_arrays([labelled("one", (1, 2), [[1, 0]]), labelled("two", ("2",), [[1]])])
+    assert mixed.labels == ("1", "2")
+    assert mixed.target is not None
+    assert mixed.target.tolist() == [[1, 0], [0, 1]]
+
+
+def test_targets_of_other_columns_or_without_labels_are_refused_in_one_line() -> None:
+    with pytest.raises(DataError, match=r"two: a target without names of labels came; the other parts have sets .*\(a, b\)"):
+        concatenate_arrays([labelled("one", ("a", "b"), [[1, 0]]), labelled("two", (), [[1, 0]])])
+    with pytest.raises(DataError, match=r"two: a target of int64 with rows of shape \(3,\) came; expected int64 and \(2,\)"):
+        concatenate_arrays([labelled("one", (), [[1, 0]]), labelled("two", (), [[1, 0, 1]])])
+
+
+def test_further_arrays_and_notes_of_all_parts_are_kept() -> None:
+    one, two = part("one", 2, 3), part("two", 1, 3)
+    one = replace(one, others={"g": np.array([1, 2]), "t": np.array([5, 6])}, notes=("read",))
+    two = replace(two, others={"g": np.array([3])}, notes=("read", "mapped"))
+    joined = concatenate_arrays([one, two])
+    assert {name: values.tolist() for name, values in joined.others.items()} == {"g": [1, 2, 3]}
+    assert joined.notes == ("read", "mapped")
 
 
 # the name, rows, columns, the kind of the target column

@@ -168,6 +168,28 @@ def test_a_label_that_only_a_given_test_file_has_is_refused(tmp_path: Path) -> N
     assert not (tmp_path / "run").exists()
 
 
+def test_sets_of_a_given_test_part_have_the_labels_of_train_by_name(tmp_path: Path) -> None:
+    sets = [set(row) for row in SETS]
+    without = [known - {"007"} for known in sets[300:]]
+    run = trained(tmp_path, data={"train": (X[:300], sets[:300]), "test": (X[300:], without)})
+    assert run.record["task"]["classes"] == LABELS
+    again = run.test((X[300:], without))
+    assert run.tested is not None
+    assert again["metrics"]["f1_micro"]["value"] == run.tested["metrics"]["f1_micro"]["value"]
+    other = [*without[:-1], {"violet"}]
+    with pytest.raises(DataError, match="label 'violet' of the valid or test rows is not among the train"):
+        trained(tmp_path / "other", data={"train": (X[:300], sets[:300]), "test": (X[300:], other)})
+
+
+def test_a_group_among_the_arrays_of_several_files_divides_them(tmp_path: Path) -> None:
+    for place in range(2):
+        np.savez(tmp_path / f"p{place}.npz", X=X[:40], y=Y[:40, 0], g=np.arange(40) // 4 + 100 * place)
+    run = nw.train(tmp_path / "p*.npz", split={"group": "g"}, epochs=1, run_dir=tmp_path / "run")
+    assert run.inputs is not None
+    groups = [set((rows // 4).tolist()) for rows in (run.inputs.split.train, run.inputs.split.valid, run.inputs.split.test)]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == 20
+
+
 # keywords, words of the line
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "stratified": ({"data": (X, Y), "split": {"stratify": True}}, "a row has several labels, so no class divides the rows"),

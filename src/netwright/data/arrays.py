@@ -101,7 +101,13 @@ def native(array: Array) -> Array:
 
 
 def concatenate_arrays(parts: Sequence[Arrays]) -> Arrays:
-    """Put arrays with the same names and row shapes one below the other."""
+    """Put arrays with the same names and row shapes one below the other.
+
+    Sets of labels are put together by label; further arrays are kept that all parts have.
+
+    Raises:
+        DataError: An array is missing or has rows of another shape, a target too, or only some of the parts have labels.
+    """
     first = parts[0]
     for part in parts[1:]:
         for key, value in first.inputs.items():
@@ -112,12 +118,60 @@ def concatenate_arrays(parts: Sequence[Arrays]) -> Arrays:
                     f"{first.origins[0].name} has {value.shape[1:]}; make them equal"
                 )
     inputs = {key: np.concatenate([part.inputs[key] for part in parts]) for key in first.inputs}
+    target, labels = _answers(parts)
+    others = {
+        name: np.concatenate([part.others[name] for part in parts])
+        for name, value in first.others.items()
+        if all(name in part.others and part.others[name].shape[1:] == value.shape[1:] for part in parts)
+    }
+    origins = tuple(origin for part in parts for origin in part.origins)
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    return Arrays(inputs, target, origins, first.layout, others, notes, labels)
+
+
+def _answers(parts: Sequence[Arrays]) -> tuple[Array | None, tuple[Any, ...]]:
+    """Return the targets of all parts one below the other, and the labels of their columns where they came as sets."""
     targets = [part.target for part in parts if part.target is not None]
-    if targets and len(targets) != len(parts):
+    if not targets:
+        return None, ()
+    if len(targets) != len(parts):
         bare = next(part for part in parts if part.target is None)
         raise DataError(f"{bare.origins[0].name}: no target came; the other files have one; give it or leave the file out")
-    target = np.concatenate(targets) if targets else None
-    return Arrays(inputs, target, tuple(origin for part in parts for origin in part.origins), first.layout)
+    labels = _common_labels(parts)
+    if labels:
+        targets = [_by_label(part, target, labels) for part, target in zip(parts, targets, strict=True)]
+    for part, target in zip(parts, targets, strict=True):
+        if target.shape[1:] != targets[0].shape[1:] or (target.dtype.kind == "M") != (targets[0].dtype.kind == "M"):
+            raise DataError(
+                f"{part.origins[0].name}: a target of {target.dtype} with rows of shape {target.shape[1:]} came; expected "
+                f"{targets[0].dtype} and {targets[0].shape[1:]}, as the train rows have; make them equal"
+            )
+    return np.concatenate(targets), labels
+
+
+def _common_labels(parts: Sequence[Arrays]) -> tuple[Any, ...]:
+    """Return the labels of all parts, those of the first first; a label that is a text in one part is one in all."""
+    bare = [part for part in parts if not part.labels]
+    if len(bare) == len(parts):
+        return ()
+    if bare:
+        shown = ", ".join(map(str, next(part.labels for part in parts if part.labels)[:6]))
+        raise DataError(
+            f"{bare[0].origins[0].name}: a target without names of labels came; the other parts have sets of labels ({shown}); "
+            "expected sets in each; give a set per row"
+        )
+    texts = any(isinstance(label, str) for part in parts for label in part.labels)
+    found = (label for part in parts for label in part.labels)
+    return tuple(dict.fromkeys(str(label) if texts else label for label in found))
+
+
+def _by_label(part: Arrays, target: Array, labels: Sequence[Any]) -> Array:
+    """Return 0 and 1 per row and label, of which a part has some."""
+    found = np.zeros((part.rows, len(labels)), dtype=np.int64)
+    texts = any(isinstance(label, str) for label in labels)
+    places = [labels.index(str(label) if texts else label) for label in part.labels]
+    found[:, places] = target
+    return found
 
 
 @contextmanager
