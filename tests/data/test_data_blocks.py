@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -57,6 +58,15 @@ def test_files_follow_one_another_and_some_columns_of_all_rows_are_read(tmp_path
     assert (table.rows, counts, table.names) == (5001, [5000, 1], ["b"])
     assert table.place(5000) == "second.csv:2"
     assert both.names == ("a", "b")
+
+
+def test_an_index_that_pandas_did_not_name_is_no_column(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0]}, index=[7, 5, 7])
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert "__index_level_0__" in pa.parquet.read_schema(tmp_path / "t.parquet").names
+    found = opened(tmp_path / "t.parquet")
+    assert found.names == ("a",)
+    assert found.head().names == read_source(str(tmp_path / "t.parquet"), Reading()).names == ["a"]
 
 
 def test_a_file_that_lacks_a_column_of_the_first_is_refused(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def _names(place: Place, options: TextOptions) -> tuple[str, ...]:
         with texts.text_form(place, options) as form:
             return form.names
     with closing(_opened(place)) as file:
-        return tuple(file.schema_arrow.names)
+        return tuple(name for name in file.schema_arrow.names if not name.startswith(tables.UNNAMED_INDEX))
 
 
 def _size(place: Place) -> int:
