@@ -108,6 +108,16 @@ def test_the_kind_of_a_column_is_inferred(name: str) -> None:
     assert all(repr(column) in note for note in notes)
 
 
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64(), pa.decimal128(20)])
+@pytest.mark.parametrize("name", ["hash", "hash_id"])
+def test_whole_numbers_beyond_doubles_are_what_they_are_in_a_text_table(name: str, kind: pa.DataType) -> None:
+    values = np.random.default_rng(0).integers(2**60, 2**61, 30).tolist()
+    typed, texts = learn(pa.array(values).cast(kind), name), learn([str(value) for value in values], name)
+    assert [column.kind for column in typed[0].columns] == [column.kind for column in texts[0].columns]
+    np.testing.assert_array_equal(typed[0].matrix(typed[2]), texts[0].matrix(texts[2]))
+    assert typed[1] == texts[1]
+
+
 # the cells, the kind the user wrote, the cells of the matrix
 OVERRIDDEN: dict[str, tuple[Sequence[Any], str, list[float]]] = {
     "numbers as categories": (["10", "9", "10"], "category", [1, 2, 1]),

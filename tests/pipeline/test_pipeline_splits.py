@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 import netwright as nw
@@ -38,6 +40,15 @@ def test_groups_never_part_even_where_they_are_written_with_spaces(table: Path) 
     found = [{sites[row] for row in part} for part in parts(trained(table, group="site"))]
     assert found[0] & found[1] == found[0] & found[2] == found[1] & found[2] == set()
     assert found[0] | found[1] | found[2] == set("abcde")
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64()])
+def test_groups_are_named_by_whole_numbers_of_any_size(kind: pa.DataType, tmp_path: Path) -> None:
+    groups = 2**62 + np.arange(100) // 5
+    columns = {"g": pa.array(groups).cast(kind), "x": np.arange(100) % 7 + 0.5, "y": np.arange(100) % 2}
+    pa.parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    found = [set(groups[part].tolist()) for part in parts(trained(tmp_path / "t.parquet", group="g"))]
+    assert sum(map(len, found)) == len(set.union(*found)) == 20
 
 
 def test_time_never_runs_backwards(table: Path) -> None:

@@ -302,7 +302,7 @@ def _refuse_other_dates(train: pa.ChunkedArray, table: Table, name: str) -> None
 
 def _is_key(train: pa.ChunkedArray, name: str) -> bool:
     """Tell whether whole numbers are a row key: all different, and counted up by one or named like one."""
-    values = np.asarray(train.drop_null().cast(pa.float64()))
+    values = np.asarray(train.drop_null().cast(pa.float64(), safe=False))  # as a text table reads numbers beyond 2**53
     if len(values) < 20 or train.null_count or not np.isfinite(values).all() or (values != np.round(values)).any():
         return False
     ordered = np.sort(values)
