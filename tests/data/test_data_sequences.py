@@ -9,12 +9,12 @@ import torch
 
 from netwright.data.arrays import Arrays
 from netwright.data.batches import PADDED_CLASS, Examples, Spans, epoch_order
+from netwright.data.sequence_parts import concatenate
 from netwright.data.sequences import (
     EMPTY,
     Sequences,
     StepForm,
     by_column,
-    concatenate,
     from_dense,
     from_list,
     learn_vocabulary,
@@ -235,3 +235,30 @@ def test_texts_of_several_files_are_numbered_by_one_table_of_symbols(kind: str) 
     assert len(set(joined.symbols)) == len(joined.symbols)
     assert joined.symbols[: len(parts[0].symbols)] == parts[0].symbols
     assert learn_vocabulary(joined, np.arange(2)) == tuple(sorted(parts[0].symbols))
+
+
+def steps_of_file(name: str, labels: list[str]) -> Sequences:
+    columns = {"x": [0.0, 1.0, 2.0, 3.0], "id": ["p", "p", "q", "q"], "y": labels}
+    return by_column(Table(pa.table(columns), (Origin(name, 4),)), "id", ["y"])
+
+
+@pytest.mark.parametrize("changes", ["train", "test"])
+def test_labels_that_change_inside_a_sequence_of_one_file_are_per_step_in_all(changes: str) -> None:
+    labels = {"constant": ["u", "u", "v", "v"], "changing": ["u", "v", "v", "u"]}
+    order = ["changing", "constant"] if changes == "train" else ["constant", "changing"]
+    joined = concatenate([steps_of_file(f"{name}.csv", labels[name]) for name in order])
+    assert joined.per_step
+    assert isinstance(joined.labelled, Table)
+    assert joined.labelled.columns["y"].to_pylist() == labels[order[0]] + labels[order[1]]
+    constant = concatenate([steps_of_file(f"{place}.csv", labels["constant"]) for place in range(2)])
+    assert not constant.per_step
+    assert isinstance(constant.labelled, Table)
+    assert constant.labelled.columns["y"].to_pylist() == ["u", "v", "u", "v"]
+
+
+def test_arrays_with_a_label_per_row_beside_labels_per_step_are_refused() -> None:
+    items = [np.zeros((2, 1)), np.zeros((3, 1))]
+    rows, steps = from_list(items, "data", [0, 1]), from_list(items, "data", [np.array([0, 1]), np.array([0, 1, 1])])
+    for parts in ([rows, steps], [steps, rows]):
+        with pytest.raises(DataError, match="one label per row came; expected one per step, as the other rows have"):
+            concatenate(parts)

@@ -348,6 +348,28 @@ def test_a_test_file_of_texts_gives_the_same_figures_beside_train_as_alone(tmp_p
     assert run.test(files["test"])["metrics"]["accuracy"]["value"] == run.tested["metrics"]["accuracy"]["value"]
 
 
+def test_new_rows_are_labelled_per_step_or_per_sequence_as_those_of_training(tmp_path: Path) -> None:
+    for name, changes in (("constant", False), ("changing", True)):
+        lines = []
+        for sequence in range(40):
+            for step in range(4):
+                label = (sequence + (changes and step > 1)) % 2
+                lines.append(f"{name}{sequence},{label + 0.01 * step},{'uv'[label]}\n")
+        (tmp_path / f"{name}.csv").write_text("id,x,y\n" + "".join(lines))
+    constant, changing = (str(tmp_path / f"{name}.csv") for name in ("constant", "changing"))
+    settings = {"sequences": "id", "target": "y", "epochs": 1}
+    run = nw.train(data={"train": constant, "test": changing}, **settings, run_dir=tmp_path / "both")
+    assert run.tested is not None
+    assert run.tested["n"] == 160
+    run = nw.train(changing, **settings, run_dir=tmp_path / "changing")
+    assert run.test(constant)["n"] == 160
+    run = nw.train(constant, **settings, run_dir=tmp_path / "constant")
+    with pytest.raises(
+        DataError, match=r"changing.csv: target 'y' came per step and changes inside a sequence; expected one"
+    ):
+        run.test(changing)
+
+
 def test_a_file_per_sequence_is_found_by_its_pattern_and_joined_with_a_table(tmp_path: Path) -> None:
     items, labels = ragged(60)
     (tmp_path / "steps").mkdir()

@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from netwright.data.arrays import Arrays, concatenate_arrays
+from netwright.data.arrays import Arrays
 from netwright.data.tables import Origin, Table
-from netwright.data.tables import concatenate as concatenate_tables
 from netwright.errors import DataError
 
 Rows = npt.NDArray[np.int64]
@@ -257,42 +256,6 @@ def from_dense(rows: Arrays) -> Sequences:
     lengths = np.full(count, width, dtype=np.int64)
     about = replace(rows, inputs={"row": np.arange(count).reshape(-1, 1)}, target=None if per_step else rows.target)
     return Sequences(steps, starts_of(lengths), lengths, about, per_step)
-
-
-def concatenate(parts: Sequence[Sequences]) -> Sequences:
-    """Put sequences of several sources one below the other; the steps need the same columns, symbols are numbered anew."""
-    parts = _of_common_symbols(parts)
-    tables = [part.steps for part in parts if isinstance(part.steps, Table)]
-    arrays = [part.steps for part in parts if isinstance(part.steps, Arrays)]
-    steps = concatenate_tables(tables) if tables else concatenate_arrays(arrays)
-    offsets = np.cumsum([0, *(part.steps.rows for part in parts)])
-    starts = np.concatenate([part.starts + offset for part, offset in zip(parts, offsets[:-1], strict=True)])
-    lengths = np.concatenate([part.lengths for part in parts])
-    about_tables = [part.about for part in parts if isinstance(part.about, Table)]
-    about_arrays = [part.about for part in parts if isinstance(part.about, Arrays)]
-    about: Table | Arrays | None = None
-    if len(about_tables) == len(parts):
-        about = concatenate_tables(about_tables)
-    elif len(about_arrays) == len(parts):
-        about = concatenate_arrays(about_arrays)
-    names = tuple(name for part in parts for name in part.names)
-    return Sequences(steps, starts, lengths, about, parts[0].per_step, parts[0].symbols, names)
-
-
-def _of_common_symbols(parts: Sequence[Sequences]) -> list[Sequences]:
-    """Return texts whose steps hold numbers of the symbols of all of them; those of the first keep their numbers."""
-    places: dict[str, int] = {}
-    for part in parts:
-        for symbol in part.symbols:
-            places.setdefault(symbol, len(places))
-    found = []
-    for part in parts:
-        steps = part.steps
-        if part.symbols and isinstance(steps, Arrays):
-            numbers = np.asarray([places[symbol] for symbol in part.symbols], dtype=np.int32)
-            steps = replace(steps, inputs={name: numbers[values] for name, values in steps.inputs.items()})
-        found.append(replace(part, steps=steps, symbols=tuple(places)))
-    return found
 
 
 def _labels_per_step(rows: Sequences, labels: Sequence[Any], name: str) -> Sequences:

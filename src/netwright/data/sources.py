@@ -22,6 +22,7 @@ from netwright.data import (
     hdf5,
     matlab,
     objects,
+    sequence_parts,
     sequences,
     series,
     sheets,
@@ -267,7 +268,7 @@ def combine(parts: Sequence[Raw]) -> Raw:
     if len(parts) == 1:
         return parts[0]
     if all(isinstance(part, Sequences) for part in parts):
-        return sequences.concatenate([part for part in parts if isinstance(part, Sequences)])
+        return sequence_parts.concatenate([part for part in parts if isinstance(part, Sequences)])
     if all(isinstance(part, Table) for part in parts):
         return tables.concatenate([part for part in parts if isinstance(part, Table)])
     if all(isinstance(part, Arrays) for part in parts):

@@ -15,6 +15,7 @@ from netwright.data import objects, sources
 from netwright.data.arrays import NUMBERS, Arrays
 from netwright.data.blocks import Blocks
 from netwright.data.mapped import Mapped
+from netwright.data.sequence_parts import answered
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.tables import Table
 from netwright.data.targets import Target
@@ -66,7 +67,10 @@ def labelled(config: RunConfig, program: Form, data: Any) -> tuple[Raw, Target, 
         vocabulary = None if steps is None else steps.vocabulary
         made = windows.labelled(settings, raw, outcome.names, outcome.task, outcome.classes, vocabulary)
         return made.raw, made.target, digest
-    raw = raw_rows.of_steps(config, program.preparation.steps, raw)
+    steps = program.preparation.steps
+    raw = raw_rows.of_steps(config, steps, raw)
+    if steps is not None and isinstance(raw, Sequences):
+        raw = answered(raw, steps.per_step, outcome.names)
     target = read_target(settings, raw, list(outcome.names), outcome.task, outcome.classes or None)
     if outcome.decoding.rates:
         refuse_no_counts(settings, raw, target)
