@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 
 import netwright as nw
 from netwright.config.read import build_config, to_toml
+from netwright.data.tables import Table
 from netwright.errors import ConfigError, DataError
 from netwright.pipeline.bench import Bench, gather, prepare
 from netwright.pipeline.rerunning import verify_eject
@@ -155,3 +158,25 @@ def test_a_first_line_that_looks_like_data_is_told(tmp_path: Path) -> None:
     assert any(told in note for note in prepare(*gather(str(path), [], {"target": "a"})).inputs.notes)
     for keywords in ({"header": False, "target": "column_3"}, {"columns": ["1", "2", "kind"], "target": "kind"}):
         assert not any("looks like data" in note for note in prepare(*gather(str(path), [], keywords)).inputs.notes)
+
+
+def test_a_joined_table_tells_rows_without_a_match_in_training_tests_and_predictions(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    site = np.where(np.arange(80) == 7, np.nan, np.arange(80.0) % 8)
+    heights = np.where(np.isnan(site), 0, site) > 3
+    frame = pa.table({"site": pa.array(site, from_pandas=True), "x": generator.normal(size=80), "y": heights})
+    pa.parquet.write_table(frame, tmp_path / "t.parquet")
+    (tmp_path / "sites.csv").write_text("site,height\n" + "".join(f"{place},{place * 100}\n" for place in range(8)))
+    told: list[str] = []
+    run = nw.train(tmp_path / "t.parquet", target="y", join=str(tmp_path / "sites.csv"), ignore=["site"], epochs=1,
+                   run_dir=tmp_path / "run", observers=[lambda record: told.append(str(record))])  # fmt: skip
+    assert any("data.join: 1 row of 80 without a match in" in line for line in told)
+    assert run.inputs is not None
+    assert isinstance(run.inputs.raw, Table)
+    assert run.inputs.raw.columns["height"].null_count == 1
+    new = pa.table({"site": [9.0], "x": [0.5]})
+    assert len(run.predict(new)) == 1
+    pa.parquet.write_table(new, tmp_path / "new.parquet")
+    assert any("data.join: 1 row of 1 without a match" in line for line in run.predict_file(tmp_path / "new.parquet")[1])
+    tested = run.test(frame.slice(4, 8))
+    assert any("data.join: 1 row of 8 without a match" in line for line in tested["notes"])

@@ -89,6 +89,12 @@ class Sequences:
 Raw = Table | Arrays | Sequences
 
 
+def table_notes(raw: Raw) -> tuple[str, ...]:
+    """Return what a user should know of the tables that rows came from."""
+    tables = (raw.steps, raw.about) if isinstance(raw, Sequences) else (raw,)
+    return tuple(dict.fromkeys(note for table in tables if isinstance(table, Table) for note in table.notes))
+
+
 @final
 @dataclass(frozen=True)
 class StepForm:
@@ -297,9 +303,8 @@ def by_column(table: Table, column: str, targets: Sequence[str]) -> Sequences:
     names = tuple(f"{table.origins[0].name}: {column} {value}" for value in values.take(pa.array(starts)).to_pylist())
     constant = [name in table.names and _constant(table, name, borders) for name in targets]
     about = Table(table.columns.take(pa.array(starts)), (Origin(table.origins[0].name, len(starts)),))
-    steps = Table(table.columns.drop_columns([column]), table.origins)
-    if all(constant):
-        steps = Table(steps.columns.drop_columns([name for name in targets if name in steps.names]), table.origins)
+    dropped = [column, *(name for name in targets if all(constant) and name in table.names and name != column)]
+    steps = Table(table.columns.drop_columns(dropped), table.origins, notes=table.notes)
     return Sequences(steps, starts, lengths, about, not all(constant), names=names)
 
 

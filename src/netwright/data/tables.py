@@ -43,13 +43,14 @@ class Table:
     """Columns of equal length and where their rows came from.
 
     ``inputs`` are the columns to learn from where the user names none; None for all but the target. ``sets`` are further
-    names that stand for columns: the data sets of a file in which a column is a part of a data set.
+    names that stand for columns: the data sets of a file in which a column is a part of a data set. ``notes`` are for the user.
     """
 
     columns: pa.Table
     origins: tuple[Origin, ...]
     inputs: tuple[str, ...] | None = None
     sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -194,4 +195,7 @@ def concatenate(tables: Sequence[Table]) -> Table:
             f"{first.origins[0].name}: column types differ between the files ({first_line(error)}); expected equal ones; "
             "make them equal"
         ) from None
-    return replace(first, columns=columns, origins=tuple(origin for table in tables for origin in table.origins))
+    notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
+    return replace(
+        first, columns=columns, origins=tuple(origin for table in tables for origin in table.origins), notes=notes
+    )

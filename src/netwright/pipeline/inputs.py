@@ -20,7 +20,7 @@ from netwright.data.headers import header_hint
 from netwright.data.image_files import ImageFiles
 from netwright.data.mapped import Mapped
 from netwright.data.preparation import Preparation
-from netwright.data.sequences import Raw, Sequences
+from netwright.data.sequences import Raw, Sequences, table_notes
 from netwright.data.splits import Split
 from netwright.data.tables import Table
 from netwright.data.targets import Target
@@ -108,7 +108,7 @@ def load(
     notes = [*axes, *_task_notes(config.data.task or implied, found.target), *found.notes, *more]
     if 0 < len(found.split.test) < SMALLEST_TEST:
         notes.append(f"only {counted(found.split.test, 'test row')}: the test figure will be rough")
-    how = found.raw.notes if isinstance(found.raw, Arrays) else ()
+    how = found.raw.notes if isinstance(found.raw, Arrays) else table_notes(found.raw)
     notes = [*rows.notes, *how, *notes]
     return Inputs(
         kept, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.past, rows.reread, recipe

@@ -16,7 +16,7 @@ from netwright.data.arrays import NUMBERS, Arrays
 from netwright.data.blocks import Blocks
 from netwright.data.columns import TableEncoder
 from netwright.data.mapped import Mapped
-from netwright.data.sequences import Raw, Sequences, StepForm, from_dense, step_numbers
+from netwright.data.sequences import Raw, Sequences, StepForm, from_dense, step_numbers, table_notes
 from netwright.data.tables import Table
 from netwright.errors import DataError
 from netwright.evaluation.prediction import file_column
@@ -53,7 +53,7 @@ def read(
         raw = read_rows(data, str(rows), target_needed=False, reading=reading_without(config, names, str(rows)))
     else:
         pair = rows if isinstance(rows, tuple) else (rows, None)
-        raw = as_rows(data, sources.from_objects(pair, None, data.layout)[0], None)
+        raw = as_rows(data, sources.from_objects(pair, None, data.layout)[0], None, labelled=False)
         if (
             encoder is not None
             and steps is None
@@ -136,8 +136,8 @@ def remarks(encoder: TableEncoder | None, targets: Sequence[str], rows: Raw) -> 
     """Return what a user should know of rows to predict: unknown categories, columns not used, changed images."""
     table = rows.steps if isinstance(rows, Sequences) else rows
     if encoder is None or not isinstance(table, Table):
-        return list(table.notes) if isinstance(table, Arrays) else []
-    return remarks_on(encoder, targets, encoder.unknown(table), table.names)
+        return list(table.notes) if isinstance(table, Arrays) else list(table_notes(rows))
+    return [*table_notes(rows), *remarks_on(encoder, targets, encoder.unknown(table), table.names)]
 
 
 def remarks_on(

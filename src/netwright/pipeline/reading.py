@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from netwright.config.calls import OBJECT
 from netwright.config.data_schema import DataConfig
-from netwright.data import cells, sequences, sources, tables
+from netwright.data import cells, joining, sequences, sources, tables
 from netwright.data.arrays import Arrays
 from netwright.data.blocks import Blocks, blocks_of
 from netwright.data.cells import Markers
@@ -211,7 +210,7 @@ def read_rows(data: DataConfig, source: str, target_needed: bool = True, reading
         place = place_of(source)
         with place.open_text(data.encoding) as stream:
             return _texts([stream.read()], data, Arrays({"row": np.zeros((1, 1))}, None, (Origin(place.name, 1),)))
-    return as_rows(data, sources.read_source(source, reading or reading_of(data), target_needed), source)
+    return as_rows(data, sources.read_source(source, reading or reading_of(data), target_needed), source, target_needed)
 
 
 def digest_of(data: DataConfig, source: str) -> str:
@@ -237,13 +236,14 @@ def _is_text(data: DataConfig, source: str) -> bool:
     return data.text is not None and data.target is None and Path(source).suffix.lower() == ".txt"
 
 
-def as_rows(data: DataConfig, raw: Raw, source: str | None) -> Raw:
+def as_rows(data: DataConfig, raw: Raw, source: str | None, labelled: bool = True) -> Raw:
     """Return what was read as the rows that the settings ask for: joined with a table, as sequences, as text.
 
     Args:
         data: The settings.
         raw: What a reader gave.
         source: Where it came from: files of sequences are looked for beside it; None for Python objects.
+        labelled: Whether they are to be trained or tested on, not only predicted: then some must be in the joined table.
 
     Raises:
         ConfigError: Settings that need a table, of other data.
@@ -255,7 +255,10 @@ def as_rows(data: DataConfig, raw: Raw, source: str | None) -> Raw:
     if not isinstance(raw, Table):
         raise ConfigError(f"data.{wanted[0]}: arrays came; expected a table with named columns; leave it out")
     if data.join is not None:
-        raw = _join(raw, sources.read_source(data.join, Reading(reading_of(data).text)), data.join)
+        other = sources.read_source(data.join, Reading(reading_of(data).text))
+        if not isinstance(other, Table):
+            raise ConfigError(f"data.join: {data.join} holds arrays; expected a table; leave it out")
+        raw = joining.join(raw, other, data.join, markers_of(data), labelled)
     if data.sequences is not None and BRACES.search(data.sequences):
         return _files(data, raw, source)
     if data.sequences is not None:
@@ -264,32 +267,8 @@ def as_rows(data: DataConfig, raw: Raw, source: str | None) -> Raw:
     if data.text is not None:
         column = _text_column(data, raw)
         values = ["" if text is None else str(text) for text in raw.columns[column].to_pylist()]
-        return _texts(values, data, Table(raw.columns.drop_columns([column]), raw.origins))
+        return _texts(values, data, Table(raw.columns.drop_columns([column]), raw.origins, notes=raw.notes))
     return raw
-
-
-def _join(raw: Table, other: Raw, name: str) -> Table:
-    """Return a table with the further columns of another, row by row."""
-    if not isinstance(other, Table):
-        raise ConfigError(f"data.join: {name} holds arrays; expected a table; leave it out")
-    keys = [column for column in raw.names if column in other.names]
-    if not keys:
-        raise DataError(
-            f"{name}: no column has the name of one of {raw.origins[0].name}; expected a common one; rename it "
-            f"({', '.join(raw.names[:8])} and {', '.join(other.names[:8])})"
-        )
-    places: dict[tuple[str, ...], int] = {}
-    for row, key in enumerate(_keys(other, keys)):
-        if places.setdefault(key, row) != row:
-            raise DataError(
-                f"{other.place(row)}: data.join: {', '.join(keys)} = {', '.join(key)} came twice; expected each once"
-            )
-    found = [places.get(key) for key in _keys(raw, keys)]
-    further = other.columns.drop_columns(keys).take(pa.array(found, pa.int64()))
-    columns = raw.columns
-    for column in further.column_names:
-        columns = columns.append_column(column, further[column])
-    return Table(columns, raw.origins)
 
 
 def _keys(table: Table, names: list[str]) -> list[tuple[str, ...]]:

@@ -17,7 +17,7 @@ from netwright import files
 from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
-from netwright.data.sequences import Raw
+from netwright.data.sequences import Raw, table_notes
 from netwright.data.targets import Target
 from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError, first_line, no_run
@@ -218,7 +218,7 @@ class Run:
             known = self.known(raw, target)
             found, verdict = self._figures(known, rows)
             found = joined(found, examine(Tested(known, rows, verdict), self.folder, self.record))
-            found = joined(found, {"notes": may_be_own(self.config, self.record, raw.rows)})
+            found = joined(found, {"notes": [*table_notes(raw), *may_be_own(self.config, self.record, raw.rows)]})
             return {**found, "looks": folders.look(self.folder, digest, "all")}
         return self._test_own_rows(self.inputs or own_inputs(self.folder, self.config, self.record))
 
