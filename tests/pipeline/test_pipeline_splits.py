@@ -149,6 +149,19 @@ def test_a_list_beside_a_group_holds_values_of_the_group(table: Path) -> None:
     assert all(np.array_equal(*pair) for pair in zip(rest, parts(run), strict=True))
 
 
+@pytest.mark.parametrize("named", [{}, {"train": "train"}])
+def test_rows_named_for_calibration_are_in_no_part_that_is_divided_by_chance(named: dict[str, str], table: Path) -> None:
+    rows = {"train": np.arange(60), "test": np.arange(80, 100), "calibration": np.arange(30, 60)}
+    np.savez(table.parent / "parts.npz", **rows)
+    file = str(table.parent / "parts.npz")
+    run = trained(table, file=file, test="test", calibration="calibration", valid=0.3, **named)
+    with np.load(run.folder / "split.npz") as found:
+        assert found["calibration"].tolist() == rows["calibration"].tolist()
+        free = np.concatenate([found["train"], found["valid"]])
+        assert sorted(free.tolist()) == [*range(30), *(range(60, 80) if not named else ())]
+        assert len(found["valid"]) == round(0.3 * len(free))
+
+
 def test_the_rest_of_the_groups_is_divided_by_group(table: Path) -> None:
     sites = [line.split(",")[0].strip() for line in table.read_text().splitlines()[1:]]
     train, valid, test = ({sites[row] for row in part} for part in parts(trained(table, group="site", test=["e"])))

@@ -48,6 +48,7 @@ def make_split(
     _given_rows(data, raw, markers, given)
     taken = np.concatenate([given[name] for name in ("valid", "test") if name in given] or [np.empty(0, np.int64)])
     pool = given["train"] if "train" in given else _others(raw.rows, taken)
+    pool = pool[~np.isin(pool, given["calibration"])] if "calibration" in given else pool
     notes: list[str] = []
     groups = None if settings.group is None else _groups(raw, settings.group, markers)
     times: npt.NDArray[Any] | None = np.arange(raw.rows) if settings.in_order else None
