@@ -12,6 +12,8 @@ import scipy.io
 import scipy.sparse
 
 from netwright.data.arrays import Arrays
+from netwright.data.matlab import matlab_arrays
+from netwright.data.places import place_of
 from netwright.data.sources import Reading, declared_form, read_parts, read_source
 from netwright.errors import DataError, SafetyError
 
@@ -103,4 +105,31 @@ def test_a_damaged_file_is_told_in_one_line(content: bytes, tmp_path: Path) -> N
 def test_a_sparse_variable_of_too_many_cells_is_refused(tmp_path: Path) -> None:
     path = version_5(tmp_path, X=scipy.sparse.csc_matrix((2**20, 2**20)), y=Y)
     with pytest.raises(SafetyError, match="variable 'X': 8796093022208 bytes are declared"):
+        read_source(path, Reading())
+
+
+def emptied(path: str, axes: list[int]) -> None:
+    """Add a variable without elements: what MATLAB stores of it are its axes."""
+    with h5py.File(path, "r+") as file:
+        file["none"] = np.array(axes, np.uint64)
+        file["none"].attrs["MATLAB_class"] = np.bytes_("double")
+        file["none"].attrs["MATLAB_empty"] = np.uint8(1)
+
+
+def test_an_empty_variable_of_version_7_has_the_axes_that_are_stored_and_no_rows(tmp_path: Path) -> None:
+    path = version_7(tmp_path, X=X, y=Y)
+    emptied(path, [0, 3])
+    with matlab_arrays(place_of(path)) as found:
+        assert found["none"].shape == (0, 3)
+        assert found["none"].read().shape == (0, 3)
+        assert found["X"].shape == (6, 3)
+    with pytest.raises(DataError, match=r"array 'none' has shape \(0, 3\)"):
+        read_source(path, Reading(inputs=("none",)))
+
+
+@pytest.mark.parametrize("axes", [[2, 3], [], [0, 2**63], [0] * 40])
+def test_an_empty_variable_that_is_none_is_refused(axes: list[int], tmp_path: Path) -> None:
+    path = version_7(tmp_path, X=X, y=Y)
+    emptied(path, axes)
+    with pytest.raises(DataError, match="variable 'none' is said to be empty and has no axes of which one is 0"):
         read_source(path, Reading())

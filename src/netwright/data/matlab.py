@@ -19,6 +19,7 @@ from netwright.errors import DataError, SafetyError
 HDF5_MAGIC, HDF5_AT = b"\x89HDF\r\n\x1a\n", 512  # version 7.3: after MATLAB's own header
 WIDTHS = {"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "int64": "i8"}
 WIDTHS |= {"uint64": "u8", "single": "f4", "double": "f8", "logical": "?", "sparse": "f8", "char": "U1"}
+MOST_AXES = 32
 DAMAGED = (*hdf5.DAMAGED, NotImplementedError, IndexError, AttributeError)
 
 
@@ -92,8 +93,23 @@ def _hdf5_variables(file: Any, h5py: Any, place: Place) -> dict[str, Stored]:
             continue
         shape = tuple(variable.shape[::-1])
         read: Callable[[], Array] = partial(_transposed, variable, kind, place)
+        if variable.attrs.get("MATLAB_empty", 0):  # what is stored are its axes
+            shape = _axes_of_empty(variable, name, place)
+            read = partial(np.zeros, shape[:1] if kind == "char" else shape, WIDTHS[kind])
         found[name] = Stored(shape[:1] if kind == "char" else shape, np.dtype(WIDTHS[kind]), read)
     return found
+
+
+def _axes_of_empty(variable: Any, name: str, place: Place) -> tuple[int, ...]:
+    """Return the axes of a variable without elements."""
+    try:
+        axes = tuple(int(length) for length in np.ravel(variable[()])) if variable.size <= MOST_AXES else ()
+        np.zeros(axes if 0 in axes else (-1,), np.bool_)
+    except DAMAGED:
+        raise DataError(
+            f"{place}: variable {name!r} is said to be empty and has no axes of which one is 0; expected some; check the file"
+        ) from None
+    return axes
 
 
 def _transposed(variable: Any, kind: str, place: Place) -> Array:
