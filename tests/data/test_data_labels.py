@@ -44,6 +44,7 @@ def in_frame(sets: Any) -> Target:
 WRITTEN: dict[str, Any] = {
     "a list column": lambda: read(table(y=SETS)),
     "large lists": lambda: read(table(y=pa.array(SETS, pa.large_list(pa.large_string())))),
+    "lists of views": lambda: read(table(y=pa.array(SETS, pa.large_list(pa.string_view())))),
     "lists of categories": lambda: read(table(y=pa.array(SETS, pa.list_(pa.dictionary(pa.int8(), pa.string()))))),
     "a text with a separator": lambda: read(table(y=["b; a", " ", "c;", "a;c;a", "b"]), separator=";"),
     "a text array with a separator": lambda: read(

@@ -158,13 +158,20 @@ def repeated(names: Iterable[str]) -> str | None:
 
 
 def plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return texts in Arrow's plain form: polars hands over views, large strings and dictionaries of them."""
+    """Return texts in Arrow's plain form: polars hands over views, large strings, and dictionaries and lists of them."""
+    if (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) and _unplain(column.type.value_type):
+        return column.cast(pa.list_(pa.string()))
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_string_view(kind) or pa.types.is_large_string(kind)):
+    if not _unplain(kind):
         return column
     if not pa.types.is_dictionary(column.type):
         return column.cast(pa.string())
     return pa.chunked_array([part.dictionary.cast(pa.string()).take(part.indices) for part in column.chunks], pa.string())
+
+
+def _unplain(kind: pa.DataType) -> bool:
+    """Tell whether texts are in another form than Arrow's plain one."""
+    return bool(pa.types.is_string_view(kind) or pa.types.is_large_string(kind))
 
 
 def _index_columns(columns: pa.Table) -> list[str]:
