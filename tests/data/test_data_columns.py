@@ -476,3 +476,31 @@ def test_cells_of_new_rows_are_to_be_mended_and_no_setting_is_named(kind: str) -
         known.matrix(new)
     assert "data." not in str(told.value)
     assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value)
+
+
+# the levels of training, cells of new rows, the level that each of them is, counted from 1
+SPELLED: dict[str, tuple[Sequence[Any], Sequence[Any], list[float]]] = {
+    "whole numbers as JSON and text files write floats": (["1", "2"], ["2.0", "1.", "2", "2.5", "02"], [2, 1, 2, 0, 0]),
+    "whole floats of a text file, as a frame has them": (["1.0", "2.0"], [2.0, 1.0, 3.0], [2, 1, 0]),
+    "long floats of a frame": ([123456789012.0, 2e15], ["123456789012.0", "2000000000000000"], [1, 2]),
+    "truth values": (["True", "False", "maybe"], [True, False], [2, 1]),
+    "truth values of a frame": ([True, False], ["True", "FALSE", "yes"], [2, 1, 0]),
+    "a spelling that is a level itself": (["2", "2.0"], ["2.0", "2", "2.00"], [2, 1, 0]),
+    "names with leading zeros": (["007", "7"], ["7.0", "007", "007.0"], [2, 1, 0]),
+    "articles that look like numbers": (["1e5", "100000"], ["100000.0", "1E5", "1e5"], [1, 0, 2]),
+}
+
+
+@pytest.mark.parametrize("name", SPELLED)
+def test_a_category_of_new_rows_is_known_in_the_spelling_of_another_format(name: str) -> None:
+    levels, values, expected = SPELLED[name]
+    encoder, _, _ = learn(levels, kind="category")
+    new = table_of(c=values, beside=[0.5] * len(values))
+    known = TableEncoder.from_json(encoder.to_json())
+    assert known.matrix(new)[:, 0].tolist() == expected
+    assert known.unknown(new).get("c", 0) == expected.count(0)
+
+
+def test_while_columns_are_learned_each_spelling_is_a_category_of_its_own() -> None:
+    encoder, _, table = learn(["2", "2", "2.0"], rows=[0, 1], kind="category")
+    assert encoder.matrix(table)[:, 0].tolist() == [1, 1, 0]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from PIL import Image
@@ -127,6 +128,25 @@ def test_classes_come_with_probabilities_and_a_threshold(flowers: nw.Run) -> Non
     assert np.abs(np.asarray(found["probabilities"]) - flowers.predict_proba(values)).max() < CLOSE
     _, found = asked(flowers, {"inputs": values.tolist()}, threshold=0.0)
     assert found["predictions"] == [True] * 20
+
+
+def test_categories_of_a_frame_are_known_in_json_and_csv(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    zone = generator.integers(1, 5, 200).astype(float)
+    zone[5] = np.nan
+    frame = pd.DataFrame(
+        {"zone": zone, "open": zone > 2, "a": generator.normal(size=200), "y": np.where(zone == 2, "u", "v")}
+    )
+    kinds = {"zone": "category", "open": "category"}
+    run = nw.train(data=frame, target="y", kinds=kinds, layers=["Linear()"], epochs=1, run_dir=tmp_path / "run")
+    new = frame.drop(columns="y").iloc[:4]
+    expected = run.predict_proba(new)
+    cells = json.dumps({"rows": new.to_dict(orient="records")})
+    assert '"zone": 2.0' in cells or '"zone": 3.0' in cells
+    for body, kind in ((cells.encode(), JSON), (new.to_csv(index=False).encode(), CSV)):
+        status, found = asked(run, body, kind)
+        assert (status, found.get("notes")) == (200, None)
+        np.testing.assert_allclose(found["probabilities"], expected, rtol=CLOSE)
 
 
 def test_images_come_alone_or_in_a_form(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ error. `TableEncoder` turns a table into one float64 matrix: NaN is missing, 0 a
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -119,7 +120,7 @@ class TableEncoder:
             return booleans(values, table, column.name)
         if column.kind == "date":
             return days(values, table, column.name)
-        return _codes(values, column.levels)
+        return _codes(values, column.levels, self.settled)
 
     def to_json(self) -> dict[str, Any]:
         """Return the encoder as plain values."""
@@ -329,6 +330,44 @@ def _texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.fill_null(values.cast(pa.string()), MISSING_LEVEL)
 
 
-def _codes(values: pa.ChunkedArray, levels: Sequence[str]) -> Floats:
-    places = pc.index_in(_texts(values), value_set=pa.array(levels, pa.string()))
-    return np.asarray(pc.fill_null(places, -1), dtype=np.float64) + 1.0
+def _codes(values: pa.ChunkedArray, levels: Sequence[str], alike: bool) -> Floats:
+    """Return the number of each cell's level, counted from 1; 0 for none.
+
+    Args:
+        values: Cleaned cells.
+        levels: The categories that are known.
+        alike: Whether a cell that is none of them is the one that is the same number or truth value in another spelling: frames
+            write 2 for 2.0, JSON and text files do not.
+    """
+    texts = _texts(values)
+    places = pc.index_in(texts, value_set=pa.array(levels, pa.string()))
+    codes = np.asarray(pc.fill_null(places, -1), dtype=np.float64) + 1.0
+    unknown = np.flatnonzero(codes == 0) if alike else np.zeros(0, np.int64)
+    if len(unknown) and (known := _spellings(levels)):
+        found = texts.take(pa.array(unknown)).combine_chunks().dictionary_encode()
+        numbers = [known.get(_spelling(text) or "", 0) for text in found.dictionary.to_pylist()]
+        codes[unknown] = np.asarray(numbers, np.float64)[np.asarray(found.indices)]
+    return codes
+
+
+def _spellings(levels: Sequence[str]) -> dict[str, int]:
+    """Return the places, from 1, of levels that are whole numbers or truth values, by one spelling; not of two that share it."""
+    spelled = [(spelling, place) for place, level in enumerate(levels, 1) if (spelling := _spelling(level)) is not None]
+    counts = Counter(spelling for spelling, _ in spelled)
+    return {spelling: place for spelling, place in spelled if counts[spelling] == 1}
+
+
+def _spelling(text: str) -> str | None:
+    """Return a whole number, or a truth value, as all its spellings are told; None for other texts, such as 007.
+
+    Example:
+        >>> [_spelling(text) for text in ("2", "2.0", "1.5e+01", "True", "007", "2.5")]
+        ['2', '2', '15', 'true', None, None]
+    """
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    if whole := re.fullmatch(r"(-?(?:0|[1-9]\d{0,300}))(?:\.0*)?", text):
+        return str(int(whole[1]))
+    if re.fullmatch(r"-?\d(\.\d+)?e\+\d\d", text) and abs(number := float(text)) < 2**53 and number.is_integer():
+        return str(int(number))
+    return None

@@ -74,7 +74,7 @@ def joined_encoder(encoders: Sequence[TableEncoder]) -> TableEncoder:
             found[column.name, column.kind] = replace(known, levels=levels)
     places = {column.name: place for place, column in enumerate(encoders[0].columns)}
     ordered = sorted(found.values(), key=lambda column: places.get(column.name, len(places)))
-    return TableEncoder(tuple(ordered), encoders[0].markers)
+    return TableEncoder(tuple(ordered), encoders[0].markers, all(encoder.settled for encoder in encoders))
 
 
 def joined_steps(forms: Sequence[StepForm]) -> StepForm | None:
