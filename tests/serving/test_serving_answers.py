@@ -194,6 +194,33 @@ def test_sequences_of_different_length_are_answered_row_by_row(tmp_path: Path) -
     assert np.abs(np.asarray(found[3]) - expected).max() < CLOSE
     assert asked(run, {"inputs": [["a"]]})[0] == 422
     assert asked(run, {"inputs": [[[1.0]]]})[0] == 422
+    for value, words in (([["1.5", "2"]], 'row 2: "1.5" is a text'), ([[1.5, True]], "row 2: true is a boolean")):
+        status, told = asked(run, {"inputs": [[[1.0, None]], value]})
+        assert (status, words in told["error"]) == (422, True)
+
+
+def test_rows_of_steps_are_read_as_strictly_as_rows_of_a_table(tmp_path: Path) -> None:
+    generator = np.random.default_rng(3)
+    lines = [f"{place},{generator.normal():.3f},{generator.choice(['hot', 'cold'])}" for place in range(120)]
+    (tmp_path / "s.csv").write_text("y,x,sort\n" + "\n".join(lines) + "\n")
+    run = nw.train(str(tmp_path / "s.csv"), target="y", window=3, **SHORT, run_dir=tmp_path / "run")
+    row = {"y": 3, "x": None, "sort": "hot"}
+    rows = [row, {**row, "x": 1.5}, {"sort": "cold", "x": 2, "y": 4}]
+    status, found = asked(run, {"rows": rows})
+    expected = run.predict(pa.table({"y": [3, 3, 4], "x": [None, 1.5, 2.0], "sort": ["hot", "hot", "cold"]}))
+    assert (status, found["predictions"]) == (200, pytest.approx(expected, rel=CLOSE))
+    bad = [
+        (
+            {"y": 3, "X": 1.5, "sort": "hot"},
+            "row 3: column 'X' came, which row 1 lacks; expected the same columns in each; did you",
+        ),
+        ({"y": 3, "sort": "hot"}, "row 3: column 'x' of row 1 is missing; expected the same columns in each"),
+        ({**row, "x": "2"}, "row 3: column 'x': \"2\" is a text; expected a number or null"),
+        ({**row, "x": True}, "row 3: column 'x': true is a boolean"),
+    ]
+    for last, words in bad:
+        status, told = asked(run, {"rows": [*rows[:2], last]})
+        assert (status, words in told["error"]) == (422, True), told
 
 
 def test_texts_come_as_rows(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ class Answerer:
             return table_of(only_value(tree, "rows"), form.columns)
         if form.kind == "arrays":
             return arrays_of(only_value(tree, "inputs"), form.modules), ()
-        return new_rows.read(run.config, run.program, steps_of(tree)), ()
+        return new_rows.read(run.config, run.program, steps_of(tree, form.columns)), ()
 
     def _together(self, group: Sequence[_Case]) -> list[Reply]:
         """Return the replies to questions whose rows are of one form: one call, or one each where that fails."""

@@ -272,18 +272,21 @@ def _check_shape(value: Any, shape: Sequence[int], where: str) -> None:
             _check_shape(part, shape[1:], where)
 
 
-def steps_of(tree: Any) -> Any:
+def steps_of(tree: Any, columns: Sequence[Column] = ()) -> Any:
     """Return JSON rows of steps as what `netwright.pipeline.new_rows.read` takes: a frame of columns, or arrays.
 
     Args:
-        tree: ``{"rows": [objects]}``, or ``{"inputs": [a list of steps for each row]}``.
+        tree: ``{"rows": [objects]}``, or ``{"inputs": [a list of steps for each row]}``; null is a missing value.
+        columns: What the network reads of a table; other columns, such as the name of a sequence, hold values of one kind.
 
     Raises:
-        RefusedError: 422 for neither.
+        RefusedError: 422 for neither, rows of different columns, and something else than numbers where those are read.
     """
     key = "inputs" if isinstance(tree, dict) and "inputs" in tree else "rows"
     rows = _rows(only_value(tree, key), key)
     if key == "inputs":
+        for place, row in enumerate(rows):
+            _check_numbers(row, f"{BODY}: row {place + 1}")
         try:
             found = [np.array(row, dtype=np.float64) for row in rows]
         except (TypeError, ValueError, OverflowError):
@@ -292,11 +295,38 @@ def steps_of(tree: Any) -> Any:
     for place, row in enumerate(rows):
         if not isinstance(row, dict) or any(isinstance(cell, list | dict) for cell in row.values()):
             _refuse(422, f"{BODY}: row {place + 1}: expected an object of columns with a value each; see /openapi.json")
-    names = dict.fromkeys(name for row in rows for name in row)
+        if row.keys() != rows[0].keys():
+            _refuse_uneven(row, rows[0], place + 1)
+    known = {column.name: column for column in columns if column.kind != "category"}  # of categories Arrow tells the type
     try:
-        return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
+        cells = {name: [row[name] for row in rows] for name in rows[0]}
+        return pa.table(
+            {name: _cells(known[name], part) if name in known else pa.array(part) for name, part in cells.items()}
+        )
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
         _refuse(422, f"{BODY}: a column holds values of different kinds; expected one kind each; mend it")
+
+
+def _check_numbers(value: Any, where: str) -> None:
+    """Refuse what is no nested list of numbers and nulls, of any shape."""
+    if isinstance(value, list):
+        if not {type(part) for part in value} <= {int, float, type(None)}:
+            for part in value:
+                _check_numbers(part, where)
+    elif value is not None and type(value) not in (int, float):
+        _refuse(422, f"{where}: {shortened(value)} is {_kind(value)}; expected numbers and nulls; mend it")
+
+
+def _refuse_uneven(row: dict[str, Any], first: dict[str, Any], number: int) -> NoReturn:
+    """Refuse a row that has other columns than the first."""
+    lacking, known = (row, first) if len(row) < len(first) else (first, row)
+    name = next(name for name in known if name not in lacking)
+    came = f"column {name!r} of row 1 is missing" if lacking is row else f"column {name!r} came, which row 1 lacks"
+    _refuse(
+        422,
+        f"{BODY}: row {number}: {came}; expected the same columns in each; {_meant(name, lacking)}; write null where a value is "
+        "not known",
+    )
 
 
 def csv_of(body: bytes, run: Predictor) -> Table:
