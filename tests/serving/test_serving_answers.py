@@ -218,6 +218,8 @@ def test_rows_of_steps_are_read_as_strictly_as_rows_of_a_table(tmp_path: Path) -
         ({**row, "x": "2"}, "row 3: column 'x': \"2\" is a text; expected a number or null"),
         ({**row, "x": True}, "row 3: column 'x': true is a boolean"),
     ]
+    status, told = asked(run, {"rows": [{**row, **{f"more{place}": 0 for place in range(100_000)}}]})
+    assert (status, told["error"][:61]) == (422, "body: 100003 columns came; expected at most 100000; leave out")
     for last, words in bad:
         status, told = asked(run, {"rows": [*rows[:2], last]})
         assert (status, words in told["error"]) == (422, True), told

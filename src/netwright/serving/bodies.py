@@ -20,7 +20,7 @@ from netwright.data.cells import DATE
 from netwright.data.columns import Column
 from netwright.data.places import Place, held
 from netwright.data.tables import Origin, Table, repeated
-from netwright.data.texts import count_fields, read_text
+from netwright.data.texts import MOST_COLUMNS, count_fields, read_text
 from netwright.errors import did_you_mean
 from netwright.pipeline import pictures
 from netwright.pipeline.predicting import Predictor
@@ -297,6 +297,10 @@ def steps_of(tree: Any, columns: Sequence[Column] = ()) -> Any:
             _refuse(422, f"{BODY}: row {place + 1}: expected an object of columns with a value each; see /openapi.json")
         if row.keys() != rows[0].keys():
             _refuse_uneven(row, rows[0], place + 1)
+    if len(rows[0]) > MOST_COLUMNS:
+        _refuse(
+            422, f"{BODY}: {len(rows[0])} columns came; expected at most {MOST_COLUMNS}; leave out those that are not read"
+        )
     known = {column.name: column for column in columns if column.kind != "category"}  # of categories Arrow tells the type
     try:
         cells = {name: [row[name] for row in rows] for name in rows[0]}
