@@ -117,7 +117,10 @@ def test_what_cannot_be_said_is_left_out() -> None:
 def test_blocks_end_where_a_series_does() -> None:
     places = np.array([0, 1, 2, 3, 4, 10, 11, 12])
     assert blocks_of(places, 2).tolist() == [0, 0, 1, 1, 2, 3, 3, 4]
-    assert blocks_of(np.arange(0, 12, 3), 2).tolist() == [0, 0, 1, 1]
+    assert blocks_of(np.arange(0, 12, 3), 2, 3).tolist() == [0, 0, 1, 1]
+    starts = np.array([0, 5, 10, 15, 20, 25])  # of windows of 4 steps and their target, in series of 10 steps each
+    assert blocks_of(starts, 6, 5, starts // 10).tolist() == [0, 0, 1, 1, 2, 2]
+    assert blocks_of(starts[::2], 3, 5).tolist() == [0, 1, 2]  # one window of each: none follows another
     assert blocks_of(np.array([5]), 2).tolist() == [0]
     assert block_length(1000, 1) == 10
     assert block_length(1000, 24) == 24

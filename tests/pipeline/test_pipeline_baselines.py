@@ -190,6 +190,17 @@ def test_windows_of_a_group_are_drawn_together(tmp_path: Path) -> None:
     )
     assert run.tested is not None
     assert run.tested["intervals"]["groups"] == {"column": "series", "n": 12}
+    apart: dict[str, Any] = {
+        "stride": 6,
+        "horizon": 2,
+        "epochs": 1,
+    }  # from the last window of a series to the next as far as inside
+    run = nw.train(
+        frame, target="y", sequences="series", window=4, split={"group": "series"}, **apart, run_dir=tmp_path / "apart"
+    )
+    assert run.tested is not None
+    assert run.tested["n"] == 24
+    assert run.tested["intervals"]["groups"] == {"column": "series", "n": 12}
 
 
 def test_an_observer_that_draws_random_numbers_changes_no_bit(tmp_path: Path) -> None:

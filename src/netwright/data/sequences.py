@@ -36,6 +36,8 @@ class Sequences:
         per_step: Whether the target has one value per step; it then stands among ``steps``.
         symbols: The different symbols of a text, of which ``steps`` holds the numbers; empty for everything else.
         names: A name per row for messages, or empty.
+        series: The number of the series that each row is a window of, int64 ``(rows,)``; None where there is one, or rows are no
+            windows.
     """
 
     steps: Table | Arrays
@@ -45,6 +47,7 @@ class Sequences:
     per_step: bool = False
     symbols: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    series: Rows | None = None
 
     @property
     def rows(self) -> int:

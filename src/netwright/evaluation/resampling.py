@@ -141,20 +141,23 @@ def block_length(rows: int, horizon: int) -> int:
     return max(horizon, int(round(rows ** (1 / 3), 6)))
 
 
-def blocks_of(places: Numbers, length: int) -> Numbers:
+def blocks_of(places: Numbers, length: int, stride: int = 1, series: Numbers | None = None) -> Numbers:
     """Return the number of the block of each row of one series or several.
 
     Args:
-        places: Where each row stands in its series, rising ``(rows,)``; where they jump, another series begins.
+        places: Where each row stands among the steps of all series, rising ``(rows,)``; where they jump, a block ends.
         length: Rows of a block; the last of a series may be shorter.
+        stride: From one row of a series to the next.
+        series: The number of the series of each row ``(rows,)``; None where only jumps tell them apart.
     """
     if len(places) < 2:
         return np.zeros(len(places), dtype=np.int64)
-    gaps = np.diff(places)
-    begins = np.concatenate([[0], np.flatnonzero(gaps != gaps.min()) + 1])
-    series = np.searchsorted(begins, np.arange(len(places)), side="right") - 1
-    within = (np.arange(len(places)) - begins[series]) // length
-    return np.unique(np.stack([series, within], axis=1), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    ends = np.diff(places) != stride
+    ends = ends if series is None else ends | (np.diff(series) != 0)
+    begins = np.concatenate([[0], np.flatnonzero(ends) + 1])
+    run = np.searchsorted(begins, np.arange(len(places)), side="right") - 1
+    within = (np.arange(len(places)) - begins[run]) // length
+    return np.unique(np.stack([run, within], axis=1), axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def method_of(drawn: int) -> str:

@@ -139,17 +139,21 @@ def drawn_together(known: Known, rows: Rows) -> Drawn | None:
         return Drawn(np.repeat(numbers, raw.lengths[rows]), "steps of a row" if groups is None else str(data.split.group))
     if groups is not None:
         return Drawn(groups, str(data.split.group))
-    return neighbours(data, raw.starts[rows]) if data.window is not None and isinstance(raw, Sequences) else None
+    if data.window is None or not isinstance(raw, Sequences):
+        return None
+    return neighbours(data, raw.starts[rows], None if raw.series is None else raw.series[rows])
 
 
-def neighbours(data: DataConfig, places: Rows) -> Drawn | None:
+def neighbours(data: DataConfig, places: Rows, series: Rows | None = None) -> Drawn | None:
     """Return which windows are drawn together: those of a series where groups divide them, else blocks of it.
 
     Args:
         data: The settings; ``window`` is written.
-        places: Where each window stands in its series, rising ``(rows,)``.
+        places: Where each window stands among the steps of all series, rising ``(rows,)``.
+        series: The number of the series of each ``(rows,)``; None where it is not known: a jump of the places tells it.
     """
+    stride = data.stride or 1
     if data.split.group is not None:  # a series each: its column is not among the steps
-        return Drawn(blocks_of(places, len(places)), data.split.group)
+        return Drawn(blocks_of(places, len(places), stride, series), data.split.group)
     length = block_length(len(places), data.horizon or 1)
-    return Drawn(blocks_of(places, length), f"blocks of {length} steps") if length > 1 else None
+    return Drawn(blocks_of(places, length, stride, series), f"blocks of {length} steps") if length > 1 else None

@@ -84,7 +84,8 @@ def _windows(data: DataConfig, steps: Table | Arrays, target: Target, codes: Row
     """Return the windows over steps whose code never changes inside, and their target ``horizon`` steps later."""
     window = data.window or 1
     starts, answers = sequences.windows(codes, window, data.horizon or 1, data.stride or 1)
-    rows = Sequences(steps, starts, np.full(len(starts), window, dtype=np.int64))
+    of_series = None if series is None else series[starts]
+    rows = Sequences(steps, starts, np.full(len(starts), window, dtype=np.int64), series=of_series)
     past = None
     if target.task == "regression":
         begins = np.zeros_like(starts) if series is None else np.searchsorted(series, series[starts])
