@@ -261,6 +261,7 @@ def test_windows_end_where_the_group_changes_that_divides_them(tmp_path: Path) -
             assert len(part) % 4 == 0
         assert len(run.predict(new)) == 5 * 5
         assert run.test(new)["n"] == 5 * 4
+        assert len(nw.load(nw.export(folder)).predict(new)) == 5 * 5
     assert sum("windows end where data.split.group, 'shop', changes" in line for line in told) == 2
     mixed = np.argsort(days, kind="stable")
     np.savez(tmp_path / "mixed.npz", X=values[mixed, None], y=values[mixed], shop=shops[mixed])

@@ -107,6 +107,8 @@ def _description(run: Predictor) -> dict[str, Any]:
     settings = run.config.model_dump(mode="json", exclude_none=True)
     settings["model"] = {key: value for key, value in settings["model"].items() if key not in ("weights", "head")}
     settings["data"] = {key: value for key, value in settings["data"].items() if key not in PLACES}
+    if run.config.data.window is not None and run.config.data.split.group is not None:
+        settings["data"]["split"] = {"group": run.config.data.split.group}  # where windows of new rows end
     record = {key: run.record[key] for key in TOLD if run.record.get(key) is not None}
     record["data"] = {key: value for key, value in record["data"].items() if key != "source"}
     program = describe(run.program.preparation, run.program.outcome)
