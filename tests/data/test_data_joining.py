@@ -88,3 +88,11 @@ def test_a_key_that_came_twice_is_refused_and_a_missing_one_is_not() -> None:
 def test_tables_without_a_common_column_are_refused() -> None:
     with pytest.raises(DataError, match=r"^right\.csv: no column has the name of one of left; expected a common one"):
         join(table("left", k=[1]), table("right", v=[1]), "right.csv", Markers())
+
+
+def test_a_row_meets_the_same_key_whatever_other_rows_hold() -> None:
+    right = ["0.0", "1.0", "2.0"]
+    assert joined(["1", "0", "2"], right) == [2, 1, 3]
+    assert joined(["1", "0", "unknown"], right) == [2, 1, None]
+    assert joined(["1", "0", "1.0"], right) == [2, 1, 2]
+    assert joined(["1.1", "1.10", "x"], ["1.10", "1.1"]) == [2, 1, None]  # versions, as the other table says

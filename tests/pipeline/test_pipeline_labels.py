@@ -340,3 +340,14 @@ def test_what_is_no_count_is_refused_with_row_and_column(value: float, tmp_path:
     run = nw.train(data=(rows, counts), loss="PoissonNLLLoss()", layers=NET, epochs=1, run_dir=tmp_path / "run")
     with pytest.raises(DataError, match="row 8: target 'target': .* is no count"):
         run.test((rows[:20] + 1, cells[:20]))
+
+
+def test_a_regression_is_tested_on_rows_without_the_names_that_labels_mend(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=80)
+    cells = ["none" if row % 9 == 0 else f"{value:.3f}" for row, value in enumerate(rows)]
+    for name, column in (("all", cells), ("later", [cell for cell in cells if cell != "none"])):
+        lines = [f"{value:.3f},{cell}" for value, cell in zip(rows, column, strict=False)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["x,y", *lines]) + "\n")
+    settings = ['data.labels={none="0"}', "data.task=regression", "data.target=y"]
+    run = nw.train(str(tmp_path / "all.csv"), settings=settings, epochs=1, run_dir=tmp_path / "run")
+    assert run.test(str(tmp_path / "later.csv"))["n"] == 71

@@ -491,3 +491,16 @@ def test_who_waits_too_long_who_leaves_and_who_is_too_many() -> None:
     asyncio.run(run())
     assert time.monotonic() - began < 15
     assert seen == [1, 1]  # what was late or left was not computed
+
+
+def test_a_note_tells_no_path_of_a_joined_table(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "customers.csv").write_text("id,a\n" + "".join(f"{row},{row % 3}\n" for row in range(60)))
+    (tmp_path / "rows.csv").write_text("id,z,y\n" + "".join(f"{row},{row / 7},{row % 3}\n" for row in range(60)))
+    settings = ["data.target=y", f"data.join={secret / 'customers.csv'}", 'data.ignore=["id"]', "data.task=regression"]
+    run = nw.train(str(tmp_path / "rows.csv"), settings=settings, epochs=1, test=False, run_dir=tmp_path / "run")
+    status, found = asked(run, {"rows": [{"id": 77, "z": 0.5}]})
+    assert status == 200
+    assert "without a match" in found["notes"][0]
+    assert str(secret) not in json.dumps(found)

@@ -86,19 +86,18 @@ def _unmatched(table: Table, name: str, keys: Sequence[str], found: Sequence[int
 def _comparable(left: pa.ChunkedArray, right: pa.ChunkedArray, markers: Markers) -> tuple[list[Key], list[Key]]:
     """Return the cells of a column of both tables so that those match which are equal; a missing one is None.
 
-    Texts are numbers beside a column of numbers; two columns of texts are where all of them are numbers, of which no two
-    different ones are equal (1.1 and 1.10 may be versions).
+    Texts are numbers beside a column of numbers; two columns of texts are where all of the other table are numbers, of which no
+    two different ones are equal (1.1 and 1.10 may be versions): that table, which all rows meet, decides for each row alike.
     """
     columns = (clean(left, BLANK), clean(right, BLANK))
     if not all(is_text(column.type) for column in columns):
         numeric = any(_is_numeric(column.type) for column in columns)
         first, second = (_numbers(column, markers) if numeric else _texts(column) for column in columns)
         return first, second
-    texts, numbers = ([read(column) for column in columns] for read in (_texts, lambda column: _numbers(column, markers)))
-    same = all(len(set(one)) == len(set(other)) for one, other in zip(texts, numbers, strict=True))
-    plain = not any(isinstance(value, str) for values in numbers for value in values)
-    first, second = numbers if same and plain else texts
-    return first, second
+    texts, numbers = _texts(columns[1]), _numbers(columns[1], markers)
+    if any(isinstance(value, str) for value in numbers) or len(set(texts)) > len(set(numbers)):
+        return _texts(columns[0]), texts
+    return _numbers(columns[0], markers), numbers
 
 
 def _is_numeric(kind: pa.DataType) -> bool:

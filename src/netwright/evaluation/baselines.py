@@ -79,22 +79,21 @@ def made_together(
         makers: A name, and what makes the baseline.
         together: Whether all are made at once, or one after the other.
     """
+    import sklearn.ensemble  # before their threads are limited; and two threads that import them at once meet half of them
+    import sklearn.linear_model
+    import sklearn.pipeline  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")
         if not together:
-            yield from ((name, _made(make)) for name, make in makers)
+            yield from ((name, tried(make)) for name, make in makers)
             return
-        import sklearn.ensemble  # two threads that import them at once meet half of them
-        import sklearn.linear_model
-        import sklearn.pipeline  # noqa: F401
-
         found: dict[str, Baseline | Exception] = {}
 
         def work(name: str, make: Callable[[], Baseline]) -> None:
             with threadpool_limits(1, user_api="openmp"):  # each thread has its own
-                found[name] = _made(make)
+                found[name] = tried(make)
 
         threads = [threading.Thread(target=work, args=each, daemon=True) for each in makers]
         for thread in threads:
@@ -104,7 +103,8 @@ def made_together(
             yield name, found[name]
 
 
-def _made(make: Callable[[], Baseline]) -> Baseline | Exception:
+def tried(make: Callable[[], Baseline]) -> Baseline | Exception:
+    """Return a baseline with the seconds that it took, or the error it ends with."""
     begun = time.perf_counter()
     try:
         return replace(make(), seconds=round(time.perf_counter() - begun, 3))

@@ -25,7 +25,7 @@ MOST_BCA = 2000
 MOST_DRAWN = 20_000  # rows or clusters; of more a part is drawn from, and the deviations are scaled by the root of its share
 FEWEST_DRAWN = 10
 LEVEL = (0.025, 0.975)
-AT_A_TIME = 300_000  # numbers held at once: as many as lie near a core
+AT_A_TIME = 500_000  # numbers held at once: as many as lie near a core
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from netwright.data.preparation import TABLE, Preparation, TablePreparation
 from netwright.data.splits import Split
 from netwright.errors import first_line
 from netwright.evaluation import baselines
-from netwright.evaluation.baselines import Baseline, LeftOutError, Problem, made_together
+from netwright.evaluation.baselines import Baseline, LeftOutError, Problem, made_together, tried
 from netwright.evaluation.testing import Verdict
 from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.known import Known
@@ -81,7 +81,7 @@ def _all_made(standing: Standing) -> Iterator[tuple[str, Baseline | Exception]]:
     """Yield each baseline that is wanted by its name, or why it is left out."""
     wanted, inputs = standing.known.config.evaluation.baselines, standing.inputs
     if "simple" in wanted:
-        yield from made_together(_simple(standing), together=False)
+        yield from ((name, tried(make)) for name, make in _simple(standing))
     learned = [name for name in LEARNED if name in wanted and not inputs.target.per_step]
     if not learned:
         return

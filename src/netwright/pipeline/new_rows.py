@@ -55,7 +55,7 @@ def labelled(config: RunConfig, program: Form, data: Any) -> tuple[Raw, Target, 
     settings, outcome = config.data, program.outcome
     images = pictures.find_for_run(settings, reading_of(settings), data, labelled=True)
     if images is not None:
-        target = read_target(settings, images.about, list(outcome.names), outcome.task, outcome.classes or None)
+        target = read_target(settings, images.about, list(outcome.names), outcome.task, outcome.classes)
         return pictures.decoded(images, settings), target, images.digest()
     if isinstance(data, str | Path):
         raw, digest = read_rows(settings, str(data)), digest_of(settings, str(data))
@@ -71,7 +71,7 @@ def labelled(config: RunConfig, program: Form, data: Any) -> tuple[Raw, Target, 
     raw = raw_rows.of_steps(config, steps, raw)
     if steps is not None and isinstance(raw, Sequences):
         raw = answered(raw, steps.per_step, outcome.names)
-    target = read_target(settings, raw, list(outcome.names), outcome.task, outcome.classes or None)
+    target = read_target(settings, raw, list(outcome.names), outcome.task, outcome.classes)
     if outcome.decoding.rates:
         refuse_no_counts(settings, raw, target)
     return raw, target, digest

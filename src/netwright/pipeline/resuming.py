@@ -317,7 +317,10 @@ def _bench_again(folder: Path, config: RunConfig, record: Mapping[str, Any], obj
             f"-> {bench.inputs.raw.rows} rows); expected the same; put the file back, or train a new run"
         )
     if folders.read_split(folder).digest() != bench.inputs.split.digest():
-        raise CheckpointError(f"{folder}: the split is not that of split.npz; expected the same rows; check the run")
+        raise CheckpointError(
+            f"{folder}: the split is not that of split.npz; expected the same rows; check the run, or "
+            "go on with the netwright that began it"
+        )
     for path, old, new in worked_out_otherwise(with_chosen(config, bench.config), bench.config):
         raise CheckpointError(
             f"{folder}: {path} {_shown(old)} -> {_shown(new)} is worked out now; expected as in config.toml; {_advice(old, record)}"

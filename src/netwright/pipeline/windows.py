@@ -131,7 +131,7 @@ def labelled(
         found = next_symbols(data, _text_windows(data, raw, np.repeat(np.arange(raw.rows), raw.lengths)), vocabulary)
     else:
         steps, series = _series(data, raw)
-        target = targets.read_target(steps, names, task, data.labels, markers_of(data), classes or None)
+        target = targets.read_target(steps, names, task, data.labels, markers_of(data), classes)
         found = _windows(data, steps, target, np.zeros(steps.rows, np.int64) if series is None else series, series)
     if not found.raw.rows:
         raise _too_short(data, raw, data.horizon or 1)

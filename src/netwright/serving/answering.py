@@ -172,18 +172,21 @@ class Answerer:
                 for name, value in tree.items()
             }
         if notes:
-            tree["notes"] = notes
+            tree["notes"] = [self._told(note) for note in notes]
         return Reply(200, json.dumps(tree, allow_nan=False, ensure_ascii=False).encode(), case.raw.rows)
+
+    def _told(self, message: str) -> str:
+        """Return a message without the paths that no message tells."""
+        for path, name in self._hidden:
+            message = message.replace(path, name)
+        return message
 
     def _failed(self, error: Exception) -> Reply:
         """Return the reply to a question that cannot be answered."""
         if isinstance(error, RefusedError):
             return refusal(error.status, str(error))
         if isinstance(error, NetwrightError):
-            message = str(error)
-            for path, name in self._hidden:
-                message = message.replace(path, name)
-            return refusal(422, message)
+            return refusal(422, self._told(str(error)))
         if out_of_memory(error):
             return refusal(503, "out of memory; send fewer rows in one request, or ask again later")
         return bug(error, self._on_bug)
