@@ -82,6 +82,14 @@ def test_the_same_predictions_differ_by_nothing_and_get_no_interval() -> None:
     assert gap.bounds() == {}
 
 
+def test_figures_that_rows_do_not_define_are_compared_without_a_word() -> None:
+    one, other = (resample(value_sums(np.array([[2.0]]), np.array([[value]]))) for value in (3.0, 5.0))
+    gap = one.less([other])
+    assert gap.whole["mae"] == -2
+    assert not np.isfinite(gap.whole["r2"])
+    assert gap.bounds() == {}
+
+
 @pytest.mark.parametrize("rows", [60, 3000, 30_000])
 def test_models_are_compared_on_the_same_resamples(rows: int) -> None:
     """The difference of two means is the mean of the differences, in each resample."""

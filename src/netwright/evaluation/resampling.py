@@ -88,7 +88,8 @@ class Resampled:
 
         def apart(part: str) -> dict[str, Any]:
             own, rest = getattr(self, part), [getattr(other, part) for other in others]
-            return {name: own[name] - np.mean([one[name] for one in rest], axis=0) for name in names if name in own}
+            with np.errstate(invalid="ignore"):  # of a figure that some rows do not define
+                return {name: own[name] - np.mean([one[name] for one in rest], axis=0) for name in names if name in own}
 
         return Resampled(apart("whole"), apart("centre"), apart("drawn"), apart("lifted"), self.scale)
 
