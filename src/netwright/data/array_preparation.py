@@ -118,10 +118,7 @@ class ArrayPreparation(nn.Module):
 
     def accepts(self, values: Array) -> bool:
         """Tell whether `check` lets rows of numbers that are no codes pass."""
-        starts = range(0, len(values), CHUNK)
-        return list(values.shape[1:]) == self.shape and not any(
-            infinite(values[start : start + CHUNK]).any() for start in starts
-        )
+        return list(values.shape[1:]) == self.shape and _first_infinite(values) is None
 
     def check(self, raw: Arrays, name: str, values: Array) -> None:
         """Refuse rows of another shape, infinite numbers, and codes beyond the limit.
@@ -169,23 +166,24 @@ def tensor_of(part: Array) -> Tensor:
     return torch.from_numpy(part if part.flags.writeable else part.copy())
 
 
-def infinite(values: Array) -> npt.NDArray[np.bool_]:
-    """Return which numbers are infinite or beyond float32."""
-    wrong = np.isinf(values)
-    if values.dtype.kind == "f" and values.dtype.itemsize > 4:
-        wrong |= np.abs(values) > LARGEST
-    return wrong
+def _first_infinite(values: Array) -> list[int] | None:
+    """Return the place of the first number that is infinite or beyond float32; None where all are finite, as whole numbers are."""
+    for start in range(0, len(values) if values.dtype.kind == "f" else 0, CHUNK):
+        part = values[start : start + CHUNK]
+        wrong = np.isinf(part)
+        if values.dtype.itemsize > 4:
+            wrong |= np.abs(part) > LARGEST
+        if wrong.any():
+            row, *where = (int(place) for place in np.argwhere(wrong)[0])
+            return [start + row, *where]
+    return None
 
 
 def refuse_infinite(raw: Arrays, name: str, values: Array) -> None:
     """Raise a `DataError` that names the first number that is infinite or beyond float32."""
-    if values.dtype.kind != "f":
-        return
-    for start in range(0, len(values), CHUNK):
-        wrong = infinite(values[start : start + CHUNK])
-        if wrong.any():
-            row, *where = (int(place) for place in np.argwhere(wrong)[0])
-            raise DataError(
-                f"{raw.place(start + row)}: array {name!r} is infinite at {where} or beyond float32; expected finite numbers; "
-                "mend it"
-            )
+    found = _first_infinite(values)
+    if found is not None:
+        row, *where = found
+        raise DataError(
+            f"{raw.place(row)}: array {name!r} is infinite at {where} or beyond float32; expected finite numbers; mend it"
+        )

@@ -59,8 +59,10 @@ def load_bundle(
         raise CheckpointError(
             f"{folder / BUNDLE}: no bundle of netwright export ({first_line(error)}); expected one; export the run again"
         ) from error
-    again = None if model is None else given_again(model, config.training.seed)
-    network = again if again is not None else _network(folder, config, digests, [Path(file) for file in code])
+    if model is not None:
+        network = given_again(model, config.training.seed)
+    else:
+        network = _network(folder, config, digests, [Path(file) for file in code])
     if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
         network = masked(network, preparation)
     fill(network, below(tensors, "model."), folder / WEIGHTS)

@@ -338,8 +338,10 @@ def load_run(
     written = record.get("files")
     digests = dict(written) if isinstance(written, dict) else {}
     refuse_damaged(path, digests, [name for name in PREPARED if name in digests and (path / name).is_file()])
-    again = None if model is None else given_again(model, config.training.seed)
-    network = again if again is not None else network_again(config, path, [Path(file) for file in code])
+    if model is not None:
+        network = given_again(model, config.training.seed)
+    else:
+        network = network_again(config, path, [Path(file) for file in code])
     if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
         network = masked(network, preparation)
     record = {**record, **weights_into(network, path, record)}
