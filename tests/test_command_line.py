@@ -222,7 +222,7 @@ def test_a_bug_of_ours_is_one_line_and_a_traceback_only_with_debug(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("boom")
 
-    monkeypatch.setattr("netwright.pipeline.verbs.runs", fail)
+    monkeypatch.setattr("netwright.verbs.runs", fail)
     code, _, err = command(capsys, "runs")
     assert code == 70
     assert err == "netwright: error: a bug of netwright: ZeroDivisionError: boom; run again with --debug and report it\n"

@@ -13,53 +13,53 @@ if TYPE_CHECKING:
     from netwright.errors import NetwrightError as NetwrightError
     from netwright.estimators.classifier import NetClassifier as NetClassifier
     from netwright.estimators.regressor import NetRegressor as NetRegressor
-    from netwright.pipeline.continuing import replay as replay
-    from netwright.pipeline.continuing import resume as resume
-    from netwright.pipeline.ejecting import eject as eject
-    from netwright.pipeline.ensembles import Ensemble as Ensemble
-    from netwright.pipeline.foreseeing import find_batch_size as find_batch_size
-    from netwright.pipeline.foreseeing import find_learning_rate as find_learning_rate
-    from netwright.pipeline.foreseeing import plan as plan
-    from netwright.pipeline.run import Run as Run
-    from netwright.pipeline.verbs import check as check
-    from netwright.pipeline.verbs import compare as compare
-    from netwright.pipeline.verbs import cross_validate as cross_validate
-    from netwright.pipeline.verbs import draft as draft
-    from netwright.pipeline.verbs import ensemble as ensemble
-    from netwright.pipeline.verbs import export as export
-    from netwright.pipeline.verbs import load as load
-    from netwright.pipeline.verbs import repeat as repeat
-    from netwright.pipeline.verbs import runs as runs
-    from netwright.pipeline.verbs import show as show
-    from netwright.pipeline.verbs import split as split
-    from netwright.pipeline.verbs import train as train
+    from netwright.foresight.foreseeing import find_batch_size as find_batch_size
+    from netwright.foresight.foreseeing import find_learning_rate as find_learning_rate
+    from netwright.foresight.foreseeing import plan as plan
+    from netwright.lifecycle.continuing import replay as replay
+    from netwright.lifecycle.continuing import resume as resume
+    from netwright.lifecycle.run import Run as Run
+    from netwright.proofs.ejecting import eject as eject
+    from netwright.studies.ensembles import Ensemble as Ensemble
     from netwright.tuning.searching import tune as tune
+    from netwright.verbs import check as check
+    from netwright.verbs import compare as compare
+    from netwright.verbs import cross_validate as cross_validate
+    from netwright.verbs import draft as draft
+    from netwright.verbs import ensemble as ensemble
+    from netwright.verbs import export as export
+    from netwright.verbs import load as load
+    from netwright.verbs import repeat as repeat
+    from netwright.verbs import runs as runs
+    from netwright.verbs import show as show
+    from netwright.verbs import split as split
+    from netwright.verbs import train as train
 
 _WHERE = {
     "NetClassifier": "netwright.estimators.classifier",
     "NetRegressor": "netwright.estimators.regressor",
     "Batch": "netwright.data.batches",
-    "Ensemble": "netwright.pipeline.ensembles",
+    "Ensemble": "netwright.studies.ensembles",
     "NetwrightError": "netwright.errors",
-    "Run": "netwright.pipeline.run",
-    "check": "netwright.pipeline.verbs",
-    "compare": "netwright.pipeline.verbs",
-    "cross_validate": "netwright.pipeline.verbs",
-    "draft": "netwright.pipeline.verbs",
-    "eject": "netwright.pipeline.ejecting",
-    "ensemble": "netwright.pipeline.verbs",
-    "export": "netwright.pipeline.verbs",
-    "find_batch_size": "netwright.pipeline.foreseeing",
-    "find_learning_rate": "netwright.pipeline.foreseeing",
-    "load": "netwright.pipeline.verbs",
-    "plan": "netwright.pipeline.foreseeing",
-    "repeat": "netwright.pipeline.verbs",
-    "replay": "netwright.pipeline.continuing",
-    "resume": "netwright.pipeline.continuing",
-    "runs": "netwright.pipeline.verbs",
-    "show": "netwright.pipeline.verbs",
-    "split": "netwright.pipeline.verbs",
-    "train": "netwright.pipeline.verbs",
+    "Run": "netwright.lifecycle.run",
+    "check": "netwright.verbs",
+    "compare": "netwright.verbs",
+    "cross_validate": "netwright.verbs",
+    "draft": "netwright.verbs",
+    "eject": "netwright.proofs.ejecting",
+    "ensemble": "netwright.verbs",
+    "export": "netwright.verbs",
+    "find_batch_size": "netwright.foresight.foreseeing",
+    "find_learning_rate": "netwright.foresight.foreseeing",
+    "load": "netwright.verbs",
+    "plan": "netwright.foresight.foreseeing",
+    "repeat": "netwright.verbs",
+    "replay": "netwright.lifecycle.continuing",
+    "resume": "netwright.lifecycle.continuing",
+    "runs": "netwright.verbs",
+    "show": "netwright.verbs",
+    "split": "netwright.verbs",
+    "train": "netwright.verbs",
     "tune": "netwright.tuning.searching",
 }
 __all__ = [

@@ -16,7 +16,7 @@ import netwright as nw
 from netwright.distributed.world import ALONE
 from netwright.errors import NetwrightError
 from netwright.evaluation import scoring
-from netwright.pipeline.run import Run
+from netwright.lifecycle.run import Run
 
 BASE: dict[str, Any] = {
     "config": "sklearn:iris",

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-PRELOADED = ["netwright.pipeline.verbs", "netwright.cli", "netwright.reporting.plots", "sklearn.metrics", "torch._dynamo"]
+PRELOADED = ["netwright.verbs", "netwright.cli", "netwright.reporting.plots", "sklearn.metrics", "torch._dynamo"]
 PRELOADED += ["matplotlib.figure", "torch.nn.parallel.distributed", "netwright.engine.shared"]
 LIMIT = 100.0  # seconds of a training; the machine may be busy
 NET = ["Linear(16)", "ReLU()", "Dropout(0.3)", "Linear()"]

@@ -22,8 +22,8 @@ from netwright.data.augmentation import Augmentation
 from netwright.distributed.joining import join
 from netwright.distributed.world import ALONE, World
 from netwright.engine.shared import SharedEngine
-from netwright.pipeline import mapping, reading
-from netwright.pipeline.run import Run
+from netwright.lifecycle.run import Run
+from netwright.rows import mapping, reading
 
 GENERATOR = np.random.default_rng(1)
 CLASSES = (np.arange(117) % 3 == 0).astype(np.int64)  # a third of the rows

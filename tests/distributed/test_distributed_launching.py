@@ -79,7 +79,7 @@ def test_one_process_needs_no_torchrun(
     def play(*_: object, **__: object) -> None:
         raise DataError("trained in this process")
 
-    monkeypatch.setattr("netwright.pipeline.verbs.train", play)
+    monkeypatch.setattr("netwright.verbs.train", play)
     code, _, err = command(capsys, "train", "digits.toml", "--procs", "1")
     assert (code, err) == (3, "netwright: error: trained in this process\n")
     assert launched == []

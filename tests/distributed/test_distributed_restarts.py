@@ -16,7 +16,7 @@ from netwright.distributed.identity import Launch, launch_of
 from netwright.distributed.world import World
 from netwright.errors import FolderInUseError
 from netwright.files.locks import identity
-from netwright.pipeline.folder import read_record, update_record
+from netwright.runfolder.folder import read_record, update_record
 
 FIRST = Launch("one-launch")
 AGAIN = World(restarts=1, launched=True, launch=Launch("one-launch", restarts=1))

@@ -341,7 +341,7 @@ def train_with_batch_norm(folder: Path) -> None:
     import netwright as nw
 
     layers = ["Linear(8)", "BatchNorm1d()", "ReLU()", "Linear()"]
-    from netwright.pipeline import running
+    from netwright.lifecycle import running
 
     calibrated = running._calibrate
 
@@ -370,7 +370,7 @@ def test_all_processes_end_with_what_batch_norm_counted_in_the_first(tmp_path: P
 
 def slow(begun: Path, seconds: float) -> None:
     """Let this process take so long to read its rows."""
-    from netwright.pipeline import inputs
+    from netwright.rows import inputs
 
     original = inputs.read
 

@@ -10,12 +10,12 @@ import torch
 import netwright as nw
 from netwright.distributed.world import World
 from netwright.errors import CheckpointError, ConfigError
+from netwright.lifecycle.resuming import Objects, _bench_again, read_config
 from netwright.pipeline import dealing
 from netwright.pipeline.bench import gather, prepare
-from netwright.pipeline.folder import read_record
-from netwright.pipeline.resuming import Objects, _bench_again, read_config
 from netwright.pipeline.sharing import for_processes, shared_settings
 from netwright.pipeline.together import levelled
+from netwright.runfolder.folder import read_record
 
 
 @pytest.mark.parametrize(("size", "near"), [(3, 33), (64, 64)])

@@ -15,8 +15,8 @@ import netwright as nw
 from netwright.config.read import build_config
 from netwright.distributed.joining import _beside
 from netwright.distributed.world import World
+from netwright.lifecycle.exactness import inexact
 from netwright.pipeline.bench import gather, prepare
-from netwright.pipeline.exactness import inexact
 from netwright.pipeline.sameness import facts_of
 from netwright.pipeline.sharing import for_processes
 from netwright.seeding import initialising

@@ -27,8 +27,8 @@ from PIL import Image
 import netwright as nw
 from netwright.cli import main
 from netwright.errors import ConfigError, SafetyError
-from netwright.pipeline.explaining import explain
-from netwright.pipeline.rerunning import DECODED, FOUND, SCRIPT, difference, verify_eject
+from netwright.proofs.explaining import explain
+from netwright.proofs.rerunning import DECODED, FOUND, SCRIPT, difference, verify_eject
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 RNG = np.random.default_rng(5)

@@ -26,7 +26,7 @@ import torch
 
 from netwright.checkpoint import store, trees
 
-PRELOADED = ["netwright.pipeline.verbs", "netwright.cli", "netwright.reporting.plots", "sklearn.metrics", "torch._dynamo"]
+PRELOADED = ["netwright.verbs", "netwright.cli", "netwright.reporting.plots", "sklearn.metrics", "torch._dynamo"]
 PRELOADED += ["matplotlib.figure", "pytest", "pyarrow.parquet", "pyarrow.csv", "tomli_w", "PIL.Image", "html.parser"]
 NET = ["Linear(16)", "BatchNorm1d()", "ReLU()", "Dropout(0.3)", "Linear()"]
 LOST = 255  # what multiprocessing says where the fork server lost the exit code, which it seldom does

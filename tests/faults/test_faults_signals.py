@@ -112,6 +112,6 @@ def test_a_run_stopped_while_it_is_tested_makes_up_for_the_test(source: Path, ex
 
 def die_in_the_test() -> None:
     """Kill this process when it looks at the test rows."""
-    from netwright.pipeline import run
+    from netwright.lifecycle import run
 
     run.judge = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)

@@ -17,7 +17,7 @@ from harness import Ended, data, digest, leftovers, start, until, wait
 
 import netwright as nw
 from netwright.files.locks import lives
-from netwright.pipeline import folder as folders
+from netwright.runfolder import folder as folders
 
 SPACE = '{ "training.optimizer.lr" = "log 1e-3..1e-1", "model.layers.3.p" = "0.0..0.5" }'
 

@@ -16,8 +16,8 @@ from netwright.data.batches import epoch_order
 from netwright.data.sampling import class_chances, drawn
 from netwright.errors import ConfigError
 from netwright.evaluation.balance import class_shares, headline, is_imbalanced, without_factors
-from netwright.pipeline.ejecting import eject
-from netwright.pipeline.rerunning import verify_eject
+from netwright.proofs.ejecting import eject
+from netwright.proofs.rerunning import verify_eject
 from netwright.reporting.contents import read_run
 from netwright.reporting.verdict import verdict_of
 from netwright.seeding import stream

@@ -17,7 +17,7 @@ from torch import nn
 
 import netwright as nw
 from netwright.cli import main
-from netwright.pipeline import baselines
+from netwright.trained import baselines
 
 RNG = np.random.default_rng(0)
 

@@ -15,8 +15,8 @@ from scipy import stats
 import netwright as nw
 from netwright.cli import main
 from netwright.errors import CheckpointError, ConfigError
-from netwright.pipeline.repeating import Repetition
-from netwright.pipeline.run import Run
+from netwright.lifecycle.run import Run
+from netwright.studies.repeating import Repetition
 
 SMALL = {"layers": ["Linear(8)", "ReLU()", "Linear()"], "epochs": 3, "optimizer": "Adam(lr=0.01)"}
 ONE_SEED = "one seed each: the noise between seeds is not known"

@@ -22,10 +22,10 @@ from netwright.cli import main
 from netwright.data.columns import Column, TableEncoder
 from netwright.errors import CheckpointError, ConfigError, DataError, FolderInUseError
 from netwright.exporting.joint import joined_encoder
+from netwright.lifecycle.run import Run, load_run
 from netwright.numerals import figure
-from netwright.pipeline.ensembles import Ensemble
-from netwright.pipeline.exported import load_any
-from netwright.pipeline.run import Run, load_run
+from netwright.studies.ensembles import Ensemble
+from netwright.studies.exported import load_any
 from netwright.terminal import print_test
 
 SHORT: dict[str, Any] = {

@@ -18,7 +18,7 @@ import netwright as nw
 from netwright.cli import main
 from netwright.errors import CheckpointError, ConfigError
 from netwright.evaluation import calibration, thresholds
-from netwright.pipeline.folder import read_split
+from netwright.runfolder.folder import read_split
 
 
 def people(path: Path, rows: int = 400, columns: str = "both") -> str:
@@ -379,10 +379,10 @@ class Drawing(nn.Module):
 
 @pytest.mark.parametrize("own", [False, True])
 def test_examining_moves_no_generator_no_mode_and_no_weight(tmp_path: Path, own: bool) -> None:
-    from netwright.pipeline.examining import Tested, examined
-    from netwright.pipeline.known import Known
-    from netwright.pipeline.testing import judge
     from netwright.seeding import drawn_from
+    from netwright.trained.examining import Tested, examined
+    from netwright.trained.known import Known
+    from netwright.trained.testing import judge
 
     given: dict[str, Any] = {"model": Drawing()} if own else {}
     run = nw.train("sklearn:digits", epochs=1, run_dir=tmp_path / "run", test=False, **given)

@@ -25,8 +25,8 @@ import netwright as nw
 from netwright.cli import main
 from netwright.errors import CheckpointError, ConfigError, DataError, FolderInUseError, SafetyError
 from netwright.exporting.programs import RATIO, _normal_quantiles, _places
-from netwright.pipeline.agreeing import TOLERANCES, difference, verify_export
-from netwright.pipeline.exported import Exported, load_any
+from netwright.proofs.agreeing import TOLERANCES, difference, verify_export
+from netwright.studies.exported import Exported, load_any
 
 ROOT = Path(__file__).parent.parent.parent
 MISSING = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
@@ -259,8 +259,8 @@ def test_a_format_that_a_network_does_not_have_is_left_out_unless_it_was_asked_f
             raise ConfigError("export: torch.export cannot take this network (a reason); use --format bundle")
         return Path(nw.export(run, format, output))
 
-    monkeypatch.setattr("netwright.pipeline.agreeing.export_run", refusing)
-    monkeypatch.setattr("netwright.pipeline.agreeing.FORMATS", ("bundle", "torch"))
+    monkeypatch.setattr("netwright.proofs.agreeing.export_run", refusing)
+    monkeypatch.setattr("netwright.proofs.agreeing.FORMATS", ("bundle", "torch"))
     folder = made(hot)[0].folder
     found = verify_export(folder, None, ())
     assert found.held
@@ -278,7 +278,7 @@ def test_a_difference_beyond_the_tolerance_does_not_hold(made: Any, monkeypatch:
     other = nw.load(run.folder)
     with torch.no_grad():
         next(other.model.parameters()).add_(0.1)
-    monkeypatch.setattr("netwright.pipeline.agreeing.export_run", lambda _, format, output: nw.export(other, format, output))
+    monkeypatch.setattr("netwright.proofs.agreeing.export_run", lambda _, format, output: nw.export(other, format, output))
     with pytest.raises(SystemExit) as ended:
         main(["verify", "export", str(run.folder), "--format", "bundle"])
     assert ended.value.code == 4

@@ -17,9 +17,9 @@ from netwright.cli import cli
 from netwright.config.schema import CheckpointConfig
 from netwright.data.usage import Peak, resident
 from netwright.errors import ConfigError
-from netwright.pipeline.budgeting import Budget, Taken
-from netwright.pipeline.ranging import Sweep, _is_broken, _smoothed, _steepest
-from netwright.pipeline.sizing import Size, _expected, _series
+from netwright.foresight.budgeting import Budget, Taken
+from netwright.foresight.ranging import Sweep, _is_broken, _smoothed, _steepest
+from netwright.foresight.sizing import Size, _expected, _series
 from netwright.reporting.chart import bar, chart
 
 

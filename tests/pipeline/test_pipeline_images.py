@@ -17,8 +17,8 @@ from netwright.checks.overfit import without_dropout
 from netwright.config.read import to_toml
 from netwright.model.modules import RandomMirror, RandomShift, RandomStretch, RandomTurn
 from netwright.pipeline.bench import Bench, gather, prepare
-from netwright.pipeline.explaining import explain
-from netwright.pipeline.rerunning import verify_eject
+from netwright.proofs.explaining import explain
+from netwright.proofs.rerunning import verify_eject
 
 RNG = np.random.default_rng(0)
 FIRST = "Conv2d(in_channels=3, out_channels=32, kernel_size=3, padding=1, bias=False)"

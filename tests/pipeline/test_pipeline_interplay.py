@@ -14,8 +14,8 @@ import netwright as nw
 from netwright.checkpoint import store
 from netwright.errors import ConfigError, DataError
 from netwright.model.naming import named_parameters
-from netwright.pipeline.crossing import CrossValidation
-from netwright.pipeline.folder import CHECKPOINTS
+from netwright.runfolder.folder import CHECKPOINTS
+from netwright.studies.crossing import CrossValidation
 
 NORMED = ["Linear(8)", "BatchNorm1d()", "ReLU()", "Linear()"]
 PLAIN: dict[str, Any] = {"test": False, "evaluation": {"baselines": []}}

@@ -23,14 +23,15 @@ from netwright.data import blocks, ingest
 from netwright.data.mapped import Mapped
 from netwright.engine.eager import EagerEngine
 from netwright.errors import ConfigError, DataError, NetwrightError, ResourceError
-from netwright.pipeline import job, mapping, new_rows, reading
+from netwright.pipeline import job
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.resolving import plan_of
-from netwright.pipeline.verbs import gather_all
+from netwright.rows import mapping, new_rows, reading
 from netwright.training.journal import Journal
 from netwright.training.loop import Progress, train
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
 from netwright.training.signals import StopRequest
+from netwright.verbs import gather_all
 
 ROWS = 4000
 

@@ -17,7 +17,7 @@ from netwright.config.data_schema import DataConfig
 from netwright.data import cache
 from netwright.data.arrays import Arrays
 from netwright.errors import ConfigError, DataError
-from netwright.pipeline import new_rows
+from netwright.rows import new_rows
 
 SMALL = {"layers": ["Flatten()", "Linear()"], "epochs": 1, "observers": [], "threads": 1}
 

@@ -13,11 +13,11 @@ import pytest
 import netwright as nw
 from netwright.cli import main
 from netwright.errors import CheckpointError, DivergedError
-from netwright.pipeline import folder as folders
-from netwright.pipeline.ejecting import refuse_inexact
-from netwright.pipeline.exactness import inexact
-from netwright.pipeline.explaining import explain
-from netwright.pipeline.repeating import Repetition
+from netwright.lifecycle.exactness import inexact
+from netwright.proofs.ejecting import refuse_inexact
+from netwright.proofs.explaining import explain
+from netwright.runfolder import folder as folders
+from netwright.studies.repeating import Repetition
 from netwright.training.journal import EpochRecord
 
 LAYERS = ["Linear(8)", "ReLU()", "Dropout(0.2)", "Linear()"]
@@ -29,7 +29,7 @@ PLAYED = [f"3 runs in one vectorised step, {way}" for way in ("natively", "from 
 
 @pytest.fixture(autouse=True)
 def _no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("netwright.pipeline.run.render", lambda *place, **rows: b"<!DOCTYPE html>")
+    monkeypatch.setattr("netwright.lifecycle.run.render", lambda *place, **rows: b"<!DOCTYPE html>")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Repetition, Repetiti
     place, told = tmp_path_factory.mktemp("populations"), list[str]()
     settings = {**QUICK, "engine": "captured"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("netwright.pipeline.run.render", lambda *place, **rows: b"<!DOCTYPE html>")
+        patch.setattr("netwright.lifecycle.run.render", lambda *place, **rows: b"<!DOCTYPE html>")
         alone = nw.repeat("sklearn:iris", seeds=3, run_dir=place / "alone", **settings)
         tell = lambda record: told.append(str(record))  # noqa: E731
         together = nw.repeat(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import netwright as nw
 from netwright.cli import main
 from netwright.errors import CheckpointError, ConfigError, FolderInUseError
-from netwright.pipeline.run import load_run
+from netwright.lifecycle.run import load_run
 from netwright.pipeline.telling import Told
 
 SHORT = {"layers": ["Linear(8)", "ReLU()", "Linear()"], "epochs": 2}

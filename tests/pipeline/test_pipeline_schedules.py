@@ -20,11 +20,11 @@ import netwright as nw
 from netwright.checkpoint import store, trees
 from netwright.cli import main
 from netwright.errors import CheckpointError, ConfigError
-from netwright.pipeline.explaining import explain
-from netwright.pipeline.run import read_config
-from netwright.pipeline.testing import own_inputs
+from netwright.lifecycle.run import read_config
+from netwright.proofs.explaining import explain
 from netwright.reporting.sections import curves_of
 from netwright.seeding import stream
+from netwright.trained.testing import own_inputs
 
 NET = ["Linear(8)", "BatchNorm1d()", "ReLU()", "Dropout(0.2)", "Linear()"]
 GIVEN: dict[str, Any] = {"layers": NET, "epochs": 4, "batch_size": 8, "threads": 1, "test": False}

@@ -14,8 +14,8 @@ import netwright as nw
 from netwright.distributed.world import World
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench, gather, prepare
-from netwright.pipeline.rerunning import verify_eject
 from netwright.pipeline.telling import SEVERAL, describe
+from netwright.proofs.rerunning import verify_eject
 
 WAVES = np.random.default_rng(0).normal(size=(200, 1, 20)).astype(np.float32)
 LABELS = np.arange(200) % 2

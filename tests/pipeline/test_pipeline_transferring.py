@@ -17,11 +17,11 @@ import netwright as nw
 from netwright.checkpoint import store, trees
 from netwright.cli import main
 from netwright.errors import CheckpointError, ConfigError, NetwrightError
+from netwright.lifecycle.replaying import replay_run
 from netwright.pipeline.custom import Custom
-from netwright.pipeline.explaining import explain
-from netwright.pipeline.replaying import replay_run
-from netwright.pipeline.rerunning import verify_eject
 from netwright.pipeline.telling import Told
+from netwright.proofs.explaining import explain
+from netwright.proofs.rerunning import verify_eject
 
 NET = ["Linear(12)", "BatchNorm1d()", "ReLU()", "Dropout(0.2)", "Linear(8)", "BatchNorm1d()", "ReLU()", "Linear()"]
 GRADUAL: dict[str, Any] = {

@@ -16,8 +16,8 @@ import netwright as nw
 from netwright.checkpoint import store, trees
 from netwright.config.read import build_config
 from netwright.errors import CheckpointError, ConfigError, DivergedError
-from netwright.pipeline.explaining import explain
 from netwright.pipeline.telling import Told
+from netwright.proofs.explaining import explain
 from netwright.training.journal import EpochRecord
 
 GROUPS = [{"parameters": ["biases", "norms"], "weight_decay": 0.0}, {"parameters": ["0"], "lr": 0.002}]

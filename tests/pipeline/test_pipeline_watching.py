@@ -20,9 +20,9 @@ import netwright as nw
 from netwright import files
 from netwright.cli import main
 from netwright.errors import CheckpointError, ConfigError
-from netwright.pipeline import broadcasting
-from netwright.pipeline.broadcasting import Broadcast
-from netwright.pipeline.watching import epoch_line, frame, headline, read_state
+from netwright.runfolder import broadcasting
+from netwright.runfolder.broadcasting import Broadcast
+from netwright.runfolder.watching import epoch_line, frame, headline, read_state
 
 SMALL = {"layers": ["Linear(8)", "ReLU()", "Linear()"], "epochs": 4}
 HEAD = "epoch,step,train_loss,valid_loss,valid_accuracy,learning_rate,train_seconds,valid_seconds\n"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import netwright as nw
-from netwright.pipeline.run import Run
+from netwright.lifecycle.run import Run
 from netwright.reporting.braille import BLANK, braille_rows
 from netwright.reporting.notebook import curves, page, piece, table
 from netwright.reporting.together import together_svg

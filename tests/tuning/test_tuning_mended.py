@@ -21,7 +21,7 @@ from netwright.engine import eager
 from netwright.errors import CheckpointError, ConfigError, DataError, FolderInUseError, ResourceError, no_run
 from netwright.files import claims
 from netwright.files.claims import Worker
-from netwright.pipeline import folder as folders
+from netwright.runfolder import folder as folders
 from netwright.tuning import trials as trained
 from netwright.tuning.results import Tuning
 from netwright.tuning.space import settings_of
@@ -32,7 +32,7 @@ FAST = {**QUICK, "epochs": 1}
 
 @pytest.fixture(autouse=True)
 def _no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("netwright.pipeline.run.render", lambda *place, **rows: b"<!DOCTYPE html>")
+    monkeypatch.setattr("netwright.lifecycle.run.render", lambda *place, **rows: b"<!DOCTYPE html>")
     monkeypatch.setattr("netwright.tuning.results.render_search", lambda contents: "<!DOCTYPE html>")
 
 
@@ -155,7 +155,7 @@ def test_the_end_of_a_search_is_taken_over_from_a_machine_that_is_gone(
 
     folder = tmp_path / "taken-over"
     with monkeypatch.context() as patch:
-        patch.setattr("netwright.pipeline.run.Run.test", killed)
+        patch.setattr("netwright.lifecycle.run.Run.test", killed)
         with pytest.raises(Killed):
             search(folder, trials=1, **{"epochs": 1})
     gone = {"host": "elsewhere", "pid": 7, "born": "11"}

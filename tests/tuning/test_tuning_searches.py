@@ -16,7 +16,7 @@ import netwright as nw
 from netwright.cli import main
 from netwright.engine import eager
 from netwright.errors import CheckpointError, ConfigError, NetwrightError
-from netwright.pipeline import folder as folders
+from netwright.runfolder import folder as folders
 from netwright.tuning.results import Tuning
 from netwright.tuning.search import Search
 from netwright.tuning.study import Study
@@ -46,7 +46,7 @@ def points(found: Tuning) -> list[tuple[str, float | None, dict[str, Any]]]:
 @pytest.fixture(autouse=True)
 def _no_pages(done: Tuning, monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw the reports of one search only."""
-    monkeypatch.setattr("netwright.pipeline.run.render", lambda *place, **rows: b"<!DOCTYPE html>")
+    monkeypatch.setattr("netwright.lifecycle.run.render", lambda *place, **rows: b"<!DOCTYPE html>")
     monkeypatch.setattr("netwright.tuning.results.render_search", lambda contents: "<!DOCTYPE html>")
 
 

@@ -17,7 +17,7 @@ import netwright as nw
 from netwright import files
 from netwright.engine import eager
 from netwright.files import Worker, claims
-from netwright.pipeline import folder as folders
+from netwright.runfolder import folder as folders
 from netwright.tuning import following, results, supervising
 from netwright.tuning import worker as working
 

@@ -1,4 +1,4 @@
-"""The command check: mistakes found before an hour is lost. Floor 11."""
+"""The command check: mistakes found before an hour is lost. Floor 16."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check(
     source = config_of(source)
     check_config_first(source, settings, target)
     from netwright.pipeline.checking import refuse
-    from netwright.pipeline.verbs import check as look
+    from netwright.verbs import check as look
 
     found = look(source, code=code, settings=settings, **targets(target))
     if as_json:

@@ -1,4 +1,4 @@
-"""Commands before a long run: lr, batch-size, plan. Nothing is trained for good. Floor 11."""
+"""Commands before a long run: lr, batch-size, plan. Nothing is trained for good. Floor 16."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def lr(
     source = config_of(source)
     check_config_first(source, settings, target)
     from netwright import files
-    from netwright.pipeline.foreseeing import find_learning_rate
+    from netwright.foresight.foreseeing import find_learning_rate
 
     found = find_learning_rate(
         source, rates=(low, high), steps=steps, copies=copies, code=code, settings=settings, **targets(target)
@@ -89,7 +89,7 @@ def batch_size(
     limit = None if memory is None else _bytes(memory)
     source = config_of(source)
     check_config_first(source, settings, target)
-    from netwright.pipeline.foreseeing import find_batch_size
+    from netwright.foresight.foreseeing import find_batch_size
 
     _print(find_batch_size(source, memory=limit, most=most, code=code, settings=settings, **targets(target)), as_json)
 
@@ -109,7 +109,7 @@ def plan(
     """Say what a run will take in time, memory and disk, by some steps on copies; nothing is kept."""
     source = config_of(source)
     check_config_first(source, settings, target)
-    from netwright.pipeline.foreseeing import plan as work_out
+    from netwright.foresight.foreseeing import plan as work_out
 
     _print(work_out(source, failure_hours=failure_hours, code=code, settings=settings, **targets(target)), as_json)
 

@@ -1,4 +1,4 @@
-"""Commands that look and train nothing: split, show, report, runs, schema. Floor 11."""
+"""Commands that look and train nothing: split, show, report, runs, schema. Floor 16."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def split(
     check_config_first(source, settings, target)
     if figure is not None and not figure.lower().endswith(".svg"):
         raise ConfigError(f"--figure {figure}: expected a name that ends in .svg; change it")
-    from netwright.pipeline.verbs import split as work_out
+    from netwright.verbs import split as work_out
 
     found = work_out(source, settings=settings, **targets(target))
     if figure is not None:
@@ -69,8 +69,8 @@ def show(
     source = config_of(source)
     check_config_first(source, settings, target)
     from netwright import files
-    from netwright.pipeline.verbs import described as work_out
     from netwright.reporting.diagram import diagram_svg
+    from netwright.verbs import described as work_out
 
     summary, shape, rates = work_out(source, code, settings, targets(target))
     described = summary.to_json()
@@ -120,7 +120,7 @@ def report(run: str, form: str, output: str | None, no_rows: bool, as_json: bool
 @json_option
 def runs(folder: str, as_json: bool) -> None:
     """List the runs of a folder with their figures, oldest first."""
-    from netwright.pipeline.verbs import runs as list_runs
+    from netwright.verbs import runs as list_runs
 
     found = list_runs(folder)
     if as_json:

@@ -1,4 +1,4 @@
-"""Commands that several processes run together: one of them prints. Floor 11."""
+"""Commands that several processes run together: one of them prints. Floor 16."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that prove and explain: verify, eject, explain, replay, compare, import-weights. Floor 11."""
+"""Commands that prove and explain: verify, eject, explain, replay, compare, import-weights. Floor 16."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def verify() -> None:
 @json_option
 def verify_resume(run: str, kills: int, seed: int, code: Sequence[str], as_json: bool) -> None:
     """Kill and resume a copy of a run, and compare it with the run bit for bit (exit 4 where they differ)."""
-    from netwright.pipeline.verifying import verify_resume as prove
+    from netwright.proofs.verifying import verify_resume as prove
 
     found = prove(Path(run), kills, [Path(file) for file in code], seed, lambda text: _tell(text, as_json))
     _print_verdict(run, found.held, found.text, as_json)
@@ -39,7 +39,7 @@ def verify_resume(run: str, kills: int, seed: int, code: Sequence[str], as_json:
 @json_option
 def verify_determinism(run: str, code: Sequence[str], as_json: bool) -> None:
     """Train a run twice more; where the two differ, name the first step and tensor (exit 4)."""
-    from netwright.pipeline.verifying import verify_determinism as prove
+    from netwright.proofs.verifying import verify_determinism as prove
 
     found = prove(Path(run), [Path(file) for file in code], lambda text: _tell(text, as_json))
     _print_verdict(run, found.held, found.text, as_json)
@@ -51,7 +51,7 @@ def verify_determinism(run: str, code: Sequence[str], as_json: bool) -> None:
 @json_option
 def verify_eject(run: str, code: Sequence[str], as_json: bool) -> None:
     """Run the script that eject writes in a fresh process without netwright; compare weights and test figures (exit 4)."""
-    from netwright.pipeline.rerunning import verify_eject as prove
+    from netwright.proofs.rerunning import verify_eject as prove
 
     found = prove(Path(run), [Path(file) for file in code])
     _print_verdict(run, found.held, found.text, as_json)
@@ -64,7 +64,7 @@ def verify_eject(run: str, code: Sequence[str], as_json: bool) -> None:
 def eject(run: str, output: str | None, as_json: bool) -> None:
     """Write a run as a standalone script in plain PyTorch, which ends with the same bits."""
     refuse_output(output, (".py",))
-    from netwright.pipeline.ejecting import eject as write
+    from netwright.proofs.ejecting import eject as write
 
     text = write(Path(run), output)
     if as_json:
@@ -79,7 +79,7 @@ def eject(run: str, output: str | None, as_json: bool) -> None:
 @json_option
 def explain(run: str, code: Sequence[str], as_json: bool) -> None:
     """Print the training loop of a run line by line, with its own shapes and numbers, for learning."""
-    from netwright.pipeline.explaining import explain as tell
+    from netwright.proofs.explaining import explain as tell
 
     lines = tell(Path(run), [Path(file) for file in code])
     if as_json:
@@ -97,7 +97,7 @@ def explain(run: str, code: Sequence[str], as_json: bool) -> None:
 @json_option
 def verify_export(run: str, format: str | None, code: Sequence[str], as_json: bool) -> None:
     """Export a run or an ensemble, predict its own rows from the file in a new process, and compare (exit 4 beyond tolerance)."""
-    from netwright.pipeline.agreeing import verify_export as prove
+    from netwright.proofs.agreeing import verify_export as prove
 
     found = prove(Path(run), format, [Path(file) for file in code])
     _print_verdict(run, found.held, found.text, as_json)
@@ -128,7 +128,7 @@ def replay(ctx: click.Context, run: str, code: Sequence[str], as_json: bool) -> 
 
     With --debug the traceback is shown too.
     """
-    from netwright.pipeline.replaying import replay_run
+    from netwright.lifecycle.replaying import replay_run
 
     found = replay_run(Path(run), code=[Path(file) for file in code])
     if as_json:
@@ -155,8 +155,8 @@ def compare(run: str, others: Sequence[str], output: str | None, steps: bool, as
     Each RUN is a run, or a folder of seeds. Two runs on the same test rows are compared row by row.
     """
     check_together(output)
-    from netwright.pipeline.comparing import compare_runs
-    from netwright.pipeline.showing import write_together
+    from netwright.runfolder.showing import write_together
+    from netwright.studies.comparing import compare_runs
 
     found = compare_runs([Path(run), *map(Path, others)], steps)
     if output is not None:

@@ -1,4 +1,4 @@
-"""The command ray: a training in processes that Ray places. Floor 11."""
+"""The command ray: a training in processes that Ray places. Floor 16."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _print_end(told: Mapping[str, Any], run: Path, as_json: bool) -> None:
 
 def _launch(folder: Path, name: str) -> Launch:
     """Return the launch of processes of Ray, which does not say how often it has started them; the run they began does."""
-    from netwright.pipeline.folder import read_record
+    from netwright.runfolder.folder import read_record
 
     told = read_record(folder).get("launch") if (folder / "run.json").is_file() else None
     first = Launch(name)
@@ -113,8 +113,8 @@ def train_in_worker(wanted: dict[str, Any]) -> dict[str, Any]:
         That it ended.
     """
     from netwright.distributed.joining import join
-    from netwright.pipeline.continuing import resume
-    from netwright.pipeline.verbs import train
+    from netwright.lifecycle.continuing import resume
+    from netwright.verbs import train
 
     folder, settings, code = Path(wanted["run"]), wanted["settings"], wanted["code"]
     target = {"target": wanted["target"]} if "target" in wanted else {}

@@ -1,4 +1,4 @@
-"""The command serve: a run behind HTTP. Floor 11."""
+"""The command serve: a run behind HTTP. Floor 16."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def serve(
 
     token = read_token(token_file, host)
     signal.signal(signal.SIGTERM, _end)  # before the run is loaded, and again when uvicorn has put its own away
-    from netwright.pipeline.verbs import load
     from netwright.serving.server import RunServer
+    from netwright.verbs import load
 
     def tell(number: str, error: BaseException) -> None:
         click.echo(f"netwright: error: a bug of netwright, number {number}: {type(error).__name__}: {error}", err=True)

@@ -1,4 +1,4 @@
-"""Commands to begin with: init, doctor, completion. Floor 11."""
+"""Commands to begin with: init, doctor, completion. Floor 16."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def init(source: str, target: Sequence[str], settings: Sequence[str], output: st
         raise ConfigError(f"{source}: a config came; expected a data file; look at a config with netwright show {source}")
     check_config_first(source, settings, target)
     from netwright import files
-    from netwright.pipeline.verbs import draft
+    from netwright.verbs import draft
 
     found = draft(source, output=output, settings=settings, **targets(target))
     if output is not None:

@@ -1,4 +1,4 @@
-"""Commands that train: train, resume, cv. Floor 11."""
+"""Commands that train: train, resume, cv. Floor 16."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from netwright.terminal import Screen, print_test
 
 if TYPE_CHECKING:
     from netwright.distributed.world import World
-    from netwright.pipeline.repeating import Repetition
-    from netwright.pipeline.run import Run
+    from netwright.lifecycle.run import Run
+    from netwright.studies.repeating import Repetition
     from netwright.tracking.records import Tracker
 
 
@@ -97,7 +97,7 @@ def train(
         named = run_dir is not None and Path(run_dir).name.strip(".")  # of another name `train` says what is wrong
         if world is None and run_dir is not None and named:
             files.refuse_existing(Path(run_dir))
-        from netwright.pipeline.verbs import train as run_training
+        from netwright.verbs import train as run_training
 
         with Screen(quiet=as_json) as screen:
             run = run_training(source, observers=[screen, *trackers], world=world, **wanted)
@@ -110,7 +110,7 @@ def _repeat(
     """Train once per seed, and print the figures."""
     if world is not None and not world.alone:
         raise ConfigError(f"--seeds {seeds}: {world.size} processes came; expected one; start each seed as a run of its own")
-    from netwright.pipeline.verbs import repeat
+    from netwright.verbs import repeat
 
     with Screen(quiet=as_json) as screen:
         repetition = repeat(source, seeds=seeds, observers=[screen, *trackers], **wanted)
@@ -166,7 +166,7 @@ def resume(
         if not (Path(run) / "run.json").is_file():
             raise no_run(Path(run), os.strerror(errno.ENOENT))
         trackers = _trackers(track)
-        from netwright.pipeline.continuing import resume as go_on
+        from netwright.lifecycle.continuing import resume as go_on
 
         with Screen(quiet=as_json) as screen:
             found = go_on(
@@ -229,8 +229,8 @@ def cross_validate(
     refuse_several("cv")
     check_config_first(source, settings, target)
     trackers = _trackers(track)
-    from netwright.pipeline.crossing import SHARED
-    from netwright.pipeline.verbs import cross_validate as run_splits
+    from netwright.studies.crossing import SHARED
+    from netwright.verbs import cross_validate as run_splits
 
     with Screen(quiet=as_json) as screen:
         found = run_splits(

@@ -1,4 +1,4 @@
-"""Commands that use a run or an ensemble: test, predict, ensemble, export. Floor 11."""
+"""Commands that use a run or an ensemble: test, predict, ensemble, export. Floor 16."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test(run: str, data: str | None, code: Sequence[str], as_json: bool) -> None
 
     Of an ensemble of seeds the figures stand beside those of its members, on the test rows that they share.
     """
-    from netwright.pipeline.verbs import load
+    from netwright.verbs import load
 
     found = load(run, code=code).test(data)
     if as_json:
@@ -54,7 +54,7 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
     """
     from netwright import files
     from netwright.evaluation.prediction import check_suffix, table_bytes
-    from netwright.pipeline.exported import load_any
+    from netwright.studies.exported import load_any
 
     suffix = check_suffix(output)
     refuse_output(output, (".csv", ".parquet"), (data, run))
@@ -86,7 +86,7 @@ def ensemble(runs: Sequence[str], output: str, code: Sequence[str], as_json: boo
     It predicts, tests, exports and serves as the mean of its runs. A folder of seeds or folds is an ensemble as it is, and
     stands here for its runs.
     """
-    from netwright.pipeline.verbs import ensemble as unite
+    from netwright.verbs import ensemble as unite
 
     found = unite(runs, output, code=code)
     told = {"folder": output, "members": [str(member.folder) for member in found.members]}
@@ -104,7 +104,7 @@ def ensemble(runs: Sequence[str], output: str, code: Sequence[str], as_json: boo
 @json_option
 def export(run: str, format: str, output: str | None, code: Sequence[str], as_json: bool) -> None:
     """Write a run or an ensemble as files that predict without it: raw columns in, your labels or units out, a model card."""
-    from netwright.pipeline.verbs import export as write
+    from netwright.verbs import export as write
 
     found = write(run, format, output, code=code)
     click.echo(json.dumps({"format": format, "output": str(found)}) if as_json else str(found))

@@ -1,4 +1,4 @@
-"""The command watch: a run shown while another process trains it. It imports no torch. Floor 11."""
+"""The command watch: a run shown while another process trains it. It imports no torch. Floor 16."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from netwright.cli.group import cli, json_option
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from netwright.pipeline.watching import State
+    from netwright.runfolder.watching import State
 
 EVERY = 0.5  # seconds between two looks
 BESIDE = 14  # lines of a screen that are no curves
@@ -34,7 +34,7 @@ def watch(run: str, web: bool, port: int, keep: bool, as_json: bool) -> None:
     Ends with the run; Ctrl-C leaves, the run goes on. Where no terminal is, each epoch is a line. With --json: how far the
     run is now.
     """
-    from netwright.pipeline.watching import read_state
+    from netwright.runfolder.watching import read_state
 
     folder = Path(run)
     state = read_state(folder)
@@ -54,7 +54,7 @@ def watch(run: str, web: bool, port: int, keep: bool, as_json: bool) -> None:
 
 def _serve(folder: Path, port: int, keep: bool) -> None:
     """Serve the live page; its address is the last line."""
-    from netwright.pipeline.broadcasting import Broadcast
+    from netwright.runfolder.broadcasting import Broadcast
 
     broadcast = Broadcast(folder, port)
     try:
@@ -69,7 +69,7 @@ def _draw(folder: Path, state: State) -> None:
     """Draw the curves into the terminal, again and again."""
     from rich.live import Live
 
-    from netwright.pipeline.watching import read_state
+    from netwright.runfolder.watching import read_state
 
     with Live(_picture(state), refresh_per_second=4, transient=False) as live:
         while not state.over:
@@ -85,7 +85,7 @@ def _picture(state: State) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    from netwright.pipeline.watching import frame
+    from netwright.runfolder.watching import frame
 
     size = shutil.get_terminal_size()
     lines = frame(state, size.columns - 1, min(MOST, max(FEWEST, size.lines - BESIDE)))
@@ -94,7 +94,7 @@ def _picture(state: State) -> Group:
 
 def _list(folder: Path, state: State) -> None:
     """Print a line for each epoch as it comes, then how the run ended."""
-    from netwright.pipeline.watching import ending_lines, epoch_line, read_state
+    from netwright.runfolder.watching import ending_lines, epoch_line, read_state
 
     told = 0.0
     while True:

@@ -1,4 +1,4 @@
-"""What NetClassifier and NetRegressor share: parameters, fit, prediction, pickling and files. Floor 10."""
+"""What NetClassifier and NetRegressor share: parameters, fit, prediction, pickling and files. Floor 15."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def true_columns(kind: str, values: npt.NDArray[Any], names: Sequence[str], clas
 def answers(
     kind: str, decoded: Floats, names: Sequence[str], classes: Sequence[Any], threshold: float | None = None
 ) -> npt.NDArray[Any]:
-    """Return classes, labels or values as ``predict`` gives them; see `netwright.pipeline.run.Run.predict`.
+    """Return classes, labels or values as ``predict`` gives them; see `netwright.lifecycle.run.Run.predict`.
 
     Args:
         kind: The task.

@@ -1,1 +1,1 @@
-"""The verbs: the one place where settings become calls. inputs.py, network.py and folder.py are its steps."""
+"""Settings become what trains: rows, network, schedule and engine joined into a job, nothing written."""

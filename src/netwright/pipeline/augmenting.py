@@ -1,4 +1,4 @@
-"""From settings to the augmentation of train rows: what may change which kind of rows, under which loss. Floor 9."""
+"""From settings to the augmentation of train rows: what may change which kind of rows, under which loss. Floor 10."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from netwright.data.preparation import TABLE
 from netwright.data.transforms import Transform
 from netwright.errors import ConfigError
 from netwright.model.task import Task
-from netwright.pipeline.inputs import Inputs
+from netwright.rows.inputs import Inputs
 
 # transforms of torchvision that take floats as 0 to 1 and whole numbers as 0 to the largest of their dtype
 RANGED = (

@@ -1,6 +1,6 @@
 """Everything before training, with nothing written: settings gathered, rows prepared, network built, all resolved.
 
-Floor 9.
+Floor 10.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from netwright.engine.update import in_float32
 from netwright.errors import ConfigError
 from netwright.files.naming import name_of
 from netwright.model.task import implied_task
-from netwright.pipeline import folder as folders
-from netwright.pipeline import pictures
 from netwright.pipeline.augmenting import make_augmentation, read_changes
 from netwright.pipeline.custom import Custom, factory_name, maker, names_told, refuse_misfits, valid_names
 from netwright.pipeline.dealing import shared_out
-from netwright.pipeline.filling import filled
-from netwright.pipeline.inputs import Inputs, load
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
 from netwright.pipeline.rates import has_schedule, why_not_in_a_graph, why_not_replayed, with_rates
-from netwright.pipeline.reading import parts_of
 from netwright.pipeline.resolving import execution_of, resolve
 from netwright.pipeline.sharing import device_of, for_processes, refuse_alone, refuse_undivided
 from netwright.pipeline.transferring import freezing_in, transferred
+from netwright.rows import pictures
+from netwright.rows.filling import filled
+from netwright.rows.inputs import Inputs, load
+from netwright.rows.reading import parts_of
+from netwright.runfolder import folder as folders
 from netwright.seeding import all_forked, forked, initialising
 from netwright.training.freezing import begin_training
 from netwright.training.optimizer import resolve_optimizer

@@ -1,4 +1,4 @@
-"""From prepared inputs to the findings in the data: which rows, which columns, which target. Floor 9."""
+"""From prepared inputs to the findings in the data: which rows, which columns, which target. Floor 10."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from netwright.errors import ConfigError, DataError
 from netwright.model.weighing import FOCAL
 from netwright.numerals import counted
 from netwright.pipeline.balancing import ways_of
-from netwright.pipeline.inputs import Inputs
-from netwright.pipeline.reading import markers_of
+from netwright.rows.inputs import Inputs
+from netwright.rows.reading import markers_of
 from netwright.seeding import stream
 
 Rows = npt.NDArray[np.int64]

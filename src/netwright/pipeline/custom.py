@@ -1,6 +1,6 @@
 """What a user hands over in Python beside rows, network and loss: optimizer, figures, a training step, a stop condition.
 
-The resolved config names each as ``object:NAME``; whoever goes on with the run hands it over again. Floor 9.
+The resolved config names each as ``object:NAME``; whoever goes on with the run hands it over again. Floor 10.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Custom:
     schedule: Build | None = None
     trial: Stop | None = None
     until: float | None = None
-    seat: Any = None  # a `netwright.pipeline.populating.Seat`
+    seat: Any = None  # a `netwright.lifecycle.populating.Seat`
 
     @property
     def reads_figures(self) -> bool:

@@ -1,4 +1,4 @@
-"""What an epoch draws: how many rows a step has, and the chance of each train row. Floor 9."""
+"""What an epoch draws: how many rows a step has, and the chance of each train row. Floor 10."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from netwright.data.batches import steps_per_epoch
 from netwright.data.mapped import Mapped
 from netwright.data.sampling import Floats, Rows, class_chances
 from netwright.errors import ConfigError
-from netwright.pipeline.inputs import Inputs
+from netwright.rows.inputs import Inputs
 
 CAME = 'data.sampling: "balanced" came'
 

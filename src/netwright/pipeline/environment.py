@@ -1,4 +1,4 @@
-"""What this machine offers: Python, torch, devices, cores, a compiler, the extras. Floor 9."""
+"""What this machine offers: Python, torch, devices, cores, a compiler, the extras. Floor 10."""
 
 from __future__ import annotations
 

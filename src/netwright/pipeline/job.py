@@ -1,4 +1,4 @@
-"""What it takes to train: engine, rows, plan, validation, and what a checkpoint says of how it was made. Floor 9."""
+"""What it takes to train: engine, rows, plan, validation, and what a checkpoint says of how it was made. Floor 10."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ from netwright.evaluation.metrics import epoch_figures
 from netwright.evaluation.own_metrics import figures_told
 from netwright.evaluation.own_steps import evaluated
 from netwright.evaluation.together import score_together
-from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.custom import maker, metrics_of, name_of
 from netwright.pipeline.dealing import network_to_train, whole_beginning
@@ -36,6 +35,7 @@ from netwright.pipeline.ranks import RANKS, generators_of_all, own_generators
 from netwright.pipeline.rates import make_schedule
 from netwright.pipeline.resolving import execution_of, plan_of
 from netwright.pipeline.transferring import freezing_in
+from netwright.runfolder import folder as folders
 from netwright.seeding import seed_all, torch_seed
 from netwright.training.journal import Journal
 from netwright.training.loop import Plan, Progress, Validate, networks_of, shown

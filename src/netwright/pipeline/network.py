@@ -1,6 +1,6 @@
 """From settings to the network and its task: a list of layers, an own class, a module from Python, or the default.
 
-Floor 9.
+Floor 10.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from netwright.model.padding import unmaskable
 from netwright.model.summary import Summary, complete_lazy, output_shape, summarize, takes_lengths
 from netwright.model.task import Task, make_loss, make_task, usual_loss
 from netwright.model.weighing import with_class_weight
-from netwright.pipeline import folder as folders
-from netwright.pipeline.inputs import Inputs, refuse_no_counts
-from netwright.pipeline.reading import reading_of
+from netwright.rows.inputs import Inputs, refuse_no_counts
+from netwright.rows.reading import reading_of
+from netwright.runfolder import folder as folders
 from netwright.seeding import initialising
 
 OwnModule = nn.Module | tuple[type[nn.Module], Mapping[str, Any]]

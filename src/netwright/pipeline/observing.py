@@ -1,4 +1,4 @@
-"""Who is told what of a run: functions its remarks and epochs, trackers its beginning and end too. None can steer. Floor 9."""
+"""Who is told what of a run: functions its remarks and epochs, trackers its beginning and end too. None can steer. Floor 10."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 from netwright.config.schema import RunConfig
 from netwright.errors import first_line
-from netwright.pipeline import folder as folders
 from netwright.pipeline.telling import Told
+from netwright.runfolder import folder as folders
 from netwright.seeding import all_forked, forked
 from netwright.tracking.choosing import check_trackers
 from netwright.tracking.records import Begun, Ended, Tracker

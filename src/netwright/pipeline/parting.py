@@ -1,4 +1,4 @@
-"""What each part of a split holds, for the verb split: counts, classes or values, groups, times, lengths. Floor 9."""
+"""What each part of a split holds, for the verb split: counts, classes or values, groups, times, lengths. Floor 10."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from netwright.errors import DataError
 from netwright.model.task import implied_task
 from netwright.numerals import counted, figure
 from netwright.pipeline.checking import check_data
-from netwright.pipeline.inputs import Inputs, load
-from netwright.pipeline.reading import markers_of
+from netwright.rows.inputs import Inputs, load
+from netwright.rows.reading import markers_of
 
 Rows = npt.NDArray[np.int64]
 NAMES = ("train", "valid", "test")

@@ -1,4 +1,4 @@
-"""All checks of a run that is ready to start, network and data, and what they found as one object. Floor 9."""
+"""All checks of a run that is ready to start, network and data, and what they found as one object. Floor 10."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from netwright.pipeline.bench import Bench, as_given, executing
 from netwright.pipeline.checking import check_data, refuse
 from netwright.pipeline.custom import maker
 from netwright.pipeline.drawing import batch_size_of
-from netwright.pipeline.inputs import load
 from netwright.pipeline.observing import Observer
 from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.telling import Told
+from netwright.rows.inputs import load
 from netwright.seeding import all_forked, stream, torch_seed
 
 ROWS, FEWEST = 64, 8  # of the one batch

@@ -1,4 +1,4 @@
-"""From settings to the learning rates of a run: its schedule resolved, made, and told before it begins. Floor 9."""
+"""From settings to the learning rates of a run: its schedule resolved, made, and told before it begins. Floor 10."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from netwright.engine.trial import Make
 from netwright.errors import CheckpointError, ConfigError, first_line
 from netwright.pipeline.custom import Custom
 from netwright.pipeline.drawing import planned_steps
-from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.stopping import monitored
+from netwright.rows.inputs import Inputs
 from netwright.seeding import all_forked
 from netwright.training.averaging import resolve_average
 from netwright.training.own_schedule import build_own_schedule

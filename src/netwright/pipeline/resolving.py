@@ -1,6 +1,6 @@
 """What settings become once rows and network are known: everything automatic written out, the plan, how steps are executed.
 
-Floor 9.
+Floor 10.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from netwright.engine.trial import normalises_batches
 from netwright.engine.update import Update
 from netwright.errors import ConfigError
 from netwright.pipeline.drawing import batch_size_of, by_class, chances_of, refuse_sampling
-from netwright.pipeline.inputs import Inputs
-from netwright.pipeline.mapping import described
 from netwright.pipeline.network import Network
 from netwright.pipeline.stopping import duration, monitored
 from netwright.pipeline.transferring import freezing_in
+from netwright.rows.inputs import Inputs
+from netwright.rows.mapping import described
 from netwright.training.loop import Plan
 
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}

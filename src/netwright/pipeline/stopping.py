@@ -1,4 +1,4 @@
-"""How long a run may take, which figure chooses its best epoch, and whether more or less of it is better. Floor 9."""
+"""How long a run may take, which figure chooses its best epoch, and whether more or less of it is better. Floor 10."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from netwright.config.schema import RunConfig
 from netwright.config.training_schema import EarlyStoppingConfig, TrainingConfig
 from netwright.errors import ConfigError, did_you_mean
 from netwright.model.recipes import Recipe
-from netwright.pipeline.folder import CONFIG
+from netwright.runfolder.folder import CONFIG
 from netwright.training.loop import SECONDS_DONE
 
 LONGEST = 200  # epochs, where neither epochs nor steps are written

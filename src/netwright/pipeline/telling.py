@@ -1,4 +1,4 @@
-"""What a run says of itself: the lines before training, run.json at birth, how it ended. Floor 9."""
+"""What a run says of itself: the lines before training, run.json at birth, how it ended. Floor 10."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from netwright.data.targets import Target
 from netwright.engine.own_step import OwnStep
 from netwright.model.task import Task
 from netwright.numerals import counted, figure
-from netwright.pipeline import folder as folders
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.dealing import sharing_notes
 from netwright.pipeline.drawing import batch_size_of, planned_steps
-from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.network import Start
 from netwright.pipeline.rates import average_notes
 from netwright.pipeline.stopping import monitored
 from netwright.pipeline.transferring import freezing_in, freezing_json, frozen_told, groups_in, start_told
+from netwright.rows.inputs import Inputs
+from netwright.runfolder import folder as folders
 from netwright.training.loop import Progress
 
 MOST_NAMES = 12  # of target columns in one line

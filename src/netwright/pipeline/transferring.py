@@ -1,4 +1,4 @@
-"""What settings say of weights of elsewhere and of layers that do not learn, joined with a network. Floor 9."""
+"""What settings say of weights of elsewhere and of layers that do not learn, joined with a network. Floor 10."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from netwright.errors import ConfigError
 from netwright.exporting.bundle import read_tensors
 from netwright.exporting.script_transfer import BESIDE
 from netwright.model.transfer import last_layer, transfer
-from netwright.pipeline import folder as folders
 from netwright.pipeline.drawing import planned_steps
-from netwright.pipeline.inputs import Inputs
 from netwright.pipeline.network import Network, Start
-from netwright.pipeline.origins import Origin, other_inputs, read_origin
+from netwright.rows.inputs import Inputs
+from netwright.runfolder import folder as folders
+from netwright.runfolder.origins import Origin, other_inputs, read_origin
 from netwright.training.freezing import Freezing, freezing_of
 from netwright.training.groups import Group, split_parameters
 

@@ -1,4 +1,4 @@
-"""From what clients asked to what they get: many questions, few calls of the network, each answer its own. Floor 10."""
+"""From what clients asked to what they get: many questions, few calls of the network, each answer its own. Floor 15."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from netwright.data.arrays import Arrays
 from netwright.data.sequences import Raw, Sequences
 from netwright.data.tables import Table
 from netwright.errors import NetwrightError, out_of_memory
-from netwright.pipeline import new_rows
-from netwright.pipeline.calibrating import checked_threshold
-from netwright.pipeline.predicting import Wanted, columns_of
+from netwright.rows import new_rows
 from netwright.serving.bodies import RefusedError, arrays_of, csv_of, images_of, only_value, read_json, steps_of, table_of
 from netwright.serving.expectation import Expected
+from netwright.trained.calibrating import checked_threshold
+from netwright.trained.predicting import Wanted, columns_of
 
 Floats = npt.NDArray[np.float64]
 PROBABILITY = "probability_"

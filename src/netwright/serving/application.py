@@ -1,4 +1,4 @@
-"""The ASGI application of a served run: five addresses, guarded, and nothing else. Floor 10.
+"""The ASGI application of a served run: five addresses, guarded, and nothing else. Floor 15.
 
 GET / (a page to try it by hand), POST /predict, GET /health, /metrics, /openapi.json. Nothing loads, reloads, uploads to the
 disk or takes a path or an address.
@@ -22,7 +22,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from netwright.errors import did_you_mean
-from netwright.pipeline.broadcasting import HEADERS
+from netwright.runfolder.broadcasting import HEADERS
 from netwright.serving import counting
 from netwright.serving.answering import Answerer, Question, Reply, bug, refusal
 from netwright.serving.batching import Batcher, BusyError, ClientLeftError

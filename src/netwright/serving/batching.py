@@ -1,4 +1,4 @@
-"""Gathers the requests that come at about the same time, so that the network is called once for many. Floor 10."""
+"""Gathers the requests that come at about the same time, so that the network is called once for many. Floor 15."""
 
 from __future__ import annotations
 

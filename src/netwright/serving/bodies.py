@@ -1,4 +1,4 @@
-"""From the body of a request to raw rows: strict JSON, CSV, images. What does not fit is one line and a status. Floor 10."""
+"""From the body of a request to raw rows: strict JSON, CSV, images. What does not fit is one line and a status. Floor 15."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from netwright.data.places import Place, held
 from netwright.data.tables import Origin, Table, repeated
 from netwright.data.texts import MOST_COLUMNS, count_fields, read_text
 from netwright.errors import did_you_mean
-from netwright.pipeline import pictures
-from netwright.pipeline.predicting import Predictor
-from netwright.pipeline.reading import reading_of
+from netwright.rows import pictures
+from netwright.rows.reading import reading_of
+from netwright.trained.predicting import Predictor
 
 MOST_ROWS = 10_000  # of one request
 MOST_IMAGES = 256
@@ -273,7 +273,7 @@ def _check_shape(value: Any, shape: Sequence[int], where: str) -> None:
 
 
 def steps_of(tree: Any, columns: Sequence[Column] = ()) -> Any:
-    """Return JSON rows of steps as what `netwright.pipeline.new_rows.read` takes: a frame of columns, or arrays.
+    """Return JSON rows of steps as what `netwright.rows.new_rows.read` takes: a frame of columns, or arrays.
 
     Args:
         tree: ``{"rows": [objects]}``, or ``{"inputs": [a list of steps for each row]}``; null is a missing value.

@@ -1,4 +1,4 @@
-"""What a run reads and gives, told for clients: content types, JSON schemas, an example, the fields of a form. Floor 10."""
+"""What a run reads and gives, told for clients: content types, JSON schemas, an example, the fields of a form. Floor 15."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from netwright.data.cells import LARGEST
 from netwright.data.columns import MISSING_LEVEL, Column
 from netwright.data.preparation import TablePreparation
 from netwright.data.sequences import Raw
-from netwright.pipeline.predicting import Predictor
 from netwright.serving.bodies import IMAGE_ENDINGS, MOST_IMAGES, MOST_ROWS
+from netwright.trained.predicting import Predictor
 
 SHOWN_LEVELS = 200  # categories that a form offers
 MOST_SHOWN = 1024  # numbers in an example

@@ -1,4 +1,4 @@
-"""Listens, serves until a signal comes, and ends in order. Floor 10."""
+"""Listens, serves until a signal comes, and ends in order. Floor 15."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, final
 import uvicorn
 
 from netwright.errors import ConfigError
-from netwright.pipeline.predicting import Predictor
 from netwright.serving.answering import Answerer, Question
 from netwright.serving.application import Guarding, OnBug, make_application
 from netwright.serving.expectation import Expected
 from netwright.serving.limits import Limits, is_loopback, names_of
+from netwright.trained.predicting import Predictor
 
 BACKLOG = 2048
 LONGEST_HEAD = 16 << 10  # bytes of the head of a request

@@ -1,4 +1,4 @@
-"""A worker ends with the process that started it, or where it is told to; called before anything heavy is imported. Floor 10."""
+"""A worker ends with the process that started it, or where it is told to; called before anything heavy is imported. Floor 15."""
 
 from __future__ import annotations
 

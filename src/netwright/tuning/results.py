@@ -1,4 +1,4 @@
-"""How a search ends: the best trial trained alone with its one look at the test, the figure compared, the report. Floor 10."""
+"""How a search ends: the best trial trained alone with its one look at the test, the figure compared, the report. Floor 15."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 from netwright import files
 from netwright.errors import ConfigError
 from netwright.files import Worker
-from netwright.pipeline import folder as folders
+from netwright.lifecycle.several import Manner, train_member
 from netwright.pipeline.observing import Audience
-from netwright.pipeline.several import Manner, train_member
-from netwright.pipeline.showing import Sheet, several_html
 from netwright.pipeline.telling import Told
 from netwright.reporting.trials import SearchContents, render_search
+from netwright.runfolder import folder as folders
+from netwright.runfolder.showing import Sheet, several_html
 from netwright.tuning.search import BEST, Search
 from netwright.tuning.study import FAILED, FINISHED, PRUNED, RUNNING, Study, Trial
 from netwright.tuning.telling import shown_point

@@ -1,7 +1,7 @@
 """A search as its folder tells it: what is trained, what may be tried, what is better; its birth, and what may change later.
 
 The folder holds ``tune.toml`` (the settings as they were written), ``tune.json`` (what was decided), the study, ``claims``
-and ``workers`` (who does what), ``trials`` (a run each) and in the end ``best`` and ``report.html``. Floor 10.
+and ``workers`` (who does what), ``trials`` (a run each) and in the end ``best`` and ``report.html``. Floor 15.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from netwright.config.spaces import Parameter, points
 from netwright.data.folds import fold_rows
 from netwright.engine.choose import cores
 from netwright.errors import CheckpointError, ConfigError, did_you_mean
-from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.drawing import planned_steps
@@ -25,6 +24,7 @@ from netwright.pipeline.observing import Listener
 from netwright.pipeline.preflight import check_bench
 from netwright.pipeline.stopping import mode_of, monitored
 from netwright.pipeline.telling import Told, describe
+from netwright.runfolder import folder as folders
 from netwright.tuning.space import bench_in_the_middle, refuse_space, try_networks, try_settings
 from netwright.tuning.study import Proposal, Study, refuse_without_optuna
 

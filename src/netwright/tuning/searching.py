@@ -1,4 +1,4 @@
-"""What Python users call to search for hyperparameters; the command line calls the same. Floor 10."""
+"""What Python users call to search for hyperparameters; the command line calls the same. Floor 15."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import nn
 
 from netwright.distributed.joining import refuse_several
 from netwright.errors import NetwrightError
-from netwright.pipeline import folder as folders
 from netwright.pipeline.asking import gather_all
 from netwright.pipeline.custom import Evaluate, Step, Stop
 from netwright.pipeline.observing import Audience
 from netwright.pipeline.telling import Told
+from netwright.runfolder import folder as folders
 from netwright.training.own_optimizer import Factories
 from netwright.tuning.results import STOPPED, Tuning, best_of, conclude, mark, so_far
 from netwright.tuning.search import Search, begin_search, read_search

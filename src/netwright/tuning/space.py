@@ -1,4 +1,4 @@
-"""From what a search may try to the settings of one trial, and which spaces are refused. Floor 10."""
+"""From what a search may try to the settings of one trial, and which spaces are refused. Floor 15."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from netwright.config.values import shown
 from netwright.errors import ConfigError, NetwrightError
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
-from netwright.pipeline.fetching import fetched
+from netwright.rows.fetching import fetched
 
 MOST_TRIED = 60  # values of one setting that are tried before a search begins
 SHAPING = ("model.", "training.optimizer", "training.parameter_groups")  # what a step is tried with before

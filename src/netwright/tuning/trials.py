@@ -1,4 +1,4 @@
-"""One trial: ordinary runs without a test, ended early where the study says so, gone on with where a worker died. Floor 10."""
+"""One trial: ordinary runs without a test, ended early where the study says so, gone on with where a worker died. Floor 15."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from netwright import files
 from netwright.data.memory import shared_by
 from netwright.errors import CheckpointError, ConfigError, DataError, DivergedError, ResourceError, first_line, out_of_memory
 from netwright.files import Worker
-from netwright.pipeline import folder as folders
+from netwright.lifecycle.populating import Seat
+from netwright.lifecycle.resuming import Objects, resume_run
+from netwright.lifecycle.running import start
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
-from netwright.pipeline.fetching import fetched
 from netwright.pipeline.observing import Record
-from netwright.pipeline.populating import Seat
-from netwright.pipeline.reading import read
-from netwright.pipeline.resuming import Objects, resume_run
-from netwright.pipeline.running import start
+from netwright.rows.fetching import fetched
+from netwright.rows.reading import read
+from netwright.runfolder import folder as folders
 from netwright.training.journal import EpochRecord
 from netwright.tuning.search import Search
 from netwright.tuning.space import settings_of

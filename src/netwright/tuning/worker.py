@@ -1,4 +1,4 @@
-"""A process that claims a trial, trains it and tells the study, until the trials asked for have ended. Floor 10.
+"""A process that claims a trial, trains it and tells the study, until the trials asked for have ended. Floor 15.
 
 Whoever dies, the trial that it had is claimed by another worker and goes on from its checkpoint.
 """
@@ -11,7 +11,7 @@ from functools import partial
 
 from netwright.errors import ConfigError
 from netwright.files import Worker
-from netwright.pipeline.populating import Seat, train_together
+from netwright.lifecycle.populating import Seat, train_together
 from netwright.training.journal import EpochRecord
 from netwright.tuning.following import leave_undisturbed
 from netwright.tuning.search import Search

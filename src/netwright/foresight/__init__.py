@@ -1,0 +1,1 @@
+"""Before a long run: its learning rate, its batch size, what it will take."""

@@ -1,0 +1,1 @@
+"""From a source to prepared rows: read, divided, fitted on the train rows, mapped where memory is short."""

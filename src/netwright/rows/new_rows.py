@@ -1,0 +1,91 @@
+"""New rows for a finished run: read, and cut into windows, as those that it was trained on. Floor 9."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from netwright.config.schema import RunConfig
+from netwright.data import objects, sources
+from netwright.data.arrays import NUMBERS, Arrays
+from netwright.data.blocks import Blocks
+from netwright.data.mapped import Mapped
+from netwright.data.sequence_parts import answered
+from netwright.data.sequences import Raw, Sequences
+from netwright.data.tables import Table
+from netwright.data.targets import Target
+from netwright.exporting.bundle import Form
+from netwright.rows import pictures, raw_rows, windows
+from netwright.rows.inputs import read_target, refuse_no_counts
+from netwright.rows.reading import as_rows, digest_of, read_rows, reading_of
+
+
+def are_plain(rows: Any) -> bool:
+    """Tell whether reading rows runs no code of others, so that nobody draws a random number."""
+    if type(rows) is np.ndarray:
+        return rows.dtype.kind in NUMBERS
+    return type(rows) in (torch.Tensor, Table, Arrays, Sequences)
+
+
+def plain_array(config: RunConfig, rows: Any) -> npt.NDArray[Any] | None:
+    """Return an array or a tensor of numbers that are rows as they are; None for all else."""
+    data = config.data
+    others = data.image_mode, data.window, data.sequences, data.text, data.join
+    return None if any(value is not None for value in others) else objects.plain_rows(rows)
+
+
+def read(config: RunConfig, program: Form, rows: Any) -> Raw:
+    """Read rows to predict from a path or from Python objects; a target among them is not needed."""
+    preparation = program.preparation
+    return raw_rows.read(config, preparation.steps, program.outcome.names, rows, preparation.encoder)
+
+
+def blocks_of(config: RunConfig, program: Form, path: str) -> Blocks | None:
+    """Return a file that is too large for memory as blocks."""
+    return raw_rows.blocks_of(config, program.outcome.names, path)
+
+
+def labelled(config: RunConfig, program: Form, data: Any) -> tuple[Raw, Target, str]:
+    """Return labelled rows that the run has not seen, their target and digest."""
+    settings, outcome = config.data, program.outcome
+    images = pictures.find_for_run(settings, reading_of(settings), data, labelled=True)
+    if images is not None:
+        target = read_target(settings, images.about, list(outcome.names), outcome.task, outcome.classes)
+        return pictures.decoded(images, settings), target, images.digest()
+    if isinstance(data, str | Path):
+        raw, digest = read_rows(settings, str(data)), digest_of(settings, str(data))
+    else:
+        read, _ = sources.from_objects(data, list(outcome.names), settings.layout)
+        raw, digest = as_rows(settings, read, None), sources.digest_raw(read)
+    if settings.window is not None:
+        steps = program.preparation.steps
+        vocabulary = None if steps is None else steps.vocabulary
+        made = windows.labelled(settings, raw, outcome.names, outcome.task, outcome.classes, vocabulary)
+        return made.raw, made.target, digest
+    steps = program.preparation.steps
+    raw = raw_rows.of_steps(config, steps, raw)
+    if steps is not None and isinstance(raw, Sequences):
+        raw = answered(raw, steps.per_step, outcome.names)
+    target = read_target(settings, raw, list(outcome.names), outcome.task, outcome.classes)
+    if outcome.decoding.rates:
+        refuse_no_counts(settings, raw, target)
+    return raw, target, digest
+
+
+def row_columns(config: RunConfig, program: Form, raw: Raw | Mapped, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Return the columns that say which row, or which step of it, a prediction is for; see `raw_rows.row_columns`."""
+    return raw_rows.row_columns(config, program.per_step, raw, rows)
+
+
+def remarks(program: Form, rows: Raw) -> list[str]:
+    """Return what a user should know of rows to predict: unknown categories, columns not used, changed images."""
+    return raw_rows.remarks(program.preparation.encoder, program.outcome.names, rows)
+
+
+def remarks_on(program: Form, unknown: Mapping[str, int], names: Sequence[str]) -> list[str]:
+    return raw_rows.remarks_on(program.preparation.encoder, program.outcome.names, unknown, names)

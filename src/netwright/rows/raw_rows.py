@@ -1,0 +1,157 @@
+"""Rows to predict: read, and cut into windows, as those that a network was trained on; without torch. Floor 9."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from netwright.config.schema import RunConfig
+from netwright.data import sources, texts
+from netwright.data.arrays import NUMBERS, Arrays
+from netwright.data.blocks import Blocks
+from netwright.data.columns import TableEncoder
+from netwright.data.mapped import Mapped
+from netwright.data.sequences import Raw, Sequences, StepForm, from_dense, step_numbers, table_notes
+from netwright.data.tables import Table
+from netwright.errors import DataError
+from netwright.evaluation.prediction import file_column
+from netwright.numerals import counted
+from netwright.rows import pictures, windows
+from netwright.rows.reading import as_rows, blocks_wanted, read_rows, reading_of
+
+MOST_NAMED = 20  # columns, in an error
+
+
+def read(
+    config: RunConfig, steps: StepForm | None, names: Sequence[str], rows: Any, encoder: TableEncoder | None = None
+) -> Raw:
+    """Read rows to predict from a path or from Python objects; a target among them is not needed.
+
+    Args:
+        config: The settings of the run.
+        steps: How rows of steps reach its network; None for single rows.
+        names: Its target columns.
+        rows: The path or the objects.
+        encoder: The columns that its network reads, of a table: an array of numbers stands for them in their order.
+
+    Raises:
+        DataError: The rows do not fit.
+    """
+    if isinstance(rows, Table | Arrays | Sequences):
+        return rows
+    data = config.data
+    if data.image_mode is not None:
+        images = pictures.find_for_run(data, reading_of(data), rows, labelled=False)
+        if images is not None:
+            return pictures.decoded(images, data)
+    if isinstance(rows, str | Path):
+        raw = read_rows(data, str(rows), target_needed=False, reading=reading_without(config, names, str(rows)))
+    else:
+        pair = rows if isinstance(rows, tuple) else (rows, None)
+        raw = as_rows(data, sources.from_objects(pair, None, data.layout)[0], None, labelled=False)
+        if (
+            encoder is not None
+            and steps is None
+            and data.window is None
+            and isinstance(raw, Arrays)
+            and len(raw.inputs) == 1
+        ):
+            raw = _as_table(encoder, raw)
+    return of_steps(config, steps, raw)
+
+
+def _as_table(encoder: TableEncoder, raw: Arrays) -> Table:
+    """Return an array of numbers ``(rows, columns)`` as the columns of a table, in the order that training read them.
+
+    Raises:
+        DataError: Another shape, or columns that no number stands for.
+    """
+    (values,) = raw.inputs.values()
+    names = list(dict.fromkeys(column.name for column in encoder.used))
+    texts = [f"{column.name!r} ({column.kind})" for column in encoder.used if column.kind not in ("number", "boolean")]
+    if values.shape[1:] != (len(names),) or values.dtype.kind not in NUMBERS or texts:
+        came = f"{values.dtype} of shape {values.shape}"
+        told = ", ".join(map(repr, names[:MOST_NAMED])) + (
+            f" and {len(names) - MOST_NAMED} more" * (len(names) > MOST_NAMED)
+        )
+        wanted = "a data frame with" if texts else f"numbers of shape (rows, {len(names)}) or a data frame, of"
+        why = f"; numbers cannot stand for {texts[0]}" if texts else ""
+        raise DataError(
+            f"data: X: {came} came; the network was trained on a table; expected {wanted} the columns {told}{why}"
+        )
+    columns = {name: pa.array(values[:, place].astype(np.float64)) for place, name in enumerate(names)}
+    return Table(pa.table(columns), raw.origins)
+
+
+def of_steps(config: RunConfig, steps: StepForm | None, raw: Raw) -> Raw:
+    """Return rows as windows or as sequences where the network was trained on such."""
+    if config.data.window is not None:
+        return windows.all_windows(config.data, raw)
+    if steps is not None and isinstance(raw, Arrays):
+        return from_dense(raw)
+    return raw
+
+
+def reading_without(config: RunConfig, names: Sequence[str], path: str) -> sources.Reading:
+    """Return how to read rows to predict: of a text without a header line the target column may be left out."""
+    reading = reading_of(config.data)
+    known = reading.text.columns
+    if known is None or not sources.is_text_table(path):
+        return reading
+    count = texts.count_fields(sources.places(path)[0], reading.text)
+    features = tuple(name for name in known if name not in names)
+    return sources.with_columns(reading, features if count == len(features) else known)
+
+
+def blocks_of(config: RunConfig, names: Sequence[str], path: str) -> Blocks | None:
+    """Return a file that is too large for memory as blocks."""
+    columns = reading_without(config, names, path).text.columns
+    told = {"source": path, "train": None, "storage": None, "columns": None if columns is None else list(columns)}
+    return blocks_wanted(config.data.model_copy(update=told))[0]
+
+
+def row_columns(config: RunConfig, per_step: bool, raw: Raw | Mapped, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Return the columns that say which row, or which step of it, a prediction is for.
+
+    ``row`` is the row's number; for a forecast that of the row in the file whose target is predicted; with a
+    prediction per step ``step`` counts from 0 inside the row.
+    """
+    if not isinstance(raw, Sequences):
+        named = {} if isinstance(raw, Mapped) else file_column(raw)
+        return {"row": rows, **{name: [values[row] for row in rows] for name, values in named.items()}}
+    if per_step:
+        lengths = raw.lengths[rows]
+        return {"row": np.repeat(rows, lengths), "step": step_numbers(np.zeros_like(lengths), lengths)}
+    if config.data.window is not None:
+        return {"row": raw.starts[rows] + raw.lengths[rows] - 1 + (config.data.horizon or 1)}
+    return {"row": rows}
+
+
+def remarks(encoder: TableEncoder | None, targets: Sequence[str], rows: Raw) -> list[str]:
+    """Return what a user should know of rows to predict: unknown categories, columns not used, changed images."""
+    table = rows.steps if isinstance(rows, Sequences) else rows
+    if encoder is None or not isinstance(table, Table):
+        return list(table.notes) if isinstance(table, Arrays) else list(table_notes(rows))
+    return [*table_notes(rows), *remarks_on(encoder, targets, encoder.unknown(table), table.names)]
+
+
+def remarks_on(
+    encoder: TableEncoder | None, targets: Sequence[str], unknown: Mapping[str, int], names: Sequence[str]
+) -> list[str]:
+    """Return what `remarks` does, of counted unknown categories and the names of the columns that came."""
+    known = {*targets, *([column.name for column in encoder.columns] if encoder else [])}
+    extra = [name for name in names if name not in known]
+    return unseen(unknown, "training") + ([f"columns not used: {', '.join(map(repr, extra))}"] if extra else [])
+
+
+def unseen(unknown: Mapping[str, int], where: str) -> list[str]:
+    """Return a remark per column with categories that were not seen in train."""
+    return [
+        f"column {name!r}: a category not seen in {where} in {counted(count, 'cell')}; it counts as unknown"
+        for name, count in unknown.items()
+    ]

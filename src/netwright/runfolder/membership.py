@@ -1,0 +1,119 @@
+"""Which runs an ensemble is of: those of a folder of seeds or of folds, or runs that were named. Floor 9."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netwright import files
+from netwright.errors import CheckpointError, ConfigError
+from netwright.runfolder import folder as folders
+
+ENSEMBLE = "ensemble.json"
+
+
+@dataclass(frozen=True)
+class Membership:
+    """The runs of an ensemble.
+
+    ``of`` is ``seeds``, ``folds`` or ``runs``; ``weights`` are the digests of the weights of each, where runs were named.
+    """
+
+    of: str
+    runs: tuple[Path, ...]
+    weights: tuple[Any, ...] = ()
+
+
+def membership_of(folder: Path) -> Membership | None:
+    """Return the runs of a folder that stands for an ensemble; None where it is something else.
+
+    Raises:
+        CheckpointError: Its summary is damaged, or not all of its runs are done.
+    """
+    if (folder / folders.RECORD).is_file():
+        return None
+    for name, of in ((folders.SEEDS, "seeds"), (folders.FOLDS, "folds"), (ENSEMBLE, "runs")):
+        if (folder / name).is_file():
+            return _read(folder, name, of)
+    begun = [path for path in folders.runs_inside(folder) if path.name.startswith("fold-")]
+    if begun and (folder.parent.parent / folders.TUNE).is_file():
+        raise CheckpointError(
+            f"{folder}: a trial of the search {folder.parent.parent}, which trains it on {len(begun)} folds; expected a run or an "
+            f"ensemble; name {folder.parent.parent / 'best'}"
+        )
+    if begun:
+        raise CheckpointError(
+            f"{folder}: {len(begun)} folds begun, not all of them done; expected all; repeat the command netwright cv with "
+            f"--run-dir {folder}"
+        )
+    return None
+
+
+def _read(folder: Path, name: str, of: str) -> Membership:
+    told = folders.read_json(folder / name)
+    try:
+        runs = tuple(folder / str(run) for run in told["runs"])
+        done = of == "runs" or bool(told["figures"])
+        weights = tuple(told["weights"]) if of == "runs" else ()
+        if len(runs) < 2 or (weights and len(weights) != len(runs)):
+            raise ValueError(f"{len(runs)} runs")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder / name}: no summary of runs ({error}); expected the names of two or more; check the file"
+        ) from error
+    if not done:
+        states = [_status(path) for path in runs]
+        raise CheckpointError(
+            f"{folder}: {states.count('done')} of its {len(runs)} {of} are done; expected all; repeat the command with "
+            f"--run-dir {folder}"
+        )
+    for path in runs:
+        if not (path / folders.RECORD).is_file():
+            raise CheckpointError(f"{path}: a run of the ensemble {folder} is gone; expected it there; put it back")
+    return Membership(of, runs, weights)
+
+
+def _status(path: Path) -> str:
+    return str(folders.read_record(path)["status"]) if (path / folders.RECORD).is_file() else "not begun"
+
+
+def write_membership(folder: Path, runs: Sequence[Path]) -> None:
+    """Write a folder that stands for an ensemble of named runs, which stay where they are.
+
+    Args:
+        folder: A new folder.
+        runs: Two or more run folders.
+
+    Raises:
+        FolderInUseError: The folder exists.
+    """
+    place = folder.absolute()
+    told = {
+        "runs": [Path(os.path.relpath(run.absolute(), place)).as_posix() for run in runs],
+        "weights": [folders.read_record(run).get("weights") for run in runs],
+    }
+    with files.born(folder) as temporary:
+        files.write_json(temporary / ENSEMBLE, told)
+
+
+def named_runs(paths: Sequence[Path]) -> list[Path]:
+    """Return the runs that were named; a folder that stands for an ensemble stands for its runs.
+
+    Raises:
+        ConfigError: Fewer than two, or one twice.
+    """
+    found: list[Path] = []
+    for path in paths:
+        several = membership_of(path)
+        found += [path] if several is None else several.runs
+    if len(found) < 2:
+        raise ConfigError(f"ensemble: {len(found)} run came; expected two or more; name another")
+    seen: set[Path] = set()
+    for path in found:
+        if path.resolve() in seen:
+            raise ConfigError(f"ensemble: {path} came twice; expected different runs; name each once")
+        seen.add(path.resolve())
+    return found

@@ -1,0 +1,1 @@
+"""Several runs as one: folds, seeds, ensembles, comparisons; and whatever predicts, by its path."""

@@ -1,0 +1,64 @@
+"""From a path to what predicts: a run, an ensemble, or a bundle of one. Floor 13."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from netwright import files
+from netwright.errors import ConfigError
+from netwright.exporting.described import ENDINGS
+from netwright.lifecycle.run import Run, load_run
+from netwright.pipeline.network import OwnModule
+from netwright.runfolder.membership import Membership, membership_of, named_runs, write_membership
+from netwright.studies.bundles import is_bundle, load_bundle
+from netwright.studies.ensembles import Ensemble, is_ensemble_bundle, load_ensemble, load_ensemble_bundle
+
+
+def load_folder(
+    folder: Path, *, model: OwnModule | None = None, code: Sequence[str | Path] = (), device: str | None = None
+) -> Run | Ensemble:
+    """Load a run, an ensemble, or a bundle of one.
+
+    Args:
+        folder: A run folder, a folder of seeds, of folds or of an ensemble, or a bundle.
+        model: The network again, its class, or its class with arguments, of runs that were made from a module in Python.
+        code: Python files that may run, for a network of an own class.
+        device: Where to predict; default the device of the run if it is there, else the CPU.
+
+    Raises:
+        CheckpointError: A file is missing, damaged or of another network.
+        SafetyError: An own class whose file was not named.
+    """
+    if folder.suffix in ENDINGS.values() and folder.is_file():
+        raise ConfigError(
+            f"{folder}: a program came; expected a run or its bundle; predict with netwright predict {folder} DATA, or "
+            "netwright.studies.exported.load_any"
+        )
+    if is_bundle(folder):
+        load = load_ensemble_bundle if is_ensemble_bundle(folder) else load_bundle
+        return load(folder, model=model, code=code, device=device)
+    several = membership_of(folder)
+    if several is not None:
+        return load_ensemble(folder, several, model=model, code=code, device=device)
+    return load_run(folder, model=model, code=code, device=device)
+
+
+def unite_runs(paths: Sequence[Path], folder: Path, code: Sequence[str | Path] = ()) -> Ensemble:
+    """Make an ensemble of runs, which stay where they are.
+
+    Args:
+        paths: Two or more: runs, or folders of seeds or folds, which stand for theirs.
+        folder: A new folder.
+        code: Python files that may run.
+
+    Raises:
+        ConfigError: Fewer than two, or one twice.
+        CheckpointError: One has not ended, or predicts something else than the first.
+        FolderInUseError: The folder exists.
+    """
+    files.refuse_existing(folder)
+    runs = named_runs(paths)
+    made = load_ensemble(folder, Membership("runs", tuple(runs)), code=code)
+    write_membership(folder, runs)
+    return made
