@@ -23,7 +23,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
 import netwright as nw
-from netwright.engine import building
+from netwright.recording import building
 
 HIDDEN = 100
 

@@ -26,8 +26,8 @@ from netwright.data.feed import Feed
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import GraphedEngine
-from netwright.engine.graphs import CudaGraphs
-from netwright.engine.population import Population, Wanted
+from netwright.population.engine import Population, Wanted
+from netwright.recording.graphs import CudaGraphs
 
 BATCH = 32
 Go = Callable[[int], None]

@@ -1,4 +1,4 @@
-"""Stand-ins for what captures work on a GPU; see `netwright.engine.graphs.Graphs`."""
+"""Stand-ins for what captures work on a GPU; see `netwright.recording.graphs.Graphs`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netwright.engine.branches import Branches
-from netwright.engine.graphs import Work
-from netwright.engine.recording import IGNORED, Mode
-from netwright.engine.state import copied, put_back
+from netwright.recording.branches import Branches
+from netwright.recording.graphs import Work
+from netwright.recording.operations import IGNORED, Mode
+from netwright.recording.state import copied, put_back
 
 
 class Again:

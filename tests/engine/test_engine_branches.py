@@ -19,14 +19,14 @@ from netwright.data.batches import Examples, epoch_order
 from netwright.data.feed import Feed
 from netwright.engine.averaged import Averaged
 from netwright.engine.base import Engine, Steps
-from netwright.engine.branches import InPieces, Watcher, in_pieces
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import GraphedEngine
-from netwright.engine.rates import put
 from netwright.engine.repeated import MANY, Repeated
-from netwright.engine.state import copied, differing
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import DivergedError
+from netwright.recording.branches import InPieces, Watcher, in_pieces
+from netwright.recording.rates import put
+from netwright.recording.state import copied, differing
 
 ROWS, BATCH, EACH = 263, 10, 27  # rows, of a batch, batches of an epoch; the last is smaller
 pytestmark = pytest.mark.usefixtures("one_thread")

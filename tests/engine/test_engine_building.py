@@ -13,10 +13,10 @@ import torch
 from test_engine_captured import both, examples_of, network, run
 from torch import nn
 
-from netwright.engine import building, recorded
-from netwright.engine.building import NotBuiltError
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine
+from netwright.recording import building, recorded
+from netwright.recording.building import NotBuiltError
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_a_library_that_is_there_later_is_taken_then(cached: Path, monkeypatch: 
 
 
 def test_a_compiler_that_goes_on_after_this_process_is_no_mistake(tmp_path: Path) -> None:
-    start = "import sys; from pathlib import Path; from netwright.engine import building"
+    start = "import sys; from pathlib import Path; from netwright.recording import building"
     start += "; building._start(Path(sys.argv[1]), ('no-such-compiler', building.LINK))"
     words = [sys.executable, "-W", "error::ResourceWarning", "-c", start, str(tmp_path / "native")]
     told = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -16,19 +16,19 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Batch, Examples, epoch_order
 from netwright.data.feed import Feed
-from netwright.engine import building
 from netwright.engine.base import Engine, Execution
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine
 from netwright.engine.forward import Forward
-from netwright.engine.lanes import Barrier, _name, _region, in_lanes
-from netwright.engine.recorded import Recorded
-from netwright.engine.recording import Place
-from netwright.engine.state import copied, differing
-from netwright.engine.tape import Tape
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import ConfigError, DivergedError
 from netwright.model import modules
+from netwright.recording import building
+from netwright.recording.lanes import Barrier, _name, _region, in_lanes
+from netwright.recording.operations import Place
+from netwright.recording.recorded import Recorded
+from netwright.recording.state import copied, differing
+from netwright.recording.tape import Tape
 
 ROWS, BATCH, EPOCHS = 44, 10, 6  # the last batch is smaller
 

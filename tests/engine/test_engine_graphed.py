@@ -23,18 +23,10 @@ from torch import Tensor, nn
 import netwright as nw
 from netwright.data.batches import Batch, Examples, epoch_order
 from netwright.data.feed import Feed
-from netwright.engine import recording
 from netwright.engine.averaged import Averaged
 from netwright.engine.base import Engine, Steps
-from netwright.engine.branches import Branches
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import CHECKED, GraphedEngine
-from netwright.engine.graphs import Graphs, Work
-from netwright.engine.planning import make_tape
-from netwright.engine.rates import numbers, put
-from netwright.engine.recording import Recorder
-from netwright.engine.state import copied, counted_on_cpu, differing, put_back
-from netwright.engine.tape import TapePlayer
 from netwright.engine.trial import why_not_graphed
 from netwright.engine.unsteady import Snapshot
 from netwright.engine.update import PLAIN, Update
@@ -42,6 +34,14 @@ from netwright.errors import ConfigError, DivergedError
 from netwright.pipeline import bench as bench_module
 from netwright.pipeline.bench import _engine as choose_of
 from netwright.pipeline.bench import gather, prepare
+from netwright.recording import operations as recording
+from netwright.recording.branches import Branches
+from netwright.recording.graphs import Graphs, Work
+from netwright.recording.operations import Recorder
+from netwright.recording.planning import make_tape
+from netwright.recording.rates import numbers, put
+from netwright.recording.state import copied, counted_on_cpu, differing, put_back
+from netwright.recording.tape import TapePlayer
 from netwright.training.optimizer import resolve_optimizer
 
 ROWS, BATCH = 44, 10  # the last batch is smaller

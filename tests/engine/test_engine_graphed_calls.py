@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Batch
 from netwright.engine.base import Execution
-from netwright.engine.branches import Branches
 from netwright.engine.forward import NOTHING, Forward
-from netwright.engine.graphed_calls import CHECKED
-from netwright.engine.graphs import Work
-from netwright.engine.planning import make_tape
-from netwright.engine.recording import Recorder
-from netwright.engine.tape import TapePlayer
+from netwright.recording.branches import Branches
+from netwright.recording.graphed_calls import CHECKED
+from netwright.recording.graphs import Work
+from netwright.recording.operations import Recorder
+from netwright.recording.planning import make_tape
+from netwright.recording.tape import TapePlayer
 from netwright.seeding import drawn_from
 
 CAPTURED = Execution("captured")

@@ -15,13 +15,9 @@ from torch import Tensor, nn
 from netwright.data.batches import Batch, Examples
 from netwright.data.feed import Feed
 from netwright.engine.averaged import Averaged
-from netwright.engine.branches import Branches
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import GraphedEngine
-from netwright.engine.graphs import Work
-from netwright.engine.likeness import why_apart
-from netwright.engine.population import JointEngine, Population, Wanted
 from netwright.engine.repeated import Repeated
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import NetwrightError
@@ -29,6 +25,10 @@ from netwright.model.focal import FocalLoss
 from netwright.model.modules import RandomShift, Residual
 from netwright.model.numeric import PeriodicEmbeddings
 from netwright.model.own import load_class
+from netwright.population.engine import JointEngine, Population, Wanted
+from netwright.population.likeness import why_apart
+from netwright.recording.branches import Branches
+from netwright.recording.graphs import Work
 
 ROWS, BATCH, BATCHES, STEPS, MEMBERS = 90, 16, 6, 100, 3
 CLASSES = torch.arange(ROWS) % 4
@@ -194,7 +194,7 @@ def test_on_a_gpu_joint_steps_are_captured_several_at_a_time_and_on_several_stre
         graphs[-1].parts = (joint.networks, joint.loss_function, joint.optimizer)
         return GraphedEngine(joint, graphs[-1], by_name=True)
 
-    monkeypatch.setattr("netwright.engine.population._captures", captures)
+    monkeypatch.setattr("netwright.population.engine._captures", captures)
     for module in ("repeated", "graphed"):
         monkeypatch.setattr(f"netwright.engine.{module}.MANY", 3)
     monkeypatch.setattr("netwright.engine.repeated.WORTHWHILE", 4)
@@ -239,7 +239,7 @@ def test_a_capture_that_fails_ends_no_population(which: int, monkeypatch: pytest
         graphs.parts = (joint.networks, joint.loss_function, joint.optimizer)
         return GraphedEngine(joint, graphs)
 
-    monkeypatch.setattr("netwright.engine.population._captures", captures)
+    monkeypatch.setattr("netwright.population.engine._captures", captures)
     for module in ("repeated", "graphed"):
         monkeypatch.setattr(f"netwright.engine.{module}.MANY", 3)
     monkeypatch.setattr("netwright.engine.repeated.WORTHWHILE", 4)

@@ -18,12 +18,12 @@ from netwright.data.feed import Feed
 from netwright.engine.averaged import Averaged
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine
-from netwright.engine.population import Population, Wanted
-from netwright.engine.rates import numbers, put
-from netwright.engine.recorded import Recorded
-from netwright.engine.tape import Played
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import NetwrightError
+from netwright.population.engine import Population, Wanted
+from netwright.recording.rates import numbers, put
+from netwright.recording.recorded import Recorded
+from netwright.recording.tape import Played
 from netwright.training.optimizer import make_optimizer
 
 ROWS, BATCH, BATCHES = 96, 16, 6
@@ -214,8 +214,8 @@ def calls_of_a_step(members: int) -> int:
 
 
 def test_a_step_of_many_networks_is_as_many_calls_as_one_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("netwright.engine.population.AT_A_TIME", 60.0)
-    monkeypatch.setattr("netwright.engine.population.MOST_AT_A_TIME", 60.0)
+    monkeypatch.setattr("netwright.population.engine.AT_A_TIME", 60.0)
+    monkeypatch.setattr("netwright.population.engine.MOST_AT_A_TIME", 60.0)
     assert calls_of_a_step(2) == calls_of_a_step(12)
 
 

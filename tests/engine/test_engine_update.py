@@ -19,10 +19,10 @@ from netwright.engine.base import Engine
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine, train_step
 from netwright.engine.scaling import Scaler
-from netwright.engine.state import copied, differing
 from netwright.engine.update import Update
 from netwright.errors import DivergedError
 from netwright.model.modules import MeanOverTime
+from netwright.recording.state import copied, differing
 from netwright.training.loop import Progress
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
 from netwright.training.state import put_back, remembered

@@ -83,7 +83,7 @@ def watch(folder: str, log: str) -> None:
 def _usual(event: str, arguments: tuple[Any, ...]) -> bool:
     """Tell whether a process is one of two that no run decides on: joblib counts cores, the native replay is compiled."""
     words = [str(word) for word in arguments[1]] if event == "subprocess.Popen" else []
-    return words == ["lscpu", "--parse=core"] or "netwright.engine.building" in words[:4]
+    return words == ["lscpu", "--parse=core"] or "netwright.recording.building" in words[:4]
 
 
 def attacked(words: list[str], folder: Path, codes: tuple[int, ...] = CODES, writes: bool = False) -> harness.Ended:

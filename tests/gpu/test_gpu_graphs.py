@@ -23,13 +23,13 @@ from netwright.engine.base import Engine, Execution, Steps
 from netwright.engine.eager import EagerEngine
 from netwright.engine.forward import Forward
 from netwright.engine.graphed import CHECKED, GraphedEngine
-from netwright.engine.graphs import CudaGraphs
-from netwright.engine.rates import put
 from netwright.engine.repeated import Repeated
-from netwright.engine.state import differing, tensors
 from netwright.engine.unsteady import apart
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import ConfigError, DivergedError
+from netwright.recording.graphs import CudaGraphs
+from netwright.recording.rates import put
+from netwright.recording.state import differing, tensors
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -12,10 +12,10 @@ import pytest
 
 import netwright as nw
 from netwright.cli import main
-from netwright.engine import building
 from netwright.errors import ConfigError
 from netwright.pipeline import environment
 from netwright.pipeline.environment import look_around
+from netwright.recording import building
 
 RNG = np.random.default_rng(0)
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import netwright as nw
-from netwright.engine import building
 from netwright.errors import ConfigError
 from netwright.pipeline.telling import Told
+from netwright.recording import building
 
 NET = ["Linear(32)", "BatchNorm1d()", "ReLU()", "Dropout(0.2)", "Linear()"]
 

@@ -18,8 +18,8 @@ from netwright.checkpoint import trees
 from netwright.config import signatures
 from netwright.config.calls import parse_call
 from netwright.engine.averaged import Averaged
-from netwright.engine.rates import numbers
 from netwright.errors import ConfigError, SafetyError
+from netwright.recording.rates import numbers
 from netwright.training.averaging import make_averaged, resolve_average
 from netwright.training.journal import EpochRecord
 from netwright.training.own_schedule import build_own_schedule

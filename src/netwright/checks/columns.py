@@ -1,4 +1,4 @@
-"""Single columns and the target, train rows only: constant, numbered, missing, marked, rare, far out, contradicting. Floor 8."""
+"""Single columns and the target, train rows only: constant, numbered, missing, marked, rare, far out, contradicting. Floor 9."""
 
 from __future__ import annotations
 

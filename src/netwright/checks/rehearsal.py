@@ -1,4 +1,4 @@
-"""One batch through a copy of the network, forward and back: what it reads, what stays still, dies, fades or grows. Floor 8."""
+"""One batch through a copy of the network, forward and back: what it reads, what stays still, dies, fades or grows. Floor 9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of any kind as columns of numbers, and as one hash per row; a few rows at a time. Floor 8."""
+"""Rows of any kind as columns of numbers, and as one hash per row; a few rows at a time. Floor 9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tutor would say of slips in own code: why it matters, what to write instead, how sure it is. Floor 8."""
+"""What a tutor would say of slips in own code: why it matters, what to write instead, how sure it is. Floor 9."""
 
 from __future__ import annotations
 

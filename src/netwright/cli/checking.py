@@ -1,4 +1,4 @@
-"""The command check: mistakes found before an hour is lost. Floor 16."""
+"""The command check: mistakes found before an hour is lost. Floor 17."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands for several processes: --procs, and the commands slurm and ray. Floor 16."""
+"""Commands for several processes: --procs, and the commands slurm and ray. Floor 17."""
 
 from __future__ import annotations
 

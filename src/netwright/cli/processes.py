@@ -1,4 +1,4 @@
-"""Commands that several processes run together: one of them prints. Floor 16."""
+"""Commands that several processes run together: one of them prints. Floor 17."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ray: a training in processes that Ray places. Floor 16."""
+"""The command ray: a training in processes that Ray places. Floor 17."""
 
 from __future__ import annotations
 

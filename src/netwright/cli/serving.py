@@ -1,4 +1,4 @@
-"""The command serve: a run behind HTTP. Floor 16."""
+"""The command serve: a run behind HTTP. Floor 17."""
 
 from __future__ import annotations
 

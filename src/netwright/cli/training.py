@@ -1,4 +1,4 @@
-"""Commands that train: train, resume, cv. Floor 16."""
+"""Commands that train: train, resume, cv. Floor 17."""
 
 from __future__ import annotations
 

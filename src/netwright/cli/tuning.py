@@ -1,4 +1,4 @@
-"""The command tune: settings searched by the validation rows; and its workers, which no person starts. Floor 16."""
+"""The command tune: settings searched by the validation rows; and its workers, which no person starts. Floor 17."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that use a run or an ensemble: test, predict, ensemble, export. Floor 16."""
+"""Commands that use a run or an ensemble: test, predict, ensemble, export. Floor 17."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every engine offers, and what it gives. Floor 5."""
+"""What every engine offers, and what it gives. Floor 6."""
 
 from __future__ import annotations
 

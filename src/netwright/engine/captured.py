@@ -1,7 +1,7 @@
 """The one training step, recorded once for each shape of a batch and replayed: same kernels, same bits, no autograd.
 
 A step is recorded while it runs. Then some steps run both ways from the same state and are compared bit by bit; only after
-that are steps replayed. What cannot be recorded, or differs, runs as it is written. Floor 5.
+that are steps replayed. What cannot be recorded, or differs, runs as it is written. Floor 6.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from netwright.data.feed import Feed
 from netwright.engine.base import AT_A_TIME, Failure, Loss, Steps, Written
 from netwright.engine.eager import one_step
 from netwright.engine.own_code import constants_read, why_not_told
-from netwright.engine.rates import numbers, turned
-from netwright.engine.recorded import Recorded, gathered_shape, record, shape_of, ways
-from netwright.engine.recording import CannotCapture
-from netwright.engine.state import copied, differing, hooked, put_back, signature, tensors, unfit
-from netwright.engine.tape import NotFiniteError, Tape
 from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.model.losses import loss_weights
+from netwright.recording.operations import CannotCapture
+from netwright.recording.rates import numbers, turned
+from netwright.recording.recorded import Recorded, gathered_shape, record, shape_of, ways
+from netwright.recording.state import copied, differing, hooked, put_back, signature, tensors, unfit
+from netwright.recording.tape import NotFiniteError, Tape
 
 MOST_SHAPES = 8
 

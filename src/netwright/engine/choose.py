@@ -1,4 +1,4 @@
-"""From the name of an engine and the size of a step to the engine, the threads and the reason. Floor 5."""
+"""From the name of an engine and the size of a step to the engine, the threads and the reason. Floor 6."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from netwright.engine.captured import CapturedEngine
 from netwright.engine.compiled import CompiledEngine
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import GraphedEngine
-from netwright.engine.graphs import CudaGraphs
 from netwright.engine.own_step import OwnStep
 from netwright.engine.scaling import scaler_for
 from netwright.engine.trial import LARGEST, WITHOUT_CLOSURE, why_not_recorded
 from netwright.errors import ConfigError
+from netwright.recording.graphs import CudaGraphs
 
 # A step below this many multiply-adds (forward and backward) is not worth waking a second thread; of recurrent layers, whose
 # threads meet at each step of a sequence, below this many.
@@ -65,7 +65,7 @@ def choose_threads(multiply_adds: int, batch_size: int, by_steps: int = 0) -> in
 def choose_lanes(multiply_adds: int, dense: int, batch_size: int) -> int:
     """Return the number of cores that share a captured step whose operations run on one thread each.
 
-    Products of matrices are dealt out to cores with the same bits (see `netwright.engine.lanes`), which is faster than
+    Products of matrices are dealt out to cores with the same bits (see `netwright.recording.lanes`), which is faster than
     several threads in each; convolutions and recurrent layers are not.
 
     Args:

@@ -1,4 +1,4 @@
-"""The one training step through torch.compile: other kernels, so other last bits; asked for by name. Floor 5.
+"""The one training step through torch.compile: other kernels, so other last bits; asked for by name. Floor 6.
 
 The first step compiles for some seconds. What is compiled is kept on the disk by torch (torch.compiler's caches), so the
 same network starts faster the next time. On a GPU its steps are captured like others, see `netwright.engine.graphed`.
@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 from netwright.data.batches import Batch
 from netwright.data.feed import Feed
 from netwright.engine.base import Steps
-from netwright.engine.building import COMPILERS
 from netwright.engine.eager import EagerEngine
+from netwright.recording.building import COMPILERS
 
 
 @final

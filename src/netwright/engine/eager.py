@@ -1,6 +1,6 @@
 """THE training step, in plain PyTorch: forward, loss, zero_grad, backward, what is done to gradients, step.
 
-Every engine wraps `train_step`, none copies it. Floor 5.
+Every engine wraps `train_step`, none copies it. Floor 6.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from netwright.data.feed import Feed
 from netwright.engine.averaged import Averaged
 from netwright.engine.base import Failure, Loss, Steps
 from netwright.engine.own_step import OwnStep
-from netwright.engine.recording import is_finite
 from netwright.engine.scaling import Scaler
 from netwright.engine.update import PLAIN, Update, change_gradients, refuse_spoiled
 from netwright.errors import ConfigError, DivergedError
 from netwright.model.gradients import uphill
 from netwright.model.losses import loss_weight
 from netwright.model.summary import call_model
+from netwright.recording.operations import is_finite
 
 
 def train_step(

@@ -1,4 +1,4 @@
-"""A network without training: outputs of batches, recorded once for each shape and replayed with the same bits. Floor 5.
+"""A network without training: outputs of batches, recorded once for each shape and replayed with the same bits. Floor 6.
 
 On a CPU a call is recorded as operations of torch, on a GPU as a CUDA graph.
 """
@@ -16,13 +16,13 @@ from torch.nn.modules.module import _has_any_global_hook
 from netwright.data.batches import Batch
 from netwright.engine.base import Execution
 from netwright.engine.eager import casting
-from netwright.engine.graphed_calls import GraphedCall
-from netwright.engine.graphs import CudaGraphs, Graphs
 from netwright.engine.own_code import own_code, why_not_told
-from netwright.engine.recorded import record, shape_of, ways
-from netwright.engine.recording import CannotCapture
-from netwright.engine.state import differing, hooked, parts_of
 from netwright.model.summary import call_model
+from netwright.recording.graphed_calls import GraphedCall
+from netwright.recording.graphs import CudaGraphs, Graphs
+from netwright.recording.operations import CannotCapture
+from netwright.recording.recorded import record, shape_of, ways
+from netwright.recording.state import differing, hooked, parts_of
 
 MOST_SHAPES = 8
 SHARED = 128  # rows from which a call is worth sharing between cores, even where another program has one of them

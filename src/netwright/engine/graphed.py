@@ -3,7 +3,7 @@
 The graph holds all of a step: gathering its rows, forward, backward, what is done to gradients, the optimizer, the mean of the
 weights. What changes from step to step lies on the device beside a counter: row numbers, learning rates, losses. Whether numbers
 are finite is asked after a call; where one is not, the state of before the call comes back and the steps before it are taken
-again. Floor 5.
+again. Floor 6.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from netwright.data.batches import Batch, Examples
 from netwright.data.feed import Feed
 from netwright.engine.base import AT_A_TIME, Loss, Steps, Written
 from netwright.engine.eager import one_step
-from netwright.engine.graphs import Graphs, Work
 from netwright.engine.own_code import constants_read, own_code, why_not_told
-from netwright.engine.rates import numbers, put, rounded, why_not_held, why_not_turned
-from netwright.engine.recorded import shape_of
 from netwright.engine.repeated import MANY, Repeated
-from netwright.engine.state import differing, fused, hooked, hooked_optimizer, parts_of, signature, tensors, unfit
 from netwright.engine.unsteady import Snapshot, apart
 from netwright.errors import ConfigError, first_line
 from netwright.model.losses import loss_weights
+from netwright.recording.graphs import Graphs, Work
+from netwright.recording.rates import numbers, put, rounded, why_not_held, why_not_turned
+from netwright.recording.recorded import shape_of
+from netwright.recording.state import differing, fused, hooked, hooked_optimizer, parts_of, signature, tensors, unfit
 
 CHECKED = 2  # replays that are compared with the step as it is written before a graph is trusted
 MOST_SHAPES = 8

@@ -1,4 +1,4 @@
-"""A training step of one's own, a plain function in place of THE training step, and its optimizers by name. Floor 5.
+"""A training step of one's own, a plain function in place of THE training step, and its optimizers by name. Floor 6.
 
 What is not supervised learning is written so: adversarial networks, autoencoders, contrastive learning. Such a step is
 executed as it is written.
@@ -13,8 +13,8 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from netwright.data.batches import Batch
-from netwright.engine.recording import is_finite
 from netwright.errors import ConfigError, DivergedError
+from netwright.recording.operations import is_finite
 
 AS_WRITTEN = "an own step is executed as it is written"
 

@@ -1,4 +1,4 @@
-"""A step as work that can be repeated with nothing but kernels: all that changes from step to step lies on the device. Floor 5."""
+"""A step as work that can be repeated with nothing but kernels: all that changes from step to step lies on the device. Floor 6."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from netwright.data.batches import AHEAD, Batch, Examples
 from netwright.engine.base import Written
-from netwright.engine.branches import Watcher
-from netwright.engine.graphs import Graphs, Work
-from netwright.engine.rates import on_cuda
-from netwright.engine.recorded import copied_batch, tensors_of
-from netwright.engine.recording import asked_later
-from netwright.engine.state import fused
+from netwright.recording.branches import Watcher
+from netwright.recording.graphs import Graphs, Work
+from netwright.recording.operations import asked_later
+from netwright.recording.rates import on_cuda
+from netwright.recording.recorded import copied_batch, tensors_of
+from netwright.recording.state import fused
 
 CAPACITY = 1024  # steps of a call at most
 FIRST = 16  # steps of the first call, whose time tells how many the next has
@@ -91,7 +91,7 @@ class Repeated:
 
         Args:
             rows: The numbers of the rows, int64 ``(steps, batch)``.
-            rates: Those of `netwright.engine.rates.numbers` for each step, float64 ``(steps, 2 * groups)``, or one row for all.
+            rates: Those of `netwright.recording.rates.numbers` for each step, float64 ``(steps, 2 * groups)``, or one row for all.
             batch: The one batch, where it is not gathered from all rows.
         """
         self._at.zero_()

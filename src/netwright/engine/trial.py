@@ -1,4 +1,4 @@
-"""A few steps on copies before anything is written: what cannot train is told, and which engine can run it. Floor 5."""
+"""A few steps on copies before anything is written: what cannot train is told, and which engine can run it. Floor 6."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from netwright.engine.eager import EagerEngine, train_step
 from netwright.engine.graphed import PADDED, drawn_by_cudnn
 from netwright.engine.own_code import why_not_told
 from netwright.engine.own_step import AS_WRITTEN, OwnStep
-from netwright.engine.recorded import CHECKED
 from netwright.engine.scaling import scaler_for
-from netwright.engine.state import counted_on_cpu, hooked, hooked_optimizer, parts_of
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.model.summary import call_model
+from netwright.recording.recorded import CHECKED
+from netwright.recording.state import counted_on_cpu, hooked, hooked_optimizer, parts_of
 from netwright.seeding import all_forked, forked
 
 Make = Callable[[nn.Module], torch.optim.Optimizer]

@@ -1,4 +1,4 @@
-"""The state of a step on a device kept and put back, and how far two are apart where kernels give other bits each time. Floor 5."""
+"""The state of a step on a device kept and put back, and how far two are apart where kernels give other bits each time. Floor 6."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from netwright.engine.graphs import Graphs
+from netwright.recording.graphs import Graphs
 
 
 @final

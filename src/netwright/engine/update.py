@@ -1,4 +1,4 @@
-"""What a training step does beside forward, backward and the optimizer's step. Floor 5."""
+"""What a training step does beside forward, backward and the optimizer's step. Floor 6."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from netwright.engine.recording import is_finite
 from netwright.errors import DivergedError
 from netwright.model.gradients import add_l1
+from netwright.recording.operations import is_finite
 
 
 @dataclass(frozen=True)

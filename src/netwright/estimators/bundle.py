@@ -1,4 +1,4 @@
-"""A fitted estimator as arrays and texts: for pickles of its state, and as one safetensors file without code. Floor 15."""
+"""A fitted estimator as arrays and texts: for pickles of its state, and as one safetensors file without code. Floor 16."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NetRegressor: one value a row or several. Floor 15."""
+"""NetRegressor: one value a row or several. Floor 16."""
 
 from __future__ import annotations
 

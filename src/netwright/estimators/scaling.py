@@ -1,4 +1,4 @@
-"""Means and deviations of inputs and targets, each row counted with its weight. Floor 15."""
+"""Means and deviations of inputs and targets, each row counted with its weight. Floor 16."""
 
 from __future__ import annotations
 

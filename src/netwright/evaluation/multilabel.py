@@ -1,4 +1,4 @@
-"""Figures of several labels a row: scikit-learn's by scikit-learn's names, their intervals, a table per label. Floor 6."""
+"""Figures of several labels a row: scikit-learn's by scikit-learn's names, their intervals, a table per label. Floor 7."""
 
 from __future__ import annotations
 

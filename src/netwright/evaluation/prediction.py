@@ -1,4 +1,4 @@
-"""Decoded outputs to a table in the user's own labels and units. Floor 6."""
+"""Decoded outputs to a table in the user's own labels and units. Floor 7."""
 
 from __future__ import annotations
 

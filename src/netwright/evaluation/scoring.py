@@ -1,4 +1,4 @@
-"""A network and rows in, outputs and the exact mean loss out; under eval() and inference_mode. Floor 6."""
+"""A network and rows in, outputs and the exact mean loss out; under eval() and inference_mode. Floor 7."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Batch, Examples, Rows, batches, batches_in_order
 from netwright.engine.forward import Forward
-from netwright.engine.state import parts_of
 from netwright.errors import DataError, first_line
 from netwright.model.losses import loss_weight
 from netwright.model.summary import call_model, takes_lengths
+from netwright.recording.state import parts_of
 from netwright.seeding import forked
 
 SMALLEST_BATCH = 128  # scoring needs no gradients, so small training batches are widened

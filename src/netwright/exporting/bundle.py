@@ -1,7 +1,7 @@
 """The program of a run: preparation -> model -> decoding, as files that hold no code.
 
 preparation.json and preparation.safetensors say how raw rows become inputs and outputs become predictions; the weights
-are in model/best.safetensors and model/last.safetensors. Floor 8.
+are in model/best.safetensors and model/last.safetensors. Floor 9.
 """
 
 from __future__ import annotations

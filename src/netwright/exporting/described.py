@@ -1,6 +1,6 @@
 """What an exported file tells of itself: columns, categories, classes; raw rows to its inputs, its outputs to rows.
 
-Imports no torch, so that an ``.onnx`` file predicts without it. Floor 8.
+Imports no torch, so that an ``.onnx`` file predicts without it. Floor 9.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The programs of several networks as one: which rows they read between them, and what their outputs mean. Floor 8.
+"""The programs of several networks as one: which rows they read between them, and what their outputs mean. Floor 9.
 
 Folds learn columns, categories and scales each of its own train rows, so what one network knows another may not. Joined they
 read every column that one of them reads, and know every category that one of them knows.

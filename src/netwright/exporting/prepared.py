@@ -1,4 +1,4 @@
-"""Rows that are one array of numbers, from raw numbers to the outputs of the network in one call. Floor 8.
+"""Rows that are one array of numbers, from raw numbers to the outputs of the network in one call. Floor 9.
 
 Preparation and network are called as one module, and so recorded as one: few rows are answered by one replay, and of many rows
 no prepared copy is made.

@@ -1,4 +1,4 @@
-"""A program as a file that other programs run: ``torch.export`` (.pt2) and ONNX. Floor 8."""
+"""A program as a file that other programs run: ``torch.export`` (.pt2) and ONNX. Floor 9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of an ejected script that read folders of image files by Pillow. Floor 8."""
+"""The parts of an ejected script that read folders of image files by Pillow. Floor 9."""
 
 from __future__ import annotations
 

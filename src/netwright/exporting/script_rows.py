@@ -1,4 +1,4 @@
-"""The parts of an ejected script that read rows: tables, arrays, rows of steps, and what is to be predicted. Floor 8."""
+"""The parts of an ejected script that read rows: tables, arrays, rows of steps, and what is to be predicted. Floor 9."""
 
 from __future__ import annotations
 

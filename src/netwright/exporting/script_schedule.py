@@ -1,4 +1,4 @@
-"""The lines of an ejected script that make a schedule of the learning rate and averaged weights, and go on with them. Floor 8."""
+"""The lines of an ejected script that make a schedule of the learning rate and averaged weights, and go on with them. Floor 9."""
 
 from __future__ import annotations
 

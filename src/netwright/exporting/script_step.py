@@ -1,4 +1,4 @@
-"""The lines of one training step in an ejected script, and what they are made of. Floor 8."""
+"""The lines of one training step in an ejected script, and what they are made of. Floor 9."""
 
 from __future__ import annotations
 

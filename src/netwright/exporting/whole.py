@@ -1,6 +1,6 @@
 """Preparation, network and decoding joined to one torch module: raw numbers in, probabilities or the user's units out.
 
-It is what a ``.pt2`` or ``.onnx`` file holds. Floor 8.
+It is what a ``.pt2`` or ``.onnx`` file holds. Floor 9.
 """
 
 from __future__ import annotations

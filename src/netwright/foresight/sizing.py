@@ -1,4 +1,4 @@
-"""The heart of the verb batch-size: how large a batch fits, and how many rows a second each size trains; on copies. Floor 13."""
+"""The heart of the verb batch-size: how large a batch fits, and how many rows a second each size trains; on copies. Floor 14."""
 
 from __future__ import annotations
 

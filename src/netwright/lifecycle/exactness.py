@@ -1,4 +1,4 @@
-"""Why a run that goes on ends with other bits than one that never stopped. Floor 12."""
+"""Why a run that goes on ends with other bits than one that never stopped. Floor 13."""
 
 from __future__ import annotations
 

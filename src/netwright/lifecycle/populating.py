@@ -2,7 +2,7 @@
 
 A run is what it always is: its loop, checkpoints, validation and test know nothing of the others. Where its engine is asked for
 steps, it waits until all have asked. The global generators, which every run believes its own, are put back when its turn comes.
-Floor 12.
+Floor 13.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor
 from netwright.data.feed import Feed
 from netwright.engine.base import Engine, Steps
 from netwright.engine.choose import threaded
-from netwright.engine.likeness import why_apart
-from netwright.engine.population import Population, Wanted
 from netwright.pipeline.telling import Told
+from netwright.population.engine import Population, Wanted
+from netwright.population.likeness import why_apart
 from netwright.seeding import all_forked, forked, generator_states, restore_generators
 from netwright.training.signals import StopRequest, stop_on_signals
 

@@ -1,4 +1,4 @@
-"""A run that exists: load it, test it, predict with it, report on it. Floor 12."""
+"""A run that exists: load it, test it, predict with it, report on it. Floor 13."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From settings to the augmentation of train rows: what may change which kind of rows, under which loss. Floor 10."""
+"""From settings to the augmentation of train rows: what may change which kind of rows, under which loss. Floor 11."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Everything before training, with nothing written: settings gathered, rows prepared, network built, all resolved.
 
-Floor 10.
+Floor 11.
 """
 
 from __future__ import annotations

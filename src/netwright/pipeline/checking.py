@@ -1,4 +1,4 @@
-"""From prepared inputs to the findings in the data: which rows, which columns, which target. Floor 10."""
+"""From prepared inputs to the findings in the data: which rows, which columns, which target. Floor 11."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a user hands over in Python beside rows, network and loss: optimizer, figures, a training step, a stop condition.
 
-The resolved config names each as ``object:NAME``; whoever goes on with the run hands it over again. Floor 10.
+The resolved config names each as ``object:NAME``; whoever goes on with the run hands it over again. Floor 11.
 """
 
 from __future__ import annotations

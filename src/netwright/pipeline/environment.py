@@ -1,4 +1,4 @@
-"""What this machine offers: Python, torch, devices, cores, a compiler, the extras. Floor 10."""
+"""What this machine offers: Python, torch, devices, cores, a compiler, the extras. Floor 11."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from netwright.engine import building
 from netwright.engine.choose import cores
 from netwright.numerals import counted
 from netwright.pipeline.telling import version
+from netwright.recording import building
 
 TESTED = (2, 13)  # the torch that the tests run with
 OLDEST = (2, 11)

@@ -1,6 +1,6 @@
 """From settings to the network and its task: a list of layers, an own class, a module from Python, or the default.
 
-Floor 10.
+Floor 11.
 """
 
 from __future__ import annotations

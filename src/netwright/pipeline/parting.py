@@ -1,4 +1,4 @@
-"""What each part of a split holds, for the verb split: counts, classes or values, groups, times, lengths. Floor 10."""
+"""What each part of a split holds, for the verb split: counts, classes or values, groups, times, lengths. Floor 11."""
 
 from __future__ import annotations
 

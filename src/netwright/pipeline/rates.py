@@ -1,4 +1,4 @@
-"""From settings to the learning rates of a run: its schedule resolved, made, and told before it begins. Floor 10."""
+"""From settings to the learning rates of a run: its schedule resolved, made, and told before it begins. Floor 11."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import nn
 from netwright.checkpoint import trees
 from netwright.config.calls import OBJECT, parse_call
 from netwright.config.schema import RunConfig
-from netwright.engine.rates import why_not_held, why_not_turned
 from netwright.engine.trial import Make
 from netwright.errors import CheckpointError, ConfigError, first_line
 from netwright.pipeline.custom import Custom
 from netwright.pipeline.drawing import planned_steps
 from netwright.pipeline.stopping import monitored
+from netwright.recording.rates import why_not_held, why_not_turned
 from netwright.rows.inputs import Inputs
 from netwright.seeding import all_forked
 from netwright.training.averaging import resolve_average

@@ -1,6 +1,6 @@
 """What settings become once rows and network are known: everything automatic written out, the plan, how steps are executed.
 
-Floor 10.
+Floor 11.
 """
 
 from __future__ import annotations

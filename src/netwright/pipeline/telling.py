@@ -1,4 +1,4 @@
-"""What a run says of itself: the lines before training, run.json at birth, how it ended. Floor 10."""
+"""What a run says of itself: the lines before training, run.json at birth, how it ended. Floor 11."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What settings say of weights of elsewhere and of layers that do not learn, joined with a network. Floor 10."""
+"""What settings say of weights of elsewhere and of layers that do not learn, joined with a network. Floor 11."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heart of the verb eject: what a run was made from, as the recipe of a script, or one line that says why not. Floor 14."""
+"""The heart of the verb eject: what a run was made from, as the recipe of a script, or one line that says why not. Floor 15."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an ejected script reads the rows of a run: which library call gives the same values. Floor 14."""
+"""How an ejected script reads the rows of a run: which library call gives the same values. Floor 15."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A curve and bars as lines of text, for a terminal. Floor 8."""
+"""A curve and bars as lines of text, for a terminal. Floor 9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drawings of a search: its figures in order, what each setting explains, all trials side by side. Floor 8."""
+"""The drawings of a search: its figures in order, what each setting explains, all trials side by side. Floor 9."""
 
 from __future__ import annotations
 

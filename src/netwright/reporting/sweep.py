@@ -1,4 +1,4 @@
-"""The picture of a learning-rate range test. Floor 8."""
+"""The picture of a learning-rate range test. Floor 9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The curves of several runs in one drawing. Floor 8."""
+"""The curves of several runs in one drawing. Floor 9."""
 
 from __future__ import annotations
 

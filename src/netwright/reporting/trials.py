@@ -1,4 +1,4 @@
-"""The report of a search: its best trial, how the figures came, what each setting explains, every trial. Floor 8."""
+"""The report of a search: its best trial, how the figures came, what each setting explains, every trial. Floor 9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When files at an address are copied into the cache: for what trains, and for maps. All else writes nothing. Floor 9."""
+"""When files at an address are copied into the cache: for what trains, and for maps. All else writes nothing. Floor 10."""
 
 from __future__ import annotations
 

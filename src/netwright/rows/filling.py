@@ -1,4 +1,4 @@
-"""What a run without a described network is trained with, filled in where the user has written nothing. Floor 9."""
+"""What a run without a described network is trained with, filled in where the user has written nothing. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From settings to a fitted preparation: columns learned, numbers scaled, symbols counted, on the train rows only. Floor 9."""
+"""From settings to a fitted preparation: columns learned, numbers scaled, symbols counted, on the train rows only. Floor 10."""
 
 from __future__ import annotations
 

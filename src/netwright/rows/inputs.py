@@ -1,6 +1,6 @@
 """From settings to prepared rows: read, target, split, preparation; nothing is fitted on valid or test rows.
 
-Floor 9.
+Floor 10.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From settings to a map: a table larger than memory learned and prepared block by block, once, and found again. Floor 9."""
+"""From settings to a map: a table larger than memory learned and prepared block by block, once, and found again. Floor 10."""
 
 from __future__ import annotations
 

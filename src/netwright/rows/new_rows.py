@@ -1,4 +1,4 @@
-"""New rows for a finished run: read, and cut into windows, as those that it was trained on. Floor 9."""
+"""New rows for a finished run: read, and cut into windows, as those that it was trained on. Floor 10."""
 
 from __future__ import annotations
 

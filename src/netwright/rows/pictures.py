@@ -1,4 +1,4 @@
-"""From settings to images: which source holds some, their files by part, and what they become. Floor 9."""
+"""From settings to images: which source holds some, their files by part, and what they become. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows to predict: read, and cut into windows, as those that a network was trained on; without torch. Floor 9."""
+"""Rows to predict: read, and cut into windows, as those that a network was trained on; without torch. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """From settings to rows as they were read: one source, files of one's own, Python objects; joined, as sequences, as text.
 
-Floor 9.
+Floor 10.
 """
 
 from __future__ import annotations

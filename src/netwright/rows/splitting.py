@@ -1,4 +1,4 @@
-"""From settings to a split: given files, given row numbers, or a division by chance, class, group or time. Floor 9."""
+"""From settings to a split: given files, given row numbers, or a division by chance, class, group or time. Floor 10."""
 
 from __future__ import annotations
 

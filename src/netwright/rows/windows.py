@@ -1,4 +1,4 @@
-"""From steps in order of time to windows: the steps are split first, so no window holds steps of two parts. Floor 9."""
+"""From steps in order of time to windows: the steps are split first, so no window holds steps of two parts. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The run folder, the interface between the commands: its names, its birth, its record, the ledger of test looks.
 
-Floor 9.
+Floor 10.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The weights of a run, read from its folder: verified, and whole even where the run goes on. Floor 9."""
+"""The weights of a run, read from its folder: verified, and whole even where the run goes on. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what clients asked to what they get: many questions, few calls of the network, each answer its own. Floor 15."""
+"""From what clients asked to what they get: many questions, few calls of the network, each answer its own. Floor 16."""
 
 from __future__ import annotations
 

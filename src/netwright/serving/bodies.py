@@ -1,4 +1,4 @@
-"""From the body of a request to raw rows: strict JSON, CSV, images. What does not fit is one line and a status. Floor 15."""
+"""From the body of a request to raw rows: strict JSON, CSV, images. What does not fit is one line and a status. Floor 16."""
 
 from __future__ import annotations
 

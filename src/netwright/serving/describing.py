@@ -1,4 +1,4 @@
-"""The OpenAPI description of a served run, with an example from what the run learned. Floor 15."""
+"""The OpenAPI description of a served run, with an example from what the run learned. Floor 16."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run reads and gives, told for clients: content types, JSON schemas, an example, the fields of a form. Floor 15."""
+"""What a run reads and gives, told for clients: content types, JSON schemas, an example, the fields of a form. Floor 16."""
 
 from __future__ import annotations
 

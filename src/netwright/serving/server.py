@@ -1,4 +1,4 @@
-"""Listens, serves until a signal comes, and ends in order. Floor 15."""
+"""Listens, serves until a signal comes, and ends in order. Floor 16."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The heart of the verb cv: one ordinary run per split, what their figures have in common, and predictions out of fold.
 
-Floor 13.
+Floor 14.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Several runs that predict as one: the mean of what they give. Floor 13.
+"""Several runs that predict as one: the mean of what they give. Floor 14.
 
 Lakshminarayanan, Pritzel and Blundell, Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles, 2017.
 """

@@ -1,4 +1,4 @@
-"""A file that `netwright export` wrote, as something that predicts; ``.onnx`` files need no torch. Floor 13."""
+"""A file that `netwright export` wrote, as something that predicts; ``.onnx`` files need no torch. Floor 14."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Testing an ensemble: one look at rows that no member was trained on, its figures beside those of its members. Floor 13."""
+"""Testing an ensemble: one look at rows that no member was trained on, its figures beside those of its members. Floor 14."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions out of fold: what each row was given by a network that was not trained on it, gathered over the splits. Floor 13.
+"""Predictions out of fold: what each row was given by a network that was not trained on it, gathered over the splits. Floor 14.
 
 Stone, Cross-Validatory Choice and Assessment of Statistical Predictions, 1974.
 """

@@ -1,6 +1,6 @@
 """The heart of the verb repeat: one ordinary run per seed on the same split, and how far chance alone moves their figures.
 
-Floor 13.
+Floor 14.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The network beside models that need none: their rows, which of them are made, and by how much the network differs. Floor 11."""
+"""The network beside models that need none: their rows, which of them are made, and by how much the network differs. Floor 12."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What is kept of the valid rows once a network is trained: a temperature, and the errors that intervals are made of.
 
-Nothing here changes a weight or moves a generator. Floor 11.
+Nothing here changes a weight or moves a generator. Floor 12.
 """
 
 from __future__ import annotations

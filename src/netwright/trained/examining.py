@@ -1,6 +1,6 @@
 """What a test tells beside its figures: calibration, threshold, intervals, parts of the rows, worst errors, importance.
 
-What does not apply to a task is left out. Nothing here changes a weight, a mode or a generator. Floor 11.
+What does not apply to a task is left out. Nothing here changes a weight, a mode or a generator. Floor 12.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A trained network with labelled rows: what it gives for some of them, and which of them are no independent draws. Floor 11."""
+"""A trained network with labelled rows: what it gives for some of them, and which of them are no independent draws. Floor 12."""
 
 from __future__ import annotations
 

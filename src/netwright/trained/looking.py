@@ -1,4 +1,4 @@
-"""Rows of a test one by one: where the worst errors come from, how they look, and their columns shuffled. Floor 11."""
+"""Rows of a test one by one: where the worst errors come from, how they look, and their columns shuffled. Floor 12."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heart of the verb export: a run or an ensemble as a bundle, a torch program or ONNX, with its model card. Floor 11."""
+"""The heart of the verb export: a run or an ensemble as a bundle, a torch program or ONNX, with its model card. Floor 12."""
 
 from __future__ import annotations
 

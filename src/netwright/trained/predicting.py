@@ -1,6 +1,6 @@
 """What predicting, exporting and serving need of a network, be it one run or an ensemble, and how rows are predicted with it.
 
-Floor 11.
+Floor 12.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The test rows of a finished run, read from its predictions.csv: which they are, what was true, what was predicted. Floor 11."""
+"""The test rows of a finished run, read from its predictions.csv: which they are, what was true, what was predicted. Floor 12."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""By which columns test rows are shown apart, and their groups. Floor 11."""
+"""By which columns test rows are shown apart, and their groups. Floor 12."""
 
 from __future__ import annotations
 

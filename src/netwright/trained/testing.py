@@ -1,4 +1,4 @@
-"""Testing a run: its own rows read again, what the network gives for labelled rows, and what that says of it. Floor 11."""
+"""Testing a run: its own rows read again, what the network gives for labelled rows, and what that says of it. Floor 12."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torch.optim by its own spelling; the resolved text says whether the fused kernel runs. Floor 7."""
+"""torch.optim by its own spelling; the resolved text says whether the fused kernel runs. Floor 8."""
 
 from __future__ import annotations
 

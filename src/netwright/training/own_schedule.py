@@ -1,4 +1,4 @@
-"""Schedules that are built by a function of the user's. Floor 7."""
+"""Schedules that are built by a function of the user's. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The schedule of a training: which learning rates the next steps have, and where it is between two steps.
 
 The scheduler is torch's own. It turns a double of the optimizer, so that it may be ahead of the steps, and the optimizer itself
-is never wrapped; what the double says is written into the optimizer before a step. Floor 7.
+is never wrapped; what the double says is written into the optimizer before a step. Floor 8.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 
-from netwright.engine.rates import numbers, put
+from netwright.recording.rates import numbers, put
 from netwright.training.journal import EpochRecord
 from netwright.training.schedulers import OWN_RATES, Made, plain
 
@@ -75,7 +75,7 @@ class Schedule:
         return found, set(found) == set(single)
 
     def ahead(self, most: int) -> Tensor | None:
-        """Return the rates of the next steps, at most so many, as `netwright.engine.rates.numbers`; None where they stay."""
+        """Return the rates of the next steps, at most so many, as `netwright.recording.rates.numbers`; None where they stay."""
         if not self._per_step:
             return None
         if self._at == len(self._rows) - 1:

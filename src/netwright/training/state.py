@@ -1,4 +1,4 @@
-"""Everything the future of a training depends on, taken from it and put back. Floor 7."""
+"""Everything the future of a training depends on, taken from it and put back. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Python users call to search for hyperparameters; the command line calls the same. Floor 15."""
+"""What Python users call to search for hyperparameters; the command line calls the same. Floor 16."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One trial: ordinary runs without a test, ended early where the study says so, gone on with where a worker died. Floor 15."""
+"""One trial: ordinary runs without a test, ended early where the study says so, gone on with where a worker died. Floor 16."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from typing import final
 from torch import Tensor
 
 from netwright.data.batches import Batch
-from netwright.engine.graphs import Graphs
-from netwright.engine.recorded import CHECKED, copied_batch, tensors_of
-from netwright.engine.recording import CannotCapture
+from netwright.recording.graphs import Graphs
+from netwright.recording.operations import CannotCapture
+from netwright.recording.recorded import CHECKED, copied_batch, tensors_of
 
 TIMED = 2  # times that a call is timed as it is written, and as a graph
 GAIN = 0.8  # of the time as written, which a graph takes at most

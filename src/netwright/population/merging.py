@@ -1,4 +1,4 @@
-"""The optimizers of several networks as one: torch's own, of tensors that hold a parameter of all of them. Floor 5.
+"""The optimizers of several networks as one: torch's own, of tensors that hold a parameter of all of them. Floor 7.
 
 What a step costs in Python then hangs on the layers and on how many settings there are, not on the number of networks.
 """
@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from netwright.engine.grouping import ELEMENTWISE, Range, begun, plain, ranges, rates_of, reader, settings_of
-from netwright.engine.holdings import COUNTS, Holdings
-from netwright.engine.rates import put
-from netwright.engine.recording import CannotCapture
-from netwright.engine.spreading import Moved, Spread, may_differ
-from netwright.engine.stacking import Stack
 from netwright.engine.update import Update, change_each
+from netwright.population.grouping import ELEMENTWISE, Range, begun, plain, ranges, rates_of, reader, settings_of
+from netwright.population.holdings import COUNTS, Holdings
+from netwright.population.spreading import Moved, Spread, may_differ
+from netwright.population.stacking import Stack
+from netwright.recording.operations import CannotCapture
+from netwright.recording.rates import put
 
 Wanted = tuple[int, Range]  # the number of a parameter, of these networks
 

@@ -1,7 +1,7 @@
 """Networks of one architecture that train together: one vectorised step for all of them, in the engine that each would have alone.
 
 The step is `netwright.engine.eager.train_step` on a `Stack`, and is recorded and replayed where the networks' own steps would be.
-Floor 5.
+Floor 7.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Batch, Examples
 from netwright.data.feed import TARGET, Feed
-from netwright.engine.averages import Averages
 from netwright.engine.base import AT_A_TIME, Engine, Steps
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine, one_step, train_step
-from netwright.engine.gathering import batches
 from netwright.engine.graphed import GraphedEngine
-from netwright.engine.graphs import CudaGraphs
-from netwright.engine.holdings import Holdings
-from netwright.engine.merging import Merged
-from netwright.engine.spreading import AHEAD
-from netwright.engine.stacking import Losses, Stack, storages
 from netwright.engine.update import Update
 from netwright.errors import ConfigError, NetwrightError, first_line
 from netwright.model.losses import loss_weights
+from netwright.population.averages import Averages
+from netwright.population.gathering import batches
+from netwright.population.holdings import Holdings
+from netwright.population.merging import Merged
+from netwright.population.spreading import AHEAD
+from netwright.population.stacking import Losses, Stack, storages
+from netwright.recording.graphs import CudaGraphs
 
 SOURCES_ROOM = 1 << 28  # bytes of rows that are copied so that all lie in one place
 EACH_AT_A_TIME = 0.003  # seconds of steps together for each network: what it does between them then takes a small part
@@ -296,7 +296,7 @@ def never() -> bool:
 
 @final
 class Population:
-    """Engines whose networks are of one architecture; see `netwright.engine.likeness` for which may be in it.
+    """Engines whose networks are of one architecture; see `netwright.population.likeness` for which may be in it.
 
     Args:
         members: One per run.

@@ -2,7 +2,7 @@
 
 The forward pass is torch.func's ``vmap`` over ``functional_call`` (PyTorch documentation, Model ensembling). The networks
 themselves stay what they are: their tensors become views of the joint ones, so that optimizers, checkpoints and validation go on
-with them as ever. Floor 5.
+with them as ever. Floor 7.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from netwright.engine.side_by_side import losses_of_each, run, stages
 from netwright.model.gradients import weights_of
 from netwright.model.summary import call_model
+from netwright.population.side_by_side import losses_of_each, run, stages
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)  # their buffers change in a forward pass

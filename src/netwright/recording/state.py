@@ -61,7 +61,7 @@ def _bits(value: Tensor) -> Tensor:
 def signature(model: nn.Module, loss_function: Loss, optimizer: torch.optim.Optimizer) -> tuple[Any, ...]:
     """Return what a recording hangs on: where tensors lie, and the settings of modules and optimizer.
 
-    Learning rate and momentum are left out where the optimizer's kernel gets them for each step, see `netwright.engine.rates`.
+    Learning rate and momentum are left out where the optimizer's kernel gets them for each step, see `netwright.recording.rates`.
     """
     modes = [_settings(module) for part in (model, loss_function) for module in _modules(part)]
     lies = [(value.data_ptr(), value.requires_grad) for value in tensors(model, loss_function, optimizer)]

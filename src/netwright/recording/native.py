@@ -12,9 +12,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from netwright.engine.lanes import Barrier, in_lanes
-from netwright.engine.recording import CannotCapture
-from netwright.engine.tape import Call, NotFiniteError, Played, Tape
+from netwright.recording.lanes import Barrier, in_lanes
+from netwright.recording.operations import CannotCapture
+from netwright.recording.tape import Call, NotFiniteError, Played, Tape
 
 CALL, GUARD, BARRIER, INCREMENT, POOL = range(5)
 (NONE, TENSOR, WHOLE, REAL, TRUTH, WHOLES, REALS, TENSORS, SOME_TENSORS, TRUTHS, TEXT, CPU, DEFAULT, NUMBER) = range(14)
@@ -40,7 +40,7 @@ class Program:
     """A tape ready to be played natively.
 
     Args:
-        library: What `netwright.engine.building.library` gave.
+        library: What `netwright.recording.building.library` gave.
         tape: The calls of one step.
         numbers: Results of the tape that are kept of every step, one number each, all float32 or all float64.
         lanes: Cores that share them.
@@ -98,7 +98,7 @@ class Program:
         return os.getpid() == self._process
 
     def run(self, rows: Tensor | None, steps: int, seconds: float, turns: Tensor | None = None) -> Played:
-        """Take steps until they are done, the seconds are over, or one stops; see `netwright.engine.tape.Player`."""
+        """Take steps until they are done, the seconds are over, or one stops; see `netwright.recording.tape.Player`."""
         results = torch.empty(steps, self._results, dtype=self._dtype)
         error, spent = ctypes.create_string_buffer(ROOM), ctypes.c_double()
         address = 0 if rows is None else rows.data_ptr()

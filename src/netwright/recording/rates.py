@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netwright.engine.recording import CannotCapture
-from netwright.engine.state import fused
-from netwright.engine.tape import Tape
+from netwright.recording.operations import CannotCapture
+from netwright.recording.state import fused
+from netwright.recording.tape import Tape
 
 NAMES = ("lr", "momentum", "beta1")  # as the fused kernels call them
 

@@ -1,4 +1,4 @@
-"""Which networks can take one vectorised step together: found out on copies, and told in words where they cannot. Floor 5."""
+"""Which networks can take one vectorised step together: found out on copies, and told in words where they cannot. Floor 7."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from netwright.data.feed import Feed
 from netwright.engine.base import Engine
 from netwright.engine.own_code import code_of, own_classes, setting_of, why_not_told
 from netwright.engine.own_step import OwnStep
-from netwright.engine.stacking import DROPOUTS, Losses, Stack, storages
-from netwright.engine.state import hooked, hooked_optimizer, parts_of
 from netwright.engine.trial import WITHOUT_CLOSURE
 from netwright.errors import first_line
 from netwright.model.modules import MOVES
 from netwright.model.summary import call_model
+from netwright.population.stacking import DROPOUTS, Losses, Stack, storages
+from netwright.recording.state import hooked, hooked_optimizer, parts_of
 
 DRAWING = (nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU, *MOVES)  # they draw numbers that are not handed out yet
 APART = 1e-4  # relative difference of gradients that is not rounding

@@ -1,4 +1,4 @@
-"""Which networks that stand side by side one update can change, and under which settings. Floor 5."""
+"""Which networks that stand side by side one update can change, and under which settings. Floor 7."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from netwright.engine.holdings import COUNTS
-from netwright.engine.rates import numbers
-from netwright.engine.spreading import LINEAR
+from netwright.population.holdings import COUNTS
+from netwright.population.spreading import LINEAR
+from netwright.recording.rates import numbers
 
 ELEMENTWISE = (*LINEAR, torch.optim.ASGD, torch.optim.Rprop)  # a number is changed by its own gradient and state alone
 

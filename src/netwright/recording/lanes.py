@@ -13,7 +13,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from netwright.engine.tape import Call, place_of
+from netwright.recording.tape import Call, place_of
 
 GEMM = 60.0  # multiply-adds a nanosecond of one core, about
 BYTES = 16.0  # a nanosecond that an elementwise call reads and writes, about

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from netwright.engine.recording import CannotCapture, Operation, Place, Recording, mapped
-from netwright.engine.tape import Call, Tape
+from netwright.recording.operations import CannotCapture, Operation, Place, Recording, mapped
+from netwright.recording.tape import Call, Tape
 
 aten = torch.ops.aten
 EMPTY = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "empty_permuted")

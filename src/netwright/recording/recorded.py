@@ -13,12 +13,12 @@ from torch import Tensor
 
 from netwright.data.batches import Batch
 from netwright.data.feed import TARGET
-from netwright.engine import building
-from netwright.engine.native import Program, declare
-from netwright.engine.planning import make_tape
-from netwright.engine.recording import CannotCapture, Recorder, written_outside
-from netwright.engine.tape import NOTHING, Played, Player, Tape, TapePlayer, read_from
 from netwright.errors import first_line
+from netwright.recording import building
+from netwright.recording.native import Program, declare
+from netwright.recording.operations import CannotCapture, Recorder, written_outside
+from netwright.recording.planning import make_tape
+from netwright.recording.tape import NOTHING, Played, Player, Tape, TapePlayer, read_from
 
 CHECKED = 2  # steps that run both ways before a player is trusted
 ASKED_AGAIN = 1.0  # seconds between two looks whether the native library is there
@@ -134,7 +134,7 @@ class Recorded:
         return torch.arange(len(self.batch)).reshape(1, -1)
 
     def run(self, rows: Tensor | None, steps: int, seconds: float, turns: Tensor | None = None) -> Played:
-        """Play the work step after step; see `netwright.engine.tape.Player`."""
+        """Play the work step after step; see `netwright.recording.tape.Player`."""
         if isinstance(self.player, Program) and not self.player.usable:  # of the process before a fork
             self.player, self.ways = None, [Way(False)]
         if self.player is None:

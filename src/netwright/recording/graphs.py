@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from netwright.engine.branches import STREAMS, Branches, InPieces, in_pieces, tensors_in
-from netwright.engine.recording import IGNORED, Mode
+from netwright.recording.branches import STREAMS, Branches, InPieces, in_pieces, tensors_in
+from netwright.recording.operations import IGNORED, Mode
 from netwright.seeding import drawn_from
 
 Work = Callable[[], None]

@@ -96,7 +96,7 @@ def _place(root: Path | None) -> tuple[Path, tuple[str, ...]]:
 def _start(folder: Path, command: tuple[str, ...]) -> None:
     """Compile in a process of its own, which goes on where this one ends."""
     # -P: what lies in the current folder is no part of Python's path, and never runs
-    words = [sys.executable, "-P", "-m", "netwright.engine.building", str(folder), *command]
+    words = [sys.executable, "-P", "-m", "netwright.recording.building", str(folder), *command]
     with contextlib.suppress(OSError):
         none = subprocess.DEVNULL
         started = subprocess.Popen(words, stdin=none, stdout=none, stderr=none, start_new_session=True)

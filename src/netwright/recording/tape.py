@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from netwright.engine.recording import Place
+from netwright.recording.operations import Place
 
 
 @final
@@ -146,7 +146,7 @@ class Player(Protocol):
 @final
 @dataclass(frozen=True)
 class TapePlayer:
-    """Takes the steps of a tape call by call from Python; see `netwright.engine.native.Program` for the arguments."""
+    """Takes the steps of a tape call by call from Python; see `netwright.recording.native.Program` for the arguments."""
 
     tape: Tape
     numbers: Sequence[Tensor]

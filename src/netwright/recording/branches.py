@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from netwright.engine.recording import IGNORED, Mode, given_to
+from netwright.recording.operations import IGNORED, Mode, given_to
 
 STREAMS = 4
 SHAPE_ALONE = ("ones_like", "zeros_like", "empty_like", "full_like", "rand_like", "new_")  # nothing else of an input is read
