@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 
 from netwright.cli import main
-from netwright.data.places import printable
+from netwright.sources.places import printable
 
 Content = str | bytes | Path | None  # a path: a link to it; None: a folder
 Row = tuple[Mapping[str, Content], str, int, tuple[str, ...]]  # files, arguments, exit code, words of the line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -19,33 +20,34 @@ FLOORS = {
     "seeding": 0,
     "files": 0,
     "config": 1,
-    "data": 2,
-    "model": 3,
-    "distributed": 4,
-    "recording": 5,
-    "engine": 6,
-    "checkpoint": 7,
-    "population": 7,
-    "evaluation": 7,
-    "training": 8,
-    "checks": 9,
-    "exporting": 9,
-    "reporting": 9,
-    "tracking": 9,
-    "runfolder": 10,
-    "rows": 10,
-    "pipeline": 11,
-    "trained": 12,
-    "lifecycle": 13,
-    "foresight": 14,
-    "studies": 14,
-    "proofs": 15,
-    "verbs": 15,
-    "serving": 16,
-    "tuning": 16,
-    "terminal": 16,
-    "estimators": 16,
-    "cli": 17,
+    "sources": 2,
+    "data": 3,
+    "model": 4,
+    "distributed": 5,
+    "recording": 6,
+    "engine": 7,
+    "checkpoint": 8,
+    "population": 8,
+    "evaluation": 8,
+    "training": 9,
+    "checks": 10,
+    "exporting": 10,
+    "reporting": 10,
+    "tracking": 10,
+    "runfolder": 11,
+    "rows": 11,
+    "pipeline": 12,
+    "trained": 13,
+    "lifecycle": 14,
+    "foresight": 15,
+    "studies": 15,
+    "proofs": 16,
+    "verbs": 16,
+    "serving": 17,
+    "tuning": 17,
+    "terminal": 17,
+    "estimators": 17,
+    "cli": 18,
 }
 JOINING = ("runfolder", "rows", "pipeline", "trained", "lifecycle", "foresight", "studies", "proofs", "verbs")
 ENTRANCES = ("__init__", "__main__")  # they only name what to load
@@ -132,6 +134,26 @@ def stage_of(module: str) -> str:
 def test_every_file_stands_on_a_floor() -> None:
     stages = {stage_of(name_of(path)) for path in modules()} - set(ENTRANCES)
     assert stages == set(FLOORS)
+
+
+def test_the_page_of_the_house_names_every_file_on_its_floor() -> None:
+    page = (SOURCE.parents[1] / "docs" / "design.md").read_text(encoding="utf-8")
+    lines = page.partition("src/netwright/  ")[2].partition("```")[0].splitlines()[1:]
+    starts = [n for n, line in enumerate(lines) if line[2] != " "]
+    rooms = [lines[start:end] for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    told = {re.split(r"/| |\.py", room[0].strip())[0]: room for room in rooms}
+    assert {name: int(room[0].split()[-1]) for name, room in told.items()} == FLOORS
+    for path in modules():
+        stage, _, name = name_of(path).partition(".")
+        if name:
+            assert re.search(rf"\b{name}\.py\b", " ".join(told[stage])), f"docs/design.md names no {stage}/{name}.py"
+    gone = [
+        word
+        for stage, room in told.items()
+        for word in re.findall(r"\b\w+\.py\b", " ".join(room))
+        if not (SOURCE / stage / word).exists() and not (SOURCE / word).exists()
+    ]
+    assert gone == []
 
 
 def test_folders_are_at_most_one_deep() -> None:

@@ -1,6 +1,6 @@
 """What a person sees on the terminal: progress, the test, the layers, the runs. rich is imported when it draws.
 
-Floor 16.
+Floor 17.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Python users call; the command line calls the same functions. Floor 15."""
+"""What Python users call; the command line calls the same functions. Floor 16."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from scipy import stats
 from netwright.checks import columns as single
 from netwright.checks import duplicates, leaks, parts, shift
 from netwright.checks.view import Values
-from netwright.data.cells import Markers
 from netwright.data.splits import Split
+from netwright.sources.cells import Markers
 
 GENERATOR = np.random.default_rng(0)
 

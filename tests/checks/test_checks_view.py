@@ -8,11 +8,11 @@ import pytest
 
 from netwright.checks import view
 from netwright.checks.view import columns_of, row_hashes
-from netwright.data.arrays import Arrays
-from netwright.data.cells import Markers
 from netwright.data.columns import TableEncoder, learn_columns
-from netwright.data.sequences import Sequences, from_list
-from netwright.data.tables import Origin, Table
+from netwright.sources.arrays import Arrays
+from netwright.sources.cells import Markers
+from netwright.sources.sequences import Sequences, from_list
+from netwright.sources.tables import Origin, Table
 
 GENERATOR = np.random.default_rng(0)
 

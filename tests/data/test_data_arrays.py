@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from netwright.data.arrays import (
+from netwright.errors import ConfigError, DataError, NetwrightError, SafetyError
+from netwright.sources.arrays import (
     Arrays,
     concatenate_arrays,
     idx_labels,
@@ -25,11 +26,10 @@ from netwright.data.arrays import (
     read_npy,
     read_npz,
 )
-from netwright.data.bundled import bundled
-from netwright.data.choosing import choose_rows, held
-from netwright.data.places import place_of
-from netwright.data.tables import Origin, Table
-from netwright.errors import ConfigError, DataError, NetwrightError, SafetyError
+from netwright.sources.bundled import bundled
+from netwright.sources.choosing import choose_rows, held
+from netwright.sources.places import place_of
+from netwright.sources.tables import Origin, Table
 
 EXAMPLES: dict[str, np.ndarray] = {
     "float64": np.array([[1.5, -0.0], [np.nan, 1e-300]]),

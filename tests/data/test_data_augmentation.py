@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from netwright.data.arrays import Arrays
 from netwright.data.augmentation import Augmentation
 from netwright.data.batches import Batch, Examples, Spans, batches
 from netwright.data.mixing import CutMix, MixUp
 from netwright.data.preparation import fit_arrays
-from netwright.data.tables import Origin
 from netwright.data.transforms import Noise, Scale, TimeMask, TimeShift
 from netwright.errors import ConfigError
+from netwright.sources.arrays import Arrays
+from netwright.sources.tables import Origin
 
 ROWS = np.arange(23)
 

@@ -11,13 +11,13 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from netwright.data import blocks
-from netwright.data.blocks import Blocks, blocks_of
-from netwright.data.places import place_of
-from netwright.data.sources import Reading, read_source
-from netwright.data.tables import Table
-from netwright.data.texts import TextOptions
 from netwright.errors import DataError
+from netwright.sources import blocks
+from netwright.sources.blocks import Blocks, blocks_of
+from netwright.sources.opening import Reading, read_source
+from netwright.sources.places import place_of
+from netwright.sources.tables import Table
+from netwright.sources.texts import TextOptions
 
 TABLE = pa.table({"a": list(range(5000)), "b": [f"word {place % 7}" for place in range(5000)]})
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from netwright.data import cache
+from netwright.sources import cache
 
 KEY = "sha256:" + "0123456789abcdef" * 4
 

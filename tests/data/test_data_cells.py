@@ -10,10 +10,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from netwright.data.cells import Markers, group_values, time_values
 from netwright.data.columns import Column, TableEncoder
-from netwright.data.tables import Table, from_frame
 from netwright.errors import DataError
+from netwright.sources.cells import Markers, group_values, time_values
+from netwright.sources.tables import Table, from_frame
 
 
 def table_of(values: Any) -> Table:

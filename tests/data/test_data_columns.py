@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from netwright.data.cells import MISSING_VALUES, Markers
 from netwright.data.columns import TableEncoder, learn_columns
-from netwright.data.tables import Table, from_frame
 from netwright.errors import DataError
+from netwright.sources.cells import MISSING_VALUES, Markers
+from netwright.sources.tables import Table, from_frame
 
 WORDS = "the quick brown fox jumps over a lazy dog while nobody is looking at the moon tonight again".split()
 

@@ -25,13 +25,13 @@ import pyarrow.parquet
 import pytest
 
 from netwright import files
-from netwright.data import addresses, sources
-from netwright.data.addresses import FRESH, changed_at, version_of
-from netwright.data.copies import FOLDER, Copies, copied
-from netwright.data.places import Place, fetch, place_of, places_of
-from netwright.data.sources import Reading, digest_source, read_source
 from netwright.errors import DataError, ResourceError
 from netwright.files import system
+from netwright.sources import addresses, opening
+from netwright.sources.addresses import FRESH, changed_at, version_of
+from netwright.sources.copies import FOLDER, Copies, copied
+from netwright.sources.opening import Reading, digest_source, read_source
+from netwright.sources.places import Place, fetch, place_of, places_of
 
 TEXT = b"a,b\n" + b"".join(b"%d,%d\n" % (row, row * row) for row in range(40))
 
@@ -200,14 +200,14 @@ def test_what_a_file_system_raises_is_one_line(remote: Path, cache: Path, monkey
     with copied(making(cache)), pytest.raises(DataError, match=r"part-0.csv: cannot be read \(checksum of the part"):
         place_of(counted.address(remote / "part-0.csv")).read_bytes()
     with pytest.raises(DataError, match="none.csv: no such file, or it cannot be reached"):
-        sources.places(counted.address(remote / "none.csv"))
+        opening.places(counted.address(remote / "none.csv"))
     for error, words in (
         (PermissionError("403"), "no such file"),
         (RuntimeError("no credentials"), r"cannot be read \(no cred"),
     ):
         monkeypatch.setattr(counted.Counted, "info", raising(error))
         with pytest.raises(DataError, match=f"part-0.csv: {words}"):
-            sources.places(counted.address(remote / "part-0.csv"))
+            opening.places(counted.address(remote / "part-0.csv"))
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(remote: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +292,7 @@ def test_every_format_is_read_from_its_copy_as_from_this_machine(name: str, kind
             digest_source(counted.address(kinds / name), how.target),
         )
     here = read_source(str(kinds / name), how)
-    assert sources.digest_raw(found) == sources.digest_raw(here)
+    assert opening.digest_raw(found) == opening.digest_raw(here)
     assert digest == digest_source(str(kinds / name), how.target)
     read = [line["name"] for line in counted.opened(kinds)]
     assert read == ([name, "t-y.npy"] if name == "t.npy" else [name])

@@ -20,12 +20,12 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from netwright.data import datasets
-from netwright.data.arrays import Arrays
-from netwright.data.datasets import open_dataset
-from netwright.data.sequences import Sequences
-from netwright.data.sources import from_objects
 from netwright.errors import DataError, ResourceError
+from netwright.sources import datasets
+from netwright.sources.arrays import Arrays
+from netwright.sources.datasets import open_dataset
+from netwright.sources.opening import from_objects
+from netwright.sources.sequences import Sequences
 
 ROWS = 70
 X = torch.randn(ROWS, 3, generator=torch.Generator().manual_seed(0))

@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
-from netwright.data.arrays import Arrays
-from netwright.data.sources import Reading, declared_form, read_parts, read_source
-from netwright.data.tables import Table
 from netwright.errors import DataError, NetwrightError, SafetyError
+from netwright.sources.arrays import Arrays
+from netwright.sources.opening import Reading, declared_form, read_parts, read_source
+from netwright.sources.tables import Table
 
 X = np.random.default_rng(0).normal(size=(6, 3))
 Y = np.arange(6) % 2

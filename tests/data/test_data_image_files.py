@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from netwright.data.arrays import Arrays
-from netwright.data.image_files import ImageFiles, combine, locate, of_paths, read_files
-from netwright.data.sources import Reading
-from netwright.data.tables import Table
 from netwright.errors import ConfigError, DataError, SafetyError
+from netwright.sources.arrays import Arrays
+from netwright.sources.image_files import ImageFiles, combine, locate, of_paths, read_files
+from netwright.sources.opening import Reading
+from netwright.sources.tables import Table
 
 
 def write(folder: Path, *names: str, **contents: str) -> Path:

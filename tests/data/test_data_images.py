@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netwright.data import cache, images
-from netwright.data.image_files import ImageFiles, of_paths
-from netwright.data.images import Header, ImageForm, decode, form_of, leave_out_bad, read_image, scan
-from netwright.data.places import place_of
 from netwright.errors import DataError, SafetyError
+from netwright.sources import cache, images
+from netwright.sources.image_files import ImageFiles, of_paths
+from netwright.sources.images import Header, ImageForm, decode, form_of, leave_out_bad, read_image, scan
+from netwright.sources.places import place_of
 
 GREYS = np.linspace(0, 255, 48).astype(np.uint8).reshape(6, 8)
 COLOURS = np.stack([GREYS, GREYS[::-1], 255 - GREYS], axis=-1)

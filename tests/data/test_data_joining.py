@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from netwright.data.cells import Markers
-from netwright.data.joining import join
-from netwright.data.tables import Origin, Table, concatenate
 from netwright.errors import DataError
+from netwright.sources.cells import Markers
+from netwright.sources.joining import join
+from netwright.sources.tables import Origin, Table, concatenate
 
 
 def table(name: str, **columns: Any) -> Table:

@@ -10,13 +10,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from netwright.data import labels
-from netwright.data.arrays import Arrays
-from netwright.data.cells import Markers
-from netwright.data.sources import from_objects
-from netwright.data.tables import Origin, Table, from_frame
 from netwright.data.targets import Target, read_target
 from netwright.errors import ConfigError, DataError, NetwrightError
+from netwright.sources import labels
+from netwright.sources.arrays import Arrays
+from netwright.sources.cells import Markers
+from netwright.sources.opening import from_objects
+from netwright.sources.tables import Origin, Table, from_frame
 
 SETS: list[list[str]] = [["b", "a"], [], ["c"], ["a", "c", "a"], ["b"]]
 MATRIX = [[1, 1, 0], [0, 0, 0], [0, 0, 1], [1, 0, 1], [0, 1, 0]]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import netwright as nw
-from netwright.data import cache
-from netwright.data.arrays import Arrays
-from netwright.data.sources import Reading, read_source
 from netwright.errors import DataError
+from netwright.sources import cache
+from netwright.sources.arrays import Arrays
+from netwright.sources.opening import Reading, read_source
 
 GENERATOR = np.random.default_rng(0)
 VALUES = GENERATOR.normal(3, 2, size=(300, 2, 30)).astype("float32")

@@ -11,11 +11,11 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from netwright.data.arrays import Arrays
-from netwright.data.matlab import matlab_arrays
-from netwright.data.places import place_of
-from netwright.data.sources import Reading, declared_form, read_parts, read_source
 from netwright.errors import DataError, SafetyError
+from netwright.sources.arrays import Arrays
+from netwright.sources.matlab import matlab_arrays
+from netwright.sources.opening import Reading, declared_form, read_parts, read_source
+from netwright.sources.places import place_of
 
 X = np.random.default_rng(0).normal(size=(6, 3))
 Y = np.arange(6) % 2

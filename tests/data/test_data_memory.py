@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from netwright.data import memory
+from netwright.sources import memory
 
 
 def told(folder: Path, monkeypatch: pytest.MonkeyPatch, **contents: str) -> int | None:

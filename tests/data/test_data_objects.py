@@ -12,10 +12,10 @@ import scipy.sparse
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from netwright.data.arrays import Arrays
-from netwright.data.sources import from_objects
-from netwright.data.tables import Table
 from netwright.errors import DataError
+from netwright.sources.arrays import Arrays
+from netwright.sources.opening import from_objects
+from netwright.sources.tables import Table
 
 X, Y = np.arange(12.0).reshape(4, 3), np.array([0, 1, 0, 1])
 FRAME = pd.DataFrame({"a": [1.5, 2.5, 3.5, 4.5], "b": ["x", "y", "x", "y"]})

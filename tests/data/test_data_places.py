@@ -9,8 +9,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from netwright.data.places import place_of, places_of
 from netwright.errors import DataError, SafetyError
+from netwright.sources.places import place_of, places_of
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import pytest
 import torch
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 
-from netwright.data.arrays import Arrays
-from netwright.data.cells import Markers
 from netwright.data.columns import learn_columns
 from netwright.data.preparation import Preparation, fit_arrays, fit_table
-from netwright.data.tables import Origin, Table, from_frame
 from netwright.errors import DataError
+from netwright.sources.arrays import Arrays
+from netwright.sources.cells import Markers
+from netwright.sources.tables import Origin, Table, from_frame
 
 ROWS = 400
 TRAIN = np.arange(0, ROWS, 2)  # every second row trains

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from netwright.data.arrays import Arrays
 from netwright.data.batches import PADDED_CLASS, Examples, Spans, epoch_order
-from netwright.data.sequence_parts import concatenate
-from netwright.data.sequences import (
+from netwright.errors import DataError
+from netwright.sources.arrays import Arrays
+from netwright.sources.sequence_parts import concatenate
+from netwright.sources.sequences import (
     EMPTY,
     Sequences,
     StepForm,
@@ -22,8 +23,7 @@ from netwright.data.sequences import (
     symbols_of,
     windows,
 )
-from netwright.data.tables import Origin, Table
-from netwright.errors import DataError
+from netwright.sources.tables import Origin, Table
 
 
 def ragged(seed: int = 0, rows: int = 40) -> list[np.ndarray]:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netwright.data.arrays import Arrays
-from netwright.data.places import place_of
-from netwright.data.sequences import Sequences
-from netwright.data.series import read_ts
-from netwright.data.tables import Table
 from netwright.errors import DataError
+from netwright.sources.arrays import Arrays
+from netwright.sources.places import place_of
+from netwright.sources.sequences import Sequences
+from netwright.sources.series import read_ts
+from netwright.sources.tables import Table
 
 HEAD = "# a comment\n@problemName toy\n@timeStamps false\n@classLabel true 1 2\n@data\n"
 

@@ -10,10 +10,10 @@ from typing import Any
 import openpyxl
 import pytest
 
-from netwright.data.sources import Reading, read_source
-from netwright.data.tables import Table
-from netwright.data.texts import TextOptions
 from netwright.errors import ConfigError, DataError, NetwrightError, SafetyError
+from netwright.sources.opening import Reading, read_source
+from netwright.sources.tables import Table
+from netwright.sources.texts import TextOptions
 
 DAY = datetime.datetime(2024, 1, 31)
 ROWS: list[list[Any]] = [

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from netwright.data.arrays import Arrays
-from netwright.data.objects import as_array
-from netwright.data.places import place_of
-from netwright.data.sources import (
+from netwright.errors import DataError, SafetyError
+from netwright.sources.arrays import Arrays
+from netwright.sources.objects import as_array
+from netwright.sources.opening import (
     Reading,
     combine,
     declared_form,
@@ -26,9 +26,9 @@ from netwright.data.sources import (
     read_parts,
     read_source,
 )
-from netwright.data.tables import Table
-from netwright.data.texts import Lines, TextOptions, count_fields
-from netwright.errors import DataError, SafetyError
+from netwright.sources.places import place_of
+from netwright.sources.tables import Table
+from netwright.sources.texts import Lines, TextOptions, count_fields
 
 X, Y = np.arange(12.0).reshape(4, 3), np.array([0, 1, 0, 1])
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from netwright.data.cells import Markers
 from netwright.data.columns import learn_columns
-from netwright.data.sources import Reading, read_source
-from netwright.data.tables import Table, concatenate, from_frame
-from netwright.data.texts import TextOptions
 from netwright.errors import DataError
+from netwright.sources.cells import Markers
+from netwright.sources.opening import Reading, read_source
+from netwright.sources.tables import Table, concatenate, from_frame
+from netwright.sources.texts import TextOptions
 
 NAMES = ["size", "count", "colour", "flag", "day"]
 CELLS = [

@@ -11,12 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from netwright.data import sources
-from netwright.data.arrays import Arrays
-from netwright.data.cells import Markers
-from netwright.data.tables import Origin, from_frame
 from netwright.data.targets import Target, read_target
 from netwright.errors import ConfigError, DataError
+from netwright.sources import opening
+from netwright.sources.arrays import Arrays
+from netwright.sources.cells import Markers
+from netwright.sources.tables import Origin, from_frame
 
 
 def from_cells(cells: Any, task: str | None = None, labels: dict[str, str] | None = None, **options: Any) -> Target:
@@ -122,7 +122,7 @@ def test_labels_are_renamed_before_the_task_is_decided() -> None:
 def test_labels_of_arrays_are_renamed(dtype: str) -> None:
     values = np.array([0, 1, 1, 0]).astype(dtype)
     names = {"0": "no", "1": "yes", "False": "no", "True": "yes"}
-    raw = sources.from_objects((np.zeros((4, 2)), values), None, "NC")[0]
+    raw = opening.from_objects((np.zeros((4, 2)), values), None, "NC")[0]
     target = read_target(raw, ["y"], None, names, Markers())
     assert (target.task, target.classes, target.values.tolist()) == ("binary", ("no", "yes"), [0, 1, 1, 0])
     known = read_target(raw, ["y"], "binary", names, Markers(), ("no", "yes"))
@@ -130,7 +130,7 @@ def test_labels_of_arrays_are_renamed(dtype: str) -> None:
 
 
 def test_a_missing_label_of_an_array_is_not_renamed() -> None:
-    raw = sources.from_objects((np.zeros((3, 2)), np.array([0, np.nan, 1])), None, "NC")[0]
+    raw = opening.from_objects((np.zeros((3, 2)), np.array([0, np.nan, 1])), None, "NC")[0]
     with pytest.raises(DataError, match="row 2: target 'y' is missing"):
         read_target(raw, ["y"], None, {"0": "no", "1": "yes"}, Markers())
 
@@ -139,7 +139,7 @@ def test_labels_of_which_none_is_in_the_target_are_refused_where_a_network_learn
     told = "data.labels: 'A', 'B' came; the target holds 'a', 'b'; expected one of these or more; mend the names"
     with pytest.raises(ConfigError, match=told):
         from_cells(["a", "b", "a"], labels={"A": "z", "B": "y"})
-    raw = sources.from_objects((np.zeros((3, 2)), np.array([0, 1, 0])), None, "NC")[0]
+    raw = opening.from_objects((np.zeros((3, 2)), np.array([0, 1, 0])), None, "NC")[0]
     with pytest.raises(ConfigError, match="data.labels: '2' came; the target holds '0', '1'"):
         read_target(raw, ["y"], None, {"2": "two"}, Markers())
     known = from_cells(["a", "b"], labels={"A": "a"}, classes=("a", "b"))  # other rows need not have all spellings

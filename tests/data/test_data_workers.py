@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from netwright.data.workers import in_order
 from netwright.errors import ConfigError, DataError
+from netwright.sources.workers import in_order
 
 
 def squared(number: int) -> int:

@@ -17,13 +17,14 @@ from dealt_runs import gap, histories
 from PIL import Image
 
 import netwright as nw
-from netwright.data import memory, order
+from netwright.data import order
 from netwright.data.augmentation import Augmentation
 from netwright.distributed.joining import join
 from netwright.distributed.world import ALONE, World
 from netwright.engine.shared import SharedEngine
 from netwright.lifecycle.run import Run
 from netwright.rows import mapping, reading
+from netwright.sources import memory
 
 GENERATOR = np.random.default_rng(1)
 CLASSES = (np.arange(117) % 3 == 0).astype(np.int64)  # a third of the rows

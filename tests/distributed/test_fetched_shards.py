@@ -10,7 +10,7 @@ import numpy as np
 import ranks
 from ranks import Ranks
 
-from netwright.data.sources import digest_source
+from netwright.sources.opening import digest_source
 
 SHARDS = 4
 

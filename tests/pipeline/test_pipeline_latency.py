@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 import netwright as nw
-from netwright.data import sources
 from netwright.data.batches import Examples, batches, batches_in_order
 from netwright.engine.forward import Forward, parts_of
 from netwright.errors import DataError
 from netwright.evaluation.scoring import outputs_of
 from netwright.model.decisions import decide, decided
 from netwright.seeding import drawn_from
+from netwright.sources import opening
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((300, 6)).astype(np.float32)
@@ -103,7 +103,7 @@ def test_rows_prepared_in_the_call_get_the_bits_of_rows_prepared_before(
         run_dir=str(tmp_path / "run"),
     )
     program = nw.load(run.folder).program
-    raw = sources.from_objects((rows, None), None, layout)[0]
+    raw = opening.from_objects((rows, None), None, layout)[0]
     before, threads = rows.copy(), torch.get_num_threads()
     torch.set_num_threads(run.config.training.threads)
     outputs = outputs_of(program.forward, program.preparation.examples(raw), program.batch_size)
@@ -205,7 +205,7 @@ def test_code_of_others_inside_a_layer_of_torch_is_not_trusted() -> None:
 
 def test_an_array_is_read_as_a_dictionary_of_it_is() -> None:
     for value in (X, torch.from_numpy(X), X.astype(">f8"), X.astype(np.longdouble)):
-        short, long = (sources.from_objects((given, None), None, "NC")[0] for given in (value, {"X": value}))
+        short, long = (opening.from_objects((given, None), None, "NC")[0] for given in (value, {"X": value}))
         assert {**vars(short), "inputs": None} == {**vars(long), "inputs": None}
         assert short.inputs["X"].dtype == long.inputs["X"].dtype
         assert (short.inputs["X"] == long.inputs["X"]).all()

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 import netwright as nw
-from netwright.data import blocks, ingest
+from netwright.data import ingest
 from netwright.data.mapped import Mapped
 from netwright.engine.eager import EagerEngine
 from netwright.errors import ConfigError, DataError, NetwrightError, ResourceError
@@ -27,6 +27,7 @@ from netwright.pipeline import job
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.resolving import plan_of
 from netwright.rows import mapping, new_rows, reading
+from netwright.sources import blocks
 from netwright.training.journal import Journal
 from netwright.training.loop import Progress, train
 from netwright.training.optimizer import make_optimizer, resolve_optimizer

@@ -14,10 +14,10 @@ from PIL import Image
 import netwright as nw
 from netwright.cli import main
 from netwright.config.data_schema import DataConfig
-from netwright.data import cache
-from netwright.data.arrays import Arrays
 from netwright.errors import ConfigError, DataError
 from netwright.rows import new_rows
+from netwright.sources import cache
+from netwright.sources.arrays import Arrays
 
 SMALL = {"layers": ["Flatten()", "Linear()"], "epochs": 1, "observers": [], "threads": 1}
 

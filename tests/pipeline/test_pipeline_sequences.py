@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import netwright as nw
-from netwright.data.sequences import Sequences
 from netwright.errors import ConfigError, DataError
+from netwright.sources.sequences import Sequences
 
 
 def ragged(rows: int = 120) -> tuple[list[np.ndarray], np.ndarray]:

@@ -13,10 +13,10 @@ from PIL import Image
 
 import netwright as nw
 from netwright.config.data_schema import DataConfig
-from netwright.data import blocks, cache, memory
 from netwright.errors import CheckpointError
 from netwright.lifecycle.run import read_config
 from netwright.pipeline import job
+from netwright.sources import blocks, cache, memory
 
 PLENTY, LITTLE, LESS = 10**7, 100, 60  # kB
 SHORT: dict[str, Any] = {"layers": ["Linear()"], "epochs": 1, "settings": ["evaluation.importance=false"]}

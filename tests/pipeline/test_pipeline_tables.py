@@ -12,10 +12,10 @@ import torch
 
 import netwright as nw
 from netwright.config.read import build_config, to_toml
-from netwright.data.tables import Table
 from netwright.errors import ConfigError, DataError
 from netwright.pipeline.bench import Bench, gather, prepare
 from netwright.proofs.rerunning import verify_eject
+from netwright.sources.tables import Table
 
 RNG = np.random.default_rng(0)
 WAVES = "PeriodicEmbeddings(dimension=16, frequencies=32, sigma=0.1, columns="

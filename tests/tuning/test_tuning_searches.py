@@ -391,8 +391,8 @@ def test_a_plain_training_leaves_the_section_alone(tmp_path: Path) -> None:
 def test_a_trial_uses_its_share_of_the_machine_and_says_so_in_its_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from netwright.data import memory
     from netwright.pipeline.asking import gather_all
+    from netwright.sources import memory
     from netwright.tuning.trials import shared_bench
 
     wide = {"layers": ["Linear(2048)", "ReLU()", "Linear(2048)", "ReLU()", "Linear()"], "epochs": 1, "batch_size": 120}

@@ -1,7 +1,7 @@
 """A checkpoint that all processes write and read together: each its pieces, the leading one writes all else, and one rename.
 
 The folder is that of `netwright.checkpoint.store`, read by it as any other. An error of one process is raised by all of them,
-so that nobody waits for one that is gone. Floor 7.
+so that nobody waits for one that is gone. Floor 8.
 """
 
 from __future__ import annotations

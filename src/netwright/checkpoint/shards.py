@@ -1,4 +1,4 @@
-"""Files that hold the pieces of dealt-out tensors, one of each process and part, and what is read of them again. Floor 7.
+"""Files that hold the pieces of dealt-out tensors, one of each process and part, and what is read of them again. Floor 8.
 
 All pieces become a whole tensor; a process that holds a piece of it reads that alone, however many there were.
 """

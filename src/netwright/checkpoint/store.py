@@ -1,7 +1,7 @@
 """Checkpoints on the disk: a folder each, committed by one rename, verified by digests before a tensor of it is used.
 
 A checkpoint holds a file of tensors (safetensors) per part, ``state.json`` and ``manifest.json`` with the size and SHA-256
-of each file. The digests tell damage; they do not tell who wrote it. Floor 7.
+of each file. The digests tell damage; they do not tell who wrote it. Floor 8.
 """
 
 from __future__ import annotations

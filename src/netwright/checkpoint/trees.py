@@ -1,7 +1,7 @@
 """Nested Python values with tensors as plain JSON beside named tensors, and back: no pickle.
 
 Numbers come back as the very same bits: JSON writes a float by its shortest exact text, and what JSON lacks (tuples, keys
-that are no texts, infinities) is written as an object with one key that says what it is. Floor 7.
+that are no texts, infinities) is written as an object with one key that says what it is. Floor 8.
 """
 
 from __future__ import annotations

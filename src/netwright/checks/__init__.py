@@ -1,1 +1,1 @@
-"""What may spoil the figures, looked for before training. Floor 9."""
+"""What may spoil the figures, looked for before training. Floor 10."""

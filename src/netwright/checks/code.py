@@ -1,4 +1,4 @@
-"""The user's own classes, read and not run: slips that only the text of forward and __init__ shows. Floor 9."""
+"""The user's own classes, read and not run: slips that only the text of forward and __init__ shows. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single columns and the target, train rows only: constant, numbered, missing, marked, rare, far out, contradicting. Floor 9."""
+"""Single columns and the target, train rows only: constant, numbered, missing, marked, rare, far out, contradicting. Floor 10."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from netwright.checks.findings import Finding
 from netwright.checks.view import Hashes, Values
-from netwright.data.cells import Markers, marked_too
 from netwright.model.weighing import FOCAL
 from netwright.numerals import counted
+from netwright.sources.cells import Markers, marked_too
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

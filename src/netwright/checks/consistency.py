@@ -1,4 +1,4 @@
-"""A network in eval mode: rows that meet, answers that are drawn or constant, a batch of one, inputs that change. Floor 9."""
+"""A network in eval mode: rows that meet, answers that are drawn or constant, a batch of one, inputs that change. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of layers and the optimizer: what is missing, odd, or out of all measure. Floor 9."""
+"""The order of layers and the optimizer: what is missing, odd, or out of all measure. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of one part that stand in another too: exact ones by 64-bit hashes, near ones by the nearest neighbour. Floor 9."""
+"""Rows of one part that stand in another too: exact ones by 64-bit hashes, near ones by the nearest neighbour. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a network ends against what its loss reads: activations twice, missing or in the way, and losses that spread. Floor 9."""
+"""How a network ends against what its loss reads: activations twice, missing or in the way, and losses that spread. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A finding: where something was seen, why it matters, what to do, and how sure that is. Floor 9."""
+"""A finding: where something was seen, why it matters, what to do, and how sure that is. Floor 10."""
 
 from __future__ import annotations
 

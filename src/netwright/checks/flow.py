@@ -1,4 +1,4 @@
-"""One forward pass, watched: which operation read what from which, in which layer or line, with what figures. Floor 9."""
+"""One forward pass, watched: which operation read what from which, in which layer or line, with what figures. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A single column that tells the target: often an answer that slipped into the inputs. Train rows only. Floor 9."""
+"""A single column that tells the target: often an answer that slipped into the inputs. Train rows only. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a network can learn one batch by heart: the oldest test of all (Karpathy, 2019). Only on request. Floor 9."""
+"""Whether a network can learn one batch by heart: the oldest test of all (Karpathy, 2019). Only on request. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the parts share that they should not, and what train lacks: classes, groups, time. Floor 9."""
+"""What the parts share that they should not, and what train lacks: classes, groups, time. Floor 10."""
 
 from __future__ import annotations
 

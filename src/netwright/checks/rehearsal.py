@@ -1,4 +1,4 @@
-"""One batch through a copy of the network, forward and back: what it reads, what stays still, dies, fades or grows. Floor 9."""
+"""One batch through a copy of the network, forward and back: what it reads, what stays still, dies, fades or grows. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the distribution of a column in valid or test lies from that in train. Floor 9."""
+"""How far the distribution of a column in valid or test lies from that in train. Floor 10."""
 
 from __future__ import annotations
 

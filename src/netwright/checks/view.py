@@ -1,4 +1,4 @@
-"""Rows of any kind as columns of numbers, and as one hash per row; a few rows at a time. Floor 9."""
+"""Rows of any kind as columns of numbers, and as one hash per row; a few rows at a time. Floor 10."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from netwright.data.arrays import Array, Arrays
 from netwright.data.columns import TableEncoder
 from netwright.data.mapped import Mapped
-from netwright.data.sequences import Raw, Sequences, step_numbers
-from netwright.data.tables import Table
 from netwright.seeding import stream
+from netwright.sources.arrays import Array, Arrays
+from netwright.sources.sequences import Raw, Sequences, step_numbers
+from netwright.sources.tables import Table
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""What a tutor would say of slips in own code: why it matters, what to write instead, how sure it is. Floor 9."""
+"""What a tutor would say of slips in own code: why it matters, what to write instead, how sure it is. Floor 10."""
 
 from __future__ import annotations
 

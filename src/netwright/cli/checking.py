@@ -1,4 +1,4 @@
-"""The command check: mistakes found before an hour is lost. Floor 17."""
+"""The command check: mistakes found before an hour is lost. Floor 18."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the words of the command line to an exit code: every error is one line on stderr. Floor 17."""
+"""From the words of the command line to an exit code: every error is one line on stderr. Floor 18."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands before a long run: lr, batch-size, plan. Nothing is trained for good. Floor 17."""
+"""Commands before a long run: lr, batch-size, plan. Nothing is trained for good. Floor 18."""
 
 from __future__ import annotations
 

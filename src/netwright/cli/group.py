@@ -1,4 +1,4 @@
-"""The group of commands, options that several share, and what is checked before torch is imported. Floor 17."""
+"""The group of commands, options that several share, and what is checked before torch is imported. Floor 18."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands for several processes: --procs, and the commands slurm and ray. Floor 17."""
+"""Commands for several processes: --procs, and the commands slurm and ray. Floor 18."""
 
 from __future__ import annotations
 

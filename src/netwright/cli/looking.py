@@ -1,4 +1,4 @@
-"""Commands that look and train nothing: split, show, report, runs, schema. Floor 17."""
+"""Commands that look and train nothing: split, show, report, runs, schema. Floor 18."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that several processes run together: one of them prints. Floor 17."""
+"""Commands that several processes run together: one of them prints. Floor 18."""
 
 from __future__ import annotations
 

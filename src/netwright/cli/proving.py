@@ -1,4 +1,4 @@
-"""Commands that prove and explain: verify, eject, explain, replay, compare, import-weights. Floor 17."""
+"""Commands that prove and explain: verify, eject, explain, replay, compare, import-weights. Floor 18."""
 
 from __future__ import annotations
 

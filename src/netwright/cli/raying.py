@@ -1,4 +1,4 @@
-"""The command ray: a training in processes that Ray places. Floor 17."""
+"""The command ray: a training in processes that Ray places. Floor 18."""
 
 from __future__ import annotations
 

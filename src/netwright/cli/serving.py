@@ -1,4 +1,4 @@
-"""The command serve: a run behind HTTP. Floor 17."""
+"""The command serve: a run behind HTTP. Floor 18."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands to begin with: init, doctor, completion. Floor 17."""
+"""Commands to begin with: init, doctor, completion. Floor 18."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that train: train, resume, cv. Floor 17."""
+"""Commands that train: train, resume, cv. Floor 18."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees of a search: a table of trials that is drawn anew on a terminal, a line per trial elsewhere. Floor 17."""
+"""What a person sees of a search: a table of trials that is drawn anew on a terminal, a line per trial elsewhere. Floor 18."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command tune: settings searched by the validation rows; and its workers, which no person starts. Floor 17."""
+"""The command tune: settings searched by the validation rows; and its workers, which no person starts. Floor 18."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that use a run or an ensemble: test, predict, ensemble, export. Floor 17."""
+"""Commands that use a run or an ensemble: test, predict, ensemble, export. Floor 18."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command watch: a run shown while another process trains it. It imports no torch. Floor 17."""
+"""The command watch: a run shown while another process trains it. It imports no torch. Floor 18."""
 
 from __future__ import annotations
 

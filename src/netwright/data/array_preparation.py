@@ -1,4 +1,4 @@
-"""Raw arrays to float32 tensors or whole codes: a torch module fitted on the train rows, saved with the model. Floor 2."""
+"""Raw arrays to float32 tensors or whole codes: a torch module fitted on the train rows, saved with the model. Floor 3."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from netwright.data.arrays import Array, Arrays, native
-from netwright.data.cells import LARGEST
 from netwright.data.moments import Moments, channel_moments, moments_in_blocks, moments_of
 from netwright.errors import DataError
+from netwright.sources.arrays import Array, Arrays, native
+from netwright.sources.cells import LARGEST
 
 Rows = npt.NDArray[np.int64]
 CHUNK = 4096  # rows prepared at a time

@@ -2,7 +2,7 @@
 
 A row's change is f(seed, epoch, row): the same in whatever batch it comes and however many processes work; where rows are
 drawn several times in an epoch it is f(seed, epoch, row, how often it came before). Pairs are mixed by f(seed, epoch, step).
-Torch's global generator is where it was when a batch is handed out. Floor 2.
+Torch's global generator is where it was when a batch is handed out. Floor 3.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.array_preparation import tensor_of
-from netwright.data.arrays import Array
 from netwright.data.batches import Batch, Examples, Rows, batch_rows
 from netwright.data.mixing import Mixing
 from netwright.data.order import Order
 from netwright.data.sampling import times_before
 from netwright.data.sharing import Share
 from netwright.data.transforms import Transform
-from netwright.data.workers import in_order
 from netwright.errors import ConfigError, first_line
 from netwright.seeding import torch_seed
+from netwright.sources.arrays import Array
+from netwright.sources.datasets import ITEM
+from netwright.sources.workers import in_order
 
-IMAGE, PREPARED, MIXED, ITEM = range(4)  # what is seeded; each has numbers of its own
+IMAGE, PREPARED, MIXED = range(3)  # what is seeded beside ITEM; each has numbers of its own
 Draw = tuple[int, int]  # the number of a row, and how often it came before in the epoch
 Reread = Callable[[int, int], dict[str, Array]]
 

@@ -1,6 +1,6 @@
 """Rows in a fixed order, cut into batches by index; the order is a pure function of seed and epoch.
 
-Rows are prepared before they are gathered, or after it where they take more room prepared than raw. Floor 2.
+Rows are prepared before they are gathered, or after it where they take more room prepared than raw. Floor 3.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from netwright.data.array_preparation import ArrayPreparation, tensor_of
-from netwright.data.arrays import Array
 from netwright.data.order import Order, alike_order
 from netwright.data.sampling import Floats, drawn
 from netwright.seeding import stream
+from netwright.sources.arrays import Array
 
 Rows = npt.NDArray[np.int64]
 RESIDENT_SHARE = 0.3  # of a device's free memory

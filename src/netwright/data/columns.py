@@ -1,7 +1,7 @@
 """What each column of a table is (number, category, boolean, date, identifier), and its cells as numbers.
 
 Kinds and categories are learned from the train rows only; every other row must conform, or the cell is named in the
-error. `TableEncoder` turns a table into one float64 matrix: NaN is missing, 0 an unknown category. Floor 2.
+error. `TableEncoder` turns a table into one float64 matrix: NaN is missing, 0 an unknown category. Floor 3.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from netwright.data.cells import (
+from netwright.errors import DataError, did_you_mean
+from netwright.sources.cells import (
     COMMA_NUMBER,
     DATE,
     FALSE_WORDS,
@@ -40,8 +41,7 @@ from netwright.data.cells import (
     padded,
     pointed_numbers,
 )
-from netwright.data.tables import Table
-from netwright.errors import DataError, did_you_mean
+from netwright.sources.tables import Table
 
 Rows = npt.NDArray[np.int64]
 

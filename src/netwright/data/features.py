@@ -1,4 +1,4 @@
-"""Features of columns as plain functions: phases of dates, ranks as normal quantiles. Printed by eject. Floor 2."""
+"""Features of columns as plain functions: phases of dates, ranks as normal quantiles. Printed by eject. Floor 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The batches of one epoch, handed to whatever executes the steps: one by one, or as row numbers to gather there. Floor 2."""
+"""The batches of one epoch, handed to whatever executes the steps: one by one, or as row numbers to gather there. Floor 3."""
 
 from __future__ import annotations
 

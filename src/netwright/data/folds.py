@@ -1,6 +1,6 @@
 """Which rows a fold tests: each row in one fold of each repetition, the shares of the classes kept, groups whole.
 
-In order of time the folds are blocks that go forward, and only older rows train. Floor 2.
+In order of time the folds are blocks that go forward, and only older rows train. Floor 3.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A table larger than memory to prepared rows in a map: learned and prepared block by block.
 
 Learning takes one pass over the train rows, after a look at the first of them; writing takes another. Memory holds one
-block, the sample for quantiles and a count per category. Floor 2.
+block, the sample for quantiles and a count per category. Floor 3.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from torch import nn
 
 from netwright import files
 from netwright.data import columns as kinds
-from netwright.data.blocks import Blocks
-from netwright.data.cells import Floats, clean
 from netwright.data.columns import TableEncoder
 from netwright.data.moments import Moments, merged, moments_of
 from netwright.data.order import ROUNDS, Bijection
 from netwright.data.preparation import SCALED, TABLE, Preparation, TablePreparation, table_module
-from netwright.data.tables import Origin, Table
 from netwright.errors import DataError
 from netwright.seeding import stream
+from netwright.sources.blocks import Blocks
+from netwright.sources.cells import Floats, clean
+from netwright.sources.tables import Origin, Table
 
 Rows = npt.NDArray[np.int64]
 FIRST = 100_000  # train rows on which column kinds are found

@@ -1,4 +1,4 @@
-"""Rows of a table that were prepared once into a file and are read from its map. Floor 2."""
+"""Rows of a table that were prepared once into a file and are read from its map. Floor 3."""
 
 from __future__ import annotations
 

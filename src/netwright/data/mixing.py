@@ -1,7 +1,7 @@
 """MixUp and CutMix: each row of a batch is mixed with the one before it, and so are their targets.
 
 The formulas, and the numbers drawn, are those of torchvision.transforms.v2 0.28. Sources: Zhang et al. 2018, "mixup:
-Beyond Empirical Risk Minimization"; Yun et al. 2019, "CutMix". Floor 2.
+Beyond Empirical Risk Minimization"; Yun et al. 2019, "CutMix". Floor 3.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Count, mean and squared deviations of columns with missing cells, block by block, merged exactly; tables
-and arrays are measured bit for bit alike. Printed by eject. Floor 2."""
+and arrays are measured bit for bit alike. Printed by eject. Floor 3."""
 
 from __future__ import annotations
 

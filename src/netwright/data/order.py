@@ -3,7 +3,7 @@
 A keyed bijection of 0..n-1 says which row comes at which place, so a full shuffle of any number of rows takes no memory.
 Rows drawn by class come by the numbers of a generator that jumps to any place.
 Rows that do not fit into memory are shuffled in windows instead: blocks of neighbouring rows, many of them mixed.
-Printed by eject. Floor 2.
+Printed by eject. Floor 3.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Raw columns and arrays to float32 tensors: torch modules fitted on the train rows, saved with the model.
 
 `Preparation` holds one module per input. The modules learn nothing by gradient and treat each row alone, so rows can be
-prepared in any number at a time. Floor 2.
+prepared in any number at a time. Floor 3.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.array_preparation import CHUNK, ArrayPreparation, refuse_infinite, tensor_of
-from netwright.data.arrays import Array, Arrays, named_rows
 from netwright.data.batches import Examples, RawInput, Spans, lies_plainly
 from netwright.data.columns import Column, TableEncoder
 from netwright.data.features import QUANTILES, normal_scores, phases, ranks
 from netwright.data.mapped import Mapped
 from netwright.data.moments import Moments, moments_of
-from netwright.data.sequences import Raw, Sequences, StepForm
-from netwright.data.tables import Table
 from netwright.errors import DataError
+from netwright.sources.arrays import Array, Arrays, named_rows
+from netwright.sources.sequences import Raw, Sequences, StepForm
+from netwright.sources.tables import Table
 
 __all__ = ["TABLE", "ArrayPreparation", "Preparation", "TablePreparation", "fit_arrays", "fit_table"]
 

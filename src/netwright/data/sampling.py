@@ -1,4 +1,4 @@
-"""Rows drawn with replacement, each class as often as any other. Printed by eject. Floor 2."""
+"""Rows drawn with replacement, each class as often as any other. Printed by eject. Floor 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of each batch that falls to one of several processes: neighbouring rows, parts as even as can be. Floor 2."""
+"""The part of each batch that falls to one of several processes: neighbouring rows, parts as even as can be. Floor 3."""
 
 from __future__ import annotations
 

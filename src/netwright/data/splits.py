@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: pure functions from a seed to row numbers. Floor 2."""
+"""Who trains, who validates, who tests: pure functions from a seed to row numbers. Floor 3."""
 
 from __future__ import annotations
 

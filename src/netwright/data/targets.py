@@ -1,4 +1,4 @@
-"""What is predicted: raw target cells in, class numbers, 0 and 1 per label, or float values, and the labels out. Floor 2."""
+"""What is predicted: raw target cells in, class numbers, 0 and 1 per label, or float values, and the labels out. Floor 3."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from netwright.data import labels as multilabel
-from netwright.data.arrays import Arrays
-from netwright.data.cells import LARGEST, Markers, clean, is_text, marked_no_more, number_advice, padded, pointed_numbers
-from netwright.data.headers import header_hint
-from netwright.data.labels import Label, plain
-from netwright.data.sequences import Sequences
-from netwright.data.tables import Table
 from netwright.errors import ConfigError, DataError, did_you_mean
 from netwright.numerals import counted
+from netwright.sources import labels as multilabel
+from netwright.sources.arrays import Arrays
+from netwright.sources.cells import LARGEST, Markers, clean, is_text, marked_no_more, number_advice, padded, pointed_numbers
+from netwright.sources.headers import header_hint
+from netwright.sources.labels import Label, plain
+from netwright.sources.sequences import Sequences
+from netwright.sources.tables import Table
 
 MOST_INTEGER_CLASSES = 20
 

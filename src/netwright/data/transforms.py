@@ -1,7 +1,7 @@
 """Random changes of one row: torchvision's of an image, ours of any prepared row or of a sequence.
 
 All draw from torch's global generator on the CPU, which the caller seeds for each row; so a row's change is the same on
-any device. Floor 2.
+any device. Floor 3.
 """
 
 from __future__ import annotations

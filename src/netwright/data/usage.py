@@ -1,4 +1,4 @@
-"""How much memory this process takes, and the most it takes in a block. Floor 2."""
+"""How much memory this process takes, and the most it takes in a block. Floor 3."""
 
 from __future__ import annotations
 

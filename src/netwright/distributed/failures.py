@@ -1,4 +1,4 @@
-"""What becomes of a training of several processes when one of them fails: all end, one tells why. Floor 4.
+"""What becomes of a training of several processes when one of them fails: all end, one tells why. Floor 5.
 
 A process that fails writes its reason into the store that all of them share and closes its links, so that the others fail at
 once instead of waiting; they look there for the reason. One that wrote nothing is gone, and is named.

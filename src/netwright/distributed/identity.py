@@ -1,4 +1,4 @@
-"""Which launch started the processes: torchrun's own name of it, or the job and start of SLURM. Floor 4.
+"""Which launch started the processes: torchrun's own name of it, or the job and start of SLURM. Floor 5.
 
 A restart that a launcher makes keeps the name; another launch, at the same time or later, has another one.
 """

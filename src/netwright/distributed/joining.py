@@ -1,4 +1,4 @@
-"""How a process finds the others of its training: a group that exists, or the variables of torchrun. Floor 4.
+"""How a process finds the others of its training: a group that exists, or the variables of torchrun. Floor 5.
 
 The only readers of RANK and its like. Nothing of torch is imported where none of them is set.
 """

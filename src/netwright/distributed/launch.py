@@ -1,4 +1,4 @@
-"""Several processes on this machine: torchrun, started in this process with the very words that a person could type. Floor 4.
+"""Several processes on this machine: torchrun, started in this process with the very words that a person could type. Floor 5.
 
 torch imports late: the words are made without it.
 """

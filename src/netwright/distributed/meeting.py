@@ -1,4 +1,4 @@
-"""How processes that were started together meet in a store that may hold what an earlier start left there. Floor 4.
+"""How processes that were started together meet in a store that may hold what an earlier start left there. Floor 5.
 
 torchrun keeps its store when it starts all again, and counts restarts on each machine by itself: one that only follows the restart
 of another machine keeps its count (``TORCHELASTIC_RESTART_COUNT``), so the count does not tell one start from the next.

@@ -1,4 +1,4 @@
-"""Tensors that are dealt out to processes along their first axis (torch's DTensor on one axis of processes). Floor 4.
+"""Tensors that are dealt out to processes along their first axis (torch's DTensor on one axis of processes). Floor 5.
 
 `torch.distributed.fsdp.fully_shard` deals a parameter out as `torch.chunk` cuts it: process ``r`` of ``n`` holds the r-th
 piece, the last ones are smaller or empty.

@@ -1,4 +1,4 @@
-"""Processes that are busy by themselves say that they live, so that a slow one is not taken for one that is gone. Floor 4."""
+"""Processes that are busy by themselves say that they live, so that a slow one is not taken for one that is gone. Floor 5."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ray: the same training in processes that Ray Train places and starts again. The only file that imports ray (extra ray). Floor 4.
+"""Ray: the same training in processes that Ray Train places and starts again. The only file that imports ray (extra ray). Floor 5.
 
 Source: https://docs.ray.io/en/latest/train/getting-started-pytorch.html
 """

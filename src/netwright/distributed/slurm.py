@@ -1,4 +1,4 @@
-"""SLURM: one readable job file rendered and submitted; the place of a task of srun. Floor 4.
+"""SLURM: one readable job file rendered and submitted; the place of a task of srun. Floor 5.
 
 Programs are called with lists of arguments, never by a shell; what goes into a job is matched or quoted. Options: the manual of
 sbatch (https://slurm.schedmd.com/sbatch.html); rendezvous: torchrun's (https://docs.pytorch.org/docs/stable/elastic/run.html).

@@ -1,4 +1,4 @@
-"""How many processes train one network, which of them this is, and what they tell each other. Floor 4.
+"""How many processes train one network, which of them this is, and what they tell each other. Floor 5.
 
 A world is a value that is passed down. In a world of one every method gives back what it got, and nothing of
 torch.distributed is touched. What several processes say is numbers, JSON and safetensors; never pickle.

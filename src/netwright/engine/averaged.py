@@ -1,4 +1,4 @@
-"""Averaged weights beside those that train: torch.optim.swa_utils.AveragedModel, updated by steps that can be recorded. Floor 6."""
+"""Averaged weights beside those that train: torch.optim.swa_utils.AveragedModel, updated by steps that can be recorded. Floor 7."""
 
 from __future__ import annotations
 

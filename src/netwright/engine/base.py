@@ -1,4 +1,4 @@
-"""What every engine offers, and what it gives. Floor 6."""
+"""What every engine offers, and what it gives. Floor 7."""
 
 from __future__ import annotations
 

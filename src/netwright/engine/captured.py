@@ -1,7 +1,7 @@
 """The one training step, recorded once for each shape of a batch and replayed: same kernels, same bits, no autograd.
 
 A step is recorded while it runs. Then some steps run both ways from the same state and are compared bit by bit; only after
-that are steps replayed. What cannot be recorded, or differs, runs as it is written. Floor 6.
+that are steps replayed. What cannot be recorded, or differs, runs as it is written. Floor 7.
 """
 
 from __future__ import annotations

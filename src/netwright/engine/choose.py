@@ -1,4 +1,4 @@
-"""From the name of an engine and the size of a step to the engine, the threads and the reason. Floor 6."""
+"""From the name of an engine and the size of a step to the engine, the threads and the reason. Floor 7."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one training step through torch.compile: other kernels, so other last bits; asked for by name. Floor 6.
+"""The one training step through torch.compile: other kernels, so other last bits; asked for by name. Floor 7.
 
 The first step compiles for some seconds. What is compiled is kept on the disk by torch (torch.compiler's caches), so the
 same network starts faster the next time. On a GPU its steps are captured like others, see `netwright.engine.graphed`.

@@ -1,6 +1,6 @@
 """THE training step, in plain PyTorch: forward, loss, zero_grad, backward, what is done to gradients, step.
 
-Every engine wraps `train_step`, none copies it. Floor 6.
+Every engine wraps `train_step`, none copies it. Floor 7.
 """
 
 from __future__ import annotations

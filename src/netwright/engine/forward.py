@@ -1,4 +1,4 @@
-"""A network without training: outputs of batches, recorded once for each shape and replayed with the same bits. Floor 6.
+"""A network without training: outputs of batches, recorded once for each shape and replayed with the same bits. Floor 7.
 
 On a CPU a call is recorded as operations of torch, on a GPU as a CUDA graph.
 """

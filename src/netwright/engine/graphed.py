@@ -3,7 +3,7 @@
 The graph holds all of a step: gathering its rows, forward, backward, what is done to gradients, the optimizer, the mean of the
 weights. What changes from step to step lies on the device beside a counter: row numbers, learning rates, losses. Whether numbers
 are finite is asked after a call; where one is not, the state of before the call comes back and the steps before it are taken
-again. Floor 6.
+again. Floor 7.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Such code computes: it reads its arguments, constants and its own layers, and calls torch. Then Python decides nothing that
 could be otherwise in the next step, but from numbers of tensors, and reading one of those is seen in the recording. Whatever
-is not known to be of this kind is refused, and runs as it is written. Floor 6.
+is not known to be of this kind is refused, and runs as it is written. Floor 7.
 """
 
 from __future__ import annotations

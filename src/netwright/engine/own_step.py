@@ -1,4 +1,4 @@
-"""A training step of one's own, a plain function in place of THE training step, and its optimizers by name. Floor 6.
+"""A training step of one's own, a plain function in place of THE training step, and its optimizers by name. Floor 7.
 
 What is not supervised learning is written so: adversarial networks, autoencoders, contrastive learning. Such a step is
 executed as it is written.

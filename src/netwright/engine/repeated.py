@@ -1,4 +1,4 @@
-"""A step as work that can be repeated with nothing but kernels: all that changes from step to step lies on the device. Floor 6."""
+"""A step as work that can be repeated with nothing but kernels: all that changes from step to step lies on the device. Floor 7."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Steps in float16: the loss is scaled so that small gradients do not vanish; a step whose gradients overflow is skipped.
 
-Floor 6.
+Floor 7.
 """
 
 from __future__ import annotations

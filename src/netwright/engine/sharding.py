@@ -1,4 +1,4 @@
-"""A network whose parameters, gradients and optimizer state are dealt out to the processes (FSDP2). Floor 6.
+"""A network whose parameters, gradients and optimizer state are dealt out to the processes (FSDP2). Floor 7.
 
 `torch.distributed.fsdp.fully_shard` does all of it, block by block: before a block runs its parameters are put together, after
 it they are let go, and gradients are averaged piece by piece (Zhao and others 2023, arXiv:2304.11277; Rajbhandari and others 2020,

@@ -1,4 +1,4 @@
-"""The one training step, taken by several processes together: torch's DistributedDataParallel around the network. Floor 6.
+"""The one training step, taken by several processes together: torch's DistributedDataParallel around the network. Floor 7.
 
 Each process has a part of the batch. DistributedDataParallel (Li and others, 2020, arXiv:2006.15704) takes the mean of the
 gradients of all; the loss of each is weighted first, so that this mean is the gradient of the mean loss of the whole batch, also

@@ -1,4 +1,4 @@
-"""A few steps on copies before anything is written: what cannot train is told, and which engine can run it. Floor 6."""
+"""A few steps on copies before anything is written: what cannot train is told, and which engine can run it. Floor 7."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of a step on a device kept and put back, and how far two are apart where kernels give other bits each time. Floor 6."""
+"""The state of a step on a device kept and put back, and how far two are apart where kernels give other bits each time. Floor 7."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training step does beside forward, backward and the optimizer's step. Floor 6."""
+"""What a training step does beside forward, backward and the optimizer's step. Floor 7."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fitted estimator as arrays and texts: for pickles of its state, and as one safetensors file without code. Floor 16."""
+"""A fitted estimator as arrays and texts: for pickles of its state, and as one safetensors file without code. Floor 17."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from netwright.data import labels
 from netwright.errors import CheckpointError
 from netwright.estimators.learning import Reading
 from netwright.estimators.networks import network_again
@@ -24,6 +23,7 @@ from netwright.exporting.bundle import fill
 from netwright.model.own import make_own
 from netwright.model.task import Decoding
 from netwright.seeding import all_forked, initialising
+from netwright.sources import labels
 
 VERSION = 1
 ABOUT = "netwright"  # the name of the JSON text in the head of the file

@@ -1,4 +1,4 @@
-"""NetClassifier: classes of any type, and several labels a row. Floor 16."""
+"""NetClassifier: classes of any type, and several labels a row. Floor 17."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What NetClassifier and NetRegressor share: parameters, fit, prediction, pickling and files. Floor 16."""
+"""What NetClassifier and NetRegressor share: parameters, fit, prediction, pickling and files. Floor 17."""
 
 from __future__ import annotations
 

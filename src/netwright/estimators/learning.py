@@ -1,4 +1,4 @@
-"""A fit: rows, goal and weights through the one training loop, in memory only; no generator of the caller is moved. Floor 16."""
+"""A fit: rows, goal and weights through the one training loop, in memory only; no generator of the caller is moved. Floor 17."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network of an estimator: from layer texts with sizes worked out, or the user's own module. Floor 16."""
+"""The network of an estimator: from layer texts with sizes worked out, or the user's own module. Floor 17."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NetRegressor: one value a row or several. Floor 16."""
+"""NetRegressor: one value a row or several. Floor 17."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Means and deviations of inputs and targets, each row counted with its weight. Floor 16."""
+"""Means and deviations of inputs and targets, each row counted with its weight. Floor 17."""
 
 from __future__ import annotations
 

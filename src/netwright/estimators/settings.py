@@ -1,4 +1,4 @@
-"""The parameters of an estimator as they are checked at the beginning of ``fit``; errors in scikit-learn's kind. Floor 16."""
+"""The parameters of an estimator as they are checked at the beginning of ``fit``; errors in scikit-learn's kind. Floor 17."""
 
 from __future__ import annotations
 

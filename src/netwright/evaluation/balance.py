@@ -1,4 +1,4 @@
-"""What weighing or drawing classes did to a test: each class predicted, found and said, and the prior undone. Floor 7."""
+"""What weighing or drawing classes did to a test: each class predicted, found and said, and the prior undone. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that need no network, fitted on the same train rows and asked about the same test rows; scikit-learn's. Floor 7."""
+"""Models that need no network, fitted on the same train rows and asked about the same test rows; scikit-learn's. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far probabilities can be believed: reliability bins, calibration error, Brier score, temperature scaling. Floor 7.
+"""How far probabilities can be believed: reliability bins, calibration error, Brier score, temperature scaling. Floor 8.
 
 Bins have equal width, ten of them, as in Guo and others, On calibration of modern neural networks (2017).
 """

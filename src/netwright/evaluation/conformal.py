@@ -1,4 +1,4 @@
-"""Prediction intervals of a regression by split conformal prediction. Floor 7.
+"""Prediction intervals of a regression by split conformal prediction. Floor 8.
 
 Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World (2005); Lei and others, Distribution-free predictive
 inference for regression (2018). Where calibration rows and new rows are exchangeable, an interval holds a new value with a

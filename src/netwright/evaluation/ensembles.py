@@ -1,4 +1,4 @@
-"""Several networks as one: the mean of what they give, how far they are apart, and what the mean gains on them. Floor 7.
+"""Several networks as one: the mean of what they give, how far they are apart, and what the mean gains on them. Floor 8.
 
 Lakshminarayanan, Pritzel and Blundell, Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles, 2017.
 """

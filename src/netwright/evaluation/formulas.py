@@ -1,6 +1,6 @@
 """Figures of classes and values with NumPy alone, with the bits of scikit-learn, whose import takes longer than a small run.
 
-The steps are those of scikit-learn, in its order; `tests/evaluation` compares them. Printed by eject. Floor 7.
+The steps are those of scikit-learn, in its order; `tests/evaluation` compares them. Printed by eject. Floor 8.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much worse a figure gets when a column of the test rows is shuffled: what a network leans on. Floor 7.
+"""How much worse a figure gets when a column of the test rows is shuffled: what a network leans on. Floor 8.
 
 Breiman, Random forests (2001), with scikit-learn's convention: the figure as it is less that of shuffled rows, so that what
 matters is above 0; of the RMSE how much it grows.

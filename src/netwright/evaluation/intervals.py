@@ -1,7 +1,7 @@
 """95 % intervals of test figures, and of the difference between two models on the same rows.
 
 Accuracy by Wilson's formula (1927) where each row stands for itself; all else by the bootstrap of
-`netwright.evaluation.resampling`. Figures that too few rows carry get no interval. Floor 7.
+`netwright.evaluation.resampling`. Figures that too few rows carry get no interval. Floor 8.
 """
 
 from __future__ import annotations

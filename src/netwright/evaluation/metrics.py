@@ -1,4 +1,4 @@
-"""Figures of gathered predictions: scikit-learn's metrics by scikit-learn's names, in the user's units. Floor 7."""
+"""Figures of gathered predictions: scikit-learn's metrics by scikit-learn's names, in the user's units. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of several labels a row: scikit-learn's by scikit-learn's names, their intervals, a table per label. Floor 7."""
+"""Figures of several labels a row: scikit-learn's by scikit-learn's names, their intervals, a table per label. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Figures of one's own: a function of true and predicted values, or scikit-learn's by its own name.
 
 They are worked out on every epoch's validation rows and on the test rows, there with a plain percentile bootstrap (Efron and
-Tibshirani, An introduction to the bootstrap, 1993). One that raises is NaN. Floor 7.
+Tibshirani, An introduction to the bootstrap, 1993). One that raises is NaN. Floor 8.
 """
 
 from __future__ import annotations

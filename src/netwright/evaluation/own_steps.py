@@ -1,4 +1,4 @@
-"""Figures of a training by a step of one's own: what a plain function of network and batch says, over rows. Floor 7."""
+"""Figures of a training by a step of one's own: what a plain function of network and batch says, over rows. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two networks on the same test rows: intervals of the difference of their figures, McNemar's test. Floor 7.
+"""Two networks on the same test rows: intervals of the difference of their figures, McNemar's test. Floor 8.
 
 Rows, or groups of rows that belong together, are drawn for both at once, so what is hard for both cancels out (Efron and
 Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 14).

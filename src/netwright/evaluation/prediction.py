@@ -1,4 +1,4 @@
-"""Decoded outputs to a table in the user's own labels and units. Floor 7."""
+"""Decoded outputs to a table in the user's own labels and units. Floor 8."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from netwright.data.arrays import Arrays
-from netwright.data.tables import Table
 from netwright.errors import ConfigError
 from netwright.model.decisions import decide, decide_each, decided
+from netwright.sources.arrays import Arrays
+from netwright.sources.tables import Table
 
 Floats = npt.NDArray[np.float64]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that a spreadsheet runs (CWE-1236)

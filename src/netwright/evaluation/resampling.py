@@ -3,7 +3,7 @@
 Every figure here is a function of a few sums over rows (hits of a class, squared errors, counts of scores), so a resample
 is a product of two matrices. Rows that belong together (of one group, the steps of one row) are drawn together (Field and
 Welsh, Bootstrapping clustered data, 2007). Intervals are BCa (Efron, Better bootstrap confidence intervals, 1987) up to
-`MOST_BCA` of what is drawn, above that percentiles. Floor 7.
+`MOST_BCA` of what is drawn, above that percentiles. Floor 8.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a network looks: how much its answer moves with each pixel. Floor 7.
+"""Where a network looks: how much its answer moves with each pixel. Floor 8.
 
 Gradients of the answer by the input, Simonyan, Vedaldi and Zisserman, Deep inside convolutional networks (2014), averaged
 over noise, Smilkov and others, SmoothGrad (2017). Where no gradient comes out, parts of the picture are covered one after the

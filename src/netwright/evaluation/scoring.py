@@ -1,4 +1,4 @@
-"""A network and rows in, outputs and the exact mean loss out; under eval() and inference_mode. Floor 7."""
+"""A network and rows in, outputs and the exact mean loss out; under eval() and inference_mode. Floor 8."""
 
 from __future__ import annotations
 

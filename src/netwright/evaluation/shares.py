@@ -1,4 +1,4 @@
-"""Means and shares with an interval from a formula, for tables of many small parts. Floor 7."""
+"""Means and shares with an interval from a formula, for tables of many small parts. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test figures of parts of the rows: of each class, and of the rows that share a value of a column. Floor 7."""
+"""Test figures of parts of the rows: of each class, and of the rows that share a value of a column. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a test says of some rows: the figures of the task with their intervals, and those of another model beside. Floor 7."""
+"""What a test says of some rows: the figures of the task with their intervals, and those of another model beside. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From which probability on the second of two classes is said: chosen on some rows, told on others. Floor 7."""
+"""From which probability on the second of two classes is said: chosen on some rows, told on others. Floor 8."""
 
 from __future__ import annotations
 

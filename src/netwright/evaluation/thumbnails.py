@@ -1,4 +1,4 @@
-"""Rows as small pictures: images, volumes, series, and over them what a network looks at; PNG in a data URI. Floor 7."""
+"""Rows as small pictures: images, volumes, series, and over them what a network looks at; PNG in a data URI. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows scored by several processes: each takes its part, and the first has the outputs of all. Floor 7."""
+"""Rows scored by several processes: each takes its part, and the first has the outputs of all. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows on which a network is most wrong, and what it says of them. Floor 7."""
+"""The rows on which a network is most wrong, and what it says of them. Floor 8."""
 
 from __future__ import annotations
 

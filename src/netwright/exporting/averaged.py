@@ -1,4 +1,4 @@
-"""Several programs joined to one torch module that predicts their mean; see `whole.Whole` for one program. Floor 9."""
+"""Several programs joined to one torch module that predicts their mean; see `whole.Whole` for one program. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The program of a run: preparation -> model -> decoding, as files that hold no code.
 
 preparation.json and preparation.safetensors say how raw rows become inputs and outputs become predictions; the weights
-are in model/best.safetensors and model/last.safetensors. Floor 9.
+are in model/best.safetensors and model/last.safetensors. Floor 10.
 """
 
 from __future__ import annotations
@@ -18,11 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from netwright import files
-from netwright.data import labels
-from netwright.data.arrays import Array, Arrays
-from netwright.data.labels import Label
 from netwright.data.preparation import Preparation
-from netwright.data.sequences import Raw, Sequences
 from netwright.engine.base import Execution
 from netwright.engine.forward import WRITTEN, Forward
 from netwright.errors import CheckpointError, DataError, first_line, out_of_memory
@@ -31,6 +27,10 @@ from netwright.exporting.prepared import RawForward
 from netwright.model.masked import Masked
 from netwright.model.padding import unmaskable
 from netwright.model.task import Decoding
+from netwright.sources import labels
+from netwright.sources.arrays import Array, Arrays
+from netwright.sources.labels import Label
+from netwright.sources.sequences import Raw, Sequences
 
 PREPARATION = "preparation.json"
 PREPARATION_TENSORS = "preparation.safetensors"

@@ -1,4 +1,4 @@
-"""The model card of a run: README.md in the layout of the Hugging Face hub, without a single row of the data. Floor 9.
+"""The model card of a run: README.md in the layout of the Hugging Face hub, without a single row of the data. Floor 10.
 
 Source: Mitchell et al., Model Cards for Model Reporting, 2019.
 """

@@ -1,6 +1,6 @@
 """What an exported file tells of itself: columns, categories, classes; raw rows to its inputs, its outputs to rows.
 
-Imports no torch, so that an ``.onnx`` file predicts without it. Floor 9.
+Imports no torch, so that an ``.onnx`` file predicts without it. Floor 10.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-from netwright.data import labels
-from netwright.data.arrays import Array, Arrays, named_rows, native
-from netwright.data.cells import LARGEST
 from netwright.data.columns import TableEncoder
-from netwright.data.labels import Label
-from netwright.data.sequences import Raw, Sequences, StepForm
-from netwright.data.tables import Table
 from netwright.errors import CheckpointError, ConfigError, DataError, SafetyError, first_line
+from netwright.sources import labels
+from netwright.sources.arrays import Array, Arrays, named_rows, native
+from netwright.sources.cells import LARGEST
+from netwright.sources.labels import Label
+from netwright.sources.sequences import Raw, Sequences, StepForm
+from netwright.sources.tables import Table
 
 Call = Callable[[list[npt.NDArray[Any]]], npt.NDArray[Any]]
 FORMAT = "netwright export 1"

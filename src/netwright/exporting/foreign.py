@@ -1,7 +1,7 @@
 """Weights of other programs (.pt, .pth, .bin), which may hide code, as safetensors: the one place that reads such files.
 
 They are read by ``torch.load(weights_only=True)`` in a process of its own with limits on memory, time and files; only the
-bytes of tensors come back. Floor 9.
+bytes of tensors come back. Floor 10.
 """
 
 from __future__ import annotations

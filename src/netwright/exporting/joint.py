@@ -1,4 +1,4 @@
-"""The programs of several networks as one: which rows they read between them, and what their outputs mean. Floor 9.
+"""The programs of several networks as one: which rows they read between them, and what their outputs mean. Floor 10.
 
 Folds learn columns, categories and scales each of its own train rows, so what one network knows another may not. Joined they
 read every column that one of them reads, and know every category that one of them knows.
@@ -17,9 +17,9 @@ from torch import nn
 from netwright.data.array_preparation import ArrayPreparation
 from netwright.data.columns import Column, TableEncoder
 from netwright.data.preparation import TABLE, Preparation, TablePreparation
-from netwright.data.sequences import StepForm
 from netwright.errors import CheckpointError
 from netwright.exporting.bundle import Outcome, Program
+from netwright.sources.sequences import StepForm
 
 
 @final

@@ -1,4 +1,4 @@
-"""Rows that are one array of numbers, from raw numbers to the outputs of the network in one call. Floor 9.
+"""Rows that are one array of numbers, from raw numbers to the outputs of the network in one call. Floor 10.
 
 Preparation and network are called as one module, and so recorded as one: few rows are answered by one replay, and of many rows
 no prepared copy is made.
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.array_preparation import ArrayPreparation, tensor_of
-from netwright.data.arrays import Array
 from netwright.data.batches import Batch, lies_plainly
 from netwright.engine.base import Execution
 from netwright.engine.forward import Forward
 from netwright.evaluation.scoring import at_once, evaluating
 from netwright.model.summary import call_model
+from netwright.sources.arrays import Array
 
 CPU = torch.device("cpu")
 NOTHING = torch.empty(0)

@@ -1,4 +1,4 @@
-"""A program as a file that other programs run: ``torch.export`` (.pt2) and ONNX. Floor 9."""
+"""A program as a file that other programs run: ``torch.export`` (.pt2) and ONNX. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an ejected script is written from: how rows are read, prepared and answered, the network, and how it learns. Floor 9."""
+"""What an ejected script is written from: how rows are read, prepared and answered, the network, and how it learns. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recurrent layers step by step, as graphs of a free number of steps hold them: torch's own fix it while they are traced. Floor 9.
+"""Recurrent layers step by step, as graphs of a free number of steps hold them: torch's own fix it while they are traced. Floor 10.
 
 Source: torch's documentation of RNN, LSTM and GRU, whose formulas these are.
 """

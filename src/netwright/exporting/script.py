@@ -1,4 +1,4 @@
-"""A run as a standalone script in plain PyTorch, written from small pieces: only what the run needs is there. Floor 9."""
+"""A run as a standalone script in plain PyTorch, written from small pieces: only what the run needs is there. Floor 10."""
 
 from __future__ import annotations
 

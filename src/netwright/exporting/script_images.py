@@ -1,13 +1,13 @@
-"""The parts of an ejected script that read folders of image files by Pillow. Floor 9."""
+"""The parts of an ejected script that read folders of image files by Pillow. Floor 10."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from netwright.data import pictures
-from netwright.data.image_files import ENDINGS
 from netwright.exporting.printing import literal, printed
+from netwright.sources import pictures
+from netwright.sources.image_files import ENDINGS
 
 MODES = ("grey", "rgb")  # of which a script reads images
 

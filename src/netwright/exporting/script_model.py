@@ -1,4 +1,4 @@
-"""The part of an ejected script that makes network, loss and optimizer. Floor 9."""
+"""The part of an ejected script that makes network, loss and optimizer. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of an ejected script that divide rows and prepare them: what it takes is learned on the train rows. Floor 9."""
+"""The parts of an ejected script that divide rows and prepare them: what it takes is learned on the train rows. Floor 10."""
 
 from __future__ import annotations
 

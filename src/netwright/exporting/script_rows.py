@@ -1,4 +1,4 @@
-"""The parts of an ejected script that read rows: tables, arrays, rows of steps, and what is to be predicted. Floor 9."""
+"""The parts of an ejected script that read rows: tables, arrays, rows of steps, and what is to be predicted. Floor 10."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from netwright.data.cells import FALSE_WORDS, TRUE_WORDS
 from netwright.exporting.printing import literal
 from netwright.exporting.recipe import Page, Recipe, Source
+from netwright.sources.cells import FALSE_WORDS, TRUE_WORDS
 
 CLEAN = '''def clean(cell):
     """Return a cell with text trimmed, None where one is missing."""

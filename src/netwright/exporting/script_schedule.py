@@ -1,4 +1,4 @@
-"""The lines of an ejected script that make a schedule of the learning rate and averaged weights, and go on with them. Floor 9."""
+"""The lines of an ejected script that make a schedule of the learning rate and averaged weights, and go on with them. Floor 10."""
 
 from __future__ import annotations
 

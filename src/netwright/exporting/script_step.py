@@ -1,4 +1,4 @@
-"""The lines of one training step in an ejected script, and what they are made of. Floor 9."""
+"""The lines of one training step in an ejected script, and what they are made of. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of an ejected script that train, validate, test, save and predict. Floor 9."""
+"""The parts of an ejected script that train, validate, test, save and predict. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of an ejected script that take weights of elsewhere, and that let layers not learn. Floor 9."""
+"""The parts of an ejected script that take weights of elsewhere, and that let layers not learn. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Preparation, network and decoding joined to one torch module: raw numbers in, probabilities or the user's units out.
 
-It is what a ``.pt2`` or ``.onnx`` file holds. Floor 9.
+It is what a ``.pt2`` or ``.onnx`` file holds. Floor 10.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.array_preparation import ArrayPreparation
-from netwright.data.sequences import StepForm
 from netwright.exporting.bundle import Program
 from netwright.exporting.scanned import read_step_by_step
 from netwright.model.masked import Masked
 from netwright.model.summary import call_model, takes_lengths
+from netwright.sources.sequences import StepForm
 
 EXAMPLE_ROWS = 3  # 0 and 1 are special to torch.export
 LENGTHS = "lengths"

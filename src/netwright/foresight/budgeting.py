@@ -1,4 +1,4 @@
-"""The heart of the verb plan: what a run will take in time, memory and disk, measured by some steps on copies. Floor 14."""
+"""The heart of the verb plan: what a run will take in time, memory and disk, measured by some steps on copies. Floor 15."""
 
 from __future__ import annotations
 

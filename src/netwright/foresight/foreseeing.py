@@ -1,4 +1,4 @@
-"""What Python users call before a long run: its learning rate, its batch size, what it will take; nothing is kept. Floor 14."""
+"""What Python users call before a long run: its learning rate, its batch size, what it will take; nothing is kept. Floor 15."""
 
 from __future__ import annotations
 

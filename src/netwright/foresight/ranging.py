@@ -1,4 +1,4 @@
-"""The heart of the verb lr: a learning-rate range test on copies of a network, train rows only, nothing kept. Floor 14.
+"""The heart of the verb lr: a learning-rate range test on copies of a network, train rows only, nothing kept. Floor 15.
 
 Smith, "Cyclical learning rates for training neural networks" (2017): the rate grows with every step, and the losses tell where
 learning begins and where it breaks down. Copies that see the rows in other orders, and smoothing, keep noise out.

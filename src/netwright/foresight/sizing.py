@@ -1,4 +1,4 @@
-"""The heart of the verb batch-size: how large a batch fits, and how many rows a second each size trains; on copies. Floor 14."""
+"""The heart of the verb batch-size: how large a batch fits, and how many rows a second each size trains; on copies. Floor 15."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from netwright.config.schema import RunConfig
-from netwright.data.memory import free_memory, give_back
 from netwright.errors import ConfigError, first_line, out_of_memory
 from netwright.foresight.trying import feeds, memory_of, on_copies, settled
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.job import Job
 from netwright.pipeline.resolving import threads_and_lanes
+from netwright.sources.memory import free_memory, give_back
 from netwright.training.loop import Progress
 
 SMALLEST, LARGEST = 8, 1 << 20

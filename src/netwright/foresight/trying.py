@@ -1,4 +1,4 @@
-"""A training on copies, for looking: nothing of it is kept, and no generator, weight or file of the run is touched. Floor 14."""
+"""A training on copies, for looking: nothing of it is kept, and no generator, weight or file of the run is touched. Floor 15."""
 
 from __future__ import annotations
 

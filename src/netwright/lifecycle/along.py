@@ -1,4 +1,4 @@
-"""A run in those processes that do not write it: they train along, and end with the same network. Floor 13."""
+"""A run in those processes that do not write it: they train along, and end with the same network. Floor 14."""
 
 from __future__ import annotations
 

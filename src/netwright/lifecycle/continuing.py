@@ -1,4 +1,4 @@
-"""What Python users call to go on with a run, or with the step that ended it; the command line calls the same. Floor 13."""
+"""What Python users call to go on with a run, or with the step that ended it; the command line calls the same. Floor 14."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a run that goes on ends with other bits than one that never stopped. Floor 13."""
+"""Why a run that goes on ends with other bits than one that never stopped. Floor 14."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a checkpoint is kept while a run trains, and what stands in it. Floor 13."""
+"""When a checkpoint is kept while a run trains, and what stands in it. Floor 14."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Training from a checkpoint to the end, and what happens when a step fails.
 
 A step that raises, or leaves a number that is not finite, is found by repeating the steps since the last checkpoint with
-care; the state before it is kept, with its batch, as a capsule. Out of memory halves the micro-batch where asked. Floor 13.
+care; the state before it is kept, with its batch, as a capsule. Out of memory halves the micro-batch where asked. Floor 14.
 """
 
 from __future__ import annotations

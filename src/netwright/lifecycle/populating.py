@@ -2,7 +2,7 @@
 
 A run is what it always is: its loop, checkpoints, validation and test know nothing of the others. Where its engine is asked for
 steps, it waits until all have asked. The global generators, which every run believes its own, are put back when its turn comes.
-Floor 13.
+Floor 14.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The heart of the verb replay: the step that failed, run again from its capsule, layer by layer. Floor 13."""
+"""The heart of the verb replay: the step that failed, run again from its capsule, layer by layer. Floor 14."""
 
 from __future__ import annotations
 

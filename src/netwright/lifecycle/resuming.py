@@ -1,4 +1,4 @@
-"""The heart of the verb resume: what may have changed, what must not, and whether the result is exact. Floor 13."""
+"""The heart of the verb resume: what may have changed, what must not, and whether the result is exact. Floor 14."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that exists: load it, test it, predict with it, report on it. Floor 13."""
+"""A run that exists: load it, test it, predict with it, report on it. Floor 14."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from netwright import files
 from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
-from netwright.data.sequences import Raw, table_notes
 from netwright.data.targets import Target
 from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError, first_line, no_run
@@ -43,6 +42,7 @@ from netwright.rows.inputs import Inputs
 from netwright.runfolder import folder as folders
 from netwright.runfolder.showing import run_html
 from netwright.runfolder.weights import ENDED, refuse_damaged, weights_into
+from netwright.sources.sequences import Raw, table_notes
 from netwright.trained.baselines import Standing, compare
 from netwright.trained.calibrating import ERRORS, bounds_around, widths_of, with_temperature
 from netwright.trained.examining import Tested, examine, joined

@@ -1,4 +1,4 @@
-"""The heart of the verb train: birth of the run folder, training, best and last weights, one look at the test. Floor 13."""
+"""The heart of the verb train: birth of the run folder, training, best and last weights, one look at the test. Floor 14."""
 
 from __future__ import annotations
 

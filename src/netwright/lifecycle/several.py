@@ -1,6 +1,6 @@
 """Several runs in one folder, one after the other: those that are done are kept, the others trained or gone on with.
 
-What cross-validation (a run per split) and repetition (a run per seed) share. Floor 13.
+What cross-validation (a run per split) and repetition (a run per seed) share. Floor 14.
 """
 
 from __future__ import annotations

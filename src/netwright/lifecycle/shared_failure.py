@@ -1,4 +1,4 @@
-"""What is said where a step of several processes fails: all of them end, none repeats it. Floor 13."""
+"""What is said where a step of several processes fails: all of them end, none repeats it. Floor 14."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a user asks for to a run that trains: alone, or as one of the processes that share it. Floor 13."""
+"""From what a user asks for to a run that trains: alone, or as one of the processes that share it. Floor 14."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm, made without weights: the one place that imports those libraries' networks. Floor 3."""
+"""Networks of torchvision and timm, made without weights: the one place that imports those libraries' networks. Floor 4."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 `resolve` fills in what was left out and names both layers and both shapes where they do not meet; `construct` makes the
 modules from the resolved calls, in order, so that the same seed gives the weights of the hand-written
-``nn.Sequential``. Floor 3.
+``nn.Sequential``. Floor 4.
 """
 
 from __future__ import annotations

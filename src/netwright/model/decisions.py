@@ -1,4 +1,4 @@
-"""Decoded outputs to classes and labels: the rules of a prediction, without torch. Floor 3."""
+"""Decoded outputs to classes and labels: the rules of a prediction, without torch. Floor 4."""
 
 from __future__ import annotations
 

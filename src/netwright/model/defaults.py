@@ -1,4 +1,4 @@
-"""What a run gets when the config describes no network: layers for each shape of data, as the texts a user would write. Floor 3."""
+"""What a run gets when the config describes no network: layers for each shape of data, as the texts a user would write. Floor 4."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The default networks of series: convolutions of several lengths side by side, as texts. Measured: docs/series.md. Floor 3."""
+"""The default networks of series: convolutions of several lengths side by side, as texts. Measured: docs/series.md. Floor 4."""
 
 from __future__ import annotations
 

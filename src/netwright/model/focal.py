@@ -1,4 +1,4 @@
-"""The focal loss, a loss that torch.nn lacks: rows that are answered well count little. Printed by eject. Floor 3."""
+"""The focal loss, a loss that torch.nn lacks: rows that are answered well count little. Printed by eject. Floor 4."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be done with the gradients of a network before they are used. Printed by eject. Floor 3."""
+"""What can be done with the gradients of a network before they are used. Printed by eject. Floor 4."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How each layer reads its input: number of axes, what they mean, and which size must meet. Imports no torch.
 
 `Form` is the shape of one row with the meaning of its axes; `reading` is what a layer expects; `follow` is the meaning
-after it. Floor 3.
+after it. Floor 4.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a loss counts: its weight in a mean over batches, and losses of targets that have one value per step. Floor 3."""
+"""What a loss counts: its weight in a mean over batches, and losses of targets that have one value per step. Floor 4."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 `Masked` is the ``nn.Sequential`` of the same layers, with the same names of weights; after each layer it puts the steps
 that are not there back to 0. A layer is one of: per step, over time with a mask, a map of lengths (convolution,
 pooling), an end of time (last step, mean), or not possible. Imports only torch and the layers of `modules`. Printed by
-eject. Floor 3.
+eject. Floor 4.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a layer gives for two rows: small layers are run on the CPU, large ones on the meta device. Floor 3."""
+"""What a layer gives for two rows: small layers are run on the CPU, large ones on the meta device. Floor 4."""
 
 from __future__ import annotations
 

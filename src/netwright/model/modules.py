@@ -1,7 +1,7 @@
 """The layers torch.nn does not have as such; they import only torch.
 
 The recurrent layers and attention are torch's own, with the same parameters and state_dict keys, returning the sequence
-alone so that they fit into ``nn.Sequential``. Printed by eject. Floor 3.
+alone so that they fit into ``nn.Sequential``. Printed by eject. Floor 4.
 """
 
 from __future__ import annotations

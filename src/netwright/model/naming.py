@@ -1,4 +1,4 @@
-"""Parameters of a network by name: the patterns with which settings speak of some of its layers. Floor 3."""
+"""Parameters of a network by name: the patterns with which settings speak of some of its layers. Floor 4."""
 
 from __future__ import annotations
 

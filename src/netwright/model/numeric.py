@@ -1,6 +1,6 @@
 """The layers for numbers of a table that torch.nn does not have; they import only torch.
 
-Printed by eject. Floor 3.
+Printed by eject. Floor 4.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The user's own class in a file of their own: run only if the file was named on the command line. Floor 3."""
+"""The user's own class in a file of their own: run only if the file was named on the command line. Floor 4."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which layer of a network cannot read sequences of different length, why, and what to do instead.
 
 Follows the lengths of all sequences and the axis of time through the layers of `Masked`, without a forward pass.
-Floor 3.
+Floor 4.
 """
 
 from __future__ import annotations

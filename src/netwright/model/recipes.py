@@ -1,4 +1,4 @@
-"""Settings that go with a default network, chosen by measurement (docs/tables.md, docs/series.md, docs/images.md). Floor 3."""
+"""Settings that go with a default network, chosen by measurement (docs/tables.md, docs/series.md, docs/images.md). Floor 4."""
 
 from __future__ import annotations
 

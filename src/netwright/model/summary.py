@@ -1,4 +1,4 @@
-"""Per layer: output shape, parameters, multiply-adds and memory, measured on two rows of the real network. Floor 3."""
+"""Per layer: output shape, parameters, multiply-adds and memory, measured on two rows of the real network. Floor 4."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batch normalisation over the batch of all processes together. Floor 3.
+"""Batch normalisation over the batch of all processes together. Floor 4.
 
 On CUDA it is torch's own `torch.nn.SyncBatchNorm`, which refuses tensors of the CPU. There the same figures come from sums over
 all processes, which autograd takes on the way back too.

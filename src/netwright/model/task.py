@@ -1,4 +1,4 @@
-"""A task: which loss, how many outputs, how the target is spelled, and how outputs become predictions. Floor 3."""
+"""A task: which loss, how many outputs, how the target is spelled, and how outputs become predictions. Floor 4."""
 
 from __future__ import annotations
 

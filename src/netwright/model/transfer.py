@@ -1,4 +1,4 @@
-"""Weights of another network put into this one: what fits by name and shape, which layers begin new. Floor 3."""
+"""Weights of another network put into this one: what fits by name and shape, which layers begin new. Floor 4."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of rare classes in a loss, from the counts of the train rows. Floor 3."""
+"""Weights of rare classes in a loss, from the counts of the train rows. Floor 4."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user asks for in Python or on the command line, sorted out before anything is prepared. Floor 11."""
+"""What a user asks for in Python or on the command line, sorted out before anything is prepared. Floor 12."""
 
 from __future__ import annotations
 

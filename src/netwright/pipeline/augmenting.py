@@ -1,4 +1,4 @@
-"""From settings to the augmentation of train rows: what may change which kind of rows, under which loss. Floor 11."""
+"""From settings to the augmentation of train rows: what may change which kind of rows, under which loss. Floor 12."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 
 from netwright.config.schema import RunConfig
 from netwright.data import mixing, transforms
-from netwright.data.arrays import Array
 from netwright.data.augmentation import Augmentation
 from netwright.data.batches import Batch
 from netwright.data.mixing import Mixing
@@ -17,6 +16,7 @@ from netwright.data.transforms import Transform
 from netwright.errors import ConfigError
 from netwright.model.task import Task
 from netwright.rows.inputs import Inputs
+from netwright.sources.arrays import Array
 
 # transforms of torchvision that take floats as 0 to 1 and whole numbers as 0 to the largest of their dtype
 RANGED = (

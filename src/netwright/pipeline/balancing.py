@@ -1,4 +1,4 @@
-"""From the settings of a run to what its test tells of rare classes: how they were answered, and what that changed. Floor 11."""
+"""From the settings of a run to what its test tells of rare classes: how they were answered, and what that changed. Floor 12."""
 
 from __future__ import annotations
 

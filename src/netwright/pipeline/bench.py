@@ -1,6 +1,6 @@
 """Everything before training, with nothing written: settings gathered, rows prepared, network built, all resolved.
 
-Floor 11.
+Floor 12.
 """
 
 from __future__ import annotations
@@ -21,13 +21,9 @@ from netwright.checks.findings import Finding
 from netwright.config.calls import OBJECT
 from netwright.config.read import absolute_paths, apply_setting, build_config, from_keywords, merge, read_file
 from netwright.config.schema import RunConfig
-from netwright.data.arrays import Arrays
 from netwright.data.augmentation import Augmentation
 from netwright.data.batches import Batch, Examples
-from netwright.data.datasets import is_dataset
 from netwright.data.mapped import Mapped
-from netwright.data.memory import give_back
-from netwright.data.sequences import Sequences
 from netwright.distributed.world import ALONE, World
 from netwright.engine.base import Execution
 from netwright.engine.choose import threaded
@@ -51,6 +47,10 @@ from netwright.rows.inputs import Inputs, load
 from netwright.rows.reading import parts_of
 from netwright.runfolder import folder as folders
 from netwright.seeding import all_forked, forked, initialising
+from netwright.sources.arrays import Arrays
+from netwright.sources.datasets import is_dataset
+from netwright.sources.memory import give_back
+from netwright.sources.sequences import Sequences
 from netwright.training.freezing import begin_training
 from netwright.training.optimizer import resolve_optimizer
 from netwright.training.own_optimizer import described as described_optimizer

@@ -1,4 +1,4 @@
-"""From prepared inputs to the findings in the data: which rows, which columns, which target. Floor 11."""
+"""From prepared inputs to the findings in the data: which rows, which columns, which target. Floor 12."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ from netwright.checks.findings import Finding, in_order
 from netwright.checks.view import Hashes, Values, columns_of, row_hashes
 from netwright.config.schema import RunConfig
 from netwright.config.slugs import ALL, DATA
-from netwright.data import cells
-from netwright.data.arrays import Arrays
 from netwright.data.mapped import Mapped
-from netwright.data.sequences import Raw, Sequences
-from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError
 from netwright.model.weighing import FOCAL
@@ -26,6 +22,10 @@ from netwright.pipeline.balancing import ways_of
 from netwright.rows.inputs import Inputs
 from netwright.rows.reading import markers_of
 from netwright.seeding import stream
+from netwright.sources import cells
+from netwright.sources.arrays import Arrays
+from netwright.sources.sequences import Raw, Sequences
+from netwright.sources.tables import Table
 
 Rows = npt.NDArray[np.int64]
 SAMPLE = 20_000  # rows of a part whose columns are compared

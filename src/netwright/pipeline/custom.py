@@ -1,6 +1,6 @@
 """What a user hands over in Python beside rows, network and loss: optimizer, figures, a training step, a stop condition.
 
-The resolved config names each as ``object:NAME``; whoever goes on with the run hands it over again. Floor 11.
+The resolved config names each as ``object:NAME``; whoever goes on with the run hands it over again. Floor 12.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from netwright.config.metrics import problem_of
 from netwright.config.schema import RunConfig
 from netwright.config.updates import GRADIENTS
 from netwright.data.batches import Batch, Examples, Rows
-from netwright.data.datasets import is_dataset
-from netwright.data.objects import is_frame
 from netwright.engine.own_step import OwnStep
 from netwright.engine.trial import Make
 from netwright.errors import CheckpointError, ConfigError, first_line
@@ -29,6 +27,8 @@ from netwright.evaluation.own_steps import evaluated
 from netwright.model.task import Task
 from netwright.pipeline.transferring import freezing_in
 from netwright.seeding import all_forked, forked
+from netwright.sources.datasets import is_dataset
+from netwright.sources.objects import is_frame
 from netwright.training.journal import EpochRecord
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
 from netwright.training.own_optimizer import Factories, build_own, refuse_unusable

@@ -1,6 +1,6 @@
 """The network that several processes train: the run's own, or a copy that is dealt out or whose batch norm counts all rows.
 
-The network of a run stays a plain one: it gets the weights when the training ends. Floor 11.
+The network of a run stays a plain one: it gets the weights when the training ends. Floor 12.
 """
 
 from __future__ import annotations

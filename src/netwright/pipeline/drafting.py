@@ -1,4 +1,4 @@
-"""The heart of the verb draft: a data file looked at, and written down as a commented config to edit. Floor 11."""
+"""The heart of the verb draft: a data file looked at, and written down as a commented config to edit. Floor 12."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an epoch draws: how many rows a step has, and the chance of each train row. Floor 11."""
+"""What an epoch draws: how many rows a step has, and the chance of each train row. Floor 12."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine offers: Python, torch, devices, cores, a compiler, the extras. Floor 11."""
+"""What this machine offers: Python, torch, devices, cores, a compiler, the extras. Floor 12."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it takes to train: engine, rows, plan, validation, and what a checkpoint says of how it was made. Floor 11."""
+"""What it takes to train: engine, rows, plan, validation, and what a checkpoint says of how it was made. Floor 12."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """From settings to the network and its task: a list of layers, an own class, a module from Python, or the default.
 
-Floor 11.
+Floor 12.
 """
 
 from __future__ import annotations
@@ -19,11 +19,8 @@ from netwright.config.calls import OBJECT, parse_call
 from netwright.config.data_schema import PreparationConfig
 from netwright.config.schema import RunConfig
 from netwright.config.values import shown
-from netwright.data import labels
 from netwright.data.batches import Batch
 from netwright.data.preparation import ArrayPreparation, Preparation
-from netwright.data.sequences import Sequences
-from netwright.data.sources import declared_form
 from netwright.data.targets import Target
 from netwright.engine.own_step import OwnStep
 from netwright.errors import CheckpointError, ConfigError
@@ -41,6 +38,9 @@ from netwright.rows.inputs import Inputs, refuse_no_counts
 from netwright.rows.reading import reading_of
 from netwright.runfolder import folder as folders
 from netwright.seeding import initialising
+from netwright.sources import labels
+from netwright.sources.opening import declared_form
+from netwright.sources.sequences import Sequences
 
 OwnModule = nn.Module | tuple[type[nn.Module], Mapping[str, Any]]
 NEED = {

@@ -1,4 +1,4 @@
-"""Who is told what of a run: functions its remarks and epochs, trackers its beginning and end too. None can steer. Floor 11."""
+"""Who is told what of a run: functions its remarks and epochs, trackers its beginning and end too. None can steer. Floor 12."""
 
 from __future__ import annotations
 

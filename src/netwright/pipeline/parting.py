@@ -1,4 +1,4 @@
-"""What each part of a split holds, for the verb split: counts, classes or values, groups, times, lengths. Floor 11."""
+"""What each part of a split holds, for the verb split: counts, classes or values, groups, times, lengths. Floor 12."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ import numpy.typing as npt
 from netwright.checks.findings import Finding, told_as
 from netwright.checks.parts import GROUP_NAMES
 from netwright.config.schema import RunConfig
-from netwright.data import cells, labels
-from netwright.data.sequences import Sequences
 from netwright.data.splits import Split
-from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import DataError
 from netwright.model.task import implied_task
@@ -22,6 +19,9 @@ from netwright.numerals import counted, figure
 from netwright.pipeline.checking import check_data
 from netwright.rows.inputs import Inputs, load
 from netwright.rows.reading import markers_of
+from netwright.sources import cells, labels
+from netwright.sources.sequences import Sequences
+from netwright.sources.tables import Table
 
 Rows = npt.NDArray[np.int64]
 NAMES = ("train", "valid", "test")

@@ -1,4 +1,4 @@
-"""All checks of a run that is ready to start, network and data, and what they found as one object. Floor 11."""
+"""All checks of a run that is ready to start, network and data, and what they found as one object. Floor 12."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generators of each of several processes, in a checkpoint and out of it. Floor 11."""
+"""The generators of each of several processes, in a checkpoint and out of it. Floor 12."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From settings to the learning rates of a run: its schedule resolved, made, and told before it begins. Floor 11."""
+"""From settings to the learning rates of a run: its schedule resolved, made, and told before it begins. Floor 12."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What settings become once rows and network are known: everything automatic written out, the plan, how steps are executed.
 
-Floor 11.
+Floor 12.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from netwright.config.schema import RunConfig
 from netwright.config.training_schema import EarlyStoppingConfig
 from netwright.data.batches import steps_per_epoch
 from netwright.data.mapped import Mapped
-from netwright.data.sequences import Sequences
-from netwright.data.tables import Table
 from netwright.engine.base import Execution
 from netwright.engine.choose import choose_lanes, choose_threads
 from netwright.engine.trial import normalises_batches
@@ -30,6 +28,8 @@ from netwright.pipeline.stopping import duration, monitored
 from netwright.pipeline.transferring import freezing_in
 from netwright.rows.inputs import Inputs
 from netwright.rows.mapping import described
+from netwright.sources.sequences import Sequences
+from netwright.sources.tables import Table
 from netwright.training.loop import Plan
 
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -1,4 +1,4 @@
-"""What of a network must be the same in all processes that train it, though they level its tensors. Floor 11."""
+"""What of a network must be the same in all processes that train it, though they level its tensors. Floor 12."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of settings where several processes train: what they cannot have, devices, threads, last batches. Floor 11."""
+"""What becomes of settings where several processes train: what they cannot have, devices, threads, last batches. Floor 12."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a run may take, which figure chooses its best epoch, and whether more or less of it is better. Floor 11."""
+"""How long a run may take, which figure chooses its best epoch, and whether more or less of it is better. Floor 12."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run says of itself: the lines before training, run.json at birth, how it ended. Floor 11."""
+"""What a run says of itself: the lines before training, run.json at birth, how it ended. Floor 12."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import torch
 from netwright.config.data_schema import DataConfig
 from netwright.config.schema import RunConfig
 from netwright.config.training_schema import EarlyStoppingConfig
-from netwright.data import labels
 from netwright.data.batches import Rows
 from netwright.data.columns import Column
-from netwright.data.sequences import Sequences
 from netwright.data.targets import Target
 from netwright.engine.own_step import OwnStep
 from netwright.model.task import Task
@@ -30,6 +28,8 @@ from netwright.pipeline.stopping import monitored
 from netwright.pipeline.transferring import freezing_in, freezing_json, frozen_told, groups_in, start_told
 from netwright.rows.inputs import Inputs
 from netwright.runfolder import folder as folders
+from netwright.sources import labels
+from netwright.sources.sequences import Sequences
 from netwright.training.loop import Progress
 
 MOST_NAMES = 12  # of target columns in one line

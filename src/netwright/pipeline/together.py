@@ -1,4 +1,4 @@
-"""What several processes agree on before they train one network: versions, settings, rows. Floor 11."""
+"""What several processes agree on before they train one network: versions, settings, rows. Floor 12."""
 
 from __future__ import annotations
 

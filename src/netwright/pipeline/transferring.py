@@ -1,4 +1,4 @@
-"""What settings say of weights of elsewhere and of layers that do not learn, joined with a network. Floor 11."""
+"""What settings say of weights of elsewhere and of layers that do not learn, joined with a network. Floor 12."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import nn
 
 from netwright import files
 from netwright.config.schema import RunConfig
-from netwright.data import labels
 from netwright.errors import ConfigError
 from netwright.exporting.bundle import read_tensors
 from netwright.exporting.script_transfer import BESIDE
@@ -23,6 +22,7 @@ from netwright.pipeline.network import Network, Start
 from netwright.rows.inputs import Inputs
 from netwright.runfolder import folder as folders
 from netwright.runfolder.origins import Origin, other_inputs, read_origin
+from netwright.sources import labels
 from netwright.training.freezing import Freezing, freezing_of
 from netwright.training.groups import Group, split_parameters
 

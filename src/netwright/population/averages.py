@@ -1,4 +1,4 @@
-"""The averaged weights of several networks, taken after a step for all of them at once. Floor 7."""
+"""The averaged weights of several networks, taken after a step for all of them at once. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Networks of one architecture that train together: one vectorised step for all of them, in the engine that each would have alone.
 
 The step is `netwright.engine.eager.train_step` on a `Stack`, and is recorded and replayed where the networks' own steps would be.
-Floor 7.
+Floor 8.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Batches whose rows are gathered for some steps at a time, so that a step begins with none of that. Floor 7."""
+"""Batches whose rows are gathered for some steps at a time, so that a step begins with none of that. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which networks that stand side by side one update can change, and under which settings. Floor 7."""
+"""Which networks that stand side by side one update can change, and under which settings. Floor 8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What optimizers of several networks keep, side by side: each tensor of all is one, and that of each a view of it. Floor 7."""
+"""What optimizers of several networks keep, side by side: each tensor of all is one, and that of each a view of it. Floor 8."""
 
 from __future__ import annotations
 

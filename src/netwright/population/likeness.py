@@ -1,4 +1,4 @@
-"""Which networks can take one vectorised step together: found out on copies, and told in words where they cannot. Floor 7."""
+"""Which networks can take one vectorised step together: found out on copies, and told in words where they cannot. Floor 8."""
 
 from __future__ import annotations
 

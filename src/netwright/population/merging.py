@@ -1,4 +1,4 @@
-"""The optimizers of several networks as one: torch's own, of tensors that hold a parameter of all of them. Floor 7.
+"""The optimizers of several networks as one: torch's own, of tensors that hold a parameter of all of them. Floor 8.
 
 What a step costs in Python then hangs on the layers and on how many settings there are, not on the number of networks.
 """

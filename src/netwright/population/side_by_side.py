@@ -1,6 +1,6 @@
 """Layers and losses of several networks at once, written for tensors ``(networks, rows, ...)``; what is not here goes through vmap.
 
-A vectorised step of small networks is as long as its calls are many, and vmap makes many of one. Floor 7.
+A vectorised step of small networks is as long as its calls are many, and vmap makes many of one. Floor 8.
 """
 
 from __future__ import annotations

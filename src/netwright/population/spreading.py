@@ -1,4 +1,4 @@
-"""Learning rates and decays that differ between networks, in one update: torch's says where to, each network how far. Floor 7.
+"""Learning rates and decays that differ between networks, in one update: torch's says where to, each network how far. Floor 8.
 
 The update of most optimizers is the learning rate times a direction that does not hang on it. So torch's own takes its step with
 a rate of 1 and without decay, from zeros; that is the direction, in torch's own kernels. What each network makes of it is its own.

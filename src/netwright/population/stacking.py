@@ -2,7 +2,7 @@
 
 The forward pass is torch.func's ``vmap`` over ``functional_call`` (PyTorch documentation, Model ensembling). The networks
 themselves stay what they are: their tensors become views of the joint ones, so that optimizers, checkpoints and validation go on
-with them as ever. Floor 7.
+with them as ever. Floor 8.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Exports proven: a run's own rows predicted from the exported file in a new process, and by the run. Floor 15."""
+"""Exports proven: a run's own rows predicted from the exported file in a new process, and by the run. Floor 16."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heart of the verb eject: what a run was made from, as the recipe of a script, or one line that says why not. Floor 15."""
+"""The heart of the verb eject: what a run was made from, as the recipe of a script, or one line that says why not. Floor 16."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ from netwright.config.calls import OBJECT, parse_call
 from netwright.config.data_schema import DataConfig, PreparationConfig
 from netwright.config.schema import RunConfig
 from netwright.config.training_schema import EarlyStoppingConfig
-from netwright.data.arrays import Arrays
-from netwright.data.sequences import Sequences
-from netwright.data.tables import Table
 from netwright.errors import CheckpointError, ConfigError
 from netwright.evaluation.metrics import VALIDATED
 from netwright.evaluation.scoring import at_once
@@ -37,6 +34,9 @@ from netwright.proofs.finding import find_arrays, find_images, find_table
 from netwright.rows.inputs import Inputs
 from netwright.rows.reading import BRACES
 from netwright.runfolder import folder as folders
+from netwright.sources.arrays import Arrays
+from netwright.sources.sequences import Sequences
+from netwright.sources.tables import Table
 from netwright.trained.testing import own_inputs
 from netwright.training.groups import Group, tupled
 from netwright.training.schedulers import goes_by_steps, last_step

@@ -1,4 +1,4 @@
-"""The heart of the verb explain: the training loop of a run, line by line, with its own shapes and numbers. Floor 15."""
+"""The heart of the verb explain: the training loop of a run, line by line, with its own shapes and numbers. Floor 16."""
 
 from __future__ import annotations
 

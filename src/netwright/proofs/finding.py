@@ -1,4 +1,4 @@
-"""How an ejected script reads the rows of a run: which library call gives the same values. Floor 15."""
+"""How an ejected script reads the rows of a run: which library call gives the same values. Floor 16."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import pyarrow as pa
 
 from netwright.config.data_schema import DataConfig
-from netwright.data import cells, choosing, hdf5, single, sources, texts
-from netwright.data.arrays import Arrays, npz_arrays
-from netwright.data.bundled import bundled
 from netwright.data.columns import Column
-from netwright.data.image_files import ENDINGS
-from netwright.data.pictures import images_in
-from netwright.data.places import Place
-from netwright.data.tables import Table
 from netwright.exporting import script_images, script_rows
 from netwright.rows.reading import BRACES, files_of, markers_of, names_of, reading_of
+from netwright.sources import cells, choosing, hdf5, opening, single, texts
+from netwright.sources.arrays import Arrays, npz_arrays
+from netwright.sources.bundled import bundled
+from netwright.sources.image_files import ENDINGS
+from netwright.sources.pictures import images_in
+from netwright.sources.places import Place
+from netwright.sources.tables import Table
 
-ARROW = {sources.PARQUET: "parquet", sources.IPC: "feather"}
+ARROW = {opening.PARQUET: "parquet", opening.IPC: "feather"}
 
 
 def find_table(data: DataConfig, table: Table, used: Sequence[Column], targets: Sequence[str]) -> dict[str, Any] | None:
@@ -33,15 +33,15 @@ def find_table(data: DataConfig, table: Table, used: Sequence[Column], targets: 
         targets: The target columns.
     """
     names = list(files_of(data).values())
-    if names[0].startswith(sources.BUNDLED):
-        return {**_bundled(names[0].removeprefix(sources.BUNDLED), targets), "typed": True}
-    places = [place for name in names for place in sources.places(name)]
-    known = {sources.format_of(place) for place in places}
+    if names[0].startswith(opening.BUNDLED):
+        return {**_bundled(names[0].removeprefix(opening.BUNDLED), targets), "typed": True}
+    places = [place for name in names for place in opening.places(name)]
+    known = {opening.format_of(place) for place in places}
     if len(known) != 1 or any(place.local is None for place in places):
         return None
     kind, missing = known.pop(), markers_of(data).missing_values
     paths = [str(place.local.absolute()) for place in places if place.local is not None]
-    if kind is sources.TEXT:
+    if kind is opening.TEXT:
         return _text(data, places, paths, missing)
     if kind not in ARROW or any(place.packed for place in places) or not _plain(table, used, data):
         return None
@@ -100,12 +100,12 @@ def find_arrays(data: DataConfig) -> dict[str, Any] | None:
         return None
     if data.source == "sklearn:digits":
         return dict(script_rows.DIGITS)
-    places = sources.places(data.source)
+    places = opening.places(data.source)
     if len(places) != 1 or places[0].local is None:
         return None
     place, path, target = places[0], str(places[0].local.absolute()), names_of(data.target)
-    known = sources.format_of(place)
-    if known in (sources.NPY, sources.IDX):
+    known = opening.format_of(place)
+    if known in (opening.NPY, opening.IDX):
         labels = single.labels_beside(place, target)
         local = None if labels is None else labels.local
         return None if local is None else script_rows.single_arrays(path, str(local.absolute()))

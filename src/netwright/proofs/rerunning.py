@@ -1,4 +1,4 @@
-"""The heart of the verb verify eject: the script of a run in a process without netwright, its bits beside the run's. Floor 15."""
+"""The heart of the verb verify eject: the script of a run in a process without netwright, its bits beside the run's. Floor 16."""
 
 from __future__ import annotations
 

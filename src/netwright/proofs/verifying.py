@@ -1,4 +1,4 @@
-"""The heart of the verb verify: promises proven on the user's own machine, with copies of a run. Floor 15."""
+"""The heart of the verb verify: promises proven on the user's own machine, with copies of a run. Floor 16."""
 
 from __future__ import annotations
 

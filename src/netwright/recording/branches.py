@@ -1,4 +1,4 @@
-"""Which operations of a piece of work wait for which others, and on which of several streams of a GPU each runs. Floor 5.
+"""Which operations of a piece of work wait for which others, and on which of several streams of a GPU each runs. Floor 6.
 
 A step's kernels stand in a row where they are written, but few need all that stands before them: the gradient of a layer's
 weights is used by the optimizer alone, while the gradient of its inputs is what the layers before it wait for. Small kernels

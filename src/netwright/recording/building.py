@@ -1,7 +1,7 @@
 """native.cpp compiled once a machine: in the background at the first use, into the user's cache, where a compiler is found.
 
 The cache is ``~/.cache/netwright``; a library there is named by the digest of its source, torch and compiler, and is loaded
-only where nobody else can have written it. Floor 5.
+only where nobody else can have written it. Floor 6.
 """
 
 from __future__ import annotations

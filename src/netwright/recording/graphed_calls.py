@@ -1,4 +1,4 @@
-"""The calls of a network for batches of one shape, in a CUDA graph: its input is copied in, its output copied out. Floor 5."""
+"""The calls of a network for batches of one shape, in a CUDA graph: its input is copied in, its output copied out. Floor 6."""
 
 from __future__ import annotations
 

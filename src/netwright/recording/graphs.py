@@ -1,4 +1,4 @@
-"""Work on a GPU captured as a CUDA graph and replayed: the few calls that need CUDA, and nothing else. Floor 5.
+"""Work on a GPU captured as a CUDA graph and replayed: the few calls that need CUDA, and nothing else. Floor 6.
 
 After torch's documentation ("CUDA semantics", CUDA graphs): the work runs once on a side stream, so that libraries are loaded
 and have their workspaces; then the same work is captured there, while nothing is computed. Random numbers: torch registers its

@@ -1,7 +1,7 @@
 """The calls of a tape on several cores: large ones in parts that give the same bits, a barrier where one waits for another.
 
 A layer's neurons are dealt out: the core that works out some of its outputs works out their gradients and updates their
-weights, which stay in its cache; of large batches the rows are. Every part runs on one thread. Floor 5.
+weights, which stay in its cache; of large batches the rows are. Every part runs on one thread. Floor 6.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A tape as a program of native.cpp: many steps a call, no Python between them, the interpreter's lock released. Floor 5."""
+"""A tape as a program of native.cpp: many steps a call, no Python between them, the interpreter's lock released. Floor 6."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A piece of work as the list of ATen operations it runs, written down while it runs.
 
 Autograd, hooks of dispatch and Python lie above this list; kernels lie below it. Tensors are known by where they lie (a
-storage and how it is read), so views cost nothing and aliases stay aliases. Floor 5.
+storage and how it is read), so views cost nothing and aliases stay aliases. Floor 6.
 """
 
 from __future__ import annotations

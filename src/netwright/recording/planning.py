@@ -1,7 +1,7 @@
 """From a recording to a tape: memory planned once, views folded, kernels with planned outputs.
 
 Every tensor of a recording becomes one tensor object at a fixed place. Kernels that can write into memory that is given
-do so; the others allocate as ever, and the tensor objects of their outputs are pointed at what they gave. Floor 5.
+do so; the others allocate as ever, and the tensor objects of their outputs are pointed at what they gave. Floor 6.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The numbers of an optimizer that a schedule turns: learning rate and momentum of each group of parameters. Floor 5.
+"""The numbers of an optimizer that a schedule turns: learning rate and momentum of each group of parameters. Floor 6.
 
 Of a schedule an engine knows nothing: it reads these numbers before a step, or a row of them for each step that is replayed.
 """

@@ -1,4 +1,4 @@
-"""Work on a batch of one shape, recorded once, and whoever plays it: native code where it is there, else Python. Floor 5."""
+"""Work on a batch of one shape, recorded once, and whoever plays it: native code where it is there, else Python. Floor 6."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training step reads and writes: copied, put back, compared bit by bit, and known by where it lies. Floor 5."""
+"""What a training step reads and writes: copied, put back, compared bit by bit, and known by where it lies. Floor 6."""
 
 from __future__ import annotations
 

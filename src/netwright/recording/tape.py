@@ -1,4 +1,4 @@
-"""Recorded work as calls that can be repeated, and their player from Python. Floor 5."""
+"""Recorded work as calls that can be repeated, and their player from Python. Floor 6."""
 
 from __future__ import annotations
 

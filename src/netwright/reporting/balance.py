@@ -1,4 +1,4 @@
-"""What became of rare classes in a test, ready for the page. Floor 9."""
+"""What became of rare classes in a test, ready for the page. Floor 10."""
 
 from __future__ import annotations
 

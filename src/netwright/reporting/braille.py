@@ -1,4 +1,4 @@
-"""Curves in the cells of a terminal: each character is a grid of 2 by 4 dots of Unicode's braille patterns. Floor 9."""
+"""Curves in the cells of a terminal: each character is a grid of 2 by 4 dots of Unicode's braille patterns. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A curve and bars as lines of text, for a terminal. Floor 9."""
+"""A curve and bars as lines of text, for a terminal. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a notebook shows of a run, of several, and of a comparison: a table and the curves, as one piece of HTML. Floor 9.
+"""What a notebook shows of a run, of several, and of a comparison: a table and the curves, as one piece of HTML. Floor 10.
 
 Everything stands in the piece itself: no script, nothing to fetch. Colours follow the notebook's own where it names them
 (JupyterLab's variables), else the reader's light or dark scheme. Texts of the user are escaped.

@@ -1,4 +1,4 @@
-"""The drawings of a search: its figures in order, what each setting explains, all trials side by side. Floor 9."""
+"""The drawings of a search: its figures in order, what each setting explains, all trials side by side. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a learning-rate range test. Floor 9."""
+"""The picture of a learning-rate range test. Floor 10."""
 
 from __future__ import annotations
 

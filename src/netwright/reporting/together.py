@@ -1,4 +1,4 @@
-"""The curves of several runs in one drawing. Floor 9."""
+"""The curves of several runs in one drawing. Floor 10."""
 
 from __future__ import annotations
 

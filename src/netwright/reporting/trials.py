@@ -1,4 +1,4 @@
-"""The report of a search: its best trial, how the figures came, what each setting explains, every trial. Floor 9."""
+"""The report of a search: its best trial, how the figures came, what each setting explains, every trial. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When files at an address are copied into the cache: for what trains, and for maps. All else writes nothing. Floor 10."""
+"""When files at an address are copied into the cache: for what trains, and for maps. All else writes nothing. Floor 11."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from netwright.config.data_schema import DataConfig
-from netwright.data.cache import FOLDER
-from netwright.data.copies import Copies, copied, copies_here
-from netwright.data.memory import processes, shared_by
 from netwright.distributed.world import ALONE, World
+from netwright.sources.cache import FOLDER
+from netwright.sources.copies import Copies, copied, copies_here
+from netwright.sources.memory import processes, shared_by
 
 
 @contextmanager

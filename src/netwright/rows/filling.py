@@ -1,4 +1,4 @@
-"""What a run without a described network is trained with, filled in where the user has written nothing. Floor 10."""
+"""What a run without a described network is trained with, filled in where the user has written nothing. Floor 11."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from netwright.config.schema import RunConfig
 from netwright.config.signatures import USUAL, named, optimizers
 from netwright.config.training_schema import EarlyStoppingConfig, TrainingConfig
 from netwright.data.array_preparation import ArrayPreparation
-from netwright.data.arrays import Arrays
-from netwright.data.sequences import Raw, Sequences
 from netwright.data.splits import Split
-from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import ConfigError
 from netwright.model.recipes import (
@@ -25,6 +22,9 @@ from netwright.model.recipes import (
     volume_recipe,
     window_recipe,
 )
+from netwright.sources.arrays import Arrays
+from netwright.sources.sequences import Raw, Sequences
+from netwright.sources.tables import Table
 from netwright.training.schedulers import PLATEAU
 
 CLASSES = ("binary", "multiclass")

@@ -1,4 +1,4 @@
-"""From settings to a fitted preparation: columns learned, numbers scaled, symbols counted, on the train rows only. Floor 10."""
+"""From settings to a fitted preparation: columns learned, numbers scaled, symbols counted, on the train rows only. Floor 11."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import numpy.typing as npt
 from netwright.config import signatures
 from netwright.config.data_schema import DataConfig, PreparationConfig
 from netwright.config.schema import RunConfig
-from netwright.data import cells, columns, preparation, sequences
+from netwright.data import columns, preparation
 from netwright.data.array_preparation import CHUNK
-from netwright.data.arrays import Arrays
 from netwright.data.preparation import Preparation
-from netwright.data.sequences import Raw, Sequences, StepForm
-from netwright.data.tables import Table
 from netwright.errors import ConfigError, DataError, did_you_mean
 from netwright.model.layers import CODE_LAYERS, layouts_read
 from netwright.rows.raw_rows import unseen
 from netwright.rows.reading import markers_of, names_of
+from netwright.sources import cells, sequences
+from netwright.sources.arrays import Arrays
+from netwright.sources.sequences import Raw, Sequences, StepForm
+from netwright.sources.tables import Table
 
 Rows = npt.NDArray[np.int64]
 

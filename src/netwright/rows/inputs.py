@@ -1,6 +1,6 @@
 """From settings to prepared rows: read, target, split, preparation; nothing is fitted on valid or test rows.
 
-Floor 10.
+Floor 11.
 """
 
 from __future__ import annotations
@@ -14,15 +14,10 @@ import torch
 from netwright.config.data_schema import DataConfig
 from netwright.config.schema import RunConfig
 from netwright.data import targets
-from netwright.data.arrays import Arrays
 from netwright.data.augmentation import Reread
-from netwright.data.headers import header_hint
-from netwright.data.image_files import ImageFiles
 from netwright.data.mapped import Mapped
 from netwright.data.preparation import Preparation
-from netwright.data.sequences import Raw, Sequences, table_notes
 from netwright.data.splits import Split
-from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError
 from netwright.model.layers import AXES, Form, layouts_read
@@ -35,6 +30,11 @@ from netwright.rows.mapping import ingest
 from netwright.rows.reading import Source, markers_of, names_of, read
 from netwright.rows.splitting import make_split
 from netwright.rows.windows import Past
+from netwright.sources.arrays import Arrays
+from netwright.sources.headers import header_hint
+from netwright.sources.image_files import ImageFiles
+from netwright.sources.sequences import Raw, Sequences, table_notes
+from netwright.sources.tables import Table
 
 MOST_LIKELY_CLASSES = 100
 SMALLEST_TEST = 30  # below this many rows a test figure says little

@@ -1,4 +1,4 @@
-"""From settings to a map: a table larger than memory learned and prepared block by block, once, and found again. Floor 10."""
+"""From settings to a map: a table larger than memory learned and prepared block by block, once, and found again. Floor 11."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from netwright.config.data_schema import DataConfig, PreparationConfig
 from netwright.config.schema import RunConfig
 from netwright.data import columns
 from netwright.data import ingest as ingesting
-from netwright.data.blocks import Blocks
 from netwright.data.columns import TableEncoder
 from netwright.data.mapped import Mapped
-from netwright.data.memory import free_memory
 from netwright.data.order import Windows, windows_for
 from netwright.data.preparation import Preparation
-from netwright.data.tables import Table
 from netwright.errors import DataError, FolderInUseError, ResourceError, first_line
 from netwright.rows.fitting import codes_wanted, input_columns, missing_cell
 from netwright.rows.raw_rows import unseen
 from netwright.rows.reading import Source, markers_of
+from netwright.sources.blocks import Blocks
+from netwright.sources.memory import free_memory
+from netwright.sources.tables import Table
 
 Rows = npt.NDArray[np.int64]
 CACHE = ".netwright-cache"

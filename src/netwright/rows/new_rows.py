@@ -1,4 +1,4 @@
-"""New rows for a finished run: read, and cut into windows, as those that it was trained on. Floor 10."""
+"""New rows for a finished run: read, and cut into windows, as those that it was trained on. Floor 11."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy.typing as npt
 import torch
 
 from netwright.config.schema import RunConfig
-from netwright.data import objects, sources
-from netwright.data.arrays import NUMBERS, Arrays
-from netwright.data.blocks import Blocks
 from netwright.data.mapped import Mapped
-from netwright.data.sequence_parts import answered
-from netwright.data.sequences import Raw, Sequences
-from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.exporting.bundle import Form
 from netwright.rows import pictures, raw_rows, windows
 from netwright.rows.inputs import read_target, refuse_no_counts
 from netwright.rows.reading import as_rows, digest_of, read_rows, reading_of
+from netwright.sources import objects, opening
+from netwright.sources.arrays import NUMBERS, Arrays
+from netwright.sources.blocks import Blocks
+from netwright.sources.sequence_parts import answered
+from netwright.sources.sequences import Raw, Sequences
+from netwright.sources.tables import Table
 
 
 def are_plain(rows: Any) -> bool:
@@ -60,8 +60,8 @@ def labelled(config: RunConfig, program: Form, data: Any) -> tuple[Raw, Target, 
     if isinstance(data, str | Path):
         raw, digest = read_rows(settings, str(data)), digest_of(settings, str(data))
     else:
-        read, _ = sources.from_objects(data, list(outcome.names), settings.layout)
-        raw, digest = as_rows(settings, read, None), sources.digest_raw(read)
+        read, _ = opening.from_objects(data, list(outcome.names), settings.layout)
+        raw, digest = as_rows(settings, read, None), opening.digest_raw(read)
     if settings.window is not None:
         steps = program.preparation.steps
         vocabulary = None if steps is None else steps.vocabulary

@@ -1,4 +1,4 @@
-"""From settings to images: which source holds some, their files by part, and what they become. Floor 10."""
+"""From settings to images: which source holds some, their files by part, and what they become. Floor 11."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright.config.data_schema import DataConfig
-from netwright.data import image_files, images
-from netwright.data.arrays import Arrays
-from netwright.data.image_files import ImageFiles
-from netwright.data.places import fetch
-from netwright.data.sources import Reading
 from netwright.errors import ConfigError, DataError
+from netwright.sources import image_files, images
+from netwright.sources.arrays import Arrays
+from netwright.sources.image_files import ImageFiles
+from netwright.sources.opening import Reading
+from netwright.sources.places import fetch
 
 Rows = npt.NDArray[np.int64]
 OF_TABLES = ("inputs", "sequences", "window", "text", "join")  # settings that say nothing of images

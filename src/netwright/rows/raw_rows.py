@@ -1,4 +1,4 @@
-"""Rows to predict: read, and cut into windows, as those that a network was trained on; without torch. Floor 10."""
+"""Rows to predict: read, and cut into windows, as those that a network was trained on; without torch. Floor 11."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from netwright.config.schema import RunConfig
-from netwright.data import sources, texts
-from netwright.data.arrays import NUMBERS, Arrays
-from netwright.data.blocks import Blocks
 from netwright.data.columns import TableEncoder
 from netwright.data.mapped import Mapped
-from netwright.data.sequences import Raw, Sequences, StepForm, from_dense, step_numbers, table_notes
-from netwright.data.tables import Table
 from netwright.errors import DataError
 from netwright.evaluation.prediction import file_column
 from netwright.numerals import counted
 from netwright.rows import pictures, windows
 from netwright.rows.reading import as_rows, blocks_wanted, read_rows, reading_of
+from netwright.sources import opening, texts
+from netwright.sources.arrays import NUMBERS, Arrays
+from netwright.sources.blocks import Blocks
+from netwright.sources.sequences import Raw, Sequences, StepForm, from_dense, step_numbers, table_notes
+from netwright.sources.tables import Table
 
 MOST_NAMED = 20  # columns, in an error
 
@@ -53,7 +53,7 @@ def read(
         raw = read_rows(data, str(rows), target_needed=False, reading=reading_without(config, names, str(rows)))
     else:
         pair = rows if isinstance(rows, tuple) else (rows, None)
-        raw = as_rows(data, sources.from_objects(pair, None, data.layout)[0], None, labelled=False)
+        raw = as_rows(data, opening.from_objects(pair, None, data.layout)[0], None, labelled=False)
         if (
             encoder is not None
             and steps is None
@@ -97,15 +97,15 @@ def of_steps(config: RunConfig, steps: StepForm | None, raw: Raw) -> Raw:
     return raw
 
 
-def reading_without(config: RunConfig, names: Sequence[str], path: str) -> sources.Reading:
+def reading_without(config: RunConfig, names: Sequence[str], path: str) -> opening.Reading:
     """Return how to read rows to predict: of a text without a header line the target column may be left out."""
     reading = reading_of(config.data)
     known = reading.text.columns
-    if known is None or not sources.is_text_table(path):
+    if known is None or not opening.is_text_table(path):
         return reading
-    count = texts.count_fields(sources.places(path)[0], reading.text)
+    count = texts.count_fields(opening.places(path)[0], reading.text)
     features = tuple(name for name in known if name not in names)
-    return sources.with_columns(reading, features if count == len(features) else known)
+    return opening.with_columns(reading, features if count == len(features) else known)
 
 
 def blocks_of(config: RunConfig, names: Sequence[str], path: str) -> Blocks | None:

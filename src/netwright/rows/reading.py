@@ -1,6 +1,6 @@
 """From settings to rows as they were read: one source, files of one's own, Python objects; joined, as sequences, as text.
 
-Floor 10.
+Floor 11.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import numpy.typing as npt
 
 from netwright.config.calls import OBJECT
 from netwright.config.data_schema import DataConfig
-from netwright.data import cells, joining, sequences, sources, tables
-from netwright.data.arrays import Arrays
-from netwright.data.blocks import Blocks, blocks_of
-from netwright.data.cells import Markers
-from netwright.data.image_files import ImageFiles
-from netwright.data.memory import free_share, processes
-from netwright.data.objects import is_frame
-from netwright.data.places import place_of
-from netwright.data.sequences import Raw, Sequences
-from netwright.data.sources import Reading
-from netwright.data.tables import Origin, Table
-from netwright.data.texts import TextOptions
 from netwright.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from netwright.rows import pictures
 from netwright.rows.fetching import copies_of
+from netwright.sources import cells, joining, opening, sequences, tables
+from netwright.sources.arrays import Arrays
+from netwright.sources.blocks import Blocks, blocks_of
+from netwright.sources.cells import Markers
+from netwright.sources.image_files import ImageFiles
+from netwright.sources.memory import free_share, processes
+from netwright.sources.objects import is_frame
+from netwright.sources.opening import Reading
+from netwright.sources.places import place_of
+from netwright.sources.sequences import Raw, Sequences
+from netwright.sources.tables import Origin, Table
+from netwright.sources.texts import TextOptions
 
 if TYPE_CHECKING:
     from netwright.data.augmentation import Reread
@@ -106,7 +106,7 @@ def _read(data: DataConfig, objects: Any) -> Source:
         pieces = {name: read_rows(data, file) for name, file in files.items()}
         raw, parts = _joined(pieces)
         return Source(
-            raw, parts, sources.digest_of([digest_of(data, file) for file in files.values()]), " + ".join(files.values())
+            raw, parts, opening.digest_of([digest_of(data, file) for file in files.values()]), " + ".join(files.values())
         )
     if data.source is not None and data.source.startswith(OBJECT):
         raise CheckpointError(
@@ -117,14 +117,14 @@ def _read(data: DataConfig, objects: Any) -> Source:
     if _is_text(data, data.source):
         found = {"all": read_rows(data, data.source)}
     else:
-        found = {name: as_rows(data, part, data.source) for name, part in sources.read_parts(data.source, reading).items()}
+        found = {name: as_rows(data, part, data.source) for name, part in opening.read_parts(data.source, reading).items()}
     rows, given = (found["all"], None) if "all" in found else _joined(found)
     return Source(rows, given, digest_of(data, data.source), data.source)
 
 
 def parts_of(given: Any) -> dict[str, Any]:
     """Return what Python handed over by part: train, valid and test of a split of one's own, else ``{"all": ...}``."""
-    from netwright.data import datasets  # needs torch, which reading files does not
+    from netwright.sources import datasets  # needs torch, which reading files does not
 
     own = isinstance(given, Mapping) and "train" in given and set(given) <= {"train", "valid", "test"}
     if own and all(is_frame(part) or datasets.is_dataset(part) or isinstance(part, tuple) for part in given.values()):
@@ -134,7 +134,7 @@ def parts_of(given: Any) -> dict[str, Any]:
 
 def _from_python(data: DataConfig, given: Any, reading: Reading) -> Source:
     """Return the rows of Python objects."""
-    from netwright.data import datasets
+    from netwright.sources import datasets
 
     parts = parts_of(given)
     pieces: dict[str, Raw] = {}
@@ -143,7 +143,7 @@ def _from_python(data: DataConfig, given: Any, reading: Reading) -> Source:
     notes: list[str] = []
     for part, value in parts.items():
         opened = datasets.open_dataset(value, data.workers) if datasets.is_dataset(value) else None
-        raw, names = sources.from_objects(value if opened is None else opened, reading.target, data.layout)
+        raw, names = opening.from_objects(value if opened is None else opened, reading.target, data.layout)
         pieces[part] = as_rows(data, raw, None)
         if opened is not None:
             own = type(value.dataset if hasattr(value, "dataset") and hasattr(value, "collate_fn") else value).__name__
@@ -151,8 +151,8 @@ def _from_python(data: DataConfig, given: Any, reading: Reading) -> Source:
             notes += [f"{own}: {note}" for note in (*opened.notes, *taken)]
             reread = opened.reread if part in ("train", "all") else reread
     rows, given_parts = (pieces["all"], None) if "all" in pieces else _joined(pieces)
-    digests = [sources.digest_raw(piece) for piece in pieces.values()]
-    digest = digests[0] if len(digests) == 1 else sources.digest_of(digests)
+    digests = [opening.digest_raw(piece) for piece in pieces.values()]
+    digest = digests[0] if len(digests) == 1 else opening.digest_of(digests)
     first = next(iter(parts.values()))
     first = first[0] if isinstance(first, tuple | list) and first else first
     name = f"{OBJECT}{type(first).__module__}.{type(first).__qualname__}"
@@ -174,8 +174,8 @@ def blocks_wanted(data: DataConfig) -> tuple[Blocks | None, str]:
     if data.storage == "memory":
         return None, ""
     single = data.join is None and data.text is None and not data.of_steps
-    named = [name for name in files_of(data).values() if not name.startswith((OBJECT, sources.BUNDLED))] if single else []
-    blocks = blocks_of([place for name in named for place in sources.places(name)], reading_of(data).text) if named else None
+    named = [name for name in files_of(data).values() if not name.startswith((OBJECT, opening.BUNDLED))] if single else []
+    blocks = blocks_of([place for name in named for place in opening.places(name)], reading_of(data).text) if named else None
     if data.storage == "map":
         if blocks is None:
             raise ConfigError(
@@ -198,9 +198,9 @@ def _in_blocks(data: DataConfig, blocks: Blocks, why: str) -> Source:
     names = list(dict.fromkeys(name for name in wanted if name is not None))
     complete = all(name in blocks.names for name in names)
     raw, counts = blocks.some(names) if complete else (blocks.head(), [0] * len(blocks.places))
-    ends = np.cumsum([0, *counts])[np.cumsum([0, *(len(sources.places(file)) for file in named.values())])]
+    ends = np.cumsum([0, *counts])[np.cumsum([0, *(len(opening.places(file)) for file in named.values())])]
     parts = {name: np.arange(ends[place], ends[place + 1]) for place, name in enumerate(named)}
-    digest = digests[0] if data.train is None else sources.digest_of(digests)
+    digest = digests[0] if data.train is None else opening.digest_of(digests)
     return Source(raw, None if data.train is None else parts, digest, " + ".join(named.values()), blocks=blocks, why=why)
 
 
@@ -210,16 +210,16 @@ def read_rows(data: DataConfig, source: str, target_needed: bool = True, reading
         place = place_of(source)
         with place.open_text(data.encoding) as stream:
             return _texts([stream.read()], data, Arrays({"row": np.zeros((1, 1))}, None, (Origin(place.name, 1),)))
-    return as_rows(data, sources.read_source(source, reading or reading_of(data), target_needed), source, target_needed)
+    return as_rows(data, opening.read_source(source, reading or reading_of(data), target_needed), source, target_needed)
 
 
 def digest_of(data: DataConfig, source: str) -> str:
     """Return the digest of a source with the tables and files that belong to it."""
-    digests = [sources.digest_source(source, names_of(data.target))]
+    digests = [opening.digest_source(source, names_of(data.target))]
     digests += [place_of(data.join).digest()] if data.join is not None else []
     if data.sequences is not None and BRACES.search(data.sequences):
         digests.append(place_of(source).parent.child(data.sequences).parent.digest())
-    return digests[0] if len(digests) == 1 else sources.digest_of(digests)
+    return digests[0] if len(digests) == 1 else opening.digest_of(digests)
 
 
 def _joined(pieces: dict[str, Raw]) -> tuple[Raw, dict[str, Rows]]:
@@ -228,7 +228,7 @@ def _joined(pieces: dict[str, Raw]) -> tuple[Raw, dict[str, Rows]]:
     for name, piece in pieces.items():
         parts[name] = np.arange(start, start + piece.rows)
         start += piece.rows
-    return sources.combine(list(pieces.values())), parts
+    return opening.combine(list(pieces.values())), parts
 
 
 def _is_text(data: DataConfig, source: str) -> bool:
@@ -255,7 +255,7 @@ def as_rows(data: DataConfig, raw: Raw, source: str | None, labelled: bool = Tru
     if not isinstance(raw, Table):
         raise ConfigError(f"data.{wanted[0]}: arrays came; expected a table with named columns; leave it out")
     if data.join is not None:
-        other = sources.read_source(data.join, Reading(reading_of(data).text))
+        other = opening.read_source(data.join, Reading(reading_of(data).text))
         if not isinstance(other, Table):
             raise ConfigError(f"data.join: {data.join} holds arrays; expected a table; leave it out")
         raw = joining.join(raw, other, data.join, markers_of(data), labelled)
@@ -296,7 +296,7 @@ def _files(data: DataConfig, about: Table, source: str | None) -> Sequences:
             raise DataError(
                 f"{about.place(row)}: data.sequences: {place}: no such file; expected one per row; check the pattern"
             )
-        found = sources.read_source(str(place), reading)
+        found = opening.read_source(str(place), reading)
         if not isinstance(found, Table):
             raise DataError(f"{place}: arrays came; expected a table with a line per step; convert it")
         parts.append(found)

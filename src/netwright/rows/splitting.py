@@ -1,4 +1,4 @@
-"""From settings to a split: given files, given row numbers, or a division by chance, class, group or time. Floor 10."""
+"""From settings to a split: given files, given row numbers, or a division by chance, class, group or time. Floor 11."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright.config.data_schema import DataConfig, SplitConfig
-from netwright.data import arrays, cells, folds, splits
-from netwright.data.arrays import Arrays
-from netwright.data.cells import Markers
-from netwright.data.places import place_of
+from netwright.data import folds, splits
 from netwright.data.splits import Split
-from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError, did_you_mean
 from netwright.numerals import counted
+from netwright.sources import arrays, cells
+from netwright.sources.arrays import Arrays
+from netwright.sources.cells import Markers
+from netwright.sources.places import place_of
+from netwright.sources.tables import Table
 
 Rows = npt.NDArray[np.int64]
 FOLD = "{fold}"  # in the name of an array of split.file

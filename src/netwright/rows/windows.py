@@ -1,4 +1,4 @@
-"""From steps in order of time to windows: the steps are split first, so no window holds steps of two parts. Floor 10."""
+"""From steps in order of time to windows: the steps are split first, so no window holds steps of two parts. Floor 11."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from netwright.config.data_schema import DataConfig
-from netwright.data import cells, sequences, targets
-from netwright.data.arrays import Arrays
-from netwright.data.labels import Label
-from netwright.data.sequences import Raw, Sequences
+from netwright.data import targets
 from netwright.data.splits import Split
-from netwright.data.tables import Table
 from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError
 from netwright.numerals import counted
 from netwright.rows.reading import markers_of
 from netwright.rows.splitting import make_split, times_of
+from netwright.sources import cells, sequences
+from netwright.sources.arrays import Arrays
+from netwright.sources.labels import Label
+from netwright.sources.sequences import Raw, Sequences
+from netwright.sources.tables import Table
 
 Rows = npt.NDArray[np.int64]
 NEXT = "next symbol"

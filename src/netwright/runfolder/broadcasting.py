@@ -1,7 +1,7 @@
 """A live page of a run for a browser on this machine: one page, one JSON address, nothing else. Needs no torch.
 
 It listens on the loopback address only, and answers only requests that name it in their Host header, so that a page of
-another origin cannot read it through a name of its own that points here (DNS rebinding). Floor 10.
+another origin cannot read it through a name of its own that points here (DNS rebinding). Floor 11.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The run folder, the interface between the commands: its names, its birth, its record, the ledger of test looks.
 
-Floor 10.
+Floor 11.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import torch
 from netwright import files
 from netwright.config.read import to_toml
 from netwright.config.schema import RunConfig
-from netwright.data import arrays
-from netwright.data.places import place_of
 from netwright.data.splits import Split
 from netwright.errors import CheckpointError, ConfigError, NetwrightError, first_line, no_run
 from netwright.files.naming import folder_for as folder_for
+from netwright.sources import arrays
+from netwright.sources.places import place_of
 
 CONFIG = "config.toml"
 RECORD = "run.json"

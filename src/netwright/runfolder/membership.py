@@ -1,4 +1,4 @@
-"""Which runs an ensemble is of: those of a folder of seeds or of folds, or runs that were named. Floor 10."""
+"""Which runs an ensemble is of: those of a folder of seeds or of folds, or runs that were named. Floor 11."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of elsewhere that a network starts from: of a run, a bundle, or a file. Floor 10."""
+"""Weights of elsewhere that a network starts from: of a run, a bundle, or a file. Floor 11."""
 
 from __future__ import annotations
 

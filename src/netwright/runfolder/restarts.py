@@ -1,4 +1,4 @@
-"""What a launcher's restart may do to a run: go on with its own, take the lock of its own dead; never that of another. Floor 10."""
+"""What a launcher's restart may do to a run: go on with its own, take the lock of its own dead; never that of another. Floor 11."""
 
 from __future__ import annotations
 

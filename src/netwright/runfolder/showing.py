@@ -1,4 +1,4 @@
-"""How runs show themselves in a notebook, and several of them on a page or in a drawing. Floor 10."""
+"""How runs show themselves in a notebook, and several of them on a page or in a drawing. Floor 11."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The heart of the verb watch: how far a run is, read from its folder while another process writes it. Needs no torch.
 
-Floor 10.
+Floor 11.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The weights of a run, read from its folder: verified, and whole even where the run goes on. Floor 10."""
+"""The weights of a run, read from its folder: verified, and whole even where the run goes on. Floor 11."""
 
 from __future__ import annotations
 

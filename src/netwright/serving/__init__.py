@@ -1,1 +1,1 @@
-"""A finished run behind HTTP: predict, health, metrics, a description and a page, and nothing else. Floor 16."""
+"""A finished run behind HTTP: predict, health, metrics, a description and a page, and nothing else. Floor 17."""

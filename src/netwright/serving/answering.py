@@ -1,4 +1,4 @@
-"""From what clients asked to what they get: many questions, few calls of the network, each answer its own. Floor 16."""
+"""From what clients asked to what they get: many questions, few calls of the network, each answer its own. Floor 17."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from netwright.data import labels, sources
-from netwright.data.arrays import Arrays
-from netwright.data.sequences import Raw, Sequences
-from netwright.data.tables import Table
 from netwright.errors import NetwrightError, out_of_memory
 from netwright.rows import new_rows
 from netwright.serving.bodies import RefusedError, arrays_of, csv_of, images_of, only_value, read_json, steps_of, table_of
 from netwright.serving.expectation import Expected
+from netwright.sources import labels, opening
+from netwright.sources.arrays import Arrays
+from netwright.sources.sequences import Raw, Sequences
+from netwright.sources.tables import Table
 from netwright.trained.calibrating import checked_threshold
 from netwright.trained.predicting import Wanted, columns_of
 
@@ -221,7 +221,7 @@ def _joined(parts: Sequence[Raw]) -> Raw:
     """Return rows of one form one below the other."""
     tables = [part for part in parts if isinstance(part, Table)]
     if len(tables) < len(parts) or len(parts) == 1:
-        return sources.combine(parts)
+        return opening.combine(parts)
     return Table(pa.concat_tables([table.columns for table in tables]), tuple(table.origins[0] for table in tables))
 
 

@@ -1,4 +1,4 @@
-"""The ASGI application of a served run: five addresses, guarded, and nothing else. Floor 16.
+"""The ASGI application of a served run: five addresses, guarded, and nothing else. Floor 17.
 
 GET / (a page to try it by hand), POST /predict, GET /health, /metrics, /openapi.json. Nothing loads, reloads, uploads to the
 disk or takes a path or an address.

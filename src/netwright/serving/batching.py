@@ -1,4 +1,4 @@
-"""Gathers the requests that come at about the same time, so that the network is called once for many. Floor 16."""
+"""Gathers the requests that come at about the same time, so that the network is called once for many. Floor 17."""
 
 from __future__ import annotations
 

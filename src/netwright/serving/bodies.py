@@ -1,4 +1,4 @@
-"""From the body of a request to raw rows: strict JSON, CSV, images. What does not fit is one line and a status. Floor 16."""
+"""From the body of a request to raw rows: strict JSON, CSV, images. What does not fit is one line and a status. Floor 17."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any, NoReturn
 import numpy as np
 import pyarrow as pa
 
-from netwright.data import image_files
 from netwright.data.array_preparation import ArrayPreparation
-from netwright.data.arrays import Arrays
-from netwright.data.cells import DATE
 from netwright.data.columns import Column
-from netwright.data.places import Place, held
-from netwright.data.tables import Origin, Table, repeated
-from netwright.data.texts import MOST_COLUMNS, count_fields, read_text
 from netwright.errors import did_you_mean
 from netwright.rows import pictures
 from netwright.rows.reading import reading_of
+from netwright.sources import image_files
+from netwright.sources.arrays import Arrays
+from netwright.sources.cells import DATE
+from netwright.sources.places import Place, held
+from netwright.sources.tables import Origin, Table, repeated
+from netwright.sources.texts import MOST_COLUMNS, count_fields, read_text
 from netwright.trained.predicting import Predictor
 
 MOST_ROWS = 10_000  # of one request
@@ -337,7 +337,7 @@ def csv_of(body: bytes, run: Predictor) -> Table:
     """Return a CSV body as `predict` would read it from a file; the target may be left out.
 
     Raises:
-        DataError: See `netwright.data.texts.read_text`; lines are named.
+        DataError: See `netwright.sources.texts.read_text`; lines are named.
         RefusedError: Too many rows.
     """
     options = reading_of(run.config.data).text
@@ -355,7 +355,7 @@ def images_of(body: bytes, content_type: str, run: Predictor) -> Arrays:
     """Return one image, or the files of a form, as `predict` would read them from files.
 
     Raises:
-        DataError, SafetyError: See `netwright.data.images.decode`.
+        DataError, SafetyError: See `netwright.sources.images.decode`.
         RefusedError: A form that cannot be read, or holds no images.
     """
     kind = content_type.partition(";")[0].strip().lower()

@@ -1,4 +1,4 @@
-"""What a server counts, in the format of Prometheus. Floor 16."""
+"""What a server counts, in the format of Prometheus. Floor 17."""
 
 from __future__ import annotations
 

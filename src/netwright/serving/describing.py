@@ -1,4 +1,4 @@
-"""The OpenAPI description of a served run, with an example from what the run learned. Floor 16."""
+"""The OpenAPI description of a served run, with an example from what the run learned. Floor 17."""
 
 from __future__ import annotations
 

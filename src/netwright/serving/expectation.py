@@ -1,4 +1,4 @@
-"""What a run reads and gives, told for clients: content types, JSON schemas, an example, the fields of a form. Floor 16."""
+"""What a run reads and gives, told for clients: content types, JSON schemas, an example, the fields of a form. Floor 17."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from netwright.data.array_preparation import ArrayPreparation
-from netwright.data.cells import LARGEST
 from netwright.data.columns import MISSING_LEVEL, Column
 from netwright.data.preparation import TablePreparation
-from netwright.data.sequences import Raw
 from netwright.serving.bodies import IMAGE_ENDINGS, MOST_IMAGES, MOST_ROWS
+from netwright.sources.cells import LARGEST
+from netwright.sources.sequences import Raw
 from netwright.trained.predicting import Predictor
 
 SHOWN_LEVELS = 200  # categories that a form offers

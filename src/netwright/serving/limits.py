@@ -1,4 +1,4 @@
-"""What a server allows: sizes, times, numbers; who may ask: hosts, origins, tokens. Floor 16."""
+"""What a server allows: sizes, times, numbers; who may ask: hosts, origins, tokens. Floor 17."""
 
 from __future__ import annotations
 

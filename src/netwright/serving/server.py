@@ -1,4 +1,4 @@
-"""Listens, serves until a signal comes, and ends in order. Floor 16."""
+"""Listens, serves until a signal comes, and ends in order. Floor 17."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bundles read again: what `netwright export` wrote, as a run that predicts with the same bits. Floor 14."""
+"""Bundles read again: what `netwright export` wrote, as a run that predicts with the same bits. Floor 15."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The heart of the verb compare: where runs part, in settings, figures and steps, and whether the gap is more than chance.
 
-Two runs on the same test rows are compared row by row, two folders of seeds seed by seed. Floor 14.
+Two runs on the same test rows are compared row by row, two folders of seeds seed by seed. Floor 15.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Two sides of a comparison, each a run or a folder of seeds: how far apart their figures are, and what chance could do.
 
-Two runs on the same test rows are paired row by row, two folders of the same seeds seed by seed. Floor 14.
+Two runs on the same test rows are paired row by row, two folders of the same seeds seed by seed. Floor 15.
 """
 
 from __future__ import annotations

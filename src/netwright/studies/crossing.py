@@ -1,6 +1,6 @@
 """The heart of the verb cv: one ordinary run per split, what their figures have in common, and predictions out of fold.
 
-Floor 14.
+Floor 15.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Any
 
 from netwright import files
 from netwright.config.data_schema import SplitConfig
-from netwright.data import arrays
-from netwright.data.places import place_of
 from netwright.errors import ConfigError, FolderInUseError
 from netwright.lifecycle.several import Manner, deviation_of, figures_of, line_of_test, train_members, values_of
 from netwright.numerals import counted, figure
@@ -24,6 +22,8 @@ from netwright.rows.splitting import FOLD
 from netwright.runfolder import folder as folders
 from netwright.runfolder.membership import ENSEMBLE
 from netwright.runfolder.showing import Sheet, joined, several_html, write_together
+from netwright.sources import arrays
+from netwright.sources.places import place_of
 from netwright.studies.foldwise import splits_sheet, worst_sheet
 from netwright.studies.out_of_fold import OUT_OF_FOLD, write_out_of_fold
 

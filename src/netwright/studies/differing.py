@@ -1,4 +1,4 @@
-"""Where the settings of several runs part: leaf by leaf, not section by section. Floor 14."""
+"""Where the settings of several runs part: leaf by leaf, not section by section. Floor 15."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several runs that predict as one: the mean of what they give. Floor 14.
+"""Several runs that predict as one: the mean of what they give. Floor 15.
 
 Lakshminarayanan, Pritzel and Blundell, Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles, 2017.
 """
@@ -18,8 +18,6 @@ import numpy.typing as npt
 from netwright import files
 from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
-from netwright.data import arrays
-from netwright.data.places import place_of
 from netwright.errors import CheckpointError, ConfigError, NetwrightError, first_line
 from netwright.evaluation.conformal import fewest_rows, plus_bounds
 from netwright.exporting.described import BUNDLE
@@ -31,6 +29,8 @@ from netwright.rows import new_rows
 from netwright.runfolder import folder as folders
 from netwright.runfolder.membership import Membership
 from netwright.runfolder.weights import ENDED
+from netwright.sources import arrays
+from netwright.sources.places import place_of
 from netwright.studies.bundles import load_bundle
 from netwright.studies.joint_testing import test_members
 from netwright.trained.calibrating import ERRORS, checked_level

@@ -1,4 +1,4 @@
-"""A file that `netwright export` wrote, as something that predicts; ``.onnx`` files need no torch. Floor 14."""
+"""A file that `netwright export` wrote, as something that predicts; ``.onnx`` files need no torch. Floor 15."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
-from netwright.data.sequences import Sequences
 from netwright.errors import CheckpointError, ConfigError, NetwrightError, SafetyError, first_line
 from netwright.evaluation.prediction import answers, file_column, prediction_columns
 from netwright.exporting.described import DESCRIPTION, ENDINGS, Call, Described, open_onnx, refuse_other
 from netwright.model.decisions import refuse_threshold
 from netwright.rows import raw_rows
+from netwright.sources.sequences import Sequences
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,4 +1,4 @@
-"""The splits of a cross-validation one by one: their figures, and the worst errors of all of them, with links. Floor 14."""
+"""The splits of a cross-validation one by one: their figures, and the worst errors of all of them, with links. Floor 15."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Testing an ensemble: one look at rows that no member was trained on, its figures beside those of its members. Floor 14."""
+"""Testing an ensemble: one look at rows that no member was trained on, its figures beside those of its members. Floor 15."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from netwright import files
 from netwright.config.calls import OBJECT
-from netwright.data import labels
 from netwright.data.mapped import Mapped
 from netwright.errors import ConfigError, DivergedError
 from netwright.evaluation import calibration, slices
@@ -26,6 +25,7 @@ from netwright.rows import new_rows
 from netwright.rows.inputs import Inputs
 from netwright.runfolder import folder as folders
 from netwright.runfolder.showing import Sheet, joined, several_html, write_together
+from netwright.sources import labels
 from netwright.trained.known import Known
 from netwright.trained.testing import drawn_together, own_inputs, with_own_figures
 

@@ -1,4 +1,4 @@
-"""From a path to what predicts: a run, an ensemble, or a bundle of one. Floor 14."""
+"""From a path to what predicts: a run, an ensemble, or a bundle of one. Floor 15."""
 
 from __future__ import annotations
 

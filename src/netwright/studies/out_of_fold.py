@@ -1,4 +1,4 @@
-"""Predictions out of fold: what each row was given by a network that was not trained on it, gathered over the splits. Floor 14.
+"""Predictions out of fold: what each row was given by a network that was not trained on it, gathered over the splits. Floor 15.
 
 Stone, Cross-Validatory Choice and Assessment of Statistical Predictions, 1974.
 """
@@ -17,7 +17,6 @@ import pyarrow.csv
 
 from netwright import files
 from netwright.config.schema import RunConfig
-from netwright.data import labels
 from netwright.errors import CheckpointError
 from netwright.evaluation.pairs import Outcomes
 from netwright.evaluation.prediction import SEPARATOR, classes_written, prediction_columns, table_bytes, true_columns
@@ -25,6 +24,7 @@ from netwright.evaluation.testing import Drawn, Verdict, all_figures
 from netwright.exporting.bundle import Outcome, load_preparation
 from netwright.lifecycle.run import read_config
 from netwright.runfolder import folder as folders
+from netwright.sources import labels
 from netwright.trained.calibrating import ERRORS
 from netwright.trained.predictions import (
     PREDICTION,

@@ -1,6 +1,6 @@
 """The heart of the verb repeat: one ordinary run per seed on the same split, and how far chance alone moves their figures.
 
-Floor 14.
+Floor 15.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which tracker a name of the command line means, and whether its packages are there; torch is not imported. Floor 9."""
+"""Which tracker a name of the command line means, and whether its packages are there; torch is not imported. Floor 10."""
 
 from __future__ import annotations
 

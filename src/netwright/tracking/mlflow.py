@@ -1,4 +1,4 @@
-"""Tells a run to MLflow: parameters, metrics per epoch, tags, the report as artifact. Floor 9."""
+"""Tells a run to MLflow: parameters, metrics per epoch, tags, the report as artifact. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tracker is told of a run, as frozen records, and what it must offer. Floor 9."""
+"""What a tracker is told of a run, as frozen records, and what it must offer. Floor 10."""
 
 from __future__ import annotations
 

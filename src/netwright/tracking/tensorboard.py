@@ -1,4 +1,4 @@
-"""Tells a run to TensorBoard: scalars per epoch, settings, test figures, as event files. Floor 9."""
+"""Tells a run to TensorBoard: scalars per epoch, settings, test figures, as event files. Floor 10."""
 
 from __future__ import annotations
 

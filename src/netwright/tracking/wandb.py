@@ -1,4 +1,4 @@
-"""Tells a run to Weights & Biases, offline unless the user's own environment asks otherwise. Floor 9."""
+"""Tells a run to Weights & Biases, offline unless the user's own environment asks otherwise. Floor 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network beside models that need none: their rows, which of them are made, and by how much the network differs. Floor 12."""
+"""The network beside models that need none: their rows, which of them are made, and by how much the network differs. Floor 13."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from netwright.data import labels
 from netwright.data.batches import Batch, Examples
 from netwright.data.preparation import TABLE, Preparation, TablePreparation
 from netwright.data.splits import Split
@@ -25,6 +24,7 @@ from netwright.evaluation.testing import Verdict
 from netwright.rows.inputs import Inputs
 from netwright.rows.windows import Past
 from netwright.seeding import stream
+from netwright.sources import labels
 from netwright.trained.known import Known
 
 Rows = npt.NDArray[np.int64]

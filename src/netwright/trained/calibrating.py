@@ -1,6 +1,6 @@
 """What is kept of the valid rows once a network is trained: a temperature, and the errors that intervals are made of.
 
-Nothing here changes a weight or moves a generator. Floor 12.
+Nothing here changes a weight or moves a generator. Floor 13.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from torch import Tensor
 
 from netwright import files
 from netwright.config.schema import RunConfig
-from netwright.data import arrays
-from netwright.data.places import place_of
 from netwright.data.splits import Split
 from netwright.errors import CheckpointError, ConfigError, NetwrightError
 from netwright.evaluation import conformal
@@ -27,6 +25,8 @@ from netwright.exporting.bundle import Form, Program
 from netwright.model.decisions import refuse_threshold
 from netwright.model.task import Decoding
 from netwright.runfolder import folder as folders
+from netwright.sources import arrays
+from netwright.sources.places import place_of
 from netwright.trained.known import Known
 
 Floats = npt.NDArray[np.float64]

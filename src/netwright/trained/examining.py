@@ -1,6 +1,6 @@
 """What a test tells beside its figures: calibration, threshold, intervals, parts of the rows, worst errors, importance.
 
-What does not apply to a task is left out. Nothing here changes a weight, a mode or a generator. Floor 12.
+What does not apply to a task is left out. Nothing here changes a weight, a mode or a generator. Floor 13.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from netwright.data import labels
-from netwright.data.sequences import Sequences
 from netwright.data.splits import Split
 from netwright.evaluation import calibration, conformal, slices, thresholds
 from netwright.evaluation.importance import MOST_ROWS, REPEATS, drawn_rows, main_figure, permutation_importance
@@ -25,6 +23,8 @@ from netwright.model.decisions import places_of
 from netwright.pipeline.balancing import balance_told
 from netwright.pipeline.bench import executing
 from netwright.runfolder import folder as folders
+from netwright.sources import labels
+from netwright.sources.sequences import Sequences
 from netwright.trained import looking, slicing
 from netwright.trained.calibrating import deciding_rows, kept_errors
 from netwright.trained.known import Known

@@ -1,4 +1,4 @@
-"""A trained network with labelled rows: what it gives for some of them, and which of them are no independent draws. Floor 12."""
+"""A trained network with labelled rows: what it gives for some of them, and which of them are no independent draws. Floor 13."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
-from netwright.data.sequences import Raw
 from netwright.data.targets import Target
 from netwright.evaluation.own_metrics import Metric
 from netwright.evaluation.scoring import Scores, score
 from netwright.exporting.bundle import Program
 from netwright.model.task import Task
 from netwright.pipeline.bench import executing
+from netwright.sources.sequences import Raw
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Rows of a test one by one: where the worst errors come from, how they look, and their columns shuffled. Floor 12."""
+"""Rows of a test one by one: where the worst errors come from, how they look, and their columns shuffled. Floor 13."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ import torch
 from torch import Tensor
 
 from netwright.data.array_preparation import ArrayPreparation, tensor_of
-from netwright.data.arrays import Arrays
 from netwright.data.batches import Batch
 from netwright.data.mapped import Mapped
 from netwright.data.preparation import TablePreparation
-from netwright.data.sequences import Sequences
-from netwright.data.tables import Table
 from netwright.engine.forward import NOTHING, Forward
 from netwright.evaluation import thumbnails
 from netwright.evaluation.importance import Shuffled, features_of_columns
@@ -27,6 +24,9 @@ from netwright.evaluation.scoring import evaluating
 from netwright.evaluation.worst import told_of_row, told_of_steps, worst_rows
 from netwright.exporting.bundle import Program
 from netwright.rows.new_rows import row_columns
+from netwright.sources.arrays import Arrays
+from netwright.sources.sequences import Sequences
+from netwright.sources.tables import Table
 from netwright.trained.known import Known
 from netwright.trained.slicing import about_rows
 

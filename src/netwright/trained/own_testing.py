@@ -1,4 +1,4 @@
-"""The test of a run that trained by a step of its user's: the figures that ``evaluate`` returns, counted as a look. Floor 12."""
+"""The test of a run that trained by a step of its user's: the figures that ``evaluate`` returns, counted as a look. Floor 13."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heart of the verb export: a run or an ensemble as a bundle, a torch program or ONNX, with its model card. Floor 12."""
+"""The heart of the verb export: a run or an ensemble as a bundle, a torch program or ONNX, with its model card. Floor 13."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import safetensors.torch
 from torch import Tensor
 
 from netwright import files
-from netwright.data.arrays import named_rows
 from netwright.errors import CheckpointError, ConfigError, FolderInUseError
 from netwright.exporting.bundle import Program, describe, fitted_tensors
 from netwright.exporting.card import Card, card_text
 from netwright.exporting.described import BUNDLE, ENDINGS, FORMAT, OPSET
 from netwright.runfolder.weights import ENDED
+from netwright.sources.arrays import named_rows
 from netwright.trained.calibrating import ERRORS
 from netwright.trained.predicting import Predictor
 

@@ -1,6 +1,6 @@
 """What predicting, exporting and serving need of a network, be it one run or an ensemble, and how rows are predicted with it.
 
-Floor 12.
+Floor 13.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright.config.schema import RunConfig
-from netwright.data.sequences import Sequences
 from netwright.errors import ConfigError
 from netwright.evaluation.ensembles import disagreement_columns, mean_of
 from netwright.evaluation.prediction import answers, file_column, prediction_columns
 from netwright.exporting.bundle import Form
 from netwright.rows import new_rows
+from netwright.sources.sequences import Sequences
 from netwright.trained.calibrating import checked_threshold
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The test rows of a finished run, read from its predictions.csv: which they are, what was true, what was predicted. Floor 12."""
+"""The test rows of a finished run, read from its predictions.csv: which they are, what was true, what was predicted. Floor 13."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import pyarrow.csv
 
 from netwright.config.calls import OBJECT
 from netwright.config.schema import RunConfig
-from netwright.data import cells
-from netwright.data.arrays import Arrays
 from netwright.data.mapped import Mapped
-from netwright.data.sequences import Sequences
-from netwright.data.tables import Table
 from netwright.errors import CheckpointError, NetwrightError
 from netwright.evaluation.pairs import Outcomes
 from netwright.evaluation.prediction import SEPARATOR, classes_written
 from netwright.rows.reading import markers_of
 from netwright.runfolder import folder as folders
+from netwright.sources import cells
+from netwright.sources.arrays import Arrays
+from netwright.sources.sequences import Sequences
+from netwright.sources.tables import Table
 from netwright.trained.testing import neighbours, own_inputs
 
 TARGET, PREDICTION, PROBABILITY = "target", "prediction", "probability_"

@@ -1,4 +1,4 @@
-"""By which columns test rows are shown apart, and their groups. Floor 12."""
+"""By which columns test rows are shown apart, and their groups. Floor 13."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from netwright.data import cells
-from netwright.data.arrays import Arrays
 from netwright.data.columns import Column, TableEncoder, learn_columns
-from netwright.data.sequences import Sequences
 from netwright.data.splits import Split
-from netwright.data.tables import Table
 from netwright.errors import DataError, did_you_mean
 from netwright.evaluation.slices import MISSING, MOST_VALUES, Sliced, figures_of, of_numbers, of_values, slice_table
 from netwright.rows.reading import markers_of
+from netwright.sources import cells
+from netwright.sources.arrays import Arrays
+from netwright.sources.sequences import Sequences
+from netwright.sources.tables import Table
 from netwright.trained.known import Known
 
 Floats = npt.NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Testing a run: its own rows read again, what the network gives for labelled rows, and what that says of it. Floor 12."""
+"""Testing a run: its own rows read again, what the network gives for labelled rows, and what that says of it. Floor 13."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import numpy.typing as npt
 from netwright.config.calls import OBJECT
 from netwright.config.data_schema import DataConfig
 from netwright.config.schema import RunConfig
-from netwright.data import labels
-from netwright.data.sequences import Sequences
 from netwright.errors import CheckpointError, DivergedError, NetwrightError
 from netwright.evaluation.own_metrics import figures_told, intervals_of, twin_of
 from netwright.evaluation.resampling import block_length, blocks_of
@@ -22,6 +20,8 @@ from netwright.pipeline.custom import left_out
 from netwright.rows.inputs import Inputs, load
 from netwright.rows.reading import read
 from netwright.runfolder import folder as folders
+from netwright.sources import labels
+from netwright.sources.sequences import Sequences
 from netwright.trained.known import Known
 from netwright.trained.slicing import group_numbers
 

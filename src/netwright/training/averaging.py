@@ -1,4 +1,4 @@
-"""Averaged weights by their text: EMA(decay=0.999) after every step, SWA(start_epoch=15) after every epoch. Floor 8."""
+"""Averaged weights by their text: EMA(decay=0.999) after every step, SWA(start_epoch=15) after every epoch. Floor 9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that can be undone: how the step that spoils a training is found, and the state before it kept. Floor 8."""
+"""Steps that can be undone: how the step that spoils a training is found, and the state before it kept. Floor 9."""
 
 from __future__ import annotations
 

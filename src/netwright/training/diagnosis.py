@@ -1,4 +1,4 @@
-"""What happens inside one training step, layer by layer: where the first number that is not finite comes from. Floor 8."""
+"""What happens inside one training step, layer by layer: where the first number that is not finite comes from. Floor 9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From settings that name layers to what is frozen in which epoch. Floor 8.
+"""From settings that name layers to what is frozen in which epoch. Floor 9.
 
 Gradual unfreezing: Howard and Ruder, Universal Language Model Fine-tuning for Text Classification, 2018, section 3.3.
 """

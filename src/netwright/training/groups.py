@@ -1,4 +1,4 @@
-"""Parameters of a network dealt out to groups of an optimizer, each with arguments of its own. Floor 8."""
+"""Parameters of a network dealt out to groups of an optimizer, each with arguments of its own. Floor 9."""
 
 from __future__ import annotations
 

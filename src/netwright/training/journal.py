@@ -1,6 +1,6 @@
 """What happened in a run, as records and as files: history.csv (a row per epoch), steps.jsonl (a line per step).
 
-Floor 8.
+Floor 9.
 """
 
 from __future__ import annotations

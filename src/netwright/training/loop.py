@@ -1,4 +1,4 @@
-"""The training loop: an order, steps, a validation, a judgement, an end. Observers watch, they never steer. Floor 8."""
+"""The training loop: an order, steps, a validation, a judgement, an end. Observers watch, they never steer. Floor 9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torch.optim by its own spelling; the resolved text says whether the fused kernel runs. Floor 8."""
+"""torch.optim by its own spelling; the resolved text says whether the fused kernel runs. Floor 9."""
 
 from __future__ import annotations
 

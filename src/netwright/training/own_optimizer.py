@@ -1,4 +1,4 @@
-"""Optimizers that are built by a function or a class of the user's, one or several by name. Floor 8."""
+"""Optimizers that are built by a function or a class of the user's, one or several by name. Floor 9."""
 
 from __future__ import annotations
 

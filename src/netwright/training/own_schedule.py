@@ -1,4 +1,4 @@
-"""Schedules that are built by a function of the user's. Floor 8."""
+"""Schedules that are built by a function of the user's. Floor 9."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The schedule of a training: which learning rates the next steps have, and where it is between two steps.
 
 The scheduler is torch's own. It turns a double of the optimizer, so that it may be ahead of the steps, and the optimizer itself
-is never wrapped; what the double says is written into the optimizer before a step. Floor 8.
+is never wrapped; what the double says is written into the optimizer before a step. Floor 9.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """torch.optim.lr_scheduler by its own spelling: what the length of a run decides is worked out, and then the scheduler made.
 
-Floor 8.
+Floor 9.
 """
 
 from __future__ import annotations

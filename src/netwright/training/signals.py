@@ -2,7 +2,7 @@
 
 Where a launcher started the process SIGUSR1 is its warning that the time ends: save and stop.
 
-The handlers only set a flag; a second Ctrl-C leaves at once. Floor 8.
+The handlers only set a flag; a second Ctrl-C leaves at once. Floor 9.
 """
 
 from __future__ import annotations

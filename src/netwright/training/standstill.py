@@ -1,4 +1,4 @@
-"""Layers that do not learn, for some epochs or all: which parameters get no gradient is a function of the epoch. Floor 8.
+"""Layers that do not learn, for some epochs or all: which parameters get no gradient is a function of the epoch. Floor 9.
 
 Printed by eject.
 """

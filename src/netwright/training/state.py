@@ -1,4 +1,4 @@
-"""Everything the future of a training depends on, taken from it and put back. Floor 8."""
+"""Everything the future of a training depends on, taken from it and put back. Floor 9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The share of the learning rate that a warm-up and a cosine leave of it. Printed by eject. Floor 8."""
+"""The share of the learning rate that a warm-up and a cosine leave of it. Printed by eject. Floor 9."""
 
 from __future__ import annotations
 

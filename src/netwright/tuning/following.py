@@ -1,4 +1,4 @@
-"""A worker ends with the process that started it, or where it is told to; called before anything heavy is imported. Floor 16."""
+"""A worker ends with the process that started it, or where it is told to; called before anything heavy is imported. Floor 17."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a search ends: the best trial trained alone with its one look at the test, the figure compared, the report. Floor 16."""
+"""How a search ends: the best trial trained alone with its one look at the test, the figure compared, the report. Floor 17."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A search as its folder tells it: what is trained, what may be tried, what is better; its birth, and what may change later.
 
 The folder holds ``tune.toml`` (the settings as they were written), ``tune.json`` (what was decided), the study, ``claims``
-and ``workers`` (who does what), ``trials`` (a run each) and in the end ``best`` and ``report.html``. Floor 16.
+and ``workers`` (who does what), ``trials`` (a run each) and in the end ``best`` and ``report.html``. Floor 17.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Python users call to search for hyperparameters; the command line calls the same. Floor 16."""
+"""What Python users call to search for hyperparameters; the command line calls the same. Floor 17."""
 
 from __future__ import annotations
 

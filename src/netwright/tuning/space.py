@@ -1,4 +1,4 @@
-"""From what a search may try to the settings of one trial, and which spaces are refused. Floor 16."""
+"""From what a search may try to the settings of one trial, and which spaces are refused. Floor 17."""
 
 from __future__ import annotations
 

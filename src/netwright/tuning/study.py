@@ -2,7 +2,7 @@
 
 Optuna proposes and records (Akiba et al., Optuna: a next-generation hyperparameter optimization framework, 2019): TPE
 (Bergstra et al., Algorithms for hyper-parameter optimization, 2011), a Gaussian process, or chance; trials that fall behind
-are ended by asynchronous successive halving (Li et al., A system for massively parallel hyperparameter tuning, 2020). Floor 16.
+are ended by asynchronous successive halving (Li et al., A system for massively parallel hyperparameter tuning, 2020). Floor 17.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Starts worker processes, hears what they tell, replaces those that die, and leaves none behind. Floor 16.
+"""Starts worker processes, hears what they tell, replaces those that die, and leaves none behind. Floor 17.
 
 A worker stands in a session of its own, so that a Ctrl-C of the terminal reaches this process alone, which passes it on once:
 every worker keeps a checkpoint and ends.

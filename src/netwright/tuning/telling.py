@@ -1,4 +1,4 @@
-"""What a search tells while it goes on: an epoch of a trial, the end of a trial. Told as records, sent as JSON. Floor 16."""
+"""What a search tells while it goes on: an epoch of a trial, the end of a trial. Told as records, sent as JSON. Floor 17."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One trial: ordinary runs without a test, ended early where the study says so, gone on with where a worker died. Floor 16."""
+"""One trial: ordinary runs without a test, ended early where the study says so, gone on with where a worker died. Floor 17."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from netwright import files
-from netwright.data.memory import shared_by
 from netwright.errors import CheckpointError, ConfigError, DataError, DivergedError, ResourceError, first_line, out_of_memory
 from netwright.files import Worker
 from netwright.lifecycle.populating import Seat
@@ -23,6 +22,7 @@ from netwright.pipeline.observing import Record
 from netwright.rows.fetching import fetched
 from netwright.rows.reading import read
 from netwright.runfolder import folder as folders
+from netwright.sources.memory import shared_by
 from netwright.training.journal import EpochRecord
 from netwright.tuning.search import Search
 from netwright.tuning.space import settings_of

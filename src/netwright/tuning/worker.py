@@ -1,4 +1,4 @@
-"""A process that claims a trial, trains it and tells the study, until the trials asked for have ended. Floor 16.
+"""A process that claims a trial, trains it and tells the study, until the trials asked for have ended. Floor 17.
 
 Whoever dies, the trial that it had is claimed by another worker and goes on from its checkpoint.
 """

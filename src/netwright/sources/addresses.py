@@ -18,9 +18,9 @@ from typing import IO, Any, final
 import fsspec
 
 from netwright.config.values import is_address
-from netwright.data.copies import Copies, Copy, copies_here
-from netwright.data.packing import reason_of
 from netwright.errors import DataError, SafetyError
+from netwright.sources.copies import Copies, Copy, copies_here
+from netwright.sources.packing import reason_of
 
 PROTOCOLS = (  # of addresses; fsspec knows more, some of which run what they read
     *("http", "https", "ftp", "sftp", "ssh", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss"),

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from netwright import files
-from netwright.data.arrays import Array, declared_size
-from netwright.data.memory import free_share
+from netwright.sources.arrays import Array, declared_size
+from netwright.sources.memory import free_share
 
 FOLDER = ".netwright-cache"  # beside runs/, where the user already lets this program write
 IN_MEMORY = 0.25  # of the free memory that one array may take

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import IO, Protocol, final
 
 from netwright.config.values import is_address
-from netwright.data import addresses
-from netwright.data.addresses import Remote, reached, unreadable
-from netwright.data.copies import Copy
-from netwright.data.packing import BROKEN, LARGEST_RATIO, LEAST_PACKED, STRAY, Unpacked, opened, printable
 from netwright.errors import DataError, SafetyError, did_you_mean
 from netwright.files import digest_bytes, digest_file
+from netwright.sources import addresses
+from netwright.sources.addresses import Remote, reached, unreadable
+from netwright.sources.copies import Copy
+from netwright.sources.packing import BROKEN, LARGEST_RATIO, LEAST_PACKED, STRAY, Unpacked, opened, printable
 
 
 class System(Protocol):

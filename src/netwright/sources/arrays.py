@@ -15,10 +15,10 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from netwright.data.packing import BROKEN, reason_of
-from netwright.data.places import Place
-from netwright.data.tables import Origin, place_among
 from netwright.errors import DataError, SafetyError
+from netwright.sources.packing import BROKEN, reason_of
+from netwright.sources.places import Place
+from netwright.sources.tables import Origin, place_among
 
 Array = npt.NDArray[Any]
 

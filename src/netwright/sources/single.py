@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from netwright.data import arrays, choosing
-from netwright.data.arrays import Arrays
-from netwright.data.places import Place
-from netwright.data.sequences import Raw
-from netwright.data.tables import Origin
 from netwright.errors import DataError
+from netwright.sources import arrays, choosing
+from netwright.sources.arrays import Arrays
+from netwright.sources.places import Place
+from netwright.sources.sequences import Raw
+from netwright.sources.tables import Origin
 
 
 def is_idx(place: Place) -> bool:

@@ -21,10 +21,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from netwright.data.packing import BROKEN, reason_of
-from netwright.data.places import Place
-from netwright.data.tables import Origin, Table, repeated
 from netwright.errors import ConfigError, DataError
+from netwright.sources.packing import BROKEN, reason_of
+from netwright.sources.places import Place
+from netwright.sources.tables import Origin, Table, repeated
 
 LONGEST_LINE = 1 << 24  # bytes, with the lines a quoted cell goes on for
 MOST_COLUMNS = 100_000

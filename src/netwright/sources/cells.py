@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from netwright.data.tables import Table
 from netwright.errors import DataError, did_you_mean
+from netwright.sources.tables import Table
 
 Floats = npt.NDArray[np.float64]
 

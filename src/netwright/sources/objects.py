@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from netwright.data import labels as multilabel
-from netwright.data import tables
-from netwright.data.arrays import NUMBERS, Array, native
-from netwright.data.labels import Label
-from netwright.data.tables import Table
 from netwright.errors import DataError
+from netwright.sources import labels as multilabel
+from netwright.sources import tables
+from netwright.sources.arrays import NUMBERS, Array, native
+from netwright.sources.labels import Label
+from netwright.sources.tables import Table
 
 ACCEPTED = "arrays, tensors or a data frame; hand over (X, y)"
 

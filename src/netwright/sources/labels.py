@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from netwright.data.arrays import Arrays
-from netwright.data.cells import FALSE_WORDS, TRUE_WORDS, Markers, clean, is_text, marked_no_more
-from netwright.data.tables import Table
 from netwright.errors import ConfigError, DataError
 from netwright.numerals import counted
+from netwright.sources.arrays import Arrays
+from netwright.sources.cells import FALSE_WORDS, TRUE_WORDS, Markers, clean, is_text, marked_no_more
+from netwright.sources.tables import Table
 
 Label = str | int | float | bool | bytes | datetime.date
 Numbers = npt.NDArray[np.int64]

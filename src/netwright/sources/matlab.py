@@ -10,11 +10,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from netwright.data import hdf5
-from netwright.data.arrays import Array, Stored, declared_size, native
-from netwright.data.packing import LARGEST_RATIO, LEAST_PACKED, reason_of
-from netwright.data.places import Place
 from netwright.errors import DataError, SafetyError
+from netwright.sources import hdf5
+from netwright.sources.arrays import Array, Stored, declared_size, native
+from netwright.sources.packing import LARGEST_RATIO, LEAST_PACKED, reason_of
+from netwright.sources.places import Place
 
 HDF5_MAGIC, HDF5_AT = b"\x89HDF\r\n\x1a\n", 512  # version 7.3: after MATLAB's own header
 WIDTHS = {"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "int64": "i8"}

@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from netwright.data import sources
-from netwright.data.arrays import Arrays
-from netwright.data.packing import printable
-from netwright.data.places import Place, place_of
-from netwright.data.sources import Reading
-from netwright.data.tables import Origin, Table
 from netwright.errors import ConfigError, DataError, SafetyError, did_you_mean
 from netwright.files import digest_bytes
 from netwright.numerals import counted
+from netwright.sources import opening
+from netwright.sources.arrays import Arrays
+from netwright.sources.opening import Reading
+from netwright.sources.packing import printable
+from netwright.sources.places import Place, place_of
+from netwright.sources.tables import Origin, Table
 
 ENDINGS = {
     **dict.fromkeys((".png", ".apng"), "PNG"),
@@ -63,7 +63,7 @@ class ImageFiles:
     def digest(self) -> str:
         """Return the digest of names, contents and what is known of the rows."""
         archives = dict.fromkeys(place.archive for place in self.files if place.archive is not None)
-        parts = [sources.digest_raw(self.about), *self.names, *(Place("", archive).digest() for archive in archives)]
+        parts = [opening.digest_raw(self.about), *self.names, *(Place("", archive).digest() for archive in archives)]
         parts += [place.digest() for place in self.files if place.archive is None]
         return digest_bytes(*(part.encode() for part in parts))
 
@@ -156,7 +156,7 @@ def of_paths(paths: Sequence[str | Path | Place]) -> ImageFiles:
 
 def combine(parts: Sequence[ImageFiles]) -> ImageFiles:
     """Put the images of several sources one below the other."""
-    about = sources.combine([part.about for part in parts])
+    about = opening.combine([part.about for part in parts])
     if not isinstance(about, Table | Arrays):
         raise DataError("data.train and data.test: rows of different kinds came; expected files of one kind")
     return ImageFiles(
@@ -224,7 +224,7 @@ def _table_in(place: Place, needed: bool) -> Place | None:
     if not place.is_dir():
         return place
     root = _unwrapped(place)
-    found = [child for child in root.children() if child.suffix != ".txt" and sources.is_table(child) and child.is_file()]
+    found = [child for child in root.children() if child.suffix != ".txt" and opening.is_table(child) and child.is_file()]
     if len(found) != 1 and (needed or found):
         raise DataError(f"{root}: {len(found)} tables came; expected one, of images; name it, such as {root}/labels.csv")
     return found[0] if found else None
@@ -232,7 +232,7 @@ def _table_in(place: Place, needed: bool) -> Place | None:
 
 def _by_table(place: Place, column: str, reading: Reading) -> ImageFiles:
     """Return the images that a table names."""
-    table = sources.read_source(str(place), replace(reading, inputs=None), target_needed=False)
+    table = opening.read_source(str(place), replace(reading, inputs=None), target_needed=False)
     if not isinstance(table, Table):
         raise ConfigError(f"data.images: {place} holds no table; expected a column of paths; leave data.images out")
     if column not in table.names:

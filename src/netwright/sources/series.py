@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from netwright.data.arrays import Arrays
-from netwright.data.places import Place
-from netwright.data.sequences import Sequences, starts_of
-from netwright.data.tables import Origin, Table
 from netwright.errors import DataError
+from netwright.sources.arrays import Arrays
+from netwright.sources.places import Place
+from netwright.sources.sequences import Sequences, starts_of
+from netwright.sources.tables import Origin, Table
 
 LONGEST_LINE = 50_000_000  # characters of one series
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from netwright.data.arrays import Arrays
-from netwright.data.tables import Origin, Table
 from netwright.errors import ConfigError, did_you_mean
+from netwright.sources.arrays import Arrays
+from netwright.sources.tables import Origin, Table
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
 

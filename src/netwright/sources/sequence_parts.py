@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from netwright.data.arrays import Arrays, concatenate_arrays
-from netwright.data.sequences import Sequences
-from netwright.data.tables import Table
-from netwright.data.tables import concatenate as concatenate_tables
 from netwright.errors import DataError
+from netwright.sources.arrays import Arrays, concatenate_arrays
+from netwright.sources.sequences import Sequences
+from netwright.sources.tables import Table
+from netwright.sources.tables import concatenate as concatenate_tables
 
 
 def concatenate(parts: Sequence[Sequences]) -> Sequences:

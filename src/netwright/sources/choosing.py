@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from netwright.data.arrays import NUMBERS, TEXTS, Array, Arrays, Stored
-from netwright.data.cache import fits
-from netwright.data.objects import side_by_side
-from netwright.data.tables import Origin, Table
 from netwright.errors import DataError, did_you_mean
+from netwright.sources.arrays import NUMBERS, TEXTS, Array, Arrays, Stored
+from netwright.sources.cache import fits
+from netwright.sources.objects import side_by_side
+from netwright.sources.tables import Origin, Table
 
 TARGET_NAMES = ("target", "y", "label", "labels")
 INPUT_NAMES = ("X", "x", "inputs", "data", "images")

@@ -12,10 +12,10 @@ import pyarrow.ipc
 import pyarrow.json
 import pyarrow.parquet
 
-from netwright.data.packing import BROKEN, reason_of
-from netwright.data.places import Place
-from netwright.data.tables import Table, typed_table
 from netwright.errors import DataError
+from netwright.sources.packing import BROKEN, reason_of
+from netwright.sources.places import Place
+from netwright.sources.tables import Table, typed_table
 
 FILE_MAGIC, OLD_MAGIC = b"ARROW1", b"FEA1"
 

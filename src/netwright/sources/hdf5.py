@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from netwright.data.arrays import NUMBERS, Array, Stored, declared_size, native
-from netwright.data.cache import filled
-from netwright.data.packing import BROKEN, LARGEST_RATIO, LEAST_PACKED, reason_of
-from netwright.data.places import Place
 from netwright.errors import DataError, SafetyError
 from netwright.files import digest_bytes
+from netwright.sources.arrays import NUMBERS, Array, Stored, declared_size, native
+from netwright.sources.cache import filled
+from netwright.sources.packing import BROKEN, LARGEST_RATIO, LEAST_PACKED, reason_of
+from netwright.sources.places import Place
 
 NAMES = ("columns", "column_names", "names", "name", "feature_names")  # attributes that name columns
 FILTERS = (1, 2, 3, 4, 5, 6, 32000)  # deflate, shuffle, fletcher32, szip, nbit, scaleoffset, lzf: no others are loaded

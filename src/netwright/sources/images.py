@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from netwright.data import cache
-from netwright.data.arrays import Array, Arrays
-from netwright.data.image_files import ENDINGS, FORMATS, ImageFiles
-from netwright.data.packing import printable
-from netwright.data.pictures import DEEP, image_numbers
-from netwright.data.places import Place
 from netwright.errors import DataError, NetwrightError, SafetyError, first_line
 from netwright.files import digest_bytes
 from netwright.numerals import counted
+from netwright.sources import cache
+from netwright.sources.arrays import Array, Arrays
+from netwright.sources.image_files import ENDINGS, FORMATS, ImageFiles
+from netwright.sources.packing import printable
+from netwright.sources.pictures import DEEP, image_numbers
+from netwright.sources.places import Place
 
 if TYPE_CHECKING:
     pass
@@ -246,7 +246,7 @@ def scan(files: Sequence[Place], whole: bool = False) -> tuple[list[Header], dic
 
 
 def read_image(place: Place, form: ImageForm) -> Array:
-    """Return one image in the form of all; see `netwright.data.pictures.image_numbers`."""
+    """Return one image in the form of all; see `netwright.sources.pictures.image_numbers`."""
     with _opened(place) as opened:
         return image_numbers(opened, form.mode, form.size)
 

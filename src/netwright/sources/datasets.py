@@ -24,15 +24,15 @@ from torch.utils.data import (
     default_convert,
 )
 
-from netwright.data import objects
-from netwright.data.arrays import Array
-from netwright.data.augmentation import ITEM
-from netwright.data.choosing import TARGET_NAMES
-from netwright.data.workers import in_order
 from netwright.errors import DataError, ResourceError
 from netwright.seeding import all_forked, drawn_from, seed_all, torch_seed
+from netwright.sources import objects
+from netwright.sources.arrays import Array
+from netwright.sources.choosing import TARGET_NAMES
+from netwright.sources.workers import in_order
 
 Rows = npt.NDArray[np.int64]
+ITEM = 3  # seeds the changes of an item; data/augmentation.py has the numbers of other changes
 PART = 64  # items that a process reads at a time
 MOST_BYTES = 8 * 2**30  # of the items of a Dataset, which are read into memory
 MOST_ITEMS = 10_000_000  # of an IterableDataset

@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from netwright.data.cells import NUMBER, Markers, clean, is_text, pointed_numbers
-from netwright.data.tables import Table
 from netwright.errors import DataError
 from netwright.numerals import counted
+from netwright.sources.cells import NUMBER, Markers, clean, is_text, pointed_numbers
+from netwright.sources.tables import Table
 
 Key = int | float | str | None
 NAMED = r"[+-]?0\d"  # how a name such as 007 begins, which is no amount

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from netwright.data import tables, texts
-from netwright.data.places import Place
-from netwright.data.sources import PARQUET, TEXT, format_of
-from netwright.data.tables import Origin, Table
-from netwright.data.texts import TextOptions
 from netwright.errors import DataError, first_line
+from netwright.sources import tables, texts
+from netwright.sources.opening import PARQUET, TEXT, format_of
+from netwright.sources.places import Place
+from netwright.sources.tables import Origin, Table
+from netwright.sources.texts import TextOptions
 
 Rows = npt.NDArray[np.int64]
 BLOCK_BYTES = 1 << 25  # of a block's cells as float64, and of the text parsed at a time

@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from netwright.data.packing import BROKEN, LARGEST_RATIO, LEAST_PACKED, reason_of
-from netwright.data.places import Place
-from netwright.data.tables import Origin, Table
-from netwright.data.texts import TextOptions, header_names
 from netwright.errors import DataError, SafetyError, did_you_mean
+from netwright.sources.packing import BROKEN, LARGEST_RATIO, LEAST_PACKED, reason_of
+from netwright.sources.places import Place
+from netwright.sources.tables import Origin, Table
+from netwright.sources.texts import TextOptions, header_names
 
 MOST_ROWS = 1_048_576  # of a sheet
 MISSING = ("", "#N/A")  # blank text, and the one error that means a missing cell

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from netwright.data.arrays import Arrays
-from netwright.data.tables import Origin, Table
 from netwright.errors import DataError
+from netwright.sources.arrays import Arrays
+from netwright.sources.tables import Origin, Table
 
 Rows = npt.NDArray[np.int64]
 MOST_RUNGS = 8

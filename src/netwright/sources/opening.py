@@ -15,7 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from netwright.data import (
+from netwright.errors import ConfigError, DataError
+from netwright.files import digest_bytes
+from netwright.sources import (
     arrays,
     choosing,
     columnar,
@@ -30,14 +32,12 @@ from netwright.data import (
     tables,
     texts,
 )
-from netwright.data.arrays import Arrays, Stored
-from netwright.data.bundled import bundled
-from netwright.data.places import Place, fetch, places_of
-from netwright.data.sequences import Raw, Sequences
-from netwright.data.tables import Origin, Table
-from netwright.data.texts import TextOptions
-from netwright.errors import ConfigError, DataError
-from netwright.files import digest_bytes
+from netwright.sources.arrays import Arrays, Stored
+from netwright.sources.bundled import bundled
+from netwright.sources.places import Place, fetch, places_of
+from netwright.sources.sequences import Raw, Sequences
+from netwright.sources.tables import Origin, Table
+from netwright.sources.texts import TextOptions
 
 BUNDLED = "sklearn:"
 
@@ -226,7 +226,7 @@ def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) ->
     Raises:
         DataError: The objects are of another kind, or differ in length.
     """
-    from netwright.data import datasets  # needs torch, which reading files does not
+    from netwright.sources import datasets  # needs torch, which reading files does not
 
     rows, labels = objects.split_pair(data)
     if labels is None and target is None and (plain := objects.plain_rows(rows)) is not None:
