@@ -17,6 +17,7 @@ import netwright as nw
 from netwright import files
 from netwright.checkpoint import store, trees
 from netwright.cli import main
+from netwright.config.calls import parse_call
 from netwright.errors import CheckpointError, ConfigError, NetwrightError, SafetyError
 from netwright.pipeline.telling import Told
 from netwright.training.journal import EpochRecord
@@ -94,6 +95,13 @@ def test_another_learning_rate_is_used_from_now_on_and_said_to_be_not_exact(stop
     assert "note: resume: not exact (learning rate 0.001 -> 0.5)" in lines
     assert any("training.optimizer Adam(lr=0.001, fused=True) -> Adam(lr=0.5, fused=True)" in line for line in lines)
     assert [row["learning_rate"] for row in run.history] == [0.001, 0.001, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("text", ["Adam(lr=0.5)", "Adam(0.5)", "Adam(fused=True, lr=0.5)"])
+def test_an_optimizer_is_written_anew_with_another_rate_and_keeps_its_kernel(text: str, stopped: Path) -> None:
+    run, lines = resumed(stopped, f"training.optimizer={text}")
+    assert any("training.optimizer Adam(lr=0.001, fused=True) -> Adam(" in line for line in lines)
+    assert parse_call(run.config.training.optimizer, "").keywords == {"lr": 0.5, "fused": True}
 
 
 def test_another_number_of_threads_is_said_to_be_not_exact_and_refused_where_exactness_is_required(stopped: Path) -> None:

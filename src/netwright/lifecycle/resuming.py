@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Any
 from netwright import files
 from netwright.checkpoint import collective, store
 from netwright.checkpoint.store import Checkpoint
-from netwright.config.calls import OBJECT, parse_call
-from netwright.config.read import apply_setting, build_config
-from netwright.config.schema import EvaluationConfig, RunConfig
+from netwright.config.calls import OBJECT
+from netwright.config.schema import RunConfig
+from netwright.config.values import shortened
 from netwright.distributed.world import ALONE, World
 from netwright.errors import CheckpointError, ConfigError, DataError
+from netwright.lifecycle.changes import WITHOUT_EFFECT, Change, changed, worked_out_otherwise
 from netwright.lifecycle.exactness import inexact
-from netwright.lifecycle.run import Run, load_run, read_config
+from netwright.lifecycle.run import Run, load_run
 from netwright.lifecycle.running import run_along, run_to_the_end
 from netwright.numerals import counted
 from netwright.pipeline.bench import Bench, executing, prepare
@@ -30,36 +30,12 @@ from netwright.pipeline.rates import own_rates, schedule_kept
 from netwright.pipeline.sharing import PartsError, refuse_halving, shared_settings
 from netwright.pipeline.stopping import longer, steps_done
 from netwright.pipeline.telling import Told
-from netwright.pipeline.together import OF_EACH_MACHINE, agreed
+from netwright.pipeline.together import agreed
 from netwright.rows.fetching import fetched
 from netwright.runfolder import folder as folders
 from netwright.runfolder.folder import CHECKPOINTS
 from netwright.runfolder.restarts import ended_by_signal, held
 from netwright.runfolder.weights import epochs_done
-
-# settings that may be changed, and what that does
-FREE = {
-    "training.epochs": "the run ends after {new} epochs",
-    "training.early_stopping": "it decides from now on when the run ends",
-    "training.optimizer": "the steps from now on use it",
-    "training.parameter_groups": "the steps from now on use it",
-    "training.threads": "other threads add in another order",
-    "training.device": "another device adds in another order",
-    "training.engine": "the numbers are the same in each",
-    "training.lanes": "the numbers are the same for any",
-    "training.micro_batch": "gradients are added up in other parts",
-    "training.strategy": "gradients are added up in other parts",
-    "checkpoint.every_steps": "",
-    "checkpoint.every_seconds": "",
-    "checkpoint.keep": "",
-    "data.workers": "the numbers are the same for any",
-    **{f"evaluation.{name}": "" for name in EvaluationConfig.model_fields},
-}
-RATED = {  # of which only the learning rate may be changed
-    "training.optimizer": "training.optimizer.lr",
-    "training.parameter_groups": "training.parameter_groups.N.lr",
-}
-WITHOUT_EFFECT = ("evaluation.", *RATED, "training.epochs")  # where nothing is left to train
 
 
 @dataclass(frozen=True)
@@ -162,95 +138,6 @@ def _note_resumption(bench: Bench, folder: Path, resumed: Sequence[Mapping[str, 
     folders.update_record(folder, {"status": "running", "launch": bench.world.launch_told, "resumed": list(resumed)})
 
 
-@dataclass(frozen=True)
-class Change:
-    """A setting that was changed on purpose."""
-
-    path: str
-    old: Any
-    new: Any
-
-    def __str__(self) -> str:
-        does = FREE[self.path].format(new=self.new)
-        return f"{self.path} {_shown(self.old)} -> {_shown(self.new)}{': ' if does else ''}{does}"
-
-
-def changed(folder: Path, settings: Sequence[str]) -> tuple[RunConfig, list[Change]]:
-    """Return the settings of a run with some changed, and the changes.
-
-    Raises:
-        CheckpointError: A setting that must stay as it is; it is named with both values.
-    """
-    before = read_config(folder)
-    if not settings:
-        return before, []
-    if before.training.optimizer.startswith(OBJECT) and any(text.startswith("training.optimizer") for text in settings):
-        raise CheckpointError(
-            f"{folder}: training.optimizer is {before.training.optimizer}, a Python object, which no setting changes; expected the "
-            "same; train a new run"
-        )
-    tree = tomllib.loads((folder / folders.CONFIG).read_text(encoding="utf-8"))
-    for setting in settings:
-        apply_setting(tree, setting)
-    after = build_config(tree)
-    found = [Change(path, old, new) for path, old, new in differences(before, after)]
-    for change in found:
-        if change.path not in FREE or (change.path in RATED and not _only_rate(change)):
-            what = ", ".join(RATED.get(name, name) for name in FREE)
-            what = "its lr only" if change.path in RATED else f"a change of {what}"
-            raise CheckpointError(
-                f"{folder}: {change.path} {_shown(change.old)} -> {_shown(change.new)} came; expected {what}; "
-                "train a new run from its config.toml with that setting"
-            )
-    return after, found
-
-
-def _only_rate(change: Change) -> bool:
-    """Tell whether two texts of an optimizer, or two lists of groups, differ in learning rates alone."""
-    if change.path == "training.parameter_groups":
-        old, new = ([{**group, "lr": None} for group in groups] for groups in (change.old, change.new))
-        return old == new
-    if change.old.startswith(OBJECT) or change.new.startswith(OBJECT):
-        return False
-    calls = [parse_call(text, "training.optimizer") for text in (change.old, change.new)]
-    kept = [{name: value for name, value in call.keywords.items() if name != "lr"} for call in calls]
-    return calls[0].name == calls[1].name and kept[0] == kept[1]
-
-
-def differences(before: RunConfig, after: RunConfig) -> list[tuple[str, Any, Any]]:
-    """Return the path, the old and the new value of every setting that differs."""
-    one, other = before.model_dump(), after.model_dump()
-    found = []
-    for section in one:
-        for name in one[section] or ():
-            old, new = one[section][name], other[section][name]
-            if old != new:
-                found.append((f"{section}.{name}", old, new))
-    return found
-
-
-def worked_out_otherwise(before: RunConfig, after: RunConfig) -> list[tuple[str, Any, Any]]:
-    """Return the `differences` but for what is each machine's own affair: what is mapped now may have been in memory.
-
-    Neither is it one that a schedule names its arguments in another order.
-    """
-    found = [one for one in differences(before, after) if one[0] not in OF_EACH_MACHINE]
-    return [one for one in found if one[0] != "training.schedule" or not _same_call(*one[1:])]
-
-
-def _same_call(one: Any, other: Any) -> bool:
-    """Tell whether two texts of calls are the same call with the same arguments."""
-    if not all(isinstance(text, str) and not text.startswith(OBJECT) for text in (one, other)):
-        return False
-    calls = [parse_call(text, "training.schedule") for text in (one, other)]
-    return calls[0].name == calls[1].name and calls[0].args == calls[1].args and calls[0].keywords == calls[1].keywords
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _goes_on(config: RunConfig, record: Mapping[str, Any]) -> bool:
     """Tell whether a finished run has something left to do under the settings."""
     training, done = config.training, int(record.get("epochs") or 0)
@@ -323,7 +210,8 @@ def _bench_again(folder: Path, config: RunConfig, record: Mapping[str, Any], obj
         )
     for path, old, new in worked_out_otherwise(with_chosen(config, bench.config), bench.config):
         raise CheckpointError(
-            f"{folder}: {path} {_shown(old)} -> {_shown(new)} is worked out now; expected as in config.toml; {_advice(old, record)}"
+            f"{folder}: {path} {shortened(str(old))} -> {shortened(str(new))} is worked out now; expected as in config.toml; "
+            f"{_advice(old, record)}"
         )
     return bench
 

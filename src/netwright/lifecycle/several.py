@@ -19,8 +19,9 @@ from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.config.values import shown
 from netwright.errors import CheckpointError
+from netwright.lifecycle.changes import worked_out_otherwise
 from netwright.lifecycle.populating import Seat, train_together
-from netwright.lifecycle.resuming import Objects, resume_run, worked_out_otherwise
+from netwright.lifecycle.resuming import Objects, resume_run
 from netwright.lifecycle.run import read_config
 from netwright.lifecycle.running import start
 from netwright.numerals import counted, figure
