@@ -199,6 +199,7 @@ LEARNING: dict[str, dict[str, Any]] = {
         "schedule": "ReduceLROnPlateau(patience=0, threshold=0.9)",
         "early_stopping": {"monitor": "valid_accuracy", "patience": 3},
     },
+    "with figures of scikit-learn": {**only("dear"), "layers": DENSE, "metrics": ["f1_score", "log_loss"]},
     "chained, averaged without valid rows": {
         **only("price"),
         "layers": DENSE,
@@ -552,6 +553,15 @@ def test_a_figure_that_differs_is_named(tmp_path: Path) -> None:
 def test_a_run_from_python_objects_is_refused_in_one_line(tmp_path: Path) -> None:
     run = nw.train(data=(RNG.normal(size=(60, 3)), RNG.normal(size=60)), epochs=1, run_dir=tmp_path / "run")
     with pytest.raises(ConfigError, match="came from Python, which no file holds; expected a run of files; save the rows"):
+        nw.eject(run)
+
+
+def test_epochs_chosen_by_a_figure_of_scikit_learn_are_refused_in_one_line(tmp_path: Path) -> None:
+    watched = {"metrics": ["f1_score"], "early_stopping": {"monitor": "valid_f1_score", "patience": 2}}
+    run = nw.train("sklearn:iris", layers=["Linear()"], epochs=1, run_dir=tmp_path / "run", **watched)
+    with pytest.raises(
+        ConfigError, match="epochs chosen by valid_f1_score came, of which eject writes no script; expected by"
+    ):
         nw.eject(run)
 
 

@@ -117,7 +117,7 @@ def recipe_of(folder: Path) -> Recipe:
         own=_own(folder, config),
         loss=parse_call(config.training.loss or "", "training.loss"),
         optimizer=parse_call(config.training.optimizer, "training.optimizer"),
-        learning=_learning(config, inputs),
+        learning=_learning(folder, config, inputs),
         rare=settings.rare if isinstance(settings, PreparationConfig) else 1,
         valid=bool(len(inputs.split.valid)),
         test=bool(len(inputs.split.test)),
@@ -219,14 +219,12 @@ def _class_target(outcome: Outcome) -> bool:
     return outcome.decoding.form in ("softmax", "exp", "score") and bool(outcome.classes)
 
 
-def _learning(config: RunConfig, inputs: Inputs) -> Learning:
+def _learning(folder: Path, config: RunConfig, inputs: Inputs) -> Learning:
     training, data = config.training, config.data
     monitor, mode = monitored(config)
     known = ["train_loss", "valid_loss", *(f"valid_{name}" for name in VALIDATED[inputs.target.task])]
     if monitor not in known:
-        raise CheckpointError(
-            f"training.early_stopping.monitor: {monitor!r} came; expected one of {', '.join(known)}; check the run"
-        )
+        raise _not_written(folder, f"epochs chosen by {monitor} came", f"by one of {', '.join(known)}")
     stopping = training.early_stopping
     module = next(iter(inputs.preparation.modules.values()))
     shape = getattr(module, "output_shape", (1,))

@@ -14,9 +14,11 @@ import numpy.typing as npt
 import safetensors.torch
 
 from netwright import files
+from netwright.evaluation.own_metrics import figures_told
 from netwright.evaluation.testing import Verdict as Judgement
 from netwright.exporting.bundle import BEST, LAST, load_preparation
 from netwright.lifecycle.run import read_config
+from netwright.pipeline.custom import Custom, metrics_of
 from netwright.pipeline.network import trusted_file
 from netwright.proofs.ejecting import eject, recipe_of, refuse_inexact
 from netwright.proofs.verifying import Verdict
@@ -119,9 +121,11 @@ def _figure_that_differs(folder: Path, place: Path, found: Mapping[str, Any]) ->
     if not saved or found["test"] is None:
         return None
     outcome, recipe = load_preparation(folder)[1], recipe_of(folder)
-    rows = folders.read_split(folder).test
-    judged = Judgement(outcome.task, recipe.target.of(rows), np.load(place / DECODED), outcome.decoding)
-    every = {**judged.figures(), **found["test"]}
+    true, decoded = recipe.target.of(folders.read_split(folder).test), np.load(place / DECODED)
+    judged = Judgement(outcome.task, true, decoded, outcome.decoding)
+    further = metrics_of(read_config(folder).training.metrics, Custom(), outcome.task)
+    own = figures_told(further, outcome.task, true, decoded, lambda name, problem: None)
+    every = {**judged.figures(), **own, **found["test"]}
     for name, value in saved.items():
         if name not in every or every[name] != value:
             return f"test {name}: {value!r} in the run, {every.get(name)!r} in the script"
