@@ -358,6 +358,13 @@ WALKS: dict[str, dict[str, Any]] = {
         "layers": ["Conv1d(6, 3, padding=1)", "ReLU()", "AdaptiveMaxPool1d(1)", "Flatten()", "Linear()"],
     },
     "a class each step": {"target": "mood", "ignore": ["door"], "layers": ["GRU(5)", "Linear()"]},
+    "a class each step, weighed": {
+        "target": "mood",
+        "ignore": ["door"],
+        "layers": ["GRU(5)", "Linear()"],
+        "loss": "CrossEntropyLoss()",
+        "class_weight": "balanced",
+    },
     "a value each step": {"target": "y", "ignore": ["door", "mood"], "layers": ["GRU(5)", "Linear()"]},
 }
 

@@ -12,9 +12,11 @@ def weight_code(recipe: Recipe, target: str) -> str:
     """Return code for what a mean loss counts in a mean over batches."""
     name, keywords = recipe.loss.name, recipe.loss.keywords
     ignoring = name in [kind.__name__ for kind in IGNORING] and recipe.class_target
+    some = keywords.get("ignore_index", -100) != -100 or recipe.target.per_step
     if ignoring and "weight" in keywords:
-        return f"loss_function.weight[{target}].sum()"
-    if ignoring and (keywords.get("ignore_index", -100) != -100 or recipe.target.per_step):
+        counted = f"[{target}.clamp(min=0)][{target} != loss_function.ignore_index]" if some else f"[{target}]"
+        return f"loss_function.weight{counted}.sum()"
+    if ignoring and some:
         return f"({target} != loss_function.ignore_index).sum()"
     if recipe.target.per_step and recipe.gathered == "padded":
         return f"(~{target}.isnan().flatten(2).any(dim=2)).sum()"
