@@ -572,6 +572,16 @@ def test_epochs_chosen_by_a_figure_of_scikit_learn_are_refused_in_one_line(tmp_p
         nw.eject(run)
 
 
+def test_amounts_of_images_in_a_table_are_refused_in_one_line(tmp_path: Path) -> None:
+    photos(tmp_path)
+    paths = [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.glob("photos/*/*.png"))]
+    (tmp_path / "list.csv").write_text("file,age\n" + "".join(f"{path},{place / 7}\n" for place, path in enumerate(paths)))
+    settings = {"images": "file", "target": "age", "layers": ["Flatten()", "Linear()"], "epochs": 1}
+    run = nw.train(str(tmp_path / "list.csv"), run_dir=tmp_path / "run", **settings)
+    with pytest.raises(ConfigError, match="images of .*list.csv came, of which eject writes no script"):
+        nw.eject(run)
+
+
 def test_another_split_beside_the_script_is_never_overwritten(tmp_path: Path) -> None:
     run = nw.train("sklearn:iris", epochs=1, run_dir=tmp_path / "iris")
     (tmp_path / "split.npz").write_bytes(b"mine")

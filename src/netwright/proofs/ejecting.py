@@ -297,8 +297,9 @@ def _source(folder: Path, data: DataConfig, inputs: Inputs) -> Source:
         values = next(iter(raw.inputs.values()))
         gaps = values.dtype.kind == "f" and bool(np.isnan(values).any())
         if data.image_mode is not None:
-            labels = [str(inputs.target.classes[int(number)]) for number in inputs.target.values.reshape(-1)]
-            if inputs.target.classes and (pictures := find_images(data, raw, labels)):
+            classes = inputs.target.classes
+            labels = [str(classes[int(number)]) for number in inputs.target.values.reshape(-1)] if classes else []
+            if labels and (pictures := find_images(data, raw, labels)):
                 return Source(**pictures, table=False, dtype=str(values.dtype), gaps=False)
             expected = "folders of images by class on this machine, grey or rgb, or images in an .npz, .npy or idx file"
             raise _not_written(folder, f"images of {inputs.source} came", expected)
