@@ -176,6 +176,18 @@ def test_channels_last_learns_the_same(engine: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(losses(found[0]), losses(found[1]), rtol=1e-4)
 
 
+def test_channels_last_is_tested_and_predicted_with_the_same_bits_from_its_folder(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(90, 3, 9, 9)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", X=X, y=(X.mean(axis=(1, 2, 3)) > 0).astype(int))
+    run = nw.train(
+        tmp_path / "rows.npz", layers=["Conv2d(16, 3)", "ReLU()", "Conv2d(16, 3)", "ReLU()", "Flatten()", "Linear()"],
+        epochs=2, layout="NCHW", memory_format="channels_last", run_dir=tmp_path / "run",
+    )  # fmt: skip
+    for again in (nw.load(run.folder), nw.load(nw.export(run, output=tmp_path / "bundle"))):
+        assert next(again.model.parameters()).is_contiguous(memory_format=torch.channels_last)
+        np.testing.assert_array_equal(again.predict_proba(X), run.predict_proba(X))
+
+
 def test_tf32_is_put_back(tmp_path: Path) -> None:
     before = torch.get_float32_matmul_precision()
     trained(tmp_path / "run", precision="tf32", epochs=1)

@@ -34,7 +34,7 @@ from netwright.model.task import Task
 from netwright.pipeline.balancing import headline_told
 from netwright.pipeline.bench import executing
 from netwright.pipeline.custom import Custom, metrics_of
-from netwright.pipeline.network import OwnModule, given_again, make_loss_again, masked, network_again
+from netwright.pipeline.network import OwnModule, given_again, make_loss_again, masked, network_again, placed
 from netwright.pipeline.resolving import execution_of
 from netwright.reporting.formats import FORMATS, render
 from netwright.rows import new_rows
@@ -346,7 +346,7 @@ def load_run(
         network = masked(network, preparation)
     record = {**record, **weights_into(network, path, record)}
     place = choose_device(device) if device is not None else device_again(config)
-    network.to(place).eval()
+    network = placed(network, config, place).eval()
     program = Program(preparation, network, outcome, config.data.batch_size, place, execution_of(config))
     if record["status"] in ENDED:  # of a run that goes on it would be that of other weights
         program = with_temperature(program, record.get("temperature"))

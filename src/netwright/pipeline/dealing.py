@@ -22,6 +22,7 @@ from netwright.engine.averaged import Averaged
 from netwright.engine.base import Engine
 from netwright.engine.sharding import choose_strategy, is_sharded, refuse_unsharded, shard, why_not_sharded
 from netwright.model.synchronised import batch_norms, synchronised
+from netwright.pipeline.network import placed
 from netwright.training.averaging import make_averaged
 from netwright.training.loop import Progress, shown
 
@@ -125,9 +126,7 @@ def network_to_train(
     training = config.training
     dealt = not world.alone and training.strategy == "fsdp"
     own = world.alone or not (dealt or training.sync_batchnorm)
-    model = (module if own else copy.deepcopy(module)).to("cpu" if dealt else device)
-    if training.memory_format == "channels_last":
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = placed(module if own else copy.deepcopy(module), config, torch.device("cpu") if dealt else device)
     if not world.alone:
         world.level([*model.parameters(), *model.buffers()])
     if not own and training.sync_batchnorm:

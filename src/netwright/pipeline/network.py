@@ -304,6 +304,14 @@ def make_loss_again(text: str, outputs: int, run: Path) -> nn.Module:
     return make_loss(parse_call(text, "training.loss"), outputs)
 
 
+def placed(module: nn.Module, config: RunConfig, device: torch.device) -> nn.Module:
+    """Return a network on a device, its weights lying as the settings say: another order of memory gives other last bits."""
+    module = module.to(device)
+    if config.training.memory_format == "channels_last":
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module
+
+
 def given_again(model: OwnModule | type[nn.Module], seed: int) -> nn.Module:
     """Return a network that is handed over again: itself, or built of its class with arguments as where its run began.
 

@@ -16,7 +16,7 @@ from netwright.exporting.bundle import Program, below, fill, from_description, r
 from netwright.exporting.described import BUNDLE, refuse_other
 from netwright.lifecycle.run import Run, device_again
 from netwright.model.own import load_class, make_own
-from netwright.pipeline.network import OwnModule, given_again, masked, network_again
+from netwright.pipeline.network import OwnModule, given_again, masked, network_again, placed
 from netwright.pipeline.resolving import execution_of
 from netwright.runfolder.folder import RECORD
 from netwright.seeding import initialising
@@ -67,7 +67,7 @@ def load_bundle(
         network = masked(network, preparation)
     fill(network, below(tensors, "model."), folder / WEIGHTS)
     place = choose_device(device) if device is not None else device_again(config)
-    network.to(place).eval()
+    network = placed(network, config, place).eval()
     program = Program(preparation, network, outcome, config.data.batch_size, place, execution_of(config))
     program = with_temperature(program, record.get("temperature"))
     return Run(folder, config, program, {**record, "status": "done", "files": digests})
