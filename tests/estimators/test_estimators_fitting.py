@@ -247,6 +247,17 @@ def test_an_own_module_comes_as_class_or_instance_and_stays_untouched() -> None:
     assert same(net, clone(net).fit(X, y))
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_fitted_network_trains_on_from_its_weights_in_the_dtype_of_x(kind: type) -> None:
+    X, y = IRIS[0].astype(kind), IRIS[1]
+    net = nw.NetClassifier(SMALL, epochs=2, standardize=False, random_state=0).fit(X, y)
+    still = nw.NetClassifier(module=net.model_, optimizer="SGD(lr=0.0)", epochs=1, standardize=False).fit(X, y)
+    assert same(net, still)
+    for other in (np.float32, np.float64):
+        more = nw.NetClassifier(module=net.model_, epochs=2, standardize=False).fit(X.astype(other), y)
+        assert {value.dtype for value in weights_of(more)} == {np.dtype(other)}
+
+
 def test_an_own_loss_and_a_loss_of_torch_are_taken() -> None:
     X, y = DIABETES
 

@@ -77,7 +77,7 @@ def make_network(settings: Settings, inputs: torch.Tensor, goal: Goal, limit: in
     """
     few = inputs[:2].clone()  # a network may write into its input
     if settings.module is not None:
-        return _own_network(settings, settings.module, few.float(), goal)
+        return _own_network(settings, settings.module, few, goal)
     task = _task(settings, goal, None)
     form = Form(tuple(inputs.shape[1:]), layout_of(settings.layers, inputs.dim()), reads_codes(settings.layers))
     texts = tuple(map(str, settings.layers))
@@ -97,6 +97,8 @@ def _resolved(texts: tuple[str, ...], form: Form, sizes: Sizes) -> tuple[tuple[C
 def _own_network(settings: Settings, own: Any, inputs: torch.Tensor, goal: Goal) -> Network:
     """Copy an own module, or make one, and complete its lazy layers."""
     module = copy.deepcopy(own) if isinstance(own, nn.Module) else make_own(own, settings.module_arguments, own_name(own))
+    kinds = (value.dtype for value in module.parameters() if value.is_floating_point())
+    inputs = inputs.to(next(kinds, torch.float32))  # the network is brought to the dtype of X later
     complete_lazy(module, {"x": inputs})
     shape = output_shape(module, {"x": inputs})
     task = _task(settings, goal, shape[-1] if len(shape) == 2 else None)
