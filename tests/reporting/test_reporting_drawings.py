@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import threading
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib
 import pytest
 
+from netwright.reporting.canvas import house_style, plane
 from netwright.reporting.diagram import diagram_svg
 from netwright.reporting.families import arguments_text, family_of
 from netwright.reporting.plots import confusion_svg, curves_svg, predicted_svg, residual_svg
@@ -136,3 +139,19 @@ def test_figures_are_worded_for_readers() -> None:
     assert [size_text(value) for value in (12, 8192, 3 * 1024**3)] == ["12 B", "8.0 KiB", "3.0 GiB"]
     assert [shape_text(value) for value in ([], [3, None], [[1], [2, 3]], None)] == [
         "(N)", "(N, 3, ?)", "(N, 1) and (N, 2, 3)", "shape not known"]  # fmt: skip
+
+
+def test_drawings_of_several_threads_wait_for_each_other() -> None:
+    before, entered = dict(matplotlib.rcParams), threading.Event()
+
+    def draw() -> None:
+        with house_style("second"):
+            entered.set()
+
+    with ThreadPoolExecutor(1) as pool, house_style("first"):
+        drawn = pool.submit(draw)
+        assert not entered.wait(0.1)
+        plane(3.0, 2.0)
+    drawn.result()
+    assert entered.is_set()
+    assert dict(matplotlib.rcParams) == before

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -67,20 +68,21 @@ _STYLE: dict[Any, Any] = {  # matplotlib types every setting by its name
 }
 
 
+_ONE = threading.Lock()  # matplotlib's settings and names of colours are the process's
 _POINTS = re.compile(r'(?:\s*<use href="[^"]+" x="[-.\d]+" y="[-.\d]+" style="[^"]*"/>){2,}')
 _POINT = re.compile(r'<use (href="[^"]+" x="[-.\d]+" y="[-.\d]+") (style="[^"]*")/>')
 
 
 @contextmanager
 def house_style(salt: str, colours: Mapping[str, str] = PAGE) -> Iterator[None]:
-    """Draw with matplotlib's own defaults and the house style, whatever the user's settings are.
+    """Draw with matplotlib's own defaults and the house style, whatever the user's settings are; one thread at a time.
 
     Args:
         salt: What the names inside the drawing are made from.
         colours: ``PAGE`` for a drawing that follows its page, ``PAPER`` for one on white.
     """
     names = get_named_colors_mapping()
-    with matplotlib.rc_context(), warnings.catch_warnings():
+    with _ONE, matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"(?s).*(Glyph|glyph|constrained_layout|font).*")
         matplotlib.rcdefaults()
         for name, colour in colours.items():
