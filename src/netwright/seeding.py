@@ -7,9 +7,11 @@ machine, and no stream disturbs another. Printed by eject. Floor 0: imports noth
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
 # The position is part of the seed: append new names, never reorder.
 STREAMS = ("initialisation", "order", "training", "split", "resampling", "augmentation", "folds", "checks", "tuning")
+
+ALONE = threading.RLock()  # generators and torch's number of threads are of the process: one thread trains at a time
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def stream(seed: int, name: str, *keys: int) -> np.random.Generator:
@@ -41,6 +48,17 @@ def stream(seed: int, name: str, *keys: int) -> np.random.Generator:
 def torch_seed(seed: int, name: str, *keys: int) -> int:
     """Return the whole number that seeds torch's global generator for one stream (below 2**63)."""
     return int(stream(seed, name, *keys).integers(0, 2**63 - 1))
+
+
+def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a function that waits while another thread of this process trains."""
+
+    @wraps(function)
+    def waiting(*arguments: P.args, **keywords: P.kwargs) -> R:
+        with ALONE:
+            return function(*arguments, **keywords)
+
+    return waiting
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from netwright.pipeline.parting import Parts, divide
 from netwright.pipeline.preflight import Preflight, check_asked
 from netwright.rows.reading import names_of
 from netwright.runfolder import folder as folders
+from netwright.seeding import one_at_a_time
 from netwright.studies.comparing import Comparison, compare_runs
 from netwright.studies.crossing import DEFAULT_FOLDS, CrossValidation, splits_of, train_splits
 from netwright.studies.ensembles import Ensemble
@@ -36,6 +37,7 @@ from netwright.trained.packaging import export_run
 from netwright.training.own_optimizer import Factories
 
 
+@one_at_a_time
 def train(
     config: Any = None,
     *,
@@ -197,6 +199,7 @@ def draft(source: str | Path, *, output: str | Path | None = None, settings: Seq
     return draft_config(asked.bench(), None if output is None else Path(output), words)
 
 
+@one_at_a_time
 def cross_validate(
     config: Any = None,
     *,
@@ -253,6 +256,7 @@ def cross_validate(
     return train_splits(asked, folder, count, Audience(observers), Manner(population=population))
 
 
+@one_at_a_time
 def repeat(
     config: Any = None,
     *,

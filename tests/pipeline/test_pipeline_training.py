@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import tomllib
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,25 @@ def test_training_does_not_move_the_callers_generators_or_threads(tmp_path: Path
     nw.train("sklearn:wine", layers=NET, epochs=1, threads=1, run_dir=tmp_path / "run")
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.get_num_threads() == threads
+
+
+def test_threads_train_one_after_the_other_with_the_bits_of_each_alone(tmp_path: Path) -> None:
+    layers, begun, pool = ["Linear(8)", "Dropout(0.5)", "Linear()"], threading.Event(), ThreadPoolExecutor(1)
+
+    def train(name: str, observer: Any) -> nw.Run:
+        return nw.train("sklearn:wine", layers=layers, epochs=2, run_dir=tmp_path / name, observers=[observer], test=False)
+
+    def beside(record: Any) -> None:
+        if not others:
+            others.append(pool.submit(train, "second", lambda record: begun.set()))
+            assert not begun.wait(0.2)
+
+    others: list[Future[nw.Run]] = []
+    with pool:
+        first = train("first", beside)
+    second, alone = others[0].result(), train("alone", print)
+    assert equal(weights(first), weights(alone))
+    assert equal(weights(second), weights(alone))
 
 
 def test_the_run_folder_holds_what_the_design_names(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from netwright.estimators.settings import EstimatorError, Settings
 from netwright.evaluation.scoring import outputs_of, score
 from netwright.model.losses import IGNORING, WeightedRows
 from netwright.model.task import Decoding
-from netwright.seeding import all_forked, forked, seed_all, torch_seed
+from netwright.seeding import ALONE, all_forked, forked, seed_all, torch_seed
 from netwright.training.journal import EpochRecord, Journal
 from netwright.training.loop import Plan, Progress, StepFailed, train, train_epoch
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
@@ -36,7 +35,6 @@ from netwright.training.signals import StopRequest
 Numbers = npt.NDArray[Any]
 ROWS_TOGETHER = 1 << 16  # row numbers of several epochs that are handed to the engine at once
 FEWEST_STEPS = 30  # of each shape of a batch: below it recording and comparing steps takes longer than it saves
-ALONE = threading.RLock()  # torch's generator and its number of threads are of the process: one fit at a time
 
 
 @dataclass(frozen=True)

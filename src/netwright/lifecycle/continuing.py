@@ -17,11 +17,13 @@ from netwright.lifecycle.run import Run
 from netwright.pipeline.asking import gather_all
 from netwright.pipeline.custom import Custom, Evaluate, Step, Stop
 from netwright.pipeline.observing import Audience, Observer
+from netwright.seeding import one_at_a_time
 from netwright.tracking.records import Tracker
 from netwright.training.own_optimizer import Factories
 from netwright.training.own_schedule import Build
 
 
+@one_at_a_time
 def resume(
     run: str | Path,
     *,

@@ -17,6 +17,7 @@ from netwright.pipeline.custom import Evaluate, Step, Stop
 from netwright.pipeline.observing import Audience
 from netwright.pipeline.telling import Told
 from netwright.runfolder import folder as folders
+from netwright.seeding import one_at_a_time
 from netwright.training.own_optimizer import Factories
 from netwright.tuning.results import STOPPED, Tuning, best_of, conclude, mark, so_far
 from netwright.tuning.search import Search, begin_search, read_search
@@ -28,6 +29,7 @@ from netwright.tuning.worker import work
 Watcher = Callable[[Any], None]
 
 
+@one_at_a_time
 def tune(
     config: Any = None,
     *,
