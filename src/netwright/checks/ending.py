@@ -13,11 +13,13 @@ from torch import Tensor
 from netwright.checks.findings import Finding
 from netwright.checks.flow import ACTIVATIONS, DROPOUTS, RECURRENT, SHAPES, WEIGHTED, Flow, Operation, watch_call
 from netwright.errors import first_line
+from netwright.model.task import FITTING
 from netwright.model.weighing import FOCAL
 
 SOFTMAX_LOSSES = ("CrossEntropyLoss",)
 SIGMOID_LOSSES = ("BCEWithLogitsLoss", "MultiLabelSoftMarginLoss")
 VALUE_LOSSES = ("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss")
+KNOWN = frozenset(name for names in FITTING.values() for name in names)
 RANGES = {  # what an activation can give
     "relu": (0.0, float("inf")), "sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu6": (0.0, 6.0),
     "softplus": (0.0, float("inf")), "hardtanh": (-1.0, 1.0), "hardsigmoid": (0.0, 1.0), "elu": (-1.0, float("inf")),
@@ -80,6 +82,8 @@ def endings(flow: Flow, purpose: Purpose) -> list[Finding]:
         found += _before_rates(last, purpose)
     elif purpose.loss in VALUE_LOSSES:
         found += _before_values(last, purpose)
+    elif purpose.kind != "regression" and purpose.loss not in KNOWN:
+        found += _before_own_loss(last, purpose)
     return found
 
 
@@ -131,6 +135,19 @@ def _before_sigmoid(last: Operation, purpose: Purpose) -> list[Finding]:
             )
         ]
     return _squashed(last, purpose.loss)
+
+
+def _before_own_loss(last: Operation, purpose: Purpose) -> list[Finding]:
+    """Tell an activation that is applied again to predict, as nothing says that a loss of one's own reads probabilities."""
+    applied = "softmax" if purpose.kind != "multilabel" and not purpose.target.is_floating_point() else "sigmoid"
+    if last.name != applied:
+        return []
+    told = "they are too near to each other" if applied == "softmax" else "none is below 0.5"
+    why = f"beside a loss of one's own outputs are read as logits: probabilities get the {applied} again, so that {told}"
+    advice = "end with the linear layer and apply it in the loss" + (
+        ", or hand over nn.BCELoss()" if applied == "sigmoid" else ""
+    )
+    return [Finding("activation-before-loss", last.where, why, advice, "error", "sure")]
 
 
 def _squashed(last: Operation, loss: str) -> list[Finding]:

@@ -201,6 +201,18 @@ DESCRIPTION = [
             "loss": nn.CrossEntropyLoss(),
         },
     ),
+    Case(
+        "sigmoid before an own loss",
+        "description",
+        ("activation-before-loss",),
+        lambda: {"layers": [*MLP, "Sigmoid()"], "data": blobs(classes=2), "loss": own.entropy_of_shares},
+    ),
+    Case(
+        "softmax before an own loss",
+        "description",
+        ("activation-before-loss",),
+        lambda: {"layers": [*MLP, "Softmax()"], "data": blobs(), "loss": own.logarithm_of_shares},
+    ),
     module("softmax in forward", "description", own.SoftmaxInForward, "activation-before-loss"),
     module("log-softmax in forward", "description", own.LogSoftmaxInForward, "activation-before-loss"),
     module(

@@ -626,6 +626,14 @@ def absolute_first(output: Tensor, target: Tensor) -> Tensor:
     return (output[:, 0] - target).abs().mean()
 
 
+def entropy_of_shares(output: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.binary_cross_entropy(output, target)
+
+
+def logarithm_of_shares(output: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.nll_loss(output.log(), target)
+
+
 def logits_of_flat(output: Tensor, target: Tensor) -> Tensor:
     prediction = output.squeeze(-1)
     return (torch.log1p(torch.exp(prediction)) - prediction * target).mean()
