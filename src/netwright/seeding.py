@@ -75,6 +75,22 @@ def all_forked(gpus: Sequence[int] = ()) -> Iterator[None]:
         np.random.set_state(theirs)
 
 
+@contextmanager
+def float32_by_default() -> Iterator[None]:
+    """Run a block in which new tensors are float32, whatever the user's default is."""
+    import torch
+
+    before = torch.get_default_dtype()
+    if before == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def seed_all(number: int) -> None:
     """Seed the global generators of torch (CPU), NumPy and Python's random, for code that draws from them."""
     import torch
@@ -99,7 +115,7 @@ def initialising(seed: int) -> Iterator[None]:
     gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     apple = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     try:
-        with all_forked(gpus):
+        with all_forked(gpus), float32_by_default():
             seed_all(number)
             if gpus:
                 torch.cuda.manual_seed_all(number)

@@ -72,6 +72,23 @@ def test_training_does_not_move_the_callers_generators_or_threads(tmp_path: Path
     assert torch.get_num_threads() == threads
 
 
+def test_the_callers_default_dtype_changes_no_bit(tmp_path: Path) -> None:
+    X, y = load_wine(return_X_y=True)
+    run = nw.train("sklearn:wine", layers=NET, epochs=1, run_dir=tmp_path / "run")
+    net = nw.NetClassifier(epochs=2, random_state=0).fit(X, y)
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = nw.train("sklearn:wine", layers=NET, epochs=1, run_dir=tmp_path / "again")
+        loaded = nw.load(run.folder).predict_proba("sklearn:wine")
+        same = nw.NetClassifier(epochs=2, random_state=0).fit(X, y)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert equal(weights(run), weights(again))
+    assert np.array_equal(run.predict_proba("sklearn:wine"), loaded)
+    assert np.array_equal(net.predict_proba(X), same.predict_proba(X))
+
+
 def test_threads_train_one_after_the_other_with_the_bits_of_each_alone(tmp_path: Path) -> None:
     layers, begun, pool = ["Linear(8)", "Dropout(0.5)", "Linear()"], threading.Event(), ThreadPoolExecutor(1)
 

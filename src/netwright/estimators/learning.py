@@ -26,7 +26,7 @@ from netwright.estimators.settings import EstimatorError, Settings
 from netwright.evaluation.scoring import outputs_of, score
 from netwright.model.losses import IGNORING, WeightedRows
 from netwright.model.task import Decoding
-from netwright.seeding import ALONE, all_forked, forked, seed_all, torch_seed
+from netwright.seeding import ALONE, all_forked, float32_by_default, forked, seed_all, torch_seed
 from netwright.training.journal import EpochRecord, Journal
 from netwright.training.loop import Plan, Progress, StepFailed, train, train_epoch
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
@@ -130,7 +130,8 @@ def learn(
         reading = _reading(settings, rows, weight, parts[0], limit)
         inputs = reading(rows)
         seed_all(torch_seed(seed, "initialisation"))
-        network = make_network(settings, inputs, replace(goal, values=goal.values[parts[0]]), limit)
+        with float32_by_default():
+            network = make_network(settings, inputs, replace(goal, values=goal.values[parts[0]]), limit)
         threads, how = _execution(settings, network, reading, len(parts[0]))
         reading = Reading(reading.shape, reading.dtype, reading.scaling, limit, threads, reading.batch_size)
         target = _spelled(settings, network, goal, weight, parts[0], reading.dtype)

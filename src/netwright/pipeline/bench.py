@@ -46,7 +46,7 @@ from netwright.rows.filling import filled
 from netwright.rows.inputs import Inputs, load
 from netwright.rows.reading import parts_of
 from netwright.runfolder import folder as folders
-from netwright.seeding import all_forked, forked, initialising
+from netwright.seeding import all_forked, float32_by_default, forked, initialising
 from netwright.sources.arrays import Arrays
 from netwright.sources.datasets import is_dataset
 from netwright.sources.memory import give_back
@@ -119,6 +119,12 @@ def gather(
 
 
 @contextmanager
+def _own_state() -> Iterator[None]:
+    with all_forked(), float32_by_default():
+        yield
+
+
+@contextmanager
 def executing(config: RunConfig, device: torch.device, computing: bool = False) -> Iterator[None]:
     """Run a block with the run's threads and generators, and put the caller's back.
 
@@ -131,7 +137,7 @@ def executing(config: RunConfig, device: torch.device, computing: bool = False) 
     precision = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("high" if config.training.precision == "tf32" else "highest")
-        with threaded(config.training.threads), nullcontext() if computing else all_forked(), forked(device):
+        with threaded(config.training.threads), nullcontext() if computing else _own_state(), forked(device):
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
