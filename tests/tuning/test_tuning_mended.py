@@ -49,7 +49,8 @@ def table(path: Path, seed: int = 0) -> str:
     [
         ({"window": 4, "layers": ["Flatten()", "Linear()"]}, "windows of a series"),
         ({"split": {"calibration": 0.2}}, "rows for calibration"),
-        ({"train": "{}", "valid": "{}", "test": "{}"}, "a file for each part"),
+        ({"train": "{}", "valid": "{}", "test": "{}"}, "files, folders or arrays for each part"),
+        ({"source": "{parts}"}, "files, folders or arrays for each part"),
     ],
 )
 def test_folds_of_rows_that_are_not_divided_by_chance_are_refused(
@@ -57,6 +58,10 @@ def test_folds_of_rows_that_are_not_divided_by_chance_are_refused(
 ) -> None:
     path = table(tmp_path / "rows.csv")
     parts = {name: table(tmp_path / f"{name}.csv", seed) for seed, name in enumerate(("train", "valid", "test"))}
+    if changes.get("source") == "{parts}":
+        path = str(tmp_path / "parts.npz")
+        X, changes = np.random.default_rng(0).normal(size=(80, 3)), {"task": "regression"}
+        np.savez(path, X_train=X[:60], y_train=X[:60, 0], X_test=X[60:], y_test=X[60:, 0])
     layers = {"layers": changes.pop("layers")} if "layers" in changes else {"layers": ["Linear()"]}
     own = {name: parts.get(name, value) for name, value in changes.items()}
     data = {"target": "y", **own} if "train" in changes else {"source": path, "target": "y", **own}

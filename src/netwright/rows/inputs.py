@@ -45,7 +45,8 @@ class Inputs:
     """All rows of a run: raw, target, split, preparation, and what to tell the user.
 
     ``past`` holds, for windows of a series, what is known of the target before the step asked for. ``reread`` reads a train
-    row anew where the rows are a Dataset that changes them at random. ``recipe`` is that of a default network.
+    row anew where the rows are a Dataset that changes them at random. ``recipe`` is that of a default network. ``parts`` names
+    the parts that stood apart where the rows were read: in files, folders or arrays of their own.
     """
 
     raw: Raw | Mapped
@@ -58,6 +59,7 @@ class Inputs:
     past: Past | None = None
     reread: Reread | None = None
     recipe: Recipe | None = None
+    parts: tuple[str, ...] = ()
 
     def forms(self, sample: dict[str, torch.Tensor]) -> dict[str, Form]:
         """Return the form of one row of each prepared input."""
@@ -111,8 +113,9 @@ def load(
     how = found.raw.notes if isinstance(found.raw, Arrays) else table_notes(found.raw)
     notes = [*rows.notes, *how, *notes]
     return Inputs(
-        kept, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.past, rows.reread, recipe
-    )
+        kept, found.target, found.split, fitted, rows.digest, rows.name, tuple(notes), found.past, rows.reread, recipe,
+        tuple(rows.parts or ()),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

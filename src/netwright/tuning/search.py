@@ -254,13 +254,13 @@ def _refuse_folds(search: Search, bench: Bench) -> None:
         ConfigError: What stands against it.
     """
     data = bench.config.data
-    split, parts = data.split, (data.train, data.valid, data.test)
+    split = data.split
     reasons = {
         "groups": split.group is not None,
         "an order of time": split.time is not None or split.in_order,
         "folds": split.folds is not None,
         "windows of a series": data.window is not None,
-        "a file for each part": any(part is not None for part in parts),
+        "files, folders or arrays for each part": bool(bench.inputs.parts),
         "rows for calibration": bool(split.calibration),
         "objects from Python": search.in_line,
     }
