@@ -28,8 +28,8 @@ from netwright.cli import main
 
 TESTS = Path(__file__).parent
 # What is proved here is not what a report looks like: tests of reports, commands, examples and configs draw for the others.
-WITHOUT_DRAWINGS = ("checks", "data", "engine", "estimators", "evaluation", "exporting", "model", "pipeline", "serving")
-WITHOUT_DRAWINGS += ("tracking", "training", "tuning", "test_docs.py")
+WITHOUT_DRAWINGS = ("checks", "data", "engine", "estimators", "evaluation", "exporting", "model", "pipeline", "population")
+WITHOUT_DRAWINGS += ("serving", "sources", "tracking", "training", "tuning", "test_docs.py")
 ON_DISK = ("faults",)  # wait until every file is safely there
 # Files that take longest are begun first, so that all processes end at about the same time.
 LONGEST = ("test_docs_commands.py", "test_docs.py", "test_checks_corpus.py", "test_pipeline_examining.py")
