@@ -24,7 +24,7 @@ from netwright.distributed.world import ALONE, World
 from netwright.engine.shared import SharedEngine
 from netwright.lifecycle.run import Run
 from netwright.rows import mapping, reading
-from netwright.sources import memory
+from netwright.sources import memory, opening
 
 GENERATOR = np.random.default_rng(1)
 CLASSES = (np.arange(117) % 3 == 0).astype(np.int64)  # a third of the rows
@@ -164,7 +164,7 @@ def unlike(path: Path, world: World) -> dict[str, Any]:
     """Train on the table where each rank finds other memory free; return what the ranks read and how far one process is apart."""
     place = path.parent / "unlike"
     case = {"config": str(path), "layers": MLP, "cache": str(place / "cache")}
-    size = reading.blocks_of(reading.sources.places(str(path)), reading.TextOptions()).size()  # type: ignore[union-attr]
+    size = reading.blocks_of(opening.places(str(path)), reading.TextOptions()).size()  # type: ignore[union-attr]
     told = {}
     for name, first, others in (
         ("all", 8, 8),
