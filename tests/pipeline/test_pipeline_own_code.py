@@ -159,12 +159,24 @@ class FailsInTraining(nn.Linear):
         ({"model": FailsInTraining(4, 3)}, "no training here"),
         ({"layers": ["Linear()"], "optimizer": "SparseAdam(lr=0.01)"}, "SparseAdam does not support dense gradients"),
         ({"model": nn.Linear(4, 3).requires_grad_(False)}, "no parameter needs a gradient"),
+        (
+            {"layers": ["Linear()"], "loss": nn.CrossEntropyLoss},
+            r"the class CrossEntropyLoss came; .* write CrossEntropyLoss\(\)",
+        ),
     ],
 )
 def test_what_cannot_train_is_told_before_anything_is_written(keywords: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=words):
         nw.train(data=(X, Y), epochs=1, run_dir=tmp_path / "run", **keywords)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_module_of_torch_jit_is_told(tmp_path: Path) -> None:
+    scripted = torch.jit.script(nn.Linear(4, 3))
+    for model, where in ((scripted, ""), (nn.Sequential(nn.Linear(4, 4), scripted), r" \(1\)")):
+        with pytest.raises(ConfigError, match=f"a module of torch.jit{where} came.*as it was before torch.jit.script"):
+            nw.train(data=(X, Y), model=model, run_dir=tmp_path / "run")
 
 
 class FailsLater(nn.Linear):

@@ -87,8 +87,14 @@ def summarize(
         The summary; the module itself is not touched.
 
     Raises:
-        ConfigError: The module fails on the data.
+        ConfigError: The module fails on the data, or holds what torch.jit made.
     """
+    if scripted := [path for path, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]:
+        where = f" ({scripted[0]})" if scripted[0] else ""
+        raise ConfigError(
+            f"model: a module of torch.jit{where} came, of which layers cannot be watched; expected a plain torch.nn.Module; "
+            "hand it over as it was before torch.jit.script or torch.jit.trace"
+        )
     model = copy.deepcopy(model).cpu().eval()
     named = dict(model.named_modules())
     units = [path for path in texts if path in named] if texts else _leaves(model)

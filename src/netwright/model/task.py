@@ -197,8 +197,10 @@ def loss_name(loss: Any) -> str:
     """Return the name of a loss from Python: the class of torch.nn it is or computes, else its own.
 
     Raises:
-        ConfigError: It does not take the mean.
+        ConfigError: It does not take the mean, or is a class.
     """
+    if isinstance(loss, type):
+        raise ConfigError(f"loss: the class {loss.__name__} came; expected an object of it; write {loss.__name__}()")
     if getattr(loss, "reduction", "mean") != "mean":
         raise ConfigError(f"loss: {loss!r} came with reduction={loss.reduction!r}; expected the mean; leave reduction out")
     kind = type(loss) if isinstance(loss, nn.Module) else loss
