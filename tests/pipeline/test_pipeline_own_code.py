@@ -153,9 +153,20 @@ class FailsInTraining(nn.Linear):
         return super().forward(x)
 
 
+class KeepsMore(nn.Linear):
+    """Has state that is no tensor."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": 1}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        pass
+
+
 @pytest.mark.parametrize(
     ("keywords", "words"),
     [
+        ({"model": KeepsMore(4, 3)}, r"get_extra_state of KeepsMore gives dict \(_extra_state\); .* keep it in a buffer"),
         ({"model": FailsInTraining(4, 3)}, "no training here"),
         ({"layers": ["Linear()"], "optimizer": "SparseAdam(lr=0.01)"}, "SparseAdam does not support dense gradients"),
         ({"model": nn.Linear(4, 3).requires_grad_(False)}, "no parameter needs a gradient"),

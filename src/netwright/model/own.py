@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from netwright.errors import ConfigError, SafetyError, did_you_mean
 
@@ -59,6 +59,20 @@ def make_own(kind: type[nn.Module], arguments: Mapping[str, Any], name: str) -> 
         return kind(**arguments)
     except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise ConfigError(f"model.module: {name} cannot be built: {type(error).__name__}: {error}; mend it") from error
+
+
+def refuse_extra_state(module: nn.Module) -> None:
+    """Refuse a module of which the state holds more than tensors.
+
+    Raises:
+        ConfigError: Its ``get_extra_state`` gives something else, which files without pickle cannot keep.
+    """
+    for name, value in module.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise ConfigError(
+                f"model: get_extra_state of {type(module).__name__} gives {type(value).__name__} ({name}); expected a tensor, as "
+                "weights and checkpoints hold nothing else; return one, or keep it in a buffer"
+            )
 
 
 def refuse_unnamed(module: str, code: Sequence[Path], command: str, other: str = "") -> Path:

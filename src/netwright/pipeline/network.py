@@ -29,7 +29,7 @@ from netwright.model.build import Sizes, check_output, construct, resolve
 from netwright.model.defaults import default_layers
 from netwright.model.layers import CODE_LAYERS, Form
 from netwright.model.masked import Masked
-from netwright.model.own import load_class, make_own, refuse_unnamed
+from netwright.model.own import load_class, make_own, refuse_extra_state, refuse_unnamed
 from netwright.model.padding import unmaskable
 from netwright.model.summary import Summary, complete_lazy, output_shape, summarize, takes_lengths
 from netwright.model.task import Task, make_loss, make_task, usual_loss
@@ -148,6 +148,7 @@ def build_network(
         described = {"object": f"{type(module).__module__}.{type(module).__qualname__}"}
     _refuse_without_lengths(module, sample)
     complete_lazy(module, sample.inputs, sample.lengths)
+    refuse_extra_state(module)
     shape = output_shape(module, sample.inputs, sample.lengths)
     steps = _steps(inputs, sample)
     task = _task(config, inputs, loss, shape[-1] if len(shape) == 2 + (steps is not None) else None)
