@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_iris
 from torch import nn
 
 import netwright as nw
@@ -128,6 +129,29 @@ def test_a_network_that_cannot_be_built_is_a_finding_beside_the_others() -> None
         nw.check("nowhere.csv", target="y")
     with pytest.raises(ConfigError, match="no known setting"):
         nw.check("sklearn:iris", epoch=3)
+
+
+class Centred(nn.Module):
+    """Keeps a running mean, and a cache that its first call fills."""
+
+    def __init__(self, persistent: bool) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.register_buffer("mean", torch.zeros(3), persistent=persistent)
+        self.register_buffer("cache", torch.zeros(0), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.cache = torch.ones(3)
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * self.layer(x).detach().mean(0)
+        out: torch.Tensor = self.layer(x) - self.mean * self.cache
+        return out
+
+
+def test_a_buffer_that_training_changes_but_nothing_saves_is_told() -> None:
+    for persistent, told in ((False, ["buffer mean"]), (True, [])):
+        found = nw.check(model=Centred(persistent), data=load_iris(return_X_y=True)).findings
+        assert [one.where for one in found if one.check == "state-not-registered"] == told
 
 
 def test_names_in_skip_are_those_of_the_list() -> None:

@@ -43,7 +43,32 @@ def consistent(one: Rehearsed, flow: Flow) -> list[Finding]:
         found += _mixed(model, one.batch, whole)
         found += _single(model, one.batch, whole)
         found += _modes(one, flow, whole)
+        found += _forgotten(one)
     return found + _constant(one, whole)
+
+
+def _forgotten(one: Rehearsed) -> list[Finding]:
+    """Tell a buffer that each training step changes but that is not saved; one that is filled once is a cache."""
+    model = one.model.train()
+    kept = set(model.state_dict())
+    if all(name in kept for name, _ in model.named_buffers()):
+        return []
+    _answer(model, one.batch)
+    before = {name: value.clone() for name, value in model.named_buffers() if name not in kept}
+    _answer(model, one.batch)
+    after = dict(model.eval().named_buffers())
+    return [
+        Finding(
+            "state-not-registered",
+            f"buffer {name}",
+            "it changes while the network trains, but with persistent=False neither weights nor checkpoints hold it, so that a run "
+            "that is resumed or loaded answers otherwise",
+            "leave persistent=False out",
+            confidence="sure",
+        )
+        for name, value in before.items()
+        if name in after and not torch.equal(value, after[name])
+    ]
 
 
 def _answer(model: nn.Module, batch: Batch) -> Tensor:
