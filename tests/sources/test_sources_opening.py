@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,13 @@ def test_a_source_that_cannot_be_read_is_told_in_one_line(name: str, tmp_path: P
         read_source(file if "://" in file else str(tmp_path / file), reading)
     assert words in str(problem.value)
     assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize("name", ["-", "pipe"])
+def test_a_pipe_is_no_data_file(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match=f"{name}: a pipe or device came; .*write its rows into a file first"):
+        read_source(name if name == "-" else str(tmp_path / name), Reading())
 
 
 def test_an_npy_file_of_one_number_is_no_rows(tmp_path: Path) -> None:

@@ -295,6 +295,11 @@ def _file(place: Place) -> Place:
         raise DataError(
             f"{place}: no such file, or it cannot be reached; expected a data file; check the address and the network"
         )
+    if place.archive is None and (place.path == "-" or Path(place.path).exists()):
+        raise DataError(
+            f"{place}: a pipe or device came; expected a data file, which may be read several times; write its rows into a "
+            "file first"
+        )
     raise DataError(f"{place}: no such file; expected a data file; check the path")
 
 
