@@ -591,6 +591,20 @@ def test_another_split_beside_the_script_is_never_overwritten(tmp_path: Path) ->
     assert not (tmp_path / "train.py").exists()
 
 
+WORDS = np.array([["Yes", "no"], ["f", "TRUE"], ["n", "0"], ["1", "t"]])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npz"])
+def test_labels_that_are_words_are_written(kind: str, tmp_path: Path) -> None:
+    rows, labels, path = RNG.normal(size=(80, 2)), WORDS[np.arange(80) % 4], tmp_path / f"rows.{kind}"
+    if kind == "npz":
+        np.savez(path, X=rows, y=labels)
+    else:
+        pq.write_table(pa.table({"x": rows[:, 0], "y": labels[:, 0], "z": labels[:, 1]}), path)
+    target = ["y"] if kind == "npz" else ["y", "z"]
+    assert_exact(tmp_path, config=str(path), target=target, task="multilabel", layers=["Linear()"])
+
+
 MORNING = datetime.datetime(2020, 1, 1, 10, 30)
 DAYS = [MORNING.date(), datetime.date(2020, 1, 2)]
 MOMENTS: dict[str, pa.Array] = {

@@ -235,7 +235,8 @@ def _array_target(task: str, names: Sequence[str], classes: Sequence[Any], sourc
     if task == "regression":
         return ["truth = labels.reshape(len(labels), -1).astype(np.float64)"]
     if task == "multilabel":
-        return ["truth = (labels == 1).astype(np.int64)  # (rows, labels)"]
+        yes = f"(labels == 1) | np.isin(np.char.lower(labels.astype(str)), {YES!r})"
+        return [f"truth = ({yes}).astype(np.int64)  # (rows, labels)"]
     if list(classes) == list(range(len(classes))) and type(classes[0]) is int:
         return [f"CLASSES = list(range({len(classes)}))", "truth = labels.reshape(-1).astype(np.int64)"]
     whole = ".astype(np.int64)" if type(classes[0]) is int else ""
@@ -254,7 +255,7 @@ def _table_target(task: str, names: Sequence[str], classes: Sequence[Any], sourc
         listed = f"[{', '.join(columns)}]" if source.answer != "table[{}]" else f"[table[name] for name in {list(names)!r}]"
         return [f"truth = np.array([[{number} for cell in column] for column in {listed}]).T.copy()"]
     if task == "multilabel":
-        yes = "cell == 1" if source.typed else f"cell.lower() in {(*TRUE_WORDS, '1')!r}"
+        yes = f"cell == 1 or str(cell).lower() in {YES!r}" if source.typed else f"cell.lower() in {YES!r}"
         return [
             f"LABELS = {literal(list(names), 9)}",
             f"truth = np.array([[{yes} for cell in {source.answer.format('name')}] for name in LABELS]).T.astype(np.int64)",
@@ -298,4 +299,5 @@ def class_code(classes: Sequence[Any], source: Source) -> str:
     return ("int(cell)" if source.typed else whole.format(pointed)) if kind is int else f"float({pointed})"
 
 
-WORDS = {**dict.fromkeys((*TRUE_WORDS, "1"), 1.0), **dict.fromkeys((*FALSE_WORDS, "0"), 0.0)}
+YES = (*TRUE_WORDS, "1")
+WORDS = {**dict.fromkeys(YES, 1.0), **dict.fromkeys((*FALSE_WORDS, "0"), 0.0)}
