@@ -339,3 +339,20 @@ def test_the_lock_of_a_trial_is_broken_only_where_its_holder_is_a_worker_that_is
             files.Lock(run)
     finally:
         worker.close()
+
+
+@pytest.mark.parametrize(("pruner", "told"), [("asha", [2, 8, 32]), ("none", [])])
+def test_the_records_are_written_where_the_pruner_looks_and_not_every_epoch(
+    pruner: str, told: list[int], tmp_path: Path
+) -> None:
+    with monkeypatched_in_line():
+        found = nw.tune(
+            table(tmp_path / "rows.csv"), target="y", space={"training.optimizer.lr": "log 1e-3..1e-1"}, trials=1,
+            pruner=pruner, run_dir=tmp_path / "search", **{**FAST, "epochs": 40},
+        )  # fmt: skip
+    import optuna
+
+    study = json.loads((found.folder / "tune.json").read_text())["study"]
+    records = optuna.load_study(study_name=study, storage=f"sqlite:///{found.folder / 'study.db'}")
+    assert list(records.trials[0].intermediate_values) == told
+    assert found.trials[0].epochs == 40

@@ -30,6 +30,7 @@ RUNNING, FINISHED, PRUNED, FAILED = "running", "finished", "pruned", "failed"
 STATES = {"COMPLETE": FINISHED, "PRUNED": PRUNED, "FAIL": FAILED}
 WHY, SECONDS, EPOCHS, ENDS = "why", "seconds", "epochs", "ends_after"  # what is noted with a trial
 FEWEST_FOR_IMPORTANCE = 4
+REDUCTION = 4  # one of so many trials goes on at a look of the pruner, which looks again after so many times as many epochs
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,15 @@ class Study:
         """Return the epochs whose figure was reported before."""
         return set(self._study.get_trials(deepcopy=False)[number].intermediate_values)
 
+    def next_look(self, epoch: int) -> float:
+        """Return the first epoch behind this one at which the pruner looks."""
+        if self._proposal.pruner != "asha":
+            return math.inf
+        look = self._proposal.rung
+        while look <= epoch:
+            look *= REDUCTION
+        return look
+
     def tell(self, number: int, state: str, value: float | None = None) -> None:
         """Record how a trial ended; one that has ended already stays as it is."""
         import optuna
@@ -226,6 +236,7 @@ class LiveTrial:
     def __init__(self, study: Study, trial: optuna.trial.Trial, point: dict[str, Any]) -> None:
         self._study, self._trial, self.number, self.point = study, trial, trial.number, point
         self._reported = study.reported(trial.number)
+        self._look = study.next_look(max(self._reported, default=0))
 
     def note(self, **told: Any) -> None:
         """Write something down with the trial."""
@@ -234,16 +245,17 @@ class LiveTrial:
                 self._trial.set_user_attr(name, value)
 
     def falls_behind(self, epoch: int, value: float) -> bool:
-        """Report a figure after an epoch, and tell whether the trial shall end there.
+        """Report a figure where the pruner looks, and tell whether the trial shall end there; elsewhere the study is not asked.
 
         A trial that is gone on with gives the same answers again.
         """
+        ends = self._trial.user_attrs.get(ENDS)
+        if ends is not None:
+            return epoch >= int(ends)
+        if not math.isfinite(value) or (epoch < self._look and epoch not in self._reported):
+            return False
+        self._look = self._study.next_look(epoch)
         with self._study._explained():
-            ends = self._trial.user_attrs.get(ENDS)
-            if ends is not None:
-                return epoch >= int(ends)
-            if not math.isfinite(value):
-                return False
             if epoch not in self._reported:
                 self._trial.report(value, epoch)
             if not self._trial.should_prune():
@@ -291,7 +303,9 @@ def _direction(proposal: Proposal) -> Literal["minimize", "maximize"]:
 def _pruner(proposal: Proposal) -> Any:
     from optuna.pruners import NopPruner, SuccessiveHalvingPruner
 
-    return SuccessiveHalvingPruner(min_resource=proposal.rung) if proposal.pruner == "asha" else NopPruner()
+    if proposal.pruner != "asha":
+        return NopPruner()
+    return SuccessiveHalvingPruner(min_resource=proposal.rung, reduction_factor=REDUCTION)
 
 
 def _sampler(proposal: Proposal, number: int) -> Any:
