@@ -324,7 +324,14 @@ def signals(folder: Path) -> dict[str, Any]:
     return {"config": str(folder / "rows.npz"), "layers": layers, "memory_format": "channels_last"}
 
 
-@pytest.mark.parametrize("make", [images, photos, photos_in_parts, vectors, volumes, whole_codes, signals])
+def encoded_in_bfloat16(folder: Path) -> dict[str, Any]:
+    layers = ["Linear(8)", "TransformerEncoderLayer(nhead=2, dim_feedforward=16)", "MeanOverTime()", "Linear()"]
+    return {**signals(folder), "layers": layers, "memory_format": None, "precision": "bfloat16"}
+
+
+@pytest.mark.parametrize(
+    "make", [images, photos, photos_in_parts, vectors, volumes, whole_codes, signals, encoded_in_bfloat16]
+)
 def test_arrays_end_with_the_same_bits(make: Callable[[Path], dict[str, Any]], tmp_path: Path) -> None:
     assert_exact(tmp_path, **make(tmp_path))
 

@@ -151,6 +151,14 @@ def test_bfloat16_learns_and_keeps_weights_in_float32(engine: str, tmp_path: Pat
     assert run.program.how.update.autocast == torch.bfloat16
 
 
+def test_encoder_layers_are_validated_and_predict_in_bfloat16_and_the_fused_ones_stay_on(tmp_path: Path) -> None:
+    layers = ["Linear(8)", "TransformerEncoderLayer(nhead=2, dim_feedforward=16)", "MeanOverTime()", "Linear()"]
+    X, y = torch.randn(60, 5, 3), torch.arange(60) % 2
+    run = nw.train(data=(X, y), layers=layers, precision="bfloat16", epochs=1, test=False, run_dir=tmp_path / "run")
+    assert run.predict(X).shape == (60,)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_bfloat16_gives_the_same_bits_in_both_engines(tmp_path: Path) -> None:
     runs = [trained(tmp_path / engine, precision="bfloat16", engine=engine)[0] for engine in ("eager", "captured")]
     assert weights(runs[0]) == weights(runs[1])

@@ -5,8 +5,8 @@ Every engine wraps `train_step`, none copies it. Floor 7.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -86,7 +86,19 @@ def train_step(
 
 def casting(device: torch.device, autocast: torch.dtype | None) -> AbstractContextManager[Any]:
     """Return the context of a forward pass."""
-    return nullcontext() if autocast is None else torch.autocast(device.type, autocast)
+    return nullcontext() if autocast is None else _cast(device, autocast)
+
+
+@contextmanager
+def _cast(device: torch.device, autocast: torch.dtype) -> Iterator[None]:
+    """Run a block under autocast, without torch's fused encoder layers, which fail on rows in another dtype than their weights."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.autocast(device.type, autocast):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _finite(loss: Tensor) -> Tensor:

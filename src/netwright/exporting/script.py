@@ -10,6 +10,7 @@ from netwright.exporting.script_model import write_model
 from netwright.exporting.script_preparation import write_preparation, write_split
 from netwright.exporting.script_rows import write_rows
 from netwright.exporting.script_schedule import write_schedule
+from netwright.exporting.script_step import autocast_code
 from netwright.exporting.script_training import write_figures, write_test, write_training
 
 
@@ -56,6 +57,8 @@ def _write_settings(page: Page, recipe: Recipe) -> None:
     )
     if recipe.learning.precision == "tf32":
         lines.append('torch.set_float32_matmul_precision("high")')
+    if autocast_code(recipe) and (recipe.layers is None or any("Transformer" in str(call) for call in recipe.layers)):
+        lines.append("torch.backends.mha.set_fastpath_enabled(False)  # which mixes up dtypes under autocast")
     page.section("Settings", [*parts, "\n".join(lines)])
 
 
