@@ -10,7 +10,8 @@ import torch
 import netwright as nw
 from netwright.distributed.world import World
 from netwright.errors import CheckpointError, ConfigError
-from netwright.lifecycle.resuming import Objects, _bench_again, read_config
+from netwright.lifecycle.resuming import Objects, _bench_again
+from netwright.lifecycle.run import read_config
 from netwright.pipeline import dealing
 from netwright.pipeline.bench import gather, prepare
 from netwright.pipeline.sharing import for_processes, shared_settings
