@@ -1,5 +1,5 @@
 // Replays the recorded calls of a training step: the same kernels in the same order, without Python, autograd and the
-// interpreter's lock. netwright/engine/native.py compiles this file, writes the programs and calls nw_*.
+// interpreter's lock. netwright/recording/native.py compiles this file, writes the programs and calls nw_*.
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/ivalue.h>
