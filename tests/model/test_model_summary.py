@@ -155,6 +155,11 @@ def test_a_forward_that_fails_is_one_line_with_the_shapes_it_was_given() -> None
         output_shape(Pair(), {"x": torch.zeros(6, 4)})
 
 
+def test_weights_in_float64_are_told_where_rows_are_float32() -> None:
+    with pytest.raises(ConfigError, match=r"rows are float32 and weights float64, hand over model\.float\(\)"):
+        output_shape(nn.Linear(4, 2).double(), {"x": torch.zeros(3, 4)})
+
+
 def test_one_input_goes_in_by_position_and_several_by_name() -> None:
     assert torch.equal(call_model(nn.Identity(), {"anything": torch.ones(2)}), torch.ones(2))
     model = Own().eval()

@@ -199,7 +199,9 @@ def _trial(model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor | Non
     except Exception as error:  # the user's own module may raise anything
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in inputs.items())
         reason = f"{type(error).__name__}: {first_line(error)}"
-        raise ConfigError(f"model: the network fails on the data ({shapes}): {reason}; mend its forward") from error
+        double = any(value.dtype == torch.float64 for value in model.parameters())
+        advice = "rows are float32 and weights float64, hand over model.float()" if double else "mend its forward"
+        raise ConfigError(f"model: the network fails on the data ({shapes}): {reason}; {advice}") from error
 
 
 def _owner(path: str, units: Sequence[str]) -> str | None:
