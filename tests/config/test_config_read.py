@@ -367,6 +367,11 @@ def test_none_means_off_where_a_setting_may_be_off_and_automatic_elsewhere() -> 
     assert config.data.layout is None
     assert config.training.loss is None
     assert build_config({"data": None}) == RunConfig()
+    tree = absolute_paths(
+        {"model": {"weights": "none"}, "tune": {"space": {"model.weights": ["none", "run"]}}}, Path("/folder")
+    )
+    assert tree["tune"]["space"] == {"model.weights": ["none", "/folder/run"]}
+    assert build_config({"model": tree["model"]}).model.weights is None
 
 
 def test_values_of_python_are_taken_as_toml_would_hold_them() -> None:

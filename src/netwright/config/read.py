@@ -107,8 +107,8 @@ def _absolute_choices(path: str, found: Any, folder: Path) -> Any:
 
 
 def _absolute(name: str, folder: Path) -> str:
-    """Return a file name or pattern taken from a folder; names of sets and objects, and addresses, are untouched."""
-    if name.startswith(("sklearn:", OBJECT)) or is_address(name):
+    """Return a file name or pattern taken from a folder; names of sets and objects, addresses and "none" are untouched."""
+    if name == "none" or name.startswith(("sklearn:", OBJECT)) or is_address(name):
         return name
     if glob.has_magic(name) and not (folder / name).exists():
         folder = Path(glob.escape(str(folder.absolute())))

@@ -51,6 +51,11 @@ class ModelConfig(Section):
         """Read one text, ``nn.Sequential(...)`` or ``Flatten(), Linear()``, as the list of its layers."""
         return layer_texts(value, "model.layers") if isinstance(value, str) else value
 
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return None if value == "none" else value
+
     @field_validator("head", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
