@@ -34,10 +34,9 @@ from netwright.errors import ConfigError, DivergedError
 from netwright.pipeline import bench as bench_module
 from netwright.pipeline.bench import _engine as choose_of
 from netwright.pipeline.bench import gather, prepare
-from netwright.recording import operations as recording
 from netwright.recording.branches import Branches
 from netwright.recording.graphs import Graphs, Work
-from netwright.recording.operations import Recorder
+from netwright.recording.operations import REFUSED_TAGS, Recorder
 from netwright.recording.planning import make_tape
 from netwright.recording.rates import numbers, put
 from netwright.recording.state import copied, counted_on_cpu, differing, put_back
@@ -53,7 +52,7 @@ class Kernels(Again):
     def capture(self, work: Work, branches: Branches | None = None) -> Work:
         self.captured += 1
         before = copied(*self.parts)
-        with patch.dict(recording.REFUSED_TAGS, clear=True), Recorder() as recorder:  # rows are gathered by their numbers
+        with patch.dict(REFUSED_TAGS, clear=True), Recorder() as recorder:  # rows are gathered by their numbers
             work()
         put_back(before, *self.parts)
         player = TapePlayer(make_tape(recorder.recording()), (), ())

@@ -17,6 +17,7 @@ import pytest
 import safetensors.torch
 import torch
 from sklearn.datasets import load_breast_cancer, load_wine
+from torch import nn
 
 import netwright as nw
 from netwright.errors import ConfigError, FolderInUseError
@@ -72,20 +73,35 @@ def test_training_does_not_move_the_callers_generators_or_threads(tmp_path: Path
     assert torch.get_num_threads() == threads
 
 
+class Shifted(nn.Module):
+    """A network that makes a tensor in its forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.out = nn.Linear(13, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.out(self.hidden(x) + torch.ones(len(x), 8))
+        return output
+
+
 def test_the_callers_default_dtype_changes_no_bit(tmp_path: Path) -> None:
     X, y = load_wine(return_X_y=True)
+    own = nw.train(model=Shifted(), data=(X, y), epochs=1, run_dir=tmp_path / "own").predict_proba(X)
     run = nw.train("sklearn:wine", layers=NET, epochs=1, run_dir=tmp_path / "run")
     net = nw.NetClassifier(epochs=2, random_state=0).fit(X, y)
     torch.set_default_dtype(torch.float64)
     try:
         again = nw.train("sklearn:wine", layers=NET, epochs=1, run_dir=tmp_path / "again")
         loaded = nw.load(run.folder).predict_proba("sklearn:wine")
+        own_loaded = nw.load(tmp_path / "own", model=Shifted).predict_proba(X)
         same = nw.NetClassifier(epochs=2, random_state=0).fit(X, y)
         assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
     assert equal(weights(run), weights(again))
     assert np.array_equal(run.predict_proba("sklearn:wine"), loaded)
+    assert np.array_equal(own, own_loaded)
     assert np.array_equal(net.predict_proba(X), same.predict_proba(X))
 
 

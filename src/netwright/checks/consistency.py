@@ -49,14 +49,15 @@ def consistent(one: Rehearsed, flow: Flow) -> list[Finding]:
 
 def _forgotten(one: Rehearsed) -> list[Finding]:
     """Tell a buffer that each training step changes but that is not saved; one that is filled once is a cache."""
-    model = one.model.train()
-    kept = set(model.state_dict())
+    model, kept = one.model, set(one.model.state_dict())
     if all(name in kept for name, _ in model.named_buffers()):
         return []
+    model.train()
     _answer(model, one.batch)
     before = {name: value.clone() for name, value in model.named_buffers() if name not in kept}
     _answer(model, one.batch)
-    after = dict(model.eval().named_buffers())
+    model.eval()
+    after = dict(model.named_buffers())
     return [
         Finding(
             "state-not-registered",

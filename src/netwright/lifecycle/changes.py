@@ -17,6 +17,7 @@ from netwright.errors import CheckpointError
 from netwright.lifecycle.run import read_config
 from netwright.pipeline.together import OF_EACH_MACHINE
 from netwright.runfolder import folder as folders
+from netwright.training.optimizer import names_kernel
 
 # settings that may be changed, and what that does
 FREE = {
@@ -103,7 +104,7 @@ def _with_kernel(config: RunConfig, before: RunConfig) -> RunConfig:
     if new.name != old.name:
         return config
     new = signatures.named(new, signatures.optimizers(), where)
-    if "fused" in old.keywords and not {"fused", "foreach", "differentiable"} & set(new.keywords):
+    if "fused" in old.keywords and not names_kernel(new):
         new = new.with_keyword("fused", old.keywords["fused"])
     return config.model_copy(update={"training": config.training.model_copy(update={"optimizer": str(new)})})
 

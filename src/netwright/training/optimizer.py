@@ -54,13 +54,17 @@ def resolve_optimizer(text: str, device: torch.device, later: bool = False) -> C
             raise ConfigError(
                 f"training.optimizer: {name}={value!r} came; expected a number; write for instance {name}=0.001"
             )
-    choice_made = any(given.get(name) for name in ("foreach", "differentiable")) or "fused" in given
     fused = call.name in FUSED.get(device.type, ()) and not (later and call.name in ALL_AT_ONCE)
-    if fused and not choice_made:
+    if fused and not names_kernel(named):
         named = named.with_keyword("fused", True)
     if device.type == "cpu" and given.get("capturable"):  # torch refuses the step of such on the CPU
         named = named.with_keyword("capturable", False)
     return named
+
+
+def names_kernel(call: Call) -> bool:
+    """Tell whether an optimizer's keywords say which of its kernels runs."""
+    return "fused" in call.keywords or any(call.keywords.get(name) for name in ("foreach", "differentiable"))
 
 
 def make_optimizer(call: Call, model: nn.Module, groups: Sequence[Mapping[str, Any]] = ()) -> torch.optim.Optimizer:
