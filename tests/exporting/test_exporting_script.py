@@ -45,7 +45,7 @@ def rerun(run: Any, place: Path) -> str:
     """Run the script of a run in this process, and leave beside it what verify eject compares; return the script."""
     place.mkdir()
     text = nw.eject(run, place / SCRIPT)
-    threads, here = torch.get_num_threads(), Path.cwd()
+    threads, fused, here = torch.get_num_threads(), torch.backends.mha.get_fastpath_enabled(), Path.cwd()
     try:
         os.chdir(place)
         with contextlib.redirect_stdout(io.StringIO()):
@@ -53,6 +53,7 @@ def rerun(run: Any, place: Path) -> str:
     finally:
         os.chdir(here)
         torch.set_num_threads(threads)
+        torch.backends.mha.set_fastpath_enabled(fused)
     if "decoded" in names:
         np.save(place / DECODED, names["decoded"])
     (place / FOUND).write_text(json.dumps({"test": names.get("test"), "netwright": False}))
