@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from netwright.data.batches import Batch
+from netwright.data.batches import Batch, Examples
 from netwright.data.feed import Feed
 from netwright.engine.update import PLAIN, Update
 
@@ -77,6 +77,14 @@ class Written(Protocol):
 
     def train_step(self, batch: Batch) -> Tensor:
         """Train on one batch; return its mean loss, or that of each of several networks ``(networks,)``."""
+        ...
+
+    def train_rows(self, examples: Examples, rows: Tensor) -> Tensor:
+        """Train on the batch of some rows of all, int64 ``(batch,)``, that lie on the device, as `train_step` would."""
+        ...
+
+    def played(self) -> str:
+        """Return in words how steps were executed so far."""
         ...
 
     def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from netwright.engine.averaged import Averaged
 from netwright.engine.base import Engine, Execution, Loss
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.compiled import CompiledEngine
+from netwright.engine.dense import DenseEngine, dense_engine
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import GraphedEngine
 from netwright.engine.own_step import OwnStep
@@ -125,8 +127,11 @@ def choose_engine(
         return SharedEngine(eager, world)
     if how.engine not in ("captured", "compiled"):
         return eager
-    compiled = CompiledEngine(eager) if how.engine == "compiled" else None
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    compiled: CompiledEngine | DenseEngine | None = None
+    if how.engine == "compiled":
+        made = partial(CompiledEngine, eager)
+        compiled = (dense_engine(eager, made, CudaGraphs(device)) if device.type == "cuda" else None) or made()
     kind = type(optimizer).__name__
     if why_not_recorded(how.update) is not None or isinstance(loss_function, OwnStep) or kind in WITHOUT_CLOSURE:
         return compiled or eager

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
-from netwright.data.batches import Batch
+from netwright.data.batches import Batch, Examples
 from netwright.data.feed import Feed
 from netwright.engine.base import Steps
 from netwright.engine.eager import EagerEngine
@@ -47,6 +47,10 @@ class CompiledEngine:
     def train_step(self, batch: Batch) -> Tensor:
         """Train on one batch; see `netwright.engine.eager.train_step`."""
         return self._step.train_step(batch)
+
+    def train_rows(self, examples: Examples, rows: Tensor) -> Tensor:
+        """Train on the batch of some rows; see `netwright.engine.base.Written`."""
+        return self.train_step(examples.batch(rows))
 
     def played(self) -> str:
         """Return in words how steps were executed so far."""

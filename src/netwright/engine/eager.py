@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from netwright.data.batches import Batch
+from netwright.data.batches import Batch, Examples
 from netwright.data.feed import Feed
 from netwright.engine.averaged import Averaged
 from netwright.engine.base import Failure, Loss, Steps
@@ -192,6 +192,10 @@ class EagerEngine:
         if self.averaged is not None:
             self.averaged.after_step()
         return loss
+
+    def train_rows(self, examples: Examples, rows: Tensor) -> Tensor:
+        """Train on the batch of some rows; see `netwright.engine.base.Written`."""
+        return self.train_step(examples.batch(rows))
 
     def played(self) -> str:
         """Return in words how steps were executed so far."""

@@ -88,7 +88,7 @@ class GraphedEngine:
 
     def played(self) -> str:
         """Return in words how steps are executed, and why not faster."""
-        written = "by torch.compile" if self._compiled else "as written"
+        written = self._step.played()
         if self.why_not is not None:
             return f"{written}: {self.why_not}"
         if not any(known.trusted >= CHECKED for known in self._known.values()):

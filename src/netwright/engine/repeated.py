@@ -76,10 +76,13 @@ class Repeated:
         turned = None if self._rates is None else self._rates.index_select(0, here)
         given = []
         for step in range(count):
-            batch = self._fixed if self.examples is None else self.examples.batch(plan[step])
             with _given(self._eager.optimizer, None if turned is None else turned[step].unbind()), asked_later() as asked:
-                loss = self._eager.train_step(batch).reshape(-1)  # type: ignore[arg-type]
-            given.append(torch.cat([loss, *(number.reshape(-1) for number in asked)]))
+                if self.examples is None:
+                    loss = self._eager.train_step(self._fixed).reshape(-1)  # type: ignore[arg-type]
+                else:
+                    loss = self._eager.train_rows(self.examples, plan[step]).reshape(-1)
+            further = [number.reshape(-1) for number in asked if number.data_ptr() != loss.data_ptr()]
+            given.append(torch.cat([loss, *further]) if further else loss)
         if self._numbers is None:
             self._numbers = torch.zeros(self._most, len(given[0]), dtype=given[0].dtype, device=given[0].device)
             self._losses, self._dtype = len(loss), loss.dtype

@@ -89,6 +89,10 @@ class JointEngine:
             self._stack.advance()
         return self._losses.each
 
+    def train_rows(self, examples: Examples, rows: Tensor) -> Tensor:
+        """Train on the batch of some rows; see `netwright.engine.base.Written`."""
+        return self.train_step(examples.batch(rows))
+
     def played(self) -> str:
         """Return in words how steps are executed."""
         return "as written"

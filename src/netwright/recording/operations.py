@@ -145,6 +145,11 @@ def is_finite(loss: Tensor) -> bool:
     return finite
 
 
+def is_deferred() -> bool:
+    """Tell whether nothing may be read from the device now, as `is_finite` is asked after replays."""
+    return bool(_ACTIVE)
+
+
 @contextmanager
 def asked_later() -> Iterator[list[Tensor]]:
     """Let a block go on as if all were finite, where nothing may be read from the device; yields the numbers that it asks about."""

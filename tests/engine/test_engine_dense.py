@@ -1,0 +1,248 @@
+"""The engine of dense layers: what it takes, how it compares, and what it does where a step is not as it is written.
+
+Its kernels run on a GPU (tests/gpu/test_gpu_dense.py); here the same step in operations of torch stands in for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from dense_cases import BATCH, LOSSES, NETWORKS, OPTIMIZERS, ROWS, ByTorch, Pair, dense
+from standins import Again
+from torch import nn
+
+from netwright.data.batches import Batch, Examples, epoch_order
+from netwright.data.feed import Feed
+from netwright.engine import dense as dense_module
+from netwright.engine.averaged import Averaged
+from netwright.engine.dense import CHECKED, DenseEngine, dense_engine, head_of, kind_of, known_whole, layers_of
+from netwright.engine.eager import EagerEngine
+from netwright.engine.graphed import GraphedEngine
+from netwright.engine.update import Update
+from netwright.errors import DivergedError
+from netwright.recording.state import copied, differing
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let operations of torch stand in for the kernels."""
+    monkeypatch.setattr(dense_module, "Launched", ByTorch)
+
+
+def pair(network: str = "three layers", loss: str = "classes", optimizer: str = "Adam") -> Pair:
+    """Return a step with the stand-in beside float64."""
+    return Pair(network, loss, optimizer, CPU, Again(), fused=True)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_networks_and_optimizers_are_understood(network: str, optimizer: str) -> None:
+    both = pair(network, "classes", optimizer)
+    assert max(both.take(5, by_number=True)) < 1e-5
+    assert both.engine.why_not is None
+    assert both.engine._compared == CHECKED
+    assert both.apart < 1e-5
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_are_understood(loss: str) -> None:
+    both = pair("three layers", loss)
+    assert max(both.take(5, by_number=False)) < 1e-5
+    assert both.engine._compared == CHECKED
+    assert both.apart < 1e-5
+
+
+UNKNOWN: dict[str, Callable[[], nn.Module]] = {
+    "convolution": lambda: nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(4, 2)),
+    "batch norm": lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2)),
+    "activation at the end": lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU()),
+    "dropout at the end": lambda: nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.1)),
+    "another activation": lambda: nn.Sequential(nn.Linear(4, 3), nn.ELU(), nn.Linear(3, 2)),
+    "GELU by tanh": lambda: nn.Sequential(nn.Linear(4, 3), nn.GELU("tanh"), nn.Linear(3, 2)),
+    "everything dropped": lambda: nn.Sequential(nn.Linear(4, 3), nn.Dropout(1.0), nn.Linear(3, 2)),
+    "half flattened": lambda: nn.Sequential(nn.Flatten(1, 2), nn.Linear(4, 3)),
+    "too many outputs": lambda: nn.Linear(4, dense_module.MOST_OUTPUTS + 1),
+    "too many layers": lambda: dense(*[4] * (dense_module.MOST_LAYERS + 2)),
+    "own module": lambda: type("Own", (nn.Linear,), {})(4, 3),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_other_networks_are_not_taken(name: str) -> None:
+    assert layers_of(UNKNOWN[name]()) is None
+
+
+def test_dropout_is_read_by_its_mode() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Dropout(0.25), nn.Linear(3, 2))
+    assert [layer.dropout for layer in layers_of(model) or []] == [0.25, 0.0]
+    assert [layer.dropout for layer in layers_of(model.eval()) or []] == [0.0, 0.0]
+
+
+def test_other_losses_and_optimizers_are_not_taken() -> None:
+    weighted = nn.CrossEntropyLoss(weight=torch.ones(3), label_smoothing=0.1)
+    for loss in (
+        weighted,
+        nn.CrossEntropyLoss(reduction="sum"),
+        nn.L1Loss(),
+        nn.BCEWithLogitsLoss(pos_weight=torch.ones(1)),
+    ):
+        assert head_of(loss) is None
+    assert head_of(lambda output, target: output.mean()) is None
+    weights = [torch.zeros(2, requires_grad=True), torch.zeros(3, requires_grad=True)]
+    assert kind_of(torch.optim.Adam(weights, amsgrad=True)) is None
+    assert kind_of(torch.optim.SGD(weights, maximize=True)) is None
+    assert kind_of(torch.optim.SGD(weights, momentum=0.9, dampening=0.1)) is None
+    groups = [{"params": weights[:1], "betas": (0.5, 0.9)}, {"params": weights[1:]}]
+    assert kind_of(torch.optim.Adam(groups)) is None
+
+
+def engine(model: nn.Module, **given: Any) -> EagerEngine:
+    """Return the step as it is written."""
+    optimizer = torch.optim.Adam([value for value in model.parameters() if value.requires_grad], lr=0.01)
+    return EagerEngine(model, nn.CrossEntropyLoss(), optimizer, **given)
+
+
+def test_a_step_that_does_more_is_not_taken() -> None:
+    assert known_whole(engine(dense(4, 3, 2))) is not None
+    for update in (Update(clip_grad_norm=1.0), Update(l1=0.1), Update(autocast=torch.bfloat16), Update(micro_batch=2)):
+        assert known_whole(engine(dense(4, 3, 2), update=update)) is None
+    assert known_whole(engine(dense(4, 3, 2).double())) is None
+    frozen = dense(4, 3, 2)
+    frozen[0].requires_grad_(False)
+    assert known_whole(engine(frozen)) is None
+    twice = nn.Linear(4, 4)
+    assert known_whole(engine(nn.Sequential(twice, nn.ReLU(), twice))) is None
+    hooked = dense(4, 3, 2)
+    hooked[0].register_forward_hook(lambda *given: None)
+    assert known_whole(engine(hooked)) is None
+    apart = dense(4, 3, 2)
+    left_out = EagerEngine(apart, nn.CrossEntropyLoss(), torch.optim.Adam(apart[0].parameters()))
+    assert known_whole(left_out) is None
+
+
+def test_it_is_for_a_gpu_alone() -> None:
+    eager = engine(dense(4, 3, 2))
+    assert dense_engine(eager, lambda: eager, Again()) is None
+
+
+def test_rows_that_the_kernels_do_not_read_go_the_other_way() -> None:
+    both = pair("one layer")
+    known = known_whole(both.eager)
+    assert known is not None
+    x, target = torch.zeros(6, 20), torch.zeros(6, dtype=torch.long)
+    assert known.reads(x, target, 6)
+    assert not known.reads(x, target, dense_module.MOST_PRODUCTS // 105 + 1)
+    assert not known.reads(x.double(), target, 6)
+    assert not known.reads(torch.zeros(20, 6).t(), target, 6)
+    assert not known.reads(torch.zeros(6, 4, 5), target, 6)  # a Linear takes the last axis, and nothing flattens
+    assert not known.reads(x, torch.zeros(6, 5), 6)
+    assert not known.reads(x, torch.zeros(6, 2, dtype=torch.long), 6)
+    flat = known_whole(pair("flattened").eager)
+    assert flat is not None
+    assert flat.reads(torch.zeros(6, 4, 5), target, 6)
+    squares = known_whole(pair("three layers", "squares").eager)
+    assert squares is not None
+    assert squares.reads(torch.zeros(6, 20), torch.zeros(6, 5), 6)
+    assert not squares.reads(torch.zeros(6, 20), torch.zeros(6), 6)
+
+
+def test_a_step_unlike_the_one_as_written_is_given_up_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Spoiled(ByTorch):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            self.spoiled = 1.2
+
+    monkeypatch.setattr(dense_module, "Launched", Spoiled)
+    both = pair()
+    assert max(both.take(5, by_number=True)) < 1e-5  # they are those as written
+    assert both.apart < 1e-5
+    assert both.engine.played().startswith("as written; the kernels of dense layers failed: one of them was")
+    assert both.engine._compared == 1
+
+
+def test_kernels_that_cannot_be_compiled_are_given_up_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(ByTorch):
+        def update(self) -> torch.Tensor:
+            raise RuntimeError("PassManager::run failed\nand more")
+
+    monkeypatch.setattr(dense_module, "Launched", Broken)
+    both = pair()
+    assert max(both.take(5, by_number=True)) < 1e-5
+    assert both.apart < 1e-5
+    assert both.engine.played() == "as written; the kernels of dense layers failed: PassManager::run failed"
+
+
+def test_an_average_of_weights_is_taken() -> None:
+    torch.manual_seed(3)
+    model = dense(20, 8, 5)
+    eager = engine(model, averaged=Averaged(model, decay=0.9))
+    kernels = DenseEngine(eager, lambda: eager, Again())
+    batch = Batch({"x": torch.randn(9, 20)}, torch.randint(0, 5, (9,)), torch.arange(9))
+    for _ in range(4):
+        kernels.train_step(batch)
+    assert kernels.why_not is None
+    assert eager.averaged is not None
+    assert int(eager.averaged.average.n_averaged) == 4
+
+
+def test_a_loss_that_is_not_finite_changes_nothing() -> None:
+    both = pair()
+    both.take(4, by_number=False)
+    parts = (both.eager.networks, both.eager.loss_function, both.eager.optimizer)
+    before = copied(*parts)
+    bad = Batch({"x": torch.full((3, 20), torch.nan)}, torch.zeros(3, dtype=torch.long), torch.arange(3))
+    with pytest.raises(DivergedError, match="the loss is nan"):
+        both.engine.train_step(bad)
+    assert differing(before, copied(*parts)) == 0
+
+
+def test_weights_that_counted_other_steps_go_as_written() -> None:
+    both = pair()
+    both.take(2, by_number=False)
+    for number, held in enumerate(both.eager.optimizer.state.values()):
+        held["step"] = held["step"] + number
+    compared = both.engine._compared
+    both.engine.train_step(both.examples.batch(torch.arange(BATCH)))
+    assert both.engine._compared == compared
+
+
+def test_a_rate_that_changes_is_read() -> None:
+    both = pair()
+    both.take(3, by_number=False)
+    for optimizer in (both.eager.optimizer, both.exact_optimizer):
+        optimizer.param_groups[0]["lr"] = 0.02
+    both.take(3, by_number=False)
+    assert both.apart < 1e-5
+    assert len([key for key in both.engine._constants if key[0] == "rate 0"]) == 1
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_captured_steps_are_those_taken_one_by_one(dropout: float) -> None:
+    def weights(captured: bool) -> tuple[list[torch.Tensor], str]:
+        torch.manual_seed(5)
+        model = nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 5))
+        draw = torch.Generator().manual_seed(1)
+        examples = Examples({"x": torch.randn(ROWS, 20, generator=draw)}, torch.randint(0, 5, (ROWS,), generator=draw))
+        eager = engine(model)
+        for group in eager.optimizer.param_groups:
+            group["fused"] = True
+        taking: Any = DenseEngine(eager, lambda: eager, Again())
+        if captured:
+            taking = GraphedEngine(eager, Again(), compiled=taking)
+        for epoch in range(30):
+            feed, left = Feed(examples, epoch_order(np.arange(ROWS), 7, epoch), 10), 6
+            while left:
+                left -= len(taking.train_steps(feed, left).losses)
+        return copied(eager.networks, eager.loss_function, eager.optimizer), taking.played()
+
+    one, played = weights(captured=False)
+    assert played == "by kernels of dense layers"
+    other, played = weights(captured=True)
+    assert played == "by kernels of dense layers, in CUDA graphs"
+    assert differing(one, other) == 0

@@ -1,0 +1,112 @@
+"""Kernels of dense layers beside the same step in float64.
+
+They run on a GPU, or anywhere in Triton's interpreter where that is installed (``TRITON_INTERPRET=1``, with numpy before 2.4).
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+import pytest
+import torch
+from dense_cases import LOSSES, NETWORKS, OPTIMIZERS, Pair
+from standins import Again
+from torch import nn
+
+from netwright.data.batches import Batch
+from netwright.data.feed import Feed
+from netwright.engine.base import Execution
+from netwright.engine.choose import choose_engine
+from netwright.engine.dense import CHECKED, DenseEngine
+from netwright.engine.eager import EagerEngine
+from netwright.engine.graphed import GraphedEngine
+from netwright.recording.graphs import CudaGraphs
+
+CUDA = torch.cuda.is_available()
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = torch.device("cuda" if CUDA else "cpu")
+NEAR = 3e-6  # float32 beside float64, of weights after some steps
+pytestmark = [
+    pytest.mark.skipif(not CUDA and not INTERPRETED, reason="needs a GPU, or Triton's interpreter"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch.jit, and of numpy in the interpreter
+]
+only_gpu = pytest.mark.skipif(not CUDA, reason="needs a GPU")
+
+
+def graphs() -> Any:
+    """Return what knows the generator."""
+    return CudaGraphs(DEVICE) if CUDA else Again()
+
+
+@pytest.mark.parametrize(
+    ("network", "loss", "optimizer"),
+    [
+        *((network, "classes", "Adam") for network in NETWORKS),
+        *(("three layers", loss, "Adam") for loss in LOSSES if loss != "classes"),
+        *(("one layer", loss, "AdamW") for loss in LOSSES if loss != "classes"),
+        *(("three layers", "classes", optimizer) for optimizer in OPTIMIZERS if optimizer != "Adam"),
+        *(("one layer", "squares", optimizer) for optimizer in OPTIMIZERS if optimizer != "Adam"),
+    ],
+)
+@pytest.mark.parametrize("by_number", [False, True], ids=["batch", "rows"])
+def test_steps_are_those_of_float64(network: str, loss: str, optimizer: str, by_number: bool) -> None:
+    pair = Pair(network, loss, optimizer, DEVICE, graphs())
+    assert max(pair.take(6, by_number)) < NEAR
+    assert pair.engine.why_not is None
+    assert pair.engine._compared == CHECKED
+    assert pair.apart < NEAR
+
+
+@only_gpu
+@pytest.mark.parametrize("rows", [1, 10, 64, 511])
+@pytest.mark.parametrize("sizes", [(784, 128, 64, 10), (40, 1000, 1), (5, 4, 3)])
+def test_dropout_is_drawn_as_it_is_written_and_the_gradients_are_those_of_autograd(
+    rows: int, sizes: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    parts: list[nn.Module] = []
+    for width, outputs in zip(sizes, sizes[1:], strict=False):
+        parts += [nn.Linear(width, outputs), nn.ReLU(), nn.Dropout(0.3)]
+    model = nn.Sequential(*parts[:-2]).to(DEVICE)
+    written = EagerEngine(model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True))
+    other = copy.deepcopy(model)
+    kernels = EagerEngine(other, nn.MSELoss(), torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9, fused=True))
+    engine = DenseEngine(kernels, lambda: kernels, graphs())
+    for step in range(4):
+        batch = Batch(
+            {"x": torch.randn(rows, sizes[0], device=DEVICE)},
+            torch.randn(rows, sizes[-1], device=DEVICE),
+            torch.arange(rows),
+        )
+        torch.manual_seed(step)
+        expected = written.train_step(batch)
+        torch.manual_seed(step)
+        assert engine.train_step(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert engine.why_not is None
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert (one - two).norm() < 1e-5 * one.norm()
+
+
+@only_gpu
+def test_the_compiled_engine_takes_them_in_cuda_graphs_with_the_same_bits_each_time() -> None:
+    def weights() -> tuple[list[torch.Tensor], str]:
+        pair = Pair("three layers", "classes", "Adam", DEVICE, graphs())
+        engine = choose_engine(
+            Execution("compiled", by_name=True), pair.eager.model, pair.eager.loss_function, pair.eager.optimizer
+        )
+        assert isinstance(engine, GraphedEngine)
+        engine.model.train()
+        for epoch in range(40):
+            order = torch.randperm(53, generator=torch.Generator().manual_seed(epoch)).numpy()
+            feed, left = Feed(pair.examples, order, 10), 6
+            while left:
+                steps = engine.train_steps(feed, left)
+                assert steps.failure is None
+                left -= len(steps.losses)
+        return [value.detach().clone() for value in engine.model.parameters()], engine.played()
+
+    found, played = weights()
+    assert played == "by kernels of dense layers, in CUDA graphs"
+    assert all(torch.equal(one, other) for one, other in zip(found, weights()[0], strict=True))
