@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import copy
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from dense_cases import LOSSES, NETWORKS, OPTIMIZERS, Pair
+from sklearn.datasets import load_digits
 from standins import Again
 from torch import nn
 
+import netwright as nw
 from netwright.data.batches import Batch
 from netwright.data.feed import Feed
 from netwright.engine.base import Execution
@@ -110,3 +113,31 @@ def test_the_compiled_engine_takes_them_in_cuda_graphs_with_the_same_bits_each_t
     found, played = weights()
     assert played == "by kernels of dense layers, in CUDA graphs"
     assert all(torch.equal(one, other) for one, other in zip(found, weights()[0], strict=True))
+
+
+QUICK: dict[str, Any] = {
+    "layers": ["Linear(64)", "ReLU()", "Dropout(0.2)", "Linear(32)", "GELU()", "Linear()"],
+    "optimizer": "AdamW(lr=0.003, weight_decay=0.01)", "baselines": "none", "importance": False, "worst": 0,
+}  # fmt: skip
+
+
+@only_gpu
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path: Path, precision: str) -> None:
+    quick = {**QUICK, "data": load_digits(return_X_y=True), "settings": [f"training.precision={precision}"]}
+    whole = nw.train(run_dir=tmp_path / "whole", engine="compiled", epochs=6, **quick)
+    short = nw.train(run_dir=tmp_path / "short", engine="compiled", epochs=3, **quick)
+    again = nw.resume(short.folder, data=quick["data"], settings=["training.epochs=6"])
+    assert whole.record["played"] == again.record["played"] == "by kernels of dense layers, in CUDA graphs"
+    pairs = zip(whole.model.state_dict().values(), again.model.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+@only_gpu
+def test_a_run_with_a_schedule_is_as_good_as_one_as_written(tmp_path: Path) -> None:
+    quick = {**QUICK, "data": load_digits(return_X_y=True), "schedule": "WarmupCosine(warmup=0.1)", "epochs": 8}
+    runs = [nw.train(run_dir=tmp_path / engine, engine=engine, **quick) for engine in ("compiled", "eager")]
+    assert runs[0].record["played"] == "by kernels of dense layers, in CUDA graphs"
+    accuracies = [run.tested["metrics"]["accuracy"]["value"] for run in runs]
+    assert min(accuracies) > 0.9
+    assert abs(accuracies[0] - accuracies[1]) < 0.03

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 import netwright as nw
+from netwright.distributed.world import World
 from netwright.errors import ConfigError
-from netwright.pipeline.telling import Told
+from netwright.pipeline.bench import gather, prepare
+from netwright.pipeline.telling import Told, faster_compiled
 from netwright.recording import building
 
 NET = ["Linear(32)", "BatchNorm1d()", "ReLU()", "Dropout(0.2)", "Linear()"]
@@ -224,3 +227,23 @@ def test_a_resumed_captured_run_records_again(tmp_path: Path) -> None:
     again, _ = trained(tmp_path / "again", epochs=6)
     assert weights(run) == weights(again)
     assert losses(run) == losses(again)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, True),
+        ({"layers": ["Linear(32)", "ReLU()", "Dropout(0.2)", "Linear()"]}, True),
+        ({"batch_size": 2, "layers": NET}, False),
+        ({"engine": "eager"}, False),
+        ({"clip_grad_norm": 1.0}, False),
+        ({"loss": "FocalLoss(gamma=2.0)"}, False),
+    ],
+)
+def test_steps_that_would_be_faster_compiled_on_a_gpu_are_told(settings: dict[str, Any], told: bool) -> None:
+    given = {"layers": ["Linear(32)", "Tanh()", "Linear()"], "epochs": 1, **settings}
+    bench = prepare(*gather("sklearn:wine", (), given))
+    assert faster_compiled(bench) == []
+    bench = replace(bench, device=torch.device("cuda"))
+    assert ["training.engine=compiled" in note for note in faster_compiled(bench)] == [True] * told
+    assert faster_compiled(replace(bench, world=World(0, 2))) == []

@@ -102,8 +102,8 @@ class TrainingConfig(Section):
     engine: Literal["auto", "eager", "captured", "compiled"] = Field(
         "auto",
         description="How a step is executed: eager, as it is written; captured, recorded once and replayed with the same bits. "
-        "compiled, by torch.compile, with other last bits. auto takes captured where that works, else eager. On a GPU captured is "
-        "a CUDA graph of whole steps.",
+        "compiled, with other last bits: by torch.compile, or on a GPU in kernels of dense layers. auto takes captured where that "
+        "works, else eager. On a GPU captured is a CUDA graph of whole steps.",
     )
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
         "float32",

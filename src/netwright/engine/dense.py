@@ -95,6 +95,12 @@ def head_of(loss_function: Loss) -> Head | None:
     return Head("chances") if plain else None
 
 
+def may_be_dense(model: nn.Module, loss_function: Loss, rows: int) -> bool:
+    """Tell whether a network and a loss are dense layers for batches of so many rows, whatever the optimizer is."""
+    small = rows * sum(value.numel() for value in model.parameters()) <= MOST_PRODUCTS
+    return small and layers_of(model) is not None and head_of(loss_function) is not None
+
+
 def kind_of(optimizer: torch.optim.Optimizer) -> str | None:
     """Return the kind of an optimizer's update as the kernels know it; None where they do not, or its groups differ in it.
 
