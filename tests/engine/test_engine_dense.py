@@ -6,6 +6,7 @@ Its kernels run on a GPU (tests/gpu/test_gpu_dense.py); here the same step in op
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from dense_cases import BATCH, LOSSES, NETWORKS, OPTIMIZERS, ROWS, ByTorch, Pair
 from standins import Again
 from torch import nn
 
+import netwright as nw
 from netwright.data.batches import Batch, Examples, epoch_order
 from netwright.data.feed import Feed
+from netwright.engine import choose
 from netwright.engine import dense as dense_module
 from netwright.engine.averaged import Averaged
 from netwright.engine.dense import CHECKED, DenseEngine, dense_engine, head_of, kind_of, known_whole, layers_of
@@ -24,6 +27,7 @@ from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import GraphedEngine
 from netwright.engine.update import Update
 from netwright.errors import DivergedError
+from netwright.pipeline import bench as bench_module
 from netwright.recording.state import copied, differing
 
 CPU = torch.device("cpu")
@@ -222,8 +226,9 @@ def test_a_rate_that_changes_is_read() -> None:
     assert len([key for key in both.engine._constants if key[0] == "rate 0"]) == 1
 
 
+@pytest.mark.parametrize("rate", [0.01, 0.5**7])  # one that a graph holds, and one of float32 that it reads
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_captured_steps_are_those_taken_one_by_one(dropout: float) -> None:
+def test_captured_steps_are_those_taken_one_by_one(dropout: float, rate: float) -> None:
     def weights(captured: bool) -> tuple[list[torch.Tensor], str]:
         torch.manual_seed(5)
         model = nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 5))
@@ -231,7 +236,7 @@ def test_captured_steps_are_those_taken_one_by_one(dropout: float) -> None:
         examples = Examples({"x": torch.randn(ROWS, 20, generator=draw)}, torch.randint(0, 5, (ROWS,), generator=draw))
         eager = engine(model)
         for group in eager.optimizer.param_groups:
-            group["fused"] = True
+            group["fused"], group["lr"] = True, rate
         taking: Any = DenseEngine(eager, lambda: eager, Again())
         if captured:
             taking = GraphedEngine(eager, Again(), compiled=taking)
@@ -246,3 +251,27 @@ def test_captured_steps_are_those_taken_one_by_one(dropout: float) -> None:
     other, played = weights(captured=True)
     assert played == "by kernels of dense layers, in CUDA graphs"
     assert differing(one, other) == 0
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["Adam(lr=0.01)", "AdamW(lr=0.01)", "SGD(lr=0.1, momentum=0.9, nesterov=True)", "SGD(lr=0.1)"]
+)
+def test_whole_runs_take_it(optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(eager: EagerEngine) -> DenseEngine:
+        assert known_whole(eager) is not None
+        return DenseEngine(eager, lambda: eager, Again())
+
+    monkeypatch.setattr(choose, "CompiledEngine", made)
+    monkeypatch.setattr(bench_module, "why_not_compiled", lambda device: None)
+    how: dict[str, Any] = {
+        "config": "sklearn:wine", "layers": ["Linear(16)", "Tanh()", "Dropout(0.1)", "Linear()"], "optimizer": optimizer,
+        "engine": "compiled", "baselines": "none", "importance": False, "worst": 0, "early_stopping": "none",
+    }  # fmt: skip
+    whole = nw.train(run_dir=tmp_path / "whole", epochs=6, **how)
+    short = nw.train(run_dir=tmp_path / "short", epochs=3, **how)
+    again = nw.resume(short.folder, settings=["training.epochs=6"])
+    assert whole.record["played"] == again.record["played"] == "by kernels of dense layers"
+    assert whole.tested is not None
+    assert whole.tested["metrics"]["accuracy"]["value"] > 0.9
+    pairs = zip(whole.model.state_dict().values(), again.model.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)

@@ -118,9 +118,10 @@ def kind_of(optimizer: torch.optim.Optimizer) -> str | None:
 def _kind(optimizer: type[torch.optim.Optimizer], group: dict[str, Any]) -> str | None:
     if group.get("maximize") or group.get("amsgrad") or group.get("differentiable") or group.get("dampening"):
         return None
-    if optimizer is torch.optim.SGD:
+    name = f"{optimizer.__module__}.{optimizer.__qualname__}"  # which one that `netwright.training.optimizer.light` makes has too
+    if name == "torch.optim.sgd.SGD":
         return "sgd" if not group["momentum"] else "nesterov" if group["nesterov"] else "momentum"
-    if optimizer in (torch.optim.Adam, torch.optim.AdamW):
+    if name in ("torch.optim.adam.Adam", "torch.optim.adamw.AdamW"):
         return "adamw" if group["decoupled_weight_decay"] else "adam"
     return None
 
