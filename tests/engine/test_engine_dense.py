@@ -170,6 +170,23 @@ def test_a_step_unlike_the_one_as_written_is_given_up_and_told(monkeypatch: pyte
     assert both.engine._compared == 1
 
 
+@pytest.mark.parametrize("rate", [1e-7, 1e-9, 0.0])
+def test_a_change_that_is_lost_in_rounding_is_no_difference(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Rounded(ByTorch):
+        def update(self) -> torch.Tensor:
+            loss = super().update()
+            for value in self.weights[::2]:
+                value.detach().mul_(1 + 2.0**-24 * torch.randn(value.shape).sign())
+            return loss
+
+    monkeypatch.setattr(dense_module, "Launched", Rounded)
+    both = pair(optimizer="SGD")
+    both.eager.optimizer.param_groups[0].update(lr=rate, weight_decay=0.0)
+    both.take(4, by_number=False)
+    assert both.engine.why_not is None
+    assert both.engine._compared == CHECKED
+
+
 def test_kernels_that_cannot_be_compiled_are_given_up_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(ByTorch):
         def update(self) -> torch.Tensor:

@@ -32,6 +32,7 @@ from netwright.recording.state import hooked, hooked_optimizer, tensors
 CHECKED = 2  # steps that are compared with those as written
 FAR = 0.05  # how far a change may be from that of the step as written, as a share of it
 FAR_OF_WEIGHTS = 0.5  # theirs, as Adam takes a step of full length where a gradient is nothing but rounding
+ROUNDING = 2.0**-23  # of a number of float32, as a share of it
 MOST_PRODUCTS = 400_000_000  # rows times weights; beyond it they fill a GPU, and products of cuBLAS are faster
 MOST_OUTPUTS = 128  # a row of them lies in one tile
 MOST_LAYERS = 16
@@ -334,11 +335,12 @@ class DenseEngine:
 
 
 def _share(expected: Tensor, found: Tensor, before: Tensor) -> float:
-    """Return how far a tensor is from where it was expected, as a share of how far that is from before."""
+    """Return how far a tensor is from where it was expected, beyond rounding, as a share of how far that is from before."""
     if not found.is_floating_point():
         return 0.0 if torch.equal(expected, found) else math.inf
     away, change = (found.double() - expected).norm().item(), (expected.double() - before).norm().item()
-    return away / change if change else (0.0 if away < 1e-6 else math.inf)
+    away -= ROUNDING * expected.double().norm().item()
+    return 0.0 if away <= 0 else away / change if change else math.inf
 
 
 def dense_engine(eager: EagerEngine, otherwise: Callable[[], Written], graphs: Graphs) -> DenseEngine | None:
