@@ -22,7 +22,8 @@ from netwright.data.feed import Feed
 from netwright.engine import choose
 from netwright.engine import dense as dense_module
 from netwright.engine.averaged import Averaged
-from netwright.engine.dense import CHECKED, DenseEngine, dense_engine, head_of, kind_of, known_whole, layers_of
+from netwright.engine.dense import CHECKED, DenseEngine, dense_engine
+from netwright.engine.dense_fit import MOST_LAYERS, MOST_OUTPUTS, MOST_PRODUCTS, head_of, kind_of, known_whole, layers_of
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import GraphedEngine
 from netwright.engine.update import Update
@@ -71,8 +72,8 @@ UNKNOWN: dict[str, Callable[[], nn.Module]] = {
     "GELU by tanh": lambda: nn.Sequential(nn.Linear(4, 3), nn.GELU("tanh"), nn.Linear(3, 2)),
     "everything dropped": lambda: nn.Sequential(nn.Linear(4, 3), nn.Dropout(1.0), nn.Linear(3, 2)),
     "half flattened": lambda: nn.Sequential(nn.Flatten(1, 2), nn.Linear(4, 3)),
-    "too many outputs": lambda: nn.Linear(4, dense_module.MOST_OUTPUTS + 1),
-    "too many layers": lambda: dense(*[4] * (dense_module.MOST_LAYERS + 2)),
+    "too many outputs": lambda: nn.Linear(4, MOST_OUTPUTS + 1),
+    "too many layers": lambda: dense(*[4] * (MOST_LAYERS + 2)),
     "own module": lambda: type("Own", (nn.Linear,), {})(4, 3),
 }
 
@@ -141,7 +142,7 @@ def test_rows_that_the_kernels_do_not_read_go_the_other_way() -> None:
     assert known is not None
     x, target = torch.zeros(6, 20), torch.zeros(6, dtype=torch.long)
     assert known.reads(x, target, 6)
-    assert not known.reads(x, target, dense_module.MOST_PRODUCTS // 105 + 1)
+    assert not known.reads(x, target, MOST_PRODUCTS // 105 + 1)
     assert not known.reads(x.double(), target, 6)
     assert not known.reads(torch.zeros(20, 6).t(), target, 6)
     assert not known.reads(torch.zeros(6, 4, 5), target, 6)  # a Linear takes the last axis, and nothing flattens
@@ -212,6 +213,98 @@ def test_an_average_of_weights_is_taken() -> None:
     assert int(eager.averaged.average.n_averaged) == 4
 
 
+def test_an_average_begins_with_the_weights_after_the_first_step() -> None:
+    def means(kernels: bool) -> list[torch.Tensor]:
+        torch.manual_seed(3)
+        model = dense(20, 8, 5)
+        eager = EagerEngine(
+            model, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1), averaged=Averaged(model, 0.9)
+        )
+        taking = DenseEngine(eager, lambda: eager, Again()) if kernels else eager
+        for step in range(4):
+            draw = torch.Generator().manual_seed(step)
+            x, target = torch.randn(9, 20, generator=draw), torch.randint(0, 5, (9,), generator=draw)
+            taking.train_step(Batch({"x": x}, target, torch.arange(9)))
+        if isinstance(taking, DenseEngine):
+            assert (taking.why_not, taking._compared) == (None, CHECKED)
+        assert eager.averaged is not None
+        return [value.detach() for value in eager.averaged.shown.parameters()]
+
+    for one, other in zip(means(True), means(False), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+class Rounding(ByTorch):
+    """Adds up the rows in the other order."""
+
+    def __init__(
+        self, layers: Any, head: Any, rule: Any, x: torch.Tensor, target: torch.Tensor, rows: Any, precision: str
+    ) -> None:
+        rows = torch.arange(len(x)) if rows is None else rows
+        super().__init__(layers, head, rule, x, target, rows.roll(len(rows) // 3), precision)
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "momentum", "Adam"])
+def test_at_an_optimum_rounding_is_no_difference(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense_module, "Launched", Rounding)
+    torch.manual_seed(2)
+    x = torch.randn(60, 4)
+    batch = Batch({"x": x}, x @ torch.randn(4, 1) + torch.randn(60, 1), torch.arange(60))
+    model = nn.Sequential(nn.Linear(4, 1))
+    made = OPTIMIZERS[optimizer](model)
+    made.param_groups[0]["weight_decay"] = 0.0
+    eager = EagerEngine(model, nn.MSELoss(), made)
+    for _ in range(1500):
+        eager.train_step(batch)
+    kernels = DenseEngine(eager, lambda: eager, Again())
+    for _ in range(4):
+        kernels.train_step(batch)
+    assert (kernels.why_not, kernels._compared) == (None, CHECKED)
+
+
+def test_numbers_that_are_none_are_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Spoils(ByTorch):
+        def update(self) -> torch.Tensor:
+            loss = super().update()
+            self.weights[0].detach()[0, 0] = torch.nan
+            return loss
+
+    monkeypatch.setattr(dense_module, "Launched", Spoils)
+    both = pair()
+    both.take(4, by_number=False)
+    assert both.engine.why_not is not None
+    assert both.apart < 1e-5
+
+
+def test_steps_of_another_kind_are_told_as_what_they_are() -> None:
+    both = pair()
+    assert both.engine.played() == "as written"
+    both.engine._otherwise = elsewhere = Elsewhere(both.eager)  # type: ignore[assignment]
+    both.engine.train_step(
+        Batch({"x": torch.zeros(2, 20, dtype=torch.float64)}, torch.zeros(2, dtype=torch.long), torch.arange(2))
+    )
+    assert (both.engine.played(), elsewhere.taken) == ("elsewhere", 1)
+    both.take(2, by_number=False)
+    for number, held in enumerate(both.eager.optimizer.state.values()):
+        held["step"] = held["step"] + number
+    both.engine.train_step(both.examples.batch(torch.arange(BATCH)))
+    assert (both.engine.played(), elsewhere.taken) == ("by kernels of dense layers", 2)
+
+
+class Elsewhere:
+    """Counts the steps that others take."""
+
+    def __init__(self, eager: EagerEngine) -> None:
+        self.eager, self.taken = eager, 0
+
+    def train_step(self, batch: Batch) -> torch.Tensor:
+        self.taken += 1
+        return batch.input.sum()
+
+    def played(self) -> str:
+        return "elsewhere"
+
+
 def test_a_loss_that_is_not_finite_changes_nothing() -> None:
     both = pair()
     both.take(4, by_number=False)
@@ -221,16 +314,6 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
     with pytest.raises(DivergedError, match="the loss is nan"):
         both.engine.train_step(bad)
     assert differing(before, copied(*parts)) == 0
-
-
-def test_weights_that_counted_other_steps_go_as_written() -> None:
-    both = pair()
-    both.take(2, by_number=False)
-    for number, held in enumerate(both.eager.optimizer.state.values()):
-        held["step"] = held["step"] + number
-    compared = both.engine._compared
-    both.engine.train_step(both.examples.batch(torch.arange(BATCH)))
-    assert both.engine._compared == compared
 
 
 def test_a_rate_that_changes_is_read() -> None:

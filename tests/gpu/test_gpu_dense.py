@@ -25,7 +25,9 @@ from netwright.engine.choose import choose_engine
 from netwright.engine.dense import CHECKED, DenseEngine
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import GraphedEngine
+from netwright.errors import DivergedError
 from netwright.recording.graphs import CudaGraphs
+from netwright.recording.state import differing, tensors
 
 CUDA = torch.cuda.is_available()
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -33,7 +35,9 @@ DEVICE = torch.device("cuda" if CUDA else "cpu")
 NEAR = 3e-6  # float32 beside float64, of weights after some steps
 pytestmark = [
     pytest.mark.skipif(not CUDA and not INTERPRETED, reason="needs a GPU, or Triton's interpreter"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch.jit, and of numpy in the interpreter
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning", "ignore:invalid value::"
+    ),  # of torch.jit; of numpy in the interpreter
 ]
 only_gpu = pytest.mark.skipif(not CUDA, reason="needs a GPU")
 
@@ -60,6 +64,26 @@ def test_steps_are_those_of_float64(network: str, loss: str, optimizer: str, by_
     assert pair.engine.why_not is None
     assert pair.engine._compared == CHECKED
     assert pair.apart < NEAR
+
+
+@pytest.mark.parametrize("network", ["three layers", "tanh", "GELU", "leaky ReLU", "one layer"])
+@pytest.mark.parametrize("spoiled", ["rows", "weights"])
+def test_what_is_no_number_is_noticed_and_changes_nothing(network: str, spoiled: str) -> None:
+    pair = Pair(network, "classes", "Adam", DEVICE, graphs())
+    pair.take(4, by_number=False)
+    batch = pair.examples.batch(torch.arange(19, device=DEVICE))
+    if spoiled == "rows":
+        batch.input[3, 2] = torch.nan
+    else:
+        with torch.no_grad():
+            next(pair.eager.model.parameters())[1, 1] = torch.nan
+    before = [
+        value.detach().clone() for value in tensors(pair.eager.networks, pair.eager.loss_function, pair.eager.optimizer)
+    ]
+    with pytest.raises(DivergedError, match="the loss is nan"):
+        pair.engine.train_step(batch)
+    after = list(tensors(pair.eager.networks, pair.eager.loss_function, pair.eager.optimizer))
+    assert differing(before, [value.detach() for value in after]) == 0
 
 
 @only_gpu

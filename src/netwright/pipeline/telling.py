@@ -16,7 +16,7 @@ from netwright.config.training_schema import EarlyStoppingConfig
 from netwright.data.batches import Rows
 from netwright.data.columns import Column
 from netwright.data.targets import Target
-from netwright.engine.dense import may_be_dense
+from netwright.engine.dense_fit import may_be_dense
 from netwright.engine.own_step import OwnStep
 from netwright.engine.update import PLAIN
 from netwright.model.task import Task

@@ -22,7 +22,7 @@ def _begin(overlaps: tl.constexpr):
 def _activated(z, kind: tl.constexpr, slope):
     """Return the values of an activation, and its derivatives."""
     if kind == "relu":
-        value = tl.where(z > 0, z, 0.0)
+        value = tl.where(z <= 0, 0.0, z)  # what is no number stays so
         derivative = tl.where(z > 0, 1.0, 0.0)
     elif kind == "leaky_relu":
         value = tl.where(z > 0, z, z * slope)
