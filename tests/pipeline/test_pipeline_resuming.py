@@ -66,6 +66,23 @@ def same(one: Path, other: Path) -> bool:
     return trees.first_difference(*kept) is None
 
 
+def test_a_test_made_while_a_run_trains_is_not_told_of_the_weights_it_ends_with(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def look_and_interrupt(record: Any) -> None:
+        if isinstance(record, EpochRecord) and record.epoch == 2:
+            nw.load(folder).test()  # as another process may: of the checkpoint of step 0
+            assert (folder / "predictions.csv").is_file()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    source = str(write_table(tmp_path / "t.csv"))
+    run = nw.train(source, target="y", layers=NET, epochs=4, run_dir=folder, observers=[look_and_interrupt])
+    assert run.record["status"] == "stopped"
+    assert run.tested is None
+    assert not (folder / "predictions.csv").exists()
+    assert (folder / "report.html").is_file()  # of the weights it ended with
+
+
 def test_a_stopped_run_ends_as_if_it_had_not_been_stopped(stopped: Path, tmp_path: Path) -> None:
     whole = nw.train(stopped / "config.toml", run_dir=tmp_path / "whole")
     run, lines = resumed(stopped, require_exact=True)

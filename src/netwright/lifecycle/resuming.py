@@ -18,7 +18,7 @@ from netwright.errors import CheckpointError, ConfigError, DataError
 from netwright.lifecycle.changes import WITHOUT_EFFECT, Change, changed, worked_out_otherwise
 from netwright.lifecycle.exactness import inexact
 from netwright.lifecycle.run import Run, load_run
-from netwright.lifecycle.running import run_along, run_to_the_end
+from netwright.lifecycle.running import remove_told, run_along, run_to_the_end
 from netwright.numerals import counted
 from netwright.pipeline.bench import Bench, executing, prepare
 from netwright.pipeline.custom import Custom, maker
@@ -132,9 +132,7 @@ def _found(folder: Path, config: RunConfig, world: World, observe: Listener) -> 
 def _note_resumption(bench: Bench, folder: Path, resumed: Sequence[Mapping[str, Any]]) -> None:
     """Write down that a run goes on, and remove what was made of its weights so far."""
     files.write_text(folder / folders.CONFIG, folders.config_text(bench.config, folder))
-    for name in (folders.TEST, folders.PREDICTIONS, folders.REPORT):
-        if (folder / name).exists():
-            files.remove_all(folder / name)
+    remove_told(folder)
     folders.update_record(folder, {"status": "running", "launch": bench.world.launch_told, "resumed": list(resumed)})
 
 

@@ -101,6 +101,7 @@ def run_to_the_end(
     with stopping(bench.custom.until) as stop, _failure_told(folder, observe):
         observe(begun(job.config, folder, epochs_done(parts)))
         done = carry_on(bench, job, parts, observe, stop, auto_micro_batch)
+        remove_told(folder)  # who looked while it trained has tested weights of before
         digests = _keep(folder, bench.network.module, final_weights(done.job.engine, done.progress, bench.world))
     progress, config, scaler = done.progress, done.job.config, done.job.engine.eager.scaler
     run = _run_of(replace(bench, config=config), folder, folders.read_record(folder))
@@ -123,6 +124,13 @@ def run_to_the_end(
             run.report()
     observe(ended(folder))
     return run
+
+
+def remove_told(folder: Path) -> None:
+    """Remove what was told of the weights that a run had so far: its test, predictions and report."""
+    for name in (folders.TEST, folders.PREDICTIONS, folders.REPORT):
+        if (folder / name).exists():
+            files.remove_all(folder / name)
 
 
 def _record_of(done: Trained, stop: StopRequest, digests: Mapping[str, str], first: float) -> dict[str, Any]:
