@@ -96,6 +96,16 @@ def test_finished_seeds_are_kept_more_are_added_and_other_settings_refused(tmp_p
         nw.repeat("sklearn:iris", seeds=2, run_dir=first.runs[0], **SHORT)
 
 
+def test_a_test_of_the_mean_stays_with_its_members_and_goes_when_there_are_more(tmp_path: Path) -> None:
+    folder = nw.repeat("sklearn:iris", seeds=2, run_dir=tmp_path / "s", **SHORT).folder
+    assert nw.load(folder).test()["weights"] == "mean of 2 networks"
+    nw.repeat("sklearn:iris", seeds=2, run_dir=folder, **SHORT)
+    assert nw.load(folder).tested is not None
+    nw.repeat("sklearn:iris", seeds=3, run_dir=folder, **SHORT)
+    assert nw.load(folder).tested is None
+    assert not [name for name in ("predictions.csv", "report.html") if (folder / name).exists()]
+
+
 class Stopped(nn.Module):
     """A network that asks the process to end while it trains, once."""
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from netwright import files
 from netwright.errors import CheckpointError, ConfigError, FolderInUseError
+from netwright.lifecycle.running import remove_told
 from netwright.lifecycle.several import Manner, deviation_of, figures_of, line_of_test, train_members, values_of
 from netwright.numerals import figure
 from netwright.pipeline.asking import Asked
@@ -192,6 +193,8 @@ def train_seeds(asked: Asked, folder: Path, count: int, audience: Audience, mann
     if stopped is not None:
         return replace(summary, runs=tuple(path for path in runs if path.exists()), signal=stopped[1])
     done = _summed_up(folder, seeds, runs)
+    if dict(folders.read_json(folder / folders.SEEDS)).get("runs") != [path.name for path in runs]:
+        remove_told(folder)  # a test of their mean was of other members
     files.write_json(folder / folders.SEEDS, done.to_json())
     return done
 
