@@ -23,7 +23,7 @@ from netwright.engine.dense_fit import Known, known_whole
 from netwright.engine.eager import EagerEngine, one_step
 from netwright.engine.unsteady import Snapshot
 from netwright.errors import DivergedError, first_line
-from netwright.recording.dense import Launched, Rule
+from netwright.recording.dense import Launched, Pieces, Rule
 from netwright.recording.graphs import Graphs
 from netwright.recording.operations import is_deferred
 from netwright.recording.state import tensors
@@ -33,6 +33,13 @@ FAR = 0.05  # how far a change may be from that of the step as written, as a sha
 FAR_OF_WEIGHTS = 0.5  # theirs, as Adam takes a step of full length where a gradient is nothing but rounding
 NOISE = 16.0  # times as far as the step as written is from itself with its rows in another order
 ROUNDING = 2.0**-23  # of a number of float32, as a share of it
+KEPT = {  # by an optimizer for each parameter, by the kind of its update: first, second, and how many steps it has counted
+    "sgd": (),
+    "momentum": ("momentum_buffer",),
+    "nesterov": ("momentum_buffer",),
+    "adam": ("exp_avg", "exp_avg_sq", "step"),
+    "adamw": ("exp_avg", "exp_avg_sq", "step"),
+}
 
 
 @final
@@ -149,11 +156,12 @@ class DenseEngine:
         except Exception as error:  # of Triton, or of its compiler
             return self._given_up(first_line(error), before, batch)
         taken = Snapshot(there, self._graphs)
-        far = max(_times(loss, expected, torch.zeros_like(loss)), _most(there, taken, written, before))
+        of_loss = _times(loss, expected, torch.zeros_like(loss))
+        far = max(of_loss, _most(there, taken, written, before))
         if far > 1 and not draws:
             before.put_back()
             self._backwards(batch())
-            far = max(_times(loss, expected, torch.zeros_like(loss)), _most(there, taken, written, before, there))
+            far = max(of_loss, _most(there, taken, written, before, there))
         if far > 1:
             return self._given_up(
                 f"one of them was {far:.2g} times as far from the step as written as it may be", before, batch
@@ -180,25 +188,19 @@ class DenseEngine:
     def _begun(self, known: Known) -> bool:
         """Tell whether the optimizer has made what it keeps."""
         states = [self.optimizer.state.get(value, {}) for value in known.weights]
-        if known.kind in ("adam", "adamw"):
-            return all({"exp_avg", "exp_avg_sq", "step"} <= state.keys() for state in states)
-        return known.kind == "sgd" or all(isinstance(state.get("momentum_buffer"), Tensor) for state in states)
+        return all(isinstance(state.get(name), Tensor) for state in states for name in KEPT[known.kind])
 
     def _rule(self, known: Known) -> Rule | None:
         """Return what the update reads and writes; None where the optimizer counts its steps otherwise."""
         weights = known.weights
         groups = {id(value): group for group in self.optimizer.param_groups for value in group["params"]}
-        states = [self.optimizer.state.get(value, {}) for value in weights]
-        firsts, seconds, steps = list(weights), list(weights), []
+        kept = [tuple(self.optimizer.state[value][name] for value in weights) for name in KEPT[known.kind]]
+        none: list[Pieces] = [tuple(weights), tuple(weights), ()]  # any tensors, where none are read
+        firsts, seconds, steps = kept + none[len(kept) :]
+        if steps and not self._counted_alike(steps):
+            return None
         group = self.optimizer.param_groups[0]
         beta1, beta2 = group.get("betas", (group.get("momentum", 0.0), 0.0))
-        if known.kind in ("adam", "adamw"):
-            firsts, seconds = [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]
-            steps = [state["step"] for state in states]
-            if not self._counted_alike(steps):
-                return None
-        elif known.kind != "sgd":
-            firsts = [state["momentum_buffer"] for state in states]
         numbers = (float(beta1), 1.0 - float(beta1), float(beta2), 1.0 - float(beta2), float(group.get("eps", 0.0)))
         rates = [self._rate(number, group["lr"]) for number, group in enumerate(self.optimizer.param_groups)]
         numbered = {id(group): rate for group, rate in zip(self.optimizer.param_groups, rates, strict=True)}
@@ -206,9 +208,9 @@ class DenseEngine:
             known.kind,
             self._held("numbers", numbers, torch.float32),
             self._held("betas", numbers[:3:2], torch.float64),
-            tuple(firsts),
-            tuple(seconds),
-            tuple(steps),
+            firsts,
+            seconds,
+            steps,
             tuple(numbered[id(groups[id(value)])] for value in weights),
             tuple(float(groups[id(value)].get("weight_decay", 0.0)) for value in weights),
         )

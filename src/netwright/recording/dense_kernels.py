@@ -48,6 +48,16 @@ def _activated(z, kind: tl.constexpr, slope):
 
 
 @triton.jit
+def _chosen(numbers, places, inside, gathers: tl.constexpr):
+    """Return the numbers of rows at some places, or the places where rows are not chosen by number."""
+    if gathers:
+        found = tl.load(numbers + places, mask=inside, other=0)
+    else:
+        found = places
+    return found
+
+
+@triton.jit
 def _product(
     left, left_row, left_inner, right, right_inner, right_column, m, places, n, rows, columns, inner,
     by_place_of_inner: tl.constexpr, places_of_inner,
@@ -62,10 +72,7 @@ def _product(
         for start in range(0, inner, bk):
             here = start + tl.arange(0, bk)
             there = here < inner
-            if by_place_of_inner:
-                at = tl.load(places_of_inner + here, mask=there, other=0)
-            else:
-                at = here
+            at = _chosen(places_of_inner, here, there, by_place_of_inner)
             some = tl.load(
                 left + places[:, None] * left_row + here[None, :] * left_inner,
                 mask=(m[:, None] < rows) & there[None, :],
@@ -84,10 +91,7 @@ def _product(
         for start in range(0, inner, parts * bk):
             here = start + within
             there = here < inner
-            if by_place_of_inner:
-                at = tl.load(places_of_inner + here, mask=there, other=0)
-            else:
-                at = here
+            at = _chosen(places_of_inner, here, there, by_place_of_inner)
             some = tl.load(
                 left + places[None, :, None] * left_row + here[:, None, :] * left_inner,
                 mask=(m[None, :, None] < rows) & there[:, None, :],
@@ -136,10 +140,7 @@ def forward(
             _count(steps, betas, corrections)
     m = tl.program_id(0) * bm + tl.arange(0, bm)
     n = tl.program_id(1) * bn + tl.arange(0, bn)
-    if gathers:
-        places = tl.load(numbers + m, mask=m < rows, other=0)
-    else:
-        places = m
+    places = _chosen(numbers, m, m < rows, gathers)
     z = _product(
         x, width, 1, weight, 1, width, m, places, n, rows, outputs, width, False, numbers, bm, bn, bk, parts, precision
     )
@@ -170,10 +171,7 @@ def head(
             _count(steps, betas, corrections)
     m = tl.program_id(0) * bm + tl.arange(0, bm)
     n = tl.arange(0, bn)
-    if gathers_target:
-        chosen = tl.load(numbers + m, mask=m < rows, other=0)
-    else:
-        chosen = m
+    chosen = _chosen(numbers, m, m < rows, gathers_target)
     if gathers:
         places = chosen
     else:
@@ -188,10 +186,7 @@ def head(
             each_weight = tl.zeros((block,), tl.float32)
             for start in range(0, rows, block):
                 each = start + tl.arange(0, block)
-                if gathers_target:
-                    where = tl.load(numbers + each, mask=each < rows, other=0)
-                else:
-                    where = each
+                where = _chosen(numbers, each, each < rows, gathers_target)
                 label = tl.load(target + where, mask=each < rows, other=0)
                 each_weight += tl.load(class_weight + label, mask=each < rows, other=0.0)
             share = tl.load(class_weight + wanted, mask=m < rows, other=0.0) / tl.sum(each_weight)
