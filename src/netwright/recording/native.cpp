@@ -7,11 +7,8 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <c10/core/GradMode.h>
 
-#include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cmath>
-#include <condition_variable>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -19,26 +16,17 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#define NW_PAUSE() _mm_pause()
-#else
-#define NW_PAUSE() std::this_thread::yield()
-#endif
+#include "crew.hpp"
 
 namespace {
 
 using at::Tensor;
 using c10::IValue;
-using Clock = std::chrono::steady_clock;
+using namespace netwright;
 
 constexpr int64_t PLANES = 20000;  // windows that are worth a second thread
-constexpr int64_t TRIED = 32;    // calls from one try of the way that is not in use to the next
-constexpr double MOMENT = 0.003;  // seconds of a try
-constexpr int SPINS = 2000;  // some 30 microseconds of waiting before a core is given to others
 
 enum Kind : int64_t { CALL = 0, GUARD = 1, BARRIER = 2, INCREMENT = 3, POOL = 4 };
 
@@ -65,28 +53,6 @@ struct Gather {  // rows of a source by number, into an input
   int64_t bytes = 0;
 };
 
-class Barrier {
- public:
-  explicit Barrier(int count) : count_(count) {}
-  void wait() {
-    const uint32_t phase = phase_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count_) {
-      arrived_.store(0, std::memory_order_relaxed);
-      phase_.store(phase + 1, std::memory_order_release);
-      return;
-    }
-    for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
-      if (spins < SPINS) NW_PAUSE();
-      else std::this_thread::yield();
-    }
-  }
-
- private:
-  const int count_;
-  alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<uint32_t> phase_{0};
-};
-
 struct Program {
   std::vector<Tensor> tensors;
   std::vector<std::vector<Operation>> lanes;
@@ -95,15 +61,8 @@ struct Program {
   int64_t batch = 0;
   c10::Storage nothing;
 
-  std::unique_ptr<Barrier> barrier;
-  std::vector<std::thread> workers;
-  std::mutex mutex;
-  std::condition_variable wake;
-  std::atomic<uint64_t> call{0};
-  bool closing = false;
-  std::atomic<size_t> ready{0};
-  double pace[2] = {0, 0};  // seconds that a step takes, of late: shared by the lanes, and all lanes on one core
-  int64_t calls = 0;
+  std::unique_ptr<Crew> crew;
+  Pace pace;
 
   // Of the call that is running.
   const int64_t* rows = nullptr;
@@ -117,26 +76,6 @@ struct Program {
   std::string error;
   std::mutex error_mutex;
   int64_t gathering = 0;  // nanoseconds
-
-  ~Program() {
-    {
-      std::lock_guard<std::mutex> hold(mutex);
-      closing = true;
-      call.fetch_add(1);
-    }
-    wake.notify_all();
-    for (auto& worker : workers) worker.join();
-  }
-};
-
-struct Reader {
-  const int64_t* at;
-  int64_t whole() { return *at++; }
-  double real() {
-    double value;
-    std::memcpy(&value, at++, 8);
-    return value;
-  }
 };
 
 Tensor held(int64_t address) {
@@ -367,7 +306,7 @@ void end_step(Program& program, int64_t step, Clock::time_point begun) {
     std::memcpy(program.out + (step * program.results.size() + place) * size, result.data_ptr(), size);
   }
   program.done.store(step + 1);
-  if (std::chrono::duration<double>(Clock::now() - begun).count() > program.seconds) program.leave.store(true);
+  if (since(begun) > program.seconds) program.leave.store(true);
 }
 
 // Runs the steps of one call on one lane. Every lane passes the same barriers, whatever happens.
@@ -382,14 +321,14 @@ void run_lane(Program& program, int lane) {
       const auto before = first ? Clock::now() : begun;
       gather(program, step, lane);
       if (first) program.gathering += std::chrono::nanoseconds(Clock::now() - before).count();
-      program.barrier->wait();
+      program.crew->barrier.wait();
     }
     for (auto& operation : program.lanes[lane]) {
-      if (operation.kind == BARRIER) program.barrier->wait();
+      if (operation.kind == BARRIER) program.crew->barrier.wait();
       else play(program, operation, step, stack);
     }
     if (first) end_step(program, step, begun);
-    program.barrier->wait();  // the next step writes what this one reads, and all lanes know whether there is one
+    program.crew->barrier.wait();  // the next step writes what this one reads, and all lanes know whether there is one
     if (program.stop.load() || program.leave.load()) return;
   }
 }
@@ -418,56 +357,19 @@ void run_alone(Program& program) {
   }
 }
 
-// Takes steps on all cores or on one, and remembers how long one took; returns how many were done.
+// Takes steps on all cores or on one; returns how many were done.
 int64_t take(Program& program, bool alone, int64_t steps, double seconds) {
   program.steps = steps;
   program.seconds = seconds;
   program.done.store(0);
   program.leave.store(false);
-  const auto begun = Clock::now();
-  if (alone) {
-    run_alone(program);
-  } else {
-    {
-      std::lock_guard<std::mutex> hold(program.mutex);
-      program.call.fetch_add(1, std::memory_order_release);
-    }
-    program.wake.notify_all();
-    run_lane(program, 0);
-    program.barrier->wait();  // until all have left
-  }
+  if (alone) run_alone(program);
+  else program.crew->run();
   const int64_t done = program.done.load();
-  if (done > 0) {
-    const double each = std::chrono::duration<double>(Clock::now() - begun).count() / static_cast<double>(done);
-    double& pace = program.pace[alone];
-    pace = pace == 0 ? each : (pace + each) / 2;
-  }
   if (program.rows != nullptr) program.rows += done * program.batch;
   if (program.turns != nullptr) program.turns += done * program.width;
   program.out += done * static_cast<int64_t>(program.results.size()) * (program.results.empty() ? 0 : program.results[0].element_size());
   return done;
-}
-
-void work(Program& program, int lane) {
-  at::set_num_threads(1);  // of this thread; the caller has set one for the process
-  program.ready.fetch_add(1);
-  uint64_t seen = 0;
-  while (true) {
-    for (int spins = 0; program.call.load(std::memory_order_acquire) == seen && spins < SPINS; ++spins) NW_PAUSE();
-    if (program.call.load(std::memory_order_acquire) == seen) {
-      std::unique_lock<std::mutex> hold(program.mutex);
-      program.wake.wait(hold, [&] { return program.call.load() != seen; });
-    }
-    seen = program.call.load(std::memory_order_acquire);
-    if (program.closing) return;
-    run_lane(program, lane);
-    program.barrier->wait();  // the caller may return
-  }
-}
-
-void tell(const std::string& text, char* into, int64_t room) {
-  std::strncpy(into, text.c_str(), room - 1);
-  into[room - 1] = 0;
 }
 
 }  // namespace
@@ -491,10 +393,9 @@ void* nw_make(const int64_t* code, const int64_t* tensors, int64_t count, const 
     program->lanes.resize(reader.whole());
     for (auto& lane : program->lanes)
       for (int64_t left = reader.whole(); left > 0; --left) lane.push_back(operation_of(reader, *program, texts));
-    program->barrier = std::make_unique<Barrier>(static_cast<int>(program->lanes.size()));
-    for (size_t lane = 1; lane < program->lanes.size(); ++lane)
-      program->workers.emplace_back(work, std::ref(*program), static_cast<int>(lane));
-    while (program->ready.load() < program->workers.size()) std::this_thread::yield();  // kernels run nowhere meanwhile
+    auto& made = *program;
+    const auto begin = [] { at::set_num_threads(1); };  // of this thread; the caller has set one for the process
+    made.crew = std::make_unique<Crew>(static_cast<int>(made.lanes.size()), [&made](int lane) { run_lane(made, lane); }, begin);
     return program.release();
   } catch (const std::exception& problem) {
     tell(problem.what(), error, room);
@@ -514,18 +415,10 @@ int64_t nw_run(void* handle, const int64_t* rows, const double* turns, int64_t w
   program.stop.store(false);
   program.error.clear();
   program.gathering = 0;
-  // Where another program has one of the cores, lanes wait for it at every barrier. Both ways give the same numbers, so the one
-  // that is faster of late is taken, and the other one tried for a moment now and then.
-  const auto begun = Clock::now();
-  const bool free = !program.workers.empty() && at::get_num_threads() == 1;
-  bool alone = program.workers.empty() || (free && program.pace[1] > 0 && program.pace[1] < program.pace[0]);
-  int64_t done = 0;
-  if (free && program.pace[0] > 0 && (program.pace[1] == 0 || ++program.calls % TRIED == 0)) {
-    done = take(program, program.pace[1] == 0 || !alone, steps, std::min(seconds, MOMENT));
-    alone = program.pace[1] > 0 && program.pace[1] < program.pace[0];
-  }
-  const double left = seconds - std::chrono::duration<double>(Clock::now() - begun).count();
-  if (done < steps && !program.stop.load() && left > 0) done += take(program, alone, steps - done, left);
+  const bool alone = program.crew->alone(), free = !alone && at::get_num_threads() == 1;
+  const int64_t done = program.pace.run(
+      free, alone, steps, seconds, [&](bool one, int64_t some, double time) { return take(program, one, some, time); },
+      [&] { return program.stop.load(); });
   *spent = static_cast<double>(program.gathering) * 1e-9;
   if (!program.error.empty()) {
     tell(program.error, error, room);
