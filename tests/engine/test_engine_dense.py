@@ -22,10 +22,11 @@ from netwright.data.feed import Feed
 from netwright.engine import choose
 from netwright.engine import dense as dense_module
 from netwright.engine.averaged import Averaged
-from netwright.engine.dense import CHECKED, DenseEngine, dense_engine
+from netwright.engine.dense import DenseEngine, dense_engine
 from netwright.engine.dense_fit import MOST_LAYERS, MOST_OUTPUTS, MOST_PRODUCTS, head_of, kind_of, known_whole, layers_of
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import GraphedEngine
+from netwright.engine.likeness import CHECKED
 from netwright.engine.update import Update
 from netwright.errors import DivergedError
 from netwright.pipeline import bench as bench_module

@@ -97,13 +97,13 @@ class TrainingConfig(Section):
         None, description="CPU threads; default by a rule on the work per step."
     )
     lanes: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Cores that share a captured step with threads = 1; default by a rule on the work per step."
+        None, description="Cores that share a captured step with threads = 1, or one in kernels of dense layers; default by a rule on the work per step."
     )
     engine: Literal["auto", "eager", "captured", "compiled"] = Field(
         "auto",
         description="How a step is executed: eager, as it is written; captured, recorded once and replayed with the same bits. "
-        "compiled, with other last bits: by torch.compile, or on a GPU in kernels of dense layers. auto takes captured where that "
-        "works, else eager. On a GPU captured is a CUDA graph of whole steps.",
+        "compiled, with other last bits: in kernels of dense layers, on the CPU of an LSTM before them too, other networks by "
+        "torch.compile. auto takes captured where that works, else eager. On a GPU captured is a CUDA graph of whole steps.",
     )
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
         "float32",

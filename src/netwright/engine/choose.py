@@ -16,6 +16,7 @@ from netwright.engine.base import Engine, Execution, Loss
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.compiled import CompiledEngine
 from netwright.engine.dense import DenseEngine, dense_engine
+from netwright.engine.dense_cpu import dense_cpu_engine
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import GraphedEngine
 from netwright.engine.own_step import OwnStep
@@ -131,6 +132,8 @@ def choose_engine(
     compiled: CompiledEngine | DenseEngine | None = None
     if how.engine == "compiled":
         made = partial(CompiledEngine, eager)
+        if device.type == "cpu" and (on_cpu := dense_cpu_engine(eager, made, how.lanes)) is not None:
+            return on_cpu
         compiled = (dense_engine(eager, made, CudaGraphs(device)) if device.type == "cuda" else None) or made()
     kind = type(optimizer).__name__
     if why_not_recorded(how.update) is not None or isinstance(loss_function, OwnStep) or kind in WITHOUT_CLOSURE:

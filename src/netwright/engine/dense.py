@@ -21,25 +21,11 @@ from netwright.data.feed import Feed
 from netwright.engine.base import Steps, Written
 from netwright.engine.dense_fit import Known, known_whole
 from netwright.engine.eager import EagerEngine, one_step
-from netwright.engine.unsteady import Snapshot
-from netwright.errors import DivergedError, first_line
+from netwright.engine.likeness import CHECKED, UnlikeError, compared_step
+from netwright.errors import DivergedError
 from netwright.recording.dense import Launched, Pieces, Rule
 from netwright.recording.graphs import Graphs
 from netwright.recording.operations import is_deferred
-from netwright.recording.state import tensors
-
-CHECKED = 2  # steps that are compared with those as written
-FAR = 0.05  # how far a change may be from that of the step as written, as a share of it
-FAR_OF_WEIGHTS = 0.5  # theirs, as Adam takes a step of full length where a gradient is nothing but rounding
-NOISE = 16.0  # times as far as the step as written is from itself with its rows in another order
-ROUNDING = 2.0**-23  # of a number of float32, as a share of it
-KEPT = {  # by an optimizer for each parameter, by the kind of its update: first, second, and how many steps it has counted
-    "sgd": (),
-    "momentum": ("momentum_buffer",),
-    "nesterov": ("momentum_buffer",),
-    "adam": ("exp_avg", "exp_avg_sq", "step"),
-    "adamw": ("exp_avg", "exp_avg_sq", "step"),
-}
 
 
 @final
@@ -103,18 +89,23 @@ class DenseEngine:
             return self._elsewhere(batch)
         averaged = self.eager.averaged
         beginning = averaged is not None and averaged.decay is not None and not averaged.begun
-        if beginning or not self._begun(known):  # the step as written makes what optimizer and average keep
+        kept = known.kept(self.optimizer)
+        if beginning or kept is None:  # the step as written makes what optimizer and average keep
             return self.eager.train_step(batch())
-        rule = self._rule(known)
+        rule = self._rule(known, kept)
         if rule is None:
             return self._elsewhere(batch)
         precision = "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
         with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
             launch = partial(Launched, known.layers, known.head, rule, x.reshape(len(x), -1), target, rows, precision)
-            if self._compared < CHECKED and not is_deferred():
-                self._compared += 1
-                return self._compared_step(launch, batch, draws=any(layer.dropout for layer in known.layers))
-            return self._step(launch())
+            if self._compared >= CHECKED or is_deferred():
+                return self._step(launch())
+            self._compared += 1
+            try:
+                return compared_step(self.eager, self._graphs, lambda: self._step(launch()), batch, known.drops)
+            except UnlikeError as why:
+                self.why_not = f"the kernels of dense layers failed: {why}"
+                return self._otherwise.train_step(batch())
 
     def _elsewhere(self, batch: Callable[[], Batch]) -> Tensor:
         self._went_elsewhere = True
@@ -137,64 +128,10 @@ class DenseEngine:
             self.eager.averaged.after_step()
         return loss
 
-    def _compared_step(self, launch: Callable[[], Launched], batch: Callable[[], Batch], draws: bool) -> Tensor:
-        """Take the step as it is written and with the kernels, from the same state; go on from the latter, where they are alike.
-
-        Where a change is nothing but rounding, as at an optimum, both are far from each other; so is the step as written from
-        itself with its rows in another order, unless it ``draws`` for each row.
-        """
-        there = list(tensors(self.networks, self.loss_function, self.optimizer))
-        before = Snapshot(there, self._graphs)
-        expected = self.eager.train_step(batch())
-        self.optimizer.zero_grad()
-        written = Snapshot(there, self._graphs)
-        before.put_back()
-        try:
-            loss = self._step(launch())
-        except DivergedError:
-            raise
-        except Exception as error:  # of Triton, or of its compiler
-            return self._given_up(first_line(error), before, batch)
-        taken = Snapshot(there, self._graphs)
-        of_loss = _times(loss, expected, torch.zeros_like(loss))
-        far = max(of_loss, _most(there, taken, written, before))
-        if far > 1 and not draws:
-            before.put_back()
-            self._backwards(batch())
-            far = max(of_loss, _most(there, taken, written, before, there))
-        if far > 1:
-            return self._given_up(
-                f"one of them was {far:.2g} times as far from the step as written as it may be", before, batch
-            )
-        taken.put_back()
-        return loss
-
-    def _backwards(self, batch: Batch) -> None:
-        """Take the step as it is written with the rows of a batch in the other order, in float32."""
-        precision = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        try:
-            inputs = {name: value.flip(0) for name, value in batch.inputs.items()}
-            self.eager.train_step(Batch(inputs, batch.target.flip(0), batch.rows.flip(0)))
-        finally:
-            torch.set_float32_matmul_precision(precision)
-        self.optimizer.zero_grad()
-
-    def _given_up(self, why: str, before: Snapshot, batch: Callable[[], Batch]) -> Tensor:
-        self.why_not = f"the kernels of dense layers failed: {why}"
-        before.put_back()
-        return self._otherwise.train_step(batch())
-
-    def _begun(self, known: Known) -> bool:
-        """Tell whether the optimizer has made what it keeps."""
-        states = [self.optimizer.state.get(value, {}) for value in known.weights]
-        return all(isinstance(state.get(name), Tensor) for state in states for name in KEPT[known.kind])
-
-    def _rule(self, known: Known) -> Rule | None:
+    def _rule(self, known: Known, kept: list[Pieces]) -> Rule | None:
         """Return what the update reads and writes; None where the optimizer counts its steps otherwise."""
         weights = known.weights
         groups = {id(value): group for group in self.optimizer.param_groups for value in group["params"]}
-        kept = [tuple(self.optimizer.state[value][name] for value in weights) for name in KEPT[known.kind]]
         none: list[Pieces] = [tuple(weights), tuple(weights), ()]  # any tensors, where none are read
         firsts, seconds, steps = kept + none[len(kept) :]
         if steps and not self._counted_alike(steps):
@@ -239,39 +176,6 @@ class DenseEngine:
         return self._alike[key]
 
 
-def _most(
-    there: Sequence[Tensor], found: Snapshot, expected: Snapshot, before: Snapshot, own: Sequence[Tensor] = ()
-) -> float:
-    """Return how many times as far as it may be any tensor is from where it was expected, see `_times`.
-
-    Args:
-        there: The tensors; weights may be further away.
-        found, expected, before: They after both steps, and before them.
-        own: They after the step that was expected, taken in another order; empty where it was not.
-    """
-    most = 0.0
-    for number, value in enumerate(there):
-        share = FAR_OF_WEIGHTS if isinstance(value, nn.Parameter) else FAR
-        other = own[number].detach() if own else expected.values[number]
-        most = max(most, _times(found.values[number], expected.values[number], before.values[number], share, other))
-    return most
-
-
-def _times(found: Tensor, expected: Tensor, before: Tensor, share: float = FAR, own: Tensor | None = None) -> float:
-    """Return how many times as far as it may be a tensor is from where it was expected; infinite where either is no number.
-
-    It may be away by a share of what changed, by rounding, and by some times what ``own`` is away.
-    """
-    if not found.is_floating_point():
-        return 0.0 if torch.equal(expected, found) else math.inf
-    exact = expected.double()
-    away, noise = (found - exact).norm().item(), 0.0 if own is None else (own - exact).norm().item()
-    allowed = share * (exact - before).norm().item() + ROUNDING * exact.norm().item() + NOISE * noise
-    if not math.isfinite(away + allowed):
-        return math.inf
-    return away / allowed if allowed else (math.inf if away else 0.0)
-
-
 def dense_engine(eager: EagerEngine, otherwise: Callable[[], Written], graphs: Graphs) -> DenseEngine | None:
     """Return the engine of a network of dense layers on a GPU; None where anything of a step is more than that.
 
@@ -282,4 +186,5 @@ def dense_engine(eager: EagerEngine, otherwise: Callable[[], Written], graphs: G
     """
     weights = list(eager.model.parameters())
     there = bool(weights) and all(value.is_cuda for value in weights) and find_spec("triton") is not None
-    return DenseEngine(eager, otherwise, graphs) if there and known_whole(eager) is not None else None
+    known = known_whole(eager) if there else None
+    return DenseEngine(eager, otherwise, graphs) if known is not None and known.recurrent is None else None

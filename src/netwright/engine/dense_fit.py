@@ -1,4 +1,7 @@
-"""What of a step the kernels of dense layers know: layers, loss, optimizer, and the rows that it reads. Floor 7."""
+"""What of a step the kernels of dense layers know: layers, loss, optimizer, and the rows that it reads. Floor 7.
+
+On the CPU they know an LSTM before them too.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from torch import Tensor, nn
 from netwright.engine.base import Loss
 from netwright.engine.eager import EagerEngine
 from netwright.engine.update import PLAIN
-from netwright.recording.dense import Head, Layer
+from netwright.model.modules import LSTM, LastStep
+from netwright.recording.dense import Head, Layer, Pieces, Recurrent
 from netwright.recording.state import hooked, hooked_optimizer
 
 MOST_PRODUCTS = 400_000_000  # rows times weights; beyond it they fill a GPU, and products of cuBLAS are faster
@@ -26,6 +30,37 @@ KINDS: dict[type[nn.Module], str] = {
     nn.SiLU: "silu",
     nn.GELU: "gelu",
 }
+
+
+KEPT = {  # by an optimizer for each parameter, by the kind of its update: first, second, and how many steps it has counted
+    "sgd": (),
+    "momentum": ("momentum_buffer",),
+    "nesterov": ("momentum_buffer",),
+    "adam": ("exp_avg", "exp_avg_sq", "step"),
+    "adamw": ("exp_avg", "exp_avg_sq", "step"),
+}
+
+
+def recurrent_of(model: nn.Module) -> tuple[Recurrent | None, nn.Module]:
+    """Return the LSTM that a network begins with, where its last step goes on into the rest, and the rest.
+
+    Example:
+        >>> found, rest = recurrent_of(nn.Sequential(LSTM(9, 64, batch_first=True), LastStep(), nn.Linear(64, 6)))
+        >>> found.hidden, rest
+        (64, Sequential(
+          (0): Linear(in_features=64, out_features=6, bias=True)
+        ))
+    """
+    parts = _flat(model)
+    if len(parts) < 2 or type(parts[0]) is not LSTM or type(parts[1]) is not LastStep:
+        return None, model
+    first = parts[0]
+    if first.num_layers != 1 or first.bidirectional or not first.batch_first or not first.bias or first.proj_size:
+        return None, model
+    weights, biases = [
+        (first.get_parameter(f"{kind}_ih_l0"), first.get_parameter(f"{kind}_hh_l0")) for kind in ("weight", "bias")
+    ]
+    return Recurrent(weights, biases), nn.Sequential(*parts[2:])
 
 
 def layers_of(model: nn.Module) -> list[Layer] | None:
@@ -78,10 +113,11 @@ def head_of(loss_function: Loss) -> Head | None:
     return Head("chances") if plain else None
 
 
-def may_be_dense(model: nn.Module, loss_function: Loss, rows: int) -> bool:
+def may_be_dense(model: nn.Module, loss_function: Loss, rows: int, device: torch.device) -> bool:
     """Tell whether a network and a loss are dense layers for batches of so many rows, whatever the optimizer is."""
     small = rows * sum(value.numel() for value in model.parameters()) <= MOST_PRODUCTS
-    return small and layers_of(model) is not None and head_of(loss_function) is not None
+    rest = recurrent_of(model)[1] if device.type == "cpu" else model
+    return small and layers_of(rest) is not None and head_of(loss_function) is not None
 
 
 def kind_of(optimizer: torch.optim.Optimizer) -> str | None:
@@ -112,24 +148,46 @@ def _kind(optimizer: type[torch.optim.Optimizer], group: dict[str, Any]) -> str 
 @final
 @dataclass(frozen=True)
 class Known:
-    """A step as the kernels know it. With ``flattens`` a row may have any shape."""
+    """A step as the kernels know it. With ``flattens`` a row may have any shape; ``recurrent`` comes before the layers."""
 
     layers: tuple[Layer, ...]
     flattens: bool
     head: Head
     kind: str
+    recurrent: Recurrent | None = None
 
     @property
     def weights(self) -> list[Tensor]:
-        """All parameters in the order of layers, weight before bias."""
-        return [value for layer in self.layers for value in (layer.weight, layer.bias) if value is not None]
+        """All parameters in the order of layers, weights before biases."""
+        before = [] if self.recurrent is None else [*self.recurrent.weights, *self.recurrent.biases]
+        return before + [value for layer in self.layers for value in (layer.weight, layer.bias) if value is not None]
+
+    @property
+    def drops(self) -> bool:
+        """Whether random outputs are dropped."""
+        return any(layer.dropout for layer in self.layers)
+
+    def kept(self, optimizer: torch.optim.Optimizer) -> list[Pieces] | None:
+        """Return what an optimizer keeps of all parameters, see `KEPT`; None where it has not made it yet."""
+        states = [optimizer.state.get(value, {}) for value in self.weights]
+        names = KEPT[self.kind]
+        if not all(isinstance(state.get(name), Tensor) for state in states for name in names):
+            return None
+        return [tuple(state[name] for state in states) for name in names]
 
     def reads(self, x: Tensor, target: Tensor, rows: int) -> bool:
         """Tell whether inputs and targets are what the kernels read, and a batch of so many rows is small enough."""
-        if rows * sum(value.numel() for value in self.weights) > MOST_PRODUCTS:
+        if (
+            rows * sum(value.numel() for value in self.weights) > MOST_PRODUCTS
+            or x.dtype != torch.float32
+            or not x.is_contiguous()
+        ):
             return False
-        wide = x.dim() == 2 or (self.flattens and x.dim() > 2)
-        if x.dtype != torch.float32 or not x.is_contiguous() or not wide or x[0].numel() != self.layers[0].weight.shape[1]:
+        if self.recurrent is not None:
+            fits = x.dim() == 3 and x.shape[1] > 0 and x.shape[2] == self.recurrent.weights[0].shape[1]
+        else:
+            fits = (x.dim() == 2 or (self.flattens and x.dim() > 2)) and x[0].numel() == self.layers[0].weight.shape[1]
+        if not fits:
             return False
         if self.head.kind == "classes":
             return target.dtype == torch.long and target.dim() == 1 and target.is_contiguous()
@@ -139,10 +197,14 @@ class Known:
 
 def known_whole(eager: EagerEngine) -> Known | None:
     """Return all of a step as the kernels know it; None where they do not know something of it."""
-    layers, head, kind = layers_of(eager.model), head_of(eager.loss_function), kind_of(eager.optimizer)
+    recurrent, rest = recurrent_of(eager.model)
+    layers, head, kind = layers_of(rest), head_of(eager.loss_function), kind_of(eager.optimizer)
     if layers is None or head is None or kind is None or eager.update != PLAIN or eager.scaler is not None:
         return None
-    known = Known(tuple(layers), any(type(part) is nn.Flatten for part in eager.model.modules()), head, kind)
+    flattens = any(type(part) is nn.Flatten for part in eager.model.modules())
+    if recurrent is not None and (flattens or layers[0].weight.shape[1] != recurrent.hidden):
+        return None
+    known = Known(tuple(layers), flattens, head, kind, recurrent)
     weights = known.weights
     held = [value for group in eager.optimizer.param_groups for value in group["params"]]
     plain = all(value.dtype == torch.float32 and value.requires_grad and value.is_contiguous() for value in weights)

@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from netwright.recording.graphs import Graphs
+from netwright.recording.graphs import Generators
 
 
 @final
@@ -18,16 +18,16 @@ class Snapshot:
 
     Args:
         tensors: What a step changes.
-        graphs: Knows the generator.
+        generators: Knows the generator.
 
     ``values`` are the copies, the state of the generator last.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], graphs: Graphs) -> None:
-        self._graphs = graphs
+    def __init__(self, tensors: Sequence[Tensor], generators: Generators) -> None:
+        self._generators = generators
         self._there = [value.detach() for value in tensors]
         self._here = [value.clone() for value in self._there]
-        self._generator = graphs.generator()
+        self._generator = generators.generator()
 
     @property
     def values(self) -> list[Tensor]:
@@ -37,12 +37,12 @@ class Snapshot:
     def renew(self) -> None:
         """Copy everything again, into the same room."""
         _copy(self._there, self._here)
-        self._generator = self._graphs.generator()
+        self._generator = self._generators.generator()
 
     def put_back(self) -> None:
         """Put everything where it was."""
         _copy(self._here, self._there)
-        self._graphs.set_generator(self._generator)
+        self._generators.set_generator(self._generator)
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from netwright.data.batches import steps_per_epoch
 from netwright.data.mapped import Mapped
 from netwright.engine.base import Execution
 from netwright.engine.choose import choose_lanes, choose_threads
+from netwright.engine.dense_fit import may_be_dense
 from netwright.engine.trial import normalises_batches
 from netwright.engine.update import Update
 from netwright.errors import ConfigError
@@ -57,7 +58,7 @@ def resolve(
     last_batch = _last_batch(config, network, rows, batch_size)
     watched = figures if len(inputs.split.valid) else ()
     epochs, stopping = duration(config, watched, steps_per_epoch(rows, batch_size, last_batch), inputs.recipe)
-    threads, lanes = threads_and_lanes(config, network, batch_size, engine == "captured" and device.type == "cpu")
+    threads, lanes = threads_and_lanes(config, network, batch_size, engine if device.type == "cpu" else "")
     written = {
         "epochs": epochs,
         "early_stopping": stopping,
@@ -90,17 +91,22 @@ def resolve(
     )
 
 
-def threads_and_lanes(config: RunConfig, network: Network, batch_size: int, recorded: bool) -> tuple[int, int]:
-    """Return the threads of each operation and the cores that share a step, which one that is ``recorded`` on the CPU can be.
+def threads_and_lanes(config: RunConfig, network: Network, batch_size: int, engine: str) -> tuple[int, int]:
+    """Return the threads of each operation and the cores that share a step, which some of an engine on the CPU can be.
 
-    Threads that are written are all that are used.
+    Threads that are written are all that are used. Kernels of dense layers take no part in those of operations.
     """
     training, layers, work = config.training, network.summary.layers, network.summary.multiply_adds
-    lanes = training.lanes or 1
-    if recorded and training.lanes is None and training.threads is None:
-        dense = sum(layer.multiply_adds for layer in layers if layer.text.startswith(("Linear(", "PeriodicEmbeddings(")))
-        lanes = choose_lanes(work, dense, batch_size)
-    return training.threads or (1 if lanes > 1 else choose_threads(work, batch_size, network.summary.by_steps)), lanes
+    threads = training.threads or choose_threads(work, batch_size, network.summary.by_steps)
+    if training.lanes is not None or training.threads is not None:
+        return training.threads or (1 if (training.lanes or 1) > 1 else threads), training.lanes or 1
+    if engine == "compiled" and may_be_dense(network.module, network.task.loss_function, batch_size, torch.device("cpu")):
+        return threads, choose_lanes(work, work, batch_size)
+    if engine != "captured":
+        return threads, 1
+    dense = sum(layer.multiply_adds for layer in layers if layer.text.startswith(("Linear(", "PeriodicEmbeddings(")))
+    lanes = choose_lanes(work, dense, batch_size)
+    return (1 if lanes > 1 else threads), lanes
 
 
 def _last_batch(config: RunConfig, network: Network, rows: int, batch_size: int) -> str:

@@ -226,7 +226,11 @@ def faster_compiled(bench: Bench) -> list[str]:
     if training.engine == "eager" and 3 * network.summary.multiply_adds * rows > COMPILED_PAYS:
         return ["large steps on a GPU are often faster with --set training.engine=compiled (torch.compile)"]
     plain = bench.how.update == PLAIN
-    if training.engine == "captured" and plain and may_be_dense(network.module, network.task.loss_function, rows):
+    if (
+        training.engine == "captured"
+        and plain
+        and may_be_dense(network.module, network.task.loss_function, rows, bench.device)
+    ):
         return [
             "steps of dense layers on a GPU are two to three times as fast with --set training.engine=compiled "
             "(kernels of their own, other last bits)"

@@ -1,4 +1,4 @@
-"""native.cpp compiled once a machine: in the background at the first use, into the user's cache, where a compiler is found.
+"""The C++ sources compiled once a machine: in the background at the first use, into the user's cache, where a compiler is found.
 
 The cache is ``~/.cache/netwright``; a library there is named by the digest of its source, torch and compiler, and is loaded
 only where nobody else can have written it. Floor 6.
@@ -16,19 +16,43 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import final
 
 from netwright import files
 from netwright.errors import NetwrightError
 
-SOURCE = Path(__file__).with_name("native.cpp")
 COMPILERS = ("c++", "g++", "clang++")
-LIBRARY = "replay.so"
+LIBRARY = "library.so"
 LINK = "--link"  # between the words that compile and those that link
 BUILT, LOG = "built", "compiler.txt"
 LONGEST = 600.0  # seconds that compiling may take
 POLL = 0.2  # seconds
+HEADER = "crew.hpp"  # of all sources
+INSTRUCTIONS = {  # of a processor, by the name that torch gives them
+    "AVX2": ("-mavx2", "-mfma"),
+    "AVX512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
+}
+
+
+@final
+@dataclass(frozen=True)
+class Source:
+    """What is compiled: a file beside this one. ``calls_torch``: it reads torch's headers and is linked with it; else it is
+    compiled for the processor it is on."""
+
+    name: str
+    calls_torch: bool
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(__file__).with_name(self.name)
+
+
+REPLAY, DENSE = Source("native.cpp", calls_torch=True), Source("dense.cpp", calls_torch=False)
 
 
 class NotBuiltError(Exception):
@@ -39,17 +63,18 @@ class NotBuiltError(Exception):
         self.soon = soon
 
 
-def library(root: Path | None = None, wait: bool = False) -> ctypes.CDLL:
+def library(root: Path | None = None, wait: bool = False, source: Source = REPLAY) -> ctypes.CDLL:
     """Return the compiled library; where there is none yet, let it be compiled by a process of its own.
 
     Args:
         root: The cache; default ``~/.cache/netwright``.
         wait: Whether to wait for the compiler.
+        source: What it is made of.
 
     Raises:
         NotBuiltError: There is no library, or not yet.
     """
-    folder, command = _place(root)
+    folder, command = _place(root, source)
     built = folder / BUILT / LIBRARY
     until = time.monotonic() + (LONGEST if wait else 0.0)
     while not (folder / BUILT).exists():
@@ -67,7 +92,7 @@ def library(root: Path | None = None, wait: bool = False) -> ctypes.CDLL:
 
 
 @cache
-def _place(root: Path | None) -> tuple[Path, tuple[str, ...]]:
+def _place(root: Path | None, source: Source = REPLAY) -> tuple[Path, tuple[str, ...]]:
     """Return the folder of the library and the command that compiles it, without its output."""
     import torch
 
@@ -76,21 +101,37 @@ def _place(root: Path | None) -> tuple[Path, tuple[str, ...]]:
         raise NotBuiltError(f"no C++ compiler is found ({', '.join(COMPILERS)})")
     if sys.platform == "win32":
         raise NotBuiltError("it is made for Linux and macOS")
-    home = Path(torch.__file__).parent
-    # Calls of OpenMP are resolved from torch's own runtime, which is not named here, so that there is only one.
-    parallel = ["-fopenmp"] if sys.platform == "linux" else []
+    kind, linked = _with_torch(Path(torch.__file__).parent) if source.calls_torch else (_for_this_processor(), ())
     command = (
-        *(str(Path(compiler).resolve()), "-O3", "-std=c++20", "-fPIC", "-pthread", *parallel, f"-I{home / 'include'}"),
-        *("-c", str(SOURCE), LINK, "-shared", "-pthread", f"-L{home / 'lib'}", f"-Wl,-rpath,{home / 'lib'}"),
-        *("-lc10", "-ltorch_cpu", *(["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else [])),
+        *(str(Path(compiler).resolve()), "-O3", "-std=c++20", "-fPIC", "-pthread", *kind),
+        *("-c", str(source.path), LINK, "-shared", "-pthread", *linked),
     )
-    made_of = (SOURCE.read_text(), str(torch.__version__), str(torch.version.git_version), platform.machine(), *command)
+    text = source.path.read_text() + source.path.with_name(HEADER).read_text()
+    made_of = (text, str(torch.__version__), str(torch.version.git_version), platform.machine(), *command)
     digest = files.digest_bytes("\0".join(made_of).encode()).partition(":")[2][:16]
     try:
         cached = root or Path.home() / ".cache" / "netwright"
     except RuntimeError:
         raise NotBuiltError("there is no home folder to keep it in") from None
     return cached / f"native-{digest}", command
+
+
+def _with_torch(home: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the words that compile with torch's headers, and those that link with torch."""
+    # Calls of OpenMP are resolved from torch's own runtime, which is not named here, so that there is only one.
+    parallel = ("-fopenmp",) if sys.platform == "linux" else ()
+    late = ("-undefined", "dynamic_lookup") if sys.platform == "darwin" else ()
+    return (*parallel, f"-I{home / 'include'}"), (
+        *(f"-L{home / 'lib'}", f"-Wl,-rpath,{home / 'lib'}", "-lc10", "-ltorch_cpu", *late),
+    )
+
+
+def _for_this_processor() -> tuple[str, ...]:
+    """Return the words that compile arithmetic for the vectors of this processor."""
+    import torch
+
+    known = INSTRUCTIONS.get(str(torch.backends.cpu.get_cpu_capability()), ())
+    return ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", *known)
 
 
 def _start(folder: Path, command: tuple[str, ...]) -> None:
@@ -152,7 +193,7 @@ def build(folder: Path, command: list[str]) -> None:
 
 def _compile(folder: Path, command: list[str]) -> str:
     """Compile and link; return what the compiler says where it fails."""
-    at, part = command.index(LINK), str(folder / "replay.o")
+    at, part = command.index(LINK), str(folder / "library.o")
     for words in (
         [*command[:at], "-o", part],
         [command[0], part, *command[at + 1 :], "-o", str(folder / LIBRARY)],

@@ -30,6 +30,21 @@ class Layer:
 
 @final
 @dataclass(frozen=True)
+class Recurrent:
+    """An LSTM of one layer and direction, of which the last step goes on: weights of input and hidden state, ``(4 * hidden, ...)``,
+    and biases of both."""
+
+    weights: Pieces
+    biases: Pieces
+
+    @property
+    def hidden(self) -> int:
+        """How wide its state is."""
+        return self.weights[1].shape[1]
+
+
+@final
+@dataclass(frozen=True)
 class Head:
     """The loss: ``classes`` (with weights of classes or smoothing), ``squares`` or ``chances``, a mean over rows."""
 

@@ -33,7 +33,32 @@ def streams_of(device: torch.device) -> tuple[Any, ...]:
     return tuple(torch.cuda.Stream(device) for _ in range(STREAMS))  # type: ignore[no-untyped-call]
 
 
-class Graphs(Protocol):
+class Generators(Protocol):
+    """Knows the generator that work draws from."""
+
+    def generator(self) -> Tensor:
+        """Return the state of the generator that the work draws from."""
+        ...
+
+    def set_generator(self, state: Tensor) -> None:
+        """Put it where `generator` found it."""
+        ...
+
+
+@final
+class CpuGenerator:
+    """That of torch on the CPU."""
+
+    def generator(self) -> Tensor:
+        """Return its state."""
+        return torch.default_generator.get_state()
+
+    def set_generator(self, state: Tensor) -> None:
+        """Put it where `generator` found it."""
+        torch.default_generator.set_state(state)
+
+
+class Graphs(Generators, Protocol):
     """Captures work that reads and writes the same tensors each time; it may read nothing from the device."""
 
     def warm(self, work: Work) -> None:
@@ -54,14 +79,6 @@ class Graphs(Protocol):
 
     def seconds(self, work: Work) -> float:
         """Do the work where it is captured, or repeat it, and return how long that takes until its end."""
-        ...
-
-    def generator(self) -> Tensor:
-        """Return the state of the generator that the work draws from."""
-        ...
-
-    def set_generator(self, state: Tensor) -> None:
-        """Put it where `generator` found it."""
         ...
 
     def aside(self) -> Any:

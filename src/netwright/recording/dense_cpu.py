@@ -1,0 +1,179 @@
+"""Dense layers as a network of dense.cpp: many steps a call, on all cores, no Python between them. Floor 6."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from netwright.recording.building import DENSE, library
+from netwright.recording.dense import Head, Layer, Recurrent
+from netwright.recording.tape import NotFiniteError, Played
+
+ACTIVATIONS = ("none", "relu", "leaky_relu", "tanh", "sigmoid", "silu", "gelu")
+HEADS = ("classes", "squares", "chances")
+KINDS = ("sgd", "momentum", "nesterov", "adam", "adamw")
+ROOM = 2000  # bytes of an error's text
+
+
+@final
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter, what an optimizer keeps of it (None where it keeps nothing), the number of its group and its decay."""
+
+    value: Tensor
+    first: Tensor | None
+    second: Tensor | None
+    group: int
+    decay: float
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """A step: layers, loss and optimizer.
+
+    ``parameters`` are in the order of layers, those of ``recurrent`` first, weights before biases; ``beta2`` and ``epsilon`` are of
+    the optimizer's kind of update, where it has them.
+    """
+
+    recurrent: Recurrent | None
+    layers: tuple[Layer, ...]
+    head: Head
+    kind: str
+    beta2: float
+    epsilon: float
+    parameters: tuple[Parameter, ...]
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What a program of it hangs on."""
+        places = tuple(
+            (each.value.data_ptr(), *(-1 if kept is None else kept.data_ptr() for kept in (each.first, each.second)))
+            for each in self.parameters
+        )
+        numbers = tuple((each.group, each.decay) for each in self.parameters)
+        layers = tuple((layer.kind, layer.slope, layer.dropout) for layer in self.layers)
+        return (places, numbers, layers, _head(self.head), self.kind, self.beta2, self.epsilon)
+
+
+@final
+class DenseProgram:
+    """A plan ready to be played.
+
+    Args:
+        plan: The step.
+        lanes: Cores that share it; the numbers are the same on any.
+        most: Rows of a batch at most.
+        shape: Of a row: ``(features,)``, or with an LSTM ``(time, features)``.
+
+    Raises:
+        NotBuiltError: There is no library.
+    """
+
+    def __init__(self, plan: Plan, lanes: int, most: int, shape: Sequence[int]) -> None:
+        self._library = _declared(library(wait=True, source=DENSE))
+        times, size = (1, shape[0]) if plan.recurrent is None else shape
+        words = [lanes, most, times, size, *_head(plan.head), KINDS.index(plan.kind), _bits(plan.beta2), _bits(plan.epsilon)]
+        left = iter(plan.parameters)
+        layers = [] if plan.recurrent is None else [_recurrent(plan.recurrent, left)]
+        layers += [_linear(layer, left) for layer in plan.layers]
+        words += [len(layers), *(word for layer in layers for word in layer)]
+        error = ctypes.create_string_buffer(ROOM)
+        self._handle = self._library.nd_make((ctypes.c_int64 * len(words))(*words), error, ROOM)
+        if not self._handle:
+            raise MemoryError(error.value.decode())
+        self._plan = plan  # holds the tensors
+        weakref.finalize(self, _close, self._library, self._handle, os.getpid())
+
+    def run(
+        self,
+        x: Tensor,
+        target: Tensor,
+        rows: Tensor,
+        turns: Tensor,
+        counted: float,
+        seconds: float,
+        kept: Tensor | None = None,
+    ) -> Played:
+        """Take steps until they are done, the seconds are over, or a loss is not finite.
+
+        Args:
+            x: All rows, float32 ``(rows, ...)``.
+            target: Of all rows, int64 ``(rows,)`` or float32 ``(rows, outputs)``.
+            rows: Numbers of each step's rows, int64 ``(steps, batch)``.
+            turns: Learning rate and momentum of each group for each step, float64 ``(steps, 2 * groups)``, or one row for all.
+            counted: Steps that the optimizer has taken before.
+            seconds: After which no step begins.
+            kept: By dropout, uint8: of each step and each layer with it ``(batch, outputs)``, one after the other.
+
+        Returns:
+            The loss of each step, float32 ``(steps,)``; that of a step that stopped is in the error.
+        """
+        steps, batch = rows.shape
+        losses, spent = torch.empty(steps, dtype=torch.float32), ctypes.c_double()
+        width = turns.shape[1] if len(turns) > 1 else 0
+        done = self._library.nd_run(
+            self._handle, x.data_ptr(), target.data_ptr(), rows.data_ptr(), 0 if kept is None else kept.data_ptr(), batch,
+            turns.data_ptr(), width, counted, steps, seconds, losses.data_ptr(), ctypes.byref(spent),
+        )  # fmt: skip
+        stopped = None
+        if done < 0:
+            done = -1 - done
+            stopped = NotFiniteError(f"the loss is {losses[done].item()}")
+        return Played(losses[:done], spent.value, stopped)
+
+
+def _close(loaded: ctypes.CDLL, handle: int, process: int) -> None:
+    """Close a program in the process that made it; a forked one has not its threads."""
+    if os.getpid() == process:
+        loaded.nd_close(handle)
+
+
+def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
+    """Tell ctypes what the functions of the library take and give."""
+    pointer, whole, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+    loaded.nd_make.restype = pointer
+    loaded.nd_make.argtypes = [pointer, ctypes.c_char_p, whole]
+    loaded.nd_run.restype = whole
+    loaded.nd_run.argtypes = [*[pointer] * 5, whole, pointer, whole, real, whole, real, pointer, pointer]
+    loaded.nd_close.restype = None
+    loaded.nd_close.argtypes = [pointer]
+    return loaded
+
+
+def _bits(value: float) -> int:
+    bits: int = struct.unpack("q", struct.pack("d", float(value)))[0]
+    return bits
+
+
+def _head(head: Head) -> tuple[int, ...]:
+    weight = 0 if head.weight is None else head.weight.data_ptr()
+    return HEADS.index(head.kind), weight, _bits(head.smoothing)
+
+
+def _parameter(given: Parameter, begin: int = 0, count: int = 0) -> list[int]:
+    """Return a parameter; of a weight the inputs of its layer that it is for."""
+    places = [0 if each is None else each.data_ptr() for each in (given.value, given.first, given.second)]
+    return [*places, given.group, _bits(given.decay), begin, count]
+
+
+def _linear(layer: Layer, left: Iterator[Parameter]) -> list[int]:
+    outputs, inputs = layer.weight.shape
+    words = [inputs, outputs, 0, ACTIVATIONS.index(layer.kind), _bits(layer.slope), _bits(layer.dropout)]
+    words += [1, *_parameter(next(left), 0, inputs)]
+    return [*words, 0] if layer.bias is None else [*words, 1, *_parameter(next(left))]
+
+
+def _recurrent(layer: Recurrent, left: Iterator[Parameter]) -> list[int]:
+    inputs, hidden = layer.weights[0].shape[1], layer.hidden
+    words = [inputs + hidden, 4 * hidden, hidden, 0, _bits(0.0), _bits(0.0)]
+    words += [2, *_parameter(next(left), 0, inputs), *_parameter(next(left), inputs, hidden)]
+    return [*words, 2, *_parameter(next(left)), *_parameter(next(left))]

@@ -1,0 +1,340 @@
+"""Dense layers on the CPU: the library beside float64, the same bits on any number of cores and in calls of any length."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from dense_cases import LOSSES, NETWORKS, OPTIMIZERS, dense, rows_for, share
+from torch import nn
+
+import netwright as nw
+from netwright.data.batches import Examples
+from netwright.data.feed import Feed
+from netwright.engine import choose
+from netwright.engine import dense_cpu as engine_module
+from netwright.engine.averaged import Averaged
+from netwright.engine.base import Execution, Steps
+from netwright.engine.choose import choose_engine
+from netwright.engine.dense_cpu import DRAWN, DenseCpuEngine, dense_cpu_engine
+from netwright.engine.dense_fit import recurrent_of
+from netwright.engine.eager import EagerEngine
+from netwright.engine.likeness import CHECKED
+from netwright.engine.update import Update
+from netwright.errors import DivergedError
+from netwright.model.modules import GRU, LSTM, LastStep
+from netwright.recording import building
+from netwright.recording.building import NotBuiltError
+from netwright.recording.dense_cpu import DenseProgram
+from netwright.recording.state import copied, differing, tensors
+
+BATCH, EPOCHS = 19, 3
+
+
+@pytest.fixture(autouse=True)
+def compiled() -> None:
+    """Wait for the library, or skip where there can be none."""
+    if not any(shutil.which(name) for name in building.COMPILERS):
+        pytest.skip("no C++ compiler here")
+    building.library(wait=True, source=building.DENSE)
+
+
+def lstm(features: int = 3, hidden: int = 21, outputs: int = 5) -> nn.Sequential:
+    """Return an LSTM whose last step goes through two layers."""
+    recurrent = LSTM(features, hidden, batch_first=True)
+    return nn.Sequential(recurrent, LastStep(), nn.Linear(hidden, 9), nn.Tanh(), nn.Linear(9, outputs))
+
+
+def sequences(rows: int = 53, steps: int = 11, features: int = 3) -> Examples:
+    """Return rows of sequences and their classes."""
+    draw = torch.Generator().manual_seed(1)
+    return Examples({"x": torch.randn(rows, steps, features, generator=draw)}, torch.randint(0, 5, (rows,), generator=draw))
+
+
+def wide(rows: int = 300) -> Examples:
+    """Return rows of 20 numbers and their classes."""
+    draw = torch.Generator().manual_seed(1)
+    return Examples({"x": torch.randn(rows, 20, generator=draw)}, torch.randint(0, 5, (rows,), generator=draw))
+
+
+DROPPING: Callable[[], nn.Sequential] = lambda: nn.Sequential(  # noqa: E731
+    *(nn.Linear(20, 33), nn.ReLU(), nn.Dropout(0.3)), *(nn.Linear(33, 17), nn.GELU(), nn.Dropout(0.5)), nn.Linear(17, 5)
+)
+
+
+def engine_for(model: nn.Module, loss: str = "classes", optimizer: str = "Adam", lanes: int = 2) -> DenseCpuEngine:
+    """Return the engine of a network; what it cannot take runs as it is written."""
+    eager = EagerEngine(model, LOSSES[loss](), OPTIMIZERS[optimizer](model))
+    made = dense_cpu_engine(eager, lambda: eager, lanes)
+    assert made is not None
+    return made
+
+
+def orders(rows: int, epochs: int = EPOCHS) -> list[np.ndarray]:
+    """Return the order of the rows in some epochs."""
+    return [np.random.default_rng(epoch).permutation(rows) for epoch in range(epochs)]
+
+
+def train(engine: Any, examples: Examples, epochs: int = EPOCHS, batch: int = BATCH, most: int = 1000) -> list[float]:
+    """Train some epochs in calls of at most so many steps; return the losses."""
+    losses: list[float] = []
+    for order in orders(len(examples.target), epochs):
+        feed, left = Feed(examples, order, batch), -(-len(order) // batch)
+        while left:
+            steps = engine.train_steps(feed, min(left, most))
+            assert steps.failure is None, steps.failure
+            losses += steps.losses.tolist()
+            left -= len(steps.losses)
+    return losses
+
+
+def beside_exact(engine: DenseCpuEngine, examples: Examples, optimizer: str) -> tuple[float, float]:
+    """Train with an engine and the same network in float64; return how far losses and weights are from it, as shares."""
+    exact, loss = copy.deepcopy(engine.model).double(), copy.deepcopy(engine.loss_function).double()  # type: ignore[attr-defined]
+    made, expected = OPTIMIZERS[optimizer](exact), []
+    found = train(engine, examples)
+    for order in orders(len(examples.target)):
+        for start in range(0, len(order), BATCH):
+            rows = torch.from_numpy(order[start : start + BATCH])
+            target = examples.target[rows]
+            made.zero_grad()
+            one = loss(exact(examples.inputs["x"][rows].double()), target.double() if target.is_floating_point() else target)
+            one.backward()
+            made.step()
+            expected.append(one.item())
+    assert engine.why_not is None
+    assert engine._taken_here >= len(expected) - 1
+    apart = max(share(one, other) for one, other in zip(engine.model.parameters(), exact.parameters(), strict=True))
+    return max(abs(one / other - 1) for one, other in zip(found, expected, strict=True)), apart
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_networks_and_optimizers_give_the_numbers_of_float64(network: str, optimizer: str) -> None:
+    torch.manual_seed(0)
+    model = NETWORKS[network]()
+    examples = rows_for(model, "classes", (4, 5) if network == "flattened" else None)
+    of_losses, of_weights = beside_exact(engine_for(model, "classes", optimizer), examples, optimizer)
+    assert max(of_losses, of_weights) < 1e-5
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_give_the_numbers_of_float64(loss: str) -> None:
+    torch.manual_seed(0)
+    model = NETWORKS["three layers"]()
+    of_losses, of_weights = beside_exact(engine_for(model, loss), rows_for(model, loss), "Adam")
+    assert max(of_losses, of_weights) < 1e-5
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("hidden", [4, 21, 64])
+def test_an_lstm_gives_the_numbers_of_float64(optimizer: str, hidden: int) -> None:
+    torch.manual_seed(0)
+    engine = engine_for(lstm(hidden=hidden), "classes", optimizer)
+    of_losses, of_weights = beside_exact(engine, sequences(), optimizer)
+    assert max(of_losses, of_weights) < 1e-5
+
+
+CASES: dict[str, tuple[Callable[[], nn.Sequential], Callable[[], Examples]]] = {
+    "dense": (lambda: dense(20, 70, 33, 5), wide),
+    "LSTM": (lstm, sequences),
+    "dropout": (DROPPING, wide),
+}
+
+
+def bits(case: str, lanes: int, most: int, batch: int = 130) -> tuple[list[float], list[torch.Tensor]]:
+    """Train; return the losses, and all that was changed with the generator."""
+    torch.manual_seed(0)
+    network, rows = CASES[case]
+    engine = engine_for(network(), lanes=lanes)
+    losses = train(engine, rows(), most=most, batch=batch)
+    assert engine.why_not is None
+    return losses, copied(engine.model, engine.loss_function, engine.optimizer)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("lanes", "most"), [(2, 1000), (3, 1000), (1, 1), (2, 2)])
+def test_neither_cores_nor_the_length_of_calls_change_a_bit(case: str, lanes: int, most: int) -> None:
+    losses, parts = bits(case, 1, 1000)
+    other, others = bits(case, lanes, most)
+    assert losses == other
+    assert differing(parts, others) == 0
+
+
+def test_dropout_drops_what_the_step_as_written_drops() -> None:
+    torch.manual_seed(0)
+    model, examples = DROPPING(), wide(BATCH * (DRAWN + 5))
+    written = copy.deepcopy(model)
+    engine = engine_for(model)
+    eager = EagerEngine(written, nn.CrossEntropyLoss(), OPTIMIZERS["Adam"](written))
+    torch.manual_seed(1)
+    found = train(engine, examples)
+    there = torch.get_rng_state()
+    torch.manual_seed(1)
+    assert found == pytest.approx(train(eager, examples), rel=1e-4)
+    assert torch.equal(torch.get_rng_state(), there)
+    assert engine._compared == CHECKED
+
+
+def test_rates_that_change_from_step_to_step_are_read() -> None:
+    torch.manual_seed(0)
+    model = dense(20, 8, 5)
+    written = copy.deepcopy(model)
+    engine, examples = engine_for(model, optimizer="AdamW"), wide(BATCH * 9)
+    eager = EagerEngine(written, nn.CrossEntropyLoss(), OPTIMIZERS["AdamW"](written))
+    train(engine, examples, epochs=1)
+    train(eager, examples, epochs=1)
+    order = orders(len(examples.target))[0]
+    rates = torch.tensor([[0.01 / (step + 1), 0.9 - step / 50, 0.001 * step, 0.8] for step in range(9)], dtype=torch.float64)
+    feed, taken = Feed(examples, order, BATCH), 0
+    while taken < 9:
+        taken += len(engine.train_steps(feed, 9 - taken, rates[taken:]).losses)
+    feed = Feed(examples, order, BATCH)
+    for row in rates.tolist():
+        for number, group in enumerate(eager.optimizer.param_groups):
+            group["lr"], group["betas"] = row[2 * number], (row[2 * number + 1], 0.999)
+        eager.train_steps(feed, 1)
+    for one, other in zip(model.parameters(), written.parameters(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_loss_that_is_no_number_changes_nothing(case: str) -> None:
+    torch.manual_seed(0)
+    network, rows = CASES[case]
+    engine, examples = engine_for(network()), rows()
+    train(engine, examples, epochs=1)
+    order = orders(len(examples.target))[0]
+    spoiled = order[2 * BATCH]
+    examples.inputs["x"][spoiled] = torch.nan
+    feed = Feed(examples, order, BATCH)
+    torch.manual_seed(5)
+    steps = Steps(torch.empty(0), torch.empty(0))
+    taken = 0
+    while steps.failure is None:
+        before = [value.detach().clone() for value in tensors(engine.model, engine.loss_function, engine.optimizer)]
+        steps = engine.train_steps(feed, 2 if taken == 0 else 1)
+        taken += len(steps.losses)
+    assert (taken, type(steps.failure.error), str(steps.failure.error)) == (2, DivergedError, "the loss is nan")
+    assert steps.failure.batch.rows.tolist() == order[2 * BATCH : 3 * BATCH].tolist()
+    assert differing(before, list(tensors(engine.model, engine.loss_function, engine.optimizer))) == 0
+    there = torch.get_rng_state()
+    torch.manual_seed(5)
+    written = EagerEngine(copy.deepcopy(engine.model), nn.CrossEntropyLoss(), torch.optim.SGD(engine.model.parameters()))
+    feed = Feed(examples, order, BATCH)
+    for _ in range(3):
+        written.train_steps(feed, 1)
+    assert torch.equal(torch.get_rng_state(), there)
+
+
+def test_a_program_that_gives_other_numbers_is_given_up_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = DenseProgram.run
+
+    def spoils(self: DenseProgram, *given: Any) -> Any:
+        played = original(self, *given)
+        self._plan.parameters[0].value.detach().mul_(1.5)
+        return played
+
+    monkeypatch.setattr(DenseProgram, "run", spoils)
+    torch.manual_seed(0)
+    model = dense(20, 8, 5)
+    engine = engine_for(model)
+    exact = copy.deepcopy(model)
+    eager = EagerEngine(exact, nn.CrossEntropyLoss(), OPTIMIZERS["Adam"](exact))
+    assert train(engine, wide()) == train(eager, wide())
+    assert engine.played().startswith("as written; the kernels of dense layers failed: one of them was")
+    assert differing(list(model.parameters()), list(exact.parameters())) == 0
+
+
+def test_without_a_library_others_take_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*given: Any) -> None:
+        raise NotBuiltError("the compiler fails, see compiler.txt")
+
+    monkeypatch.setattr(engine_module, "DenseProgram", none)
+    engine = engine_for(dense(20, 8, 5))
+    train(engine, wide())
+    assert engine.played() == "as written; there are no kernels of dense layers: the compiler fails, see compiler.txt"
+
+
+def test_classes_that_the_network_has_not_are_left_to_the_step_as_written() -> None:
+    examples = wide()
+    examples.target[7] = -100  # that CrossEntropyLoss ignores
+    engine = engine_for(dense(20, 8, 5))
+    train(engine, examples)
+    assert (engine._taken_here, engine.why_not) == (0, None)
+
+
+def test_counters_that_differ_are_left_to_the_step_as_written() -> None:
+    engine, examples = engine_for(dense(20, 8, 5)), wide()
+    train(engine, examples, epochs=1)
+    taken = engine._taken_here
+    engine.optimizer.state[next(engine.model.parameters())]["step"].add_(3)
+    train(engine, examples, epochs=1)
+    assert engine._taken_here == taken
+
+
+def test_weights_that_lie_elsewhere_are_found() -> None:
+    torch.manual_seed(0)
+    engine, examples = engine_for(dense(20, 8, 5)), wide()
+    train(engine, examples, epochs=1)
+    before = train(engine, examples, epochs=1)
+    for value in engine.model.parameters():
+        value.data = torch.randn(value.shape)
+    after = train(engine, examples, epochs=1)
+    assert abs(after[0] - before[-1]) > 0.1
+    assert after[-1] < after[0]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(LSTM(3, 4, num_layers=2, batch_first=True), LastStep(), nn.Linear(4, 2)),
+        nn.Sequential(LSTM(3, 4, bidirectional=True, batch_first=True), LastStep(), nn.Linear(8, 2)),
+        nn.Sequential(LSTM(3, 4, bias=False, batch_first=True), LastStep(), nn.Linear(4, 2)),
+        nn.Sequential(LSTM(3, 4), LastStep(), nn.Linear(4, 2)),
+        nn.Sequential(LSTM(3, 4, proj_size=2, batch_first=True), LastStep(), nn.Linear(2, 2)),
+        nn.Sequential(GRU(3, 4, batch_first=True), LastStep(), nn.Linear(4, 2)),
+        nn.Sequential(LSTM(3, 4, batch_first=True), nn.Linear(4, 2)),
+    ],
+)
+def test_other_recurrent_layers_are_not_taken(model: nn.Sequential) -> None:
+    assert recurrent_of(model) == (None, model)
+    eager = EagerEngine(model, nn.CrossEntropyLoss(), OPTIMIZERS["Adam"](model))
+    assert dense_cpu_engine(eager, lambda: eager, 1) is None
+
+
+def test_it_is_chosen_by_name_where_a_step_is_no_more_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "CompiledEngine", lambda eager: "torch.compile")
+
+    def chosen(engine: str = "compiled", update: Update | None = None, averaged: bool = False) -> Any:
+        model = dense(4, 3, 2)
+        how = Execution(engine, by_name=True, **({} if update is None else {"update": update}))
+        average = Averaged(model, decay=0.9) if averaged else None
+        return choose_engine(how, model, nn.CrossEntropyLoss(), OPTIMIZERS["Adam"](model), averaged=average)
+
+    assert isinstance(chosen(), DenseCpuEngine)
+    assert not isinstance(chosen("captured"), DenseCpuEngine)
+    assert chosen(update=Update(clip_grad_norm=1.0)) == chosen(averaged=True) == "torch.compile"
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW(lr=0.01)", "SGD(lr=0.1, momentum=0.9, nesterov=True)"])
+def test_whole_runs_take_it(optimizer: str, tmp_path: Path) -> None:
+    how: dict[str, Any] = {
+        "config": "sklearn:digits", "layers": ["Flatten()", "Linear(64)", "ReLU()", "Dropout(0.1)", "Linear()"],
+        "optimizer": optimizer, "engine": "compiled", "baselines": "none", "importance": False, "worst": 0,
+        "early_stopping": "none", "batch_size": 128, "schedule": "StepLR(step_size=20, gamma=0.9)",
+    }  # fmt: skip
+    whole = nw.train(run_dir=tmp_path / "whole", epochs=6, **how)
+    short = nw.train(run_dir=tmp_path / "short", epochs=3, **how)
+    again = nw.resume(short.folder, settings=["training.epochs=6"])
+    assert whole.record["played"] == again.record["played"] == "by kernels of dense layers on 2 cores"
+    assert whole.tested is not None
+    assert whole.tested["metrics"]["accuracy"]["value"] > 0.9
+    pairs = zip(whole.model.state_dict().values(), again.model.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
