@@ -17,7 +17,9 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import netwright as nw
+from netwright.config.data_schema import DataConfig
 from netwright.errors import CheckpointError, ConfigError, DataError, SafetyError
+from netwright.trained.testing import gone
 
 CODE = """
 import torch
@@ -128,6 +130,40 @@ def test_changed_data_are_refused_for_the_runs_own_test(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="the data changed since training"):
         nw.load(run.folder).test()
     assert nw.load(run.folder).test(path)["n"] == 121
+
+
+def test_rows_that_were_moved_are_told_with_where_the_run_read_them(tmp_path: Path) -> None:
+    path, moved = table_file(tmp_path / "p.csv"), tmp_path / "moved.csv"
+    run = nw.train(str(path), target="price", epochs=1, baselines="none", run_dir=tmp_path / "run")
+    with pytest.raises(ConfigError, match="the run's own rows, .*; to test its own test rows leave DATA out"):
+        nw.load(run.folder).test(path)
+    path.rename(moved)
+    where = rf"read its rows from {path} \(data.source\), which is not there; expected the same rows there; put them back"
+    with pytest.raises(DataError, match=rf"run: the run {where}, or test other labelled rows: netwright test RUN DATA"):
+        nw.load(run.folder).test()
+    with pytest.raises(
+        ConfigError, match=rf"; to test its own test rows put them back to {path} \(data.source\), .*leave DATA"
+    ):
+        nw.load(run.folder).test(moved)
+    with pytest.raises(CheckpointError, match=where):
+        nw.resume(run.folder, settings=["training.epochs=2"])
+    moved.rename(path)
+    assert nw.load(run.folder).test()["looks"] == 2
+
+
+def test_rows_are_gone_where_a_file_of_theirs_is_and_never_at_an_address(tmp_path: Path) -> None:
+    here, none = table_file(tmp_path / "p.csv"), tmp_path / "none"
+    data = DataConfig()
+    for there in (
+        {"source": str(here)},
+        {"source": f"{tmp_path}/*.csv"},
+        {"source": "sklearn:iris"},
+        {"source": "s3://a/b.csv"},
+    ):
+        assert gone(data.model_copy(update=there)) is None
+    assert gone(data.model_copy(update={"source": f"{none}-*.csv"})) == f"{none}-*.csv (data.source)"
+    assert gone(data.model_copy(update={"train": str(here), "test": str(none)})) == f"{none} (data.test)"
+    assert gone(data.model_copy(update={"source": str(here), "join": str(none)})) == f"{none} (data.join)"
 
 
 def test_labelled_rows_of_another_file_can_be_tested(tmp_path: Path) -> None:

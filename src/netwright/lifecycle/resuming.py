@@ -36,6 +36,7 @@ from netwright.runfolder import folder as folders
 from netwright.runfolder.folder import CHECKPOINTS
 from netwright.runfolder.restarts import ended_by_signal, held
 from netwright.runfolder.weights import epochs_done
+from netwright.trained.testing import gone
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,10 @@ def _bench_again(folder: Path, config: RunConfig, record: Mapping[str, Any], obj
                 world=objects.world,
             )
     except DataError as error:
+        if objects.data is None and (place := gone(config.data)) is not None:
+            raise CheckpointError(
+                f"{folder}: the run read its rows from {place}, which is not there; expected the same rows there; put them back"
+            ) from error
         raise CheckpointError(f"{error}; the data are not those the run was trained on") from error
     except PartsError as error:
         raise CheckpointError(

@@ -50,7 +50,7 @@ from netwright.trained.known import Known
 from netwright.trained.own_testing import test_by_figures
 from netwright.trained.packaging import write_bundle
 from netwright.trained.predicting import Wanted, interval_of, predict_file, predicted, prediction_table, probabilities
-from netwright.trained.testing import are_own, judge, may_be_own, own_inputs
+from netwright.trained.testing import are_own, judge, may_be_own, own_inputs, put_back
 
 Floats = npt.NDArray[np.float64]
 PREPARED = (PREPARATION, PREPARATION_TENSORS, folders.SPLIT)
@@ -200,7 +200,7 @@ class Run:
             The content of test.json. With the run's own rows it is written, with predictions.csv and report.html.
 
         Raises:
-            DataError: The rows do not fit.
+            DataError: The rows do not fit, or those of the run are gone.
             CheckpointError: The data changed since training, or came from Python.
         """
         if self.config.training.step is not None:
@@ -212,7 +212,7 @@ class Run:
             if digest == self.record["data"]["digest"]:
                 raise ConfigError(
                     f"{self.folder}: these are the run's own rows, and it was trained on {self.record['split']['train']} of "
-                    "them; expected rows it has not seen; test its own test rows by leaving DATA out"
+                    f"them; expected rows it has not seen; to test its own test rows {put_back(self.config)}leave DATA out"
                 )
             rows = np.arange(raw.rows)
             known = self.known(raw, target)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from netwright import files
 from netwright.config.calls import OBJECT
+from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
 from netwright.errors import ConfigError, DivergedError
 from netwright.evaluation import calibration, slices
@@ -27,7 +28,7 @@ from netwright.runfolder import folder as folders
 from netwright.runfolder.showing import Sheet, joined, several_html, write_together
 from netwright.sources import labels
 from netwright.trained.known import Known
-from netwright.trained.testing import drawn_together, own_inputs, with_own_figures
+from netwright.trained.testing import drawn_together, own_inputs, put_back, with_own_figures
 
 Rows = npt.NDArray[np.int64]
 
@@ -48,7 +49,7 @@ def test_members(folder: Path, of: str, members: Sequence[Run], data: Any) -> di
 
     Raises:
         ConfigError: Members were trained on these rows.
-        DataError: The rows do not fit.
+        DataError: The rows do not fit, or those of the members are gone.
         CheckpointError: The data changed since training, or came from Python.
     """
     first = members[0]
@@ -64,7 +65,7 @@ def test_members(folder: Path, of: str, members: Sequence[Run], data: Any) -> di
             return _test_shared(folder, members, knowns, _shared_rows(folder, of, members), digest)
         raise ConfigError(
             f"{folder}: these rows are those of {trained[0].folder}, which was trained on some of them; expected rows that no "
-            f"member has seen; {_instead(folder, of)}"
+            f"member has seen; {_instead(folder, of, first.config)}"
         )
     rows = _shared_rows(folder, of, members)
     inputs = own_inputs(first.folder, first.config, first.record)
@@ -96,11 +97,11 @@ def _knowns(members: Sequence[Run], inputs: Inputs) -> list[Known]:
     return [member.known(own.raw, own.target) for member, own in zip(members, read, strict=True)]
 
 
-def _instead(folder: Path, of: str) -> str:
+def _instead(folder: Path, of: str, config: RunConfig) -> str:
     """Return what to do where an ensemble cannot be tested on some rows."""
     if of == "folds":
         return f"the figures of rows that were not trained on are those out of fold, in {folder / folders.FOLDS}"
-    return "leave DATA out for the test rows that all members share"
+    return f"{put_back(config)}leave DATA out for the test rows that all members share"
 
 
 def _shared_rows(folder: Path, of: str, members: Sequence[Run]) -> Rows:
@@ -112,7 +113,7 @@ def _shared_rows(folder: Path, of: str, members: Sequence[Run]) -> Rows:
     if of == "folds":
         raise ConfigError(
             f"{folder}: each row was trained on by some of its {len(members)} folds, so none of its rows can test the ensemble; "
-            f"expected new rows: netwright test {folder} DATA; {_instead(folder, of)}"
+            f"expected new rows: netwright test {folder} DATA; {_instead(folder, of, members[0].config)}"
         )
     if not (members[0].folder / folders.SPLIT).is_file():
         raise ConfigError(f"{folder}: a bundle holds no rows; expected some; give a file: netwright test {folder} DATA")

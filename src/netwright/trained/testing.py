@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,19 @@ import numpy.typing as npt
 from netwright.config.calls import OBJECT
 from netwright.config.data_schema import DataConfig
 from netwright.config.schema import RunConfig
-from netwright.errors import CheckpointError, DivergedError, NetwrightError
+from netwright.config.values import is_address
+from netwright.errors import CheckpointError, DataError, DivergedError, NetwrightError
 from netwright.evaluation.own_metrics import figures_told, intervals_of, twin_of
 from netwright.evaluation.resampling import block_length, blocks_of
 from netwright.evaluation.testing import Drawn, Verdict, all_figures, bounds_told
 from netwright.model.losses import loss_of_each
 from netwright.pipeline.custom import left_out
 from netwright.rows.inputs import Inputs, load
-from netwright.rows.reading import read
+from netwright.rows.reading import files_of, read
 from netwright.runfolder import folder as folders
 from netwright.sources import labels
+from netwright.sources.opening import BUNDLED
+from netwright.sources.places import places_of
 from netwright.sources.sequences import Sequences
 from netwright.trained.known import Known
 from netwright.trained.slicing import group_numbers
@@ -43,6 +47,12 @@ def are_own(config: RunConfig, record: dict[str, Any], objects: Any) -> bool:
         return False
 
 
+def put_back(config: RunConfig) -> str:
+    """Return what comes before testing a run's own rows where they are gone, as the beginning of an advice; else nothing."""
+    place = gone(config.data)
+    return "" if place is None else f"put them back to {place}, where they were read, and "
+
+
 def may_be_own(config: RunConfig, record: dict[str, Any], rows: int) -> list[str]:
     """Return a note where rows may be those of a run from Python in another order, which no digest can tell."""
     if not from_python(config) or rows != record.get("data", {}).get("rows"):
@@ -53,6 +63,24 @@ def may_be_own(config: RunConfig, record: dict[str, Any], rows: int) -> list[str
     ]
 
 
+def gone(data: DataConfig) -> str | None:
+    """Return which file or folder of a run's rows is not where it was, and its setting; None where none is known to be gone.
+
+    What lies at an address is taken for granted: why it is not reached, its error tells.
+    """
+    named = files_of(data) | ({} if data.join is None else {"join": data.join})
+    for setting, name in named.items():
+        if name.startswith((BUNDLED, OBJECT)) or is_address(name):
+            continue
+        try:
+            there = any(place.exists() for place in places_of(name))
+        except DataError:  # no file matches; an archive that is damaged is there
+            there = not glob.has_magic(name)
+        if not there:
+            return f"{name} (data.{setting})"
+    return None
+
+
 def own_inputs(folder: Path, config: RunConfig, record: dict[str, Any], objects: Any = None) -> Inputs:
     """Read the run's own data again, and refuse other data than those it was trained on.
 
@@ -61,13 +89,25 @@ def own_inputs(folder: Path, config: RunConfig, record: dict[str, Any], objects:
         config: Resolved.
         record: run.json.
         objects: The rows, of a run that was trained on Python objects.
+
+    Raises:
+        DataError: They are gone, or cannot be read.
+        CheckpointError: They changed, or were Python objects.
     """
     if from_python(config) and objects is None:
         raise CheckpointError(
             f"{folder}: the run was trained on Python objects, which it does not hold; expected the same ones, whose test rows are "
             f"then tested: in Python nw.load({str(folder)!r}).test(data); or a file of new rows: netwright test {folder} DATA"
         )
-    inputs = load(config, objects)
+    try:
+        inputs = load(config, objects)
+    except DataError as error:
+        if objects is not None or (place := gone(config.data)) is None:
+            raise
+        raise DataError(
+            f"{folder}: the run read its rows from {place}, which is not there; expected the same rows there; put them back, or "
+            "test other labelled rows: netwright test RUN DATA"
+        ) from error
     if "digest" not in record.get("data", {}):
         raise CheckpointError(f"{folder}/run.json: no data digest; expected the record of a run; check the file")
     if inputs.digest != record["data"]["digest"]:
