@@ -18,6 +18,7 @@ from netwright.cli import main
 from netwright.errors import CheckpointError, ConfigError, FolderInUseError
 from netwright.lifecycle.run import load_run
 from netwright.pipeline.telling import Told
+from netwright.runfolder.folder import seeds_of
 
 SHORT = {"layers": ["Linear(8)", "ReLU()", "Linear()"], "epochs": 2}
 
@@ -104,6 +105,26 @@ def test_a_test_of_the_mean_stays_with_its_members_and_goes_when_there_are_more(
     nw.repeat("sklearn:iris", seeds=3, run_dir=folder, **SHORT)
     assert nw.load(folder).tested is None
     assert not [name for name in ("predictions.csv", "report.html") if (folder / name).exists()]
+
+
+def test_a_test_of_the_mean_goes_when_one_of_its_members_trains_on_alone(tmp_path: Path) -> None:
+    done = nw.repeat("sklearn:iris", seeds=2, run_dir=tmp_path / "s", **SHORT)
+    nw.load(done.folder).test()
+    other = nw.load(done.runs[1]).tested
+    nw.resume(done.runs[0])  # nothing is left to do
+    assert nw.load(done.folder).tested is not None
+    nw.resume(done.runs[0], settings=["training.epochs=9"])
+    assert nw.load(done.folder).tested is None
+    assert not [name for name in ("predictions.csv", "report.html") if (done.folder / name).exists()]
+    assert nw.load(done.runs[0]).tested is not None  # of its new weights
+    assert nw.load(done.runs[1]).tested == other
+
+
+def test_a_run_is_a_member_of_a_folder_of_seeds_where_its_summary_names_it(tmp_path: Path) -> None:
+    done = nw.repeat("sklearn:iris", seeds=2, run_dir=tmp_path / "s", **SHORT)
+    assert [seeds_of(done.folder / name) for name in ("seed-0", "seed-2", "none/seed-0")] == [done.folder, None, None]
+    (done.folder / "seeds.json").write_text("{")
+    assert seeds_of(done.runs[0]) is None
 
 
 class Stopped(nn.Module):

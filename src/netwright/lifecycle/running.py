@@ -127,10 +127,15 @@ def run_to_the_end(
 
 
 def remove_told(folder: Path) -> None:
-    """Remove what was told of the weights that a run had so far: its test, predictions and report."""
-    for name in (folders.TEST, folders.PREDICTIONS, folders.REPORT):
-        if (folder / name).exists():
-            files.remove_all(folder / name)
+    """Remove what was told of the weights that a run had so far: its test, predictions and report.
+
+    Of a run that a folder of seeds is of, what was told of the mean of its networks goes too.
+    """
+    mean = folders.seeds_of(folder)
+    for place in (folder,) if mean is None else (folder, mean):
+        for name in (folders.TEST, folders.PREDICTIONS, folders.REPORT):
+            if (place / name).exists():
+                files.remove_all(place / name)
 
 
 def _record_of(done: Trained, stop: StopRequest, digests: Mapping[str, str], first: float) -> dict[str, Any]:

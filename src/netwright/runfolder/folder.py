@@ -135,6 +135,13 @@ def runs_inside(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and (path / RECORD).is_file())
 
 
+def seeds_of(run: Path) -> Path | None:
+    """Return the folder of seeds that a run is a member of; None where it lies in none, or is not yet one of its runs."""
+    run = run.absolute()
+    members = _object_of(run.parent / SEEDS).get("runs")
+    return run.parent if isinstance(members, list) and run.name in members else None
+
+
 def update_record(folder: Path, changes: Mapping[str, Any]) -> None:
     """Write some entries of run.json anew."""
     files.write_json(folder / RECORD, {**read_record(folder), **changes})
