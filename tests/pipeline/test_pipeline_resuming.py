@@ -18,8 +18,9 @@ from netwright import files
 from netwright.checkpoint import store, trees
 from netwright.cli import main
 from netwright.config.calls import parse_call
-from netwright.errors import CheckpointError, ConfigError, NetwrightError, SafetyError
+from netwright.errors import CheckpointError, ConfigError, DivergedError, NetwrightError, SafetyError
 from netwright.pipeline.telling import Told
+from netwright.tracking.records import Begun, Ended
 from netwright.training.journal import EpochRecord
 
 NET = ["Linear(16)", "BatchNorm1d()", "ReLU()", "Dropout(0.2)", "Linear()"]
@@ -81,6 +82,44 @@ def test_a_test_made_while_a_run_trains_is_not_told_of_the_weights_it_ends_with(
     assert run.tested is None
     assert not (folder / "predictions.csv").exists()
     assert (folder / "report.html").is_file()  # of the weights it ended with
+
+
+class Ends:
+    """A tracker that keeps how runs ended."""
+
+    name = "ends"
+
+    def __init__(self) -> None:
+        self.told: list[Ended] = []
+
+    def begin(self, run: Begun) -> None:
+        """Nothing."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Nothing."""
+
+    def end(self, run: Ended) -> None:
+        """Keep it."""
+        self.told.append(run)
+
+
+@pytest.mark.parametrize(("problem", "status"), [(KeyError("k"), "failed"), (DivergedError("nan"), "diverged")])
+def test_a_test_made_while_a_run_trains_is_not_told_of_a_run_that_fails(
+    problem: Exception, status: str, tmp_path: Path
+) -> None:
+    folder, ends = tmp_path / "run", Ends()
+
+    def look_and_fail(record: Any) -> None:
+        if isinstance(record, EpochRecord) and record.epoch == 2:
+            nw.load(folder).test()
+            assert (folder / "predictions.csv").is_file()
+            raise problem
+
+    source = str(write_table(tmp_path / "t.csv"))
+    with pytest.raises(type(problem)):
+        nw.train(source, target="y", layers=NET, epochs=4, run_dir=folder, observers=[look_and_fail, ends])
+    assert [(end.status, end.figures) for end in ends.told] == [(status, {})]
+    assert not [name for name in ("test.json", "predictions.csv", "report.html") if (folder / name).exists()]
 
 
 def test_a_stopped_run_ends_as_if_it_had_not_been_stopped(stopped: Path, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def run_to_the_end(
     """
     folder, first, seat = job.folder, time.perf_counter(), bench.custom.seat
     stopping = partial(stop_on_signals, warned=bench.world.launched) if seat is None else seat.stopping
-    with stopping(bench.custom.until) as stop, _failure_told(folder, observe):
+    with stopping(bench.custom.until) as stop, _failure_told(folder, observe, trains=True):
         observe(begun(job.config, folder, epochs_done(parts)))
         done = carry_on(bench, job, parts, observe, stop, auto_micro_batch)
         remove_told(folder)  # who looked while it trained has tested weights of before
@@ -199,14 +199,22 @@ def _outcome(bench: Bench) -> Outcome:
 
 
 @contextmanager
-def _failure_told(folder: Path, observe: Listener) -> Iterator[None]:
-    """Write into run.json how a run failed, whatever failed."""
+def _failure_told(folder: Path, observe: Listener, trains: bool = False) -> Iterator[None]:
+    """Write into run.json how a run failed, whatever failed.
+
+    Args:
+        folder: The run folder.
+        observe: Is told the end.
+        trains: Whether the weights change meanwhile, so that what was told of them is of others now.
+    """
     try:
         yield
     except BaseException as error:
         status = "diverged" if isinstance(error, DivergedError) else "failed"
         why = f"{type(error).__name__}: {first_line(error)}"
         try:
+            if trains:
+                remove_told(folder)  # before the end is told with its figures
             epochs = len(folders.read_history(folder))
             folders.update_record(folder, {"status": status, "ended": folders.now(), "why": why, "epochs": epochs})
             observe(ended(folder))
