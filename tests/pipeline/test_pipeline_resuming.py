@@ -18,7 +18,15 @@ from netwright import files
 from netwright.checkpoint import store, trees
 from netwright.cli import main
 from netwright.config.calls import parse_call
-from netwright.errors import CheckpointError, ConfigError, DivergedError, NetwrightError, SafetyError
+from netwright.errors import (
+    CheckpointError,
+    ConfigError,
+    DivergedError,
+    FolderInUseError,
+    NetwrightError,
+    ResourceError,
+    SafetyError,
+)
 from netwright.pipeline.telling import Told
 from netwright.tracking.records import Begun, Ended
 from netwright.training.journal import EpochRecord
@@ -144,6 +152,25 @@ def test_more_epochs_give_the_bits_of_a_run_that_was_longer_from_the_start(stopp
     assert same(stopped, whole.folder)
     assert run.config.training.epochs == 7
     assert resumed(stopped)[1] == ["finished already: 7 epochs done; nothing is left to do"]
+
+
+def test_a_finished_run_that_lacks_nothing_is_returned_where_no_lock_can_be_written(stopped: Path) -> None:
+    resumed(stopped)
+    (stopped / "run.lock").write_text(json.dumps({"host": "another-machine", "pid": 77}))
+    with pytest.raises(FolderInUseError, match="in use by another-machine, process 77"):
+        resumed(stopped)
+    (stopped / "run.lock").unlink()
+    (stopped / "run.lock").mkdir()
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    run, lines = resumed(stopped)
+    assert (run.record["status"], lines) == ("done", ["finished already: 4 epochs done; nothing is left to do"])
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+    with pytest.raises(ResourceError, match=r"run\.lock: cannot be written"):
+        resumed(stopped, "training.epochs=5")
+    for name in ("report.html", "test.json"):
+        (stopped / name).unlink()
+        with pytest.raises(ResourceError, match=r"run\.lock: cannot be written"):
+            resumed(stopped)
 
 
 def test_another_learning_rate_is_used_from_now_on_and_said_to_be_not_exact(stopped: Path) -> None:

@@ -79,16 +79,16 @@ def resume_run(
     refuse_halving(auto_micro_batch, world)
     record = world.told(folders.read_record(folder))
     config, changes = changed(folder, settings)
-    with held(folder, world):
+    tested = test if test is not None else bool(record.get("tests_at_end", True))
+    finished = _has_finished(folder, config, record, changes)
+    looks = tested and world.leads
+    needless = finished and _lacking(folder, config, record, looks, objects) is None
+    with held(folder, world, needless):
         if ended_by_signal(record, world):
             observe(Told(f"a signal stopped it; started again, it stays so; to go on: netwright resume {folder}"))
             return _loaded(folder, objects)
-        tested = test if test is not None else bool(record.get("tests_at_end", True))
-        if record["status"] == "done" and not _goes_on(config, record):
-            if lost := ", ".join(one.path for one in changes if one.path.startswith(WITHOUT_EFFECT)):
-                why, what = record.get("why"), longer(config, record, folder)
-                raise ConfigError(f"{folder}: finished ({why}), so {lost} would change nothing; expected {what}")
-            return _finished(folder, objects, record, tested and world.leads, observe)
+        if finished:
+            return _finished(folder, objects, record, looks, observe)
         found = _found(folder, config, world, observe)
         done, wanted = epochs_done(found.parts), config.training.epochs
         if wanted is not None and wanted < done and any(one.path == "training.epochs" for one in changes):
@@ -137,6 +137,20 @@ def _note_resumption(bench: Bench, folder: Path, resumed: Sequence[Mapping[str, 
     folders.update_record(folder, {"status": "running", "launch": bench.world.launch_told, "resumed": list(resumed)})
 
 
+def _has_finished(folder: Path, config: RunConfig, record: Mapping[str, Any], changes: Sequence[Change]) -> bool:
+    """Tell whether nothing is left to train under the settings.
+
+    Raises:
+        ConfigError: And one was changed that would change nothing.
+    """
+    if record["status"] != "done" or _goes_on(config, record):
+        return False
+    if lost := ", ".join(one.path for one in changes if one.path.startswith(WITHOUT_EFFECT)):
+        why, what = record.get("why"), longer(config, record, folder)
+        raise ConfigError(f"{folder}: finished ({why}), so {lost} would change nothing; expected {what}")
+    return True
+
+
 def _goes_on(config: RunConfig, record: Mapping[str, Any]) -> bool:
     """Tell whether a finished run has something left to do under the settings."""
     training, done = config.training, int(record.get("epochs") or 0)
@@ -147,6 +161,17 @@ def _goes_on(config: RunConfig, record: Mapping[str, Any]) -> bool:
     return isinstance(stopping, str) or stopping is None or done - best < stopping.patience
 
 
+def _lacking(folder: Path, config: RunConfig, record: Mapping[str, Any], test: bool, objects: Objects) -> str | None:
+    """Return what a crash kept a finished run from writing, its test or its report; None where it has both."""
+    own = config.training
+    figures = own.step is None or own.evaluate is not None
+    if test and figures and record["split"].get("test") and not (folder / folders.TEST).is_file():
+        return folders.TEST
+    if objects.custom.trial is None and objects.world.leads and not (folder / folders.REPORT).is_file():
+        return folders.REPORT
+    return None
+
+
 def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: bool, observe: Listener) -> Run:
     """Return a run that has nothing left to train; a test or report that a crash prevented is made up for."""
     observe(Told(f"finished already: {record.get('why')}; nothing is left to do"))
@@ -154,10 +179,11 @@ def _finished(folder: Path, objects: Objects, record: Mapping[str, Any], test: b
     own = run.config.training
     if own.step is not None and own.evaluate is not None and run.tested is None:
         run.inputs = _bench_again(folder, run.config, record, objects).inputs
-    if test and record["split"].get("test") and run.tested is None and (own.step is None or own.evaluate is not None):
+    lacks = _lacking(folder, run.config, record, test, objects)
+    if lacks == folders.TEST:
         observe(Told("the test was not made yet"))
         run.test()
-    elif objects.custom.trial is None and objects.world.leads and not (folder / folders.REPORT).is_file():
+    elif lacks == folders.REPORT:
         run.report()
     return run
 

@@ -9,33 +9,41 @@ from typing import Any
 
 from netwright import files
 from netwright.distributed.world import World
-from netwright.errors import CheckpointError
+from netwright.errors import CheckpointError, ResourceError
 from netwright.runfolder import folder as folders
 
 AGAIN = ("ConfigError", "DataError", "CheckpointError", "DivergedError")  # what a restart does not mend
 
 
 @contextmanager
-def held(folder: Path, world: World) -> Iterator[None]:
+def held(folder: Path, world: World, needless: bool = False) -> Iterator[None]:
     """Hold the lock of a run folder for a block, in the first process; that of a dead process of this launch is broken.
 
     Args:
         folder: The run folder.
         world: The processes.
+        needless: Whether nothing is to be written, so that the block goes without a lock where none can be.
 
     Raises:
         FolderInUseError: Another process trains it.
+        ResourceError: The folder cannot be written.
     """
     if not world.leads:
         yield
         return
-    if world.launch is not None:
-        files.break_lock_of(folder, world.launch.ended)
-    lock = files.Lock(folder, world.launch_told)
+    lock = None
+    try:
+        if world.launch is not None:
+            files.break_lock_of(folder, world.launch.ended)
+        lock = files.Lock(folder, world.launch_told)
+    except (ResourceError, OSError):
+        if not needless:
+            raise
     try:
         yield
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 def goes_on(folder: Path, world: World) -> bool:
