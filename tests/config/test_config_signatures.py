@@ -205,6 +205,8 @@ def test_names_and_argument_names_are_checked_without_torch(text: str, message: 
         (signatures.losses(), "NLLLoss2d()", "w: NLLLoss2d came; it is torch's old name; write NLLLoss"),
         (signatures.optimizers(), "Adm()", "w: 'Adm' is no known optimizer; did you mean Adam"),
         (signatures.optimizers(), "SGD(learning_rate=1)", "w: SGD has no argument 'learning_rate'; "),
+        (signatures.optimizers(), "Default(momentum=1)", "w: the default optimizer (Adam or AdamW) has no argument 'momentum'"),
+        (signatures.optimizers(), "Default(params=1)", "w: the default optimizer (Adam or AdamW) came with params; all parameters"),
         (signatures.optimizers(), "Adam(params=1)", "w: Adam came with params; all parameters of the network are trained"),
     ],
 )  # fmt: skip

@@ -140,7 +140,7 @@ def test_one_argument_of_the_optimizer_nobody_wrote_leaves_the_rest_of_it(tmp_pa
     assert optimizer([], optimizer="Default(0.02)") == "AdamW(lr=0.02, fused=True)"
     assert optimizer(["training.optimizer.lr=0.01"], layers=["Linear()"]) == "Adam(lr=0.01, fused=True)"
     assert optimizer(["training.optimizer.lr=0.01"], optimizer="SGD(lr=1.0)") == "SGD(lr=0.01, fused=True)"
-    with pytest.raises(ConfigError, match="Default has no argument 'momentum'"):
+    with pytest.raises(ConfigError, match=r"the default optimizer \(Adam or AdamW\) has no argument 'momentum'"):
         optimizer(["training.optimizer.momentum=0.9"])
 
 

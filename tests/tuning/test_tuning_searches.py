@@ -304,6 +304,7 @@ BAD = [
     ({"space": {"model.layers.9.p": "0..1"}}, "model.layers has layers 0 to 3; '9' is none"),
     ({"space": {"model.layers.2.p": "0..2"}}, "tune.space: .*dropout probability has to be between 0 and 1"),
     ({"space": {"model.layers": [LAYERS, ["Conv2d(4, 3)"]]}}, "tune.space: .*Conv2d.* .tried with"),
+    ({"space": {"training.optimizer.momentum": [0.1, 0.9]}}, "tune.space: .*the default optimizer .* has no argument 'momentum'"),
     ({"space": {"training.optimizer.lr": "-1..1"}}, "tune.space: .*-1"),
     ({"space": {"data.batch_size": "-4..4"}}, "data.batch_size: -4 came; expected at least 1"),
     ({"space": {"data.split.seed": [1, 2]}}, "data.split.seed came; trials on other validation rows cannot be compared"),

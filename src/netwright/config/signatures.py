@@ -121,14 +121,16 @@ class Registry:
                 return f"{where}: {call.name} came, which is {other}"
             return f"{where}: {call.name!r} is no known {self.kind}; {self.advice(call.name)}"
         names = [name for name, _ in parameters]
+        usual = call.name == USUAL and self.kind == "optimizer"
+        called = "the default optimizer (Adam or AdamW)" if usual else call.name  # a setting alone does not write its name
         for keyword in call.keywords:
             if keyword in UNWANTED:
-                return f"{where}: {call.name} came with {keyword}; {UNWANTED[keyword]}; leave it out"
+                return f"{where}: {called} came with {keyword}; {UNWANTED[keyword]}; leave it out"
             if keyword not in names:
-                return f"{where}: {call.name} has no argument {keyword!r}; {did_you_mean(keyword, names)}"
+                return f"{where}: {called} has no argument {keyword!r}; {did_you_mean(keyword, names)}"
         if call.name not in CONTAINERS and len(call.args) > len(names):
             return (
-                f"{where}: {call} came with {len(call.args)} values; {call.name} has {len(names)} arguments "
+                f"{where}: {call} came with {len(call.args)} values; {called} has {len(names)} arguments "
                 f"({', '.join(names)}); write them by keyword"
             )
         return None
