@@ -313,6 +313,8 @@ def test_the_last_single_row_is_left_out_where_batch_norm_cannot_train_on_it() -
         ({"validation_fraction": 1.0}, "validation_fraction: 1.0 came; expected a number above 0 and below 1"),
         ({"engine": "fast"}, "engine: 'fast' came; expected one of auto, captured, compiled, eager"),
         ({"module": "file.py:Net"}, "module: 'file.py:Net' came; expected a torch.nn.Module"),
+        ({"observers": [3]}, "observers: .3. came; expected a list of functions, such as .print."),
+        ({"observers": print}, "observers: .* came; expected a list of functions"),
         ({"engine": "captured", "optimizer": "LBFGS()"}, "engine: captured came; the device is cpu, the optimizer LBFGS"),
         ({"optimizer": "SGD(lr=1e200)"}, r"fit: step \d+ of epoch \d+: the loss is (nan|inf); expected a finite number"),
         (

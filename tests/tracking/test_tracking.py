@@ -85,6 +85,29 @@ def test_a_run_has_the_same_bits_with_a_tracker_and_with_one_that_fails(fail: st
     assert all(isinstance(record, Told | EpochRecord) for record in told)
 
 
+class Nameless:
+    """A tracker whose name was forgotten."""
+
+    begin = epoch = end = print
+
+
+OBSERVERS: list[tuple[Any, str]] = [
+    ([print, Nameless()], "<Nameless> came without name; expected functions, and trackers, which have .*end; add name"),
+    ([3], "3 came; expected functions, and trackers, which have name, begin, epoch, end; leave it out"),
+    (["tensorboard"], "'tensorboard' came; expected functions, and trackers"),
+    ([nw.tracking.TensorBoard], "the class TensorBoard came; expected a tracker that is made of it; write TensorBoard()"),
+    ([Nameless], "the class Nameless came; expected a tracker"),
+    (Nameless(), "<Nameless> came; expected a list of functions and trackers"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("observers", "message"), OBSERVERS)
+def test_what_can_be_told_nothing_is_named_before_a_run_begins(observers: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"^observers: {message}"):
+        nw.train("sklearn:iris", run_dir=tmp_path / "run", observers=observers, **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_tracker_is_told_settings_epochs_test_and_report(tmp_path: Path) -> None:
     tracker = Noting()
     run = nw.train("sklearn:iris", run_dir=tmp_path / "run", observers=[tracker], **SMALL)

@@ -98,6 +98,9 @@ def read_settings(parameters: Mapping[str, Any]) -> Settings:
         raise _unfit("optimizer", given["optimizer"], 'a text such as "Adam(lr=0.001)"')
     if given["loss"] is not None and not isinstance(given["loss"], str) and not callable(given["loss"]):
         raise _unfit("loss", given["loss"], 'a text such as "MSELoss()", a loss of torch.nn, a function or None')
+    observers = given["observers"]
+    if not isinstance(observers, list | tuple) or not all(map(callable, observers)):
+        raise _unfit("observers", observers, "a list of functions, such as [print]")
     module = given["module"]
     if module is not None and not callable(module):
         raise _unfit("module", module, "a torch.nn.Module, its class or None")
@@ -115,7 +118,7 @@ def read_settings(parameters: Mapping[str, Any]) -> Settings:
         given["engine"],
         None if threads is None else _whole("threads", threads),
         choose_device(given["device"]),
-        tuple(given["observers"]),
+        tuple(observers),
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any, final
 import torch
 
 from netwright.config.schema import RunConfig
-from netwright.errors import first_line
+from netwright.config.values import shown
+from netwright.errors import ConfigError, first_line
 from netwright.pipeline.telling import Told
 from netwright.runfolder import folder as folders
 from netwright.seeding import all_forked, forked
@@ -20,6 +21,7 @@ from netwright.training.journal import EpochRecord
 Record = Told | EpochRecord | Begun | Ended
 Observer = Callable[[Told | EpochRecord], None]  # what a user hands over
 Listener = Callable[[Record], None]  # what a run tells
+TRACKER = ("name", "begin", "epoch", "end")  # what `Tracker` has
 
 
 @final
@@ -33,11 +35,11 @@ class Audience:
         observers: Functions, told remarks and epochs; trackers, told beginning, epochs and end.
 
     Raises:
-        ConfigError: A package of a tracker is missing.
+        ConfigError: One is neither, or a package of a tracker is missing.
     """
 
     def __init__(self, observers: Iterable[Observer | Tracker]) -> None:
-        told = list(observers)
+        told = _each_of(observers)
         self._trackers = [observer for observer in told if isinstance(observer, Tracker)]
         self._functions = [observer for observer in told if not isinstance(observer, Tracker)]
         check_trackers([tracker.name for tracker in self._trackers if _ours(tracker)])
@@ -72,6 +74,30 @@ class Audience:
                 self._trackers.remove(tracker)
                 what = f"{type(error).__name__}: {first_line(error)}"
                 self(Told(f"tracker {tracker.name}: {what}; it is told nothing more, the run goes on", "note"))
+
+
+def _each_of(observers: Any) -> list[Any]:
+    """Return observers one by one.
+
+    Raises:
+        ConfigError: One can be told nothing; what it lacks is named.
+    """
+    if not isinstance(observers, Iterable):
+        raise ConfigError(f"observers: {shown(observers)} came; expected a list of functions and trackers; put it into one")
+    told = list(observers)
+    for one in told:
+        lacks = [name for name in TRACKER if not hasattr(one, name)]
+        if isinstance(one, type) and not set(lacks) - {"name"}:  # which its instances may get first
+            kind = one.__name__
+            raise ConfigError(f"observers: the class {kind} came; expected a tracker that is made of it; write {kind}()")
+        if not lacks or callable(one):
+            continue
+        known = len(lacks) < len(TRACKER)  # it was meant as a tracker
+        without, advice = (f" without {', '.join(lacks)}", f"add {', '.join(lacks)}") if known else ("", "leave it out")
+        raise ConfigError(
+            f"observers: {shown(one)} came{without}; expected functions, and trackers, which have {', '.join(TRACKER)}; {advice}"
+        )
+    return told
 
 
 def _ours(tracker: Tracker) -> bool:
