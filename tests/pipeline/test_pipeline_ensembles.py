@@ -166,7 +166,7 @@ def test_categories_that_only_some_folds_know_are_known_to_the_ensemble(
     _, remarks, _ = prices.predict_file(str(place / "new.csv"))
     assert remarks[0].startswith("column 'town': a category not seen in training in 1 cell;")  # a member knows Ulm and Wien
     path = nw.export(prices, "torch", tmp_path / "prices.pt2")
-    assert "its members alone reach rmse" in path.with_suffix(".md").read_text()
+    assert "its members alone reach rmse" in path.with_name(f"{path.name}.md").read_text()
     again = load_any(path, trust=True).predict(str(place / "new.csv"))
     assert np.allclose(again, prices.predict(str(place / "new.csv")), rtol=1e-6, atol=1e-6)
 

@@ -298,7 +298,7 @@ def test_labels_may_differ_only_where_two_are_as_likely() -> None:
 def test_an_onnx_file_predicts_without_torch(made: Any, tmp_path: Path) -> None:
     run, rows = made(embedded)
     file = nw.export(run, "onnx", tmp_path / "m.onnx")
-    assert (tmp_path / "m.md").is_file()
+    assert (tmp_path / "m.onnx.md").is_file()
     words = ["predict", str(file), rows, "-o", str(tmp_path / "o.parquet")]
     program = (
         "import sys; from netwright.cli import main\n"
@@ -310,6 +310,17 @@ def test_an_onnx_file_predicts_without_torch(made: Any, tmp_path: Path) -> None:
     assert "a category not seen in training" in done.stderr
     found = pd.read_parquet(tmp_path / "o.parquet")["prediction"].to_numpy()
     near(run, found[:, None], run.predict_decoded(rows), TOLERANCES["onnx"])
+
+
+def test_a_card_bears_the_whole_name_of_its_file_so_that_formats_lie_side_by_side(made: Any, tmp_path: Path) -> None:
+    run, _ = made(hot)
+    (tmp_path / "m.onnx").write_bytes(b"")
+    (tmp_path / "m.md").write_text("notes of mine")
+    nw.export(run, "torch", tmp_path / "m.pt2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.md", "m.onnx", "m.pt2", "m.pt2.md"]
+    assert "netwright predict m.pt2" in (tmp_path / "m.pt2.md").read_text(encoding="utf-8")
+    with pytest.raises(FolderInUseError, match=r"m\.pt2: exists already"):
+        nw.export(run, "torch", tmp_path / "m.pt2")
 
 
 def test_the_card_tells_task_figures_and_use_and_no_row(made: Any, tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ def export_run(run: Predictor, format: str = "bundle", output: Path | None = Non
         raise ConfigError(
             f"-o {target}: the ending does not fit --format {format}; expected {ENDINGS.get(format, 'a folder')}"
         )
-    for path in [target, *([target.with_suffix(".md")] if alone else [])]:
+    beside = target.with_name(f"{target.name}.md")  # the whole name, so that a .pt2 and an .onnx file can lie side by side
+    for path in [target, *([beside] if alone else [])]:
         if path.exists():
             raise FolderInUseError(
                 f"{path}: exists already; expected a new name, an export overwrites nothing; name another"
@@ -84,7 +85,7 @@ def export_run(run: Predictor, format: str = "bundle", output: Path | None = Non
     if alone:
         files.make_folder(target.absolute().parent)
         files.write_bytes(target, content)
-        files.write_text(target.with_suffix(".md"), card)
+        files.write_text(beside, card)
         return target
     with files.born(target) as folder:
         files.write_bytes(folder / name, content)
