@@ -72,6 +72,17 @@ def test_boosting_learns_more_than_a_guess() -> None:
     assert np.sqrt((error**2).mean()) < 0.9 * true.std()
 
 
+@pytest.mark.parametrize(("far", "unit"), [(1e9, 1.0), (0.0, 1e-5)])
+def test_regressions_are_as_good_whatever_the_unit_of_the_target(far: float, unit: float) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(11_000, 2)).astype(np.float32)  # from 10,000 on boosting looks whether it may stop
+    target = (np.sin(2 * rows[:, 0]) + rows[:, 1])[:, None].astype(np.float64)
+    for make in (make_linear, make_boosting):
+        usual = make(Problem("regression", rows, rows[:500], target)).decoded
+        found = make(Problem("regression", rows, rows[:500], far + unit * target)).decoded
+        np.testing.assert_allclose((found - far) / unit, usual, atol=1e-3)
+
+
 def test_a_class_without_a_train_row_gets_no_chance_and_one_class_alone_all() -> None:
     given = Problem("multiclass", RNG.normal(size=(30, 2)), RNG.normal(size=(5, 2)), np.arange(30) % 2 * 2, classes=4)
     found = make_linear(given).decoded

@@ -245,8 +245,12 @@ def _fitted(key: str, name: str, problem: Problem, make: Callable[[], Any]) -> B
 
 def _answer(model: Any, problem: Problem, target: npt.NDArray[Any]) -> Floats:
     """Return values ``(rows,)`` or probabilities ``(rows, classes)`` of one output; classes without a train row get 0."""
-    if problem.kind == "regression":
+    if problem.kind == "regression" and problem.rates:
         return np.asarray(model.fit(problem.train, target).predict(problem.test), dtype=np.float64)
+    if problem.kind == "regression":  # Ridge reads it in float32, and boosting stops by a tolerance that has no unit
+        mean, unit = target.mean(), target.std() or 1.0
+        found = model.fit(problem.train, (target - mean) / unit).predict(problem.test)
+        return np.asarray(mean + unit * np.asarray(found, dtype=np.float64))
     known, codes = np.unique(target, return_inverse=True)
     found = np.zeros((len(problem.test), 2 if problem.kind == "multilabel" else problem.classes))
     if len(known) == 1:
