@@ -139,6 +139,14 @@ def test_a_constant_target_is_not_divided_by_zero() -> None:
     task = a_task("regression", train_values=np.full((4, 1), 7.0), columns=1)
     assert task.spell_target(np.array([[7.0], [9.0]])).tolist() == [[0.0], [2.0]]
     assert task.decoding(torch.tensor([[0.0]])).tolist() == [[7.0]]
+    rounded = a_task("regression", train_values=np.full((1000, 1), 1e9 / 3), columns=1)  # its mean is not exactly it
+    assert rounded.decoding.scale.tolist() == [1.0]
+
+
+def test_a_small_unit_of_the_target_makes_no_constant_of_it() -> None:
+    coulombs = np.array([[1.6e-19], [3.2e-19], [4.8e-19]])
+    scaled = a_task("regression", train_values=coulombs, columns=1).spell_target(coulombs)
+    assert scaled.flatten().tolist() == pytest.approx([-(1.5**0.5), 0.0, 1.5**0.5], abs=1e-6)
 
 
 def test_counts_are_not_scaled_and_come_out_as_rates() -> None:

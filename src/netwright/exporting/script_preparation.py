@@ -13,6 +13,7 @@ from netwright.errors import ConfigError
 from netwright.exporting.printing import literal, printed
 from netwright.exporting.recipe import Page, Recipe
 from netwright.exporting.script_rows import WORDS, number_code
+from netwright.model.task import ROUNDING
 
 STEPS_OF = '''def steps_of(rows):
     """Return the numbers of the steps of some rows, row after row."""
@@ -299,9 +300,9 @@ def _target_of_loss(page: Page, recipe: Recipe) -> list[str]:
             code = "y = torch.from_numpy(truth).float()"
         else:
             code = f"""# The network learns a target of mean 0 and deviation 1; figures are in the units of the data.
-deviation = {known}.std(axis=0)
-target_mean = torch.from_numpy({known}.mean(axis=0))
-target_scale = torch.from_numpy(np.where(deviation > 1e-12, deviation, 1.0))
+average, deviation = {known}.mean(axis=0), {known}.std(axis=0)
+target_mean = torch.from_numpy(average)
+target_scale = torch.from_numpy(np.where(deviation > {ROUNDING} * np.abs(average), deviation, 1.0))
 y = ((torch.from_numpy(truth) - target_mean) / target_scale).float()"""
     elif recipe.target.task == "multilabel":
         code = "y = torch.from_numpy(truth).float()"

@@ -33,6 +33,7 @@ FITTING = {
     "multilabel": (*LABEL_LOSSES, FOCAL),
     "regression": VALUE_LOSSES,
 }
+ROUNDING = 1e-14  # deviations of a target below this share of its mean are rounding
 HOLDS = {"regression": "numbers (float32)", "multilabel": "0 and 1 per label (float32)"}
 
 
@@ -275,9 +276,9 @@ def _scale(decoding: Decoding, values: npt.NDArray[Any], scaling: str | None) ->
         raise ConfigError("data.preparation.target_scaling: PoissonNLLLoss reads plain counts; leave target_scaling out")
     if scaling == "none" or counts:
         return
-    deviation = values.std(axis=0)
-    decoding.mean.copy_(torch.from_numpy(values.mean(axis=0)))
-    decoding.scale.copy_(torch.from_numpy(np.where(deviation > 1e-12, deviation, 1.0)))
+    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    decoding.mean.copy_(torch.from_numpy(mean))
+    decoding.scale.copy_(torch.from_numpy(np.where(deviation > ROUNDING * np.abs(mean), deviation, 1.0)))
 
 
 def make_loss(call: Call, outputs: int) -> nn.Module:
