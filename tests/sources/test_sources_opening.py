@@ -120,6 +120,29 @@ def test_a_source_that_cannot_be_read_is_told_in_one_line(name: str, tmp_path: P
     assert "\n" not in str(problem.value)
 
 
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ("seeds/seed-0", "a run came; expected data or a config; to use its settings name seeds/seed-0/config.toml"),
+        ("seeds", "a folder of runs came; expected data or a config; to use its settings name seeds/seed-0/config.toml"),
+        ("search", "a search came; expected data or a config; to use its settings name search/tune.toml"),
+    ],
+)
+def test_runs_in_the_place_of_data_are_told_with_the_settings_in_them(named: str, told: str, tmp_path: Path) -> None:
+    for file in (
+        "seeds/seed-0/run.json",
+        "seeds/seed-0/config.toml",
+        "seeds/seed-1/run.json",
+        "search/tune.json",
+        "search/tune.toml",
+    ):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("{}")
+    with pytest.raises(DataError) as problem:
+        read_source(str(tmp_path / named), Reading())
+    assert str(problem.value).replace(f"{tmp_path}/", "") == f"{named}: {told}"
+
+
 @pytest.mark.parametrize("name", ["-", "pipe"])
 def test_a_pipe_is_no_data_file(name: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")

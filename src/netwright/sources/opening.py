@@ -34,6 +34,7 @@ from netwright.sources import (
 )
 from netwright.sources.arrays import Arrays, Stored
 from netwright.sources.bundled import bundled
+from netwright.sources.packing import printable
 from netwright.sources.places import Place, fetch, places_of
 from netwright.sources.sequences import Raw, Sequences
 from netwright.sources.tables import Origin, Table
@@ -276,6 +277,21 @@ def combine(parts: Sequence[Raw]) -> Raw:
     raise DataError("data.train and data.test: rows of different kinds came; expected files of one kind")
 
 
+def _refuse_runs(place: Place) -> None:
+    """Refuse a folder that this program wrote, runs or a search, and name the settings in it."""
+    if place.archive is not None or place.system is not None:
+        return
+    folder = Path(place.path)
+    records = [folder / "run.json", folder / "tune.json", *sorted(folder.glob("[!.]*/run.json"))]
+    for record in records:
+        config = record.with_name("tune.toml" if record.name == "tune.json" else "config.toml")
+        if record.is_file() and config.is_file():
+            what = "a run" if record == records[0] else "a search" if record == records[1] else "a folder of runs"
+            raise DataError(
+                f"{place}: {what} came; expected data or a config; to use its settings name {printable(str(config))}"
+            )
+
+
 def _file(place: Place) -> Place:
     """Return a data file: the place itself, or the only one in an archive."""
     if place.is_file():
@@ -290,6 +306,7 @@ def _file(place: Place) -> Place:
             f"{place}/{inside[0].path if inside else 'rows.csv'}"
         )
     if place.is_dir():
+        _refuse_runs(place)
         raise DataError(f"{place}: a folder came; expected a file ({', '.join(ENDINGS)}); name a file in it")
     if place.system is not None:
         raise DataError(
