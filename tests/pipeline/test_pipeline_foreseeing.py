@@ -134,7 +134,8 @@ def test_a_plan_counts_what_the_settings_ask_for() -> None:
     assert found.whole_seconds > found.training_seconds >= 21 * taken.step
     assert "7 epochs, 21 steps" in str(found)
     assert json.loads(json.dumps(found.to_json()))["steps"] == 21
-    assert nw.plan("sklearn:iris", epochs=7, batch_size=32, training={"steps": 5}).steps == 5
+    short = nw.plan("sklearn:iris", epochs=7, batch_size=32, training={"steps": 5})
+    assert (short.steps, short.epochs) == (5, 2)  # of 3 steps
 
 
 def a_budget(**changes: object) -> Budget:

@@ -52,7 +52,7 @@ class Budget:
         name: Of the run.
         device: That was measured.
         taken: What was measured.
-        epochs: That the settings ask for, at most.
+        epochs: That are begun, at most: ``training.steps`` may end before those of the settings.
         steps_per_epoch: Steps of an epoch.
         steps: Of the whole run, at most.
         patience: Of early stopping, None without.
@@ -201,7 +201,7 @@ def budget(bench: Bench, prepare_seconds: float, failures: float = FAILURES) -> 
         raise ConfigError(f"plan: a failure every {failures:g} hours came; expected hours above 0; write for instance 24")
     with on_copies(bench) as job:
         plan = job.plan
-        _, steps, epoch_steps = planned_steps(bench.config, bench.inputs)
+        epochs, steps, epoch_steps = planned_steps(bench.config, bench.inputs)
         if not steps:
             raise ConfigError(f"plan: {plan.epochs} epochs came; expected 1 or more to plan; set training.epochs")
         taken = _measure(bench, job, prepare_seconds)
@@ -210,7 +210,7 @@ def budget(bench: Bench, prepare_seconds: float, failures: float = FAILURES) -> 
         bench.name,
         str(bench.device),
         taken,
-        plan.epochs,
+        epochs,
         epoch_steps,
         steps,
         plan.patience,
