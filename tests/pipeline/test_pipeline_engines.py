@@ -247,3 +247,19 @@ def test_steps_that_would_be_faster_compiled_on_a_gpu_are_told(settings: dict[st
     bench = replace(bench, device=torch.device("cuda"))
     assert ["training.engine=compiled" in note for note in faster_compiled(bench)] == [True] * told
     assert faster_compiled(replace(bench, world=World(0, 2))) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, True),
+        ({"epochs": 10}, False),
+        ({"batch_size": 64, "layers": ["Linear(20_000)", "Linear(20_000)", "Linear()"]}, False),
+        ({"average": "EMA(decay=0.9)"}, False),
+        ({"layers": ["Linear(32)", "BatchNorm1d()", "ReLU()", "Linear()"]}, False),
+    ],
+)
+def test_steps_that_would_be_faster_compiled_on_the_cpu_are_told(settings: dict[str, Any], told: bool) -> None:
+    given = {"layers": ["Linear(32)", "Tanh()", "Linear()"], "epochs": 10_000_000, "device": "cpu", **settings}
+    bench = prepare(*gather("sklearn:wine", (), given))
+    assert ["training.engine=compiled" in note for note in faster_compiled(bench)] == [True] * told

@@ -97,7 +97,9 @@ class TrainingConfig(Section):
         None, description="CPU threads; default by a rule on the work per step."
     )
     lanes: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Cores that share a captured step with threads = 1, or one in kernels of dense layers; default by a rule on the work per step."
+        None,
+        description="Cores that share a captured step with threads = 1, or one in kernels of dense layers; default by a rule on "
+        "the work per step.",
     )
     engine: Literal["auto", "eager", "captured", "compiled"] = Field(
         "auto",

@@ -40,6 +40,12 @@ SEVERAL = (
     "(in Python: nw.repeat)"
 )
 COMPILED_PAYS = 10_000_000_000  # multiply-adds of a step from which torch.compile is worth its seconds on a GPU, about
+LONG = 1_000_000_000_000  # multiply-adds of a run from which kernels of dense layers are worth theirs on the CPU, about
+SMALL = 100_000_000  # multiply-adds of a step up to which those kernels are faster there, about
+DENSE_PAYS = (
+    "steps of dense layers {where} are {often} as fast with --set training.engine=compiled "
+    "(kernels of their own, other last bits)"
+)
 
 
 @dataclass(frozen=True)
@@ -219,23 +225,22 @@ def describe(bench: Bench) -> list[Told]:
 
 
 def faster_compiled(bench: Bench) -> list[str]:
-    """Return why the steps of a run on a GPU would be faster compiled, in words; nothing where they would not."""
+    """Return why the steps of a run would be faster compiled, in words; nothing where they would not, or hardly."""
     network, training, rows = bench.network, bench.config.training, batch_size_of(bench.config, bench.inputs)
-    if bench.device.type != "cuda" or not bench.world.alone:
+    step = 3 * network.summary.multiply_adds * rows
+    if not bench.world.alone:
         return []
-    if training.engine == "eager" and 3 * network.summary.multiply_adds * rows > COMPILED_PAYS:
+    if bench.device.type == "cuda" and training.engine == "eager" and step > COMPILED_PAYS:
         return ["large steps on a GPU are often faster with --set training.engine=compiled (torch.compile)"]
-    plain = bench.how.update == PLAIN
-    if (
-        training.engine == "captured"
-        and plain
-        and may_be_dense(network.module, network.task.loss_function, rows, bench.device)
-    ):
-        return [
-            "steps of dense layers on a GPU are two to three times as fast with --set training.engine=compiled "
-            "(kernels of their own, other last bits)"
-        ]
-    return []
+    known = training.engine == "captured" and bench.how.update == PLAIN
+    if not known or not may_be_dense(network.module, network.task.loss_function, rows, bench.device):
+        return []
+    if bench.device.type == "cuda":
+        return [DENSE_PAYS.format(where="on a GPU", often="two to three times")]
+    whole = 3 * network.summary.multiply_adds * len(bench.inputs.split.train) * (training.epochs or 0)
+    there = bench.device.type == "cpu" and training.average is None
+    pays = there and whole > LONG and (step < SMALL or bool(network.summary.by_steps))
+    return [DENSE_PAYS.format(where="and an LSTM before them", often="up to twice")] if pays else []
 
 
 def _engine_line(bench: Bench) -> str:
