@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ from netwright.engine.update import Update
 from netwright.errors import DivergedError
 from netwright.model.modules import GRU, LSTM, LastStep
 from netwright.recording import building
+from netwright.recording import dense_cpu as program_module
 from netwright.recording.building import NotBuiltError
 from netwright.recording.dense_cpu import DenseProgram
 from netwright.recording.state import copied, differing, tensors
@@ -165,6 +167,21 @@ def test_neither_cores_nor_the_length_of_calls_change_a_bit(case: str, lanes: in
     other, others = bits(case, lanes, most)
     assert losses == other
     assert differing(parts, others) == 0
+
+
+@pytest.mark.parametrize("width", [4, 16])
+def test_the_width_of_vectors_changes_no_bit(width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = list(CASES)
+    here = [bits(case, 2, 1000) for case in cases]
+    _, command = building._place(None, building.DENSE)
+    at = command.index(building.LINK)
+    assert building._compile(tmp_path, [*command[:at], f"-DND_WIDTH={width}", "-Wno-psabi", *command[at:]]) == ""
+    other = ctypes.CDLL(str(tmp_path / building.LIBRARY))
+    monkeypatch.setattr(program_module, "library", lambda **given: other)
+    for case, (losses, parts) in zip(cases, here, strict=True):
+        found, others = bits(case, 2, 1000)
+        assert losses == found
+        assert differing(parts, others) == 0
 
 
 def test_dropout_drops_what_the_step_as_written_drops() -> None:

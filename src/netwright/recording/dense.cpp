@@ -16,13 +16,14 @@ namespace {
 
 using namespace netwright;
 
-#if defined(__AVX512F__)
-constexpr int WIDTH = 16, MOST = 12;  // numbers of a vector, and rows of a tile: what fits the registers
-#elif defined(__AVX__)
-constexpr int WIDTH = 8, MOST = 6;
-#else
-constexpr int WIDTH = 4, MOST = 6;
+#if !defined(ND_WIDTH) && defined(__AVX512F__)
+#define ND_WIDTH 16
+#elif !defined(ND_WIDTH) && defined(__AVX__)
+#define ND_WIDTH 8
+#elif !defined(ND_WIDTH)
+#define ND_WIDTH 4
 #endif
+constexpr int WIDTH = ND_WIDTH, MOST = WIDTH == 16 ? 12 : 6;  // numbers of a vector, and rows of a tile: what fits the registers
 typedef float Vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 constexpr int64_t PANEL = 2 * WIDTH;
