@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -277,6 +280,24 @@ def test_without_a_library_others_take_the_steps(monkeypatch: pytest.MonkeyPatch
     engine = engine_for(dense(20, 8, 5))
     train(engine, wide())
     assert engine.played() == "as written; there are no kernels of dense layers: the compiler fails, see compiler.txt"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_where_no_more_threads_can_be_made_others_take_the_steps() -> None:
+    few = """
+import resource
+import test_engine_dense_cpu as cases
+engine = cases.engine_for(cases.dense(20, 8, 5), lanes=500)
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+most = int(status["VmSize"].split()[0]) * 1024 + 200 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+cases.train(engine, cases.wide(), epochs=1)
+print(engine.played())
+"""
+    words = [sys.executable, "-c", few]
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60, env=paths).stdout
+    assert told.startswith("as written; there are no kernels of dense layers: ")
 
 
 def test_classes_that_the_network_has_not_are_left_to_the_step_as_written() -> None:

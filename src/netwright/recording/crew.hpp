@@ -72,19 +72,16 @@ class Crew {  // does the same work on every lane at once; the caller is lane 0
   // begin: what each further thread does once.
   Crew(int lanes, std::function<void(int)> work, std::function<void()> begin = [] {})
       : barrier(lanes), work_(std::move(work)), begin_(std::move(begin)) {
-    for (int lane = 1; lane < lanes; ++lane) workers_.emplace_back([this, lane] { wait_for_work(lane); });
+    try {
+      for (int lane = 1; lane < lanes; ++lane) workers_.emplace_back([this, lane] { wait_for_work(lane); });
+    } catch (...) {  // no more threads can be made
+      close();
+      throw;
+    }
     while (ready_.load() < workers_.size()) std::this_thread::yield();  // kernels run nowhere meanwhile
   }
 
-  ~Crew() {
-    {
-      std::lock_guard<std::mutex> hold(mutex_);
-      closing_ = true;
-      call_.fetch_add(1);
-    }
-    wake_.notify_all();
-    for (auto& worker : workers_) worker.join();
-  }
+  ~Crew() { close(); }
 
   bool alone() const { return workers_.empty(); }
 
@@ -101,6 +98,16 @@ class Crew {  // does the same work on every lane at once; the caller is lane 0
   Barrier barrier;
 
  private:
+  void close() {
+    {
+      std::lock_guard<std::mutex> hold(mutex_);
+      closing_ = true;
+      call_.fetch_add(1);
+    }
+    wake_.notify_all();
+    for (auto& worker : workers_) worker.join();
+  }
+
   void wait_for_work(int lane) {
     begin_();
     ready_.fetch_add(1);
