@@ -224,6 +224,31 @@ def test_rates_that_change_from_step_to_step_are_read() -> None:
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_no_more_steps_are_taken_than_there_are_rates() -> None:
+    engine, examples = engine_for(dense(20, 8, 5)), wide()
+    train(engine, examples, epochs=1)
+    feed = Feed(examples, orders(300)[0], BATCH)
+    assert len(engine.train_steps(feed, 5, torch.tensor([[0.001, 0.9]], dtype=torch.float64)).losses) == 1
+
+
+@pytest.mark.parametrize("momenta", [(0.9, 0.5, 0, 0, 0.5, 0.9, 0, 0.9, 0.9), (0, 0.3, 0.6, 0.9, 0.9, 0, 0, 0.9, 0)])
+def test_a_momentum_that_a_schedule_takes_to_0_and_from_it_is_that_of_torch(momenta: tuple[float, ...]) -> None:
+    torch.manual_seed(0)
+    model = dense(20, 8, 5)
+    written = copy.deepcopy(model)
+    engine, examples = engine_for(model, optimizer="momentum"), wide(BATCH * 9)
+    eager = EagerEngine(written, nn.CrossEntropyLoss(), OPTIMIZERS["momentum"](written))
+    rates = torch.tensor([[0.05, momentum] for momentum in momenta], dtype=torch.float64)
+    for each in (engine, eager):
+        train(each, examples, epochs=1)
+        feed, taken = Feed(examples, orders(len(examples.target))[0], BATCH), 0
+        while taken < 9:
+            each.optimizer.param_groups[0]["momentum"] = momenta[taken]
+            taken += len(each.train_steps(feed, 9 - taken, rates[taken:]).losses)
+    for one, other in zip(model.parameters(), written.parameters(), strict=True):
+        assert share(one, other) < 1e-5
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_loss_that_is_no_number_changes_nothing(case: str) -> None:
     torch.manual_seed(0)

@@ -89,6 +89,7 @@ class DenseCpuEngine:
             self.why_not = f"there are no kernels of dense layers: {why}"
             return self._elsewhere(feed, most, rates)
         turns = torch.tensor([numbers(self.optimizer.param_groups)], dtype=torch.float64) if rates is None else rates
+        most = most if rates is None else min(most, _alike(known.kind, rates))
         play = _Play(program, known, x, target, counts, turns)
         if self._compared < CHECKED:
             self._compared += 1
@@ -116,7 +117,6 @@ class DenseCpuEngine:
         return loss
 
     def _many(self, play: _Play, feed: Feed, most: int) -> Steps:
-        most = most if len(play.turns) == 1 else min(most, len(play.turns))
         rows = feed.rows(min(most, DRAWN) if play.known.drops else most)
         played = play.run(rows)
         count = len(played.results)
@@ -201,6 +201,14 @@ class _Play:
             for layer in layers
         ]
         return torch.cat(drawn) if drawn else None
+
+
+def _alike(kind: str, rates: Tensor) -> int:
+    """Return how many of the next steps are of one kind of update: SGD keeps nothing in those whose momentum is 0."""
+    if kind not in ("sgd", "momentum", "nesterov"):
+        return len(rates)
+    others = ((rates[:, 1::2] == 0) != (rates[:1, 1::2] == 0)).any(dim=1)
+    return int(others.int().argmax()) if others.any() else len(rates)
 
 
 def dense_cpu_engine(eager: EagerEngine, otherwise: Callable[[], Written], lanes: int) -> DenseCpuEngine | None:
