@@ -333,6 +333,42 @@ def test_classes_that_the_network_has_not_are_left_to_the_step_as_written() -> N
     assert (engine._taken_here, engine.why_not) == (0, None)
 
 
+def test_classes_that_lie_where_others_lay_are_looked_at() -> None:
+    engine, rows = engine_for(dense(20, 8, 5)), wide()
+    train(engine, rows, epochs=1)
+    held = rows.target.numpy().copy()
+    train(engine, Examples(rows.inputs, torch.from_numpy(held)), epochs=1)
+    held[:] = 10_000_000
+    steps = engine.train_steps(Feed(Examples(rows.inputs, torch.from_numpy(held)), orders(300)[0], BATCH), 1)
+    assert steps.failure is not None
+    assert isinstance(steps.failure.error, IndexError)
+
+
+def test_what_an_optimizer_keeps_in_another_order_is_left_to_the_step_as_written() -> None:
+    torch.manual_seed(0)
+    engine, examples = engine_for(dense(20, 8, 5)), wide()
+    train(engine, examples, epochs=1)
+    taken = engine._taken_here
+    state = engine.optimizer.state[engine.model[0].weight]  # type: ignore[index]
+    state["exp_avg"] = state["exp_avg"].t().contiguous().t()
+    train(engine, examples, epochs=1)
+    assert engine._taken_here == taken
+
+
+def test_weights_cut_where_they_lie_are_found() -> None:
+    torch.manual_seed(0)
+    model = dense(20, 8, 5)
+    engine, examples = engine_for(model, optimizer="SGD"), wide()
+    train(engine, examples, epochs=1)
+    first, last = model[0], model[2]
+    first.weight.data, first.bias.data = first.weight.data[:4], first.bias.data[:4]
+    last.weight.data = last.weight.data.view(-1)[:20].view(5, 4)
+    written = copy.deepcopy(model)
+    train(engine, examples, epochs=1)
+    train(EagerEngine(written, nn.CrossEntropyLoss(), OPTIMIZERS["SGD"](written)), examples, epochs=1)
+    assert all(share(one, other) < 1e-5 for one, other in zip(model.parameters(), written.parameters(), strict=True))
+
+
 def test_counters_that_differ_are_left_to_the_step_as_written() -> None:
     engine, examples = engine_for(dense(20, 8, 5)), wide()
     train(engine, examples, epochs=1)

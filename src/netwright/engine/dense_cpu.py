@@ -54,7 +54,7 @@ class DenseCpuEngine:
         self._went_elsewhere = False
         self._program: DenseProgram | None = None
         self._made_of: tuple[object, ...] = ()
-        self._classes: tuple[tuple[int, ...], bool] = ((), False)
+        self._classes: tuple[Tensor, tuple[int, ...], bool] | None = None  # held, so that no other lies in its place
 
     @cached_property
     def _otherwise(self) -> Written:
@@ -128,14 +128,14 @@ class DenseCpuEngine:
         return Steps(played.results, weights, failure)
 
     def _in_range(self, known: Known, target: Tensor) -> bool:
-        """Tell whether classes are those of the network, looked at once for each place: others the step as written refuses."""
+        """Tell whether classes are those of the network, looked at once: others the step as written refuses."""
         if known.head.kind != "classes":
             return True
-        key = (target.data_ptr(), len(target), target._version)
-        if key != self._classes[0]:
+        key = (-1 if target.is_inference() else target._version, target.data_ptr(), known.layers[-1].weight.shape[0])
+        if self._classes is None or self._classes[0] is not target or self._classes[1] != key:
             least, greatest = target.aminmax()
-            self._classes = (key, bool(least >= 0 and greatest < known.layers[-1].weight.shape[0]))
-        return self._classes[1]
+            self._classes = (target, key, bool(least >= 0 and greatest < key[-1]))
+        return self._classes[2]
 
     def _ready(self, known: Known, kept: list[Pieces], rows: int, shape: tuple[int, ...]) -> DenseProgram:
         """Return the program of a step; the one of before, where nothing that it is made of has changed."""

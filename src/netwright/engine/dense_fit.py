@@ -168,10 +168,11 @@ class Known:
         return any(layer.dropout for layer in self.layers)
 
     def kept(self, optimizer: torch.optim.Optimizer) -> list[Pieces] | None:
-        """Return what an optimizer keeps of all parameters, see `KEPT`; None where it has not made it yet."""
+        """Return what an optimizer keeps of all parameters, see `KEPT`; None where it has not made it yet, or it lies otherwise."""
         states = [optimizer.state.get(value, {}) for value in self.weights]
         names = KEPT[self.kind]
-        if not all(isinstance(state.get(name), Tensor) for state in states for name in names):
+        found = [state.get(name) for state in states for name in names]
+        if not all(isinstance(value, Tensor) and value.is_contiguous() for value in found):
             return None
         return [tuple(state[name] for state in states) for name in names]
 

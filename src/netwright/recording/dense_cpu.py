@@ -59,7 +59,7 @@ class Plan:
             (each.value.data_ptr(), *(-1 if kept is None else kept.data_ptr() for kept in (each.first, each.second)))
             for each in self.parameters
         )
-        numbers = tuple((each.group, each.decay) for each in self.parameters)
+        numbers = tuple((*each.value.shape, each.group, each.decay) for each in self.parameters)
         layers = tuple((layer.kind, layer.slope, layer.dropout) for layer in self.layers)
         return (places, numbers, layers, _head(self.head), self.kind, self.beta2, self.epsilon)
 
