@@ -38,6 +38,7 @@ from netwright.recording import dense_cpu as program_module
 from netwright.recording.building import NotBuiltError
 from netwright.recording.dense_cpu import DenseProgram
 from netwright.recording.state import copied, differing, tensors
+from netwright.recording.tape import NotFiniteError, Played
 
 BATCH, EPOCHS = 19, 3
 
@@ -295,6 +296,23 @@ def test_a_program_that_gives_other_numbers_is_given_up_and_told(monkeypatch: py
     assert train(engine, wide()) == train(eager, wide())
     assert engine.played().startswith("as written; the kernels of dense layers failed: one of them was")
     assert differing(list(model.parameters()), list(exact.parameters())) == 0
+
+
+def test_a_loss_that_is_no_number_in_the_library_alone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = Played(torch.empty(0), 0.0, NotFiniteError("the loss is nan"))
+    monkeypatch.setattr(DenseProgram, "run", lambda *given: stopped)
+    engine = engine_for(dense(20, 8, 5))
+    assert len(train(engine, wide(), epochs=1)) == 16
+    assert engine.played() == "as written; the kernels of dense layers failed: the loss is nan"
+
+
+def test_outputs_as_large_as_they_can_be_have_a_loss() -> None:
+    model = dense(1, 3, bias=False)
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[3e38], [-3e38], [0.0]]))
+    engine = engine_for(model, optimizer="SGD")
+    assert train(engine, Examples({"x": torch.ones(40, 1)}, torch.zeros(40, dtype=torch.long)), epochs=1) == [0, 0, 0]
+    assert engine._taken_here == 3
 
 
 def test_without_a_library_others_take_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from netwright.data.batches import Batch
 from netwright.engine.eager import EagerEngine
 from netwright.engine.unsteady import Snapshot
-from netwright.errors import DivergedError, first_line
+from netwright.errors import first_line
 from netwright.recording.graphs import Generators
 from netwright.recording.state import tensors
 
@@ -43,7 +43,7 @@ def compared_step(
 
     Raises:
         UnlikeError: The step otherwise fails, or is not alike.
-        DivergedError: Its loss is not finite.
+        DivergedError: The loss of the step as written is not finite.
     """
     there = list(tensors(eager.networks, eager.loss_function, eager.optimizer))
     before = Snapshot(there, generators)
@@ -53,9 +53,7 @@ def compared_step(
     before.put_back()
     try:
         loss = step()
-    except DivergedError:
-        raise
-    except Exception as error:  # of a compiler, or of what it made
+    except Exception as error:  # of a compiler, or of what it made; a loss that is not finite, where that as written is
         before.put_back()
         raise UnlikeError(first_line(error)) from error
     taken = Snapshot(there, generators)

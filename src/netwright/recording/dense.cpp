@@ -476,6 +476,7 @@ float loss_of_classes(const Network& net, const float* output, float* change, in
     all += log - output[i];
     change[i] = share * (change[i] / sum - each - (i == target ? 1.0f - net.smoothing : 0.0f));
   }
+  if (each == 0.0f) return share * (log - output[target]);  // the sum may be infinite
   return share * ((1.0f - net.smoothing) * (log - output[target]) + each * all);
 }
 
