@@ -315,6 +315,12 @@ def test_outputs_as_large_as_they_can_be_have_a_loss() -> None:
     assert engine._taken_here == 3
 
 
+def test_a_cache_that_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(NotBuiltError, match="it cannot be compiled into .*; expected a folder that this user can write"):
+        building.library(tmp_path / "file", wait=True, source=building.DENSE)
+
+
 def test_without_a_library_others_take_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*given: Any) -> None:
         raise NotBuiltError("the compiler fails, see compiler.txt")

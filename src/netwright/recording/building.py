@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import final
 
 from netwright import files
-from netwright.errors import NetwrightError
+from netwright.errors import FolderInUseError
 
 COMPILERS = ("c++", "g++", "clang++")
 LIBRARY = "library.so"
@@ -76,10 +76,13 @@ def library(root: Path | None = None, wait: bool = False, source: Source = REPLA
     """
     folder, command = _place(root, source)
     built = folder / BUILT / LIBRARY
-    until = time.monotonic() + (LONGEST if wait else 0.0)
+    until, started = time.monotonic() + (LONGEST if wait else 0.0), False
     while not (folder / BUILT).exists():
         if all(child.poll() is not None for child in _CHILDREN):
+            if started and any(child.returncode for child in _CHILDREN):
+                raise NotBuiltError(f"it cannot be compiled into {folder}; expected a folder that this user can write")
             _start(folder, command)
+            started = True
         if time.monotonic() >= until:
             break
         time.sleep(POLL)
@@ -172,8 +175,12 @@ def _loaded(path: Path) -> ctypes.CDLL:
 
 
 def build(folder: Path, command: list[str]) -> None:
-    """Compile into a folder, which appears whole; where another process does so already, do nothing."""
-    with contextlib.suppress(NetwrightError):
+    """Compile into a folder, which appears whole; where another process does so already, do nothing.
+
+    Raises:
+        ResourceError: The folder cannot be written.
+    """
+    with contextlib.suppress(FolderInUseError):
         old = os.umask(0o077)
         try:
             files.make_folder(folder)
