@@ -432,6 +432,26 @@ def test_other_recurrent_layers_are_not_taken(model: nn.Sequential) -> None:
     assert dense_cpu_engine(eager, lambda: eager, 1) is None
 
 
+@pytest.mark.parametrize("part", ["layer", "loss"])
+def test_a_forward_set_on_one_module_is_run(part: str) -> None:
+    model, loss, calls = dense(20, 8, 5), nn.CrossEntropyLoss(), []
+    owner: Any = model[0] if part == "layer" else loss
+    forward = owner.forward
+
+    def counted(*given: Any) -> Any:
+        calls.append(1)
+        return forward(*given)
+
+    owner.forward = counted
+    eager = EagerEngine(model, loss, OPTIMIZERS["Adam"](model))
+    assert dense_cpu_engine(eager, lambda: eager, 1) is None
+    del owner.forward
+    made = dense_cpu_engine(eager, lambda: eager, 1)
+    assert made is not None
+    owner.forward = counted
+    assert len(train(made, wide(), epochs=1)) == len(calls) == 16
+
+
 def test_it_is_chosen_by_name_where_a_step_is_no_more_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "CompiledEngine", lambda eager: "torch.compile")
 

@@ -211,4 +211,5 @@ def known_whole(eager: EagerEngine) -> Known | None:
     plain = all(value.dtype == torch.float32 and value.requires_grad and value.is_contiguous() for value in weights)
     once = sorted(map(id, weights)) == sorted(map(id, held)) and len({value.data_ptr() for value in held}) == len(held)
     hooks = hooked(eager.model, eager.loss_function) or hooked_optimizer(eager.optimizer)
-    return known if plain and once and not hooks else None
+    own = any("forward" in vars(part) for part in (*eager.model.modules(), eager.loss_function))  # set on one module alone
+    return known if plain and once and not hooks and not own else None
