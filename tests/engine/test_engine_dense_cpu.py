@@ -368,6 +368,14 @@ def test_classes_that_lie_where_others_lay_are_looked_at() -> None:
     assert isinstance(steps.failure.error, IndexError)
 
 
+def test_classes_made_in_inference_mode_are_taken() -> None:
+    engine, rows = engine_for(dense(20, 8, 5)), wide()
+    with torch.inference_mode():
+        target = rows.target.clone()
+    train(engine, Examples(rows.inputs, target), epochs=1)
+    assert engine._taken_here > CHECKED
+
+
 def test_what_an_optimizer_keeps_in_another_order_is_left_to_the_step_as_written() -> None:
     torch.manual_seed(0)
     engine, examples = engine_for(dense(20, 8, 5)), wide()
