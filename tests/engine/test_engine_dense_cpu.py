@@ -401,6 +401,13 @@ def test_weights_cut_where_they_lie_are_found() -> None:
     assert all(share(one, other) < 1e-5 for one, other in zip(model.parameters(), written.parameters(), strict=True))
 
 
+def test_an_optimizer_whose_state_was_kept_as_json_is_known() -> None:
+    engine = engine_for(dense(20, 8, 5))
+    engine.optimizer.param_groups[0]["betas"] = [0.9, 0.99]
+    train(engine, wide(), epochs=1)
+    assert engine._taken_here > CHECKED
+
+
 def test_counters_that_differ_are_left_to_the_step_as_written() -> None:
     engine, examples = engine_for(dense(20, 8, 5)), wide()
     train(engine, examples, epochs=1)

@@ -129,7 +129,8 @@ def kind_of(optimizer: torch.optim.Optimizer) -> str | None:
         ('adamw', None)
     """
     shared = {
-        (_kind(type(optimizer), group), *map(group.get, ("betas", "eps", "momentum"))) for group in optimizer.param_groups
+        (_kind(type(optimizer), group), *group.get("betas", ()), group.get("eps"), group.get("momentum"))
+        for group in optimizer.param_groups
     }
     return shared.pop()[0] if len(shared) == 1 else None
 
