@@ -33,6 +33,7 @@ from netwright.engine.likeness import CHECKED
 from netwright.engine.update import Update
 from netwright.errors import DivergedError
 from netwright.model.modules import GRU, LSTM, LastStep
+from netwright.pipeline.bench import gather, prepare
 from netwright.recording import building
 from netwright.recording import dense_cpu as program_module
 from netwright.recording.building import NotBuiltError
@@ -147,10 +148,17 @@ def test_an_lstm_gives_the_numbers_of_float64(optimizer: str, hidden: int) -> No
     assert max(of_losses, of_weights) < 1e-5
 
 
+def dropping_lstm() -> nn.Sequential:
+    """Return an LSTM with dropout behind it, and behind the layer after it."""
+    first, _, last, *others = lstm()
+    return nn.Sequential(first, LastStep(), nn.Dropout(0.4), last, others[0], nn.Dropout(0.2), others[1])
+
+
 CASES: dict[str, tuple[Callable[[], nn.Sequential], Callable[[], Examples]]] = {
     "dense": (lambda: dense(20, 70, 33, 5), wide),
     "LSTM": (lstm, sequences),
     "dropout": (DROPPING, wide),
+    "LSTM and dropout": (dropping_lstm, sequences),
 }
 
 
@@ -188,9 +196,12 @@ def test_the_width_of_vectors_changes_no_bit(width: int, tmp_path: Path, monkeyp
         assert differing(parts, others) == 0
 
 
-def test_dropout_drops_what_the_step_as_written_drops() -> None:
+@pytest.mark.parametrize(
+    ("network", "rows"), [(DROPPING, wide(BATCH * (DRAWN + 5))), (dropping_lstm, sequences(BATCH * (DRAWN + 5)))]
+)
+def test_dropout_drops_what_the_step_as_written_drops(network: Callable[[], nn.Sequential], rows: Examples) -> None:
     torch.manual_seed(0)
-    model, examples = DROPPING(), wide(BATCH * (DRAWN + 5))
+    model, examples = network(), rows
     written = copy.deepcopy(model)
     engine = engine_for(model)
     eager = EagerEngine(written, nn.CrossEntropyLoss(), OPTIMIZERS["Adam"](written))
@@ -319,6 +330,34 @@ def test_a_cache_that_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(NotBuiltError, match="it cannot be compiled into .*; expected a folder that this user can write"):
         building.library(tmp_path / "file", wait=True, source=building.DENSE)
+
+
+def test_a_run_that_waits_for_the_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, told = engine_module.library, list[str]()
+
+    def late(**given: Any) -> Any:
+        if not told:
+            raise NotBuiltError("it is being compiled, once on this machine", soon=True)
+        return original(**given)
+
+    monkeypatch.setattr(engine_module, "library", late)
+    model = dense(20, 8, 5)
+    eager = EagerEngine(model, nn.CrossEntropyLoss(), OPTIMIZERS["Adam"](model))
+    engine = dense_cpu_engine(eager, lambda: eager, 1, told.append)
+    assert engine is not None
+    train(engine, wide())
+    assert engine._taken_here > 0
+    assert told == ["the kernels of dense layers are being compiled, once on this machine; the run waits for some seconds"]
+
+
+def test_a_program_of_another_kind_is_compared_anew() -> None:
+    torch.manual_seed(0)
+    engine, examples = engine_for(DROPPING()), wide()
+    train(engine, examples, epochs=1)
+    assert engine._compared == CHECKED
+    engine.model.eval()
+    engine.train_steps(Feed(examples, orders(len(examples.target))[0], BATCH), 1)
+    assert engine._compared == 1
 
 
 def test_without_a_library_others_take_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -479,6 +518,34 @@ def test_it_is_chosen_by_name_where_a_step_is_no_more_than_that(monkeypatch: pyt
     assert isinstance(chosen(), DenseCpuEngine)
     assert not isinstance(chosen("captured"), DenseCpuEngine)
     assert chosen(update=Update(clip_grad_norm=1.0)) == chosen(averaged=True) == "torch.compile"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, (1, 4)),
+        ({"batch_size": 1}, (1, 1)),
+        ({"threads": 3}, (3, 3)),
+        ({"threads": 1}, (1, 1)),
+        ({"threads": 1, "lanes": 2}, (1, 2)),
+        ({"lanes": 3}, (1, 3)),
+        ({"engine": "captured", "threads": 3}, (3, 1)),
+        ({"layers": ["Linear(2000)", "ELU()", "Linear()"]}, (1, 1)),
+    ],
+)
+def test_cores_are_chosen_by_the_size_of_a_step(
+    settings: dict[str, Any], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "cores", lambda: 8)
+    given = {
+        "layers": ["Linear(2000)", "ReLU()", "Linear()"],
+        "engine": "compiled",
+        "batch_size": 16,
+        "epochs": 1,
+        **settings,
+    }
+    training = prepare(*gather("sklearn:wine", (), {**given, "device": "cpu"})).config.training
+    assert (training.threads, training.lanes) == expected
 
 
 @pytest.mark.parametrize("optimizer", ["AdamW(lr=0.01)", "SGD(lr=0.1, momentum=0.9, nesterov=True)"])

@@ -82,6 +82,16 @@ def choose_lanes(multiply_adds: int, dense: int, batch_size: int) -> int:
     return min(cores(), MOST_LANES)
 
 
+def kernel_lanes(multiply_adds: int, batch_size: int) -> int:
+    """Return the number of cores that share a step in kernels of dense layers, which has two barriers whatever its size is.
+
+    Args:
+        multiply_adds: Of one row, forward.
+        batch_size: Rows per step.
+    """
+    return min(cores(), MOST_LANES) if 3 * multiply_adds * batch_size >= ONE_LANE else 1
+
+
 def cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
@@ -132,7 +142,7 @@ def choose_engine(
     compiled: CompiledEngine | DenseEngine | None = None
     if how.engine == "compiled":
         made = partial(CompiledEngine, eager)
-        if device.type == "cpu" and (on_cpu := dense_cpu_engine(eager, made, how.lanes)) is not None:
+        if device.type == "cpu" and (on_cpu := dense_cpu_engine(eager, made, how.lanes, tell)) is not None:
             return on_cpu
         compiled = (dense_engine(eager, made, CudaGraphs(device)) if device.type == "cuda" else None) or made()
     kind = type(optimizer).__name__

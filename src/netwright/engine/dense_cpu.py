@@ -24,7 +24,7 @@ from netwright.engine.eager import EagerEngine, one_step
 from netwright.engine.likeness import CHECKED, UnlikeError, compared_step
 from netwright.errors import DivergedError
 from netwright.model.losses import loss_weights
-from netwright.recording.building import NotBuiltError
+from netwright.recording.building import DENSE, NotBuiltError, library
 from netwright.recording.dense import Pieces
 from netwright.recording.dense_cpu import DenseProgram, Parameter, Plan
 from netwright.recording.graphs import CpuGenerator
@@ -42,14 +42,21 @@ class DenseCpuEngine:
         eager: The engine that runs the step as it is written; weights and optimizer stay its own.
         otherwise: Makes what runs the steps that the library cannot take, or takes otherwise than it is written.
         lanes: Cores that share a step.
+        tell: Is told in a line that the run waits for the compiler.
     """
 
-    def __init__(self, eager: EagerEngine, otherwise: Callable[[], Written], lanes: int) -> None:
+    def __init__(
+        self,
+        eager: EagerEngine,
+        otherwise: Callable[[], Written],
+        lanes: int,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.name = "compiled"
         self.eager = eager
         self.model, self.loss_function, self.optimizer = eager.model, eager.loss_function, eager.optimizer
         self.why_not: str | None = None  # the library is not used
-        self._make, self._lanes = otherwise, lanes
+        self._make, self._lanes, self._tell = otherwise, lanes, tell
         self._compared = self._taken_here = 0
         self._went_elsewhere = False
         self._program: DenseProgram | None = None
@@ -142,9 +149,20 @@ class DenseCpuEngine:
         plan = self._plan(known, kept)
         key = (*plan.key, rows, shape, os.getpid())
         if self._program is None or key != self._made_of:
+            self._compared = 0
+            self._tell_of_waiting()
             size = shape if known.recurrent is not None else (math.prod(shape),)
             self._program, self._made_of = DenseProgram(plan, self._lanes, rows, size), key
         return self._program
+
+    def _tell_of_waiting(self) -> None:
+        try:
+            library(source=DENSE)
+        except NotBuiltError as why:
+            if why.soon:
+                self._tell(
+                    "the kernels of dense layers are being compiled, once on this machine; the run waits for some seconds"
+                )
 
     def _plan(self, known: Known, kept: list[Pieces]) -> Plan:
         groups = self.optimizer.param_groups
@@ -194,11 +212,10 @@ class _Play:
         """Draw what dropout keeps in some steps, as the step as written draws it."""
         if not self.known.drops:
             return None
-        layers = [layer for layer in self.known.layers if layer.dropout]
         drawn = [
-            torch.empty(rows.shape[1] * layer.weight.shape[0], dtype=torch.uint8).bernoulli_(1 - layer.dropout)
+            torch.empty(rows.shape[1] * outputs, dtype=torch.uint8).bernoulli_(1 - dropout)
             for _ in range(steps)
-            for layer in layers
+            for outputs, dropout in self.known.dropped
         ]
         return torch.cat(drawn) if drawn else None
 
@@ -211,13 +228,16 @@ def _alike(kind: str, rates: Tensor) -> int:
     return int(others.int().argmax()) if others.any() else len(rates)
 
 
-def dense_cpu_engine(eager: EagerEngine, otherwise: Callable[[], Written], lanes: int) -> DenseCpuEngine | None:
+def dense_cpu_engine(
+    eager: EagerEngine, otherwise: Callable[[], Written], lanes: int, tell: Callable[[str], None] = lambda text: None
+) -> DenseCpuEngine | None:
     """Return the engine of a network of dense layers on the CPU; None where anything of a step is more than that.
 
     Args:
         eager: The step as it is written.
         otherwise: Makes what runs it where the library does not.
         lanes: Cores that share a step.
+        tell: Is told in a line that the run waits for the compiler.
     """
     known = known_whole(eager) if eager.averaged is None else None
-    return DenseCpuEngine(eager, otherwise, lanes) if known is not None else None
+    return DenseCpuEngine(eager, otherwise, lanes, tell) if known is not None else None

@@ -60,7 +60,8 @@ def recurrent_of(model: nn.Module) -> tuple[Recurrent | None, nn.Module]:
     weights, biases = [
         (first.get_parameter(f"{kind}_ih_l0"), first.get_parameter(f"{kind}_hh_l0")) for kind in ("weight", "bias")
     ]
-    return Recurrent(weights, biases), nn.Sequential(*parts[2:])
+    rest = parts[2:]
+    return Recurrent(weights, biases, _dropout_of(rest)), nn.Sequential(*rest)
 
 
 def layers_of(model: nn.Module) -> list[Layer] | None:
@@ -80,16 +81,22 @@ def layers_of(model: nn.Module) -> list[Layer] | None:
         linear = parts.pop(0)
         if type(linear) is not nn.Linear:
             return None
-        kind, slope, dropout = "none", 0.0, 0.0
+        kind, slope = "none", 0.0
         if parts and type(parts[0]) in KINDS and getattr(parts[0], "approximate", "none") == "none":
             kind, slope = KINDS[type(parts[0])], float(getattr(parts[0], "negative_slope", 0.0))
             parts.pop(0)
-        if parts and type(parts[0]) is nn.Dropout and parts[0].p < 1:
-            dropout = float(parts[0].p) if parts[0].training else 0.0
-            parts.pop(0)
-        found.append(Layer(linear.weight, linear.bias, kind, slope, dropout))
+        found.append(Layer(linear.weight, linear.bias, kind, slope, _dropout_of(parts)))
     ends = bool(found) and found[-1].kind == "none" and not found[-1].dropout
     return found if ends and len(found) <= MOST_LAYERS and found[-1].weight.shape[0] <= MOST_OUTPUTS else None
+
+
+def _dropout_of(parts: list[nn.Module]) -> float:
+    """Take a Dropout from the beginning of some modules; return its probability, 0 where there is none or nothing is dropped."""
+    first = parts[0] if parts else None
+    if type(first) is not nn.Dropout or first.p >= 1:
+        return 0.0
+    del parts[0]
+    return float(first.p) if first.training else 0.0
 
 
 def _flat(model: nn.Module) -> list[nn.Module]:
@@ -166,7 +173,13 @@ class Known:
     @property
     def drops(self) -> bool:
         """Whether random outputs are dropped."""
-        return any(layer.dropout for layer in self.layers)
+        return bool(self.dropped)
+
+    @property
+    def dropped(self) -> list[tuple[int, float]]:
+        """The outputs of each layer of which some are dropped, and the probability of each to be."""
+        first = [] if self.recurrent is None else [(self.recurrent.hidden, self.recurrent.dropout)]
+        return [one for one in [*first, *((layer.weight.shape[0], layer.dropout) for layer in self.layers)] if one[1]]
 
     def kept(self, optimizer: torch.optim.Optimizer) -> list[Pieces] | None:
         """Return what an optimizer keeps of all parameters, see `KEPT`; None where it has not made it yet, or it lies otherwise."""

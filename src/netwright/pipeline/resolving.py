@@ -18,7 +18,7 @@ from netwright.config.training_schema import EarlyStoppingConfig
 from netwright.data.batches import steps_per_epoch
 from netwright.data.mapped import Mapped
 from netwright.engine.base import Execution
-from netwright.engine.choose import choose_lanes, choose_threads
+from netwright.engine.choose import choose_lanes, choose_threads, kernel_lanes
 from netwright.engine.dense_fit import may_be_dense
 from netwright.engine.trial import normalises_batches
 from netwright.engine.update import Update
@@ -94,14 +94,15 @@ def resolve(
 def threads_and_lanes(config: RunConfig, network: Network, batch_size: int, engine: str) -> tuple[int, int]:
     """Return the threads of each operation and the cores that share a step, which some of an engine on the CPU can be.
 
-    Threads that are written are all that are used. Kernels of dense layers take no part in those of operations.
+    Threads that are written are all that are used, be it by operations or, one a lane, by kernels of dense layers.
     """
     training, layers, work = config.training, network.summary.layers, network.summary.multiply_adds
     threads = training.threads or choose_threads(work, batch_size, network.summary.by_steps)
+    if engine == "compiled" and may_be_dense(network.module, network.task.loss_function, batch_size, torch.device("cpu")):
+        lanes = kernel_lanes(work, batch_size)
+        return threads, training.lanes or min(lanes, training.threads or lanes)
     if training.lanes is not None or training.threads is not None:
         return training.threads or (1 if (training.lanes or 1) > 1 else threads), training.lanes or 1
-    if engine == "compiled" and may_be_dense(network.module, network.task.loss_function, batch_size, torch.device("cpu")):
-        return threads, choose_lanes(work, work, batch_size)
     if engine != "captured":
         return threads, 1
     dense = sum(layer.multiply_adds for layer in layers if layer.text.startswith(("Linear(", "PeriodicEmbeddings(")))

@@ -3,7 +3,8 @@
 //
 // Weights and what the optimizer keeps of them lie in panels for the time of a call: PANEL outputs side by side, input after
 // input. On its way forward and back each lane has rows of its own; then it has weights of its own, whose gradient it adds up
-// over all rows, and changes at once. Every sum has one order, so neither lanes nor the width of vectors change a bit.
+// over all rows, and changes at once. Every sum has one order, so lanes change no bit, nor does the width of vectors with the
+// same compiler on processors that multiply and add at once.
 #include <bit>
 #include <cmath>
 #include <cstdlib>
@@ -260,10 +261,10 @@ struct Layer {
   Numbers back;                // weights of the inputs that a gradient goes back to, in panels of inputs
   int64_t back_from = 0, back_count = 0;
   Numbers value, slope, change;  // of each row: outputs, slopes and gradients of what the activation gets
-  // Of an LSTM: gradients of weights; and for each step and row: inputs beside the hidden state, the four gates, the cell and its tanh.
-  Numbers gradient, joined, gates, cells, bent;
+  // Of an LSTM: gradients of weights, and those of each row's cell; and for each step and row: inputs beside the hidden state, the four gates, the cell and its tanh.
+  Numbers gradient, cell_change, joined, gates, cells, bent;
 
-  int64_t sent() const { return hidden ? hidden : width; }  // numbers of a row that go on
+  int64_t sent() const { return hidden ? hidden : outputs; }  // numbers of a row that go on
   int64_t sent_apart() const { return apart(padded(sent(), PANEL)); }
   Grid values() const { return {value.at(), sent_apart()}; }
 
@@ -394,15 +395,15 @@ const uint8_t* drop(const Network& net, const Layer& layer, const uint8_t* kept,
   if (layer.dropout == 0.0f) return kept;
   const float scale = 1.0f / (1.0f - layer.dropout);
   for (int64_t row = first; row < first + rows; ++row) {
-    const uint8_t* here = kept + row * layer.outputs;
-    float *value = layer.value.at(row * layer.stride), *slope = layer.slope.at(row * layer.stride);
-    for (int64_t i = 0; i < layer.outputs; ++i) {
+    const uint8_t* here = kept + row * layer.sent();
+    float *value = layer.values().row(row), *slope = layer.slope.at(row * layer.sent_apart());
+    for (int64_t i = 0; i < layer.sent(); ++i) {
       const float factor = here[i] ? scale : 0.0f;
       value[i] *= factor;
       slope[i] *= factor;
     }
   }
-  return kept + net.batch * layer.outputs;
+  return kept + net.batch * layer.sent();
 }
 
 void lstm_forward(Network& net, int64_t first, int64_t rows) {
@@ -432,19 +433,20 @@ void lstm_forward(Network& net, int64_t first, int64_t rows) {
       }
     }
   }
+  std::fill_n(layer.slope.at(first * layer.sent_apart()), rows * layer.sent_apart(), 1.0f);
 }
 
 void lstm_backward(Network& net, int64_t first, int64_t rows) {
   const Layer& layer = net.layers[0];
   const int64_t hidden = layer.hidden, stride = layer.sent_apart();
   const Grid gates = net.changes_of(0), change{layer.change.at(first * stride), stride};
-  float* cells = layer.slope.at(first * hidden);  // the gradients of the cells
-  std::memset(cells, 0, rows * hidden * sizeof(float));
+  float* const changes_of_cells = layer.cell_change.at(first * hidden);
+  std::memset(changes_of_cells, 0, rows * hidden * sizeof(float));
   for (int64_t time = net.times - 1; time >= 0; --time) {
     const int64_t line = time * net.batch + first;
     for (int64_t row = 0; row < rows; ++row) {
       float* __restrict gate = gates.row(line + row);
-      float* __restrict change_of_cell = cells + row * hidden;
+      float* __restrict change_of_cell = changes_of_cells + row * hidden;
       const float* __restrict cell = layer.cells.at((line + row) * hidden);
       const float* __restrict bent = layer.bent.at((line + row) * hidden);
       const float* __restrict before = time ? cell - net.batch * hidden : layer.bias.at(layer.stride);
@@ -526,7 +528,7 @@ void linear_backward(Network& net, size_t number, int64_t first, int64_t rows) {
   const Grid change{before.change.at(first * stride), stride}, from = net.changes_of(number);
   std::memset(change.first, 0, rows * stride * sizeof(float));
   multiply({from.row(first), from.stride}, rows, layer.back.at(), layer.outputs, padded(before.sent(), PANEL), change);
-  if (before.hidden) return;
+  if (before.hidden && before.dropout == 0.0f) return;
   const float* __restrict slope = before.slope.at(first * stride);
   float* __restrict to = change.first;
   for (int64_t i = 0; i < rows * stride; ++i) to[i] *= slope[i];
@@ -748,6 +750,7 @@ Layer layer_from(Reader& reader, const Network& net, bool first) {
   layer.joined.make(lines * apart(layer.inputs));
   layer.gates.make(lines * layer.stride);
   for (auto* rows : {&layer.cells, &layer.bent}) rows->make(lines * layer.hidden);
+  layer.cell_change.make(net.most * layer.hidden);
   for (auto* rows : {&layer.value, &layer.slope, &layer.change}) rows->make(net.most * layer.sent_apart());
   return layer;
 }
@@ -772,7 +775,7 @@ void* nd_make(const int64_t* code, char* error, int64_t room) {
     net.epsilon = reader.real();
     const int64_t layers = reader.whole();
     for (int64_t number = 0; number < layers; ++number) net.layers.push_back(layer_from(reader, net, !number));
-    for (const Layer& layer : net.layers) net.dropping += layer.dropout != 0.0f ? layer.outputs : 0;
+    for (const Layer& layer : net.layers) net.dropping += layer.dropout != 0.0f ? layer.sent() : 0;
     net.input_stride = apart(net.size);
     if (!net.layers[0].hidden) net.input.make(net.most * net.input_stride);
     net.losses.make(net.most);

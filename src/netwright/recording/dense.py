@@ -32,10 +32,11 @@ class Layer:
 @dataclass(frozen=True)
 class Recurrent:
     """An LSTM of one layer and direction, of which the last step goes on: weights of input and hidden state, ``(4 * hidden, ...)``,
-    and biases of both."""
+    biases of both, and the probability of a dropout after it."""
 
     weights: Pieces
     biases: Pieces
+    dropout: float = 0.0
 
     @property
     def hidden(self) -> int:

@@ -61,7 +61,8 @@ class Plan:
         )
         numbers = tuple((*each.value.shape, each.group, each.decay) for each in self.parameters)
         layers = tuple((layer.kind, layer.slope, layer.dropout) for layer in self.layers)
-        return (places, numbers, layers, _head(self.head), self.kind, self.beta2, self.epsilon)
+        dropout = None if self.recurrent is None else self.recurrent.dropout
+        return (places, numbers, layers, dropout, _head(self.head), self.kind, self.beta2, self.epsilon)
 
 
 @final
@@ -174,6 +175,6 @@ def _linear(layer: Layer, left: Iterator[Parameter]) -> list[int]:
 
 def _recurrent(layer: Recurrent, left: Iterator[Parameter]) -> list[int]:
     inputs, hidden = layer.weights[0].shape[1], layer.hidden
-    words = [inputs + hidden, 4 * hidden, hidden, 0, _bits(0.0), _bits(0.0)]
+    words = [inputs + hidden, 4 * hidden, hidden, 0, _bits(0.0), _bits(layer.dropout)]
     words += [2, *_parameter(next(left), 0, inputs), *_parameter(next(left), inputs, hidden)]
     return [*words, 2, *_parameter(next(left)), *_parameter(next(left))]
