@@ -21,6 +21,7 @@ import pyarrow.parquet
 import pytest
 
 from netwright.cli import cli, main
+from netwright.data.columns import Column
 
 Script = Callable[[str], ModuleType]
 
@@ -111,6 +112,31 @@ def test_unseen_categories_and_unused_columns_are_told(folder: Path, capsys: pyt
     assert len(out.splitlines()) == 3
     assert "column 'town': a category not seen in training in 1 cell" in err
     assert "columns not used: 'note'" in err
+
+
+def test_other_values_of_a_column_that_was_constant_in_training_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{place % 11 / 7},5.1,no,2024-01-31,{place % 11}" for place in range(80)]
+    (folder / "t.csv").write_text("\n".join(["a,unit,new,day,y", *lines]))
+    layers = "--set", 'model.layers=["Linear(4)","ReLU()","Linear()"]'
+    command(
+        capsys, "train", "t.csv", "--target", "y", "--run-dir", "one", *SHORT, *layers, "--set", 'data.task="regression"'
+    )
+    rows = ["a,unit,new,day", "1,5.1,no,2024-01-31", "1,5100,yes,2024-02-01", "1,5.0,no,2024-01-31", "1,,,"]
+    (folder / "new.csv").write_text("\n".join(rows))
+    _, _, err = command(capsys, "predict", "one", "new.csv")
+    assert (
+        "column 'unit': another value than 5.1, the only one in training, in 2 cells; the network has learned nothing" in err
+    )
+    assert "column 'new': another value than false, the only one in training, in 1 cell" in err
+    assert "column 'day': another value than 2024-01-31, the only one in training, in 1 cell" in err
+    frame = pa.table({"unit": pa.array([5.1, 5.2], pa.float32())})
+    assert (
+        Column("unit", "number", constant=5.1).unknown(np.asarray(frame["unit"], np.float64)) == 1
+    )  # 5.1 in float32 is 5.1
+    (folder / "new.csv").write_text("\n".join(rows[:2]))
+    assert command(capsys, "predict", "one", "new.csv")[2] == ""
 
 
 def test_class_predictions_have_labels_and_probabilities(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -283,6 +283,13 @@ def test_columns_of_an_ensemble_are_in_the_order_of_the_table() -> None:
     assert [column.name for column in joined_encoder([one, other]).used] == ["a", "b", "c"]
 
 
+def test_a_column_is_constant_for_an_ensemble_where_all_members_know_one_amount() -> None:
+    one = TableEncoder((Column("a", "number", constant=1.0), Column("b", "number", constant=1.0)))
+    other = TableEncoder((Column("a", "number", constant=1.0), Column("b", "number", constant=2.0)))
+    for encoders in ([one, other], [one, other, one]):
+        assert [column.constant for column in joined_encoder(encoders).used] == [1.0, None]
+
+
 def test_disagreement_is_the_mutual_information_or_the_deviation(kinds: Ensemble, prices: Ensemble, place: Path) -> None:
     new = str(place / "new.csv")
     table = kinds.prediction_table(new, disagreement=True)

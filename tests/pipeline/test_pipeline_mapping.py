@@ -383,6 +383,16 @@ def test_a_file_too_large_for_memory_is_predicted_block_by_block(
     np.testing.assert_allclose(found["prediction"], whole["prediction"], rtol=1e-6)
 
 
+def test_another_value_of_a_column_that_was_constant_in_training_is_told_as_in_memory(source: Path, tmp_path: Path) -> None:
+    other = written(
+        tmp_path / f"new{source.suffix}", table().drop_columns(["one"]).append_column("one", pa.array([2.0] * ROWS))
+    )
+    for storage in ("memory", "map"):
+        run = nw.train(str(source), target="price", epochs=1, run_dir=tmp_path / storage, storage=storage)
+        (remark,) = run.predict_file(str(other))[1]
+        assert remark.startswith("column 'one': another value than 1, the only one in training, in 4,000 cells;")
+
+
 def test_what_cannot_be_read_in_blocks_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text(json.dumps({"a": 1, "price": 2}) + "\n")
     with pytest.raises(ConfigError, match=r'^data\.storage: "map" came; expected Parquet or delimited text files'):

@@ -11,7 +11,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -46,17 +46,28 @@ from netwright.sources.tables import Table
 Rows = npt.NDArray[np.int64]
 
 MISSING_LEVEL = "(missing)"
+ROUNDING = 1e-7  # share of an amount by which float32 may differ from it
 EXPECTED = {"number": "a number", "boolean": "true or false", "date": "a date such as 2024-01-31", "category": "a name"}
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: name, kind, number of missing cells, and the categories seen in the train rows."""
+    """One column: name, kind, number of missing cells, the categories seen in the train rows, and the amount that all of
+    these hold where they hold one only."""
 
     name: str
     kind: str
     missing: int = 0
     levels: tuple[str, ...] = ()
+    constant: float | None = None
+
+    def unknown(self, cells: Floats) -> int:
+        """Return how many cells, as `TableEncoder.matrix` gives them, hold what no train row did, as far as that is known."""
+        if self.kind == "category":
+            return int((cells == 0).sum())
+        if self.constant is None:
+            return 0
+        return int((np.abs(cells - self.constant) > ROUNDING * min(abs(self.constant), 1e3)).sum())  # NaN is missing
 
 
 @dataclass(frozen=True)
@@ -96,11 +107,15 @@ class TableEncoder:
         return found
 
     def unknown(self, table: Table) -> dict[str, int]:
-        """Return the number of cells per category column whose value was not seen in the train rows."""
-        counts = {
-            column.name: int((self.cells(table, column) == 0).sum()) for column in self.used if column.kind == "category"
-        }
+        """Return the number of cells per column whose value was not seen in the train rows; see `Column.unknown`."""
+        asked = [column for column in self.used if column.kind == "category" or column.constant is not None]
+        counts = {column.name: column.unknown(self.cells(table, column)) for column in asked}
         return {name: count for name, count in counts.items() if count}
+
+    def knowing(self, constants: Mapping[int, float]) -> TableEncoder:
+        """Return the encoder with the amounts that all train rows hold, by the places of the used columns."""
+        told = {self.used[place].name: value for place, value in constants.items()}
+        return replace(self, columns=tuple(replace(column, constant=told.get(column.name)) for column in self.columns))
 
     def cells(self, table: Table, column: Column) -> Floats:
         """Return the cells of one column as numbers; see `matrix`."""
@@ -130,7 +145,8 @@ class TableEncoder:
     def from_json(value: Mapping[str, Any]) -> TableEncoder:
         """Read what `to_json` gave."""
         columns = tuple(
-            Column(entry["name"], entry["kind"], entry["missing"], tuple(entry["levels"])) for entry in value["columns"]
+            Column(entry["name"], entry["kind"], entry["missing"], tuple(entry["levels"]), entry.get("constant"))
+            for entry in value["columns"]
         )
         markers = Markers(tuple(value["markers"]["missing_values"]), value["markers"]["decimal"])
         return TableEncoder(columns, markers, settled=True)

@@ -123,7 +123,7 @@ def fitted(encoder: TableEncoder, learned: Learned, rare: int, numbers: str, cod
     if moments is not None:
         order = np.argsort([encoder.used[place].kind == "date" for place in places], kind="stable")  # dates stand last
         chosen = Moments(moments.rows, *(getattr(moments, name)[order] for name in ("present", "fill", "mean", "squares")))
-        module.settle(chosen, np.concatenate(learned.sample)[:, order])
+        encoder = encoder.knowing(module.settle(chosen, np.concatenate(learned.sample)[:, order]))
     return Preparation(encoder, nn.ModuleDict({TABLE: module}))
 
 
@@ -138,7 +138,7 @@ def write_rows(blocks: Blocks, rows: int, preparation: Preparation, encoder: Tab
         folder: Of the file.
 
     Returns:
-        The number of cells per category column whose value was not seen in the train rows.
+        The number of cells per column whose value was not seen in the train rows.
 
     Raises:
         DataError: A cell does not fit, or the number of rows has changed.
@@ -154,8 +154,7 @@ def write_rows(blocks: Blocks, rows: int, preparation: Preparation, encoder: Tab
                     break
                 cells = encoder.matrix(table)
                 for place, column in enumerate(used):
-                    if column.kind == "category":
-                        unknown[column.name] += int((cells[:, place] == 0).sum())
+                    unknown[column.name] += column.unknown(cells[:, place])
                 array[start : start + table.rows] = preparation.features(TABLE, cells).numpy()
                 written = start + table.rows
         if written != rows:

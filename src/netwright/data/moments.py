@@ -34,6 +34,12 @@ class Moments:
         return np.asarray(np.sqrt(self.squares / max(self.rows, 1)))
 
     @property
+    def constant(self) -> npt.NDArray[np.bool_]:
+        """Which columns hold one number only, but for rounding."""
+        alike: npt.NDArray[np.bool_] = self.deviation <= SMALLEST * np.maximum(np.abs(self.mean), 1e-300)
+        return alike & (self.present > 0)
+
+    @property
     def scale(self) -> Floats:
         """The standard deviation, and 1 for a column that is constant but for rounding."""
         return scale_of(self.mean, self.deviation)

@@ -96,22 +96,24 @@ class TablePreparation(nn.Module):
                 parts.append(nn.functional.one_hot(codes, self.levels[place] + 1)[:, 1:].to(raw.dtype))
         return torch.cat(parts, dim=1).float()
 
-    def fit(self, raw: Tensor) -> None:
-        """Learn fills, means, deviations and quantiles from the raw train rows ``(rows, raw columns)``."""
+    def fit(self, raw: Tensor) -> dict[int, float]:
+        """Learn fills, means, deviations and quantiles from the raw train rows ``(rows, raw columns)``; see `settle`."""
         cells = self.scaled_cells(raw.numpy())
-        if len(cells):
-            self.settle(moments_of(cells), cells)
+        return self.settle(moments_of(cells), cells) if len(cells) else {}
 
     def scaled_cells(self, raw: Floats) -> Floats:
         """Return the numbers, booleans and dates among raw columns."""
         return np.ascontiguousarray(raw[:, self.plain + self.dates])
 
-    def settle(self, moments: Moments, cells: Floats) -> None:
+    def settle(self, moments: Moments, cells: Floats) -> dict[int, float]:
         """Take over what was learned of the train rows.
 
         Args:
             moments: Of all of them.
             cells: All of them, or enough for quantiles; NaN missing.
+
+        Returns:
+            What all of them hold of each raw column that is constant.
         """
         left = np.asarray(
             [self.numbers == "none" and place < len(self.plain) for place in range(cells.shape[1])], dtype=bool
@@ -124,6 +126,8 @@ class TablePreparation(nn.Module):
             for place in range(len(self.plain)):
                 points, shares = ranks(torch.from_numpy(np.ascontiguousarray(filled[:, place])))
                 self.points[place], self.shares[place] = points, shares
+        places = self.plain + self.dates
+        return {places[number]: float(moments.fill[number]) for number in np.flatnonzero(moments.constant)}
 
     @property
     def code_levels(self) -> list[int]:
@@ -313,8 +317,7 @@ def fit_table(table: Table, rows: Rows, encoder: TableEncoder, numbers: str, cod
     places = [place for place, column in enumerate(encoder.used) if column.kind in SCALED]
     missing = torch.isnan(raw[:, places]).any(0).tolist() if len(raw) else [False] * len(places)
     module = table_module(encoder, dict(zip(places, missing, strict=True)), numbers, codes)
-    module.fit(raw)
-    return Preparation(encoder, nn.ModuleDict({TABLE: module}))
+    return Preparation(encoder.knowing(module.fit(raw)), nn.ModuleDict({TABLE: module}))
 
 
 def table_module(encoder: TableEncoder, missing: Mapping[int, bool], numbers: str, codes: bool) -> TablePreparation:

@@ -57,6 +57,8 @@ class Joint:
 def joined_encoder(encoders: Sequence[TableEncoder]) -> TableEncoder:
     """Return an encoder that knows each column in each kind that one of them reads it as, and each category, in their order.
 
+    An amount that is constant is one that all of them know so.
+
     Example:
         >>> one = TableEncoder((Column("a", "number"), Column("b", "category", 0, ("x", "y"))))
         >>> other = TableEncoder((Column("a", "number"), Column("b", "category", 0, ("y", "z"))))
@@ -71,7 +73,8 @@ def joined_encoder(encoders: Sequence[TableEncoder]) -> TableEncoder:
                 continue
             known = found.setdefault((column.name, column.kind), column)
             levels = tuple(sorted({*known.levels, *column.levels}))
-            found[column.name, column.kind] = replace(known, levels=levels)
+            constant = known.constant if known.constant == column.constant else None
+            found[column.name, column.kind] = replace(known, levels=levels, constant=constant)
     places = {column.name: place for place, column in enumerate(encoders[0].columns)}
     ordered = sorted(found.values(), key=lambda column: places.get(column.name, len(places)))
     return TableEncoder(tuple(ordered), encoders[0].markers, all(encoder.settled for encoder in encoders))

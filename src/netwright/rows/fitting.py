@@ -119,7 +119,8 @@ def _fit_table(
     _refuse_missing(config.data, raw, encoder)
     numbers = settings.numbers if isinstance(settings, PreparationConfig) else "none"
     fitted = preparation.fit_table(raw, train, encoder, numbers, codes_wanted(config, encoder))
-    return fitted, [*notes, *unseen(encoder.unknown(raw), "train")]
+    found = fitted.encoder or encoder
+    return fitted, [*notes, *unseen(found, found.unknown(raw), "train")]
 
 
 def input_columns(data: DataConfig, raw: Table, target: Sequence[str], further: Sequence[str] = ()) -> list[str]:

@@ -72,7 +72,7 @@ def ingest(
     if features.shape != (source_rows(source), ingesting.width(preparation)):
         raise ResourceError(f"{entry}: {features.shape} came; expected {source_rows(source)} rows; delete the folder")
     rows = Mapped(features, blocks.names, cache, _windows(data, features))
-    notes += unseen(about["unknown"], "train")
+    notes += unseen(preparation.encoder, about["unknown"], "train")
     return rows, preparation, [*notes, *_told(source, entry, made, rows, first)]
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from netwright.config.schema import RunConfig
-from netwright.data.columns import TableEncoder
+from netwright.data.columns import Column, TableEncoder
 from netwright.data.mapped import Mapped
 from netwright.errors import DataError
 from netwright.evaluation.prediction import file_column
@@ -133,7 +133,7 @@ def row_columns(config: RunConfig, per_step: bool, raw: Raw | Mapped, rows: npt.
 
 
 def remarks(encoder: TableEncoder | None, targets: Sequence[str], rows: Raw) -> list[str]:
-    """Return what a user should know of rows to predict: unknown categories, columns not used, changed images."""
+    """Return what a user should know of rows to predict: values not seen in training, columns not used, changed images."""
     table = rows.steps if isinstance(rows, Sequences) else rows
     if encoder is None or not isinstance(table, Table):
         return list(table.notes) if isinstance(table, Arrays) else list(table_notes(rows))
@@ -143,15 +143,31 @@ def remarks(encoder: TableEncoder | None, targets: Sequence[str], rows: Raw) -> 
 def remarks_on(
     encoder: TableEncoder | None, targets: Sequence[str], unknown: Mapping[str, int], names: Sequence[str]
 ) -> list[str]:
-    """Return what `remarks` does, of counted unknown categories and the names of the columns that came."""
+    """Return what `remarks` does, of counted unknown cells and the names of the columns that came."""
     known = {*targets, *([column.name for column in encoder.columns] if encoder else [])}
     extra = [name for name in names if name not in known]
-    return unseen(unknown, "training") + ([f"columns not used: {', '.join(map(repr, extra))}"] if extra else [])
+    return unseen(encoder, unknown, "training") + ([f"columns not used: {', '.join(map(repr, extra))}"] if extra else [])
 
 
-def unseen(unknown: Mapping[str, int], where: str) -> list[str]:
-    """Return a remark per column with categories that were not seen in train."""
+def unseen(encoder: TableEncoder | None, unknown: Mapping[str, int], where: str) -> list[str]:
+    """Return a remark per column with values that were not seen in train, of cells that `TableEncoder.unknown` counted."""
+    constants = {
+        column.name: _constant(column) for column in (encoder.used if encoder else ()) if column.constant is not None
+    }
     return [
-        f"column {name!r}: a category not seen in {where} in {counted(count, 'cell')}; it counts as unknown"
+        f"column {name!r}: another value than {constants[name]}, the only one in {where}, in {counted(count, 'cell')}; the network "
+        "has learned nothing of it, and a prediction may be far off"
+        if name in constants
+        else f"column {name!r}: a category not seen in {where} in {counted(count, 'cell')}; it counts as unknown"
         for name, count in unknown.items()
     ]
+
+
+def _constant(column: Column) -> str:
+    """Return the amount that all train rows hold of a column, as a cell would hold it."""
+    value = float(column.constant or 0.0)
+    if column.kind == "boolean":
+        return "true" if value else "false"
+    if column.kind == "date":
+        return str(np.datetime64(round(value * 86_400), "s")).removesuffix("T00:00:00")
+    return f"{value:.15g}"
