@@ -96,6 +96,33 @@ def test_finished_splits_are_kept_and_others_of_the_same_settings_are_trained(tm
         nw.cross_validate("sklearn:iris", folds=3, run_dir=tmp_path / "cv", **{**SHORT, "epochs": 3})
 
 
+def test_a_finished_split_that_is_damaged_is_named_before_it_says_done(tmp_path: Path) -> None:
+    made = nw.cross_validate("sklearn:iris", folds=2, run_dir=tmp_path / "cv", **SHORT)
+    kept = shutil.copytree(made.folder, tmp_path / "kept")
+
+    def refused(place: int, name: str, content: bytes | None) -> str:
+        shutil.rmtree(made.folder)
+        shutil.copytree(kept, made.folder)
+        (made.runs[place] / name).unlink()
+        if content is not None:
+            (made.runs[place] / name).write_bytes(content)
+        with pytest.raises(CheckpointError) as error:
+            nw.cross_validate("sklearn:iris", folds=2, run_dir=made.folder, **SHORT)
+        assert str(error.value).endswith(f"; to train it anew remove {made.runs[place]} and type the same command")
+        return str(error.value)
+
+    best = "model/best.safetensors"
+    assert "best.safetensors: no such file; expected it as written;" in refused(1, best, None)
+    assert "does not agree with its digest" in refused(1, best, (kept / "fold-01" / best).read_bytes()[:-1])
+    assert "preparation.json: no such file" in refused(1, "preparation.json", None)
+    assert "no run (run.json: No such file" in refused(1, "run.json", None)
+    assert "no run (run.json: Expecting" in refused(1, "run.json", b"{")
+    assert "test.json: cannot be read" in refused(1, "test.json", b"{")
+    assert "config.toml: cannot be read" in refused(0, "config.toml", b"[")
+    shutil.rmtree(made.runs[0])
+    assert nw.cross_validate("sklearn:iris", folds=2, run_dir=made.folder, **SHORT).figures == made.figures
+
+
 class Stopped(nn.Module):
     """A network that asks the process to end while it trains."""
 

@@ -22,12 +22,7 @@ from netwright.engine.choose import choose_device
 from netwright.errors import CheckpointError, ConfigError, first_line, no_run
 from netwright.evaluation.prediction import prediction_columns, table_bytes, true_columns
 from netwright.evaluation.testing import Verdict
-from netwright.exporting.bundle import (
-    PREPARATION,
-    PREPARATION_TENSORS,
-    Program,
-    load_preparation,
-)
+from netwright.exporting.bundle import Program, load_preparation
 from netwright.exporting.whole import Whole
 from netwright.model.losses import PerStep
 from netwright.model.task import Task
@@ -41,7 +36,7 @@ from netwright.rows import new_rows
 from netwright.rows.inputs import Inputs
 from netwright.runfolder import folder as folders
 from netwright.runfolder.showing import run_html
-from netwright.runfolder.weights import ENDED, refuse_damaged, weights_into
+from netwright.runfolder.weights import ENDED, PREPARED, refuse_damaged, weights_into
 from netwright.sources.sequences import Raw, table_notes
 from netwright.trained.baselines import Standing, compare
 from netwright.trained.calibrating import ERRORS, bounds_around, widths_of, with_temperature
@@ -53,7 +48,6 @@ from netwright.trained.predicting import Wanted, interval_of, predict_file, pred
 from netwright.trained.testing import are_own, judge, may_be_own, own_inputs, put_back
 
 Floats = npt.NDArray[np.float64]
-PREPARED = (PREPARATION, PREPARATION_TENSORS, folders.SPLIT)
 
 
 @final

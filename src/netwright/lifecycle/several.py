@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 import math
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +32,7 @@ from netwright.pipeline.observing import Audience, Listener
 from netwright.pipeline.preflight import be_strict, check_bench
 from netwright.rows.fetching import fetched
 from netwright.runfolder import folder as folders
+from netwright.runfolder.weights import refuse_unsound
 
 MOST_NAMES = 4  # figures in a line
 CHOSEN = {"data": ("storage", "cache", "shuffle"), "training": ("threads", "lanes")}  # for all runs of a folder
@@ -139,7 +141,21 @@ def _without_advice(observe: Listener) -> Listener:
 def _chosen_before(asked: Asked, paths: Sequence[Path]) -> Asked:
     """Return what is asked for with what a machine chose by its memory and cores for the first of some runs that exists."""
     run = next((path for path in paths if (path / folders.CONFIG).is_file()), None)
-    return asked if run is None else replace(asked, config=_as_in(read_config(run), CHOSEN, asked.config, asked.config))
+    if run is None:
+        return asked
+    with _trained_anew(run):
+        kept = read_config(run)
+    return replace(asked, config=_as_in(kept, CHOSEN, asked.config, asked.config))
+
+
+@contextmanager
+def _trained_anew(path: Path) -> Iterator[None]:
+    """Tell of a run that is there and damaged how it is trained anew."""
+    try:
+        yield
+    except CheckpointError as error:
+        what = str(error).rsplit("; ", 1)[0]
+        raise CheckpointError(f"{what}; to train it anew remove {path} and type the same command") from error
 
 
 def _as_in(run: RunConfig, names: Mapping[str, Sequence[str]], asked: RunConfig, config: RunConfig) -> RunConfig:
@@ -156,9 +172,10 @@ def _is_done(path: Path, asked: RunConfig, bench: Bench, manner: Manner) -> bool
     """Tell whether a run that is there has nothing left to do.
 
     Raises:
-        CheckpointError: It is of other settings or data; what differs is named.
+        CheckpointError: It is damaged, or of other settings or data; what differs is named.
     """
-    record, kept = folders.read_record(path), read_config(path)
+    with _trained_anew(path):
+        record, kept = folders.read_record(path), read_config(path)
     config = _as_in(kept, {"training": _settled_in(kept, manner)}, asked, bench.config)
     wanted = build_config(tomllib.loads(folders.config_text(config, path)))
     if others := worked_out_otherwise(kept, wanted):
@@ -166,8 +183,14 @@ def _is_done(path: Path, asked: RunConfig, bench: Bench, manner: Manner) -> bool
     then, now = str(record["data"].get("digest")), bench.inputs.digest
     if then != now:
         raise _other(path, [f"{bench.inputs.source} {then[:19]} -> {now[:19]}"])
-    tested = not (manner.test and len(bench.inputs.split.test)) or (path / folders.TEST).is_file()
-    return bool(record["status"] == "done" and tested)
+    if record["status"] != "done":
+        return False
+    with _trained_anew(path):
+        refuse_unsound(path, record)
+        if (path / folders.TEST).is_file():
+            folders.read_json(path / folders.TEST)
+            return True
+    return not (manner.test and len(bench.inputs.split.test))
 
 
 def _settled_in(kept: RunConfig, manner: Manner) -> tuple[str, ...]:

@@ -12,9 +12,10 @@ from netwright import files
 from netwright.checkpoint import store
 from netwright.checkpoint.trees import first_not_finite
 from netwright.errors import CheckpointError
-from netwright.exporting.bundle import BEST, LAST, fill, load_weights
-from netwright.runfolder.folder import CHECKPOINTS
+from netwright.exporting.bundle import BEST, LAST, PREPARATION, PREPARATION_TENSORS, fill, load_weights
+from netwright.runfolder.folder import CHECKPOINTS, SPLIT
 
+PREPARED = (PREPARATION, PREPARATION_TENSORS, SPLIT)
 ENDED = ("done", "stopped")  # states of a run that left its weights in model/
 
 
@@ -31,6 +32,19 @@ def refuse_damaged(folder: Path, digests: dict[str, Any], names: Sequence[str]) 
             raise CheckpointError(
                 f"{folder / name}: does not agree with its digest in run.json; expected it as written; it is damaged"
             )
+
+
+def refuse_unsound(folder: Path, record: Mapping[str, Any]) -> None:
+    """Refuse a run that ended where a file that predictions need is gone or not as it was written.
+
+    Raises:
+        CheckpointError: Naming the first.
+    """
+    digests = {**(record.get("files") or {}), **(record.get("weights") or {})}
+    for name in (*PREPARED, ended_weights(folder, record)):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder / name}: no such file; expected it as written; it is gone")
+        refuse_damaged(folder, digests, [name])
 
 
 def ended_weights(folder: Path, record: Mapping[str, Any]) -> str:
