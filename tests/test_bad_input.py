@@ -593,6 +593,12 @@ IMAGES: dict[str, Row] = {
     ),
     "an empty class folder": ({**PICTURES, "d/c": None}, "train d", 3, ("d/c: no images", "remove the folder")),
     "a class folder without images": ({**PICTURES, "d/c/.DS_Store": "x"}, "train d", 3, ("d/c: no images",)),
+    "one number to learn": (
+        {"t.csv": "a,y\n" + "".join(f"{row % 7},3.5\n" for row in range(40))},
+        "train t.csv --target y",
+        3,
+        ("t.csv", "'y' holds one value only (3.5, 24 train rows)", "choose another target"),
+    ),
     "one class folder": ({"d/a/1.png": image(1), "d/a/2.png": image(2)}, "train d", 3, ("one class only", "'a', 2 rows")),
     "no class folders": ({"d/1.png": image(1)}, "train d", 3, ("d: no class folders", "data.images")),
     "an image to train on": ({"1.png": image(1)}, "train 1.png", 3, ("1.png: one image came",)),

@@ -53,6 +53,21 @@ def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> nw.Run:
     return nw.train(str(table), target="price", steps=12, evaluation={"baselines": "none"}, run_dir=folder)
 
 
+def test_a_constant_target_is_refused_but_for_code_of_ones_own_and_beside_another(tmp_path: Path) -> None:
+    values = RNG.normal(size=(60, 2))
+    same = np.full(60, 7.25)
+    for storage in ("memory", "map"):
+        path = tmp_path / f"{storage}.csv"
+        path.write_text("\n".join(["a,b,y", *(f"{row[0]},{row[1]},7.25" for row in values)]))
+        with pytest.raises(DataError, match=rf"{storage}.csv: target 'y' holds one value only \(7.25, 36 train rows\)"):
+            prepare(*gather(str(path), [], {"target": "y", "storage": storage, "cache": str(tmp_path)}))
+    short = {"epochs": 1, "evaluation": {"baselines": "none"}}
+    both = np.stack([same, values[:, 0]], axis=1)
+    assert nw.train(data=(values, both), run_dir=tmp_path / "both", **short).record["status"] == "done"
+    own = torch.nn.Linear(2, 1)
+    assert nw.train(data=(values, same), model=own, run_dir=tmp_path / "own", **short).record["status"] == "done"
+
+
 def test_a_table_without_a_network_gets_the_recipe_and_the_resolved_config_says_so() -> None:
     bench = prepared()
     assert chosen(bench) == (32, "quantile", "AdamW", 1000, 100)

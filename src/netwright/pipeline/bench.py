@@ -43,7 +43,7 @@ from netwright.pipeline.sharing import device_of, for_processes, refuse_alone, r
 from netwright.pipeline.transferring import freezing_in, transferred
 from netwright.rows import pictures
 from netwright.rows.filling import filled
-from netwright.rows.inputs import Inputs, load
+from netwright.rows.inputs import Inputs, load, refuse_constant
 from netwright.rows.reading import parts_of
 from netwright.runfolder import folder as folders
 from netwright.seeding import all_forked, float32_by_default, forked, initialising
@@ -177,6 +177,8 @@ def prepare(
     if data is None:
         check_declared(config)
     inputs = load(config, data, implied_task(config.training.loss, loss), own=module is not None, watched=watched)
+    if module is None and loss is None and custom.step is None and config.model.module is None:
+        refuse_constant(inputs)  # code of one's own may want a target of zeros, such as a residual
     config = with_layout(filled(config, inputs.recipe, custom.turns_rates), inputs)
     refuse_undivided(config, world)
     examples = inputs.preparation.examples(inputs.raw, changed=bool(changes.images) or inputs.reread is not None)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from netwright.config.data_schema import DataConfig
@@ -37,6 +38,7 @@ from netwright.sources.sequences import Raw, Sequences, table_notes
 from netwright.sources.tables import Table
 
 MOST_LIKELY_CLASSES = 100
+FEW = 1000  # train rows by which nearly every target is told from a constant one
 SMALLEST_TEST = 30  # below this many rows a test figure says little
 
 
@@ -212,6 +214,30 @@ def refuse_no_counts(data: DataConfig, raw: Raw | Mapped, target: Target) -> Non
         f"{where}: {value} ({int(bad.sum())} such values); PoissonNLLLoss expects whole numbers from 0; mend the cell or choose "
         "another loss"
     )
+
+
+def refuse_constant(inputs: Inputs) -> None:
+    """Refuse numbers of which the train rows hold one only, as one class is refused; of several outputs one may be constant.
+
+    Raises:
+        DataError: All train rows have the same target.
+    """
+    target, train = inputs.target, inputs.split.train
+    if (
+        target.task != "regression"
+        or len(train) < 2
+        or not (_all_alike(target.of(train[:FEW])) and _all_alike(target.of(train)))
+    ):
+        return
+    name, value = target.names[0], float(target.of(train[:1]).flat[0])
+    raise DataError(
+        f"{inputs.source}: target {name!r} holds one value only ({value:g}, {counted(train, 'train row')}); expected two or more; "
+        "choose another target"
+    )
+
+
+def _all_alike(values: npt.NDArray[Any]) -> bool:
+    return bool((values == values[:1]).all())
 
 
 def _with_axes(config: RunConfig, raw: Raw) -> tuple[Raw, list[str]]:

@@ -530,6 +530,7 @@ DATA = [
         lambda: {"data": (np.where(values()[0] > 2, np.inf, values()[0]), values()[1])},
     ),
     table("a target that is constant", lambda: frame().assign(y="yes"), *REFUSED),
+    table("a target that is one number", lambda: frame().assign(y=3.5), *REFUSED),
     table("missing targets", lambda: frame().assign(y=lambda rows: rows["y"].where(rows.index % 7 > 0)), *REFUSED),
 ]
 
