@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -228,6 +229,23 @@ def test_the_figure_of_a_trial_may_be_the_mean_over_seeds(tmp_path: Path) -> Non
         assert trial.value == pytest.approx(np.mean(values))
     assert found.mode == "max"
     assert found.same is True
+
+
+def test_a_trial_of_several_runs_is_listed_as_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = search(tmp_path / "seeds", trials=2, trial_seeds=2, pruner="none")
+    trials = found.folder / "trials"
+    monkeypatch.chdir(trials)
+
+    def states() -> list[tuple[str, int]]:
+        return [(entry["status"], entry["runs"]) for entry in sorted(nw.runs("."), key=lambda entry: entry["run"])]
+
+    assert states() == [("done", 2), ("done", 2)]
+    shutil.rmtree(trials / "0001" / "seed-1")
+    assert states() == [("done", 2), ("unfinished", 1)]
+    folders.update_record(trials / "0001" / "seed-0", {"final": "pruned after epoch 1: behind"})
+    assert states() == [("done", 2), ("done", 1)]
+    folders.update_record(trials / "0000" / "seed-1", {"status": "running"})
+    assert states() == [("interrupted", 2), ("done", 1)]
 
 
 def test_folds_of_a_trial_validate_every_row_once_and_no_test_row(tmp_path: Path) -> None:

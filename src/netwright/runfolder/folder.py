@@ -9,7 +9,7 @@ import csv
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ SEEDS = "seeds.json"  # of a folder that holds a run per seed
 TUNE = "tune.json"  # of a folder that holds the trials of a search and its best run
 FOLDS = "cross_validation.json"  # of one that holds a run per split
 DEEPEST = 3  # folders above a run of a search: its trial, the trials, the search
+PRUNED = "pruned"  # how the reason begins why a run ended that fell behind other trials
 SEVERAL = (SEEDS, FOLDS)  # summaries of a folder of runs
 
 
@@ -256,7 +257,11 @@ def _listed_several(path: Path, inside: list[Path]) -> dict[str, Any]:
     figures = told.get("figures") if told.get("of", "test") == "test" else {}
     figures = figures if isinstance(figures, dict) else {}
     states = {str(member["status"]) for member in members}
-    status = "done" if told.get("figures") else "running" if "running" in states else "unfinished"
+    search = _object_of(path.absolute().parent.parent / TUNE)
+    if search:
+        status = _of_trial(search, inside, states)
+    else:
+        status = "done" if told.get("figures") else "running" if "running" in states else "unfinished"
     return {
         "run": str(path),
         "status": status,
@@ -272,6 +277,15 @@ def _listed_several(path: Path, inside: list[Path]) -> dict[str, Any]:
         "headline": members[0]["headline"],
         "runs": len(members),
     }
+
+
+def _of_trial(search: Mapping[str, Any], inside: Sequence[Path], states: Collection[str]) -> str:
+    """Return the status of a trial of several runs: done with all of them, or where it was pruned; else what one of them is."""
+    others = sorted(state for state in states if state != "done")
+    if others:
+        return others[0]
+    pruned = any(str(_object_of(run / RECORD).get("final") or "").startswith(PRUNED) for run in inside)
+    return "done" if pruned or len(inside) >= len(search.get("members") or ()) else "unfinished"
 
 
 def _object_of(path: Path) -> dict[str, Any]:

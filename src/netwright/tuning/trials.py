@@ -28,8 +28,6 @@ from netwright.tuning.search import Search
 from netwright.tuning.space import settings_of
 from netwright.tuning.study import FAILED, FINISHED, PRUNED, LiveTrial
 
-BEHIND = "pruned"
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -156,7 +154,7 @@ def train_trial(
             return Outcome("", signal=record.get("signal"))
         epochs += int(record.get("epochs") or 0)
         seconds += float((record.get("seconds") or {}).get("total", 0.0))
-        if str(record.get("final") or "").startswith(BEHIND):
+        if str(record.get("final") or "").startswith(folders.PRUNED):
             return Outcome(PRUNED, None, str(record["final"]), epochs, seconds)
         values.append(figure_of(path, search.metric))
     value = math.fsum(values) / len(values)
@@ -184,7 +182,7 @@ def _train_run(
             changes == search.members[0][1] and record.epoch < record.of_epochs
         )  # after the last epoch nothing is saved by it
         if goes_on and trial.falls_behind(record.epoch, value):
-            return f"{BEHIND} after epoch {record.epoch}: {search.metric} {value:.4g} is behind that of other trials"
+            return f"{folders.PRUNED} after epoch {record.epoch}: {search.metric} {value:.4g} is behind that of other trials"
         return None
 
     def watch(record: Record) -> None:
