@@ -180,6 +180,10 @@ def test_more_trials_may_be_asked_for_later_and_nothing_else_changed(done: Tunin
     assert kept.is_dir() == (before.number != found.best.number)
     again = nw.tune(resume=found.folder, data=rows())
     assert again.to_json() == found.to_json()
+    fewer = nw.tune(resume=found.folder, data=rows(), settings=["tune.trials=2"])
+    assert fewer.to_json() == found.to_json()
+    result = folders.read_json(found.folder / folders.TUNE)["result"]
+    assert (result["trials"], result["finished"]) == (5, 5)
 
 
 def test_a_trial_that_diverges_is_pruned_and_one_that_cannot_be_built_is_replaced(

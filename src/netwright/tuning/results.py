@@ -89,13 +89,14 @@ class Tuning:
         return several_html(f"{self.finished} trials", [sheet], {self.folder.name: (self.run,)}, [str(self.folder)])
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return plain values; ``trials`` is how many were asked for, or are there where fewer were asked for later."""
         best = self.best
         found = None
         if best is not None:
             found = {"trial": best.number, "value": best.value, "settings": best.point, "run": str(self.run)}
             found |= {"retrained": self.retrained, "same": self.same}
-        counts = {"finished": self.finished, "pruned": self.pruned, "failed": self.failed, "trials": self.wanted}
+        trials = max(self.wanted, self.finished)
+        counts = {"finished": self.finished, "pruned": self.pruned, "failed": self.failed, "trials": trials}
         return {"folder": str(self.folder), **counts, "metric": self.metric, "direction": self.mode, "best": found}
 
 
