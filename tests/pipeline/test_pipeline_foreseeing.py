@@ -133,6 +133,9 @@ def test_a_plan_counts_what_the_settings_ask_for() -> None:
     assert taken.checkpoint_bytes > 3 * taken.weight_bytes
     assert found.whole_seconds > found.training_seconds >= 21 * taken.step
     assert "7 epochs, 21 steps" in str(found)
+    one = nw.plan("sklearn:iris", epochs=1, steps=1, batch_size=90)
+    assert "(1 step and a validation)" in str(one)
+    assert "1 epoch, 1 step" in str(one)
     assert json.loads(json.dumps(found.to_json()))["steps"] == 21
     short = nw.plan("sklearn:iris", epochs=7, batch_size=32, training={"steps": 5})
     assert (short.steps, short.epochs) == (5, 2)  # of 3 steps
@@ -191,6 +194,7 @@ def test_mistakes_are_answered_in_one_line(words: list[str], told: str, tmp_path
 def test_the_commands_print_and_draw(tmp_path: Path) -> None:
     picture = tmp_path / "curve.png"
     found = CliRunner().invoke(cli, ["lr", "sklearn:iris", "--steps", "60", "--copies", "1", "-o", str(picture)])
+    assert "tried: 1 copy, " in found.output
     assert found.exit_code == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "┤" in found.output

@@ -16,6 +16,7 @@ from netwright.data.mapped import Mapped
 from netwright.errors import ConfigError, NetwrightError, first_line
 from netwright.foresight.trying import memory_of, on_copies, settled
 from netwright.lifecycle.keeping import SECONDS, SHARE
+from netwright.numerals import counted
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.drawing import planned_steps
 from netwright.pipeline.job import Job
@@ -137,12 +138,13 @@ class Budget:
         taken = self.taken
         most = " at most" if self.patience is not None else ""
         stops = f"; early stopping may end it before (patience {self.patience})" if self.patience is not None else ""
+        length = f"{counted(self.epochs, 'epoch')}, {counted(self.steps, 'step')}"
         rows = [
             ("prepare", f"{duration_text(taken.prepare)}, then {duration_text(taken.warm)} until steps are at their speed"),
             ("step", f"{1000 * taken.step:.3g} ms (the mean of {taken.steps} measured)"),
             ("validation", duration_text(taken.validation)),
-            ("epoch", f"{duration_text(self.epoch_seconds)} ({self.steps_per_epoch} steps and a validation)"),
-            ("whole", f"{duration_text(self.whole_seconds)}{most}: {self.epochs} epochs, {self.steps} steps{stops}"),
+            ("epoch", f"{duration_text(self.epoch_seconds)} ({counted(self.steps_per_epoch, 'step')} and a validation)"),
+            ("whole", f"{duration_text(self.whole_seconds)}{most}: {length}{stops}"),
             ("", "test, calibration and report come after that"),
         ]
         if self.seconds is not None:
@@ -151,7 +153,7 @@ class Budget:
         held = "not measured here" if taken.memory is None else size_text(taken.memory)
         over = "" if self.device.startswith("cuda") else " above what the process held before"
         rows.append(("memory", f"{held}{over} in steps and validation; the rows take {size_text(taken.data_bytes)}"))
-        each = f"{self.settings.keep} checkpoints of {size_text(taken.checkpoint_bytes)} kept"
+        each = f"{counted(self.settings.keep, 'checkpoint')} of {size_text(taken.checkpoint_bytes)} kept"
         rows.append(("disk", f"{size_text(self.disk_bytes)} in the run folder ({each}, one more while it is written)"))
         for name, interval in (("checkpoints", self.interval), ("by Young", self.young)):
             why = "as the settings have it" if name == "checkpoints" else f"for a failure every {self.failures:g} hours"

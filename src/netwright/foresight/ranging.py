@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from netwright.errors import ConfigError, DivergedError, NetwrightError, first_line
 from netwright.foresight.trying import endless, on_copies
+from netwright.numerals import counted
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.drawing import batch_size_of
 from netwright.pipeline.job import Job
@@ -80,7 +81,7 @@ class Sweep:
     @property
     def lines(self) -> list[str]:
         """What the curve says, a line each."""
-        tried = f"{self.copies} copies, {len(self.rates)} steps of {self.batch_size} rows each"
+        tried = f"{counted(self.copies, 'copy', 'copies')}, {counted(self.rates, 'step')} of {counted(self.batch_size, 'row')} each"
         told = [f"tried: {tried}, lr {self.rates[0]:.1e} to {self.rates[-1]:.1e}; nothing is kept of them"]
         if self.suggested is None:
             told.append("suggested: none, the loss does not fall at any rate; look at the network: netwright check")

@@ -17,6 +17,7 @@ from netwright.config.spaces import Parameter, points
 from netwright.data.folds import fold_rows
 from netwright.engine.choose import cores
 from netwright.errors import CheckpointError, ConfigError, did_you_mean
+from netwright.numerals import counted
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.drawing import planned_steps
@@ -146,11 +147,8 @@ def _tell_space(search: Search, observe: Listener) -> None:
     """Say what is searched, and where trials must repeat each other."""
     size, tune = points(list(search.parameters.values())), search.tune
     told = "; ".join(f"{path} {parameter}" for path, parameter in search.parameters.items())
-    observe(
-        Told(
-            f"search: {search.trials} trials, {tune.sampler}, pruner {tune.pruner}, best by {search.metric} ({search.mode})"
-        )
-    )
+    best = f"best by {search.metric} ({search.mode})"
+    observe(Told(f"search: {counted(search.trials, 'trial')}, {tune.sampler}, pruner {tune.pruner}, {best}"))
     observe(Told(f"space: {told}"))
     if size < search.trials:
         observe(Told(f"the space has {size:g} points, {search.trials} trials were asked for: some are tried again", "note"))
