@@ -447,6 +447,7 @@ DATA: dict[str, Row] = {
     "another encoding": (
         {"t.csv": GOOD.replace("red", "röt").encode("latin-1")}, "train t.csv --target kind", 3, ("t.csv", "latin-1"),
     ),
+    "utf-16": ({"t.csv": GOOD.encode("utf-16")}, "train t.csv --target kind", 3, ("0xff", "data.encoding, for instance utf-16")),
     "an unknown encoding": (T, "train t.csv --target kind --set data.encoding=klingon", 3, ("'klingon'",)),
     "an encoding with another start": (T, "train t.csv --target kind --set data.encoding=utf-16", 3, ("t.csv", "utf-16")),
     "a delimiter of two characters": (T, "train t.csv --target kind --set data.delimiter=;;", 2, ("data.delimiter", "';;'")),

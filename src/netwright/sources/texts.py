@@ -358,9 +358,10 @@ def _refuse_damage(place: Place, options: TextOptions, delimiter: str | None) ->
             except UnicodeDecodeError as error:
                 line += bytes(error.object[: error.start]).decode(options.encoding, "replace").count("\n")
                 byte = offset - waiting + error.start
+                marked = byte == 0 and bytes(error.object[:2]) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
                 raise DataError(
                     f"{place.label}:{line}: byte {byte} of the file is 0x{error.object[error.start]:02x}, not {options.encoding}; "
-                    f"expected {options.encoding} text; set data.encoding, for instance latin-1"
+                    f"expected {options.encoding} text; set data.encoding, for instance {'utf-16' if marked else 'latin-1'}"
                 ) from None
             except UnicodeError:  # the file does not start as its encoding says
                 return
