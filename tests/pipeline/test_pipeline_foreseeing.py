@@ -105,7 +105,7 @@ def test_a_size_beyond_the_limit_is_foreseen_by_a_line() -> None:
 
 def test_no_size_is_tried_that_would_go_beyond_the_limit() -> None:
     layers = ["Linear(20000)", "ReLU()", "Linear()"]
-    data = np.zeros((2048, 2), dtype=np.float32), np.zeros(2048)
+    data = np.zeros((2048, 2), dtype=np.float32), np.arange(2048.0)
     found = nw.find_batch_size(data=data, layers=layers, memory=60 << 20, engine="eager", optimizer="SGD(lr=0.0)")
     assert 16 <= found.largest < 1024
     assert "limit" in found.ended
