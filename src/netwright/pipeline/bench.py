@@ -177,8 +177,7 @@ def prepare(
     if data is None:
         check_declared(config)
     inputs = load(config, data, implied_task(config.training.loss, loss), own=module is not None, watched=watched)
-    if module is None and loss is None and custom.step is None and config.model.module is None:
-        refuse_constant(inputs)  # code of one's own may want a target of zeros, such as a residual
+    refuse_constant(inputs, own=any(one is not None for one in (module, loss, custom.step, config.model.module)))
     config = with_layout(filled(config, inputs.recipe, custom.turns_rates), inputs)
     refuse_undivided(config, world)
     examples = inputs.preparation.examples(inputs.raw, changed=bool(changes.images) or inputs.reread is not None)

@@ -216,18 +216,20 @@ def refuse_no_counts(data: DataConfig, raw: Raw | Mapped, target: Target) -> Non
     )
 
 
-def refuse_constant(inputs: Inputs) -> None:
+def refuse_constant(inputs: Inputs, own: bool) -> None:
     """Refuse numbers of which the train rows hold one only, as one class is refused; of several outputs one may be constant.
+
+    Args:
+        inputs: All rows.
+        own: Whether code of one's own trains; it may want a target of zeros, such as a residual.
 
     Raises:
         DataError: All train rows have the same target.
     """
     target, train = inputs.target, inputs.split.train
-    if (
-        target.task != "regression"
-        or len(train) < 2
-        or not (_all_alike(target.of(train[:FEW])) and _all_alike(target.of(train)))
-    ):
+    if own or target.task != "regression" or len(train) < 2:
+        return
+    if not _all_alike(target.of(train[:FEW])) or not _all_alike(target.of(train)):
         return
     name, value = target.names[0], float(target.of(train[:1]).flat[0])
     raise DataError(
