@@ -174,10 +174,7 @@ def prepare(
     device = device_of(config, world)
     _optimizer(config, custom, device)  # a mistake in it is told before rows are read
     changes = read_changes(config)
-    if data is None:
-        check_declared(config)
-    inputs = load(config, data, implied_task(config.training.loss, loss), own=module is not None, watched=watched)
-    refuse_constant(inputs, own=any(one is not None for one in (module, loss, custom.step, config.model.module)))
+    inputs = _rows(config, data, module, loss, custom, watched)
     config = with_layout(filled(config, inputs.recipe, custom.turns_rates), inputs)
     refuse_undivided(config, world)
     examples = inputs.preparation.examples(inputs.raw, changed=bool(changes.images) or inputs.reread is not None)
@@ -204,6 +201,15 @@ def prepare(
     held = why_not_in_a_graph(resolved, custom, inputs, trial) if device.type == "cuda" and engine == "captured" else None
     resolved, why = (resolved, why) if held is None else _as_written(resolved, config.training.engine, held)
     return Bench(resolved, inputs, examples, network, device, name, augmentation, (), why, custom, figures, rates, world)
+
+
+def _rows(config: RunConfig, data: Any, module: OwnModule | None, loss: Any, custom: Custom, watched: bool) -> Inputs:
+    """Read the rows, split and prepare them."""
+    if data is None:
+        check_declared(config)
+    inputs = load(config, data, implied_task(config.training.loss, loss), own=module is not None, watched=watched)
+    refuse_constant(inputs, own=any(one is not None for one in (module, loss, custom.step, config.model.module)))
+    return inputs
 
 
 def _refuse(config: RunConfig, custom: Custom, loss: Any, world: World) -> None:
