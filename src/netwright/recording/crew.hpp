@@ -137,38 +137,52 @@ class Crew {  // does the same work on every lane at once; the caller is lane 0
 
 // Where another program has one of the cores, lanes wait for it at every barrier. Both ways give the same numbers, so the one
 // that is faster of late is taken, and the other one tried for a moment now and then.
-class Pace {
+// Calls of one step are judged apart: waking the other cores takes a good part of them.
+class Paces {
  public:
   // Takes steps until they are done, the seconds are over or one stops; returns how many were done.
   // take(alone, steps, seconds) does so one way; free: whether there is a choice, else alone says which.
   template <typename Take, typename Stopped>
   int64_t run(bool free, bool alone, int64_t steps, double seconds, Take take, Stopped stopped) {
-    const auto begun = Clock::now();
-    int64_t done = 0;
-    alone = alone || (free && each_[1] > 0 && each_[1] < each_[0]);
-    if (free && each_[0] > 0 && (each_[1] == 0 || ++calls_ % TRIED == 0)) {
-      done = timed(each_[1] == 0 || !alone, steps, std::min(seconds, MOMENT), take);
-      alone = each_[1] > 0 && each_[1] < each_[0];
-    }
-    const double left = seconds - since(begun);
-    if (done < steps && !stopped() && left > 0) done += timed(alone, steps - done, left, take);
-    return done;
+    return paces_[steps > 1].run(free, alone, steps, seconds, take, stopped);
   }
 
  private:
-  template <typename Take>
-  int64_t timed(bool alone, int64_t steps, double seconds, Take take) {
-    const auto begun = Clock::now();
-    const int64_t done = take(alone, steps, seconds);
-    if (done > 0) {
-      const double now = since(begun) / static_cast<double>(done);
-      each_[alone] = each_[alone] == 0 ? now : (each_[alone] + now) / 2;
+  class Pace {
+   public:
+    template <typename Take, typename Stopped>
+    int64_t run(bool free, bool alone, int64_t steps, double seconds, Take take, Stopped stopped) {
+      const auto begun = Clock::now();
+      int64_t done = 0;
+      alone = alone || (free && each_[1] > 0 && each_[1] < each_[0]);
+      if (free && each_[0] > 0 && (each_[1] == 0 || ++calls_ % TRIED == 0)) {
+        done = timed(each_[1] == 0 || !alone, steps, std::min(seconds, MOMENT), take);
+        alone = each_[1] > 0 && each_[1] < each_[0];
+      }
+      const double left = seconds - since(begun);
+      if (done < steps && !stopped() && left > 0) done += timed(alone, steps - done, left, take);
+      return done;
     }
-    return done;
-  }
 
-  double each_[2] = {0, 0};  // seconds that a step takes: on all lanes, and on one
-  int64_t calls_ = 0;
+   private:
+    template <typename Take>
+    int64_t timed(bool alone, int64_t steps, double seconds, Take take) {
+      const auto begun = Clock::now();
+      const int64_t done = take(alone, steps, seconds);
+      if (done > 0) {
+        const double now = since(begun) / static_cast<double>(done);
+        each_[alone] = each_[alone] == 0 || alone != last_ ? now : (each_[alone] + now) / 2;  // what was long ago says nothing
+        last_ = alone;
+      }
+      return done;
+    }
+
+    double each_[2] = {0, 0};  // seconds that a step takes: on all lanes, and on one
+    bool last_ = false;  // whether the last call took one
+    int64_t calls_ = 0;
+  };
+
+  Pace paces_[2];  // of calls of one step, and of more
 };
 
 }  // namespace netwright

@@ -283,7 +283,7 @@ struct Network {
   Numbers input, losses;
   int64_t input_stride = 0;
   std::unique_ptr<Crew> crew;
-  Pace pace;
+  Paces paces;
 
   // Of the call that is running.
   const float* x = nullptr;
@@ -805,7 +805,7 @@ int64_t nd_run(void* handle, const float* x, const void* target, const int64_t* 
   net.gathering = 0;
   net.stop.store(false);
   const bool alone = net.crew->alone();
-  const int64_t done = net.pace.run(
+  const int64_t done = net.paces.run(
       !alone, alone, steps, seconds, [&](bool one, int64_t some, double time) { return take(net, one, some, time); },
       [&] { return net.stop.load(); });
   *spent = static_cast<double>(net.gathering) * 1e-9;

@@ -62,7 +62,7 @@ struct Program {
   c10::Storage nothing;
 
   std::unique_ptr<Crew> crew;
-  Pace pace;
+  Paces paces;
 
   // Of the call that is running.
   const int64_t* rows = nullptr;
@@ -416,7 +416,7 @@ int64_t nw_run(void* handle, const int64_t* rows, const double* turns, int64_t w
   program.error.clear();
   program.gathering = 0;
   const bool alone = program.crew->alone(), free = !alone && at::get_num_threads() == 1;
-  const int64_t done = program.pace.run(
+  const int64_t done = program.paces.run(
       free, alone, steps, seconds, [&](bool one, int64_t some, double time) { return take(program, one, some, time); },
       [&] { return program.stop.load(); });
   *spent = static_cast<double>(program.gathering) * 1e-9;
