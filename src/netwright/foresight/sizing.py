@@ -207,7 +207,7 @@ def _expected(found: list[Size], size: int) -> int | None:
 def _resized(bench: Bench, settings: RunConfig, size: int) -> Bench:
     """Return a bench with another batch size, and the threads and lanes that a run of it would have."""
     engine = bench.config.training.engine if bench.device.type == "cpu" else ""
-    threads, lanes = threads_and_lanes(settings, bench.network, size, engine or "")
+    threads, lanes = threads_and_lanes(settings, bench.network, size, engine)
     data = bench.config.data.model_copy(update={"batch_size": size, "last_batch": "drop"})
     training = bench.config.training.model_copy(update={"threads": threads, "lanes": lanes})
     return replace(bench, config=bench.config.model_copy(update={"data": data, "training": training}))

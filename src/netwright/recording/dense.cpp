@@ -298,7 +298,7 @@ struct Network {
   std::atomic<bool> stop{false}, leave{false};
   int64_t gathering = 0;
 
-  int64_t lines() const { return layers[0].hidden ? times * batch : batch; }
+  int64_t lines_of(size_t layer) const { return layers[layer].hidden ? times * batch : batch; }  // rows of its gradients
   Grid inputs_of(size_t layer) const {
     if (layers[layer].hidden) return {layers[layer].joined.at(), apart(layers[layer].inputs)};
     if (layer == 0) return {input.at(), input_stride};
@@ -573,7 +573,7 @@ void pass_rows(Network& net, int64_t step, int lane, int lanes) {
 void change_biases(const Network& net, size_t number, int64_t output) {
   const Layer& layer = net.layers[number];
   const Grid changes = net.changes_of(number);
-  const int64_t wide = std::min(PANEL, layer.outputs - output), lines = layer.hidden ? net.lines() : net.batch;
+  const int64_t wide = std::min(PANEL, layer.outputs - output), lines = net.lines_of(number);
   alignas(64) float sums[PANEL] = {};
   for (int64_t start = 0; start < lines; start += CHUNK) {
     alignas(64) float some[PANEL] = {};
@@ -622,7 +622,7 @@ void change_strip(const Layer& layer, int64_t output, int64_t first, int64_t end
 void change_layer(const Network& net, size_t number, int64_t low, int64_t high) {
   const Layer& layer = net.layers[number];
   const Grid inputs = net.inputs_of(number), changes = net.changes_of(number);
-  const int64_t lines = layer.hidden ? net.lines() : net.batch, span = layer.hidden ? SPAN : lines;
+  const int64_t lines = net.lines_of(number), span = layer.hidden ? SPAN : lines;
   alignas(64) float own[STRIP * PANEL];
   for (int64_t start = 0; start < lines; start += span)
     for (int64_t output = 0, place = 0; output < layer.width; output += PANEL)

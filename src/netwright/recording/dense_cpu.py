@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import struct
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -15,12 +12,12 @@ from torch import Tensor
 
 from netwright.recording.building import DENSE, library
 from netwright.recording.dense import Head, Layer, Recurrent
+from netwright.recording.native import ROOM, bits, closed_with
 from netwright.recording.tape import NotFiniteError, Played
 
 ACTIVATIONS = ("none", "relu", "leaky_relu", "tanh", "sigmoid", "silu", "gelu")
 HEADS = ("classes", "squares", "chances")
 KINDS = ("sgd", "momentum", "nesterov", "adam", "adamw")
-ROOM = 2000  # bytes of an error's text
 
 
 @final
@@ -82,7 +79,7 @@ class DenseProgram:
     def __init__(self, plan: Plan, lanes: int, most: int, shape: Sequence[int]) -> None:
         self._library = _declared(library(wait=True, source=DENSE))
         times, size = (1, shape[0]) if plan.recurrent is None else shape
-        words = [lanes, most, times, size, *_head(plan.head), KINDS.index(plan.kind), _bits(plan.beta2), _bits(plan.epsilon)]
+        words = [lanes, most, times, size, *_head(plan.head), KINDS.index(plan.kind), bits(plan.beta2), bits(plan.epsilon)]
         left = iter(plan.parameters)
         layers = [] if plan.recurrent is None else [_recurrent(plan.recurrent, left)]
         layers += [_linear(layer, left) for layer in plan.layers]
@@ -92,7 +89,7 @@ class DenseProgram:
         if not self._handle:
             raise MemoryError(error.value.decode())
         self._plan = plan  # holds the tensors
-        weakref.finalize(self, _close, self._library, self._handle, os.getpid())
+        closed_with(self, self._library.nd_close, self._handle)
 
     def run(
         self,
@@ -132,12 +129,6 @@ class DenseProgram:
         return Played(losses[:done], spent.value, stopped)
 
 
-def _close(loaded: ctypes.CDLL, handle: int, process: int) -> None:
-    """Close a program in the process that made it; a forked one has not its threads."""
-    if os.getpid() == process:
-        loaded.nd_close(handle)
-
-
 def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     """Tell ctypes what the functions of the library take and give."""
     pointer, whole, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
@@ -150,31 +141,26 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     return loaded
 
 
-def _bits(value: float) -> int:
-    bits: int = struct.unpack("q", struct.pack("d", float(value)))[0]
-    return bits
-
-
 def _head(head: Head) -> tuple[int, ...]:
     weight = 0 if head.weight is None else head.weight.data_ptr()
-    return HEADS.index(head.kind), weight, _bits(head.smoothing)
+    return HEADS.index(head.kind), weight, bits(head.smoothing)
 
 
 def _parameter(given: Parameter, begin: int = 0, count: int = 0) -> list[int]:
     """Return a parameter; of a weight the inputs of its layer that it is for."""
     places = [0 if each is None else each.data_ptr() for each in (given.value, given.first, given.second)]
-    return [*places, given.group, _bits(given.decay), begin, count]
+    return [*places, given.group, bits(given.decay), begin, count]
 
 
 def _linear(layer: Layer, left: Iterator[Parameter]) -> list[int]:
     outputs, inputs = layer.weight.shape
-    words = [inputs, outputs, 0, ACTIVATIONS.index(layer.kind), _bits(layer.slope), _bits(layer.dropout)]
+    words = [inputs, outputs, 0, ACTIVATIONS.index(layer.kind), bits(layer.slope), bits(layer.dropout)]
     words += [1, *_parameter(next(left), 0, inputs)]
     return [*words, 0] if layer.bias is None else [*words, 1, *_parameter(next(left))]
 
 
 def _recurrent(layer: Recurrent, left: Iterator[Parameter]) -> list[int]:
     inputs, hidden = layer.weights[0].shape[1], layer.hidden
-    words = [inputs + hidden, 4 * hidden, hidden, 0, _bits(0.0), _bits(layer.dropout)]
+    words = [inputs + hidden, 4 * hidden, hidden, 0, bits(0.0), bits(layer.dropout)]
     words += [2, *_parameter(next(left), 0, inputs), *_parameter(next(left), inputs, hidden)]
     return [*words, 2, *_parameter(next(left)), *_parameter(next(left))]

@@ -6,7 +6,7 @@ import ctypes
 import os
 import struct
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
@@ -90,7 +90,7 @@ class Program:
         self._handle = handle
         self._keep = code.tensors
         self._process = os.getpid()
-        weakref.finalize(self, _close, library, handle, self._process)
+        closed_with(self, library.nw_close, handle)
 
     @property
     def usable(self) -> bool:
@@ -114,10 +114,14 @@ class Program:
         return Played(results[:done], spent.value, stopped)
 
 
-def _close(library: ctypes.CDLL, handle: int, process: int) -> None:
-    """Close a program in the process that made it; a forked one has not its threads."""
+def closed_with(owner: object, close: Callable[[int], None], handle: int) -> None:
+    """Close what a library made when its owner goes, in the process that made it; a forked one has not its threads."""
+    weakref.finalize(owner, _close, close, handle, os.getpid())
+
+
+def _close(close: Callable[[int], None], handle: int, process: int) -> None:
     if os.getpid() == process:
-        library.nw_close(handle)
+        close(handle)
 
 
 def declare(library: ctypes.CDLL) -> ctypes.CDLL:
@@ -158,7 +162,7 @@ class _Code:
             return [GUARD, self.tensor(call.arguments[0])]
         if _increment(call):
             numbers = call.arguments[0]
-            return [INCREMENT, _bits(call.arguments[1]), len(numbers), *map(self.tensor, numbers)]
+            return [INCREMENT, bits(call.arguments[1]), len(numbers), *map(self.tensor, numbers)]
         pooled = _pooled(call)
         if pooled is not None:
             given = [self.tensor(tensor) for tensor in (call.arguments[0], call.keywords["out"], call.keywords["indices"])]
@@ -207,13 +211,13 @@ class _Code:
         if isinstance(value, str):
             return [TEXT, self.text(value)]
         if "float" in kind and not isinstance(value, bool):
-            return [REAL, _bits(value)]
+            return [REAL, bits(value)]
         if isinstance(value, bool):
             return [TRUTH, int(value)]
         if isinstance(value, int):
             return [WHOLE, value]
         if isinstance(value, float):
-            return [REAL, _bits(value)]
+            return [REAL, bits(value)]
         raise CannotCapture(f"native replay knows no {type(value).__name__} {value!r}")
 
     def _listed(self, values: Sequence[Any], kind: str) -> list[int]:
@@ -222,7 +226,7 @@ class _Code:
         if "Tensor" in kind:
             return [TENSORS, len(values), *map(self.tensor, values)]
         if "float" in kind:
-            return [REALS, len(values), *map(_bits, values)]
+            return [REALS, len(values), *map(bits, values)]
         if "bool" in kind:
             return [TRUTHS, len(values), *map(int, values)]
         if all(isinstance(value, int) for value in values):
@@ -230,9 +234,15 @@ class _Code:
         raise CannotCapture(f"native replay knows no list of {kind}")
 
 
-def _bits(value: float) -> int:
-    bits: int = struct.unpack("q", struct.pack("d", float(value)))[0]
-    return bits
+def bits(value: float) -> int:
+    """Return the bits of a float64 as a whole number.
+
+    Example:
+        >>> hex(bits(1.0))
+        '0x3ff0000000000000'
+    """
+    found: int = struct.unpack("q", struct.pack("d", float(value)))[0]
+    return found
 
 
 def _number(value: float | bool) -> Tensor:
