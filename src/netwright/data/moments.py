@@ -35,9 +35,8 @@ class Moments:
 
     @property
     def constant(self) -> npt.NDArray[np.bool_]:
-        """Which columns hold one number only, but for rounding."""
-        alike: npt.NDArray[np.bool_] = self.deviation <= SMALLEST * np.maximum(np.abs(self.mean), 1e-300)
-        return alike & (self.present > 0)
+        """Which columns hold one number only, but for rounding: those that are not scaled by their deviation."""
+        return np.asarray((self.scale != self.deviation) & (self.present > 0))
 
     @property
     def scale(self) -> Floats:
