@@ -682,3 +682,34 @@ def test_a_tensor_that_is_no_buffer_is_not_changed_twice() -> None:
     run(engine, examples)
     assert engine.why_not is not None
     assert count.item() == EPOCHS * 5
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.usefixtures("compiled")
+def test_numbers_that_are_not_to_be_read_are_not_answered(
+    native: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not native:
+        monkeypatch.setattr(building, "library", lambda: (_ for _ in ()).throw(building.NotBuiltError("none")))
+    model = nn.Sequential(nn.Linear(6, 4), nn.ReLU()).to(dtype).eval()
+    forward, values = Forward(model, Execution("captured", lanes=2)), torch.randn(300, 6, dtype=dtype)
+    batch = Batch({"x": values}, torch.empty(0), torch.arange(300))
+    with torch.inference_mode():
+        assert forward.trusted([values]) is None
+        for _ in range(5):
+            expected = forward(batch)
+        found = forward.trusted([values])
+        assert found is not None
+        assert torch.equal(found, expected)
+        for row, wrong in ((0, torch.inf), (299, -torch.inf), (150, -1e300 if dtype == torch.float64 else -torch.inf)):
+            changed = values.clone()
+            changed[row, 3] = wrong
+            assert forward.trusted([changed]) is None
+            assert torch.equal(forward(Batch({"x": changed}, torch.empty(0), torch.arange(300))), model(changed))
+        values[7, 1] = torch.nan  # is missing
+        found = forward.trusted([values])
+        assert found is not None
+        assert bool(found[7].isnan().all())
+        model.train()
+        assert forward.trusted([values]) is None

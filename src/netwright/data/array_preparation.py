@@ -15,6 +15,8 @@ from netwright.errors import DataError
 from netwright.sources.arrays import Array, Arrays, native
 from netwright.sources.cells import LARGEST
 
+READ = {np.dtype(name) for name in ("f4", "f8", "u1", "i4", "i8")}  # by torch, in this machine's byte order
+
 Rows = npt.NDArray[np.int64]
 CHUNK = 4096  # rows prepared at a time
 ADDED_CHANNEL = {"NT": "NCT", "NHW": "NCHW", "NDHW": "NCDHW"}
@@ -116,10 +118,6 @@ class ArrayPreparation(nn.Module):
             flat = part.reshape(1, -1) if axis is None else np.moveaxis(part, axis, 0).reshape(part.shape[axis], -1)
             yield np.ascontiguousarray(flat)
 
-    def accepts(self, values: Array) -> bool:
-        """Tell whether `check` lets rows of numbers that are no codes pass."""
-        return list(values.shape[1:]) == self.shape and _first_infinite(values) is None
-
     def check(self, raw: Arrays, name: str, values: Array) -> None:
         """Refuse rows of another shape, infinite numbers, and codes beyond the limit.
 
@@ -158,6 +156,8 @@ def _of_columns(raw: Array, rows: Rows) -> Moments:
 
 def tensor_of(part: Array) -> Tensor:
     """Return rows as a tensor; dtypes and byte orders torch cannot read are widened first, without loss."""
+    if part.dtype in READ and part.flags.carray:  # which lie plainly, and may be written
+        return torch.from_numpy(part)
     part = np.ascontiguousarray(native(part))
     if part.dtype.kind == "u" and part.dtype.itemsize > 1:
         part = part.astype(np.int64 if part.dtype.itemsize < 8 else np.float64)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
+from typing import final
 
 import torch
 from torch import nn
@@ -97,16 +97,32 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-@contextmanager
-def threaded(threads: int | None) -> Iterator[None]:
-    """Run a block with so many threads for each operation; None for as many as there are."""
-    before = torch.get_num_threads()
-    try:
-        if threads is not None and threads != before:
+@final
+class Arithmetic:
+    """A block with so many threads for each operation, and products of float32 numbers so exact; the caller's are put back.
+
+    Args:
+        threads: None for as many as there are.
+        products: ``highest`` or ``high`` (TF32), see torch.set_float32_matmul_precision; None for the caller's.
+    """
+
+    def __init__(self, threads: int | None, products: str | None = None) -> None:
+        self._wanted = threads, products
+
+    def __enter__(self) -> None:
+        threads, products = self._wanted
+        self._before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+        if threads is not None and threads != self._before[0]:
             torch.set_num_threads(threads)
-        yield
-    finally:
-        torch.set_num_threads(before)
+        if products is not None and products != self._before[1]:
+            torch.set_float32_matmul_precision(products)
+
+    def __exit__(self, *error: object) -> None:
+        threads, products = self._before
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        if torch.get_float32_matmul_precision() != products:
+            torch.set_float32_matmul_precision(products)
 
 
 def choose_engine(

@@ -6,6 +6,7 @@ On a CPU a call is recorded as operations of torch, on a GPU as a CUDA graph.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any, Protocol, final
 
 import torch
@@ -21,7 +22,7 @@ from netwright.model.summary import call_model
 from netwright.recording.graphed_calls import GraphedCall
 from netwright.recording.graphs import CudaGraphs, Graphs
 from netwright.recording.operations import CannotCapture
-from netwright.recording.recorded import record, shape_of, ways
+from netwright.recording.recorded import Recorded, record, shape_of, shape_of_tensors, ways
 from netwright.recording.state import differing, hooked, parts_of
 
 MOST_SHAPES = 8
@@ -117,19 +118,22 @@ class Forward:
             self._built = found
         return self._computes and not _has_any_global_hook()  # type: ignore[no-untyped-call]
 
-    @property
-    def rests(self) -> bool:
-        """Whether the network, its code torch.nn's and ours, is in eval mode and as it was when it was called last."""
-        return self._resting and _seen(self.model) == self._seen and not _has_any_global_hook()  # type: ignore[no-untyped-call]
+    def trusted(self, inputs: Sequence[Tensor]) -> Tensor | None:
+        """Return the output for the inputs of a batch from a recording on the CPU that is trusted; None: make a call.
 
-    def again(self, batch: Batch) -> Any:
-        """Return the output of a batch, without a target, as a call does, while the network `rests`."""
-        if not self._captured:
-            return self._written(batch)
+        Then the network is in eval mode and as it was when it was called last, its code is torch.nn's and ours, and no random
+        numbers are drawn: there is no state that a caller would have to put back. No input is infinite or beyond float32.
+
+        Args:
+            inputs: In the order of a batch, contiguous.
+        """
         with self._alone:
-            known = self._known.get(shape_of(batch))
-            output = known.output(batch) if known is not None and known.ready() else None
-            return self._called(batch) if output is None else output
+            if not self._resting or _seen(self.model) != self._seen or _has_any_global_hook():  # type: ignore[no-untyped-call]
+                return None
+            known = self._known.get(shape_of_tensors([*inputs, NOTHING]))
+            if not isinstance(known, Recorded) or not known.gathers or known.tape.draws or not known.ready():
+                return None
+            return known.answer(inputs)
 
     def _written(self, batch: Batch) -> Any:
         """Make a call as it is written; what autocast made narrower is float32 again."""

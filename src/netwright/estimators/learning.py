@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Examples, Rows, steps_per_epoch
 from netwright.engine.base import Engine, Execution
-from netwright.engine.choose import choose_engine, choose_lanes, choose_threads, threaded
+from netwright.engine.choose import Arithmetic, choose_engine, choose_lanes, choose_threads
 from netwright.engine.compiled import why_not_compiled
 from netwright.engine.forward import Forward
 from netwright.engine.trial import LARGEST, WITHOUT_CLOSURE, normalises_batches
@@ -140,7 +140,7 @@ def learn(
         seed_all(torch_seed(seed, "training"))
         optimizer = make_optimizer(resolve_optimizer(settings.optimizer, settings.device), module)
         examples = Examples({"x": inputs}, target).to(settings.device)
-        with threaded(threads):
+        with Arithmetic(threads):
             engine = choose_engine(how, module, loss, optimizer)
             history, best = _trained(settings, engine, examples, parts, seed, reading.batch_size)
         if not all(bool(torch.isfinite(value).all()) for value in module.parameters()):
@@ -164,7 +164,7 @@ def decoded(module: nn.Module, decoding: Decoding, reading: Reading, rows: Numbe
     if reading.scaling is None:
         inputs = inputs.clone()  # a network may write into its input
     examples = Examples({"x": inputs}, torch.zeros(len(inputs), dtype=torch.int64)).to(device)
-    with alone(device), threaded(reading.threads):
+    with alone(device), Arithmetic(reading.threads):
         outputs: Tensor = decoding(outputs_of(Forward(module), examples, reading.batch_size))
     found: Numbers = outputs.to(reading.dtype).numpy()
     return found

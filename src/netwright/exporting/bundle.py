@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from netwright import files
+from netwright.data.batches import Examples
 from netwright.data.preparation import Preparation
 from netwright.engine.base import Execution
 from netwright.engine.forward import WRITTEN, Forward
@@ -94,12 +95,7 @@ class Program:
         only = self.preparation.only
         if only is None or self.how.update.autocast is not None or self.device.type != "cpu":
             return None
-        return RawForward(*only, self.model, self.how, self.batch_size)
-
-    @property
-    def rests(self) -> bool:
-        """Whether rows that are one array may be predicted by `decoded_array`; see `Forward.rests`."""
-        return self.raw_forward is not None and self.raw_forward.rests
+        return RawForward(*only, self.model, self.outcome.decoding, self.how, self.batch_size)
 
     @property
     def per_step(self) -> bool:
@@ -119,11 +115,11 @@ class Program:
             _refuse_too_short(self.model, raw)
         if self.raw_forward is not None and isinstance(raw, Arrays):
             (values,) = self.preparation.raw_inputs(raw).values()
-            outputs = partial(self.raw_forward.outputs, values)
+            decoded = partial(self.raw_forward.decoded, values)
         else:
-            outputs = partial(outputs_of, self.forward, self.preparation.examples(raw).to(self.device), self.batch_size)
+            decoded = partial(self._decoded_examples, self.preparation.examples(raw).to(self.device))
         try:
-            decoded: Tensor = self.outcome.decoding(outputs())
+            return decoded()
         except (RuntimeError, IndexError) as error:
             if out_of_memory(error):
                 raise
@@ -131,22 +127,24 @@ class Program:
                 f"predict: the network fails on the prepared rows ({first_line(error)}); expected preparation and network of one "
                 "run; check the run folder"
             ) from error
+
+    def _decoded_examples(self, examples: Examples) -> Tensor:
+        decoded: Tensor = self.outcome.decoding(outputs_of(self.forward, examples, self.batch_size))
         return decoded
 
-    def decoded_array(self, values: Array) -> Tensor | None:
-        """Return what `decoded` gives for rows of one array, without its ceremonies; None: ask that, which tells what is wrong.
+    def trusted(self, values: Array) -> Tensor | None:
+        """Return what `decoded` gives for few rows of one array, where a recording is trusted that needs nothing of its caller.
 
         Args:
-            values: Numbers ``(rows, ...)``, read while the program `rests`.
+            values: Numbers ``(rows, ...)``.
+
+        Returns:
+            None: ask `decoded`, which tells what is wrong, too; see `Forward.trusted`.
         """
         try:
-            outputs = None if self.raw_forward is None else self.raw_forward.resting_outputs(values)
+            return None if self.raw_forward is None else self.raw_forward.trusted(values)
         except (RuntimeError, IndexError):
             return None
-        if outputs is None:
-            return None
-        decoded: Tensor = self.outcome.decoding(outputs)
-        return decoded
 
 
 def _refuse_too_short(model: Masked, raw: Sequences) -> None:

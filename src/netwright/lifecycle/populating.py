@@ -19,7 +19,7 @@ from torch import Tensor
 
 from netwright.data.feed import Feed
 from netwright.engine.base import Engine, Steps
-from netwright.engine.choose import threaded
+from netwright.engine.choose import Arithmetic
 from netwright.pipeline.telling import Told
 from netwright.population.engine import Population, Wanted
 from netwright.population.likeness import why_apart
@@ -222,7 +222,7 @@ def _step_on(seats: Sequence[Seat], stop: StopRequest, tell: Callable[[Told], No
             population.leave(gone)
         if population is not None and len(waiting) > 1:
             begun = time.perf_counter()
-            with threaded(waiting[0].waiting.threads if waiting[0].waiting else None):
+            with Arithmetic(waiting[0].waiting.threads if waiting[0].waiting else None):
                 steps = population.take(wanted, asked)
             share = (time.perf_counter() - begun) / len(waiting)
             for seat, found, engine in zip(waiting, steps, engines, strict=True):
@@ -248,7 +248,7 @@ def _formed(
     """Return the population of runs that all wait for their first steps; None where they go on one by one."""
     if len(seats) < 2:
         return None
-    with threaded(seats[0].waiting.threads if seats[0].waiting else None):
+    with Arithmetic(seats[0].waiting.threads if seats[0].waiting else None):
         why = why_apart(engines, [one.feed for one in wanted])
         if why is not None:
             tell(Told(f"population: the runs train one after the other: {why}", "note"))

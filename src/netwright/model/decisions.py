@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,17 @@ def decide(decoded: npt.NDArray[np.float64], labels: Sequence[Any], threshold: f
 
 def decided(decoded: npt.NDArray[np.float64], labels: Sequence[Any], threshold: float | None = None) -> npt.NDArray[Any]:
     """Return what `decide` gives as an array, of the dtype that NumPy gives such a list."""
-    kinds = {type(label) for label in labels}
-    every = np.asarray(labels) if len(decoded) and len(kinds) == 1 else np.empty(0, dtype=object)
-    if (*kinds, every.dtype.kind) in ((int, "i"), (bool, "b"), (float, "f")):
-        return np.asarray(every[places_of(decoded, threshold)])
+    every = _array_of(tuple(labels), tuple(map(type, labels))) if len(decoded) else None
+    if every is not None:
+        return every[places_of(decoded, threshold)]
     return np.asarray(decide(decoded, labels, threshold))
+
+
+@lru_cache(maxsize=16)
+def _array_of(labels: tuple[Any, ...], kinds: tuple[type, ...]) -> npt.NDArray[Any] | None:
+    """Return labels as an array, if any list of them has its dtype; ``kinds`` since 1 and True are equal."""
+    every = np.asarray(labels) if len(set(kinds)) == 1 else np.empty(0, dtype=object)
+    return every if (kinds[0], every.dtype.kind) in ((int, "i"), (bool, "b"), (float, "f")) else None
 
 
 def decide_each(decoded: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -26,7 +26,7 @@ from netwright.data.batches import Batch, Examples
 from netwright.data.mapped import Mapped
 from netwright.distributed.world import ALONE, World
 from netwright.engine.base import Execution
-from netwright.engine.choose import threaded
+from netwright.engine.choose import Arithmetic
 from netwright.engine.compiled import why_not_compiled
 from netwright.engine.trial import Begin, Make, try_step, why_not_captured, why_not_graphed
 from netwright.engine.update import in_float32
@@ -134,13 +134,13 @@ def executing(config: RunConfig, device: torch.device, computing: bool = False) 
         computing: The block is known to draw from torch's generators or none: those of NumPy and Python, whose states take
             longer to copy than a small network takes to answer, are left alone.
     """
-    precision = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("high" if config.training.precision == "tf32" else "highest")
-        with threaded(config.training.threads), nullcontext() if computing else _own_state(), forked(device):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
+    with arithmetic(config), nullcontext() if computing else _own_state(), forked(device):
+        yield
+
+
+def arithmetic(config: RunConfig) -> Arithmetic:
+    """Return a block with the run's threads, and products as exact as the run's."""
+    return Arithmetic(config.training.threads, "high" if config.training.precision == "tf32" else "highest")
 
 
 def prepare(

@@ -89,6 +89,7 @@ class Program:
             raise CannotCapture(f"native replay: {error.value.decode().splitlines()[0]}")
         self._handle = handle
         self._keep = code.tensors
+        self._lent, self._error = (ctypes.c_int64 * len(gathers))(), ctypes.create_string_buffer(ROOM)
         self._process = os.getpid()
         closed_with(self, library.nw_close, handle)
 
@@ -106,12 +107,24 @@ class Program:
         done = self._library.nw_run(
             self._handle, address, table, width, steps, seconds, results.data_ptr(), ctypes.byref(spent), error, ROOM
         )
-        stopped: Exception | None = None
-        if error.value:
-            stopped = RuntimeError(error.value.decode().splitlines()[0])
-        elif done < 0:
-            stopped, done = NotFiniteError(), -1 - done
-        return Played(results[:done], spent.value, stopped)
+        return Played(results[: done if done >= 0 else -1 - done], spent.value, _stopped(done, error.value))
+
+    def answer(self, inputs: Sequence[Tensor]) -> Exception | None:
+        """Take one step on inputs that lie in order; see `netwright.recording.tape.Player`."""
+        for place, value in enumerate(inputs):
+            self._lent[place] = value.data_ptr()
+        done = self._library.nw_answer(self._handle, self._lent, self._error, ROOM)
+        if done == 1:
+            return None
+        text, self._error.value = self._error.value, b""
+        return _stopped(done, text)
+
+
+def _stopped(done: int, text: bytes) -> Exception | None:
+    """Return why no further step was taken, from what the library gave and told."""
+    if text:
+        return RuntimeError(text.decode().splitlines()[0])
+    return NotFiniteError() if done < 0 else None
 
 
 def closed_with(owner: object, close: Callable[[int], None], handle: int) -> None:
@@ -131,6 +144,8 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.nw_make.argtypes = [pointer, pointer, whole, pointer, ctypes.c_char_p, whole]
     library.nw_run.restype = whole
     library.nw_run.argtypes = [pointer, pointer, pointer, whole, whole, real, pointer, pointer, ctypes.c_char_p, whole]
+    library.nw_answer.restype = whole
+    library.nw_answer.argtypes = [pointer, pointer, ctypes.c_char_p, whole]
     library.nw_close.restype = None
     library.nw_close.argtypes = [pointer]
     return library

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, final
 
 import torch
@@ -18,7 +17,7 @@ from netwright.recording import building
 from netwright.recording.native import Program, declare
 from netwright.recording.operations import CannotCapture, Recorder, written_outside
 from netwright.recording.planning import make_tape
-from netwright.recording.tape import NOTHING, Played, Player, Tape, TapePlayer, read_from
+from netwright.recording.tape import Played, Player, Tape, TapePlayer
 
 CHECKED = 2  # steps that run both ways before a player is trusted
 ASKED_AGAIN = 1.0  # seconds between two looks whether the native library is there
@@ -116,25 +115,20 @@ class Recorded:
 
         Where it gathers, it does so from the inputs of the batch, which must lie in order: each core copies its own rows.
         """
-        if not self.gathers:
-            stopped = self.play(batch).stopped
-        else:
-            try:
-                for (source, _), value in zip(self.gathers, batch.inputs.values(), strict=True):
-                    read_from(source, value)
-                stopped = self.run(self.every, 1, FOREVER).stopped
-            finally:
-                for source, _ in self.gathers:
-                    read_from(source, NOTHING)
-        return None if stopped is not None else self.tape.results[0].clone()
+        if self.gathers:
+            return self.answer(list(batch.inputs.values()))
+        return None if self.play(batch).stopped is not None else self.tape.results[0].clone()
 
-    @cached_property
-    def every(self) -> Tensor:
-        """The numbers of all rows of the batch, int64 ``(1, batch)``."""
-        return torch.arange(len(self.batch)).reshape(1, -1)
+    def answer(self, inputs: Sequence[Tensor]) -> Tensor | None:
+        """Return `output` for the inputs of a batch, where it gathers."""
+        return None if self._playing().answer(inputs) is not None else self.tape.results[0].clone()
 
     def run(self, rows: Tensor | None, steps: int, seconds: float, turns: Tensor | None = None) -> Played:
         """Play the work step after step; see `netwright.recording.tape.Player`."""
+        return self._playing().run(rows, steps, seconds, turns)
+
+    def _playing(self) -> Player:
+        """Return who plays, in this process."""
         if isinstance(self.player, Program) and not self.player.usable:  # of the process before a fork
             self.player, self.ways = None, [Way(False)]
         if self.player is None:
@@ -143,7 +137,7 @@ class Recorded:
             self.trusted = trusted
         if self.player is None:
             raise ValueError("nothing plays this recording")
-        return self.player.run(rows, steps, seconds, turns)
+        return self.player
 
 
 def record(
@@ -197,8 +191,12 @@ def tensors_of(batch: Batch) -> list[Tensor]:
 
 def shape_of(batch: Batch) -> tuple[Any, ...]:
     """Return what the recordings of a batch are known by."""
-    shapes = tuple((tuple(value.shape), value.dtype, value.stride()) for value in tensors_of(batch))
-    return (*shapes, batch.lengths is None)
+    return shape_of_tensors(tensors_of(batch), batch.lengths is None)
+
+
+def shape_of_tensors(tensors: Iterable[Tensor], whole: bool = True) -> tuple[Any, ...]:
+    """Return what `shape_of` does, from all that work reads; ``whole`` where none of it are lengths."""
+    return (*[(value.shape, value.dtype, value.stride()) for value in tensors], whole)
 
 
 def gathered_shape(sources: Mapping[str, Tensor], rows: Tensor) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,11 @@ class Tape:
             call.keywords.update({name: numbers[column] for name, column in call.turned.items()})
 
     @cached_property
+    def draws(self) -> bool:
+        """Whether a call takes random numbers."""
+        return any(call.draws for call in self.calls)
+
+    @cached_property
     def _turned(self) -> list[Call]:
         return [call for call in self.calls if call.turned]
 
@@ -142,6 +148,16 @@ class Player(Protocol):
         """
         ...
 
+    def answer(self, inputs: Sequence[Tensor]) -> Exception | None:
+        """Take one step on other rows than those that it gathers from, and return why it stopped, if it did.
+
+        It stops, too, before a number that is infinite or beyond float32.
+
+        Args:
+            inputs: For each gathered input as many rows as a batch has, in order, contiguous; they are not kept.
+        """
+        ...
+
 
 @final
 @dataclass(frozen=True)
@@ -179,6 +195,14 @@ class TapePlayer:
         dtype = self.numbers[0].dtype if self.numbers else torch.float32
         return Played(torch.tensor(results, dtype=dtype).reshape(len(results), len(self.numbers)), gathering, stopped)
 
+    def answer(self, inputs: Sequence[Tensor]) -> Exception | None:
+        """Take one step on inputs; see `Player`."""
+        for (_, into), value in zip(self.gathers, inputs, strict=True):
+            if value.is_floating_point() and bool(torch.isinf(value.float()).any()):
+                return NotFiniteError()
+            into.copy_(value)
+        return self.run(None, 1, math.inf).stopped
+
 
 NOTHING = torch.empty(0)
 
@@ -201,11 +225,6 @@ def _point(alias: Tensor, output: Tensor) -> None:
         alias.set_(NOTHING.untyped_storage(), 0, (0,), (1,))
     else:
         alias.set_(output.untyped_storage(), where.offset, where.shape, where.strides)
-
-
-def read_from(tensor: Tensor, other: Tensor) -> None:
-    """Let a tensor read what another one holds."""
-    tensor.set_(other.untyped_storage(), other.storage_offset(), other.shape, other.stride())
 
 
 def place_of(tensor: Tensor) -> Place:

@@ -35,8 +35,8 @@ def are_plain(rows: Any) -> bool:
 def plain_array(config: RunConfig, rows: Any) -> npt.NDArray[Any] | None:
     """Return an array or a tensor of numbers that are rows as they are; None for all else."""
     data = config.data
-    others = data.image_mode, data.window, data.sequences, data.text, data.join
-    return None if any(value is not None for value in others) else objects.plain_rows(rows)
+    apart = data.image_mode is None and data.window is None and data.sequences is None
+    return objects.plain_rows(rows) if apart and data.text is None and data.join is None else None
 
 
 def read(config: RunConfig, program: Form, rows: Any) -> Raw:

@@ -157,10 +157,12 @@ def as_rows(value: Any) -> Array:
 
 def plain_rows(value: Any) -> Array | None:
     """Return an array or a tensor of numbers, rows and columns or more axes, as `as_rows` does; None for all else."""
-    torch = sys.modules.get("torch")  # without it nothing is a tensor
-    if torch is not None and type(value) is torch.Tensor and value.layout == torch.strided:
+    if type(value) is not np.ndarray:
+        torch = sys.modules.get("torch")  # without it nothing is a tensor
+        if torch is None or type(value) is not torch.Tensor or value.layout != torch.strided:
+            return None
         value = _dense(value, "data: X")
-    plain = type(value) is np.ndarray and value.ndim > 1 and value.size and value.dtype.kind in NUMBERS
+    plain = value.ndim > 1 and value.size and value.dtype.kind in NUMBERS
     return native(value) if plain else None
 
 
