@@ -40,6 +40,21 @@ def copied(cached: Path, root: Path) -> Path:
 def test_the_cache_is_the_users_alone(cached: Path) -> None:
     for path in (cached, cached / building.BUILT, cached / building.BUILT / building.LIBRARY):
         assert not path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    assert [path.name for path in (cached / building.BUILT).iterdir()] == [building.LIBRARY]
+
+
+def test_a_library_without_torch_is_named_by_what_it_is_made_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {source: building._place(tmp_path / "here", source)[0] for source in (building.REPLAY, building.DENSE)}
+    monkeypatch.setattr(torch, "__version__", "2.99.0")
+    others = {source: building._place(tmp_path / "there", source)[0] for source in places}
+    assert places[building.DENSE].name == others[building.DENSE].name
+    assert places[building.REPLAY].name != others[building.REPLAY].name
+    for name in ("dense.cpp", "crew.hpp"):
+        shutil.copy(building.DENSE.path.with_name(name), tmp_path / name)
+    monkeypatch.setattr(building, "__file__", str(tmp_path / "building.py"))
+    assert building._place(tmp_path / "moved", building.DENSE)[0].name == places[building.DENSE].name
+    (tmp_path / "dense.cpp").write_text((tmp_path / "dense.cpp").read_text() + "\n")
+    assert building._place(tmp_path / "changed", building.DENSE)[0].name != places[building.DENSE].name
 
 
 @pytest.mark.parametrize("part", ["", building.BUILT, f"{building.BUILT}/{building.LIBRARY}"])

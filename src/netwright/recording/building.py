@@ -110,7 +110,11 @@ def _place(root: Path | None, source: Source = REPLAY) -> tuple[Path, tuple[str,
         *("-c", str(source.path), LINK, "-shared", "-pthread", *linked),
     )
     text = source.path.read_text() + source.path.with_name(HEADER).read_text()
-    made_of = (text, str(torch.__version__), str(torch.version.git_version), platform.machine(), *command)
+    of_torch = (str(torch.__version__), str(torch.version.git_version)) if source.calls_torch else ()
+    words = [
+        source.name if word == str(source.path) else word for word in command
+    ]  # environments share what torch is not in
+    made_of = (text, *of_torch, platform.machine(), *words)
     digest = files.digest_bytes("\0".join(made_of).encode()).partition(":")[2][:16]
     try:
         cached = root or Path.home() / ".cache" / "netwright"
@@ -208,6 +212,7 @@ def _compile(folder: Path, command: list[str]) -> str:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:
             return f"{' '.join(words)}\n{done.stderr}"
+    files.remove_all(Path(part))
     return ""
 
 
