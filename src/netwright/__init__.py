@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from netwright.foresight.foreseeing import find_batch_size as find_batch_size
     from netwright.foresight.foreseeing import find_learning_rate as find_learning_rate
     from netwright.foresight.foreseeing import plan as plan
-    from netwright.lifecycle.continuing import replay as replay
-    from netwright.lifecycle.continuing import resume as resume
     from netwright.lifecycle.run import Run as Run
     from netwright.proofs.ejecting import eject as eject
+    from netwright.studies.continuing import replay as replay
+    from netwright.studies.continuing import resume as resume
     from netwright.studies.ensembles import Ensemble as Ensemble
     from netwright.tuning.searching import tune as tune
     from netwright.verbs import check as check
@@ -54,8 +54,8 @@ _WHERE = {
     "load": "netwright.verbs",
     "plan": "netwright.foresight.foreseeing",
     "repeat": "netwright.verbs",
-    "replay": "netwright.lifecycle.continuing",
-    "resume": "netwright.lifecycle.continuing",
+    "replay": "netwright.studies.continuing",
+    "resume": "netwright.studies.continuing",
     "runs": "netwright.verbs",
     "show": "netwright.verbs",
     "split": "netwright.verbs",

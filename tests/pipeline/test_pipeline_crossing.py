@@ -96,6 +96,28 @@ def test_finished_splits_are_kept_and_others_of_the_same_settings_are_trained(tm
         nw.cross_validate("sklearn:iris", folds=3, run_dir=tmp_path / "cv", **{**SHORT, "epochs": 3})
 
 
+def test_what_splits_have_in_common_is_worked_out_again_when_one_of_them_trains_on_alone(tmp_path: Path) -> None:
+    found = nw.cross_validate("sklearn:diabetes", folds=2, run_dir=tmp_path / "cv", **SHORT)
+    names = ("cross_validation.json", "out_of_fold.csv", "errors.npz", "report.html")
+    before = {name: (found.folder / name).read_bytes() for name in names}
+    there: list[list[str]] = []
+    listen = [lambda _: there.append([name for name in names if (found.folder / name).exists()])]
+    nw.resume(found.runs[0], settings=["training.epochs=9"], observers=listen)
+    assert there[-2] == ["cross_validation.json"]  # while it trains, and without figures
+    assert all((found.folder / name).read_bytes() != before[name] for name in names)
+    told = json.loads((found.folder / "cross_validation.json").read_text())
+    values = [nw.load(run).tested["metrics"]["rmse"]["value"] for run in found.runs]  # type: ignore[index]
+    assert told["figures"]["rmse"]["values"] == values
+    rows = [line.split(",") for line in (found.folder / "out_of_fold.csv").read_text().splitlines()]
+    of_first = {row[0]: row[rows[0].index("prediction")] for row in rows[1:] if row[rows[0].index("fold")] == "0"}
+    tested = [line.split(",") for line in (found.runs[0] / "predictions.csv").read_text().splitlines()]
+    assert of_first == {row[0]: row[tested[0].index("prediction")] for row in tested[1:]}
+    gaps = [(float(row[rows[0].index("prediction")]) - float(row[rows[0].index("target")])) ** 2 for row in rows[1:]]
+    assert told["out_of_fold"]["metrics"]["rmse"]["value"] == pytest.approx(np.sqrt(np.mean(gaps)))
+    with np.load(found.folder / "errors.npz") as kept:
+        assert np.mean(kept["errors"] ** 2) == pytest.approx(np.mean(gaps))
+
+
 def test_a_finished_split_that_is_damaged_is_named_before_it_says_done(tmp_path: Path) -> None:
     made = nw.cross_validate("sklearn:iris", folds=2, run_dir=tmp_path / "cv", **SHORT)
     kept = shutil.copytree(made.folder, tmp_path / "kept")

@@ -18,7 +18,7 @@ from netwright.cli import main
 from netwright.errors import CheckpointError, ConfigError, FolderInUseError
 from netwright.lifecycle.run import load_run
 from netwright.pipeline.telling import Told
-from netwright.runfolder.folder import seeds_of
+from netwright.runfolder.folder import summary_of
 
 SHORT = {"layers": ["Linear(8)", "ReLU()", "Linear()"], "epochs": 2}
 
@@ -122,9 +122,51 @@ def test_a_test_of_the_mean_goes_when_one_of_its_members_trains_on_alone(tmp_pat
 
 def test_a_run_is_a_member_of_a_folder_of_seeds_where_its_summary_names_it(tmp_path: Path) -> None:
     done = nw.repeat("sklearn:iris", seeds=2, run_dir=tmp_path / "s", **SHORT)
-    assert [seeds_of(done.folder / name) for name in ("seed-0", "seed-2", "none/seed-0")] == [done.folder, None, None]
-    (done.folder / "seeds.json").write_text("{")
-    assert seeds_of(done.runs[0]) is None
+    summary = done.folder / "seeds.json"
+    assert [summary_of(done.folder / name) for name in ("seed-0", "seed-2", "none/seed-0")] == [summary, None, None]
+    summary.write_text("{")
+    assert summary_of(done.runs[0]) is None
+
+
+def test_figures_over_seeds_are_worked_out_again_when_one_of_them_trains_on_alone(tmp_path: Path) -> None:
+    done = nw.repeat("sklearn:iris", seeds=2, run_dir=tmp_path / "s", **SHORT)
+    other = nw.repeat("sklearn:iris", seeds=2, run_dir=tmp_path / "t", **SHORT)
+    said: list[str] = []
+    seen: list[dict[str, object]] = []
+
+    def listen(record: object) -> None:
+        said.append(str(record))
+        seen.append(json.loads((done.folder / "seeds.json").read_text())["figures"])
+
+    nw.resume(done.runs[0], settings=["training.epochs=9"], observers=[listen])
+    assert seen[-2] == {}  # while it trains
+    assert said[-1].startswith("the figures over the 2 seeds of")
+    values = [nw.load(run).tested["metrics"]["loss"]["value"] for run in done.runs]  # type: ignore[index]
+    assert values[0] != done.figures["loss"].values[0]
+    told = json.loads((done.folder / "seeds.json").read_text())
+    assert told["figures"]["loss"]["values"] == values
+    compared = nw.compare(done.folder, other.folder).figures["accuracy"][0]
+    assert nw.runs(tmp_path)[0]["test"]["accuracy"] == compared == told["figures"]["accuracy"]["mean"]
+    before = len(said)
+    nw.resume(done.runs[0], observers=[listen])
+    assert not any("worked out again" in text for text in said[before:])
+
+
+def test_figures_over_seeds_wait_for_all_of_them_and_the_line_says_what_renews_them(tmp_path: Path) -> None:
+    done = nw.repeat("sklearn:iris", seeds=2, run_dir=tmp_path / "s", **SHORT)
+    (record := done.runs[1] / "run.json").write_text(json.dumps({**json.loads(record.read_text()), "status": "stopped"}))
+    said: list[str] = []
+    nw.resume(done.runs[0], settings=["training.epochs=4"], observers=[lambda record: said.append(str(record))])
+    assert said[-1].endswith("seed-1, which is not done")
+    assert (nw.runs(tmp_path)[0]["status"], nw.runs(tmp_path)[0]["test"]) == ("unfinished", {})
+    for use in (lambda: nw.compare(done.folder, done.runs[0]), lambda: nw.load(done.folder)):
+        with pytest.raises(CheckpointError, match=r"1 of its 2 seeds are done; .*go on with netwright resume .*seed-1"):
+            use()
+    record.write_text(json.dumps({**json.loads(record.read_text()), "status": "done"}))
+    with pytest.raises(CheckpointError, match=r"was trained on, so .*netwright resume .*seed-0 works them out"):
+        nw.compare(done.folder, done.runs[0])
+    nw.resume(done.runs[0])
+    assert nw.compare(done.folder, done.runs[0]).figures
 
 
 class Stopped(nn.Module):
@@ -155,7 +197,7 @@ def test_a_signal_stops_cleanly_and_the_same_call_goes_on(tmp_path: Path, monkey
     assert not any("to go on" in text for text in said)
     assert str(stopped).count("to go on") == 1
     assert nw.runs(tmp_path)[0]["status"] == "unfinished"
-    with pytest.raises(CheckpointError, match="not all of its 2 seeds are done"):
+    with pytest.raises(CheckpointError, match="0 of its 2 seeds are done; expected all; repeat the command"):
         nw.compare(tmp_path / "s", stopped.runs[0])
     done = nw.repeat("sklearn:iris", seeds=2, model=model, epochs=5, run_dir=tmp_path / "s")
     assert done.signal is None

@@ -113,7 +113,7 @@ def train_in_worker(wanted: dict[str, Any]) -> dict[str, Any]:
         That it ended.
     """
     from netwright.distributed.joining import join
-    from netwright.lifecycle.continuing import resume
+    from netwright.studies.continuing import resume
     from netwright.verbs import train
 
     folder, settings, code = Path(wanted["run"]), wanted["settings"], wanted["code"]

@@ -166,7 +166,7 @@ def resume(
         if not (Path(run) / "run.json").is_file():
             raise no_run(Path(run), os.strerror(errno.ENOENT))
         trackers = _trackers(track)
-        from netwright.lifecycle.continuing import resume as go_on
+        from netwright.studies.continuing import resume as go_on
 
         with Screen(quiet=as_json) as screen:
             found = go_on(

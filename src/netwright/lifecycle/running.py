@@ -42,9 +42,11 @@ from netwright.reporting.diagram import diagram_svg
 from netwright.runfolder import folder as folders
 from netwright.runfolder.folder import CHECKPOINTS
 from netwright.runfolder.weights import epochs_done
-from netwright.trained.calibrating import calibrate, with_temperature
+from netwright.trained.calibrating import ERRORS, calibrate, with_temperature
 from netwright.trained.known import Known
 from netwright.training.signals import StopRequest, stop_on_signals
+
+TOLD = (folders.TEST, folders.PREDICTIONS, folders.REPORT)  # of the weights that are there
 
 
 def start(bench: Bench, folder: Path, observe: Listener, test: bool, auto_micro_batch: bool = False) -> Run:
@@ -76,6 +78,7 @@ def start(bench: Bench, folder: Path, observe: Listener, test: bool, auto_micro_
             lock = files.Lock(temporary, bench.world.launch_told)
             stack.callback(lock.release)
         lock.moved(folder)
+        remove_told(folder)  # a member of several had other weights here
         observe(Told(f"folder: {folder} (to follow it elsewhere: netwright watch {folder})"))
         return run_to_the_end(bench, job, parts, observe, test, auto_micro_batch)
 
@@ -129,13 +132,16 @@ def run_to_the_end(
 def remove_told(folder: Path) -> None:
     """Remove what was told of the weights that a run had so far: its test, predictions and report.
 
-    Of a run that a folder of seeds is of, what was told of the mean of its networks goes too.
+    Of a run among seeds or splits what was told of all of them goes too: figures, a test of their mean, rows out of fold.
     """
-    mean = folders.seeds_of(folder)
-    for place in (folder,) if mean is None else (folder, mean):
-        for name in (folders.TEST, folders.PREDICTIONS, folders.REPORT):
-            if (place / name).exists():
-                files.remove_all(place / name)
+    told = [folder / name for name in TOLD]
+    summary = folders.summary_of(folder)
+    if summary is not None:
+        folders.forget_figures(summary)
+        told += [summary.parent / name for name in (*TOLD, folders.OUT_OF_FOLD, ERRORS)]
+    for path in told:
+        if path.exists():
+            files.remove_all(path)
 
 
 def _record_of(done: Trained, stop: StopRequest, digests: Mapping[str, str], first: float) -> dict[str, Any]:

@@ -42,7 +42,12 @@ TUNE = "tune.json"  # of a folder that holds the trials of a search and its best
 FOLDS = "cross_validation.json"  # of one that holds a run per split
 DEEPEST = 3  # folders above a run of a search: its trial, the trials, the search
 PRUNED = "pruned"  # how the reason begins why a run ended that fell behind other trials
+OUT_OF_FOLD = "out_of_fold.csv"  # beside it: what the splits gave for the rows that they tested
 SEVERAL = (SEEDS, FOLDS)  # summaries of a folder of runs
+FIGURES: Mapping[str, Mapping[str, Any]] = {
+    SEEDS: {"figures": {}, "differences": {}},
+    FOLDS: {"figures": {}, "out_of_fold": None},
+}  # what a summary tells of the weights of its runs, as it is without
 
 
 def now() -> str:
@@ -136,11 +141,22 @@ def runs_inside(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and (path / RECORD).is_file())
 
 
-def seeds_of(run: Path) -> Path | None:
-    """Return the folder of seeds that a run is a member of; None where it lies in none, or is not yet one of its runs."""
+def summary_of(run: Path) -> Path | None:
+    """Return the summary of seeds or splits that names a run; None where it lies beside none, or is not yet one of its runs."""
     run = run.absolute()
-    members = _object_of(run.parent / SEEDS).get("runs")
-    return run.parent if isinstance(members, list) and run.name in members else None
+    for path in (run.parent / name for name in SEVERAL):
+        members = _object_of(path).get("runs")
+        if isinstance(members, list) and run.name in members:
+            return path
+    return None
+
+
+def forget_figures(summary: Path) -> None:
+    """Leave in a summary which runs it is of, without their figures."""
+    told = _object_of(summary)
+    without = {**told, **FIGURES[summary.name]}
+    if without != told:
+        files.write_json(summary, without)
 
 
 def update_record(folder: Path, changes: Mapping[str, Any]) -> None:

@@ -65,19 +65,30 @@ def _read(folder: Path, name: str, of: str) -> Membership:
             f"{folder / name}: no summary of runs ({error}); expected the names of two or more; check the file"
         ) from error
     if not done:
-        states = [_status(path) for path in runs]
-        raise CheckpointError(
-            f"{folder}: {states.count('done')} of its {len(runs)} {of} are done; expected all; repeat the command with "
-            f"--run-dir {folder}"
-        )
+        raise without_figures(folder, runs, of)
     for path in runs:
         if not (path / folders.RECORD).is_file():
             raise CheckpointError(f"{path}: a run of the ensemble {folder} is gone; expected it there; put it back")
     return Membership(of, runs, weights)
 
 
-def _status(path: Path) -> str:
-    return str(folders.read_record(path)["status"]) if (path / folders.RECORD).is_file() else "not begun"
+def without_figures(folder: Path, runs: Sequence[Path], of: str) -> CheckpointError:
+    """Return what to say of a folder of seeds or folds whose summary has no figures, and what gives it some."""
+    waiting = next((path for path in runs if status_of(path) != "done"), None)
+    if waiting is None:
+        return CheckpointError(
+            f"{folder}: one of its {len(runs)} {of} was trained on, so their figures went; expected those of the weights that are "
+            f"there; netwright resume {runs[0]} works them out"
+        )
+    begun = all((path / folders.RECORD).is_file() for path in runs)
+    todo = f"go on with netwright resume {waiting}" if begun else f"repeat the command with --run-dir {folder}"
+    done = sum(status_of(path) == "done" for path in runs)
+    return CheckpointError(f"{folder}: {done} of its {len(runs)} {of} are done; expected all; {todo}")
+
+
+def status_of(run: Path) -> str:
+    """Return the status of a run that may not be there yet."""
+    return str(folders.read_record(run)["status"]) if (run / folders.RECORD).is_file() else "not begun"
 
 
 def write_membership(folder: Path, runs: Sequence[Path]) -> None:

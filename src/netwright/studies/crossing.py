@@ -5,7 +5,7 @@ Floor 15.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from netwright.runfolder.showing import Sheet, joined, several_html, write_toget
 from netwright.sources import arrays
 from netwright.sources.places import place_of
 from netwright.studies.foldwise import splits_sheet, worst_sheet
-from netwright.studies.out_of_fold import OUT_OF_FOLD, write_out_of_fold
+from netwright.studies.out_of_fold import write_out_of_fold
 
 DEFAULT_FOLDS = 5
 SHARED = "The splits share train rows: the standard error is too small as an interval for new data."
@@ -72,7 +72,7 @@ class CrossValidation:
         heading = f"{len(self.runs)} splits: mean, standard error of the mean, standard deviation, least and most"
         lines = [heading, *(f"  {name:<{width}}  {told(found)}" for name, found in self.figures.items())]
         if self.out_of_fold is not None:
-            lines.append(f"{self.out_of_fold['n']:,} rows out of fold ({self.folder / OUT_OF_FOLD}), 95 % intervals")
+            lines.append(f"{self.out_of_fold['n']:,} rows out of fold ({self.folder / folders.OUT_OF_FOLD}), 95 % intervals")
             lines += [f"  {name:<{width}}  {value}" for name, value in self._of_all_rows()]
             lines += [f"note: {note}" for note in self.out_of_fold["notes"]]
         return "\n".join(lines)
@@ -165,19 +165,26 @@ def train_splits(asked: Asked, folder: Path, count: int, audience: Audience, man
     _refuse_other_folder(folder)
     digits = max(2, len(str(count - 1)))
     runs = tuple(folder / f"fold-{number:0{digits}d}" for number in range(count))
-    tests: list[Mapping[str, Any]] = []
 
     def ended(place: int) -> None:
         if not (runs[place] / folders.TEST).is_file():
             raise ConfigError(f"{runs[place]}: the split has no test rows; expected some; name them in data.split.test")
-        tests.append(folders.read_json(runs[place] / folders.TEST))
-        audience(Told(f"split {place + 1} of {count}: {line_of_test(tests[-1])}"))
+        audience(Told(f"split {place + 1} of {count}: {line_of_test(folders.read_json(runs[place] / folders.TEST))}"))
 
     each = [asked.with_split(fold=number) for number in range(count)]
     stopped = train_members(each, runs, audience, manner, ended)
     if stopped is not None:
         return CrossValidation(folder, tuple(path for path in runs if path.exists()), {}, stopped[1])
-    found = CrossValidation(folder, runs, _figures(tests), None, write_out_of_fold(folder, runs))
+    return sum_up_splits(folder, runs)
+
+
+def sum_up_splits(folder: Path, runs: tuple[Path, ...]) -> CrossValidation:
+    """Write what splits that are done have in common: figures, predictions out of fold, the page.
+
+    Raises:
+        CheckpointError: One is not tested, or damaged.
+    """
+    found = CrossValidation(folder, runs, figures_over(runs), None, write_out_of_fold(folder, runs))
     write_together(folder.name, found.to_html(linked=True), [str(path) for path in runs], folder / folders.REPORT)
     files.write_json(folder / folders.FOLDS, found.to_json())  # last: where it stands, all splits are done
     return found
@@ -193,10 +200,10 @@ def _refuse_other_folder(folder: Path) -> None:
         )
 
 
-def _figures(tests: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-    """Return the figures that every split has."""
+def figures_over(runs: Sequence[Path]) -> dict[str, Figure]:
+    """Return the test figures that every split has."""
     found = {}
-    for name, values in values_of([figures_of(test) for test in tests]).items():
+    for name, values in values_of([figures_of(folders.read_json(path / folders.TEST)) for path in runs]).items():
         deviation = deviation_of(values)
         found[name] = Figure(sum(values) / len(values), deviation, deviation / len(values) ** 0.5, values)
     return found

@@ -39,7 +39,6 @@ from netwright.trained.predictions import (
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
-OUT_OF_FOLD = "out_of_fold.csv"
 CHANCE = (
     "the intervals are of the rows alone: the networks share train rows, and others would have been trained on others; so they "
     "are a little too narrow"
@@ -96,7 +95,7 @@ def write_out_of_fold(folder: Path, runs: Sequence[Path]) -> dict[str, Any] | No
     parts = [_part_of(run, outcome) for run in runs]
     found = _gathered(parts)
     columns = _columns(found, outcome)
-    files.write_bytes(folder / OUT_OF_FOLD, table_bytes(columns, ".csv", config.data.label_separator))
+    files.write_bytes(folder / folders.OUT_OF_FOLD, table_bytes(columns, ".csv", config.data.label_separator))
     if outcome.task == "regression":
         errors = np.concatenate([np.abs(part.decoded - part.true) for part in parts])
         member = np.repeat(np.arange(len(parts)), [len(part.keys) for part in parts])
@@ -204,4 +203,4 @@ def _figures(run: Path, config: RunConfig, record: dict[str, Any], outcome: Outc
         )
     if untested > 0 and config.data.window is None:
         notes.append(f"{untested} rows were tested by no split")
-    return {"n": len(found.keys), "untested": max(untested, 0), "file": OUT_OF_FOLD, **told, "notes": notes}
+    return {"n": len(found.keys), "untested": max(untested, 0), "file": folders.OUT_OF_FOLD, **told, "notes": notes}

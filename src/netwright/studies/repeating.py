@@ -21,6 +21,7 @@ from netwright.pipeline.asking import Asked
 from netwright.pipeline.observing import Audience
 from netwright.pipeline.telling import Told
 from netwright.runfolder import folder as folders
+from netwright.runfolder.membership import without_figures
 from netwright.runfolder.showing import Sheet, joined, several_html
 
 DEFAULT_SEEDS = 5
@@ -192,7 +193,7 @@ def train_seeds(asked: Asked, folder: Path, count: int, audience: Audience, mann
     stopped = train_members(each, runs, audience, replace(manner, birth=birth), ended)
     if stopped is not None:
         return replace(summary, runs=tuple(path for path in runs if path.exists()), signal=stopped[1])
-    done = _summed_up(folder, seeds, runs)
+    done = sum_up_seeds(folder, seeds, runs)
     if dict(folders.read_json(folder / folders.SEEDS)).get("runs") != [path.name for path in runs]:
         remove_told(folder)  # a test of their mean was of other members
     files.write_json(folder / folders.SEEDS, done.to_json())
@@ -235,8 +236,8 @@ def valid_figures(path: Path) -> dict[str, float]:
     return found or {"train_loss": row["train_loss"]}
 
 
-def _summed_up(folder: Path, seeds: tuple[int, ...], runs: tuple[Path, ...]) -> Repetition:
-    """Return the figures over all seeds: of the test where every run has one."""
+def sum_up_seeds(folder: Path, seeds: tuple[int, ...], runs: tuple[Path, ...]) -> Repetition:
+    """Return the figures over seeds that are done: of the test where every run has one."""
     if not all((path / folders.TEST).is_file() for path in runs):
         found = values_of([valid_figures(path) for path in runs])
         return Repetition(folder, seeds, runs, "valid", {name: seed_figure(values) for name, values in found.items()})
@@ -277,9 +278,7 @@ def read_seeds(folder: Path) -> Repetition:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{folder / folders.SEEDS}: no summary of seeds ({error}); check the file") from error
     if not read:
-        raise CheckpointError(
-            f"{folder}: not all of its {len(seeds)} seeds are done; expected their figures; repeat the command with --run-dir"
-        )
+        raise without_figures(folder, runs, "seeds")
     return Repetition(folder, seeds, runs, of, read, against)
 
 

@@ -1,4 +1,4 @@
-"""What Python users call to go on with a run, or with the step that ended it; the command line calls the same. Floor 14."""
+"""What Python users call to go on with a run, or with the step that ended it; the command line calls the same. Floor 15."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from netwright.pipeline.asking import gather_all
 from netwright.pipeline.custom import Custom, Evaluate, Step, Stop
 from netwright.pipeline.observing import Audience, Observer
 from netwright.seeding import one_at_a_time
+from netwright.studies.renewing import renewed
 from netwright.tracking.records import Tracker
 from netwright.training.own_optimizer import Factories
 from netwright.training.own_schedule import Build
@@ -83,7 +84,8 @@ def resume(
     with join() if world is None else nullcontext(world) as shared:
         objects = Objects(asked.data, asked.module, asked.loss, asked.code, asked.custom, shared)
         observe = Audience(observers if shared.leads else ())
-        return resume_run(Path(run), objects, settings, observe, require_exact, auto_micro_batch)
+        found = resume_run(Path(run), objects, settings, observe, require_exact, auto_micro_batch)
+        return renewed(found, observe) if shared.leads else found
 
 
 def replay(

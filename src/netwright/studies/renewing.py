@@ -1,0 +1,50 @@
+"""The figures over seeds or splits, worked out again where one of them went on alone. Floor 15."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from netwright import files
+from netwright.errors import NetwrightError
+from netwright.lifecycle.run import Run
+from netwright.pipeline.observing import Listener
+from netwright.pipeline.telling import Told
+from netwright.runfolder import folder as folders
+from netwright.runfolder.membership import status_of
+from netwright.studies.crossing import CrossValidation, figures_over, sum_up_splits
+from netwright.studies.repeating import sum_up_seeds
+
+
+def renewed(run: Run, observe: Listener) -> Run:
+    """Return a run; where it is one of several seeds or splits whose figures are of other weights, they are worked out again.
+
+    Args:
+        run: As it ended; the figures wait for one that has not.
+        observe: Is told that they were worked out, or what they wait for.
+    """
+    summary = folders.summary_of(run.folder)
+    try:
+        if summary is not None and run.record["status"] == "done":
+            _renew(summary, observe)
+    except (NetwrightError, KeyError, TypeError, ValueError) as error:  # the run itself is well
+        observe(Told(f"{summary}: not worked out again ({error})", "warning"))
+    return run
+
+
+def _renew(summary: Path, observe: Listener) -> None:
+    told, folder = folders.read_json(summary), summary.parent
+    runs = tuple(folder / str(name) for name in told["runs"])
+    what = f"the figures over the {len(runs)} {'seeds' if summary.name == folders.SEEDS else 'folds'} of {folder}"
+    if waiting := next((path for path in runs if status_of(path) != "done"), None):
+        observe(Told(f"{what} wait for {waiting}, which is not done", "note"))
+        return
+    if summary.name == folders.SEEDS:
+        found = sum_up_seeds(folder, tuple(map(int, told["seeds"])), runs).to_json()
+        if found == told:
+            return
+        files.write_json(summary, found)
+    elif CrossValidation(folder, runs, figures_over(runs)).to_json()["figures"] == told["figures"]:
+        return
+    else:
+        sum_up_splits(folder, runs)
+    observe(Told(f"{what} are worked out again: {summary}"))
