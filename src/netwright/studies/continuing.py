@@ -84,8 +84,7 @@ def resume(
     with join() if world is None else nullcontext(world) as shared:
         objects = Objects(asked.data, asked.module, asked.loss, asked.code, asked.custom, shared)
         observe = Audience(observers if shared.leads else ())
-        found = resume_run(Path(run), objects, settings, observe, require_exact, auto_micro_batch)
-        return renewed(found, observe) if shared.leads else found
+        return renewed(resume_run(Path(run), objects, settings, observe, require_exact, auto_micro_batch), observe, shared)
 
 
 def replay(

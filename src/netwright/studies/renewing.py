@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from netwright import files
+from netwright.distributed.world import World
 from netwright.errors import NetwrightError
 from netwright.lifecycle.run import Run
 from netwright.pipeline.observing import Listener
@@ -15,14 +16,15 @@ from netwright.studies.crossing import CrossValidation, figures_over, sum_up_spl
 from netwright.studies.repeating import sum_up_seeds
 
 
-def renewed(run: Run, observe: Listener) -> Run:
+def renewed(run: Run, observe: Listener, world: World) -> Run:
     """Return a run; where it is one of several seeds or splits whose figures are of other weights, they are worked out again.
 
     Args:
         run: As it ended; the figures wait for one that has not.
         observe: Is told that they were worked out, or what they wait for.
+        world: Of its processes; the first writes.
     """
-    summary = folders.summary_of(run.folder)
+    summary = folders.summary_of(run.folder) if world.leads else None
     try:
         if summary is not None and run.record["status"] == "done":
             _renew(summary, observe)
