@@ -133,7 +133,7 @@ class Program:
         return decoded
 
     def trusted(self, values: Array) -> Tensor | None:
-        """Return what `decoded` gives for few rows of one array, where a recording is trusted that needs nothing of its caller.
+        """Return what `decoded` gives for rows of one array, where recordings are trusted that need nothing of their caller.
 
         Args:
             values: Numbers ``(rows, ...)``.

@@ -85,8 +85,15 @@ class RawForward:
             return torch.cat([self._forward(batch) for batch in self._batches(values)])
 
     def trusted(self, values: Array) -> Tensor | None:
-        """Return the same for rows that nobody checked, if rows of their shape and dtype are trusted; see `Forward.trusted`."""
-        return None if len(values) > self._rows else self._forward.trusted([tensor_of(values)])
+        """Return the same for rows that nobody checked, if rows of their shapes and dtype are trusted; see `Forward.trusted`."""
+        found: list[Tensor] = []
+        # The last rows may be fewer, and so of another recording: whether that is trusted is known before any work is done.
+        for start in reversed(range(0, len(values), self._rows)):
+            part = self._forward.trusted([tensor_of(values[start : start + self._rows])])
+            if part is None:
+                return None
+            found.append(part)
+        return found[0] if len(found) == 1 else torch.cat(found[::-1])
 
     def _batches(self, values: Array) -> Iterator[Batch]:
         for start in range(0, len(values), self._rows):
