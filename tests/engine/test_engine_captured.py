@@ -713,3 +713,44 @@ def test_numbers_that_are_not_to_be_read_are_not_answered(
         assert bool(found[7].isnan().all())
         model.train()
         assert forward.trusted([values]) is None
+
+
+@pytest.mark.usefixtures("compiled")
+def test_a_call_with_infinite_numbers_is_recorded_as_any_other() -> None:
+    model = nn.Sequential(nn.Linear(6, 4), nn.Tanh()).eval()
+    forward, values = Forward(model, Execution("captured")), torch.randn(300, 6)
+    values[5, 2] = torch.inf
+    with torch.inference_mode():
+        for _ in range(6):
+            found = forward(Batch({"x": values}, torch.empty(0), torch.arange(300)))
+            assert torch.equal(found, model(values))
+        assert forward.trusted([values]) is None  # since nobody checked it
+        values[5, 2] = 0
+        assert forward.trusted([values]) is not None
+
+
+@pytest.mark.usefixtures("compiled")
+def test_a_recording_does_not_outlive_what_it_was_made_under() -> None:
+    model, values = nn.Sequential(nn.Linear(4, 4), nn.LeakyReLU(0.1)).eval(), torch.randn(200, 4)
+    forward, batch = Forward(model, Execution("captured")), Batch({"x": values}, torch.empty(0), torch.arange(200))
+
+    def changes() -> list[Callable[[], object]]:
+        def turn() -> None:
+            model[0].weight.data = model[0].weight.data.t()
+
+        return [lambda: setattr(model[1], "negative_slope", 0.9), turn]
+
+    with torch.inference_mode():
+        for change in changes():
+            for _ in range(5):
+                forward(batch)
+            assert forward.trusted([values]) is not None
+            change()
+            assert forward.trusted([values]) is None
+            for _ in range(5):
+                assert torch.equal(forward(batch), model(values))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert forward.trusted([values]) is None
+            for _ in range(5):
+                assert forward(batch).dtype == torch.bfloat16
+        assert torch.equal(forward(batch), model(values))

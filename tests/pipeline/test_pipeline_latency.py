@@ -14,7 +14,7 @@ from torch import nn
 import netwright as nw
 from netwright.data.batches import Examples, batches, batches_in_order
 from netwright.engine.forward import Forward, parts_of
-from netwright.errors import DataError
+from netwright.errors import ConfigError, DataError
 from netwright.evaluation.scoring import outputs_of
 from netwright.model.decisions import decide, decided
 from netwright.seeding import drawn_from
@@ -257,3 +257,54 @@ def test_threads_that_predict_at_the_same_time_get_their_own_answers(tmp_path: P
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(ask, range(4))) == [0, 0, 0, 0]
+
+
+def test_rows_with_strides_that_torch_does_not_read_are_read(tmp_path: Path) -> None:
+    run = trained(tmp_path, ["Linear(3)"])
+    for rows in (X[:1][::-1], X[4:5, ::-1][:, ::-1][::-1]):
+        for _ in range(5):
+            assert run.predict_decoded(rows).tobytes() == run.predict_decoded(rows.copy()).tobytes()
+
+
+@pytest.mark.parametrize("batch_size", [32, 1500])
+def test_the_bits_of_probabilities_do_not_hang_on_rows_at_a_time(batch_size: int, tmp_path: Path) -> None:
+    rows = RNG.standard_normal((5000, 6)).astype(np.float32)
+    run = nw.train(
+        data=(rows, rows[:, 0] > 0),
+        layers=["Linear(3)", "ReLU()", "Linear(1)"],
+        epochs=1,
+        batch_size=batch_size,
+        test=False,
+        run_dir=str(tmp_path / "run"),
+    )
+    raw, threads = opening.from_objects((rows, None), None, "NC")[0], torch.get_num_threads()
+    torch.set_num_threads(run.config.training.threads)
+    outputs = outputs_of(run.program.forward, run.program.preparation.examples(raw), batch_size)
+    expected = run.program.outcome.decoding(outputs).numpy()
+    torch.set_num_threads(threads)
+    for _ in range(6):
+        assert run.predict_decoded(rows).tobytes() == expected.tobytes()
+
+
+def test_a_temperature_counts_at_once(tmp_path: Path) -> None:
+    run = trained(tmp_path, ["Linear(8)", "ReLU()", "Linear(3)"])
+    for _ in range(6):
+        before = run.predict_proba(X[:5])
+    run.program.outcome.decoding.temperature = 5.0
+    logits = np.log(before) / 5
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for _ in range(6):
+        np.testing.assert_allclose(run.predict_proba(X[:5]), expected, rtol=1e-9)
+
+
+def test_a_precision_of_products_that_torch_does_not_tell_is_refused_by_runs_and_left_alone_by_estimators(
+    tmp_path: Path,
+) -> None:
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        nw.NetClassifier(epochs=1).fit(X, Y)
+        with pytest.raises(ConfigError, match=r"the precision of products is set for a backend.*training\.precision"):
+            trained(tmp_path, ["Linear(3)"])
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before

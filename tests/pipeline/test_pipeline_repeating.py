@@ -269,3 +269,27 @@ def test_the_command_ends_with_the_folder_and_json_is_one_object(
             main(["train", "sklearn:diabetes", "--seeds", wrong])
         assert ended.value.code == 2
         assert f"--seeds {wrong}: expected 2 or more" in capsys.readouterr().err
+
+
+def test_a_member_is_known_by_a_link_to_it_and_figures_wait_for_one_that_is_not_tested(tmp_path: Path) -> None:
+    done = nw.repeat("sklearn:iris", seeds=2, run_dir=tmp_path / "s", **SHORT)
+    (tmp_path / "link").symlink_to(done.runs[0], target_is_directory=True)
+    summary = done.folder / "seeds.json"
+    assert summary_of(tmp_path / "link") == summary
+    assert summary_of(done.runs[0] / "model" / "..") == summary
+    tested = json.loads(summary.read_text())["of"]
+    (done.runs[1] / "test.json").unlink()
+    told: list[str] = []
+    nw.resume(tmp_path / "link", settings=["training.epochs=9"], observers=[lambda event: told.append(str(event))])
+    assert json.loads(summary.read_text())["figures"] == {}
+    with pytest.raises(CheckpointError, match=r"seed-1 is not tested; go on with netwright resume .*seed-1"):
+        nw.load(done.folder)
+    nw.resume(done.runs[1])
+    renewed = json.loads(summary.read_text())
+    assert (renewed["of"], bool(renewed["figures"])) == (tested, True)
+
+
+def test_a_summary_that_cannot_be_worked_out_again_leaves_the_run_well(tmp_path: Path) -> None:
+    done = nw.repeat("sklearn:iris", seeds=2, run_dir=tmp_path / "s", **SHORT)
+    (done.runs[1] / "test.json").write_text("[]")
+    assert nw.resume(done.runs[0], settings=["training.epochs=9"]).record["status"] == "done"

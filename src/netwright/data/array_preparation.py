@@ -157,13 +157,20 @@ def _of_columns(raw: Array, rows: Rows) -> Moments:
 def tensor_of(part: Array) -> Tensor:
     """Return rows as a tensor; dtypes and byte orders torch cannot read are widened first, without loss."""
     if part.dtype in READ and part.flags.carray:  # which lie plainly, and may be written
-        return torch.from_numpy(part)
+        return _read(part)
     part = np.ascontiguousarray(native(part))
     if part.dtype.kind == "u" and part.dtype.itemsize > 1:
         part = part.astype(np.int64 if part.dtype.itemsize < 8 else np.float64)
     elif part.dtype.kind == "f" and part.dtype.itemsize == 2:
         part = part.astype(np.float32)
-    return torch.from_numpy(part if part.flags.writeable else part.copy())
+    return _read(part if part.flags.writeable else part.copy())
+
+
+def _read(part: Array) -> Tensor:
+    try:
+        return torch.from_numpy(part)
+    except ValueError:  # an axis of one element may have any stride for NumPy, and not for torch
+        return torch.from_numpy(part.copy())
 
 
 def _first_infinite(values: Array) -> list[int] | None:

@@ -22,7 +22,7 @@ from netwright.engine.graphed import GraphedEngine
 from netwright.engine.own_step import OwnStep
 from netwright.engine.scaling import scaler_for
 from netwright.engine.trial import LARGEST, WITHOUT_CLOSURE, why_not_recorded
-from netwright.errors import ConfigError
+from netwright.errors import ConfigError, first_line
 from netwright.recording.graphs import CudaGraphs
 
 # A step below this many multiply-adds (forward and backward) is not worth waking a second thread; of recurrent layers, whose
@@ -111,7 +111,7 @@ class Arithmetic:
 
     def __enter__(self) -> None:
         threads, products = self._wanted
-        self._before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+        self._before = torch.get_num_threads(), None if products is None else _products()
         if threads is not None and threads != self._before[0]:
             torch.set_num_threads(threads)
         if products is not None and products != self._before[1]:
@@ -121,8 +121,18 @@ class Arithmetic:
         threads, products = self._before
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        if torch.get_float32_matmul_precision() != products:
+        if products is not None and _products() != products:
             torch.set_float32_matmul_precision(products)
+
+
+def _products() -> str:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError as error:  # a backend was told apart: then torch gives no answer for all of them
+        raise ConfigError(
+            f"the precision of products is set for a backend, torch.backends...fp32_precision ({first_line(error)}); expected "
+            "torch's usual one; undo it, and write training.precision = 'tf32' where that is meant"
+        ) from error
 
 
 def choose_engine(

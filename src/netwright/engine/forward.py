@@ -23,7 +23,7 @@ from netwright.recording.graphed_calls import GraphedCall
 from netwright.recording.graphs import CudaGraphs, Graphs
 from netwright.recording.operations import CannotCapture
 from netwright.recording.recorded import Recorded, record, shape_of, shape_of_tensors, ways
-from netwright.recording.state import differing, hooked, parts_of
+from netwright.recording.state import CONSTANTS, differing, hooked, parts_of
 
 MOST_SHAPES = 8
 SHARED = 128  # rows from which a call is worth sharing between cores, even where another program has one of them
@@ -66,6 +66,7 @@ class Forward:
         self._autocast = how.update.autocast
         self._lanes = how.lanes
         self._graphs = graphs
+        self._device = next((value.device.type for value in (*model.parameters(), *model.buffers())), "cpu")
         self._captured = how.engine == "captured" and self._capturable()
         self._known: dict[tuple[Any, ...], Repeat | None] = {}  # None: seen once
         self._seen: list[Any] = []
@@ -93,7 +94,8 @@ class Forward:
             self._known.clear()
             self._seen = found
             self._resting = self.computes and not any(part.training for part in parts_of(self.model))
-        if not self._captured or (self._graphs is not None and batch.lengths is not None):  # which are read on the CPU
+        apart = self._graphs is not None and batch.lengths is not None  # which are read on the CPU
+        if not self._captured or apart or torch.is_autocast_enabled(self._device):  # by the caller, for this call
             return self._written(batch)
         batch = Batch(batch.inputs, NOTHING, batch.rows, batch.lengths)
         shape = shape_of(batch)
@@ -128,12 +130,14 @@ class Forward:
             inputs: In the order of a batch, contiguous.
         """
         with self._alone:
-            if not self._resting or _seen(self.model) != self._seen or _has_any_global_hook():  # type: ignore[no-untyped-call]
+            if not self._captured or not self._resting or torch.is_autocast_enabled(self._device):
+                return None
+            if _seen(self.model) != self._seen or _has_any_global_hook():  # type: ignore[no-untyped-call]
                 return None
             known = self._known.get(shape_of_tensors([*inputs, NOTHING]))
             if not isinstance(known, Recorded) or not known.gathers or known.tape.draws or not known.ready():
                 return None
-            return known.answer(inputs)
+            return known.answer(inputs, checked=True)
 
     def _written(self, batch: Batch) -> Any:
         """Make a call as it is written; what autocast made narrower is float32 again."""
@@ -209,13 +213,14 @@ def _sources(batch: Batch) -> dict[str, Tensor] | None:
 
 
 def _seen(model: nn.Module) -> list[Any]:
-    """Return the modules of a network, their modes, and where their tensors lie: what a recording hangs on."""
+    """Return the modules of a network, their plain settings and modes, and where their tensors lie: what a recording hangs on."""
     found: list[Any] = []
     for part in parts_of(model):
         found += (part, part.training, _changed(part))
-        found += [None if value is None else value.data_ptr() for value in part._parameters.values()]
+        found += [value for value in part.__dict__.values() if type(value) in CONSTANTS]
+        found += [None if value is None else (value.data_ptr(), value.stride()) for value in part._parameters.values()]
         if part._buffers:
-            found += [None if value is None else value.data_ptr() for value in part._buffers.values()]
+            found += [None if value is None else (value.data_ptr(), value.stride()) for value in part._buffers.values()]
     return found
 
 

@@ -23,6 +23,7 @@ from netwright.sources.arrays import Array
 
 CPU = torch.device("cpu")
 NOTHING = torch.empty(0)
+VECTOR = 64  # numbers, of which a kernel's vector holds a part
 
 
 @final
@@ -33,13 +34,13 @@ class Prepared(nn.Module):
         name: Of the network's only input.
         preparation: Of that input.
         network: Called with prepared rows, which nobody else holds.
-        decoding: Of its outputs.
+        decoding: Of its outputs; nn.Identity() where that comes later.
 
     Shape: raw numbers ``(rows, ...)`` of any dtype that torch computes with; probabilities, scores or values ``(rows, ...)``
     float64.
     """
 
-    def __init__(self, name: str, preparation: ArrayPreparation, network: nn.Module, decoding: Decoding) -> None:
+    def __init__(self, name: str, preparation: ArrayPreparation, network: nn.Module, decoding: nn.Module) -> None:
         super().__init__()
         self.name, self.preparation, self.network, self.decoding = name, preparation.eval(), network, decoding.eval()
         self.training = False  # the network's own mode is the network's
@@ -76,13 +77,17 @@ class RawForward:
         batch_size: int,
     ) -> None:
         self._name = name
-        self._forward = Forward(Prepared(name, preparation, network, decoding), how)
         self._rows = at_once(1 + len(preparation.output_shape), batch_size)
+        # Where rows at a time end within a vector of numbers, a sigmoid of them may have another last bit than one of all rows.
+        whole = self._rows % VECTOR == 0
+        inside: nn.Module = decoding if whole else nn.Identity()
+        self._after: nn.Module = nn.Identity() if whole else decoding
+        self._forward = Forward(Prepared(name, preparation, network, inside), how)
 
     def decoded(self, values: Array) -> Tensor:
         """Return the predictions ``(rows, ...)`` of raw rows that the preparation checked."""
         with evaluating(self._forward.model, CPU):
-            return torch.cat([self._forward(batch) for batch in self._batches(values)])
+            return self._whole([self._forward(batch) for batch in self._batches(values)])
 
     def trusted(self, values: Array) -> Tensor | None:
         """Return the same for rows that nobody checked, if rows of their shapes and dtype are trusted; see `Forward.trusted`."""
@@ -93,7 +98,12 @@ class RawForward:
             if part is None:
                 return None
             found.append(part)
-        return found[0] if len(found) == 1 else torch.cat(found[::-1])
+        with torch.inference_mode():
+            return self._whole(found[::-1])
+
+    def _whole(self, parts: list[Tensor]) -> Tensor:
+        decoded: Tensor = self._after(parts[0] if len(parts) == 1 else torch.cat(parts))
+        return decoded
 
     def _batches(self, values: Array) -> Iterator[Batch]:
         for start in range(0, len(values), self._rows):

@@ -132,8 +132,8 @@ def _found(folder: Path, config: RunConfig, world: World, observe: Listener) -> 
 
 def _note_resumption(bench: Bench, folder: Path, resumed: Sequence[Mapping[str, Any]]) -> None:
     """Write down that a run goes on, and remove what was made of its weights so far."""
-    files.write_text(folder / folders.CONFIG, folders.config_text(bench.config, folder))
     remove_told(folder)
+    files.write_text(folder / folders.CONFIG, folders.config_text(bench.config, folder))
     folders.update_record(folder, {"status": "running", "launch": bench.world.launch_told, "resumed": list(resumed)})
 
 

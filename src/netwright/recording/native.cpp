@@ -74,6 +74,7 @@ struct Program {
   double seconds = 0;
   std::atomic<int64_t> done{0};
   std::atomic<bool> stop{false}, leave{false};
+  bool checked = false;  // whether rows of a caller are
   std::string error;
   std::mutex error_mutex;
   int64_t gathering = 0;  // nanoseconds
@@ -267,14 +268,14 @@ bool copied(T* to, const T* from, int64_t count) {
   return beyond == 0;
 }
 
-// Fills some rows of an input from those of a caller; false where a number is not to be read.
-bool lend(const Gather& each, int64_t first, int64_t end) {
+// Fills some rows of an input from those of a caller; false where numbers are checked and one is not to be read.
+bool lend(const Gather& each, int64_t first, int64_t end, bool checked) {
   auto* to = static_cast<char*>(each.input.data_ptr()) + first * each.bytes;
   const char* from = each.lent + first * each.bytes;
   const int64_t bytes = (end - first) * each.bytes;
   const auto type = each.input.scalar_type();
-  if (type == at::kFloat) return copied(reinterpret_cast<float*>(to), reinterpret_cast<const float*>(from), bytes / 4);
-  if (type == at::kDouble) return copied(reinterpret_cast<double*>(to), reinterpret_cast<const double*>(from), bytes / 8);
+  if (checked && type == at::kFloat) return copied(reinterpret_cast<float*>(to), reinterpret_cast<const float*>(from), bytes / 4);
+  if (checked && type == at::kDouble) return copied(reinterpret_cast<double*>(to), reinterpret_cast<const double*>(from), bytes / 8);
   std::memcpy(to, from, bytes);
   return true;
 }
@@ -286,7 +287,7 @@ void gather(Program& program, int64_t step, int lane) {
   for (auto& each : program.gathers) {
     auto* to = static_cast<char*>(each.input.data_ptr());
     if (each.lent != nullptr) {
-      if (!lend(each, first, end)) program.stop.store(true);
+      if (!lend(each, first, end, program.checked)) program.stop.store(true);
       continue;
     }
     const auto* from = static_cast<const char*>(each.source.data_ptr());
@@ -456,14 +457,16 @@ int64_t nw_run(void* handle, const int64_t* rows, const double* turns, int64_t w
   return program.stop.load() ? -1 - done : done;
 }
 
-// Takes one step on rows of a caller, which lie in order, an address for each gathered input; returns and tells as nw_run does.
-int64_t nw_answer(void* handle, const int64_t* lent, char* error, int64_t room) {
+// Takes one step on rows of a caller, which lie in order, an address for each gathered input, and which are checked for numbers
+// that are infinite or beyond float32; returns 1 if all is well, else tells as nw_run does.
+int64_t nw_answer(void* handle, const int64_t* lent, int64_t checked, char* error, int64_t room) {
   auto& program = *static_cast<Program*>(handle);
+  program.checked = checked != 0;
   for (auto& each : program.gathers) each.lent = reinterpret_cast<const char*>(*lent++);
   double spent = 0;
   const int64_t done = nw_run(handle, nullptr, nullptr, 0, 1, std::numeric_limits<double>::infinity(), nullptr, &spent, error, room);
   for (auto& each : program.gathers) each.lent = nullptr;
-  return done;
+  return program.error.empty() ? done : -1;  // a lane may fail when the first has ended the step
 }
 
 void nw_close(void* handle) { delete static_cast<Program*>(handle); }

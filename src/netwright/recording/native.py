@@ -109,11 +109,11 @@ class Program:
         )
         return Played(results[: done if done >= 0 else -1 - done], spent.value, _stopped(done, error.value))
 
-    def answer(self, inputs: Sequence[Tensor]) -> Exception | None:
+    def answer(self, inputs: Sequence[Tensor], checked: bool) -> Exception | None:
         """Take one step on inputs that lie in order; see `netwright.recording.tape.Player`."""
-        for place, value in enumerate(inputs):
+        for place, value in zip(range(len(self._lent)), inputs, strict=True):
             self._lent[place] = value.data_ptr()
-        done = self._library.nw_answer(self._handle, self._lent, self._error, ROOM)
+        done = self._library.nw_answer(self._handle, self._lent, checked, self._error, ROOM)
         if done == 1:
             return None
         text, self._error.value = self._error.value, b""
@@ -145,7 +145,7 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.nw_run.restype = whole
     library.nw_run.argtypes = [pointer, pointer, pointer, whole, whole, real, pointer, pointer, ctypes.c_char_p, whole]
     library.nw_answer.restype = whole
-    library.nw_answer.argtypes = [pointer, pointer, ctypes.c_char_p, whole]
+    library.nw_answer.argtypes = [pointer, pointer, whole, ctypes.c_char_p, whole]
     library.nw_close.restype = None
     library.nw_close.argtypes = [pointer]
     return library

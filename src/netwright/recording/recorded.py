@@ -116,12 +116,12 @@ class Recorded:
         Where it gathers, it does so from the inputs of the batch, which must lie in order: each core copies its own rows.
         """
         if self.gathers:
-            return self.answer(list(batch.inputs.values()))
+            return self.answer(list(batch.inputs.values()), checked=False)
         return None if self.play(batch).stopped is not None else self.tape.results[0].clone()
 
-    def answer(self, inputs: Sequence[Tensor]) -> Tensor | None:
-        """Return `output` for the inputs of a batch, where it gathers."""
-        return None if self._playing().answer(inputs) is not None else self.tape.results[0].clone()
+    def answer(self, inputs: Sequence[Tensor], checked: bool) -> Tensor | None:
+        """Return `output` for the inputs of a batch, where it gathers; ``checked``: None for numbers that are not to be read."""
+        return None if self._playing().answer(inputs, checked) is not None else self.tape.results[0].clone()
 
     def run(self, rows: Tensor | None, steps: int, seconds: float, turns: Tensor | None = None) -> Played:
         """Play the work step after step; see `netwright.recording.tape.Player`."""

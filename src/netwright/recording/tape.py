@@ -15,6 +15,8 @@ from torch._ops import OpOverload
 
 from netwright.recording.operations import Place
 
+LARGEST = torch.finfo(torch.float32).max
+
 
 @final
 @dataclass
@@ -148,13 +150,12 @@ class Player(Protocol):
         """
         ...
 
-    def answer(self, inputs: Sequence[Tensor]) -> Exception | None:
+    def answer(self, inputs: Sequence[Tensor], checked: bool) -> Exception | None:
         """Take one step on other rows than those that it gathers from, and return why it stopped, if it did.
-
-        It stops, too, before a number that is infinite or beyond float32.
 
         Args:
             inputs: For each gathered input as many rows as a batch has, in order, contiguous; they are not kept.
+            checked: Whether it stops before a float32 or float64 number that is infinite or beyond float32.
         """
         ...
 
@@ -195,10 +196,10 @@ class TapePlayer:
         dtype = self.numbers[0].dtype if self.numbers else torch.float32
         return Played(torch.tensor(results, dtype=dtype).reshape(len(results), len(self.numbers)), gathering, stopped)
 
-    def answer(self, inputs: Sequence[Tensor]) -> Exception | None:
+    def answer(self, inputs: Sequence[Tensor], checked: bool) -> Exception | None:
         """Take one step on inputs; see `Player`."""
         for (_, into), value in zip(self.gathers, inputs, strict=True):
-            if value.is_floating_point() and bool(torch.isinf(value.float()).any()):
+            if checked and value.dtype in (torch.float32, torch.float64) and bool((value.abs() > LARGEST).any()):
                 return NotFiniteError()
             into.copy_(value)
         return self.run(None, 1, math.inf).stopped

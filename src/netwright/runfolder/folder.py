@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import platform
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -143,11 +144,13 @@ def runs_inside(folder: Path) -> list[Path]:
 
 def summary_of(run: Path) -> Path | None:
     """Return the summary of seeds or splits that names a run; None where it lies beside none, or is not yet one of its runs."""
-    run = run.absolute()
-    for path in (run.parent / name for name in SEVERAL):
-        members = _object_of(path).get("runs")
-        if isinstance(members, list) and run.name in members:
-            return path
+    for place in dict.fromkeys(
+        (Path(os.path.abspath(run)), run.resolve())
+    ):  # a link may lie among the others, or lead to them
+        for path in (place.parent / name for name in SEVERAL):
+            members = _object_of(path).get("runs")
+            if isinstance(members, list) and place.name in members:
+                return path
     return None
 
 

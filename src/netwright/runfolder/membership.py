@@ -74,16 +74,23 @@ def _read(folder: Path, name: str, of: str) -> Membership:
 
 def without_figures(folder: Path, runs: Sequence[Path], of: str) -> CheckpointError:
     """Return what to say of a folder of seeds or folds whose summary has no figures, and what gives it some."""
-    waiting = next((path for path in runs if status_of(path) != "done"), None)
+    waiting = waiting_for(runs)
     if waiting is None:
         return CheckpointError(
-            f"{folder}: one of its {len(runs)} {of} was trained on, so their figures went; expected those of the weights that are "
-            f"there; netwright resume {runs[0]} works them out"
+            f"{folder}: no figures of the weights that are in its {len(runs)} {of}; expected some; repeat the command with "
+            f"--run-dir {folder}, or netwright resume {runs[0]}"
         )
     begun = all((path / folders.RECORD).is_file() for path in runs)
     todo = f"go on with netwright resume {waiting}" if begun else f"repeat the command with --run-dir {folder}"
     done = sum(status_of(path) == "done" for path in runs)
-    return CheckpointError(f"{folder}: {done} of its {len(runs)} {of} are done; expected all; {todo}")
+    untested = f"{waiting.name} is not tested; " if status_of(waiting) == "done" else ""
+    return CheckpointError(f"{folder}: {done} of its {len(runs)} {of} are done; expected all; {untested}{todo}")
+
+
+def waiting_for(runs: Sequence[Path]) -> Path | None:
+    """Return the first of several runs that is not done, or not tested where others are; None where there is none."""
+    tested = {path: (path / folders.TEST).is_file() for path in runs}
+    return next((path for path in runs if status_of(path) != "done" or not tested[path] and any(tested.values())), None)
 
 
 def status_of(run: Path) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from netwright import files
 from netwright.distributed.world import World
-from netwright.errors import NetwrightError
+from netwright.errors import NetwrightError, first_line
 from netwright.lifecycle.run import Run
 from netwright.pipeline.observing import Listener
 from netwright.pipeline.telling import Told
 from netwright.runfolder import folder as folders
-from netwright.runfolder.membership import status_of
+from netwright.runfolder.membership import status_of, waiting_for
 from netwright.studies.crossing import CrossValidation, figures_over, sum_up_splits
 from netwright.studies.repeating import sum_up_seeds
 
@@ -25,11 +25,15 @@ def renewed(run: Run, observe: Listener, world: World) -> Run:
         world: Of its processes; the first writes.
     """
     summary = folders.summary_of(run.folder) if world.leads else None
+    if summary is None or run.record["status"] != "done":
+        return run
     try:
-        if summary is not None and run.record["status"] == "done":
-            _renew(summary, observe)
-    except (NetwrightError, KeyError, TypeError, ValueError) as error:  # the run itself is well
-        observe(Told(f"{summary}: not worked out again ({error})", "warning"))
+        _renew(summary, observe)
+    except (NetwrightError, LookupError, TypeError, ValueError, AttributeError, OSError) as error:  # the run itself is well
+        told = f"{type(error).__name__}: {first_line(error)}"
+        observe(
+            Told(f"{summary}: not worked out again ({told}); repeat the command with --run-dir {summary.parent}", "warning")
+        )
     return run
 
 
@@ -37,8 +41,9 @@ def _renew(summary: Path, observe: Listener) -> None:
     told, folder = folders.read_json(summary), summary.parent
     runs = tuple(folder / str(name) for name in told["runs"])
     what = f"the figures over the {len(runs)} {'seeds' if summary.name == folders.SEEDS else 'folds'} of {folder}"
-    if waiting := next((path for path in runs if status_of(path) != "done"), None):
-        observe(Told(f"{what} wait for {waiting}, which is not done", "note"))
+    if waiting := waiting_for(runs):
+        lacks = "tested" if status_of(waiting) == "done" else "done"
+        observe(Told(f"{what} wait for {waiting}, which is not {lacks}", "note"))
         return
     if summary.name == folders.SEEDS:
         found = sum_up_seeds(folder, tuple(map(int, told["seeds"])), runs).to_json()
