@@ -163,7 +163,7 @@ def test_figures_over_seeds_wait_for_all_of_them_and_the_line_says_what_renews_t
         with pytest.raises(CheckpointError, match=r"1 of its 2 seeds are done; .*go on with netwright resume .*seed-1"):
             use()
     record.write_text(json.dumps({**json.loads(record.read_text()), "status": "done"}))
-    with pytest.raises(CheckpointError, match=r"was trained on, so .*netwright resume .*seed-0 works them out"):
+    with pytest.raises(CheckpointError, match=r"no figures of the weights .*repeat the command .*netwright resume .*seed-0"):
         nw.compare(done.folder, done.runs[0])
     nw.resume(done.runs[0])
     assert nw.compare(done.folder, done.runs[0]).figures

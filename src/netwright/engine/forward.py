@@ -5,8 +5,9 @@ On a CPU a call is recorded as operations of torch, on a GPU as a CUDA graph.
 
 from __future__ import annotations
 
+import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, final
 
 import torch
@@ -70,6 +71,7 @@ class Forward:
         self._captured = how.engine == "captured" and self._capturable()
         self._known: dict[tuple[Any, ...], Repeat | None] = {}  # None: seen once
         self._seen: list[Any] = []
+        self._settings: dict[nn.Module, Callable[[dict[str, Any]], Any]] = {}
         self._built: list[Any] = []
         self._computes = self._resting = False
         self._alone = threading.Lock()  # a recording has one place for its input and its output
@@ -89,7 +91,7 @@ class Forward:
             return self._called(batch)
 
     def _called(self, batch: Batch) -> Any:
-        found = _seen(self.model)
+        found = self._seen_now()
         if found != self._seen:
             self._known.clear()
             self._seen = found
@@ -132,12 +134,29 @@ class Forward:
         with self._alone:
             if not self._captured or not self._resting or torch.is_autocast_enabled(self._device):
                 return None
-            if _seen(self.model) != self._seen or _has_any_global_hook():  # type: ignore[no-untyped-call]
+            if self._seen_now() != self._seen or _has_any_global_hook():  # type: ignore[no-untyped-call]
                 return None
             known = self._known.get(shape_of_tensors([*inputs, NOTHING]))
             if not isinstance(known, Recorded) or not known.gathers or known.tape.draws or not known.ready():
                 return None
             return known.answer(inputs, checked=True)
+
+    def _seen_now(self) -> list[Any]:
+        """Return the modules of the network, their plain settings, and where their tensors lie: what a recording hangs on."""
+        found: list[Any] = []
+        for part in parts_of(self.model):
+            own = part.__dict__
+            try:
+                settings: Any = (self._settings.get(part) or self._settings.setdefault(part, _settings_of(part)))(own)
+            except KeyError:  # one was deleted
+                settings = None
+            hooks = part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+            found += (part, part.training, settings, not hooks, "forward" in own)
+            for kept in (part._parameters, part._buffers):
+                if kept:
+                    for value in kept.values():
+                        found += (None,) if value is None else (value.data_ptr(), value.stride())
+        return found
 
     def _written(self, batch: Batch) -> Any:
         """Make a call as it is written; what autocast made narrower is float32 again."""
@@ -212,16 +231,10 @@ def _sources(batch: Batch) -> dict[str, Tensor] | None:
     return {name: torch.empty(0, dtype=value.dtype) for name, value in batch.inputs.items()}
 
 
-def _seen(model: nn.Module) -> list[Any]:
-    """Return the modules of a network, their plain settings and modes, and where their tensors lie: what a recording hangs on."""
-    found: list[Any] = []
-    for part in parts_of(model):
-        found += (part, part.training, _changed(part))
-        found += [value for value in part.__dict__.values() if type(value) in CONSTANTS]
-        found += [None if value is None else (value.data_ptr(), value.stride()) for value in part._parameters.values()]
-        if part._buffers:
-            found += [None if value is None else (value.data_ptr(), value.stride()) for value in part._buffers.values()]
-    return found
+def _settings_of(part: nn.Module) -> Callable[[dict[str, Any]], Any]:
+    """Return what reads the plain settings of a module from all that it holds."""
+    names = [name for name, value in vars(part).items() if type(value) in CONSTANTS]
+    return operator.itemgetter(*names) if names else len
 
 
 def _changed(part: nn.Module) -> bool:

@@ -81,7 +81,7 @@ class RawForward:
         # Where rows at a time end within a vector of numbers, a sigmoid of them may have another last bit than one of all rows.
         whole = self._rows % VECTOR == 0
         inside: nn.Module = decoding if whole else nn.Identity()
-        self._after: nn.Module = nn.Identity() if whole else decoding
+        self._after = None if whole else decoding
         self._forward = Forward(Prepared(name, preparation, network, inside), how)
 
     def decoded(self, values: Array) -> Tensor:
@@ -98,12 +98,11 @@ class RawForward:
             if part is None:
                 return None
             found.append(part)
-        with torch.inference_mode():
-            return self._whole(found[::-1])
+        return found[0] if len(found) == 1 and self._after is None else self._whole(found[::-1])
 
     def _whole(self, parts: list[Tensor]) -> Tensor:
-        decoded: Tensor = self._after(parts[0] if len(parts) == 1 else torch.cat(parts))
-        return decoded
+        outputs = torch.cat(parts)
+        return outputs if self._after is None else self._after(outputs)
 
     def _batches(self, values: Array) -> Iterator[Batch]:
         for start in range(0, len(values), self._rows):
