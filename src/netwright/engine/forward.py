@@ -145,17 +145,15 @@ class Forward:
         """Return the modules of the network, their plain settings, and where their tensors lie: what a recording hangs on."""
         found: list[Any] = []
         for part in parts_of(self.model):
-            own = part.__dict__
+            read = self._settings.get(part) or self._settings.setdefault(part, _settings_of(part))
             try:
-                settings: Any = (self._settings.get(part) or self._settings.setdefault(part, _settings_of(part)))(own)
+                settings: Any = read(part.__dict__)
             except KeyError:  # one was deleted
                 settings = None
-            hooks = part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
-            found += (part, part.training, settings, not hooks, "forward" in own)
+            found += (part, part.training, settings, _changed(part))
             for kept in (part._parameters, part._buffers):
-                if kept:
-                    for value in kept.values():
-                        found += (None,) if value is None else (value.data_ptr(), value.stride())
+                for value in kept.values():
+                    found += (None,) if value is None else (value.data_ptr(), value.stride())
         return found
 
     def _written(self, batch: Batch) -> Any:

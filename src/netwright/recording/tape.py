@@ -14,8 +14,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from netwright.recording.operations import Place
-
-LARGEST = torch.finfo(torch.float32).max
+from netwright.sources.cells import LARGEST
 
 
 @final
