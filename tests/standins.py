@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -46,6 +47,12 @@ class Again:
 
     def aside(self) -> Any:
         """Return nothing: the generator of the device is that of the CPU here."""
+
+    def beside(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def ended(self) -> Callable[[], bool]:
+        return lambda: True
 
 
 class Noted(Mode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from netwright.lifecycle.resuming import Objects, _bench_again
 from netwright.lifecycle.run import read_config
 from netwright.pipeline import dealing
 from netwright.pipeline.bench import gather, prepare
-from netwright.pipeline.sharing import for_processes, shared_settings
+from netwright.pipeline.custom import Custom
+from netwright.pipeline.sharing import for_processes, refuse_alone, shared_settings, why_not_repeated
 from netwright.pipeline.together import levelled
 from netwright.runfolder.folder import read_record
 
@@ -196,3 +198,49 @@ def test_recurrent_layers_take_threads_later_in_several_processes_too(monkeypatc
         for by_steps in (0, 10**6)
     ]
     assert threads == [4, 1]
+
+
+def test_steps_in_graphs_are_for_gpus_and_whole_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(0, 2, 0, 2)
+    gathered = partial(gather, "sklearn:iris", [])
+    with pytest.raises(
+        ConfigError, match="captured came under 2 processes; expected auto or eager: .*, or captured on GPUs"
+    ):
+        refuse_alone(gathered({"engine": "captured"})[0], Custom(), world)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for strategy in ("auto", "ddp"):
+        refuse_alone(gathered({"engine": "captured", "strategy": strategy})[0], Custom(), world)
+    with pytest.raises(ConfigError, match='captured came with training.strategy = "fsdp"; expected ddp'):
+        refuse_alone(gathered({"engine": "captured", "strategy": "fsdp"})[0], Custom(), world)
+    for other in ({"engine": "captured", "device": "cpu"}, {"engine": "compiled"}):
+        with pytest.raises(ConfigError, match=f"{other['engine']} came under 2 processes"):
+            refuse_alone(gathered(other)[0], Custom(), world)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"engine": "captured", "strategy": "ddp"}, "captured"),  # as several processes wrote it
+        ({"engine": "captured"}, "eager"),  # as one process did
+        ({"engine": "compiled", "strategy": "ddp"}, "eager"),
+    ],
+)
+def test_a_run_in_graphs_goes_on_in_graphs(asked: dict[str, object], expected: str) -> None:
+    config = gather("sklearn:iris", [], asked)[0]
+    assert shared_settings(config, World(0, 2, 0, 2)).training.engine == expected
+    assert shared_settings(config, World()) == config
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"engine": "captured"}, None),
+        ({}, "2 processes share each step, which are not replayed"),
+        ({"engine": "captured", "sync_batchnorm": True}, "batch norm over all processes asks how many rows each has"),
+        ({"engine": "captured", "class_weight": "balanced"}, "the weight of a part of a batch hangs on its classes"),
+    ],
+)
+def test_why_steps_of_several_processes_are_not_captured(asked: dict[str, object], why: str | None) -> None:
+    bench = prepare(*gather("sklearn:iris", [], {**asked, "engine": "auto", "batch_size": 30}))
+    config = gather("sklearn:iris", [], {**asked, "batch_size": 30})[0]
+    assert why_not_repeated(config, Custom(), bench.network, None, World(0, 2, 0, 2)) == why

@@ -67,10 +67,10 @@ def together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netwright.engine.repeated.Repeated.keep_fastest", keep_last)
 
 
-def keep_last(known: Repeated, plays: Any, rows: Any, rates: Any, begin: Any) -> None:
+def keep_last(known: Repeated, plays: Any, *more: Any) -> None:
     """Take the capture on several streams, after all were timed."""
     assert len(plays) == 2
-    KEEP(known, plays, rows, rates, begin)
+    KEEP(known, plays, *more)
     known.replay_many = plays[-1]
 
 

@@ -265,7 +265,7 @@ def test_where_a_copy_of_the_state_has_no_room_steps_run_as_they_are_written(ful
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
         return Snapshot(*arguments)
 
-    with patch("netwright.engine.graphed.Snapshot", copies):
+    with patch("netwright.engine.unsteady.Snapshot", copies):
         same(plain, written, expected, train(taking, examples), generator)
     assert made >= full
     assert "out of memory" in told[0]

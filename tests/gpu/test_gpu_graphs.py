@@ -164,9 +164,9 @@ def test_many_steps_together_give_the_bits_of_the_steps_as_written(
 
     keep_fastest = Repeated.keep_fastest
 
-    def keep(known: Repeated, plays: Any, rows: Tensor, rates: Tensor | None, begin: Any) -> None:
+    def keep(known: Repeated, plays: Any, *more: Any) -> None:
         assert len(plays) == 2
-        keep_fastest(known, plays, rows, rates, begin)
+        keep_fastest(known, plays, *more)
         known.replay_many = plays[which]
         kept.append(known)
 

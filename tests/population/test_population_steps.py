@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,8 +202,8 @@ def test_on_a_gpu_joint_steps_are_captured_several_at_a_time_and_on_several_stre
     monkeypatch.setattr("netwright.engine.repeated.BRIEF", 10.0)
     keep = Repeated.keep_fastest
 
-    def keep_last(known: Repeated, plays: list[Work], rows: Tensor, rates: Tensor | None, begin: Work) -> None:
-        keep(known, plays, rows, rates, begin)  # which plays them many times
+    def keep_last(known: Repeated, plays: list[Work], *more: Any) -> None:
+        keep(known, plays, *more)  # which plays them many times
         known.replay_many = plays[1]
 
     monkeypatch.setattr(Repeated, "keep_fastest", keep_last)

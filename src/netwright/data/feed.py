@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator
 from typing import final
@@ -69,6 +70,14 @@ class Feed:
     def resident(self) -> Examples | None:
         """All rows, where a batch is nothing but some of them, gathered where they lie; else None."""
         return self.examples if self._changed is None and self.share is None and self.examples.resident else None
+
+    def whole(self) -> Feed | None:
+        """Return a feed of the whole batches, from here on, where each process has all rows in memory as they are; else None."""
+        if self._changed is not None or not self.examples.resident:
+            return None
+        found = copy.copy(self)
+        found.share = None
+        return found
 
     @property
     def batch_size(self) -> int:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 from contextlib import suppress
+from functools import cache
 from typing import Any, final
 
 from netwright import errors
@@ -20,6 +22,7 @@ GRACE = 5.0  # seconds in which the others are heard
 ANSWER = 5.0  # seconds in which the store must answer at all
 PATIENCE = 15.0  # seconds in which it must have answered everything: longer than the others are heard
 SETTLING = 8.0  # seconds between the moment in which another one is missed and the end: the others are heard, one tells
+PARTING = 2.0  # seconds in which links to a process that is gone are closed; what does not return by then is left behind
 SPEAKING = 1.0  # seconds that the one that tells needs for its line
 SIGNS = ("gloo", "NCCL", "ProcessGroup", "Connection closed by peer", "Connection reset by peer", "Socket Timeout")
 
@@ -66,6 +69,31 @@ def lost(error: BaseException) -> LostError:
     if waited:
         return LostError(f"nothing was heard from it for {int(waited[1]) / 1000:g} s")
     return LostError("its connection closed" if "onnection" in str(error) else first_line(error))
+
+
+def abandon() -> threading.Thread | None:
+    """Begin to end what a GPU does together with processes that are gone, once; return what does so, None without NCCL.
+
+    A kernel of NCCL waits for another process for ever, and everything after it, ``destroy_process_group`` too, for the kernel:
+    ``abort`` ends it. That call does not return itself as long as a CUDA graph holds the link, so that nobody may wait for it.
+    """
+    dist = sys.modules.get("torch.distributed")
+    if dist is None or not dist.is_available() or not dist.is_initialized() or not dist.is_nccl_available():
+        return None
+    world = dist.group.WORLD
+    links = (world._get_backend(device) for device in world._device_types if device.type == "cuda")
+    return next((_aborting(one) for one in links if isinstance(one, dist.ProcessGroupNCCL)), None)
+
+
+@cache
+def _aborting(backend: Any) -> threading.Thread:
+    def abort() -> None:
+        with suppress(RuntimeError):  # it has ended by itself
+            backend.abort()
+
+    thread = threading.Thread(target=abort, name="netwright abort", daemon=True)
+    thread.start()
+    return thread
 
 
 @final

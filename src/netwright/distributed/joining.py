@@ -5,6 +5,7 @@ The only readers of RANK and its like. Nothing of torch is imported where none o
 
 from __future__ import annotations
 
+import atexit
 import gc
 import itertools
 import os
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from netwright.distributed import slurm
 from netwright.distributed.identity import launch_of
 from netwright.distributed.meeting import Met, MissingError, meet
-from netwright.errors import ConfigError, first_line
+from netwright.errors import ConfigError, NetwrightError, first_line
 
 if TYPE_CHECKING:
     from netwright.distributed.failures import Reports
@@ -244,8 +245,10 @@ def _settled(reports: Reports, settling: threading.Event) -> Iterator[None]:
         yield
     except Exception as error:
         settling.set()
-        _leave(dist)
+        closed = _leave(dist, failed=True)
         found = reports.settled(error)
+        if not closed:
+            atexit.register(_end_now, found.exit_code if isinstance(found, NetwrightError) else 1)
         if found is error:
             raise
         raise found from error
@@ -286,10 +289,25 @@ def _store(place: Place, timeout: float) -> Any:
     )
 
 
-def _leave(dist: Any) -> None:
-    """Close the links; what still holds them, a network that was wrapped say, lets go first, as torch wants it."""
+def _leave(dist: Any, failed: bool = False) -> bool:
+    """Close the links; return whether they are. What still holds them, a network that was wrapped say, lets go first."""
+    from netwright.distributed.failures import PARTING, abandon
+
     gc.collect()
+    aborting = abandon() if failed else None
+    if aborting is not None:
+        aborting.join(PARTING)
+    if aborting is not None and aborting.is_alive():
+        return False
     dist.destroy_process_group()
+    return True
+
+
+def _end_now(code: int) -> None:
+    """End this process with its exit code; torch would break it off with a signal, as it leaves no thread that runs."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _not_met(place: Place, timeout: float, error: Exception) -> ConfigError:

@@ -7,13 +7,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, final
 
 import torch
 
+from netwright.distributed.failures import PARTING
 from netwright.distributed.world import World
 
 Value = TypeVar("Value")
+ASKED = 5e-5  # seconds between two questions whether something is over
 PULSE = 0.25  # seconds between two signs of life, of which the shortest --peer-timeout holds two
 
 
@@ -41,39 +43,86 @@ def done_by_all(world: World, make: Callable[[], Value]) -> Value:
     """
     if world.alone:
         return make()
-    done, missed, left = threading.Event(), list[Exception](), False
-    wakes = threading.current_thread() is threading.main_thread()
-
-    def beat() -> None:
-        ready = left_by = 0
-        try:
-            while ready < world.size and not left_by:
-                here = done.wait(PULSE)
-                ready, left_by = world.total(torch.tensor([int(here), int(here and left)])).tolist()
-        except Exception as error:  # raised by the thread that asked
-            missed.append(error)
-            if wakes and not done.is_set():
-                _interrupt()
-
-    thread = threading.Thread(target=beat, name="netwright pulse", daemon=True)
-    thread.start()
+    pulse = _Pulse(world, _interrupt if threading.current_thread() is threading.main_thread() else None)
     try:
         try:
             return make()
         except BaseException as error:
-            left = not missed and not isinstance(error, Exception)  # the others learn of it where they speak next
+            pulse.left = not pulse.missed and not isinstance(
+                error, Exception
+            )  # the others learn of it where they speak next
             raise
         finally:
-            done.set()
-            thread.join()
+            pulse.end()
             time.sleep(0)  # an interruption that was on its way comes here
-            if missed and not left:
-                raise missed[0]
+            if pulse.missed and not pulse.left:
+                raise pulse.missed[0]
     except KeyboardInterrupt:
-        if not missed:
+        if not pulse.missed:
             raise
-        done.set()
-        raise missed[0] from None
+        pulse.done.set()
+        raise pulse.missed[0] from None
+
+
+def over_in_all(world: World, over: Callable[[], bool]) -> None:
+    """Wait until something is over in all processes, such as work of a GPU that waits for the others; signals stay what they are.
+
+    Args:
+        world: The processes; every one must ask.
+        over: Tells whether it is over here; asked again and again.
+
+    Raises:
+        netwright.distributed.failures.LostError: Another process is gone.
+    """
+    if world.alone:
+        while not over():
+            time.sleep(ASKED)
+        return
+    pulse = _Pulse(world)
+    try:
+        while not (pulse.missed or over()):
+            time.sleep(ASKED)
+    finally:
+        pulse.end()
+    if pulse.missed:
+        until = time.monotonic() + PARTING
+        while not over() and time.monotonic() < until:  # what waits for it is ended, so that nothing else waits
+            time.sleep(ASKED)
+        raise pulse.missed[0]
+
+
+@final
+class _Pulse:
+    """A thread that says for this process that it lives, until all are done.
+
+    Args:
+        world: The processes.
+        wake: Called where another process is missed before this one is done.
+
+    ``missed`` has the error of the one that is, ``left`` says that this one leaves without being done.
+    """
+
+    def __init__(self, world: World, wake: Callable[[], None] | None = None) -> None:
+        self.done, self.missed, self.left = threading.Event(), list[Exception](), False
+        self._world, self._wake = world, wake
+        self._thread = threading.Thread(target=self._beat, name="netwright pulse", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Say that this process is done, and wait until all are, or one is missed."""
+        self.done.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        ready = left_by = 0
+        try:
+            while ready < self._world.size and not left_by:
+                here = self.done.wait(PULSE)
+                ready, left_by = self._world.total(torch.tensor([int(here), int(here and self.left)])).tolist()
+        except Exception as error:  # raised by the thread that asked
+            self.missed.append(error)
+            if self._wake is not None and not self.done.is_set():
+                self._wake()
 
 
 def _interrupt() -> None:

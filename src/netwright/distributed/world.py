@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.sharing import Share
-from netwright.distributed.failures import is_lost, lost
+from netwright.distributed.failures import abandon, is_lost, lost
 from netwright.distributed.identity import Launch
 
 Value = TypeVar("Value")
@@ -168,6 +168,7 @@ class World:
             say(dist)
         except Exception as error:
             if is_lost(error):
+                abandon()
                 raise lost(error) from error
             raise
 

@@ -159,12 +159,10 @@ def choose_engine(
         model, loss_function, optimizer, how.update, scaler_for(how.update, model, world.size), averaged=averaged
     )
     if not world.alone:
-        from netwright.engine.shared import SharedEngine
-
-        return SharedEngine(eager, world)
+        return _shared_engine(eager, how, model, world, tell)
     if how.engine not in ("captured", "compiled"):
         return eager
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    device = _device_of(model)
     compiled: CompiledEngine | DenseEngine | None = None
     if how.engine == "compiled":
         made = partial(CompiledEngine, eager)
@@ -177,3 +175,22 @@ def choose_engine(
     if device.type == "cuda" and (compiled is None or sum(value.numel() for value in model.parameters()) <= LARGEST):
         return GraphedEngine(eager, CudaGraphs(device), how.by_name and compiled is None, tell, compiled)
     return compiled or CapturedEngine(eager, how.lanes, how.by_name, tell)
+
+
+def _shared_engine(
+    eager: EagerEngine, how: Execution, model: nn.Module, world: World, tell: Callable[[str], None]
+) -> Engine:
+    """Return the engine of several processes; torch's wrappings are imported where they are needed."""
+    from netwright.engine.sharding import is_sharded
+    from netwright.engine.shared import SharedEngine
+
+    device = _device_of(model)
+    if how.engine != "captured" or device.type != "cuda" or is_sharded(model):
+        return SharedEngine(eager, world)
+    from netwright.engine.shared_graphs import SharedGraphedEngine
+
+    return SharedGraphedEngine(eager, CudaGraphs(device), world, how.by_name, tell)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

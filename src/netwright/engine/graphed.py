@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, final
 
@@ -18,17 +19,19 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Batch, Examples
 from netwright.data.feed import Feed
+from netwright.distributed.pulse import over_in_all
+from netwright.distributed.world import ALONE, World
 from netwright.engine.base import AT_A_TIME, Loss, Steps, Written
 from netwright.engine.eager import one_step
 from netwright.engine.own_code import constants_read, own_code, why_not_told
 from netwright.engine.repeated import MANY, Repeated
-from netwright.engine.unsteady import Snapshot, apart
+from netwright.engine.unsteady import Comparison, Snapshot
 from netwright.errors import ConfigError, first_line
 from netwright.model.losses import loss_weights
 from netwright.recording.graphs import Graphs, Work
 from netwright.recording.rates import numbers, put, rounded, why_not_held, why_not_turned
 from netwright.recording.recorded import shape_of
-from netwright.recording.state import differing, fused, hooked, hooked_optimizer, parts_of, signature, tensors, unfit
+from netwright.recording.state import fused, hooked, hooked_optimizer, parts_of, signature, tensors, unfit
 
 CHECKED = 2  # replays that are compared with the step as it is written before a graph is trusted
 MOST_SHAPES = 8
@@ -37,8 +40,6 @@ BETWEEN_LAYERS = (
     "a CUDA graph does not repeat the dropout between the layers of {}, which cuDNN draws; "
     "Dropout() after a layer is captured"
 )
-AGAIN = 3  # times that a step as written is taken again to see how far it is from itself
-NOISE = 4.0  # times as far from it a replay may be
 
 
 def drawn_by_cudnn(model: nn.Module) -> str | None:
@@ -62,6 +63,7 @@ class GraphedEngine:
         by_name: Whether it is an error that a step cannot be captured; else such steps run as they are written.
         tell: Is told in a line why steps run as they are written.
         compiled: The same step with other kernels, which is captured and compared with itself instead.
+        world: The processes that take each step together: what one of them cannot repeat none does.
     """
 
     def __init__(
@@ -71,7 +73,9 @@ class GraphedEngine:
         by_name: bool = False,
         tell: Callable[[str], None] = lambda text: None,
         compiled: Written | None = None,
+        world: World = ALONE,
     ) -> None:
+        self._world = world
         self.name = "captured" if compiled is None else "compiled"
         self.eager = eager
         self._step, self._compiled = compiled or eager, compiled is not None
@@ -83,8 +87,7 @@ class GraphedEngine:
         self._signature: tuple[Any, ...] | None = None
         self._settled: tuple[Any, ...] | None = None  # the signature after a step as written
         self._before: Snapshot | None = None  # of the call that goes on
-        self._unsteady = False  # the step as written gives other bits each time
-        self._own: dict[int, float] = {}  # how far apart they were, by how many losses were compared
+        self._comparison = Comparison(lambda: tensors(*self._parts()), graphs, world)
 
     def played(self) -> str:
         """Return in words how steps are executed, and why not faster."""
@@ -94,7 +97,7 @@ class GraphedEngine:
         if not any(known.trusted >= CHECKED for known in self._known.values()):
             return f"{written}: the run is short"
         graphs = f"{written}, in CUDA graphs" if self._compiled else "in CUDA graphs"
-        return graphs + (": kernels of this network give other last bits each time" if self._unsteady else "")
+        return graphs + (": kernels of this network give other last bits each time" if self._comparison.unsteady else "")
 
     def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
         """Train on the next batches of a feed; see `netwright.engine.base.Engine`.
@@ -105,7 +108,7 @@ class GraphedEngine:
         if self.why_not is None:
             reason = self._why_not_turned(rates)
             if reason is not None:
-                self._give_up(reason)
+                self.give_up(reason)
         if self.why_not is not None:
             return self._step.train_steps(feed, most)
         turned = self._rates_now() if rates is None else rates
@@ -164,9 +167,9 @@ class GraphedEngine:
     def _forget_what_changed(self, turned: bool) -> None:
         """Drop the graphs where tensors lie elsewhere now, or a setting that they hold has changed."""
         found = self._what_they_hang_on(turned)
-        if found != self._signature:
+        if self._comparison.anywhere(found != self._signature):
             self._known.clear()
-            self._own.clear()
+            self._comparison.forget()
             self._signature, self._before = found, None
 
     def _what_they_hang_on(self, turned: bool) -> tuple[Any, ...]:
@@ -176,18 +179,18 @@ class GraphedEngine:
 
     def _first_step(self, key: tuple[Any, ...], batch: Batch, examples: Examples | None, turned: Tensor | None) -> Tensor:
         """Take a step as written; capture it too, where the one before has made all that steps need."""
-        if self._signature != self._settled:
+        if self._comparison.anywhere(self._signature != self._settled):
             before = self._graphs.aside()
             loss = self._step.train_step(batch)
             self._settled = self._what_they_hang_on(turned is not None)
-            if self._graphs.aside() != before:
-                self._give_up("it draws from a generator of the CPU, whose numbers a CUDA graph would hold")
+            if self._comparison.anywhere(self._graphs.aside() != before):
+                self.give_up("it draws from a generator of the CPU, whose numbers a CUDA graph would hold")
             return loss
         if len(self._known) >= MOST_SHAPES:
             return self._step.train_step(batch)
-        reason = self._why_not_captured(batch)
-        if reason is not None:
-            self._give_up(reason)
+        reason = self._comparison.agreed(self._why_not_captured(batch) or "")
+        if reason:
+            self.give_up(reason)
             return self._step.train_step(batch)
         known = Repeated(self._step, batch, examples, len(self.optimizer.param_groups) if turned is not None else 0)
         return self._compared_step(known, batch, turned, key)
@@ -220,20 +223,22 @@ class GraphedEngine:
         try:
             if key is None:
                 known.replay()
+                self._wait()
             else:
                 self._graphs.warm(known.work)
-            numbers_given, after = known.results(1)[0], self._snapshot()
+            numbers_given, after = known.results(1)[0], self._comparison.snapshot()
         except Exception as error:  # of own code, or of a kernel; the step as written tells it, where it fails too
             problem = first_line(error)
         before.put_back()
+        problem = self._comparison.agreed(problem)
         loss = self._step.train_step(batch)
         if not problem:
-            problem = self._wrong(before, after, numbers_given, loss, lambda: self._step.train_step(batch))
+            problem = self._comparison.wrong(before, after, numbers_given, loss, lambda: self._step.train_step(batch))
         if not problem and key is not None:
             problem = self._captured(known)
         self.optimizer.zero_grad()
         if problem:
-            self._give_up(problem)
+            self.give_up(problem)
         elif key is not None:
             self._known[key] = known
         else:
@@ -245,9 +250,8 @@ class GraphedEngine:
 
         The next steps are taken to try them, and everything is put back to where it was.
         """
-        try:
-            before = self._snapshot()
-        except RuntimeError:  # there is no room
+        before = self._comparison.copy()
+        if isinstance(before, str):  # there is no room
             return
         turns = None if rates is None or len(rates) == 1 else rates.tolist()
 
@@ -263,17 +267,18 @@ class GraphedEngine:
             before.put_back()
             known.load(rows, rates)
             play()
-            given, after = known.results(len(rows)).reshape(-1), self._snapshot()
+            self._wait()
+            given, after = known.results(len(rows)).reshape(-1), self._comparison.snapshot()
             expected.put_back()
-            return bool(self._wrong(before, after, given, losses, as_written))
+            return bool(self._comparison.wrong(before, after, given, losses, as_written))
 
         try:
             losses = as_written()
-            expected = self._snapshot()
+            expected = self._comparison.snapshot()
             if not fails(partial(self._graphs.warm, known.work_of_many)):
-                plays = known.captures_of_many(self._graphs, self._known_whole())
+                plays = self._captures_of_many(known)
                 fine = [play for play in plays if not any(fails(play) for _ in range(CHECKED))]
-                known.keep_fastest(fine, rows, rates, before.put_back)
+                known.keep_fastest(fine, rows, rates, before.put_back, self._world.told)
         except Exception:  # of CUDA, or of a step, which tells it when it is taken by itself
             known.replay_many = None
         finally:
@@ -282,56 +287,41 @@ class GraphedEngine:
             if turns is not None:
                 put(self.optimizer.param_groups, turns[0])
 
+    def _captures_of_many(self, known: Repeated) -> list[Work]:
+        """Return captures of some steps together; none where they cannot be captured, here or in another process."""
+        plays: list[Work] = []
+        with suppress(Exception):  # of CUDA, or of a step, which tells it when it is taken by itself
+            plays = known.captures_of_many(self._graphs, self._known_whole())
+        return [] if self._comparison.anywhere(not plays) else plays
+
     def _known_whole(self) -> bool:
         """Tell whether all that a step runs are operations of torch, which says what they read and write; own kernels are not."""
         written = self._compiled or own_code(self.model, self.loss_function) or hooked_optimizer(self._of_torch)
-        return not written
+        return not written and self._world.alone
 
     def _captured(self, known: Repeated) -> str:
         """Capture a step; return why that cannot be, or nothing."""
+        problem = ""
         try:
             known.capture(self._graphs)
         except Exception as error:  # of CUDA, or of own code that notices
-            return first_line(error)
-        return ""
-
-    def _wrong(self, before: Snapshot, after: Snapshot, given: Any, loss: Tensor, again: Callable[[], Any]) -> str:
-        """Return in what steps differ from those as written, taken last, beyond what these differ from themselves; or nothing."""
-        try:
-            now = self._snapshot()
-        except RuntimeError as error:
-            return first_line(error)
-        wrong = differing([*after.values, given.to(loss.dtype)], [*now.values, loss.reshape(-1)])
-        if not wrong:
-            return ""
-        own = self._own.get(loss.numel(), 0.0)
-        try:
-            for _ in range(AGAIN):
-                before.put_back()
-                again()
-                own = max(own, apart(now.values, self._snapshot().values))
-        except RuntimeError as error:
-            return first_line(error)
-        finally:
-            now.put_back()
-        self._own[loss.numel()] = own
-        if 0 < own < torch.inf and apart(now.values, after.values) <= NOISE * own:
-            self._unsteady = True
-            return ""
-        return f"its replay gives other bits, in {wrong} of {len(now.values) + 1} tensors"
+            problem = first_line(error)
+        return self._comparison.agreed(problem)
 
     def _kept(self) -> Snapshot | None:
         """Return a copy of what steps change; None, and they run as they are written, where there is no room for one."""
-        try:
-            return self._snapshot()
-        except RuntimeError as error:
-            self._give_up(f"a copy of what it changes has no room: {first_line(error)}")
-            return None
+        found = self._comparison.copy()
+        if not isinstance(found, str):
+            return found
+        self.give_up(f"a copy of what it changes has no room: {found}")
+        return None
 
-    def _snapshot(self) -> Snapshot:
-        return Snapshot(list(tensors(*self._parts())), self._graphs)
+    def give_up(self, reason: str) -> None:
+        """Take steps as they are written from now on, and tell why.
 
-    def _give_up(self, reason: str) -> None:
+        Raises:
+            ConfigError: Graphs were asked for by name.
+        """
         if self._by_name:
             raise ConfigError(
                 f"training.engine: captured came; a step cannot be captured as a CUDA graph: {reason}; expected one of kernels "
@@ -373,10 +363,24 @@ class GraphedEngine:
             begun = time.perf_counter()
             known.load(rows[:count], None if rates is None else rates[:count], batch)
             known.play(count)
-            finite = known.finite(count)
+            finite, seconds = self._ended(known, count, begun)
             if finite == count:
-                known.took(count, time.perf_counter() - begun)
+                known.took(count, seconds)
                 return known.results(count)
             before.put_back()
             count = finite
         return torch.empty(0, 1)
+
+    def _wait(self) -> None:
+        """Wait for what was begun, where another process may be gone: a kernel of a graph waits for it for ever."""
+        if not self._world.alone:
+            over_in_all(self._world, self._graphs.ended())
+
+    def _ended(self, known: Repeated, count: int, begun: float) -> tuple[int, float]:
+        """Wait for steps; return how many of them gave finite numbers, and the seconds they took, the same in all processes."""
+        if self._world.alone:
+            return known.finite(count), time.perf_counter() - begun
+        self._wait()
+        took = int(1e9 * (time.perf_counter() - begun))
+        spoiled, took = self._world.highest([count - known.finite(count), took])
+        return count - spoiled, took / 1e9

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import final
 
@@ -145,13 +145,16 @@ class Repeated:
                 captured.append(graphs.capture(self.work_of_many, branches))
         return captured
 
-    def keep_fastest(self, plays: Sequence[Work], rows: Tensor, rates: Tensor | None, begin: Work) -> None:
+    def keep_fastest(
+        self, plays: Sequence[Work], rows: Tensor, rates: Tensor | None, begin: Work, told: Callable[[int], int] = int
+    ) -> None:
         """Take the fastest of some captures of `MANY` steps for `replay_many`, and only one that is faster than single steps.
 
         Args:
             plays: Of any number, none too; they are played.
             rows, rates: As for `load`.
             begin: Puts everything where the steps begin.
+            told: Returns which of them all processes take, of that which is the fastest here.
         """
 
         def seconds(play: Work) -> float:
@@ -169,7 +172,7 @@ class Repeated:
 
         candidates: list[Work | None] = [None, *plays]
         took = [min(seconds(play or singly) for _ in range(TIMED)) for play in candidates]
-        self.replay_many = candidates[took.index(min(took))]
+        self.replay_many = candidates[told(took.index(min(took)))]
 
     def play(self, count: int) -> None:
         """Repeat so many steps, from the one that the counter points at."""

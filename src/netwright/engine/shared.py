@@ -7,10 +7,12 @@ where parts differ in rows or rows in weight.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from netwright.data.batches import Batch
@@ -24,6 +26,8 @@ from netwright.engine.sharding import READS_PIECES, is_sharded, reads_pieces
 from netwright.errors import ConfigError, DivergedError, NetwrightError
 from netwright.model.losses import LossAround, loss_weight
 from netwright.model.synchronised import count_rows, synchronises
+
+NEVER = 2**30  # steps between two in which DistributedDataParallel reads clocks, which no capture can, after the first ten
 
 
 class FailedTogether(NetwrightError):
@@ -118,18 +122,48 @@ class SharedLoss(LossAround):
 
 
 @final
+class QuietLoss(LossAround):
+    """The loss of a part of a batch, whose value is the mean over the whole batch, summed up where it lies: nothing is read.
+
+    Args:
+        loss_function: Of output and target, the mean over rows.
+        share: Of the part in the weight of all rows, float64 ``()``.
+        world: The processes.
+    """
+
+    def __init__(self, loss_function: Loss, share: Tensor, world: World) -> None:
+        super().__init__(loss_function)
+        self._share, self._size = share, world.size
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the weighted loss of some rows, with the mean over all for its value."""
+        loss = self.loss_function(output, target)
+        told = loss.detach().double() * self._share
+        distributed.all_reduce(told)
+        weighted = loss * (self._share * self._size).to(loss.dtype)
+        valued: Tensor = _Valued.apply(weighted, told.to(loss.dtype))  # type: ignore[no-untyped-call]
+        return valued
+
+
+@final
 class SharedEngine:
     """Takes the step as it is written, on this process's part of each batch.
 
     Args:
         eager: The engine of one process; its network and loss stay what is validated and kept.
         world: The processes.
+        beside: A block that runs where steps will be captured; all of them are taken there.
+
+    ``taken`` counts the steps since the network was wrapped.
     """
 
     name = "eager"
 
-    def __init__(self, eager: EagerEngine, world: World) -> None:
-        self.eager, self.world = eager, world
+    def __init__(
+        self, eager: EagerEngine, world: World, beside: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        self.eager, self.world, self._beside = eager, world, beside
+        self.taken = 0
         self.model, self.loss_function, self.optimizer = eager.model, eager.loss_function, eager.optimizer
         self._loss = SharedLoss(eager.loss_function, world)
         self._shared: nn.Module = eager.model
@@ -144,38 +178,79 @@ class SharedEngine:
 
     def train_steps(self, feed: Feed, most: int, rates: Tensor | None = None) -> Steps:
         """Train on the next batch of a feed; see `netwright.engine.base.Engine`."""
-        if feed is not self._feed:
-            self._wrap()
-            self._feed = feed
+        self.begin(feed)
+        self.taken += 1
         whole = feed.rows(1)[0]
         targets, batch = feed.examples.targets(whole), feed.next()
         mixed = targets.dtype != batch.target.dtype  # shares of classes, of which each row weighs the same
         weight = torch.as_tensor(len(whole) if mixed else loss_weight(self.loss_function, targets))
         mine = feed.share is None or feed.share.bounds(len(whole))
         none = isinstance(mine, tuple) and mine[0] == mine[1]
+        try:
+            loss = self.train_part(batch, float(weight), none)
+        except ConfigError:
+            raise
+        except Exception as error:  # an own module or loss may raise anything
+            return Steps(torch.empty(0), torch.empty(0), Failure(batch, error))
+        return Steps(loss.reshape(1), weight.reshape(1))
+
+    def begin(self, feed: Feed) -> None:
+        """Begin with a feed, where it is another one than before."""
+        if feed is not self._feed:
+            self._wrap()
+            self._feed = feed
+
+    def train_part(self, batch: Batch, whole: float, none: bool = False) -> Tensor:
+        """Take the step on this process's part of a batch.
+
+        Args:
+            batch: The part; where no row is left for this process, one that counts nothing.
+            whole: The weight of all rows of the batch.
+            none: Whether no row is left.
+
+        Returns:
+            The mean loss of the whole batch.
+
+        Raises:
+            Exception: What failed here or elsewhere, the same in all processes; the update is not applied.
+        """
         own = 0.0 if none else float(loss_weight(self.loss_function, batch.target))
         count_rows(self.model, not none)
         rows = self.eager.update.micro_batch
-        self._loss.begin(own, float(weight), len(parts_of(batch, self.loss_function, rows)) if own and rows else 1)
+        self._loss.begin(own, whole, len(parts_of(batch, self.loss_function, rows)) if own and rows else 1)
         try:
-            loss = self._step(batch if own or not rows else batch.part(0, rows))  # no row counts: none of it is added up
+            if is_sharded(self.model):  # DistributedDataParallel does so by itself
+                self.world.level(list(self.model.buffers()))
+            return self._step(
+                batch if own or not rows else batch.part(0, rows), self._loss
+            )  # no row counts: none is added up
         except ConfigError:
             raise
         except Exception as error:  # an own module or loss may raise anything
             if reads_pieces(error):
                 raise ConfigError(READS_PIECES) from error
-            return Steps(torch.empty(0), torch.empty(0), Failure(batch, self._told(error)))
-        return Steps(loss.reshape(1), weight.reshape(1))
+            found = self._told(error)
+            if found is error:
+                raise
+            raise found from error
 
-    def _step(self, batch: Batch) -> Tensor:
+    def train_quietly(self, batch: Batch, share: Tensor) -> Tensor:
+        """Take the step with no word of the host between the processes, as a CUDA graph can hold it; else as `train_part`.
+
+        Args:
+            batch: This process's part, in which rows count.
+            share: Its part of the weight of all rows, float64 ``()``.
+        """
+        return self._step(batch, QuietLoss(self.loss_function, share, self.world))
+
+    def _step(self, batch: Batch, loss_function: Loss) -> Tensor:
         """Take THE training step with the network that is shared."""
         eager = self.eager
-        if is_sharded(self.model):  # DistributedDataParallel does so by itself
-            self.world.level(list(self.model.buffers()))
-        loss = train_step(self._shared, self._loss, eager.optimizer, batch, eager.update, eager.scaler)
-        if eager.averaged is not None:
-            eager.averaged.after_step()
-        return loss
+        with self._beside():
+            loss = train_step(self._shared, loss_function, eager.optimizer, batch, eager.update, eager.scaler)
+            if eager.averaged is not None:
+                eager.averaged.after_step()
+            return loss
 
     def _told(self, error: Exception) -> Exception:
         """Tell the others of an error that they have not seen, and return the error of all."""
@@ -194,11 +269,13 @@ class SharedEngine:
         learning = tuple(parameter.requires_grad for parameter in self.model.parameters())
         if learning != self._learning:
             self._shared = self.model  # the old wrapping lets go of the parameters first
-            self._learning = learning
+            self._learning, self.taken = learning, 0
             unused = bool(own_code(self.model, self.loss_function))
-            self._shared = DistributedDataParallel(self.model, find_unused_parameters=unused)
-            if self.world.size > 2 and not unused:
-                _settle(self._shared)
+            with self._beside():  # gradients are added up where the wrapping was made
+                self._shared = DistributedDataParallel(self.model, find_unused_parameters=unused)
+                self._shared._set_ddp_runtime_logging_sample_rate(NEVER)  # type: ignore[no-untyped-call]
+                if self.world.size > 2 and not unused:
+                    _settle(self._shared)
 
 
 class _Parameters(nn.Module):

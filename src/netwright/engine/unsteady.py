@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
+from netwright.distributed.world import World
+from netwright.errors import first_line
 from netwright.recording.graphs import Generators
+from netwright.recording.state import differing
+
+AGAIN = 3  # times that a step as written is taken again to see how far it is from itself
+NOISE = 4.0  # times as far from it a replay may be
 
 
 @final
@@ -72,3 +78,74 @@ def apart(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:
         elif not torch.equal(one, other):
             return math.inf
     return math.sqrt(total) if math.isfinite(total) else math.inf
+
+
+@final
+class Comparison:
+    """Whether what repeats a step gives its bits, beyond what the step differs from itself; in all processes the same answer.
+
+    Args:
+        changed: Gives the tensors that a step changes.
+        generators: Knows the generator that it draws from.
+        world: The processes that take each step together; every one must ask.
+
+    ``unsteady`` tells whether the step as written was seen to give other bits each time.
+    """
+
+    def __init__(self, changed: Callable[[], Iterable[Tensor]], generators: Generators, world: World) -> None:
+        self._changed, self._generators, self._world = changed, generators, world
+        self.unsteady = False
+        self._own: dict[int, float] = {}  # how far apart they were, by how many losses were compared
+
+    def forget(self) -> None:
+        """Forget how far the step was from itself."""
+        self._own.clear()
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of what steps change.
+
+        Raises:
+            RuntimeError: There is no room for one.
+        """
+        return Snapshot(list(self._changed()), self._generators)
+
+    def copy(self) -> Snapshot | str:
+        """Return a copy of what steps change, or why there is none in this process or in another."""
+        try:
+            found, problem = self.snapshot(), ""
+        except RuntimeError as error:
+            problem = first_line(error)
+        return self.agreed(problem) or found
+
+    def agreed(self, problem: str) -> str:
+        """Return what is wrong in this process or, where nothing is, in another; nothing where all goes well."""
+        return next((one for one in [problem, *self._world.gathered(problem)] if one), "")
+
+    def anywhere(self, here: bool) -> bool:
+        """Tell whether something is so in any process."""
+        return bool(self._world.highest([here])[0])
+
+    def wrong(self, before: Snapshot, after: Snapshot, given: Any, loss: Tensor, again: Callable[[], Any]) -> str:
+        """Return in what steps differ from those as written, taken last, beyond what these differ from themselves; or nothing."""
+        now = self.copy()
+        if isinstance(now, str):
+            return now
+        wrong = differing([*after.values, given.to(loss.dtype)], [*now.values, loss.reshape(-1)])
+        if not self.anywhere(bool(wrong)):
+            return ""
+        own, problem = self._own.get(loss.numel(), 0.0), ""
+        try:
+            for _ in range(AGAIN):
+                before.put_back()
+                again()
+                own = max(own, apart(now.values, self.snapshot().values))
+            self._own[loss.numel()] = own
+            if wrong and not (0 < own < torch.inf and apart(now.values, after.values) <= NOISE * own):
+                problem = f"its replay gives other bits, in {wrong} of {len(now.values) + 1} tensors"
+        except RuntimeError as error:
+            problem = first_line(error)
+        finally:
+            now.put_back()
+        problem = self.agreed(problem)
+        self.unsteady = self.unsteady or not problem
+        return problem

@@ -37,9 +37,9 @@ from netwright.pipeline.augmenting import make_augmentation, read_changes
 from netwright.pipeline.custom import Custom, factory_name, maker, names_told, refuse_misfits, valid_names
 from netwright.pipeline.dealing import shared_out
 from netwright.pipeline.network import Network, OwnModule, build_network, check_declared
-from netwright.pipeline.rates import has_schedule, why_not_in_a_graph, why_not_replayed, with_rates
+from netwright.pipeline.rates import has_schedule, why_not_in_a_graph, with_rates
 from netwright.pipeline.resolving import execution_of, resolve
-from netwright.pipeline.sharing import device_of, for_processes, refuse_alone, refuse_undivided
+from netwright.pipeline.sharing import device_of, for_processes, refuse_alone, refuse_undivided, why_not_repeated
 from netwright.pipeline.transferring import freezing_in, transferred
 from netwright.rows import pictures
 from netwright.rows.filling import filled
@@ -58,7 +58,6 @@ from netwright.training.own_optimizer import described as described_optimizer
 TRIAL_ROWS = 8  # of the step tried before anything is written
 SPREAD_ROWS = 64  # of which figures are asked for beside, so that each class is likely to be among them
 ASKED_FOR = "asked for"
-SEVERAL = "{} processes share each step, which are not replayed"
 NOTHING_OWN = Custom()
 
 
@@ -188,8 +187,8 @@ def prepare(
     augmentation = make_augmentation(config, changes, inputs, sample, network.task)
     make, batch = _try_steps(config, network, inputs, examples, augmentation, custom, device)
     trial = _optimizer_told(config, custom, network, make)
-    alone = why_not_replayed(config, custom, trial) if world.alone else SEVERAL.format(world.size)
-    engine, why = _engine(config, network, device, maker(config, custom, device), batch, alone)
+    why_not = why_not_repeated(config, custom, network, trial, world)
+    engine, why = _engine(config, network, device, maker(config, custom, device), batch, why_not)
     optimizer = _optimizer(config, custom, device, trial)
     config = for_processes(config, network.module, network.summary.work, len(inputs.split.train), device, world)
     with executing(config, torch.device("cpu")):

@@ -21,6 +21,7 @@ from netwright.distributed.world import World
 from netwright.engine.averaged import Averaged
 from netwright.engine.base import Engine
 from netwright.engine.sharding import choose_strategy, is_sharded, refuse_unsharded, shard, why_not_sharded
+from netwright.errors import ConfigError
 from netwright.model.synchronised import batch_norms, synchronised
 from netwright.pipeline.network import placed
 from netwright.training.averaging import make_averaged
@@ -66,6 +67,11 @@ def shared_out(config: RunConfig, model: nn.Module, device: torch.device, world:
     else:
         weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
         chosen = choose_strategy(weights, COPIES, _memory(device, world))
+        if chosen == "fsdp" and config.training.engine == "captured":
+            raise ConfigError(
+                "training.engine: captured came; whole copies of the network are too much for a device, so it is dealt out (fsdp), "
+                'whose steps run as they are written; leave it out, or set training.strategy = "ddp"'
+            )
     return config.model_copy(update={"training": config.training.model_copy(update={"strategy": chosen})})
 
 

@@ -13,8 +13,12 @@ from netwright.errors import ConfigError
 from netwright.model.synchronised import synchronises
 from netwright.numerals import counted
 from netwright.pipeline.custom import Custom
+from netwright.pipeline.network import Network
+from netwright.pipeline.rates import why_not_replayed
 from netwright.pipeline.resolving import leaves_one
 from netwright.pipeline.transferring import freezing_in
+
+SEVERAL = "{} processes share each step, which are not replayed"
 
 
 class PartsError(ConfigError):
@@ -39,10 +43,16 @@ def refuse_alone(config: RunConfig, custom: Custom, world: World) -> None:
     if world.alone:
         return
     training, size = config.training, world.size
-    if training.engine in ("captured", "compiled"):
+    in_graphs = training.engine == "captured" and training.device != "cpu" and torch.cuda.is_available()
+    if training.engine in ("captured", "compiled") and not in_graphs:
         raise ConfigError(
             f"training.engine: {training.engine} came under {size} processes; expected auto or eager: steps that processes share "
-            "run as they are written; leave it out"
+            "run as they are written, or captured on GPUs; leave it out"
+        )
+    if in_graphs and training.strategy == "fsdp":
+        raise ConfigError(
+            'training.engine: captured came with training.strategy = "fsdp"; expected ddp: a CUDA graph holds steps of whole '
+            "networks; leave one of them out"
         )
     if custom.step is not None:
         raise ConfigError(
@@ -214,9 +224,37 @@ def _least(config: RunConfig, network: nn.Module, device: torch.device, size: in
     return (size, "one row or more") if device.type == "cuda" else (0, "")
 
 
+def why_not_repeated(
+    config: RunConfig, custom: Custom, network: Network, trial: torch.optim.Optimizer | None, world: World
+) -> str | None:
+    """Return why steps are not recorded or captured, as far as rates and processes tell; None where they may be.
+
+    Args:
+        config: The settings.
+        custom: What came from Python.
+        network: The network and its loss.
+        trial: An optimizer of a copy, where its rates were asked for.
+        world: The processes. Only by name are theirs captured, on GPUs.
+    """
+    if not world.alone:
+        if config.training.engine != "captured":
+            return SEVERAL.format(world.size)
+        from netwright.engine.shared_graphs import why_not_in_graphs  # torch's wrappings come with it
+
+        together = config.training.sync_batchnorm or synchronises(network.module)
+        why = why_not_in_graphs(network.module, network.task.loss_function, together)
+        if why is not None:
+            return why
+    return why_not_replayed(config, custom, trial)
+
+
 def shared_settings(config: RunConfig, world: World) -> RunConfig:
-    """Return the settings of a run that goes on, with steps that its processes can share: as they are written."""
-    if world.alone or config.training.engine == "eager":
+    """Return the settings of a run that goes on, with steps that its processes can share.
+
+    They are as written, or, where the run was one of several processes that replayed them, captured.
+    """
+    training = config.training
+    if world.alone or training.engine == "eager" or (training.engine == "captured" and training.strategy == "ddp"):
         return config
     training = config.training.model_copy(update={"engine": "eager", "lanes": 1})
     return config.model_copy(update={"training": training})

@@ -11,7 +11,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from typing import Any, Protocol, final
 
@@ -85,6 +85,14 @@ class Graphs(Generators, Protocol):
         """Return the state of all generators that the work may not draw from, as their numbers would be captured."""
         ...
 
+    def beside(self) -> AbstractContextManager[None]:
+        """Return a block that runs where work is captured."""
+        ...
+
+    def ended(self) -> Callable[[], bool]:
+        """Return what tells whether all that was begun by now has ended."""
+        ...
+
 
 @final
 class CudaGraphs:
@@ -100,7 +108,7 @@ class CudaGraphs:
     def warm(self, work: Work) -> None:
         """Do the work once on the side stream; see `Graphs`."""
         with ALONE:
-            with self._aside():
+            with self.beside():
                 work()
             torch.cuda.synchronize(self._device)
 
@@ -115,7 +123,7 @@ class CudaGraphs:
         torch.cuda.synchronize(self._device)
         torch.cuda.empty_cache()
         try:
-            with self._aside(), _no_collection():
+            with self.beside(), _no_collection():
                 graph.capture_begin(pool=pool, capture_error_mode="thread_local")
                 try:
                     with InPieces() if branches is None else _OnStreams(branches, self._device):
@@ -151,10 +159,20 @@ class CudaGraphs:
         """Return the states of the generators of the CPU."""
         return drawn_from()
 
+    def ended(self) -> Callable[[], bool]:
+        """Return the question to an event, which waits for nothing; see `Graphs`."""
+        end = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        end.record(torch.cuda.current_stream(self._device))
+        over: Callable[[], bool] = end.query
+        return over
+
     @contextmanager
-    def _aside(self) -> Iterator[None]:
+    def beside(self) -> Iterator[None]:
         """Run a block on the side stream, after all that was begun on the current one, which waits for it."""
         side, current = streams_of(self._device)[0], torch.cuda.current_stream(self._device)
+        if side == current:
+            yield
+            return
         side.wait_stream(current)
         try:
             with torch.cuda.stream(side):
@@ -173,7 +191,7 @@ class CudaGraphs:
             torch._C._cuda_endAllocateToPool(index, pool)
         torch.cuda.synchronize(self._device)
         number, graph = torch.zeros(1, device=self._device), torch.cuda.CUDAGraph()
-        with self._aside(), _no_collection():
+        with self.beside(), _no_collection():
             graph.capture_begin(capture_error_mode="thread_local")
             number.add_(1)
             graph.capture_end()

@@ -1,0 +1,126 @@
+"""Steps that two processes share, replayed by a stand-in for CUDA graphs that does the work again: what each rank does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from standins import Again
+from torch import nn
+
+from netwright.data.batches import Examples, epoch_order
+from netwright.data.feed import Feed
+from netwright.distributed.joining import join
+from netwright.distributed.world import World
+from netwright.engine.averaged import Averaged
+from netwright.engine.base import Engine
+from netwright.engine.eager import EagerEngine
+from netwright.engine.shared import SharedEngine
+from netwright.engine.shared_graphs import SharedGraphedEngine
+from netwright.engine.update import Update
+from netwright.recording.graphs import Work
+
+BAD, BAD_EPOCH = 17, 6  # the row that holds what is no number in one case, and the epoch from which it is read
+ROWS, BATCH, EPOCHS = 105, 10, 9  # the last batch has five rows: three for the first process
+
+
+def rows(bad: bool) -> Examples:
+    """Return rows and classes; one row may hold what is no number."""
+    draw = torch.Generator().manual_seed(1)
+    values = torch.randn(ROWS, 12, generator=draw)
+    if bad:
+        values[BAD] = torch.nan
+    return Examples({"x": values}, torch.randint(0, 3, (ROWS,), generator=draw))
+
+
+def written(rank: int, loss: nn.Module | None = None, **how: Any) -> EagerEngine:
+    """Return the engine of a network with batch norm and dropout, and a mean of its weights, as it is written."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(12, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Dropout(0.2), nn.Linear(30, 3))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+    torch.manual_seed(10 + rank)  # each process draws its own dropout
+    average = Averaged(model, decay=0.9)
+    return EagerEngine(model.train(), loss or nn.CrossEntropyLoss(), optimizer, averaged=average, **how)
+
+
+def train(engine: Engine, examples: Examples, world: World, epochs: int = EPOCHS) -> tuple[list[float], list[int], str]:
+    """Train; return the losses, how many steps each call took, and the error that ended it."""
+    losses, calls = [], []
+    for epoch in range(1, epochs + 1):
+        order = epoch_order(np.arange(ROWS), 7, epoch)[:]
+        order = order if epoch >= BAD_EPOCH else np.where(order == BAD, 0, order)
+        feed = Feed(examples, order, BATCH, share=world.share)
+        left = -(-ROWS // BATCH)
+        while left:
+            steps = engine.train_steps(feed, left)
+            losses += steps.losses.tolist()
+            calls.append(len(steps.losses))
+            left -= len(steps.losses)
+            if steps.failure is not None:
+                return losses, calls, f"{type(steps.failure.error).__name__}: {steps.failure.error}"
+    return losses, calls, ""
+
+
+def weights(engine: EagerEngine) -> str:
+    """Return all numbers that a step changes, and the next that is drawn."""
+    return repr([value.flatten().tolist() for value in engine.networks.state_dict().values()] + [torch.rand(1).tolist()])
+
+
+class Otherwise(Again):
+    """Gives other bits in each replay, as a stand-in whose capture went wrong would."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self._network = network
+
+    def capture(self, work: Work, branches: Any = None) -> Work:
+        def replay() -> None:
+            work()
+            with torch.no_grad():
+                next(self._network.parameters()).add_(1e-3)
+
+        return replay
+
+
+class Refused(Again):
+    """Cannot capture."""
+
+    def capture(self, work: Work, branches: Any = None) -> Work:
+        raise RuntimeError("no room for a graph")
+
+
+def case(world: World, name: str) -> dict[str, Any]:
+    """Train as written and replayed; return what came out of both in this process."""
+    how = {"update": Update(clip_grad_norm=0.5)} if name == "clipped" else {}
+    examples = rows(name == "bad")
+    one = written(world.rank, **how)
+    expected = train(SharedEngine(one, world), examples, world)
+    after = weights(one)
+    other, told = written(world.rank, **how), list[str]()
+    graphs: Again = Again()
+    if world.rank == 1 and name in ("other bits", "refused"):
+        graphs = Otherwise(other.model) if name == "other bits" else Refused()
+    engine = SharedGraphedEngine(other, graphs, world, tell=told.append)
+    found = train(engine, examples, world)
+    return {
+        "losses": [expected[0], found[0]],
+        "calls": found[1],
+        "ends": [expected[2], found[2]],
+        "same": after == weights(other),
+        "told": told,
+        "played": engine.played(),
+        "replayed": graphs.replayed,
+    }
+
+
+NAMES = ("plain", "clipped", "bad", "other bits", "refused")
+
+
+def main(place: str) -> None:
+    """Run all cases, and write down what this process saw."""
+    with join() as world:
+        found = {name: case(world, name) for name in NAMES}
+        Path(place, f"told-{world.rank}.json").write_text(json.dumps(found))
