@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -14,13 +17,16 @@ from torch import nn
 from netwright.data.batches import Examples, epoch_order
 from netwright.data.feed import Feed
 from netwright.distributed.joining import join
+from netwright.distributed.pulse import over_in_all
 from netwright.distributed.world import World
+from netwright.engine import repeated
 from netwright.engine.averaged import Averaged
 from netwright.engine.base import Engine
 from netwright.engine.eager import EagerEngine
 from netwright.engine.shared import SharedEngine
 from netwright.engine.shared_graphs import SharedGraphedEngine
 from netwright.engine.update import Update
+from netwright.errors import ConfigError
 from netwright.recording.graphs import Work
 
 BAD, BAD_EPOCH = 17, 6  # the row that holds what is no number in one case, and the epoch from which it is read
@@ -92,19 +98,55 @@ class Refused(Again):
         raise RuntimeError("no room for a graph")
 
 
+class Broken(Again):
+    """Cannot replay, as where a kernel fails."""
+
+    def capture(self, work: Work, branches: Any = None) -> Work:
+        def replay() -> None:
+            raise RuntimeError("the kernel broke")
+
+        return replay
+
+
+class Quiet(Again):
+    """Does the work again, in which the processes may not tell each other anything by the host."""
+
+    def capture(self, work: Work, branches: Any = None) -> Work:
+        again = super().capture(work, branches)
+
+        def replay() -> None:
+            with patch.object(World, "_heard", side_effect=AssertionError("the host speaks within a graph")):
+                again()
+
+        return replay
+
+
+def _graphs(world: World, name: str, model: nn.Module) -> Again:
+    """Return the stand-in of a case: what is wrong is wrong in the second process."""
+    if world.rank == 0 or name not in ("other bits", "refused", "refused by name", "broken"):
+        return Quiet()
+    return {"other bits": lambda: Otherwise(model), "broken": Broken}.get(name, Refused)()
+
+
 def case(world: World, name: str) -> dict[str, Any]:
     """Train as written and replayed; return what came out of both in this process."""
     how = {"update": Update(clip_grad_norm=0.5)} if name == "clipped" else {}
     examples = rows(name == "bad")
+    if name == "ignored":
+        examples.target[5] = -100
     one = written(world.rank, **how)
     expected = train(SharedEngine(one, world), examples, world)
     after = weights(one)
     other, told = written(world.rank, **how), list[str]()
-    graphs: Again = Again()
-    if world.rank == 1 and name in ("other bits", "refused"):
-        graphs = Otherwise(other.model) if name == "other bits" else Refused()
-    engine = SharedGraphedEngine(other, graphs, world, tell=told.append)
-    found = train(engine, examples, world)
+    graphs = _graphs(world, name, other.model)
+    if name == "scattered" and world.rank == 1:
+        examples = replace(examples, device=torch.device("meta"))  # rows do not lie where steps are taken
+    engine = SharedGraphedEngine(other, graphs, world, by_name="by name" in name, tell=told.append)
+    try:
+        with patch.multiple(repeated, BRIEF=100.0, WORTHWHILE=8) if name == "many" else nullcontext():
+            found = train(engine, examples, world, EPOCHS if name != "scattered" else 1)
+    except ConfigError as error:
+        return {"error": str(error)}
     return {
         "losses": [expected[0], found[0]],
         "calls": found[1],
@@ -113,10 +155,11 @@ def case(world: World, name: str) -> dict[str, Any]:
         "told": told,
         "played": engine.played(),
         "replayed": graphs.replayed,
+        "captured": graphs.captured,
     }
 
 
-NAMES = ("plain", "clipped", "bad", "other bits", "refused")
+NAMES = ("plain", "clipped", "many", "bad", "other bits", "refused", "refused by name", "ignored")
 
 
 def main(place: str) -> None:
@@ -124,3 +167,31 @@ def main(place: str) -> None:
     with join() as world:
         found = {name: case(world, name) for name in NAMES}
         Path(place, f"told-{world.rank}.json").write_text(json.dumps(found))
+
+
+def breaks() -> None:
+    """Train where a replay fails in the second process."""
+    with join(20.0) as world:
+        one = written(world.rank)
+        engine, examples = (
+            SharedGraphedEngine(one, _graphs(world, "broken", one.model), world, by_name=True),
+            rows(bad=False),
+        )
+        for epoch in range(1, EPOCHS + 1):
+            feed = Feed(examples, epoch_order(np.arange(ROWS), 7, epoch), BATCH, share=world.share)
+            for _ in range(-(-ROWS // BATCH)):
+                steps = engine.train_steps(feed, 1)
+                if steps.failure is not None:
+                    raise steps.failure.error
+
+
+def waits() -> None:
+    """Wait for work that is never over in the first process and cannot be asked for in the second."""
+
+    def over() -> bool:
+        if world.rank == 1:
+            raise RuntimeError("an illegal memory access")
+        return False
+
+    with join(20.0) as world:
+        over_in_all(world, over)

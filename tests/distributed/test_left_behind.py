@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from ranks import data, free_port, steps_of, training, until
 
 from netwright.distributed import failures
@@ -21,9 +24,12 @@ from netwright.distributed.world import World
 STUCK = """import atexit, os, sys, threading
 from netwright.distributed import failures
 from netwright.cli import main
-stuck = threading.Thread(target=threading.Event().wait, daemon=True)
-stuck.start()
-failures.abandon, failures.PARTING = (lambda: stuck), 0.2
+
+class Nccl:
+    def abort(self):
+        threading.Event().wait()
+
+failures.Links.of, failures.PARTING = (lambda dist: failures.Links(Nccl())), 0.2
 atexit.register(os.abort)  # what comes last, as torch does where a thread of its own still runs
 main(sys.argv[1:])
 """
@@ -65,10 +71,7 @@ class Nccl:
         raise RuntimeError("it has ended by itself")
 
 
-def test_links_over_nccl_are_aborted_once_and_others_never(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-    import torch.distributed as dist
-
+def test_links_over_nccl_are_ended_once_and_others_never(monkeypatch: pytest.MonkeyPatch) -> None:
     link = Nccl()
 
     class Group:
@@ -77,20 +80,45 @@ def test_links_over_nccl_are_aborted_once_and_others_never(monkeypatch: pytest.M
         def _get_backend(self, device: torch.device) -> Any:
             return link if device.type == "cuda" else object()
 
-    assert failures.abandon() is None  # there is no group
-    monkeypatch.setattr(dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(dist, "group", SimpleNamespace(WORLD=Group()))
-    monkeypatch.setattr(dist, "is_nccl_available", lambda: False)
-    assert failures.abandon() is None
-    monkeypatch.setattr(dist, "is_nccl_available", lambda: True)
-    monkeypatch.setattr(dist, "ProcessGroupNCCL", Nccl, raising=False)
-    thread = failures.abandon()
-    assert thread is not None
-    thread.join(10)
-    assert failures.abandon() is thread
+    def torch_with(nccl: Any, available: bool = True) -> Any:
+        return SimpleNamespace(
+            group=SimpleNamespace(WORLD=Group()), is_nccl_available=lambda: available, ProcessGroupNCCL=nccl
+        )
+
+    assert failures.Links.of(torch_with(int)) is None
+    assert failures.Links.of(torch_with(Nccl, available=False)) is None
+    links = failures.Links.of(torch_with(Nccl))
+    assert links is not None
+    assert links.left(ValueError())
+    assert link.aborted == 0
+    for _ in range(2):
+        links.abandon()
+    assert links.left(ValueError())
     assert link.aborted == 1
-    monkeypatch.setattr(dist, "ProcessGroupNCCL", int, raising=False)
-    assert failures.abandon() is None
+
+
+def test_what_an_error_holds_of_a_run_is_let_go() -> None:
+    class Graph:
+        """Keeps a link open as long as it lives."""
+
+    alive = []
+
+    def inner() -> None:
+        graph = Graph()
+        alive.append(weakref.ref(graph))
+        raise KeyError("the first")
+
+    def run() -> None:
+        try:
+            inner()
+        except KeyError as error:
+            raise ValueError("the second") from error
+
+    with pytest.raises(ValueError, match="the second") as found:
+        run()
+    assert alive[0]() is not None
+    assert failures.Links(Nccl()).left(found.value)
+    assert alive[0]() is None
 
 
 class Talk(World):
@@ -102,9 +130,14 @@ class Talk(World):
 
 def test_work_that_waits_for_a_process_that_is_gone_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netwright.distributed.pulse.PARTING", 0.05)
+    link = Nccl()
     with pytest.raises(failures.LostError, match="its connection closed"):
-        over_in_all(Talk(0, 2), lambda: False)
+        over_in_all(Talk(0, 2, links=failures.Links(link)), lambda: False)
+    until(lambda: link.aborted)
     asked = iter([False, False, True])
     over_in_all(World(), lambda: next(asked))
     assert next(asked, None) is None
+    monkeypatch.setattr(Talk, "total", lambda self, values: time.sleep(0.05) or values)
+    with pytest.raises(failures.LostError, match="did not end within 0.2 s"):
+        over_in_all(Talk(0, 2, links=failures.Links(Nccl()), patience=0.2), lambda: False)
     assert not [one for one in threading.enumerate() if one.name == "netwright pulse"]

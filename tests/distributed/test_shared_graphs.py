@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from graphs_together import main
+from graphs_together import breaks, main, waits
 from ranks import Ranks
 from torch import nn
 
@@ -24,12 +27,13 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [json.loads((place / f"told-{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.parametrize("name", ["plain", "clipped"])
+@pytest.mark.parametrize("name", ["plain", "clipped", "many"])
 def test_steps_are_replayed_with_the_bits_of_the_step_as_written(told: list[dict[str, Any]], name: str) -> None:
     for found in (one[name] for one in told):
         assert found["losses"][0] == found["losses"][1]
         assert found["same"]
         assert found["replayed"] > 30
+        assert found["captured"] == (3 if name == "many" else 2)  # of full batches, of the last one, of eight together
         assert max(found["calls"]) > 4  # many steps a call
         assert found["played"] == "by 2 processes (DDP), in CUDA graphs"
         assert not found["told"]
@@ -57,6 +61,33 @@ def test_what_one_process_cannot_repeat_none_does(told: list[dict[str, Any]], na
         assert why in found["played"]
 
 
+def test_graphs_that_were_asked_for_by_name_are_refused_by_both(told: list[dict[str, Any]]) -> None:
+    for found in (one["refused by name"] for one in told):
+        assert found["error"].startswith(
+            "training.engine: captured came; a step cannot be captured as a CUDA graph: no room for a graph; expected"
+        )
+
+
+def test_rows_that_do_not_count_are_told_before_the_first_step(told: list[dict[str, Any]]) -> None:
+    for found in (one["ignored"] for one in told):
+        assert found["losses"][0] == found["losses"][1]
+        assert found["same"]
+        assert found["captured"] == 0
+        assert "some rows have no target that counts" in found["told"][0]
+
+
+@pytest.mark.parametrize(
+    ("action", "why"), [(breaks, "the kernel broke"), (waits, "an illegal memory access")], ids=["replay", "question"]
+)
+def test_what_fails_in_one_process_ends_the_other_soon(action: Callable[[], None], why: str, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    ended = Ranks(tmp_path / "log", [(action, ())] * 2).wait(60)
+    assert time.monotonic() - begun < 40
+    for one in ended:
+        assert one.code != 0
+        assert why in one.stderr  # the first learns why of the second
+
+
 def test_what_processes_would_have_to_ask_each_other_is_told_before() -> None:
     class Own(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -66,6 +97,12 @@ def test_what_processes_would_have_to_ask_each_other_is_told_before() -> None:
     assert why_not_in_graphs(network, loss) is None
     assert why_not_in_graphs(network, nn.MSELoss()) is None
     weighted = nn.CrossEntropyLoss(weight=torch.ones(2))
-    for parts, word in (((Own(), loss), "own"), ((network, loss, True), "batch norm"), ((network, weighted), "classes")):
+    refused: list[tuple[tuple[Any, ...], str]] = [
+        ((network, loss, False, True), "rows are changed"),
+        ((Own(), loss), "own"),
+        ((network, loss, True), "batch norm"),
+        ((network, weighted), "classes"),
+    ]
+    for parts, word in refused:
         assert word in str(why_not_in_graphs(*parts))
     assert "steps" in str(why_not_in_graphs(network, PerStep(loss)))

@@ -218,17 +218,22 @@ def test_steps_in_graphs_are_for_gpus_and_whole_networks(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("asked", "before", "gpu", "expected"),
     [
-        ({"engine": "captured", "strategy": "ddp"}, "captured"),  # as several processes wrote it
-        ({"engine": "captured"}, "eager"),  # as one process did
-        ({"engine": "compiled", "strategy": "ddp"}, "eager"),
+        ({"engine": "captured", "strategy": "ddp"}, 2, True, "captured"),
+        ({"engine": "captured", "strategy": "ddp"}, 1, True, "eager"),  # one process replayed them
+        ({"engine": "captured", "strategy": "ddp"}, 2, False, "eager"),
+        ({"engine": "captured", "strategy": "ddp", "device": "cpu"}, 2, True, "eager"),
+        ({"engine": "compiled"}, 1, True, "eager"),
     ],
 )
-def test_a_run_in_graphs_goes_on_in_graphs(asked: dict[str, object], expected: str) -> None:
+def test_a_run_in_graphs_of_several_processes_goes_on_in_graphs(
+    asked: dict[str, object], before: int, gpu: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     config = gather("sklearn:iris", [], asked)[0]
-    assert shared_settings(config, World(0, 2, 0, 2)).training.engine == expected
-    assert shared_settings(config, World()) == config
+    assert shared_settings(config, World(0, 2, 0, 2), before).training.engine == expected
+    assert shared_settings(config, World(), before) == config
 
 
 @pytest.mark.parametrize(

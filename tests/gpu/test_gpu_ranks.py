@@ -126,7 +126,7 @@ def test_steps_in_graphs_have_the_bits_of_those_as_written(name: str, tmp_path: 
         assert (tmp_path / "graphs" / file).read_bytes() == (tmp_path / "eager" / file).read_bytes(), file
 
 
-def test_a_network_whose_kernels_are_unsteady_learns_in_graphs(tmp_path: Path) -> None:
+def test_a_convolutional_network_learns_in_graphs(tmp_path: Path) -> None:
     how = {"model.layers": json.dumps(CNN), "training.optimizer": '"Adam(lr=0.01)"', "training.engine": '"captured"'}
     found = trained(tmp_path / "run", **how)
     assert found["played"].startswith("by 2 processes (DDP), in CUDA graphs")

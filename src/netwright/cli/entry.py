@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from netwright.cli import (
     watching,
 )
 from netwright.cli.group import cli, complete_paths
-from netwright.distributed.joining import leads
+from netwright.distributed.joining import leads, left_behind
 from netwright.errors import NetwrightError, ResourceError, out_of_memory
 
 INTERRUPTED = 130
@@ -52,7 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words  # wherever it stands
     words = [word for word in words if word != "--debug"]
-    sys.exit(_guarded(lambda: cli.main(args=words, prog_name="netwright", standalone_mode=False, obj=debug), debug))
+    code = _guarded(lambda: cli.main(args=words, prog_name="netwright", standalone_mode=False, obj=debug), debug)
+    if left_behind:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _guarded(action: Callable[[], Any], debug: bool) -> int:

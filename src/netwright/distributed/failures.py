@@ -6,13 +6,13 @@ once instead of waiting; they look there for the reason. One that wrote nothing 
 
 from __future__ import annotations
 
+import gc
 import json
 import re
-import sys
 import threading
 import time
+import traceback
 from contextlib import suppress
-from functools import cache
 from typing import Any, final
 
 from netwright import errors
@@ -71,29 +71,51 @@ def lost(error: BaseException) -> LostError:
     return LostError("its connection closed" if "onnection" in str(error) else first_line(error))
 
 
-def abandon() -> threading.Thread | None:
-    """Begin to end what a GPU does together with processes that are gone, once; return what does so, None without NCCL.
+@final
+class Links:
+    """The links of a process over NCCL, which end with a process that is gone.
 
-    A kernel of NCCL waits for another process for ever, and everything after it, ``destroy_process_group`` too, for the kernel:
-    ``abort`` ends it. That call does not return itself as long as a CUDA graph holds the link, so that nobody may wait for it.
+    A kernel of NCCL waits for another process for ever, and everything after it, ``destroy_process_group`` too, for the kernel;
+    ``abort`` ends it. That call itself does not return as long as a CUDA graph holds the link, so that nobody may wait for it.
+
+    Args:
+        backend: torch's ProcessGroupNCCL.
     """
-    dist = sys.modules.get("torch.distributed")
-    if dist is None or not dist.is_available() or not dist.is_initialized() or not dist.is_nccl_available():
-        return None
-    world = dist.group.WORLD
-    links = (world._get_backend(device) for device in world._device_types if device.type == "cuda")
-    return next((_aborting(one) for one in links if isinstance(one, dist.ProcessGroupNCCL)), None)
 
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._aborting: threading.Thread | None = None
+        self._alone = threading.Lock()
 
-@cache
-def _aborting(backend: Any) -> threading.Thread:
-    def abort() -> None:
-        with suppress(RuntimeError):  # it has ended by itself
-            backend.abort()
+    @classmethod
+    def of(cls, dist: Any) -> Links | None:
+        """Return those of the default group; None without NCCL."""
+        world = dist.group.WORLD
+        found = [world._get_backend(device) for device in world._device_types if device.type == "cuda"]
+        nccl = dist.is_nccl_available() and any(isinstance(one, dist.ProcessGroupNCCL) for one in found)
+        return cls(found[0]) if nccl else None
 
-    thread = threading.Thread(target=abort, name="netwright abort", daemon=True)
-    thread.start()
-    return thread
+    def abandon(self) -> None:
+        """Begin to end them, once."""
+        with self._alone:
+            if self._aborting is None:
+                self._aborting = threading.Thread(target=self._abort, name="netwright abort", daemon=True)
+                self._aborting.start()
+
+    def left(self, error: BaseException) -> bool:
+        """Tell whether nothing waits any more, once what the error holds of the run, its graphs too, has been let go."""
+        chain: list[BaseException] = [error]
+        for one in chain:
+            traceback.clear_frames(one.__traceback__)
+            chain += [other for other in (one.__cause__, one.__context__) if other is not None and other not in chain]
+        gc.collect()
+        if self._aborting is not None:
+            self._aborting.join(PARTING)
+        return self._aborting is None or not self._aborting.is_alive()
+
+    def _abort(self) -> None:
+        with suppress(RuntimeError):  # they have ended by themselves
+            self._backend.abort()
 
 
 @final

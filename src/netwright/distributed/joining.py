@@ -5,7 +5,6 @@ The only readers of RANK and its like. Nothing of torch is imported where none o
 
 from __future__ import annotations
 
-import atexit
 import gc
 import itertools
 import os
@@ -25,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 from netwright.distributed import slurm
 from netwright.distributed.identity import launch_of
 from netwright.distributed.meeting import Met, MissingError, meet
-from netwright.errors import ConfigError, NetwrightError, first_line
+from netwright.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
-    from netwright.distributed.failures import Reports
+    from netwright.distributed.failures import Links, Reports
     from netwright.distributed.world import World
 
 TIMEOUT = 600.0  # seconds after which all have ended where one is silent
@@ -36,6 +35,7 @@ LEAVE = 3.0  # seconds in which one that is asked to end by SIGTERM may still te
 HANGING = 10.0  # seconds beyond that, after which a process that found nobody is ended
 PARENT_DEATH_SIGNAL = 1  # of prctl, PR_SET_PDEATHSIG
 VARIABLES = ("RANK", "WORLD_SIZE")
+left_behind: list[Any] = []  # links that cannot be closed: torch breaks a process off that ends with such a one
 _joined = itertools.count()  # groups of this process: what the processes of one wrote is not read by the next
 
 
@@ -163,9 +163,10 @@ def _of_group(dist: Any, timeout: float) -> Iterator[World]:
         yield ALONE
         return
     local_rank, local_size = (int(os.environ.get(name, other)) for name, other in _local(rank, size))
-    talk = dist.new_group(backend="gloo", timeout=timedelta(seconds=heard_within(timeout)))
+    patience = heard_within(timeout)
+    talk = dist.new_group(backend="gloo", timeout=timedelta(seconds=patience))
     try:
-        yield _beside(World(rank, size, local_rank, local_size, group=talk))
+        yield _beside(World(rank, size, local_rank, local_size, group=talk, patience=patience))
     finally:
         if dist.is_initialized():  # the block may have ended it all
             dist.destroy_process_group(talk)
@@ -181,7 +182,7 @@ def _group(place: Place, timeout: float) -> Iterator[World]:
     import torch
     import torch.distributed as dist
 
-    from netwright.distributed.failures import Reports, heard_within
+    from netwright.distributed.failures import Links, Reports, heard_within
     from netwright.distributed.world import World
 
     cuda = torch.cuda.is_available()
@@ -205,12 +206,11 @@ def _group(place: Place, timeout: float) -> Iterator[World]:
         raise _not_met(place, timeout, error) from error
     finally:
         watch.cancel()
-    reports = Reports(store, place.rank, place.size)
-    with _patient() as settling, _settled(reports, settling):
+    reports, links = Reports(store, place.rank, place.size), Links.of(dist)
+    with _patient() as settling, _settled(reports, settling, links):
         launch = launch_of(os.environ, place.restarts)
-        yield _beside(
-            World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, launch, group=talk)
-        )
+        found = World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, launch, group=talk)
+        yield _beside(replace(found, links=links, patience=patience.total_seconds()))
 
 
 def _beside(world: World) -> World:
@@ -237,7 +237,7 @@ def _only_gpu(world: World) -> str | None:
 
 
 @contextmanager
-def _settled(reports: Reports, settling: threading.Event) -> Iterator[None]:
+def _settled(reports: Reports, settling: threading.Event, links: Links | None) -> Iterator[None]:
     """Close the links at the end of a block; where it fails, end with the reason of the process that failed first."""
     import torch.distributed as dist
 
@@ -245,10 +245,11 @@ def _settled(reports: Reports, settling: threading.Event) -> Iterator[None]:
         yield
     except Exception as error:
         settling.set()
-        closed = _leave(dist, failed=True)
+        if links is None or links.left(error):
+            _leave(dist)
+        else:
+            left_behind.append(links)
         found = reports.settled(error)
-        if not closed:
-            atexit.register(_end_now, found.exit_code if isinstance(found, NetwrightError) else 1)
         if found is error:
             raise
         raise found from error
@@ -289,25 +290,10 @@ def _store(place: Place, timeout: float) -> Any:
     )
 
 
-def _leave(dist: Any, failed: bool = False) -> bool:
-    """Close the links; return whether they are. What still holds them, a network that was wrapped say, lets go first."""
-    from netwright.distributed.failures import PARTING, abandon
-
+def _leave(dist: Any) -> None:
+    """Close the links; what still holds them, a network that was wrapped say, lets go first, as torch wants it."""
     gc.collect()
-    aborting = abandon() if failed else None
-    if aborting is not None:
-        aborting.join(PARTING)
-    if aborting is not None and aborting.is_alive():
-        return False
     dist.destroy_process_group()
-    return True
-
-
-def _end_now(code: int) -> None:
-    """End this process with its exit code; torch would break it off with a signal, as it leaves no thread that runs."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _not_met(place: Place, timeout: float, error: Exception) -> ConfigError:

@@ -11,7 +11,7 @@ from typing import TypeVar, final
 
 import torch
 
-from netwright.distributed.failures import PARTING
+from netwright.distributed.failures import PARTING, LostError
 from netwright.distributed.world import World
 
 Value = TypeVar("Value")
@@ -78,17 +78,24 @@ def over_in_all(world: World, over: Callable[[], bool]) -> None:
         while not over():
             time.sleep(ASKED)
         return
-    pulse = _Pulse(world)
+    pulse, late = _Pulse(world), time.monotonic() + world.patience
     try:
-        while not (pulse.missed or over()):
+        while not (pulse.ended or over()):
             time.sleep(ASKED)
+            if time.monotonic() > late:
+                raise LostError(f"what all processes do together did not end within {world.patience:g} s")
+    except BaseException:
+        pulse.left = True  # the others wait no longer either
+        world.abandon()
+        raise
     finally:
         pulse.end()
-    if pulse.missed:
+    if pulse.missed or pulse.gone:
+        world.abandon()
         until = time.monotonic() + PARTING
         while not over() and time.monotonic() < until:  # what waits for it is ended, so that nothing else waits
             time.sleep(ASKED)
-        raise pulse.missed[0]
+        raise pulse.missed[0] if pulse.missed else LostError("it failed while the others waited for it")
 
 
 @final
@@ -99,14 +106,20 @@ class _Pulse:
         world: The processes.
         wake: Called where another process is missed before this one is done.
 
-    ``missed`` has the error of the one that is, ``left`` says that this one leaves without being done.
+    ``missed`` has the error of the one that is, ``left`` says that this one leaves without being done, ``gone`` that another
+    one has left so.
     """
 
     def __init__(self, world: World, wake: Callable[[], None] | None = None) -> None:
-        self.done, self.missed, self.left = threading.Event(), list[Exception](), False
+        self.done, self.missed, self.left, self.gone = threading.Event(), list[Exception](), False, False
         self._world, self._wake = world, wake
         self._thread = threading.Thread(target=self._beat, name="netwright pulse", daemon=True)
         self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether no process waits for this one any more: all are done, or one is missed or has left."""
+        return not self._thread.is_alive()
 
     def end(self) -> None:
         """Say that this process is done, and wait until all are, or one is missed."""
@@ -119,6 +132,7 @@ class _Pulse:
             while ready < self._world.size and not left_by:
                 here = self.done.wait(PULSE)
                 ready, left_by = self._world.total(torch.tensor([int(here), int(here and self.left)])).tolist()
+            self.gone = bool(left_by) and not self.left
         except Exception as error:  # raised by the thread that asked
             self.missed.append(error)
             if self._wake is not None and not self.done.is_set():

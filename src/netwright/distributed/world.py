@@ -7,6 +7,7 @@ torch.distributed is touched. What several processes say is numbers, JSON and sa
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, final
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.sharing import Share
-from netwright.distributed.failures import abandon, is_lost, lost
+from netwright.distributed.failures import Links, is_lost, lost
 from netwright.distributed.identity import Launch
 
 Value = TypeVar("Value")
@@ -38,6 +39,8 @@ class World:
         own_gpu: Whether this process sees one GPU, which no other process sees, as a launcher may arrange it.
         cores: The CPU cores of its machine that its processes may use together; None where nobody asked them.
         group: The torch.distributed group that carries what they say; its tensors are on the CPU.
+        links: Over NCCL, of a group that was made for this training.
+        patience: Seconds that a process waits for another one.
 
     Example:
         >>> ALONE.leads, ALONE.highest([3, 0]), ALONE.told({"epoch": 1}), ALONE.gathered("here")
@@ -54,6 +57,8 @@ class World:
     own_gpu: bool = False
     cores: int | None = None
     group: Any = field(default=None, repr=False, compare=False)
+    links: Links | None = field(default=None, repr=False, compare=False)
+    patience: float = field(default=math.inf, repr=False, compare=False)
 
     @property
     def leads(self) -> bool:
@@ -156,6 +161,11 @@ class World:
         """Send a tensor of the first process to all."""
         self._heard(lambda dist: dist.broadcast(told, 0, group=self.group))
 
+    def abandon(self) -> None:
+        """Begin to end what a GPU does together with processes that are gone."""
+        if self.links is not None:
+            self.links.abandon()
+
     def _heard(self, say: Callable[[Any], Any]) -> None:
         """Say something to all.
 
@@ -168,7 +178,7 @@ class World:
             say(dist)
         except Exception as error:
             if is_lost(error):
-                abandon()
+                self.abandon()
                 raise lost(error) from error
             raise
 

@@ -28,29 +28,14 @@ from netwright.engine.repeated import MANY, Repeated
 from netwright.engine.unsteady import Comparison, Snapshot
 from netwright.errors import ConfigError, first_line
 from netwright.model.losses import loss_weights
-from netwright.recording.graphs import Graphs, Work
+from netwright.recording.graphs import Graphs, Work, drawn_by_cudnn
 from netwright.recording.rates import numbers, put, rounded, why_not_held, why_not_turned
 from netwright.recording.recorded import shape_of
-from netwright.recording.state import fused, hooked, hooked_optimizer, parts_of, signature, tensors, unfit
+from netwright.recording.state import fused, hooked, hooked_optimizer, signature, tensors, unfit
 
 CHECKED = 2  # replays that are compared with the step as it is written before a graph is trusted
 MOST_SHAPES = 8
 PADDED = "rows differ in length and are padded batch by batch"
-BETWEEN_LAYERS = (
-    "a CUDA graph does not repeat the dropout between the layers of {}, which cuDNN draws; "
-    "Dropout() after a layer is captured"
-)
-
-
-def drawn_by_cudnn(model: nn.Module) -> str | None:
-    """Return which layer has dropout between its layers, in words; None where none has.
-
-    Example:
-        >>> drawn_by_cudnn(nn.LSTM(3, 4, num_layers=2)) is None
-        True
-    """
-    found = (part for part in parts_of(model) if isinstance(part, nn.RNNBase) and part.dropout and part.num_layers > 1)
-    return next((BETWEEN_LAYERS.format(type(part).__name__) for part in found), None)
 
 
 @final
@@ -223,17 +208,20 @@ class GraphedEngine:
         try:
             if key is None:
                 known.replay()
-                self._wait()
             else:
-                self._graphs.warm(known.work)
-            numbers_given, after = known.results(1)[0], self._comparison.snapshot()
+                self._warm(known.work)
+            self._wait()
+            numbers_given = known.results(1)[0]
         except Exception as error:  # of own code, or of a kernel; the step as written tells it, where it fails too
+            if not self._world.alone:  # the others wait in the middle of a step
+                raise
             problem = first_line(error)
+        after = problem or self._comparison.copy()
+        problem = after if isinstance(after, str) else ""
         before.put_back()
-        problem = self._comparison.agreed(problem)
-        loss = self._step.train_step(batch)
-        if not problem:
-            problem = self._comparison.wrong(before, after, numbers_given, loss, lambda: self._step.train_step(batch))
+        loss = self._written(batch)
+        if not isinstance(after, str):
+            problem = self._comparison.wrong(before, after, numbers_given, loss, lambda: self._written(batch))
         if not problem and key is not None:
             problem = self._captured(known)
         self.optimizer.zero_grad()
@@ -260,7 +248,7 @@ class GraphedEngine:
             for step, row in enumerate(rows):
                 if turns is not None:
                     put(self.optimizer.param_groups, turns[step])
-                given.append(self._step.train_step(known.examples.batch(row)).reshape(-1))  # type: ignore[union-attr]
+                given.append(self._written(known.examples.batch(row)).reshape(-1))  # type: ignore[union-attr]
             return torch.cat(given)
 
         def fails(play: Work) -> bool:
@@ -268,24 +256,43 @@ class GraphedEngine:
             known.load(rows, rates)
             play()
             self._wait()
-            given, after = known.results(len(rows)).reshape(-1), self._comparison.snapshot()
+            given, after = known.results(len(rows)).reshape(-1), self._comparison.copy()
             expected.put_back()
-            return bool(self._comparison.wrong(before, after, given, losses, as_written))
+            return isinstance(after, str) or bool(self._comparison.wrong(before, after, given, losses, as_written))
 
         try:
             losses = as_written()
-            expected = self._comparison.snapshot()
-            if not fails(partial(self._graphs.warm, known.work_of_many)):
+            kept = self._comparison.copy()
+            if isinstance(kept, str):
+                return
+            expected = kept
+            if not fails(partial(self._warm, known.work_of_many)):
                 plays = self._captures_of_many(known)
                 fine = [play for play in plays if not any(fails(play) for _ in range(CHECKED))]
-                known.keep_fastest(fine, rows, rates, before.put_back, self._world.told)
+                known.keep_fastest(fine, rows, rates, before.put_back, self._wait, self._world.told)
         except Exception:  # of CUDA, or of a step, which tells it when it is taken by itself
             known.replay_many = None
+            if not self._world.alone:  # the others wait in the middle of a step
+                raise
         finally:
             before.put_back()
             self.optimizer.zero_grad()
             if turns is not None:
                 put(self.optimizer.param_groups, turns[0])
+
+    def _warm(self, work: Work) -> None:
+        """Do work once where it will be captured."""
+        if self._world.alone:
+            self._graphs.warm(work)
+            return
+        with self._graphs.beside():
+            work()
+
+    def _written(self, batch: Batch) -> Tensor:
+        """Take a step as it is written."""
+        loss = self._step.train_step(batch)
+        self._wait()
+        return loss
 
     def _captures_of_many(self, known: Repeated) -> list[Work]:
         """Return captures of some steps together; none where they cannot be captured, here or in another process."""

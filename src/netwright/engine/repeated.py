@@ -146,7 +146,7 @@ class Repeated:
         return captured
 
     def keep_fastest(
-        self, plays: Sequence[Work], rows: Tensor, rates: Tensor | None, begin: Work, told: Callable[[int], int] = int
+        self, plays: Sequence[Work], rows: Tensor, rates: Tensor | None, begin: Work, wait: Work, told: Callable[[int], int]
     ) -> None:
         """Take the fastest of some captures of `MANY` steps for `replay_many`, and only one that is faster than single steps.
 
@@ -154,6 +154,7 @@ class Repeated:
             plays: Of any number, none too; they are played.
             rows, rates: As for `load`.
             begin: Puts everything where the steps begin.
+            wait: For what was played, where others take part in it.
             told: Returns which of them all processes take, of that which is the fastest here.
         """
 
@@ -163,6 +164,7 @@ class Repeated:
             int(self._at)  # all of that is done
             begun = time.perf_counter()
             play()
+            wait()
             self.finite(len(rows))
             return time.perf_counter() - begun
 

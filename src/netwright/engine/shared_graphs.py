@@ -24,21 +24,25 @@ from netwright.engine.shared import SharedEngine
 from netwright.model.losses import IGNORING, PerStep, loss_weight
 from netwright.recording.graphs import Graphs
 
+SCATTERED = "rows are changed on their way or do not lie on the device"
 SETTLED = 11  # steps of a wrapping before a capture, in which DistributedDataParallel measures times
 
 
-def why_not_in_graphs(model: nn.Module, loss_function: Loss, together: bool = False) -> str | None:
+def why_not_in_graphs(model: nn.Module, loss_function: Loss, together: bool = False, changed: bool = False) -> str | None:
     """Return why a step that processes share cannot be captured as CUDA graphs, beside what keeps that of one; None where it can.
 
     Args:
         model: The network.
         loss_function: Of output and target.
         together: Whether batch norm counts the rows of all processes.
+        changed: Whether rows are changed on their way.
 
     Example:
         >>> why_not_in_graphs(nn.Linear(2, 1), nn.CrossEntropyLoss(weight=torch.ones(2)))
         'the weight of a part of a batch hangs on its classes'
     """
+    if changed:
+        return SCATTERED
     if own_code(model, loss_function):
         return "of code of one's own the processes ask in each step which parameters it used"
     if together:
@@ -48,6 +52,14 @@ def why_not_in_graphs(model: nn.Module, loss_function: Loss, together: bool = Fa
             "steps" if isinstance(loss_function, PerStep) else "classes"
         )
     return None
+
+
+def _uncounted(loss_function: Loss, examples: Examples) -> str | None:
+    """Return why parts may weigh nothing, so that their mean is no number; None where each row counts."""
+    target = examples.target
+    if not isinstance(loss_function, IGNORING) or target.dtype != torch.long:
+        return None
+    return "some rows have no target that counts" if bool((target == loss_function.ignore_index).any()) else None
 
 
 @final
@@ -135,25 +147,31 @@ class SharedGraphedEngine:
         Raises:
             ConfigError: A step cannot be captured, and that was asked for by name.
         """
-        self._shared.begin(feed)
-        if self._graphed.why_not is None and self._shared.taken >= SETTLED:
-            whole = self._whole_of(feed)
-            if whole is None:
-                self._graphed.give_up(
-                    "rows are changed on their way or do not lie on the device, so that each process has its own"
-                )
-            elif len(whole.rows(1)[0]) >= self._shared.world.size:
-                steps = self._graphed.train_steps(whole, most, rates)
-                feed.take(len(steps.losses) + (steps.failure is not None))
-                feed.waited = whole.waited
-                return steps
-        steps = self._shared.train_steps(feed, most)
-        if self._whole is not None and feed is self._feed:
-            self._whole.take(1)
+        if feed is not self._feed:
+            self._begin(feed)
+        whole = self._whole
+        if whole is None or self._shared.taken < SETTLED or len(whole.rows(1)[0]) < self._shared.world.size:
+            steps = self._shared.train_steps(feed, most)
+            if whole is not None:
+                whole.take(1)
+            return steps
+        steps = self._graphed.train_steps(whole, most, rates)
+        if self._graphed.why_not is not None:
+            self._whole = None
+        feed.take(len(steps.losses) + (steps.failure is not None))
+        feed.waited = whole.waited
         return steps
 
-    def _whole_of(self, feed: Feed) -> Feed | None:
-        """Return the feed of whole batches that goes with a feed."""
-        if feed is not self._feed:
-            self._feed, self._whole = feed, feed.whole()
-        return self._whole
+    def _begin(self, feed: Feed) -> None:
+        """Begin with a feed: all processes have its whole batches, or none goes by them."""
+        self._feed, self._whole = feed, None
+        self._shared.begin(feed)
+        if self._graphed.why_not is not None:
+            return
+        whole = feed.whole()
+        why = SCATTERED if whole is None else _uncounted(self.loss_function, feed.examples)
+        told = next((one for one in self._shared.world.gathered(why) if one), None)
+        if told is not None:
+            self._graphed.give_up(told)
+            return
+        self._whole = whole

@@ -14,13 +14,14 @@ from netwright.data.feed import Feed
 from netwright.engine.base import Loss
 from netwright.engine.captured import CapturedEngine
 from netwright.engine.eager import EagerEngine, train_step
-from netwright.engine.graphed import PADDED, drawn_by_cudnn
+from netwright.engine.graphed import PADDED
 from netwright.engine.own_code import why_not_told
 from netwright.engine.own_step import AS_WRITTEN, OwnStep
 from netwright.engine.scaling import scaler_for
 from netwright.engine.update import PLAIN, Update
 from netwright.errors import ConfigError, DivergedError, first_line
 from netwright.model.summary import call_model
+from netwright.recording.graphs import drawn_by_cudnn
 from netwright.recording.recorded import CHECKED
 from netwright.recording.state import counted_on_cpu, hooked, hooked_optimizer, parts_of
 from netwright.seeding import all_forked, forked

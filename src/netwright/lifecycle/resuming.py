@@ -94,7 +94,7 @@ def resume_run(
         if wanted is not None and wanted < done and any(one.path == "training.epochs" for one in changes):
             epochs = counted(done, "epoch")
             raise ConfigError(f"training.epochs: {wanted} came; {folder} has {epochs} done already; set a larger number")
-        shared = shared_settings(config, world)
+        shared = shared_settings(config, world, found.parts[EXECUTION].get("world", 1))
         bench = agreed(world, lambda settings: _bench_again(folder, settings, record, objects), shared)
         for line in told(found, bench, changes, require_exact):
             observe(line)

@@ -43,7 +43,7 @@ def refuse_alone(config: RunConfig, custom: Custom, world: World) -> None:
     if world.alone:
         return
     training, size = config.training, world.size
-    in_graphs = training.engine == "captured" and training.device != "cpu" and torch.cuda.is_available()
+    in_graphs = _in_graphs(config)
     if training.engine in ("captured", "compiled") and not in_graphs:
         raise ConfigError(
             f"training.engine: {training.engine} came under {size} processes; expected auto or eager: steps that processes share "
@@ -62,6 +62,12 @@ def refuse_alone(config: RunConfig, custom: Custom, world: World) -> None:
     if training.strategy == "fsdp" or training.sync_batchnorm:
         what = 'training.strategy = "fsdp"' if training.strategy == "fsdp" else "training.sync_batchnorm = true"
         _refuse_parts(config, what, world)
+
+
+def _in_graphs(config: RunConfig) -> bool:
+    """Tell whether steps are captured on GPUs."""
+    training = config.training
+    return training.engine == "captured" and training.device != "cpu" and torch.cuda.is_available()
 
 
 def _refuse_parts(config: RunConfig, what: str, world: World) -> None:
@@ -242,19 +248,21 @@ def why_not_repeated(
         from netwright.engine.shared_graphs import why_not_in_graphs  # torch's wrappings come with it
 
         together = config.training.sync_batchnorm or synchronises(network.module)
-        why = why_not_in_graphs(network.module, network.task.loss_function, together)
+        why = why_not_in_graphs(network.module, network.task.loss_function, together, bool(config.data.augmentation))
         if why is not None:
             return why
     return why_not_replayed(config, custom, trial)
 
 
-def shared_settings(config: RunConfig, world: World) -> RunConfig:
+def shared_settings(config: RunConfig, world: World, before: int = 1) -> RunConfig:
     """Return the settings of a run that goes on, with steps that its processes can share.
 
-    They are as written, or, where the run was one of several processes that replayed them, captured.
+    Args:
+        config: The settings.
+        world: The processes.
+        before: How many processes trained it: where several captured their steps, they do so again if they can.
     """
-    training = config.training
-    if world.alone or training.engine == "eager" or (training.engine == "captured" and training.strategy == "ddp"):
+    if world.alone or config.training.engine == "eager" or (before > 1 and _in_graphs(config)):
         return config
     training = config.training.model_copy(update={"engine": "eager", "lanes": 1})
     return config.model_copy(update={"training": training})

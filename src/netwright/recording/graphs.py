@@ -16,11 +16,12 @@ from functools import cache
 from typing import Any, Protocol, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from netwright.recording.branches import STREAMS, Branches, InPieces, in_pieces, tensors_in
 from netwright.recording.operations import IGNORED, Mode
+from netwright.recording.state import parts_of
 from netwright.seeding import drawn_from
 
 Work = Callable[[], None]
@@ -31,6 +32,23 @@ ALONE = threading.RLock()  # one thread at a time captures, and waits for the de
 def streams_of(device: torch.device) -> tuple[Any, ...]:
     """Return the side streams of a device, always the same: libraries keep room for each one that they meet."""
     return tuple(torch.cuda.Stream(device) for _ in range(STREAMS))  # type: ignore[no-untyped-call]
+
+
+BETWEEN_LAYERS = (
+    "a CUDA graph does not repeat the dropout between the layers of {}, which cuDNN draws; "
+    "Dropout() after a layer is captured"
+)
+
+
+def drawn_by_cudnn(model: nn.Module) -> str | None:
+    """Return which layer has dropout between its layers, in words; None where none has.
+
+    Example:
+        >>> drawn_by_cudnn(nn.LSTM(3, 4, num_layers=2)) is None
+        True
+    """
+    found = (part for part in parts_of(model) if isinstance(part, nn.RNNBase) and part.dropout and part.num_layers > 1)
+    return next((BETWEEN_LAYERS.format(type(part).__name__) for part in found), None)
 
 
 class Generators(Protocol):
