@@ -139,8 +139,9 @@ def test_figures_over_seeds_are_worked_out_again_when_one_of_them_trains_on_alon
         seen.append(json.loads((done.folder / "seeds.json").read_text())["figures"])
 
     nw.resume(done.runs[0], settings=["training.epochs=9"], observers=[listen])
-    assert seen[-2] == {}  # while it trains
+    assert seen[-3] == {}  # while it trains
     assert said[-1].startswith("the figures over the 2 seeds of")
+    assert "are of unlike runs: training.epochs is 9 (seed-0), " in said[-2]
     values = [nw.load(run).tested["metrics"]["loss"]["value"] for run in done.runs]  # type: ignore[index]
     assert values[0] != done.figures["loss"].values[0]
     told = json.loads((done.folder / "seeds.json").read_text())

@@ -7,13 +7,16 @@ from pathlib import Path
 from netwright import files
 from netwright.distributed.world import World
 from netwright.errors import NetwrightError, first_line
-from netwright.lifecycle.run import Run
+from netwright.lifecycle.run import Run, read_config
 from netwright.pipeline.observing import Listener
 from netwright.pipeline.telling import Told
 from netwright.runfolder import folder as folders
 from netwright.runfolder.membership import status_of, waiting_for
 from netwright.studies.crossing import CrossValidation, figures_over, sum_up_splits
+from netwright.studies.differing import settings_apart
 from netwright.studies.repeating import sum_up_seeds
+
+ALIKE = ("training.epochs", "training.optimizer", "model", "data.batch_size")  # settings in which seeds or folds are one
 
 
 def renewed(run: Run, observe: Listener, world: World) -> Run:
@@ -54,4 +57,13 @@ def _renew(summary: Path, observe: Listener) -> None:
         return
     else:
         sum_up_splits(folder, runs)
+    for path, *values in settings_apart([read_config(run) for run in runs]):
+        if path.startswith(ALIKE):
+            unlike = ", ".join(f"{value} ({run.name})" for value, run in zip(values, runs, strict=True))
+            observe(
+                Told(
+                    f"{what} are of unlike runs: {path} is {unlike}; go on with the others too, or take it for what it is",
+                    "warning",
+                )
+            )
     observe(Told(f"{what} are worked out again: {summary}"))
