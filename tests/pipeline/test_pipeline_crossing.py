@@ -102,8 +102,12 @@ def test_what_splits_have_in_common_is_worked_out_again_when_one_of_them_trains_
     before = {name: (found.folder / name).read_bytes() for name in names}
     there: list[list[str]] = []
     listen = [lambda _: there.append([name for name in names if (found.folder / name).exists()])]
+    loaded = nw.load(found.folder)
     nw.resume(found.runs[0], settings=["training.epochs=9"], observers=listen)
-    assert there[-2] == ["cross_validation.json"]  # while it trains, and without figures
+    with pytest.raises(CheckpointError, match="a fold has trained on since this ensemble was loaded; .* load it again"):
+        loaded.bounds(np.zeros((2, 3, 1)))
+    assert nw.load(found.folder).bounds(np.zeros((2, 3, 1)))[0].shape == (3, 1)
+    assert there[-3] == ["cross_validation.json"]  # while it trains, and without figures
     assert all((found.folder / name).read_bytes() != before[name] for name in names)
     told = json.loads((found.folder / "cross_validation.json").read_text())
     values = [nw.load(run).tested["metrics"]["rmse"]["value"] for run in found.runs]  # type: ignore[index]

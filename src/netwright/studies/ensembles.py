@@ -70,6 +70,7 @@ class Ensemble:
     def __post_init__(self) -> None:
         self.config = self.members[0].config
         self.program = Joint(tuple(member.program for member in self.members))
+        self._written = _state_of(self.folder / ERRORS)
 
     def __repr__(self) -> str:
         return f"Ensemble({str(self.folder)!r}, {len(self.members)} {self.of})"
@@ -134,7 +135,11 @@ class Ensemble:
     def _errors(self) -> tuple[Floats, npt.NDArray[np.int64]] | None:
         """The absolute errors out of fold ``(rows, outputs)``, and the member that made each."""
         path = self.folder / ERRORS
-        if not path.is_file():
+        if _state_of(path) != self._written:
+            raise CheckpointError(
+                f"{path}: a fold has trained on since this ensemble was loaded; expected the errors of its members; load it again"
+            )
+        if self._written is None:
             return None
         try:
             read = arrays.read_npz(place_of(path))
@@ -310,3 +315,12 @@ def _code_within(folder: Path, code: Sequence[str | Path]) -> list[Path]:
     known = {file.read_bytes() for file in named if file.is_file()}
     inside = sorted((folder / SOURCE).glob("*.py"))
     return [*named, *(file for file in inside if file.read_bytes() in known)]
+
+
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is written anew; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
