@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,7 +18,7 @@ from netwright.data.feed import Feed
 from netwright.distributed.joining import join
 from netwright.distributed.pulse import over_in_all
 from netwright.distributed.world import World
-from netwright.engine import repeated
+from netwright.engine import graphed, repeated
 from netwright.engine.averaged import Averaged
 from netwright.engine.base import Engine
 from netwright.engine.eager import EagerEngine
@@ -128,6 +127,17 @@ def _graphs(world: World, name: str, model: nn.Module) -> Again:
     return {"other bits": lambda: Otherwise(model), "broken": Broken}.get(name, Refused)()
 
 
+def _changed(name: str, world: World) -> AbstractContextManager[Any]:
+    """Return what is otherwise in a case."""
+    if name == "many":
+        with ExitStack() as stack:
+            stack.enter_context(patch.multiple(repeated, BRIEF=100.0, WORTHWHILE=8))
+            stack.enter_context(patch.object(graphed, "AT_A_TIME", 100.0))
+            return stack.pop_all()
+    scattered = name == "scattered" and world.rank == 1  # its rows do not lie where steps are taken
+    return patch.object(Feed, "whole", lambda feed: None) if scattered else nullcontext()
+
+
 def case(world: World, name: str) -> dict[str, Any]:
     """Train as written and replayed; return what came out of both in this process."""
     how = {"update": Update(clip_grad_norm=0.5)} if name == "clipped" else {}
@@ -139,12 +149,10 @@ def case(world: World, name: str) -> dict[str, Any]:
     after = weights(one)
     other, told = written(world.rank, **how), list[str]()
     graphs = _graphs(world, name, other.model)
-    if name == "scattered" and world.rank == 1:
-        examples = replace(examples, device=torch.device("meta"))  # rows do not lie where steps are taken
     engine = SharedGraphedEngine(other, graphs, world, by_name="by name" in name, tell=told.append)
     try:
-        with patch.multiple(repeated, BRIEF=100.0, WORTHWHILE=8) if name == "many" else nullcontext():
-            found = train(engine, examples, world, EPOCHS if name != "scattered" else 1)
+        with _changed(name, world):
+            found = train(engine, examples, world)
     except ConfigError as error:
         return {"error": str(error)}
     return {
@@ -159,7 +167,7 @@ def case(world: World, name: str) -> dict[str, Any]:
     }
 
 
-NAMES = ("plain", "clipped", "many", "bad", "other bits", "refused", "refused by name", "ignored")
+NAMES = ("plain", "clipped", "many", "bad", "other bits", "refused", "refused by name", "ignored", "scattered")
 
 
 def main(place: str) -> None:
@@ -171,7 +179,7 @@ def main(place: str) -> None:
 
 def breaks() -> None:
     """Train where a replay fails in the second process."""
-    with join(20.0) as world:
+    with join(120.0) as world:
         one = written(world.rank)
         engine, examples = (
             SharedGraphedEngine(one, _graphs(world, "broken", one.model), world, by_name=True),
@@ -193,5 +201,5 @@ def waits() -> None:
             raise RuntimeError("an illegal memory access")
         return False
 
-    with join(20.0) as world:
+    with join(120.0) as world:
         over_in_all(world, over)

@@ -129,15 +129,25 @@ class Talk(World):
 
 
 def test_work_that_waits_for_a_process_that_is_gone_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("netwright.distributed.pulse.PARTING", 0.05)
+    for name, seconds in (("PARTING", 0.05), ("SLOW", 0.2)):
+        monkeypatch.setattr(f"netwright.distributed.pulse.{name}", seconds)
     link = Nccl()
     with pytest.raises(failures.LostError, match="its connection closed"):
+        over_in_all(Talk(0, 2, links=failures.Links(link)), lambda: False)
+    until(lambda: link.aborted)
+    link = Nccl()
+    monkeypatch.setattr(Talk, "total", lambda self, values: values + torch.tensor([0, 1]))  # the other one left
+    with pytest.raises(failures.LostError, match="it failed while the others waited"):
         over_in_all(Talk(0, 2, links=failures.Links(link)), lambda: False)
     until(lambda: link.aborted)
     asked = iter([False, False, True])
     over_in_all(World(), lambda: next(asked))
     assert next(asked, None) is None
     monkeypatch.setattr(Talk, "total", lambda self, values: time.sleep(0.05) or values)
-    with pytest.raises(failures.LostError, match="did not end within 0.2 s"):
-        over_in_all(Talk(0, 2, links=failures.Links(Nccl()), patience=0.2), lambda: False)
+    link = Nccl()
+    with pytest.raises(
+        failures.StuckError, match="2 processes do together did not end within 0.2 s, and all processes live"
+    ):
+        over_in_all(Talk(0, 2, links=failures.Links(link), patience=0.1), lambda: False)
+    until(lambda: link.aborted)
     assert not [one for one in threading.enumerate() if one.name == "netwright pulse"]

@@ -68,12 +68,17 @@ def test_graphs_that_were_asked_for_by_name_are_refused_by_both(told: list[dict[
         )
 
 
-def test_rows_that_do_not_count_are_told_before_the_first_step(told: list[dict[str, Any]]) -> None:
-    for found in (one["ignored"] for one in told):
+@pytest.mark.parametrize(
+    ("name", "why"), [("ignored", "some rows have no target that counts"), ("scattered", "do not lie on the device")]
+)
+def test_rows_that_graphs_cannot_take_are_told_before_the_first_step(
+    told: list[dict[str, Any]], name: str, why: str
+) -> None:
+    for found in (one[name] for one in told):
         assert found["losses"][0] == found["losses"][1]
         assert found["same"]
         assert found["captured"] == 0
-        assert "some rows have no target that counts" in found["told"][0]
+        assert why in found["told"][0]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,10 @@ class LostError(NetwrightError):
     exit_code = 6
 
 
+class StuckError(LostError):
+    """What processes do together does not end, though all of them live (exit 6)."""
+
+
 def heard_within(timeout: float) -> float:
     """Return how long a process waits for another one, where all shall have ended within some seconds, with a reason.
 
@@ -225,6 +229,8 @@ class Reports:
             time.sleep(0.02)
 
     def _missing(self, ranks: list[int], error: LostError) -> Exception:
+        if not ranks and isinstance(error, StuckError):
+            return error
         if not ranks:
             return LostError(f"the processes cannot hear each other ({error}); expected a network between them; see to it")
         named = ", ".join(map(str, ranks))

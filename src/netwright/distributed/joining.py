@@ -245,6 +245,8 @@ def _settled(reports: Reports, settling: threading.Event, links: Links | None) -
         yield
     except Exception as error:
         settling.set()
+        if links is not None:
+            links.abandon()
         if links is None or links.left(error):
             _leave(dist)
         else:

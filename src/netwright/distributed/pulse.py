@@ -11,11 +11,12 @@ from typing import TypeVar, final
 
 import torch
 
-from netwright.distributed.failures import PARTING, LostError
+from netwright.distributed.failures import PARTING, LostError, StuckError
 from netwright.distributed.world import World
 
 Value = TypeVar("Value")
 ASKED = 5e-5  # seconds between two questions whether something is over
+SLOW = 60.0  # seconds that a call of many steps may take at least: who is slow is not gone
 PULSE = 0.25  # seconds between two signs of life, of which the shortest --peer-timeout holds two
 
 
@@ -72,18 +73,22 @@ def over_in_all(world: World, over: Callable[[], bool]) -> None:
         over: Tells whether it is over here; asked again and again.
 
     Raises:
-        netwright.distributed.failures.LostError: Another process is gone.
+        netwright.distributed.failures.LostError: Another process is gone, or all live and it does not end.
     """
     if world.alone:
         while not over():
             time.sleep(ASKED)
         return
-    pulse, late = _Pulse(world), time.monotonic() + world.patience
+    seconds = max(world.patience, SLOW)
+    pulse, late = _Pulse(world), time.monotonic() + seconds
     try:
         while not (pulse.ended or over()):
             time.sleep(ASKED)
             if time.monotonic() > late:
-                raise LostError(f"what all processes do together did not end within {world.patience:g} s")
+                raise StuckError(
+                    f"what the GPUs of all {world.size} processes do together did not end within {seconds:g} s, and all processes "
+                    "live; expected a network between the GPUs; see what NCCL_DEBUG=INFO tells, then resume the run"
+                )
     except BaseException:
         pulse.left = True  # the others wait no longer either
         world.abandon()

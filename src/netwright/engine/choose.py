@@ -185,7 +185,8 @@ def _shared_engine(
     from netwright.engine.shared import SharedEngine
 
     device = _device_of(model)
-    if how.engine != "captured" or device.type != "cuda" or is_sharded(model):
+    plain = why_not_recorded(how.update) is None and type(eager.optimizer).__name__ not in WITHOUT_CLOSURE
+    if how.engine != "captured" or device.type != "cuda" or is_sharded(model) or not plain:
         return SharedEngine(eager, world)
     from netwright.engine.shared_graphs import SharedGraphedEngine
 

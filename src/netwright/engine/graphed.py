@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from netwright.data.batches import Batch, Examples
 from netwright.data.feed import Feed
+from netwright.distributed.failures import is_lost
 from netwright.distributed.pulse import over_in_all
 from netwright.distributed.world import ALONE, World
 from netwright.engine.base import AT_A_TIME, Loss, Steps, Written
 from netwright.engine.eager import one_step
 from netwright.engine.own_code import constants_read, own_code, why_not_told
-from netwright.engine.repeated import MANY, Repeated
+from netwright.engine.repeated import FIRST, MANY, Repeated
 from netwright.engine.unsteady import Comparison, Snapshot
 from netwright.errors import ConfigError, first_line
 from netwright.model.losses import loss_weights
@@ -35,6 +36,7 @@ from netwright.recording.state import fused, hooked, hooked_optimizer, signature
 
 CHECKED = 2  # replays that are compared with the step as it is written before a graph is trusted
 MOST_SHAPES = 8
+FAILS = "training.engine: captured came; a step of CUDA graphs fails: {}; leave it out, or write eager"
 PADDED = "rows differ in length and are padded batch by batch"
 
 
@@ -213,9 +215,11 @@ class GraphedEngine:
             self._wait()
             numbers_given = known.results(1)[0]
         except Exception as error:  # of own code, or of a kernel; the step as written tells it, where it fails too
-            if not self._world.alone:  # the others wait in the middle of a step
-                raise
             problem = first_line(error)
+            if is_lost(error):
+                raise
+            if not self._world.alone:  # the others wait in the middle of a step
+                raise ConfigError(FAILS.format(problem)) from error
         after = problem or self._comparison.copy()
         problem = after if isinstance(after, str) else ""
         before.put_back()
@@ -342,7 +346,7 @@ class GraphedEngine:
 
     def _replay(self, known: Repeated, feed: Feed, rows: Tensor, rates: Tensor | None) -> Steps:
         """Take many steps at once, each with its own rates where they are given."""
-        rows = rows[: known.soon(AT_A_TIME)]
+        rows = rows[: known.soon(AT_A_TIME, FIRST if self._world.alone else 1)]
         if known.wants_many(len(rows)):
             self._capture_many(known, rows[:MANY], None if rates is None else rates[:MANY])
         given = self._played(known, rows, rates)

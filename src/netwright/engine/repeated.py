@@ -198,9 +198,9 @@ class Repeated:
         """Return the losses of the first steps, ``(count, networks)``; the caller may keep them."""
         return self._given()[:count, : self._losses].to(self._dtype, copy=True)
 
-    def soon(self, seconds: float) -> int:
-        """Return how many steps end within some seconds."""
-        return min(self._most, FIRST if self._seconds is None else max(1, int(seconds / self._seconds)))
+    def soon(self, seconds: float, first: int = FIRST) -> int:
+        """Return how many steps end within some seconds; ``first`` where nobody knows how long one takes."""
+        return min(self._most, first if self._seconds is None else max(1, int(seconds / self._seconds)))
 
     def took(self, count: int, seconds: float) -> None:
         """Remember how long some steps took."""

@@ -59,7 +59,8 @@ def _uncounted(loss_function: Loss, examples: Examples) -> str | None:
     target = examples.target
     if not isinstance(loss_function, IGNORING) or target.dtype != torch.long:
         return None
-    return "some rows have no target that counts" if bool((target == loss_function.ignore_index).any()) else None
+    none = (target == loss_function.ignore_index).reshape(len(target), -1).all(dim=1).any()
+    return "some rows have no target that counts" if bool(none) else None
 
 
 @final
@@ -135,6 +136,7 @@ class SharedGraphedEngine:
         self.model, self.loss_function, self.optimizer = eager.model, eager.loss_function, eager.optimizer
         self._feed: Feed | None = None
         self._whole: Feed | None = None
+        self._examples: Examples | None = None  # which all processes have
 
     def played(self) -> str:
         """Return in words how steps were executed so far."""
@@ -169,9 +171,11 @@ class SharedGraphedEngine:
         if self._graphed.why_not is not None:
             return
         whole = feed.whole()
-        why = SCATTERED if whole is None else _uncounted(self.loss_function, feed.examples)
-        told = next((one for one in self._shared.world.gathered(why) if one), None)
-        if told is not None:
-            self._graphed.give_up(told)
-            return
+        if whole is None or whole.examples is not self._examples:
+            why = SCATTERED if whole is None else _uncounted(self.loss_function, whole.examples)
+            told = next((one for one in self._shared.world.gathered(why) if one), None)
+            if told is not None:
+                self._graphed.give_up(told)
+                return
+            self._examples = feed.examples
         self._whole = whole
