@@ -89,12 +89,23 @@ def test_links_over_nccl_are_ended_once_and_others_never(monkeypatch: pytest.Mon
     assert failures.Links.of(torch_with(Nccl, available=False)) is None
     links = failures.Links.of(torch_with(Nccl))
     assert links is not None
-    assert links.left(ValueError())
-    assert link.aborted == 0
+    closed: list[int] = []
+    assert links.left(ValueError(), lambda: closed.append(link.aborted))
     for _ in range(2):
         links.abandon()
-    assert links.left(ValueError())
-    assert link.aborted == 1
+    assert links.left(ValueError(), lambda: closed.append(link.aborted))
+    assert closed == [0, 1]
+
+
+def test_links_that_cannot_be_ended_are_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures, "PARTING", 0.1)
+    stuck, closed = threading.Event(), list[int]()
+    links = failures.Links(SimpleNamespace(abort=stuck.wait))
+    links.abandon()
+    assert not links.left(ValueError(), lambda: closed.append(1))
+    assert not closed
+    stuck.set()
+    until(lambda: closed)
 
 
 def test_what_an_error_holds_of_a_run_is_let_go() -> None:
@@ -117,7 +128,7 @@ def test_what_an_error_holds_of_a_run_is_let_go() -> None:
     with pytest.raises(ValueError, match="the second") as found:
         run()
     assert alive[0]() is not None
-    assert failures.Links(Nccl()).left(found.value)
+    assert failures.Links(Nccl()).left(found.value, lambda: None)
     assert alive[0]() is None
 
 

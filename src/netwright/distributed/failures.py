@@ -12,6 +12,7 @@ import re
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, final
 
@@ -106,16 +107,23 @@ class Links:
                 self._aborting = threading.Thread(target=self._abort, name="netwright abort", daemon=True)
                 self._aborting.start()
 
-    def left(self, error: BaseException) -> bool:
-        """Tell whether nothing waits any more, once what the error holds of the run, its graphs too, has been let go."""
+    def left(self, error: BaseException, leave: Callable[[], None]) -> bool:
+        """Leave, once what the error holds of the run, its graphs too, has been let go; tell whether that ended in time."""
         chain: list[BaseException] = [error]
         for one in chain:
             traceback.clear_frames(one.__traceback__)
             chain += [other for other in (one.__cause__, one.__context__) if other is not None and other not in chain]
         gc.collect()
+        leaving = threading.Thread(target=self._leave, args=(leave,), name="netwright leaving", daemon=True)
+        leaving.start()
+        leaving.join(PARTING)
+        return not leaving.is_alive()
+
+    def _leave(self, leave: Callable[[], None]) -> None:
         if self._aborting is not None:
-            self._aborting.join(PARTING)
-        return self._aborting is None or not self._aborting.is_alive()
+            self._aborting.join()
+        with suppress(RuntimeError):  # what was ended cannot be closed again
+            leave()
 
     def _abort(self) -> None:
         with suppress(RuntimeError):  # they have ended by themselves

@@ -245,12 +245,12 @@ def _settled(reports: Reports, settling: threading.Event, links: Links | None) -
         yield
     except Exception as error:
         settling.set()
-        if links is not None:
-            links.abandon()
-        if links is None or links.left(error):
+        if links is None:
             _leave(dist)
         else:
-            left_behind.append(links)
+            links.abandon()
+            if not links.left(error, lambda: _leave(dist)):
+                left_behind.append(links)
         found = reports.settled(error)
         if found is error:
             raise

@@ -103,10 +103,11 @@ def _together(train: Callable[[Told], Told], wanted: Told) -> Told:
     try:
         found = train(wanted)
     except Exception as error:
-        if links is not None:
-            links.abandon()
-        if links is None or links.left(error):
+        if links is None:
             dist.destroy_process_group()  # the others stop waiting
+        else:
+            links.abandon()
+            links.left(error, dist.destroy_process_group)
         first = reports.settled(error)
         if isinstance(first, NetwrightError) and not isinstance(first, LostError):
             return {"error": str(first), "code": first.exit_code}
