@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -127,15 +128,15 @@ def _graphs(world: World, name: str, model: nn.Module) -> Again:
     return {"other bits": lambda: Otherwise(model), "broken": Broken}.get(name, Refused)()
 
 
-def _changed(name: str, world: World) -> AbstractContextManager[Any]:
-    """Return what is otherwise in a case."""
-    if name == "many":
-        with ExitStack() as stack:
-            stack.enter_context(patch.multiple(repeated, BRIEF=100.0, WORTHWHILE=8))
-            stack.enter_context(patch.object(graphed, "AT_A_TIME", 100.0))
-            return stack.pop_all()
-    scattered = name == "scattered" and world.rank == 1  # its rows do not lie where steps are taken
-    return patch.object(Feed, "whole", lambda feed: None) if scattered else nullcontext()
+@contextmanager
+def _changed(name: str, world: World) -> Iterator[None]:
+    """Let calls take as many steps as there are, whatever the clock says, and what a case is about be otherwise."""
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(graphed, "AT_A_TIME", 100.0))
+        stack.enter_context(patch.multiple(repeated, BRIEF=100.0 if name == "many" else 0.0, WORTHWHILE=8))
+        if name == "scattered" and world.rank == 1:  # its rows do not lie where steps are taken
+            stack.enter_context(patch.object(Feed, "whole", lambda feed: None))
+        yield
 
 
 def case(world: World, name: str) -> dict[str, Any]:

@@ -73,11 +73,9 @@ class Feed:
 
     def whole(self) -> Feed | None:
         """Return a feed of the whole batches, from here on, where each process has all rows in memory as they are; else None."""
-        if self._changed is not None or not self.examples.resident:
-            return None
         found = copy.copy(self)
         found.share = None
-        return found
+        return found if found.resident is not None else None
 
     @property
     def batch_size(self) -> int:

@@ -95,10 +95,11 @@ class Links:
     @classmethod
     def of(cls, dist: Any) -> Links | None:
         """Return those of the default group; None without NCCL."""
+        if not dist.is_nccl_available():
+            return None
         world = dist.group.WORLD
         found = [world._get_backend(device) for device in world._device_types if device.type == "cuda"]
-        nccl = dist.is_nccl_available() and any(isinstance(one, dist.ProcessGroupNCCL) for one in found)
-        return cls(found[0]) if nccl else None
+        return next((cls(one) for one in found if isinstance(one, dist.ProcessGroupNCCL)), None)
 
     def abandon(self) -> None:
         """Begin to end them, once."""
@@ -128,6 +129,21 @@ class Links:
     def _abort(self) -> None:
         with suppress(RuntimeError):  # they have ended by themselves
             self._backend.abort()
+
+
+def parted(links: Links | None, error: BaseException, leave: Callable[[], None]) -> bool:
+    """Close what binds a process that failed to the others; tell whether it is closed, as links over NCCL may not be.
+
+    Args:
+        links: Over NCCL, where there are any.
+        error: That ends the training.
+        leave: Closes everything.
+    """
+    if links is None:
+        leave()
+        return True
+    links.abandon()
+    return links.left(error, leave)
 
 
 @final

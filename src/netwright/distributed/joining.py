@@ -241,16 +241,14 @@ def _settled(reports: Reports, settling: threading.Event, links: Links | None) -
     """Close the links at the end of a block; where it fails, end with the reason of the process that failed first."""
     import torch.distributed as dist
 
+    from netwright.distributed.failures import parted
+
     try:
         yield
     except Exception as error:
         settling.set()
-        if links is None:
-            _leave(dist)
-        else:
-            links.abandon()
-            if not links.left(error, lambda: _leave(dist)):
-                left_behind.append(links)
+        if not parted(links, error, lambda: _leave(dist)):
+            left_behind.append(links)
         found = reports.settled(error)
         if found is error:
             raise

@@ -49,9 +49,8 @@ def done_by_all(world: World, make: Callable[[], Value]) -> Value:
         try:
             return make()
         except BaseException as error:
-            pulse.left = not pulse.missed and not isinstance(
-                error, Exception
-            )  # the others learn of it where they speak next
+            stopped = not isinstance(error, Exception)  # the others learn of it where they speak next
+            pulse.left = stopped and not pulse.missed
             raise
         finally:
             pulse.end()

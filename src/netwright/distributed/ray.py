@@ -96,18 +96,14 @@ def _together(train: Callable[[Told], Told], wanted: Told) -> Told:
     """Train, and end for the reason of the process that failed first: its error is told, one that is gone is raised."""
     import torch.distributed as dist
 
-    from netwright.distributed.failures import Links, LostError, Reports
+    from netwright.distributed.failures import Links, LostError, Reports, parted
 
     reports = Reports(dist.distributed_c10d._get_default_store(), dist.get_rank(), dist.get_world_size())
     links = Links.of(dist)
     try:
         found = train(wanted)
     except Exception as error:
-        if links is None:
-            dist.destroy_process_group()  # the others stop waiting
-        else:
-            links.abandon()
-            links.left(error, dist.destroy_process_group)
+        parted(links, error, dist.destroy_process_group)  # the others stop waiting
         first = reports.settled(error)
         if isinstance(first, NetwrightError) and not isinstance(first, LostError):
             return {"error": str(first), "code": first.exit_code}

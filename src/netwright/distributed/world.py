@@ -88,6 +88,14 @@ class World:
         self._heard(lambda dist: dist.all_reduce(told, dist.ReduceOp.MAX, group=self.group))
         return [int(flag) for flag in told.tolist()]
 
+    def anywhere(self, here: bool) -> bool:
+        """Tell whether something is so in any process."""
+        return bool(self.highest([here])[0])
+
+    def agreed(self, problem: str) -> str:
+        """Return what is wrong in this process or, where nothing is, in another; nothing where all goes well."""
+        return next((one for one in [problem, *self.gathered(problem)] if one), "")
+
     def total(self, values: Tensor) -> Tensor:
         """Return the sum over all processes of a tensor on the CPU, of one shape everywhere; the tensor itself is summed up."""
         if not self.alone:

@@ -169,8 +169,7 @@ def choose_engine(
         if device.type == "cpu" and (on_cpu := dense_cpu_engine(eager, made, how.lanes, tell)) is not None:
             return on_cpu
         compiled = (dense_engine(eager, made, CudaGraphs(device)) if device.type == "cuda" else None) or made()
-    kind = type(optimizer).__name__
-    if why_not_recorded(how.update) is not None or isinstance(loss_function, OwnStep) or kind in WITHOUT_CLOSURE:
+    if not _repeatable(eager):
         return compiled or eager
     if device.type == "cuda" and (compiled is None or sum(value.numel() for value in model.parameters()) <= LARGEST):
         return GraphedEngine(eager, CudaGraphs(device), how.by_name and compiled is None, tell, compiled)
@@ -185,12 +184,17 @@ def _shared_engine(
     from netwright.engine.shared import SharedEngine
 
     device = _device_of(model)
-    plain = why_not_recorded(how.update) is None and type(eager.optimizer).__name__ not in WITHOUT_CLOSURE
-    if how.engine != "captured" or device.type != "cuda" or is_sharded(model) or not plain:
+    if how.engine != "captured" or device.type != "cuda" or is_sharded(model) or not _repeatable(eager):
         return SharedEngine(eager, world)
     from netwright.engine.shared_graphs import SharedGraphedEngine
 
     return SharedGraphedEngine(eager, CudaGraphs(device), world, how.by_name, tell)
+
+
+def _repeatable(eager: EagerEngine) -> bool:
+    """Tell whether a step is one piece of work that can be recorded or captured."""
+    own, kind = isinstance(eager.loss_function, OwnStep), type(eager.optimizer).__name__
+    return why_not_recorded(eager.update) is None and not own and kind not in WITHOUT_CLOSURE
 
 
 def _device_of(model: nn.Module) -> torch.device:

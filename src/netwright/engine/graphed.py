@@ -154,7 +154,7 @@ class GraphedEngine:
     def _forget_what_changed(self, turned: bool) -> None:
         """Drop the graphs where tensors lie elsewhere now, or a setting that they hold has changed."""
         found = self._what_they_hang_on(turned)
-        if self._comparison.anywhere(found != self._signature):
+        if self._world.anywhere(found != self._signature):
             self._known.clear()
             self._comparison.forget()
             self._signature, self._before = found, None
@@ -166,16 +166,16 @@ class GraphedEngine:
 
     def _first_step(self, key: tuple[Any, ...], batch: Batch, examples: Examples | None, turned: Tensor | None) -> Tensor:
         """Take a step as written; capture it too, where the one before has made all that steps need."""
-        if self._comparison.anywhere(self._signature != self._settled):
+        if self._world.anywhere(self._signature != self._settled):
             before = self._graphs.aside()
             loss = self._step.train_step(batch)
             self._settled = self._what_they_hang_on(turned is not None)
-            if self._comparison.anywhere(self._graphs.aside() != before):
+            if self._world.anywhere(self._graphs.aside() != before):
                 self.give_up("it draws from a generator of the CPU, whose numbers a CUDA graph would hold")
             return loss
         if len(self._known) >= MOST_SHAPES:
             return self._step.train_step(batch)
-        reason = self._comparison.agreed(self._why_not_captured(batch) or "")
+        reason = self._world.agreed(self._why_not_captured(batch) or "")
         if reason:
             self.give_up(reason)
             return self._step.train_step(batch)
@@ -303,7 +303,7 @@ class GraphedEngine:
         plays: list[Work] = []
         with suppress(Exception):  # of CUDA, or of a step, which tells it when it is taken by itself
             plays = known.captures_of_many(self._graphs, self._known_whole())
-        return [] if self._comparison.anywhere(not plays) else plays
+        return [] if self._world.anywhere(not plays) else plays
 
     def _known_whole(self) -> bool:
         """Tell whether all that a step runs are operations of torch, which says what they read and write; own kernels are not."""
@@ -317,7 +317,7 @@ class GraphedEngine:
             known.capture(self._graphs)
         except Exception as error:  # of CUDA, or of own code that notices
             problem = first_line(error)
-        return self._comparison.agreed(problem)
+        return self._world.agreed(problem)
 
     def _kept(self) -> Snapshot | None:
         """Return a copy of what steps change; None, and they run as they are written, where there is no room for one."""

@@ -221,9 +221,8 @@ class SharedEngine:
         try:
             if is_sharded(self.model):  # DistributedDataParallel does so by itself
                 self.world.level(list(self.model.buffers()))
-            return self._step(
-                batch if own or not rows else batch.part(0, rows), self._loss
-            )  # no row counts: none is added up
+            none_counts = bool(rows) and not own  # so none of it is added up
+            return self._step(batch.part(0, rows) if none_counts else batch, self._loss)  # type: ignore[arg-type]
         except ConfigError:
             raise
         except Exception as error:  # an own module or loss may raise anything

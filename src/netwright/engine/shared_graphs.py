@@ -47,20 +47,20 @@ def why_not_in_graphs(model: nn.Module, loss_function: Loss, together: bool = Fa
         return "of code of one's own the processes ask in each step which parameters it used"
     if together:
         return "batch norm over all processes asks how many rows each has"
-    if isinstance(loss_function, PerStep) or (isinstance(loss_function, IGNORING) and loss_function.weight is not None):
-        return "the weight of a part of a batch hangs on its " + (
-            "steps" if isinstance(loss_function, PerStep) else "classes"
-        )
+    if isinstance(loss_function, PerStep):
+        return "the weight of a part of a batch hangs on its steps"
+    if isinstance(loss_function, IGNORING) and loss_function.weight is not None:
+        return "the weight of a part of a batch hangs on its classes"
     return None
 
 
-def _uncounted(loss_function: Loss, examples: Examples) -> str | None:
-    """Return why parts may weigh nothing, so that their mean is no number; None where each row counts."""
+def _uncounted(loss_function: Loss, examples: Examples) -> str:
+    """Return why parts may weigh nothing, so that their mean is no number; nothing where each row counts."""
     target = examples.target
     if not isinstance(loss_function, IGNORING) or target.dtype != torch.long:
-        return None
+        return ""
     none = (target == loss_function.ignore_index).reshape(len(target), -1).all(dim=1).any()
-    return "some rows have no target that counts" if bool(none) else None
+    return "some rows have no target that counts" if bool(none) else ""
 
 
 @final
@@ -173,9 +173,8 @@ class SharedGraphedEngine:
         whole = feed.whole()
         if whole is None or whole.examples is not self._examples:
             why = SCATTERED if whole is None else _uncounted(self.loss_function, whole.examples)
-            told = next((one for one in self._shared.world.gathered(why) if one), None)
-            if told is not None:
-                self._graphed.give_up(told)
+            if why := self._shared.world.agreed(why):
+                self._graphed.give_up(why)
                 return
             self._examples = feed.examples
         self._whole = whole

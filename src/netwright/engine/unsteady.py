@@ -101,29 +101,13 @@ class Comparison:
         """Forget how far the step was from itself."""
         self._own.clear()
 
-    def snapshot(self) -> Snapshot:
-        """Return a copy of what steps change.
-
-        Raises:
-            RuntimeError: There is no room for one.
-        """
-        return Snapshot(list(self._changed()), self._generators)
-
     def copy(self) -> Snapshot | str:
         """Return a copy of what steps change, or why there is none in this process or in another."""
         try:
-            found, problem = self.snapshot(), ""
+            found, problem = Snapshot(list(self._changed()), self._generators), ""
         except RuntimeError as error:
             problem = first_line(error)
-        return self.agreed(problem) or found
-
-    def agreed(self, problem: str) -> str:
-        """Return what is wrong in this process or, where nothing is, in another; nothing where all goes well."""
-        return next((one for one in [problem, *self._world.gathered(problem)] if one), "")
-
-    def anywhere(self, here: bool) -> bool:
-        """Tell whether something is so in any process."""
-        return bool(self._world.highest([here])[0])
+        return self._world.agreed(problem) or found
 
     def wrong(self, before: Snapshot, after: Snapshot, given: Any, loss: Tensor, again: Callable[[], Any]) -> str:
         """Return in what steps differ from those as written, taken last, beyond what these differ from themselves; or nothing."""
@@ -131,7 +115,7 @@ class Comparison:
         if isinstance(now, str):
             return now
         wrong = differing([*after.values, given.to(loss.dtype)], [*now.values, loss.reshape(-1)])
-        if not self.anywhere(bool(wrong)):
+        if not self._world.anywhere(bool(wrong)):
             return ""
         own, problem = self._own.get(loss.numel(), 0.0), ""
         try:
@@ -151,6 +135,6 @@ class Comparison:
             problem = first_line(error)
         finally:
             now.put_back()
-        problem = self.agreed(problem)
+        problem = self._world.agreed(problem)
         self.unsteady = self.unsteady or not problem
         return problem
