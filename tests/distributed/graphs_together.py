@@ -16,8 +16,9 @@ from torch import nn
 
 from netwright.data.batches import Examples, epoch_order
 from netwright.data.feed import Feed
+from netwright.distributed import failures
+from netwright.distributed.heartbeat import over_in_all
 from netwright.distributed.joining import join
-from netwright.distributed.pulse import over_in_all
 from netwright.distributed.world import World
 from netwright.engine import graphed, repeated
 from netwright.engine.averaged import Averaged
@@ -180,8 +181,21 @@ def main(place: str) -> None:
         Path(place, f"told-{world.rank}.json").write_text(json.dumps(found))
 
 
+class Nccl:
+    """Stands in for torch's links over NCCL."""
+
+    def abort(self) -> None:
+        """End them."""
+
+
+def _over_nccl() -> None:
+    """Let this process have links over NCCL."""
+    failures.Links.of = lambda dist: failures.Links(Nccl())  # type: ignore[method-assign]
+
+
 def breaks() -> None:
     """Train where a replay fails in the second process."""
+    _over_nccl()
     with join(120.0) as world:
         one = written(world.rank)
         engine, examples = (
@@ -204,5 +218,6 @@ def waits() -> None:
             raise RuntimeError("an illegal memory access")
         return False
 
+    _over_nccl()
     with join(120.0) as world:
         over_in_all(world, over)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +16,8 @@ import pytest
 import torch
 from ranks import data, free_port, steps_of, training, until
 
-from netwright.distributed import failures
-from netwright.distributed.pulse import over_in_all
+from netwright.distributed import failures, heartbeat
+from netwright.distributed.heartbeat import over_in_all
 from netwright.distributed.world import World
 
 STUCK = """import atexit, os, sys, threading
@@ -91,8 +90,9 @@ def test_links_over_nccl_are_ended_once_and_others_never(monkeypatch: pytest.Mon
     assert links is not None
     closed: list[int] = []
     assert links.left(ValueError(), lambda: closed.append(link.aborted))
-    for _ in range(2):
-        links.abandon()
+    for why in ("the first", "the second"):
+        links.abandon(failures.LostError(why))
+    assert str(links.broken) == "the first"
     assert links.left(ValueError(), lambda: closed.append(link.aborted))
     assert closed == [0, 1]
 
@@ -101,7 +101,7 @@ def test_links_that_cannot_be_ended_are_left_behind(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(failures, "PARTING", 0.1)
     stuck, closed = threading.Event(), list[int]()
     links = failures.Links(SimpleNamespace(abort=stuck.wait))
-    links.abandon()
+    links.abandon(failures.LostError("gone"))
     assert not links.left(ValueError(), lambda: closed.append(1))
     assert not closed
     stuck.set()
@@ -132,33 +132,31 @@ def test_what_an_error_holds_of_a_run_is_let_go() -> None:
     assert alive[0]() is None
 
 
-class Talk(World):
-    """A world whose other process is gone."""
-
-    def total(self, values: Any) -> Any:
-        raise failures.LostError("its connection closed")
-
-
 def test_work_that_waits_for_a_process_that_is_gone_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("PARTING", 0.05), ("SLOW", 0.2)):
-        monkeypatch.setattr(f"netwright.distributed.pulse.{name}", seconds)
     link = Nccl()
-    with pytest.raises(failures.LostError, match="its connection closed"):
-        over_in_all(Talk(0, 2, links=failures.Links(link)), lambda: False)
-    until(lambda: link.aborted)
-    link = Nccl()
-    monkeypatch.setattr(Talk, "total", lambda self, values: values + torch.tensor([0, 1]))  # the other one left
-    with pytest.raises(failures.LostError, match="it failed while the others waited"):
-        over_in_all(Talk(0, 2, links=failures.Links(link)), lambda: False)
-    until(lambda: link.aborted)
+    world = World(0, 2, links=failures.Links(link), patience=0.1)
     asked = iter([False, False, True])
-    over_in_all(World(), lambda: next(asked))
+    over_in_all(world, lambda: next(asked))
     assert next(asked, None) is None
-    monkeypatch.setattr(Talk, "total", lambda self, values: time.sleep(0.05) or values)
+    threading.Timer(0.2, lambda: world.abandon(failures.LostError("its connection closed"))).start()
+    with pytest.raises(failures.LostError, match="its connection closed"):
+        over_in_all(world, lambda: bool(link.aborted))
+    with pytest.raises(failures.LostError, match="its connection closed"):
+        over_in_all(world, lambda: True)  # what was ended is over, but means nothing
+    monkeypatch.setattr(heartbeat, "PARTING", 0.05)
+    with pytest.raises(failures.LostError, match="its connection closed"):
+        over_in_all(world, lambda: False)
+
+
+def test_work_that_does_not_end_or_cannot_be_asked_ends_the_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "SLOW", 0.2)
     link = Nccl()
     with pytest.raises(
         failures.StuckError, match="2 processes do together did not end within 0.2 s, and all processes live"
     ):
-        over_in_all(Talk(0, 2, links=failures.Links(link), patience=0.1), lambda: False)
+        over_in_all(World(0, 2, links=failures.Links(link), patience=0.1), lambda: False)
     until(lambda: link.aborted)
-    assert not [one for one in threading.enumerate() if one.name == "netwright pulse"]
+    link = Nccl()
+    with pytest.raises(ZeroDivisionError):
+        over_in_all(World(0, 2, links=failures.Links(link)), lambda: bool(1 / 0))
+    until(lambda: link.aborted)

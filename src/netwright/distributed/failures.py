@@ -85,10 +85,13 @@ class Links:
 
     Args:
         backend: torch's ProcessGroupNCCL.
+
+    ``broken`` says why they were ended, once they are: what was computed since then means nothing.
     """
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
+        self.broken = ""
         self._aborting: threading.Thread | None = None
         self._alone = threading.Lock()
 
@@ -101,9 +104,10 @@ class Links:
         found = [world._get_backend(device) for device in world._device_types if device.type == "cuda"]
         return next((cls(one) for one in found if isinstance(one, dist.ProcessGroupNCCL)), None)
 
-    def abandon(self) -> None:
+    def abandon(self, why: LostError) -> None:
         """Begin to end them, once."""
         with self._alone:
+            self.broken = self.broken or str(why)
             if self._aborting is None:
                 self._aborting = threading.Thread(target=self._abort, name="netwright abort", daemon=True)
                 self._aborting.start()
@@ -142,7 +146,7 @@ def parted(links: Links | None, error: BaseException, leave: Callable[[], None])
     if links is None:
         leave()
         return True
-    links.abandon()
+    links.abandon(lost(error))
     return links.left(error, leave)
 
 

@@ -155,7 +155,8 @@ def join(timeout: float = TIMEOUT) -> Iterator[World]:
 @contextmanager
 def _of_group(dist: Any, timeout: float) -> Iterator[World]:
     """Be in the world of a group that somebody else made; what we say goes over one of our own, as long as the block lasts."""
-    from netwright.distributed.failures import heard_within
+    from netwright.distributed.failures import Links, heard_within
+    from netwright.distributed.heartbeat import heard_by_neighbours
     from netwright.distributed.world import ALONE, World
 
     rank, size = dist.get_rank(), dist.get_world_size()
@@ -165,8 +166,10 @@ def _of_group(dist: Any, timeout: float) -> Iterator[World]:
     local_rank, local_size = (int(os.environ.get(name, other)) for name, other in _local(rank, size))
     patience = heard_within(timeout)
     talk = dist.new_group(backend="gloo", timeout=timedelta(seconds=patience))
+    found = World(rank, size, local_rank, local_size, group=talk, links=Links.of(dist), patience=patience)
     try:
-        yield _beside(World(rank, size, local_rank, local_size, group=talk, patience=patience))
+        with heard_by_neighbours(found):
+            yield _beside(found)
     finally:
         if dist.is_initialized():  # the block may have ended it all
             dist.destroy_process_group(talk)
@@ -183,6 +186,7 @@ def _group(place: Place, timeout: float) -> Iterator[World]:
     import torch.distributed as dist
 
     from netwright.distributed.failures import Links, Reports, heard_within
+    from netwright.distributed.heartbeat import heard_by_neighbours
     from netwright.distributed.world import World
 
     cuda = torch.cuda.is_available()
@@ -199,18 +203,20 @@ def _group(place: Place, timeout: float) -> Iterator[World]:
         place = replace(place, restarts=met.restarts)
         store = dist.distributed_c10d.PrefixStore(f"{met.name}/{next(_joined)}", shared)
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-        patience = timedelta(seconds=heard_within(timeout))
-        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=patience)
-        talk = dist.new_group(backend="gloo", timeout=patience)  # by all, also where only some of them see a GPU
+        patience = heard_within(timeout)
+        waits = timedelta(seconds=patience)
+        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=waits)
+        talk = dist.new_group(backend="gloo", timeout=waits)  # by all, also where only some of them see a GPU
     except (RuntimeError, ValueError) as error:
         raise _not_met(place, timeout, error) from error
     finally:
         watch.cancel()
     reports, links = Reports(store, place.rank, place.size), Links.of(dist)
-    with _patient() as settling, _settled(reports, settling, links):
-        launch = launch_of(os.environ, place.restarts)
-        found = World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, launch, group=talk)
-        yield _beside(replace(found, links=links, patience=patience.total_seconds()))
+    launch = launch_of(os.environ, place.restarts)
+    found = World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, launch, group=talk)
+    found = replace(found, links=links, patience=patience)
+    with _patient() as settling, _settled(reports, settling, links), heard_by_neighbours(found):
+        yield _beside(found)
 
 
 def _beside(world: World) -> World:

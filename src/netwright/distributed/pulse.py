@@ -11,12 +11,9 @@ from typing import TypeVar, final
 
 import torch
 
-from netwright.distributed.failures import PARTING, LostError, StuckError
 from netwright.distributed.world import World
 
 Value = TypeVar("Value")
-ASKED = 5e-5  # seconds between two questions whether something is over
-SLOW = 60.0  # seconds that a call of many steps may take at least: who is slow is not gone
 PULSE = 0.25  # seconds between two signs of life, of which the shortest --peer-timeout holds two
 
 
@@ -64,44 +61,6 @@ def done_by_all(world: World, make: Callable[[], Value]) -> Value:
         raise pulse.missed[0] from None
 
 
-def over_in_all(world: World, over: Callable[[], bool]) -> None:
-    """Wait until something is over in all processes, such as work of a GPU that waits for the others; signals stay what they are.
-
-    Args:
-        world: The processes; every one must ask.
-        over: Tells whether it is over here; asked again and again.
-
-    Raises:
-        netwright.distributed.failures.LostError: Another process is gone, or all live and it does not end.
-    """
-    if world.alone:
-        while not over():
-            time.sleep(ASKED)
-        return
-    seconds = max(world.patience, SLOW)
-    pulse, late = _Pulse(world), time.monotonic() + seconds
-    try:
-        while not (pulse.ended or over()):
-            time.sleep(ASKED)
-            if time.monotonic() > late:
-                raise StuckError(
-                    f"what the GPUs of all {world.size} processes do together did not end within {seconds:g} s, and all processes "
-                    "live; expected a network between the GPUs; see what NCCL_DEBUG=INFO tells, then resume the run"
-                )
-    except BaseException:
-        pulse.left = True  # the others wait no longer either
-        world.abandon()
-        raise
-    finally:
-        pulse.end()
-    if pulse.missed or pulse.gone:
-        world.abandon()
-        until = time.monotonic() + PARTING
-        while not over() and time.monotonic() < until:  # what waits for it is ended, so that nothing else waits
-            time.sleep(ASKED)
-        raise pulse.missed[0] if pulse.missed else LostError("it failed while the others waited for it")
-
-
 @final
 class _Pulse:
     """A thread that says for this process that it lives, until all are done.
@@ -110,20 +69,14 @@ class _Pulse:
         world: The processes.
         wake: Called where another process is missed before this one is done.
 
-    ``missed`` has the error of the one that is, ``left`` says that this one leaves without being done, ``gone`` that another
-    one has left so.
+    ``missed`` has the error of the one that is, ``left`` says that this one leaves without being done.
     """
 
-    def __init__(self, world: World, wake: Callable[[], None] | None = None) -> None:
-        self.done, self.missed, self.left, self.gone = threading.Event(), list[Exception](), False, False
+    def __init__(self, world: World, wake: Callable[[], None] | None) -> None:
+        self.done, self.missed, self.left = threading.Event(), list[Exception](), False
         self._world, self._wake = world, wake
         self._thread = threading.Thread(target=self._beat, name="netwright pulse", daemon=True)
         self._thread.start()
-
-    @property
-    def ended(self) -> bool:
-        """Whether no process waits for this one any more: all are done, or one is missed or has left."""
-        return not self._thread.is_alive()
 
     def end(self) -> None:
         """Say that this process is done, and wait until all are, or one is missed."""
@@ -136,7 +89,6 @@ class _Pulse:
             while ready < self._world.size and not left_by:
                 here = self.done.wait(PULSE)
                 ready, left_by = self._world.total(torch.tensor([int(here), int(here and self.left)])).tolist()
-            self.gone = bool(left_by) and not self.left
         except Exception as error:  # raised by the thread that asked
             self.missed.append(error)
             if self._wake is not None and not self.done.is_set():

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from netwright.data.sharing import Share
-from netwright.distributed.failures import Links, is_lost, lost
+from netwright.distributed.failures import Links, LostError, is_lost, lost
 from netwright.distributed.identity import Launch
 
 Value = TypeVar("Value")
@@ -39,7 +39,7 @@ class World:
         own_gpu: Whether this process sees one GPU, which no other process sees, as a launcher may arrange it.
         cores: The CPU cores of its machine that its processes may use together; None where nobody asked them.
         group: The torch.distributed group that carries what they say; its tensors are on the CPU.
-        links: Over NCCL, of a group that was made for this training.
+        links: Over NCCL, where there are any.
         patience: Seconds that a process waits for another one.
 
     Example:
@@ -169,10 +169,24 @@ class World:
         """Send a tensor of the first process to all."""
         self._heard(lambda dist: dist.broadcast(told, 0, group=self.group))
 
-    def abandon(self) -> None:
-        """Begin to end what a GPU does together with processes that are gone."""
+    def abandon(self, why: LostError) -> None:
+        """Begin to end what a GPU does together with processes that are gone; nothing is said to the others any more."""
         if self.links is not None:
-            self.links.abandon()
+            self.links.abandon(why)
+
+    @property
+    def broken(self) -> str:
+        """Why what GPUs do together was ended; empty while it goes on."""
+        return "" if self.links is None else self.links.broken
+
+    def refuse_broken(self) -> None:
+        """Refuse to go on with what GPUs did since their links were ended, which means nothing.
+
+        Raises:
+            netwright.distributed.failures.LostError: They were.
+        """
+        if self.broken:
+            raise LostError(self.broken)
 
     def _heard(self, say: Callable[[Any], Any]) -> None:
         """Say something to all.
@@ -182,12 +196,14 @@ class World:
         """
         import torch.distributed as dist
 
+        self.refuse_broken()
         try:
             say(dist)
         except Exception as error:
             if is_lost(error):
-                self.abandon()
-                raise lost(error) from error
+                found = lost(error)
+                self.abandon(found)
+                raise found from error
             raise
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from netwright.data.batches import Batch, Examples
 from netwright.data.feed import Feed
 from netwright.distributed.failures import is_lost
-from netwright.distributed.pulse import over_in_all
+from netwright.distributed.heartbeat import over_in_all
 from netwright.distributed.world import ALONE, World
 from netwright.engine.base import AT_A_TIME, Loss, Steps, Written
 from netwright.engine.eager import one_step
