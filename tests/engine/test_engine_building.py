@@ -49,7 +49,7 @@ def test_a_library_without_torch_is_named_by_what_it_is_made_of(tmp_path: Path, 
     others = {source: building._place(tmp_path / "there", source)[0] for source in places}
     assert places[building.DENSE].name == others[building.DENSE].name
     assert places[building.REPLAY].name != others[building.REPLAY].name
-    for name in ("dense.cpp", "crew.hpp"):
+    for name in ("dense.cpp", "crew.hpp", "panels.hpp"):
         shutil.copy(building.DENSE.path.with_name(name), tmp_path / name)
     monkeypatch.setattr(building, "__file__", str(tmp_path / "building.py"))
     assert building._place(tmp_path / "moved", building.DENSE)[0].name == places[building.DENSE].name

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from dense_cases import LOSSES, NETWORKS, OPTIMIZERS, dense, rows_for, share
+from dense_cpu_cases import BATCH, beside_exact, engine_for, orders, train
 from torch import nn
 
 import netwright as nw
@@ -40,8 +40,6 @@ from netwright.recording.building import NotBuiltError
 from netwright.recording.dense_cpu import DenseProgram
 from netwright.recording.state import copied, differing, tensors
 from netwright.recording.tape import NotFiniteError, Played
-
-BATCH, EPOCHS = 19, 3
 
 
 @pytest.fixture(autouse=True)
@@ -73,52 +71,6 @@ def wide(rows: int = 300) -> Examples:
 DROPPING: Callable[[], nn.Sequential] = lambda: nn.Sequential(  # noqa: E731
     *(nn.Linear(20, 33), nn.ReLU(), nn.Dropout(0.3)), *(nn.Linear(33, 17), nn.GELU(), nn.Dropout(0.5)), nn.Linear(17, 5)
 )
-
-
-def engine_for(model: nn.Module, loss: str = "classes", optimizer: str = "Adam", lanes: int = 2) -> DenseCpuEngine:
-    """Return the engine of a network; what it cannot take runs as it is written."""
-    eager = EagerEngine(model, LOSSES[loss](), OPTIMIZERS[optimizer](model))
-    made = dense_cpu_engine(eager, lambda: eager, lanes)
-    assert made is not None
-    return made
-
-
-def orders(rows: int, epochs: int = EPOCHS) -> list[np.ndarray]:
-    """Return the order of the rows in some epochs."""
-    return [np.random.default_rng(epoch).permutation(rows) for epoch in range(epochs)]
-
-
-def train(engine: Any, examples: Examples, epochs: int = EPOCHS, batch: int = BATCH, most: int = 1000) -> list[float]:
-    """Train some epochs in calls of at most so many steps; return the losses."""
-    losses: list[float] = []
-    for order in orders(len(examples.target), epochs):
-        feed, left = Feed(examples, order, batch), -(-len(order) // batch)
-        while left:
-            steps = engine.train_steps(feed, min(left, most))
-            assert steps.failure is None, steps.failure
-            losses += steps.losses.tolist()
-            left -= len(steps.losses)
-    return losses
-
-
-def beside_exact(engine: DenseCpuEngine, examples: Examples, optimizer: str) -> tuple[float, float]:
-    """Train with an engine and the same network in float64; return how far losses and weights are from it, as shares."""
-    exact, loss = copy.deepcopy(engine.model).double(), copy.deepcopy(engine.loss_function).double()  # type: ignore[attr-defined]
-    made, expected = OPTIMIZERS[optimizer](exact), []
-    found = train(engine, examples)
-    for order in orders(len(examples.target)):
-        for start in range(0, len(order), BATCH):
-            rows = torch.from_numpy(order[start : start + BATCH])
-            target = examples.target[rows]
-            made.zero_grad()
-            one = loss(exact(examples.inputs["x"][rows].double()), target.double() if target.is_floating_point() else target)
-            one.backward()
-            made.step()
-            expected.append(one.item())
-    assert engine.why_not is None
-    assert engine._taken_here >= len(expected) - 1
-    apart = max(share(one, other) for one, other in zip(engine.model.parameters(), exact.parameters(), strict=True))
-    return max(abs(one / other - 1) for one, other in zip(found, expected, strict=True)), apart
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -154,11 +106,24 @@ def dropping_lstm() -> nn.Sequential:
     return nn.Sequential(first, LastStep(), nn.Dropout(0.4), last, others[0], nn.Dropout(0.2), others[1])
 
 
+def convolutional() -> nn.Sequential:
+    """Return two convolutions, one of them pooled, before two layers with dropout between them."""
+    first = (nn.Conv2d(2, 5, 3, padding=1), nn.Tanh(), nn.MaxPool2d(2), nn.Conv2d(5, 19, (2, 3)), nn.GELU(), nn.Flatten())
+    return nn.Sequential(*first, nn.Linear(57, 21), nn.ReLU(), nn.Dropout(0.3), nn.Linear(21, 5))
+
+
+def pictures(rows: int = 150) -> Examples:
+    """Return pictures and their classes."""
+    draw = torch.Generator().manual_seed(1)
+    return Examples({"x": torch.randn(rows, 2, 8, 7, generator=draw)}, torch.randint(0, 5, (rows,), generator=draw))
+
+
 CASES: dict[str, tuple[Callable[[], nn.Sequential], Callable[[], Examples]]] = {
     "dense": (lambda: dense(20, 70, 33, 5), wide),
     "LSTM": (lstm, sequences),
     "dropout": (DROPPING, wide),
     "LSTM and dropout": (dropping_lstm, sequences),
+    "convolutions and dropout": (convolutional, pictures),
 }
 
 

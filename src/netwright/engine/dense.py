@@ -187,4 +187,4 @@ def dense_engine(eager: EagerEngine, otherwise: Callable[[], Written], graphs: G
     weights = list(eager.model.parameters())
     there = bool(weights) and all(value.is_cuda for value in weights) and find_spec("triton") is not None
     known = known_whole(eager) if there else None
-    return DenseEngine(eager, otherwise, graphs) if known is not None and known.recurrent is None else None
+    return DenseEngine(eager, otherwise, graphs) if known is not None and known.dense_alone else None

@@ -6,7 +6,6 @@ Other networks take torch.compile.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -151,8 +150,7 @@ class DenseCpuEngine:
         if self._program is None or key != self._made_of:
             self._compared = 0
             self._tell_of_waiting()
-            size = shape if known.recurrent is not None else (math.prod(shape),)
-            self._program, self._made_of = DenseProgram(plan, self._lanes, rows, size), key
+            self._program, self._made_of = DenseProgram(plan, self._lanes, rows, shape), key
         return self._program
 
     def _tell_of_waiting(self) -> None:
@@ -179,7 +177,7 @@ class DenseCpuEngine:
             for place, value in enumerate(known.weights)
         )
         beta2, epsilon = float(groups[0].get("betas", (0.0, 0.0))[1]), float(groups[0].get("eps", 0.0))
-        return Plan(known.recurrent, known.layers, known.head, known.kind, beta2, epsilon, parameters)
+        return Plan(known.recurrent, known.layers, known.head, known.kind, beta2, epsilon, parameters, known.convolutions)
 
 
 @final

@@ -1,10 +1,11 @@
 """What of a step the kernels of dense layers know: layers, loss, optimizer, and the rows that it reads. Floor 7.
 
-On the CPU they know an LSTM before them too.
+On the CPU they know convolutions or an LSTM before them too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -15,14 +16,14 @@ from netwright.engine.base import Loss
 from netwright.engine.eager import EagerEngine
 from netwright.engine.update import PLAIN
 from netwright.model.modules import LSTM, LastStep
-from netwright.recording.dense import Head, Layer, Pieces, Recurrent
+from netwright.recording.dense import Convolution, Head, Layer, Pieces, Recurrent
 from netwright.recording.state import hooked, hooked_optimizer
 
 MOST_PRODUCTS = 400_000_000  # rows times weights; beyond it they fill a GPU, and products of cuBLAS are faster
 MOST_OUTPUTS = 128  # a row of them lies in one tile
 MOST_LAYERS = 8  # which takes Triton some ten seconds
 
-KINDS: dict[type[nn.Module], str] = {
+KINDS: dict[Any, str] = {
     nn.ReLU: "relu",
     nn.LeakyReLU: "leaky_relu",
     nn.Tanh: "tanh",
@@ -32,6 +33,7 @@ KINDS: dict[type[nn.Module], str] = {
 }
 
 
+POOLS: dict[Any, type[nn.Module]] = {nn.Conv1d: nn.MaxPool1d, nn.Conv2d: nn.MaxPool2d}  # after each kind of convolution
 KEPT = {  # by an optimizer for each parameter, by the kind of its update: first, second, and how many steps it has counted
     "sgd": (),
     "momentum": ("momentum_buffer",),
@@ -64,6 +66,73 @@ def recurrent_of(model: nn.Module) -> tuple[Recurrent | None, nn.Module]:
     return Recurrent(weights, biases, _dropout_of(rest)), nn.Sequential(*rest)
 
 
+def convolutions_of(model: nn.Module) -> tuple[tuple[Convolution, ...], nn.Module]:
+    """Return the convolutions that a network begins with, where all their outputs go on into the rest, and the rest.
+
+    Example:
+        >>> layers = [nn.Conv1d(3, 16, 5), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(32, 2)]
+        >>> found, rest = convolutions_of(nn.Sequential(*layers))
+        >>> [(one.kind, one.kernel, one.pool) for one in found], len(rest)
+        ([('relu', (1, 5), (1, 2))], 2)
+    """
+    parts: list[Any] = _flat(model)
+    found: list[Convolution] = []
+    kind = type(parts[0]) if parts else None
+    while parts and kind in POOLS and type(parts[0]) is kind:
+        first = parts.pop(0)
+        padding = _padding(first)
+        if padding is None:
+            return (), model
+        activation, slope = _activation_of(parts)
+        found.append(Convolution(first.weight, first.bias, activation, slope, padding, _pool_of(parts, POOLS[kind])))
+    flat = bool(parts) and type(parts[0]) is nn.Flatten
+    return (tuple(found), nn.Sequential(*parts)) if found and flat else ((), model)
+
+
+def _padding(layer: Any) -> tuple[int, int] | None:
+    """Return how many zeros lie around what a convolution gets, above and beside it; None where it does not go place by place."""
+    if layer.groups != 1 or layer.padding_mode != "zeros" or {*layer.stride, *layer.dilation} != {1}:
+        return None
+    if layer.padding == "same":
+        found = [(size - 1) // 2 if size % 2 else -1 for size in layer.kernel_size]
+    else:
+        found = [0 for _ in layer.kernel_size] if layer.padding == "valid" else list(layer.padding)
+    fits = all(0 <= around < size for around, size in zip(found, layer.kernel_size, strict=True))
+    return _two(found, 0) if fits else None
+
+
+def _pool_of(parts: list[Any], kind: type[nn.Module]) -> tuple[int, int]:
+    """Take a pooling whose windows lie side by side from the beginning of some modules; return their size, 1 without one."""
+    if not parts or type(parts[0]) is not kind:
+        return 1, 1
+    first: Any = parts[0]
+    count = 2 if kind is nn.MaxPool2d else 1
+    given: list[list[int]] = [
+        [*one] if isinstance(one, tuple) else [one] * count
+        for one in (first.kernel_size, first.stride, first.padding, first.dilation)
+    ]
+    size, step, around, apart = given
+    if size != step or {*around} != {0} or {*apart} != {1} or first.ceil_mode or first.return_indices:
+        return 1, 1
+    del parts[0]
+    return _two(size, 1)
+
+
+def _two(sizes: Sequence[int], height: int) -> tuple[int, int]:
+    """Return sizes along height and width, where only that along width may have come."""
+    return (int(sizes[0]), int(sizes[1])) if len(sizes) == 2 else (height, int(sizes[0]))
+
+
+def _activation_of(parts: list[Any]) -> tuple[str, float]:
+    """Take an activation from the beginning of some modules; return its kind and slope, ``none`` without one."""
+    first = parts[0] if parts else None
+    found = KINDS.get(type(first)) if getattr(first, "approximate", "none") == "none" else None
+    if found is None:
+        return "none", 0.0
+    del parts[0]
+    return found, float(getattr(first, "negative_slope", 0.0))
+
+
 def layers_of(model: nn.Module) -> list[Layer] | None:
     """Return the layers of a network of Linear, activations and Dropout one after the other; None where it is anything else.
 
@@ -81,10 +150,7 @@ def layers_of(model: nn.Module) -> list[Layer] | None:
         linear = parts.pop(0)
         if type(linear) is not nn.Linear:
             return None
-        kind, slope = "none", 0.0
-        if parts and type(parts[0]) in KINDS and getattr(parts[0], "approximate", "none") == "none":
-            kind, slope = KINDS[type(parts[0])], float(getattr(parts[0], "negative_slope", 0.0))
-            parts.pop(0)
+        kind, slope = _activation_of(parts)
         found.append(Layer(linear.weight, linear.bias, kind, slope, _dropout_of(parts)))
     ends = bool(found) and found[-1].kind == "none" and not found[-1].dropout
     return found if ends and len(found) <= MOST_LAYERS and found[-1].weight.shape[0] <= MOST_OUTPUTS else None
@@ -123,7 +189,7 @@ def head_of(loss_function: Loss) -> Head | None:
 def may_be_dense(model: nn.Module, loss_function: Loss, rows: int, device: torch.device) -> bool:
     """Tell whether a network and a loss are dense layers for batches of so many rows, whatever the optimizer is."""
     small = rows * sum(value.numel() for value in model.parameters()) <= MOST_PRODUCTS
-    rest = recurrent_of(model)[1] if device.type == "cpu" else model
+    rest = convolutions_of(recurrent_of(model)[1])[1] if device.type == "cpu" else model
     return small and layers_of(rest) is not None and head_of(loss_function) is not None
 
 
@@ -156,19 +222,27 @@ def _kind(optimizer: type[torch.optim.Optimizer], group: dict[str, Any]) -> str 
 @final
 @dataclass(frozen=True)
 class Known:
-    """A step as the kernels know it. With ``flattens`` a row may have any shape; ``recurrent`` comes before the layers."""
+    """A step as the kernels know it. With ``flattens`` a row may have any shape; ``recurrent`` or ``convolutions`` come before the
+    layers."""
 
     layers: tuple[Layer, ...]
     flattens: bool
     head: Head
     kind: str
     recurrent: Recurrent | None = None
+    convolutions: tuple[Convolution, ...] = ()
+
+    @property
+    def dense_alone(self) -> bool:
+        """Whether nothing comes before the dense layers."""
+        return self.recurrent is None and not self.convolutions
 
     @property
     def weights(self) -> list[Tensor]:
         """All parameters in the order of layers, weights before biases."""
         before = [] if self.recurrent is None else [*self.recurrent.weights, *self.recurrent.biases]
-        return before + [value for layer in self.layers for value in (layer.weight, layer.bias) if value is not None]
+        layers: tuple[Convolution | Layer, ...] = (*self.convolutions, *self.layers)
+        return before + [value for layer in layers for value in (layer.weight, layer.bias) if value is not None]
 
     @property
     def drops(self) -> bool:
@@ -198,7 +272,9 @@ class Known:
             or not x.is_contiguous()
         ):
             return False
-        if self.recurrent is not None:
+        if self.convolutions:
+            fits = self._convolve(x.shape[1:])
+        elif self.recurrent is not None:
             fits = x.dim() == 3 and x.shape[1] > 0 and x.shape[2] == self.recurrent.weights[0].shape[1]
         else:
             fits = (x.dim() == 2 or (self.flattens and x.dim() > 2)) and x[0].numel() == self.layers[0].weight.shape[1]
@@ -209,17 +285,30 @@ class Known:
         outputs = self.layers[-1].weight.shape[:1]
         return target.dtype == torch.float32 and target.is_contiguous() and target.shape[1:] == outputs
 
+    def _convolve(self, shape: Sequence[int]) -> bool:
+        """Tell whether rows of a shape pass the convolutions, and go on as the first layer reads them."""
+        first = self.convolutions[0].weight
+        if len(shape) != first.dim() - 1 or shape[0] != first.shape[1]:
+            return False
+        size, channels = _two(shape[1:], 1), shape[0]
+        for one in self.convolutions:
+            if one.weight.shape[1] != channels:
+                return False
+            size, channels = one.after(size), one.weight.shape[0]
+        return 0 < channels * size[0] * size[1] == self.layers[0].weight.shape[1]
+
 
 def known_whole(eager: EagerEngine) -> Known | None:
     """Return all of a step as the kernels know it; None where they do not know something of it."""
     recurrent, rest = recurrent_of(eager.model)
+    convolutions, rest = convolutions_of(rest) if recurrent is None else ((), rest)
     layers, head, kind = layers_of(rest), head_of(eager.loss_function), kind_of(eager.optimizer)
     if layers is None or head is None or kind is None or eager.update != PLAIN or eager.scaler is not None:
         return None
     flattens = any(type(part) is nn.Flatten for part in eager.model.modules())
     if recurrent is not None and (flattens or layers[0].weight.shape[1] != recurrent.hidden):
         return None
-    known = Known(tuple(layers), flattens, head, kind, recurrent)
+    known = Known(tuple(layers), flattens, head, kind, recurrent, convolutions)
     weights = known.weights
     held = [value for group in eager.optimizer.param_groups for value in group["params"]]
     plain = all(value.dtype == torch.float32 and value.requires_grad and value.is_contiguous() for value in weights)

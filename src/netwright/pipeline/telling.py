@@ -16,7 +16,7 @@ from netwright.config.training_schema import EarlyStoppingConfig
 from netwright.data.batches import Rows
 from netwright.data.columns import Column
 from netwright.data.targets import Target
-from netwright.engine.dense_fit import may_be_dense
+from netwright.engine.dense_fit import convolutions_of, may_be_dense
 from netwright.engine.own_step import OwnStep
 from netwright.engine.update import PLAIN
 from netwright.model.task import Task
@@ -239,8 +239,9 @@ def faster_compiled(bench: Bench) -> list[str]:
         return [DENSE_PAYS.format(where="on a GPU", often="two to three times")]
     whole = 3 * network.summary.multiply_adds * len(bench.inputs.split.train) * (training.epochs or 0)
     there = bench.device.type == "cpu" and training.average is None
-    pays = there and whole > LONG and (step < SMALL or bool(network.summary.by_steps))
-    return [DENSE_PAYS.format(where="and an LSTM before them", often="up to twice")] if pays else []
+    convolves = bool(convolutions_of(network.module)[0])
+    pays = there and whole > LONG and (step < SMALL or bool(network.summary.by_steps) or convolves)
+    return [DENSE_PAYS.format(where="and convolutions or an LSTM before them", often="up to twice")] if pays else []
 
 
 def _engine_line(bench: Bench) -> str:

@@ -30,7 +30,7 @@ LINK = "--link"  # between the words that compile and those that link
 BUILT, LOG = "built", "compiler.txt"
 LONGEST = 600.0  # seconds that compiling may take
 POLL = 0.2  # seconds
-HEADER = "crew.hpp"  # of all sources
+HEADERS = ("crew.hpp", "panels.hpp")  # of the sources
 INSTRUCTIONS = {  # of a processor, by the name that torch gives them
     "AVX2": ("-mavx2", "-mfma"),
     "AVX512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
@@ -109,7 +109,7 @@ def _place(root: Path | None, source: Source = REPLAY) -> tuple[Path, tuple[str,
         *(str(Path(compiler).resolve()), "-O3", "-std=c++20", "-fPIC", "-pthread", *kind),
         *("-c", str(source.path), LINK, "-shared", "-pthread", *linked),
     )
-    text = source.path.read_text() + source.path.with_name(HEADER).read_text()
+    text = "".join(source.path.with_name(name).read_text() for name in (source.name, *HEADERS))
     of_torch = (str(torch.__version__), str(torch.version.git_version)) if source.calls_torch else ()
     words = [
         source.name if word == str(source.path) else word for word in command

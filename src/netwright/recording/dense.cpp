@@ -1,5 +1,5 @@
-// Takes training steps of a network of dense layers, also behind an LSTM, on the CPU: other last bits than torch's, the same on
-// any number of cores. netwright/recording/dense_cpu.py compiles this file, writes the programs and calls nd_*.
+// Takes training steps of a network of dense layers, also behind convolutions or an LSTM, on the CPU: other last bits than torch's,
+// the same on any number of cores. netwright/recording/dense_cpu.py compiles this file, writes the programs and calls nd_*.
 //
 // Weights and what the optimizer keeps of them lie in panels for the time of a call: PANEL outputs side by side, input after
 // input. On its way forward and back each lane has rows of its own; then it has weights of its own, whose gradient it adds up
@@ -12,206 +12,19 @@
 #include <memory>
 
 #include "crew.hpp"
+#include "panels.hpp"
 
 namespace {
 
 using namespace netwright;
 
-#if !defined(ND_WIDTH) && defined(__AVX512F__)
-#define ND_WIDTH 16
-#elif !defined(ND_WIDTH) && defined(__AVX__)
-#define ND_WIDTH 8
-#elif !defined(ND_WIDTH)
-#define ND_WIDTH 4
-#endif
-constexpr int WIDTH = ND_WIDTH, MOST = WIDTH == 16 ? 12 : 6;  // numbers of a vector, and rows of a tile: what fits the registers
-typedef float Vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(sizeof(float)), may_alias));
-
-constexpr int64_t PANEL = 2 * WIDTH;
-constexpr int64_t DEPTH = 4096 / PANEL;  // inputs of a panel that stay in the first cache while all rows pass
 constexpr int64_t CHUNK = 64;            // rows whose share in a gradient is added up at once
 constexpr int64_t SPAN = 128;            // steps of sequences that stay in the second cache while all weights pass
 constexpr int64_t STRIP = 48;            // inputs of a panel whose weights are changed at once
+constexpr int64_t SHARES = 16, FEWEST = 4;  // into which the rows of a batch are parted behind convolutions, of so many rows at least
 
-enum Activation : int64_t { NONE, RELU, LEAKY, TANH, SIGMOID, SILU, GELU };
 enum Head : int64_t { CLASSES, SQUARES, CHANCES };
 enum Kind : int64_t { SGD, MOMENTUM, NESTEROV, ADAM, ADAMW };
-
-int64_t padded(int64_t count, int64_t by) { return (count + by - 1) / by * by; }
-
-// From one row of so many numbers to the next: an odd number of cache lines, so that rows do not fall on the same places of a cache.
-int64_t apart(int64_t count) { return (((count + 15) / 16) | 1) * 16; }
-
-class Numbers {  // room for numbers that begins with a cache line, all 0
- public:
-  void make(int64_t count) {
-    const size_t bytes = static_cast<size_t>(padded(count * 4, 64) + 64);
-    held_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
-    if (!held_) throw std::bad_alloc();
-    std::memset(held_.get(), 0, bytes);
-  }
-  float* at(int64_t place = 0) const { return held_.get() + place; }
-
- private:
-  struct Free {
-    void operator()(float* held) const { std::free(held); }
-  };
-  std::unique_ptr<float, Free> held_;
-};
-
-struct Grid {  // rows of numbers, one after the other
-  float* first = nullptr;
-  int64_t stride = 0;
-  float* row(int64_t number) const { return first + number * stride; }
-};
-
-// ---- functions of one number, which a compiler makes vectors of
-
-inline float exponential(float x) {
-  x = std::min(std::max(x, -87.0f), 88.0f);
-  const float whole = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
-  const float r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  return (p * r * r + r + 1.0f) * std::bit_cast<float>((static_cast<uint32_t>(static_cast<int32_t>(whole)) + 127u) << 23);
-}
-
-inline float logistic(float x) { return 1.0f / (1.0f + exponential(-x)); }
-
-inline float tangent(float x) {
-  const float z = x * x;
-  float p = -5.70498872745e-3f;
-  p = p * z + 2.06390887954e-2f;
-  p = p * z - 5.37397155531e-2f;
-  p = p * z + 1.33314422036e-1f;
-  p = p * z - 3.33332819422e-1f;
-  const float near = p * z * x + x, size = std::fabs(x);
-  const float far = std::copysign(1.0f - 2.0f / (exponential(2.0f * size) + 1.0f), x);
-  return size < 0.625f ? near : far;
-}
-
-inline float normal(float x) {  // the share of a normal distribution below x, within 1e-7
-  const float size = std::fabs(x) * 0.70710678f, t = 1.0f / (1.0f + 0.3275911f * size);
-  float p = 1.061405429f;
-  p = p * t - 1.453152027f;
-  p = p * t + 1.421413741f;
-  p = p * t - 0.284496736f;
-  p = p * t + 0.254829592f;
-  const float tail = 0.5f * p * t * exponential(-size * size);
-  return x < 0.0f ? tail : 1.0f - tail;
-}
-
-// Writes activations over what they get, and their slopes.
-template <typename Value, typename Slope>
-inline void apply(float* __restrict value, float* __restrict slope, int64_t count, Value value_of, Slope slope_of) {
-  for (int64_t i = 0; i < count; ++i) {
-    const float x = value[i], y = value_of(x);
-    value[i] = y;
-    slope[i] = slope_of(x, y);
-  }
-}
-
-void activate(Activation kind, float leak, float* value, float* slope, int64_t count) {
-  switch (kind) {
-    case NONE: return apply(value, slope, count, [](float x) { return x; }, [](float, float) { return 1.0f; });
-    case RELU:
-      return apply(
-          value, slope, count, [](float x) { return x < 0.0f ? 0.0f : x; }, [](float x, float) { return x > 0.0f ? 1.0f : 0.0f; });
-    case LEAKY:
-      return apply(
-          value, slope, count, [=](float x) { return x < 0.0f ? leak * x : x; },
-          [=](float x, float) { return x > 0.0f ? 1.0f : leak; });
-    case TANH: return apply(value, slope, count, tangent, [](float, float y) { return 1.0f - y * y; });
-    case SIGMOID: return apply(value, slope, count, logistic, [](float, float y) { return y * (1.0f - y); });
-    case SILU:
-      return apply(
-          value, slope, count, [](float x) { return x * logistic(x); },
-          [](float x, float) {
-            const float share = logistic(x);
-            return share * (1.0f + x * (1.0f - share));
-          });
-    case GELU:
-      return apply(
-          value, slope, count, [](float x) { return x * normal(x); },
-          [](float x, float) { return normal(x) + x * 0.39894228f * exponential(-0.5f * x * x); });
-  }
-}
-
-// ---- products
-
-// out[i][n] += sum over k of a[i][k] * panel[k][n], for some rows i and the outputs n of a panel
-template <int ROWS>
-void tile(Grid a, const float* panel, int64_t depth, Grid out) {
-  Vector sums[ROWS][2];
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; ++i)
-    for (int part = 0; part < 2; ++part) sums[i][part] = *reinterpret_cast<const Vector*>(out.row(i) + part * WIDTH);
-  for (int64_t k = 0; k < depth; ++k) {
-    const auto* w = reinterpret_cast<const Vector*>(panel + k * PANEL);
-    const Vector left = w[0], right = w[1];
-#pragma GCC unroll 16
-    for (int i = 0; i < ROWS; ++i) {
-      const float x = a.first[i * a.stride + k];
-      sums[i][0] += x * left;
-      sums[i][1] += x * right;
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; ++i)
-    for (int part = 0; part < 2; ++part) *reinterpret_cast<Vector*>(out.row(i) + part * WIDTH) = sums[i][part];
-}
-
-// out[i][n] += sum over rows of a[row][i] * d[row][n], for some inputs i and the outputs n of a panel
-template <int INPUTS>
-void outer(Grid a, Grid d, int64_t rows, float* out) {
-  Vector sums[INPUTS][2];
-  auto* held = reinterpret_cast<Vector*>(out);
-#pragma GCC unroll 16
-  for (int i = 0; i < INPUTS; ++i) sums[i][0] = held[2 * i], sums[i][1] = held[2 * i + 1];
-  for (int64_t row = 0; row < rows; ++row) {
-    const auto* from = reinterpret_cast<const Vector*>(d.row(row));
-    const Vector left = from[0], right = from[1];
-    const float* x = a.row(row);
-#pragma GCC unroll 16
-    for (int i = 0; i < INPUTS; ++i) {
-      sums[i][0] += x[i] * left;
-      sums[i][1] += x[i] * right;
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < INPUTS; ++i) held[2 * i] = sums[i][0], held[2 * i + 1] = sums[i][1];
-}
-
-// Calls what is made for 1 to MOST rows with so many.
-template <int COUNT = MOST, typename Call>
-void for_count(int64_t count, Call call) {
-  if constexpr (COUNT > 0) {
-    if (count == COUNT) return call(std::integral_constant<int, COUNT>());
-    for_count<COUNT - 1>(count, call);
-  }
-}
-
-// Parts of a range, as equal as they can be, none larger than MOST.
-template <typename Call>
-void in_tiles(int64_t count, Call call) {
-  const int64_t parts = (count + MOST - 1) / MOST;
-  for (int64_t part = 0; part < parts; ++part) call(count * part / parts, count * (part + 1) / parts);
-}
-
-// out[row][n] += sum over k of a[row][k] * panels[n / PANEL][k][n % PANEL]
-void multiply(Grid a, int64_t rows, const float* panels, int64_t depth, int64_t outputs, Grid out) {
-  for (int64_t k = 0; k < depth; k += DEPTH)
-    for (int64_t n = 0; n < outputs; n += PANEL)
-      in_tiles(rows, [&](int64_t first, int64_t end) {
-        const Grid from{a.row(first) + k, a.stride}, to{out.row(first) + n, out.stride};
-        const float* panel = panels + n * depth + k * PANEL;
-        for_count(end - first, [&](auto count) { tile<count.value>(from, panel, std::min(DEPTH, depth - k), to); });
-      });
-}
 
 // ---- the network
 
@@ -252,6 +65,8 @@ struct Held {  // a parameter where torch has it, and what the optimizer keeps o
 
 struct Layer {
   int64_t inputs = 0, outputs = 0, width = 0, stride = 0;  // width: outputs, in whole panels; stride: from row to row of them
+  int64_t taps = 1, deep = 0;                  // places of a window; outputs of each that a gradient goes back from
+  std::vector<int64_t> order;                  // where torch's inputs are among ours; empty where they have one order
   int64_t hidden = 0;                          // of an LSTM; 0 of a Linear
   Activation activation = NONE;
   float leak = 0, dropout = 0;
@@ -269,9 +84,35 @@ struct Layer {
   Grid values() const { return {value.at(), sent_apart()}; }
 
   float* panel(int which, int64_t output, int64_t input) const { return panels[which].at(output * inputs + input * PANEL); }
+  int64_t place(int64_t input) const { return order.empty() ? input : order[input]; }
+};
+
+// A convolution, its activation, and a pooling that keeps the most of each window; pictures lie channels last.
+struct Convolution {
+  Layer layer;  // one input for each channel of each place of a window
+  int64_t channels = 0, kernel[2] = {}, border[2] = {}, size[2] = {}, pool[2] = {};
+  int64_t seen[2] = {}, kept[2] = {};    // places of its outputs, and of those that pooling keeps
+  int64_t frame_pitch = 0, frame = 0;    // of its inputs, with zeros around: numbers of a line, and of a row of the batch
+  int64_t change_pitch = 0, change = 0;  // the same of the gradient of its outputs, with more zeros around
+  int64_t change_first = 0;              // where the first of them lies
+  Numbers frames, slopes;                // of each row of the batch: inputs, and slopes of what is kept
+  std::vector<int32_t> places;           // where in the gradient what is kept belongs
+  std::vector<int64_t> windows, turned, inputs;  // where windows begin: of outputs, of inputs in the gradient; where an input lies in the first one
+  Numbers shares;                        // of each part of the batch: gradients of weights and biases
+
+  int64_t numbers() const { return kept[0] * kept[1] * layer.outputs; }
+  float* share(int64_t part) const { return shares.at(part * (layer.inputs + 1) * layer.width); }
+};
+
+struct Bench {  // of one lane: outputs and slopes of a picture, the gradient of them, and that of inputs
+  Numbers values, slopes, change, before;
 };
 
 struct Network {
+  std::vector<Convolution> convolutions;
+  std::vector<Bench> benches;
+  Numbers zeros;    // as many as the widest bias
+  Numbers changes;  // of the inputs of the first layer, where convolutions are before it
   std::vector<Layer> layers;
   Head head = CLASSES;
   const float* class_weight = nullptr;
@@ -298,6 +139,19 @@ struct Network {
   std::atomic<bool> stop{false}, leave{false};
   int64_t gathering = 0;
 
+  template <typename Call>
+  void each_layer(Call call) {
+    for (Convolution& convolution : convolutions) call(convolution.layer);
+    for (Layer& layer : layers) call(layer);
+  }
+
+  int64_t rows_of_part() const { return std::max(FEWEST, (most + SHARES - 1) / SHARES); }
+  int64_t parts() const { return (batch + rows_of_part() - 1) / rows_of_part(); }
+  // Rows of the batch that are a lane's: whole parts of it behind convolutions.
+  int64_t first_row(int lane, int lanes) const {
+    if (convolutions.empty()) return batch * lane / lanes;
+    return std::min(batch, parts() * lane / lanes * rows_of_part());
+  }
   int64_t lines_of(size_t layer) const { return layers[layer].hidden ? times * batch : batch; }  // rows of its gradients
   Grid inputs_of(size_t layer) const {
     if (layers[layer].hidden) return {layers[layer].joined.at(), apart(layers[layer].inputs)};
@@ -322,23 +176,24 @@ void carry(const Layer& layer, bool into, int lane, int lanes) {
         float* const rows = places[which] + output * held.count;
         for (int64_t input = 0; input < held.count; ++input)
           for (int64_t i = 0; i < wide; ++i) {
-            if (into) panel[input * PANEL + i] = rows[i * held.count + input];
-            else rows[i * held.count + input] = panel[input * PANEL + i];
+            if (into) panel[layer.place(input) * PANEL + i] = rows[i * held.count + input];
+            else rows[i * held.count + input] = panel[layer.place(input) * PANEL + i];
           }
       }
     }
   }
 }
 
-// Writes the weights of some inputs of a panel where a gradient that goes back reads them.
+// Writes the weights of some inputs of a panel where a gradient that goes back reads them: places of a window the other way around.
 void turn(const Layer& layer, int64_t output, int64_t first, int64_t end) {
   first = std::max(first, layer.back_from);
   end = std::min(end, layer.back_from + layer.back_count);
-  const int64_t wide = std::min(PANEL, layer.outputs - output);
+  const int64_t wide = std::min(PANEL, layer.outputs - output), channels = layer.inputs / layer.taps;
   for (int64_t input = first; input < end; ++input) {
     const float* from = layer.panel(0, output, input);
-    const int64_t place = input - layer.back_from;
-    float* to = layer.back.at(place / PANEL * PANEL * layer.outputs + output * PANEL + place % PANEL);
+    const int64_t place = layer.taps == 1 ? input - layer.back_from : input % channels;
+    const int64_t tap = layer.taps == 1 ? 0 : layer.taps - 1 - input / channels;
+    float* to = layer.back.at((place / PANEL * layer.taps * layer.deep + tap * layer.deep + output) * PANEL + place % PANEL);
     for (int64_t i = 0; i < wide; ++i) to[i * PANEL] = from[i];
   }
 }
@@ -360,6 +215,147 @@ void begin_layer(const Layer& layer, int lane, int lanes) {
   }
 }
 
+// ---- convolutions, forward and back, for one row of the batch
+
+// Writes a picture of torch's, channel after channel, where a convolution reads it.
+void frame(const Convolution& conv, const float* from, int64_t row) {
+  float* to = conv.frames.at(row * conv.frame) + conv.border[0] * conv.frame_pitch + conv.border[1] * conv.channels;
+  for (int64_t channel = 0; channel < conv.channels; ++channel)
+    for (int64_t y = 0; y < conv.size[0]; ++y)
+      for (int64_t x = 0; x < conv.size[1]; ++x) to[y * conv.frame_pitch + x * conv.channels + channel] = *from++;
+}
+
+template <typename Number>
+Number read(const float* from) {
+  Number found;
+  std::memcpy(&found, from, sizeof found);
+  return found;
+}
+
+// Keeps the first of the greatest of some windows' outputs, channel by channel: its value, its slope and where in the gradient it is.
+template <typename Number, typename Whole>
+void keep_greatest(const Convolution& conv, const float* values, const float* slopes, int32_t at, float* best, float* slope, int32_t* place) {
+  const int64_t wide = conv.layer.width;
+  Number most = read<Number>(values), its = read<Number>(slopes);
+  Whole where = Whole{} + at;
+  for (int64_t dy = 0; dy < conv.pool[0]; ++dy)
+    for (int64_t dx = 0; dx < conv.pool[1]; ++dx) {
+      const int64_t from = (dy * conv.seen[1] + dx) * wide;
+      const Number value = read<Number>(values + from), its_slope = read<Number>(slopes + from);
+      const Whole here = Whole{} + static_cast<int32_t>(at + dy * conv.change_pitch + dx * wide);
+      const auto more = (value > most) | (value != value);
+      most = more ? value : most;
+      its = more ? its_slope : its;
+      where = more ? here : where;
+    }
+  std::memcpy(best, &most, sizeof most);
+  std::memcpy(slope, &its, sizeof its);
+  std::memcpy(place, &where, sizeof where);
+}
+
+void pool(Convolution& conv, const Bench& bench, int64_t row, float* to, int64_t pitch) {
+  const int64_t outputs = conv.layer.outputs, wide = conv.layer.width;
+  float* slopes = conv.slopes.at(row * conv.numbers());
+  int32_t* places = conv.places.data() + row * conv.numbers();
+  for (int64_t y = 0; y < conv.kept[0]; ++y)
+    for (int64_t x = 0; x < conv.kept[1]; ++x, slopes += outputs, places += outputs) {
+      const int64_t line = y * conv.pool[0], column = x * conv.pool[1], from = (line * conv.seen[1] + column) * wide;
+      const float *value = bench.values.at(from), *slope = bench.slopes.at(from);
+      const auto at = static_cast<int32_t>(conv.change_first + line * conv.change_pitch + column * wide);
+      float* best = to + y * pitch + x * outputs;
+      int64_t i = 0;
+      for (; i + WIDTH <= outputs; i += WIDTH) keep_greatest<Vector, Wholes>(conv, value + i, slope + i, at, best + i, slopes + i, places + i);
+      for (; i < outputs; ++i) keep_greatest<float, int32_t>(conv, value + i, slope + i, at, best + i, slopes + i, places + i);
+    }
+}
+
+// Multiplies windows of a picture with panels: out[window][n] = bias[n] + ...
+void multiply_windows(const float* picture, const std::vector<int64_t>& windows, const Convolution& conv, int64_t pitch, int64_t depth, const float* panels, const float* bias, int64_t outputs, Grid out) {
+  for (int64_t n = 0; n < outputs; n += PANEL)
+    in_tiles(static_cast<int64_t>(windows.size()), [&](int64_t first, int64_t end) {
+      const float* at[MOST];
+      for (int64_t i = first; i < end; ++i) at[i - first] = picture + windows[i];
+      const Grid to{out.row(first) + n, out.stride};
+      const float* panel = panels + n * conv.kernel[0] * depth;
+      for_count(end - first, [&](auto count) { window<count.value>(at, conv.kernel[0], pitch, depth, panel, bias + n, to); });
+    });
+}
+
+void convolve(Network& net, const Bench& bench, int64_t row) {
+  for (size_t number = 0; number < net.convolutions.size(); ++number) {
+    Convolution& conv = net.convolutions[number];
+    const Layer& layer = conv.layer;
+    const int64_t places = conv.seen[0] * conv.seen[1];
+    multiply_windows(conv.frames.at(row * conv.frame), conv.windows, conv, conv.frame_pitch, conv.kernel[1] * conv.channels,
+                     layer.panels[0].at(), layer.bias.at(), layer.width, {bench.values.at(), layer.width});
+    activate(layer.activation, layer.leak, bench.values.at(), bench.slopes.at(), places * layer.width);
+    if (number + 1 == net.convolutions.size()) {
+      pool(conv, bench, row, net.input.at(row * net.input_stride), conv.kept[1] * layer.outputs);
+      continue;
+    }
+    const Convolution& next = net.convolutions[number + 1];
+    float* to = next.frames.at(row * next.frame) + next.border[0] * next.frame_pitch + next.border[1] * next.channels;
+    pool(conv, bench, row, to, next.frame_pitch);
+  }
+}
+
+// Adds the share of a row to the gradients of a convolution; `change` is the gradient of its outputs.
+void add_share(const Convolution& conv, const float* change, int64_t row, float* share) {
+  const Layer& layer = conv.layer;
+  const Picture x{conv.frames.at(row * conv.frame), conv.frame_pitch, conv.channels};
+  float* const biases = share + layer.inputs * layer.width;
+  for (int64_t n = 0; n < layer.width; n += PANEL) {
+    const Picture d{change + conv.change_first + n, conv.change_pitch, layer.width};
+    in_tiles(layer.inputs, [&](int64_t low, int64_t high) {
+      const float* at[MOST];
+      for (int64_t i = low; i < high; ++i) at[i - low] = x.first + conv.inputs[i];
+      float* to = share + n * layer.inputs + low * PANEL;
+      for_count(high - low, [&](auto count) { outer_of_windows<count.value>(at, x, d, conv.seen[0], conv.seen[1], to); });
+    });
+  }
+  alignas(64) float sums[PANEL];
+  for (int64_t n = 0; n < layer.width; n += PANEL) {
+    std::memset(sums, 0, sizeof sums);
+    for (int64_t y = 0; y < conv.seen[0]; ++y)
+      for (int64_t x = 0; x < conv.seen[1]; ++x) {
+        const float* from = change + conv.change_first + y * conv.change_pitch + x * layer.width + n;
+        for (int64_t i = 0; i < PANEL; ++i) sums[i] += from[i];
+      }
+    for (int64_t i = 0; i < PANEL; ++i) biases[n + i] += sums[i];
+  }
+}
+
+// Takes the gradient of what the last convolution gave back through all of them.
+void convolve_back(Network& net, const Bench& bench, int64_t row, int64_t part) {
+  Grid given{net.changes.at(row * net.input_stride), net.convolutions.back().layer.outputs};
+  for (size_t number = net.convolutions.size(); number-- > 0;) {
+    const Convolution& conv = net.convolutions[number];
+    const Layer& layer = conv.layer;
+    const float* slopes = conv.slopes.at(row * conv.numbers());
+    const int32_t* places = conv.places.data() + row * conv.numbers();
+    float* const change = bench.change.at();
+    std::memset(change, 0, conv.change * sizeof(float));
+    for (int64_t kept = 0; kept < conv.kept[0] * conv.kept[1]; ++kept, slopes += layer.outputs, places += layer.outputs) {
+      const float* from = given.row(kept);
+      for (int64_t i = 0; i < layer.outputs; ++i) change[places[i] + i] = from[i] * slopes[i];
+    }
+    add_share(conv, change, row, conv.share(part));
+    if (!number) return;
+    given = {bench.before.at(), padded(conv.channels, PANEL)};
+    multiply_windows(change, conv.turned, conv, conv.change_pitch, conv.kernel[1] * layer.width, layer.back.at(),
+                     net.zeros.at(), padded(conv.channels, PANEL), given);
+  }
+}
+
+void convolve_rows_back(Network& net, int lane, int64_t first, int64_t end) {
+  const int64_t many = net.rows_of_part();
+  for (int64_t start = first; start < end; start += many) {
+    for (const Convolution& conv : net.convolutions)
+      std::memset(conv.share(start / many), 0, (conv.layer.inputs + 1) * conv.layer.width * sizeof(float));
+    for (int64_t row = start; row < std::min(end, start + many); ++row) convolve_back(net, net.benches[lane], row, start / many);
+  }
+}
+
 // ---- forward and back, for the rows of one lane
 
 void gather(const Network& net, int64_t step, int64_t first, int64_t end) {
@@ -367,6 +363,10 @@ void gather(const Network& net, int64_t step, int64_t first, int64_t end) {
   const Layer& layer = net.layers[0];
   for (int64_t row = first; row < end; ++row) {
     const float* from = net.x + rows[row] * net.size * net.times;
+    if (!net.convolutions.empty()) {
+      frame(net.convolutions[0], from, row);
+      continue;
+    }
     if (!layer.hidden) {
       std::memcpy(net.input.at(row * net.input_stride), from, net.size * sizeof(float));
       continue;
@@ -523,7 +523,13 @@ void end_rows(const Network& net, int64_t step, int64_t first, int64_t end) {
 }
 
 void linear_backward(Network& net, size_t number, int64_t first, int64_t rows) {
-  const Layer &layer = net.layers[number], &before = net.layers[number - 1];
+  const Layer& layer = net.layers[number];
+  if (!number) {
+    const Grid into{net.changes.at(first * net.input_stride), net.input_stride}, changes = net.changes_of(0);
+    std::memset(into.first, 0, rows * into.stride * sizeof(float));
+    return multiply({changes.row(first), changes.stride}, rows, layer.back.at(), layer.outputs, padded(layer.inputs, PANEL), into);
+  }
+  const Layer& before = net.layers[number - 1];
   const int64_t stride = before.sent_apart();
   const Grid change{before.change.at(first * stride), stride}, from = net.changes_of(number);
   std::memset(change.first, 0, rows * stride * sizeof(float));
@@ -545,18 +551,21 @@ Rule rule_of(const Network& net, const Held& held, int64_t step) {
 }
 
 void set_rules(Network& net, int64_t step) {
-  for (Layer& layer : net.layers)
+  net.each_layer([&](Layer& layer) {
     for (auto* kind : {&layer.weights, &layer.biases})
       for (Held& held : *kind) held.rule = rule_of(net, held, step);
+  });
 }
 
 void pass_rows(Network& net, int64_t step, int lane, int lanes) {
-  const int64_t first = net.batch * lane / lanes, end = net.batch * (lane + 1) / lanes, rows = end - first;
+  const int64_t first = net.first_row(lane, lanes), end = net.first_row(lane + 1, lanes), rows = end - first;
   const auto begun = Clock::now();
   if (!lane) set_rules(net, step);
   gather(net, step, first, end);
   if (!lane) net.gathering += std::chrono::nanoseconds(Clock::now() - begun).count();
   if (!rows) return;
+  if (!net.convolutions.empty())
+    for (int64_t row = first; row < end; ++row) convolve(net, net.benches[lane], row);
   const uint8_t* kept = net.kept + step * net.batch * net.dropping;
   for (size_t number = 0; number < net.layers.size(); ++number) {
     if (net.layers[number].hidden) lstm_forward(net, first, rows);
@@ -566,14 +575,26 @@ void pass_rows(Network& net, int64_t step, int lane, int lanes) {
   end_rows(net, step, first, end);
   for (size_t number = net.layers.size() - 1; number > 0; --number) linear_backward(net, number, first, rows);
   if (net.layers[0].hidden) lstm_backward(net, first, rows);
+  if (net.convolutions.empty()) return;
+  linear_backward(net, 0, first, rows);
+  convolve_rows_back(net, lane, first, end);
 }
 
 // ---- gradients of weights, and their change
 
+void change_biases_by(const Layer& layer, int64_t output, const float* sums) {
+  for (const Held& held : layer.biases) {
+    float* second = held.second == nullptr ? nullptr : held.second + output;
+    float* first = held.first == nullptr ? nullptr : held.first + output;
+    held.rule(held.value + output, first, second, sums, std::min(PANEL, layer.outputs - output));
+  }
+  add_biases(layer, output);
+}
+
 void change_biases(const Network& net, size_t number, int64_t output) {
   const Layer& layer = net.layers[number];
   const Grid changes = net.changes_of(number);
-  const int64_t wide = std::min(PANEL, layer.outputs - output), lines = net.lines_of(number);
+  const int64_t lines = net.lines_of(number);
   alignas(64) float sums[PANEL] = {};
   for (int64_t start = 0; start < lines; start += CHUNK) {
     alignas(64) float some[PANEL] = {};
@@ -583,12 +604,7 @@ void change_biases(const Network& net, size_t number, int64_t output) {
     }
     for (int64_t i = 0; i < PANEL; ++i) sums[i] += some[i];
   }
-  for (const Held& held : layer.biases) {
-    float* second = held.second == nullptr ? nullptr : held.second + output;
-    float* first = held.first == nullptr ? nullptr : held.first + output;
-    held.rule(held.value + output, first, second, sums, wide);
-  }
-  add_biases(layer, output);
+  change_biases_by(layer, output, sums);
 }
 
 // Adds the shares of some rows to the gradients of some weights: CHUNK by CHUNK, each of which is added up for itself.
@@ -638,7 +654,35 @@ void change_layer(const Network& net, size_t number, int64_t low, int64_t high) 
       }
 }
 
+// Changes the weights of a convolution that are this lane's, whose gradients lie there, one for each part of the batch.
+void change_convolution(const Network& net, const Convolution& conv, int64_t low, int64_t high) {
+  const Layer& layer = conv.layer;
+  const int64_t parts = net.parts();
+  alignas(64) float sums[STRIP * PANEL];
+  const auto add = [&](int64_t place, int64_t count) {
+    std::memcpy(sums, conv.share(0) + place, count * sizeof(float));
+    for (int64_t part = 1; part < parts; ++part) {
+      const float* from = conv.share(part) + place;
+      for (int64_t i = 0; i < count; ++i) sums[i] += from[i];
+    }
+  };
+  for (int64_t output = 0, place = 0; output < layer.width; output += PANEL)
+    for (int64_t first = 0; first < layer.inputs; first += STRIP, ++place) {
+      if (place < low || place >= high) continue;
+      const int64_t end = std::min(first + STRIP, layer.inputs);
+      add(output * layer.inputs + first * PANEL, (end - first) * PANEL);
+      change_strip(layer, output, first, end, sums);
+      if (first) continue;
+      add(layer.inputs * layer.width + output, PANEL);
+      change_biases_by(layer, output, sums);
+    }
+}
+
 void change_weights(const Network& net, int lane, int lanes) {
+  for (const Convolution& conv : net.convolutions) {
+    const int64_t strips = conv.layer.width / PANEL * ((conv.layer.inputs + STRIP - 1) / STRIP);
+    change_convolution(net, conv, strips * lane / lanes, strips * (lane + 1) / lanes);
+  }
   for (size_t number = 0; number < net.layers.size(); ++number) {
     const Layer& layer = net.layers[number];
     const int64_t strips = layer.width / PANEL * ((layer.inputs + STRIP - 1) / STRIP);
@@ -678,9 +722,9 @@ template <typename Wait>
 void run_lane(Network& net, int lane, int lanes, Wait wait) {
   const WithoutTiny without;
   const auto begun = Clock::now();
-  for (const Layer& layer : net.layers) carry(layer, true, lane, lanes);
+  net.each_layer([&](const Layer& layer) { carry(layer, true, lane, lanes); });
   wait();
-  for (const Layer& layer : net.layers) begin_layer(layer, lane, lanes);
+  net.each_layer([&](const Layer& layer) { begin_layer(layer, lane, lanes); });
   wait();
   for (int64_t step = 0; step < net.steps; ++step) {
     pass_rows(net, step, lane, lanes);
@@ -695,7 +739,7 @@ void run_lane(Network& net, int lane, int lanes, Wait wait) {
     if (net.leave.load()) break;
   }
   wait();
-  for (const Layer& layer : net.layers) carry(layer, false, lane, lanes);
+  net.each_layer([&](const Layer& layer) { carry(layer, false, lane, lanes); });
 }
 
 int64_t take(Network& net, bool alone, int64_t steps, double seconds) {
@@ -724,8 +768,10 @@ Held held_from(Reader& reader) {
   return held;
 }
 
-Layer layer_from(Reader& reader, const Network& net, bool first) {
+// A layer's sizes, its weights and the room for them; `ends`: no gradient goes back beyond it, but to a hidden state.
+Layer weights_from(Reader& reader, int64_t taps, bool ends) {
   Layer layer;
+  layer.taps = taps;
   layer.inputs = reader.whole();
   layer.outputs = reader.whole();
   layer.hidden = reader.whole();
@@ -736,12 +782,78 @@ Layer layer_from(Reader& reader, const Network& net, bool first) {
     for (int64_t left = reader.whole(); left > 0; --left) kind->push_back(held_from(reader));
   layer.width = padded(layer.outputs, PANEL);
   layer.stride = apart(layer.width);
-  const int64_t lines = net.most * (layer.hidden ? net.times : 1);
+  layer.deep = taps == 1 ? layer.outputs : layer.width;
   for (auto& panels : layer.panels) panels.make(layer.inputs * layer.width);
   layer.bias.make(layer.stride + layer.hidden);  // and a cell before the first step
   layer.back_from = layer.hidden ? layer.inputs - layer.hidden : 0;
-  layer.back_count = first && !layer.hidden ? 0 : layer.inputs - layer.back_from;
-  layer.back.make(padded(layer.back_count, PANEL) * layer.outputs);
+  layer.back_count = ends && !layer.hidden ? 0 : layer.inputs - layer.back_from;
+  layer.back.make(padded(layer.back_count / taps, PANEL) * taps * layer.deep);
+  return layer;
+}
+
+Convolution convolution_from(Reader& reader, const Network& net, bool first) {
+  Convolution conv;
+  conv.channels = reader.whole();
+  for (auto* pair : {conv.kernel, conv.border, conv.size, conv.pool})
+    for (int axis = 0; axis < 2; ++axis) pair[axis] = reader.whole();
+  const int64_t taps = conv.kernel[0] * conv.kernel[1];
+  conv.layer = weights_from(reader, taps, first);
+  const Layer& layer = conv.layer;
+  int64_t around[2];
+  for (int axis = 0; axis < 2; ++axis) {
+    conv.seen[axis] = conv.size[axis] + 2 * conv.border[axis] - conv.kernel[axis] + 1;
+    conv.kept[axis] = conv.seen[axis] / conv.pool[axis];
+    around[axis] = conv.kernel[axis] - 1 - conv.border[axis];
+  }
+  conv.frame_pitch = (conv.size[1] + 2 * conv.border[1]) * conv.channels;
+  conv.frame = padded((conv.size[0] + 2 * conv.border[0]) * conv.frame_pitch, 16);
+  conv.change_pitch = (conv.seen[1] + 2 * around[1]) * layer.width;
+  conv.change = (conv.seen[0] + 2 * around[0]) * conv.change_pitch;
+  conv.change_first = around[0] * conv.change_pitch + around[1] * layer.width;
+  conv.frames.make(net.most * conv.frame);
+  conv.slopes.make(net.most * conv.numbers());
+  conv.places.resize(net.most * conv.numbers());
+  conv.shares.make((net.most + net.rows_of_part() - 1) / net.rows_of_part() * (layer.inputs + 1) * layer.width);
+  for (int64_t y = 0; y < conv.seen[0]; ++y)
+    for (int64_t x = 0; x < conv.seen[1]; ++x) conv.windows.push_back(y * conv.frame_pitch + x * conv.channels);
+  for (int64_t y = 0; y < conv.size[0]; ++y)
+    for (int64_t x = 0; x < conv.size[1]; ++x) conv.turned.push_back(y * conv.change_pitch + x * layer.width);
+  for (int64_t tap = 0; tap < taps; ++tap)
+    for (int64_t channel = 0; channel < conv.channels; ++channel)
+      conv.inputs.push_back(tap / conv.kernel[1] * conv.frame_pitch + tap % conv.kernel[1] * conv.channels + channel);
+  for (int64_t channel = 0; channel < conv.channels; ++channel)
+    for (int64_t tap = 0; tap < taps; ++tap) conv.layer.order.push_back(tap * conv.channels + channel);
+  return conv;
+}
+
+// Makes the room that lanes need for convolutions; the first layer behind them reads channels last.
+void make_benches(Network& net, int lanes) {
+  int64_t seen = 0, change = 0, before = 0;
+  for (const Convolution& conv : net.convolutions) {
+    seen = std::max(seen, conv.seen[0] * conv.seen[1] * conv.layer.width);
+    change = std::max(change, conv.change);
+    before = std::max(before, conv.size[0] * conv.size[1] * padded(conv.channels, PANEL));
+  }
+  for (int lane = 0; lane < lanes; ++lane) {
+    Bench& bench = net.benches.emplace_back();
+    bench.values.make(seen);
+    bench.slopes.make(seen);
+    bench.change.make(change);
+    bench.before.make(before);
+  }
+  net.zeros.make(before);
+  const Convolution& last = net.convolutions.back();
+  Layer& layer = net.layers[0];
+  const int64_t places = last.kept[0] * last.kept[1], channels = last.layer.outputs;
+  for (int64_t channel = 0; channel < channels; ++channel)
+    for (int64_t place = 0; place < places; ++place) layer.order.push_back(place * channels + channel);
+  net.changes.make(net.most * net.input_stride);
+}
+
+// The number-th layer of a network.
+Layer layer_from(Reader& reader, const Network& net, bool first) {
+  Layer layer = weights_from(reader, 1, first && net.convolutions.empty());
+  const int64_t lines = net.most * (layer.hidden ? net.times : 1);
   if (!layer.hidden) {
     for (auto* rows : {&layer.value, &layer.slope, &layer.change}) rows->make(lines * layer.stride);
     return layer;
@@ -773,10 +885,13 @@ void* nd_make(const int64_t* code, char* error, int64_t room) {
     net.kind = static_cast<Kind>(reader.whole());
     net.beta2 = reader.real();
     net.epsilon = reader.real();
+    const int64_t convolutions = reader.whole();
+    for (int64_t number = 0; number < convolutions; ++number) net.convolutions.push_back(convolution_from(reader, net, !number));
     const int64_t layers = reader.whole();
     for (int64_t number = 0; number < layers; ++number) net.layers.push_back(layer_from(reader, net, !number));
     for (const Layer& layer : net.layers) net.dropping += layer.dropout != 0.0f ? layer.sent() : 0;
-    net.input_stride = apart(net.size);
+    net.input_stride = apart(padded(net.layers[0].inputs, PANEL));
+    if (convolutions) make_benches(net, lanes);
     if (!net.layers[0].hidden) net.input.make(net.most * net.input_stride);
     net.losses.make(net.most);
     net.crew = std::make_unique<Crew>(lanes, [&net, lanes](int lane) { run_lane(net, lane, lanes, [&] { net.crew->barrier.wait(); }); });

@@ -30,6 +30,35 @@ class Layer:
 
 @final
 @dataclass(frozen=True)
+class Convolution:
+    """A Conv1d or Conv2d that goes place by place, and what follows it: ``kind`` of activation, its ``slope``, and a pooling.
+
+    ``padding`` and ``pool``, the places of which the greatest is kept, are along height and width; of a Conv1d the height is 1.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    kind: str = "none"
+    slope: float = 0.0
+    padding: tuple[int, int] = (0, 0)
+    pool: tuple[int, int] = (1, 1)
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Height and width of a window."""
+        return (self.weight.shape[2], self.weight.shape[3]) if self.weight.dim() == 4 else (1, self.weight.shape[2])
+
+    def after(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width of what goes on, where so many came; 0 where nothing does."""
+        height, width = (
+            max(0, come + 2 * around - window + 1) // kept
+            for come, around, window, kept in zip(size, self.padding, self.kernel, self.pool, strict=True)
+        )
+        return height, width
+
+
+@final
+@dataclass(frozen=True)
 class Recurrent:
     """An LSTM of one layer and direction, of which the last step goes on: weights of input and hidden state, ``(4 * hidden, ...)``,
     biases of both, and the probability of a dropout after it."""

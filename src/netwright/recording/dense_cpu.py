@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from netwright.recording.building import DENSE, library
-from netwright.recording.dense import Head, Layer, Recurrent
+from netwright.recording.dense import Convolution, Head, Layer, Recurrent
 from netwright.recording.native import ROOM, bits, closed_with
 from netwright.recording.tape import NotFiniteError, Played
 
@@ -37,8 +38,8 @@ class Parameter:
 class Plan:
     """A step: layers, loss and optimizer.
 
-    ``parameters`` are in the order of layers, those of ``recurrent`` first, weights before biases; ``beta2`` and ``epsilon`` are of
-    the optimizer's kind of update, where it has them.
+    ``parameters`` are in the order of layers, those of ``recurrent`` or ``convolutions`` first, weights before biases; ``beta2``
+    and ``epsilon`` are of the optimizer's kind of update, where it has them.
     """
 
     recurrent: Recurrent | None
@@ -48,6 +49,7 @@ class Plan:
     beta2: float
     epsilon: float
     parameters: tuple[Parameter, ...]
+    convolutions: tuple[Convolution, ...] = ()
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -59,7 +61,8 @@ class Plan:
         numbers = tuple((*each.value.shape, each.group, each.decay) for each in self.parameters)
         layers = tuple((layer.kind, layer.slope, layer.dropout) for layer in self.layers)
         dropout = None if self.recurrent is None else self.recurrent.dropout
-        return (places, numbers, layers, dropout, _head(self.head), self.kind, self.beta2, self.epsilon)
+        convolutions = tuple((one.kind, one.slope, one.padding, one.pool) for one in self.convolutions)
+        return (places, numbers, layers, convolutions, dropout, _head(self.head), self.kind, self.beta2, self.epsilon)
 
 
 @final
@@ -70,7 +73,7 @@ class DenseProgram:
         plan: The step.
         lanes: Cores that share it; the numbers are the same on any.
         most: Rows of a batch at most.
-        shape: Of a row: ``(features,)``, or with an LSTM ``(time, features)``.
+        shape: Of a row: ``(features,)``, with an LSTM ``(time, features)``, with convolutions ``(channels, [height,] width)``.
 
     Raises:
         NotBuiltError: There is no library.
@@ -78,9 +81,10 @@ class DenseProgram:
 
     def __init__(self, plan: Plan, lanes: int, most: int, shape: Sequence[int]) -> None:
         self._library = _declared(library(wait=True, source=DENSE))
-        times, size = (1, shape[0]) if plan.recurrent is None else shape
+        times, size = (1, math.prod(shape)) if plan.recurrent is None else shape
         words = [lanes, most, times, size, *_head(plan.head), KINDS.index(plan.kind), bits(plan.beta2), bits(plan.epsilon)]
         left = iter(plan.parameters)
+        words += [len(plan.convolutions), *_convolutions(plan.convolutions, shape, left)]
         layers = [] if plan.recurrent is None else [_recurrent(plan.recurrent, left)]
         layers += [_linear(layer, left) for layer in plan.layers]
         words += [len(layers), *(word for layer in layers for word in layer)]
@@ -157,6 +161,20 @@ def _linear(layer: Layer, left: Iterator[Parameter]) -> list[int]:
     words = [inputs, outputs, 0, ACTIVATIONS.index(layer.kind), bits(layer.slope), bits(layer.dropout)]
     words += [1, *_parameter(next(left), 0, inputs)]
     return [*words, 0] if layer.bias is None else [*words, 1, *_parameter(next(left))]
+
+
+def _convolutions(layers: Sequence[Convolution], shape: Sequence[int], left: Iterator[Parameter]) -> list[int]:
+    words: list[int] = []
+    size = (shape[-2] if len(shape) == 3 else 1, shape[-1])
+    for layer in layers:
+        outputs, channels, (height, width) = *layer.weight.shape[:2], layer.kernel
+        inputs = channels * height * width
+        words += [channels, *layer.kernel, *layer.padding, *size, *layer.pool]
+        words += [inputs, outputs, 0, ACTIVATIONS.index(layer.kind), bits(layer.slope), bits(0.0)]
+        words += [1, *_parameter(next(left), 0, inputs)]
+        words += [0] if layer.bias is None else [1, *_parameter(next(left))]
+        size = layer.after(size)
+    return words
 
 
 def _recurrent(layer: Recurrent, left: Iterator[Parameter]) -> list[int]:
