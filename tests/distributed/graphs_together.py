@@ -187,6 +187,9 @@ class Nccl:
     def abort(self) -> None:
         """End them."""
 
+    def _set_default_timeout(self, waits: Any) -> None:
+        """Wait longer."""
+
 
 def _over_nccl() -> None:
     """Let this process have links over NCCL."""

@@ -26,7 +26,8 @@ from netwright.cli import (
     watching,
 )
 from netwright.cli.group import cli, complete_paths
-from netwright.distributed.joining import leads, left_behind
+from netwright.distributed.failures import left_behind
+from netwright.distributed.joining import leads
 from netwright.errors import NetwrightError, ResourceError, out_of_memory
 
 INTERRUPTED = 130

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, final
 
 from netwright import errors
@@ -26,6 +27,9 @@ SETTLING = 8.0  # seconds between the moment in which another one is missed and 
 PARTING = 2.0  # seconds in which links to a process that is gone are closed; what does not return by then is left behind
 SPEAKING = 1.0  # seconds that the one that tells needs for its line
 SIGNS = ("gloo", "NCCL", "ProcessGroup", "Connection closed by peer", "Connection reset by peer", "Socket Timeout")
+
+
+left_behind: list[Any] = []  # links that cannot be closed: torch breaks a process off that ends with such a one
 
 
 class LostError(NetwrightError):
@@ -102,7 +106,12 @@ class Links:
             return None
         world = dist.group.WORLD
         found = [world._get_backend(device) for device in world._device_types if device.type == "cuda"]
-        return next((cls(one) for one in found if isinstance(one, dist.ProcessGroupNCCL)), None)
+        plain = [getattr(one, "wrapped_pg", one) for one in found]  # as TORCH_DISTRIBUTED_DEBUG=DETAIL wraps it
+        return next((cls(one) for one in plain if isinstance(one, dist.ProcessGroupNCCL)), None)
+
+    def wait_for(self, seconds: float) -> None:
+        """Let torch itself wait so long before it breaks the process off."""
+        self._backend._set_default_timeout(timedelta(seconds=seconds))
 
     def abandon(self, why: LostError) -> None:
         """Begin to end them, once."""
@@ -158,10 +167,12 @@ class Reports:
         store: That all share.
         rank: Of this process.
         size: How many processes there are.
+        seconds: In which all shall have ended.
     """
 
-    def __init__(self, store: Any, rank: int, size: int) -> None:
+    def __init__(self, store: Any, rank: int, size: int, seconds: float = SETTLING) -> None:
         self._store, self._rank, self._size = store, rank, size
+        self._grace, self._speaking = GRACE * seconds / SETTLING, SPEAKING * seconds / SETTLING
 
     def left(self) -> None:
         """Write down that this process ended well."""
@@ -217,7 +228,7 @@ class Reports:
     def _heard(self) -> dict[int, dict[str, Any]]:
         """Return what each process wrote, of those that did within a short time."""
         found: dict[int, dict[str, Any]] = {}
-        until = time.monotonic() + GRACE
+        until = time.monotonic() + self._grace
         while len(found) < self._size and time.monotonic() < until:
             for rank in range(self._size):
                 if rank not in found and self._store.check([self._key(rank)]):
@@ -248,11 +259,11 @@ class Reports:
         else:
             self._wait(["netwright/telling"])
             self._store.set(f"netwright/heard/{self._rank}", "")
-            time.sleep(SPEAKING)
+            time.sleep(self._speaking)
 
     def _wait(self, keys: list[str]) -> None:
         """Wait until others have written some keys, or for a short time."""
-        until = time.monotonic() + GRACE
+        until = time.monotonic() + self._grace
         while keys and not self._store.check(keys) and time.monotonic() < until:
             time.sleep(0.02)
 

@@ -2,7 +2,7 @@
 
 Over NCCL a process waits for another one in a kernel, which no error ends: of a process that died there the others would learn by
 torch's watchdog alone, which ends them after the timeout of the group. So every process listens all the time to the one before
-it, in a ring, over the connections of gloo that are there anyway: such a one closes with its process.
+it, in a ring, over a connection of gloo that the two have for that alone: such a one closes with its process.
 """
 
 from __future__ import annotations
@@ -16,35 +16,51 @@ from typing import Any, final
 
 import torch
 
-from netwright.distributed.failures import GRACE, PARTING, Links, LostError, StuckError, is_lost, lost
+from netwright.distributed.failures import (
+    GRACE,
+    PARTING,
+    Links,
+    LostError,
+    StuckError,
+    is_lost,
+    left_behind,
+    lost,
+)
 from netwright.distributed.world import World
 
 ALIVE, LEFT, FAILED, GONE = range(4)  # the words: this process lives, is done, ends for an error, or misses another one
-EVERY = 0.25  # seconds between two words
-TAG = 7_317  # of the words among what is sent over the same connections
-SOON = 2 * EVERY  # seconds in which neighbours that live have heard a last word
+EVERY = 0.25  # seconds between two words, of which the shortest wait holds eight
+SOON = 0.5  # seconds in which neighbours that live have heard of an error
+LATEST = 60.0  # seconds in which a neighbour that is slow has heard that this process is done
+FOREVER = timedelta(days=365)
 ASKED = 5e-5  # seconds between two questions whether something is over
 SLOW = 60.0  # seconds that a call of many steps may take at least: who is slow is not gone
-SOONER = 2.0  # seconds before torch's watchdog would end everything
+LONGER = 30.0  # seconds that torch itself waits beyond that for work over links of ours, as a last resort
 
 
 @contextmanager
-def heard_by_neighbours(world: World) -> Iterator[None]:
+def heard_by_neighbours(world: World, store: Any, ours: bool) -> Iterator[None]:
     """Let the others learn at once, for a block, that this process is gone, and end what waits here for one that is.
 
     Args:
         world: The processes; without links over NCCL gloo tells by itself, and nothing is done here.
+        store: That all share; of torch.distributed.
+        ours: Whether the links end with the block anyway. Else they stay where all processes fail for one reason.
     """
     if world.links is None:
         yield
         return
-    heart = _Heart(world, world.links)
+    if ours:
+        world.links.wait_for(world.patience + LONGER)
+    heart = _Heart(world, world.links, store, 0.0 if ours else GRACE)
     try:
         yield
     except BaseException as error:
-        heart.end(GONE if isinstance(error, LostError) else FAILED, SOON)
+        well = isinstance(error, SystemExit) and not error.code
+        word = LEFT if well else GONE if isinstance(error, LostError) else FAILED
+        heart.end(word, min(LATEST, world.patience) if well else SOON)
         raise
-    heart.end(LEFT, PARTING)
+    heart.end(LEFT, min(LATEST, world.patience))
 
 
 def over_in_all(world: World, over: Callable[[], bool]) -> None:
@@ -79,64 +95,107 @@ def over_in_all(world: World, over: Callable[[], bool]) -> None:
 
 @final
 class _Heart:
-    """Two threads: one tells the next process of the ring that this one lives, one listens to the process before.
+    """Tells the next process of the ring that this one lives, and listens to the process before.
+
+    Three threads: one speaks, one listens, each of which may wait in gloo for a neighbour that is silent, and one watches the time.
 
     Args:
         world: The processes.
         links: To end where the one before is gone.
+        store: That all share.
+        grace: Seconds in which this process may fail by itself, after the one before did.
     """
 
-    def __init__(self, world: World, links: Links) -> None:
-        self._links = links
-        self._patience = timedelta(seconds=world.patience - min(world.patience / 4, SOONER))
+    def __init__(self, world: World, links: Links, store: Any, grace: float) -> None:
+        self._links, self._grace, self._patience = links, grace, world.patience
+        self._every = min(EVERY, world.patience / 8)
         self._word, self._ending = ALIVE, threading.Event()
-        group, rank, size = world.group._get_backend(torch.device("cpu")), world.rank, world.size
-        self._speaking = threading.Thread(
-            target=self._speak, args=(group, (rank + 1) % size), name="netwright heartbeat", daemon=True
-        )
-        self._listening = threading.Thread(
-            target=self._listen, args=(group, (rank - 1) % size), name="netwright listening", daemon=True
-        )
-        self._speaking.start()
-        self._listening.start()
+        self._heard = time.monotonic()
+        to_next, from_before = _pairs(world, store)
+        self._speaking, *others = self._threads = [
+            threading.Thread(target=work, args=given, name="netwright heartbeat", daemon=True)
+            for work, given in ((self._speak, (to_next,)), (self._listen, (from_before,)), (self._watch, ()))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def end(self, word: int, seconds: float) -> None:
-        """Say a last word, and listen no longer; a neighbour that is silent is waited for some seconds."""
+        """Say a last word and listen no longer; a neighbour that is silent is waited for some seconds, then left behind."""
         self._say(word)
         until = time.monotonic() + seconds
-        for thread in (self._speaking, self._listening):
+        for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            left_behind.append(self)
 
     def _say(self, word: int) -> None:
         """Say a last word, unless one was said."""
         self._word = self._word or word
         self._ending.set()
 
-    def _speak(self, group: Any, following: int) -> None:
+    def _miss(self, why: LostError) -> None:
+        """End the links, and let the next process know, unless this one has ended."""
+        if not self._ending.is_set():
+            self._links.abandon(why)
+            self._say(GONE)
+
+    def _speak(self, group: Any) -> None:
         """Say every moment that this process lives, and the last word."""
         over = False
         while not over:
-            over = self._ending.wait(EVERY)
+            over = self._ending.wait(self._every)
             try:
-                group.send([torch.tensor([self._word], dtype=torch.uint8)], following, TAG).wait()
+                group.send([torch.tensor([self._word], dtype=torch.uint8)], 1, 0).wait(FOREVER)
             except RuntimeError:  # it has left, or is gone: others hear of that
                 return
 
-    def _listen(self, group: Any, before: int) -> None:
-        """Listen until the process before has left or this one has said its last word; end the links where it is gone."""
+    def _listen(self, group: Any) -> None:
+        """Listen until the process before said its last word, or this one did; miss one that is gone."""
         heard = torch.tensor([ALIVE], dtype=torch.uint8)
         try:
             while heard == ALIVE and (self._speaking.is_alive() or not self._ending.is_set()):
-                group.recv([heard], before, TAG).wait(self._patience)
-            if heard in (ALIVE, LEFT):
-                return
-            if heard == FAILED:  # maybe all do, for one reason: their links may be somebody else's
-                self._ending.wait(GRACE)
-            found = LostError("it ended while others waited for it")
+                group.recv([heard], 0, 0).wait(FOREVER)
+                self._heard = time.monotonic()
         except RuntimeError as error:
             if not is_lost(error):
                 raise
-            found = lost(error)
-        if not self._ending.is_set():
-            self._links.abandon(found)
-            self._say(GONE)
+            self._miss(lost(error))
+            return
+        self._heard = float("inf")  # nothing more is to be heard
+        if heard == FAILED:
+            self._ending.wait(self._grace)
+        if heard in (FAILED, GONE):
+            self._miss(LostError("it ended while others waited for it"))
+
+    def _watch(self) -> None:
+        """Miss a process that is silent; seconds in which this one stood still itself do not count."""
+        before = time.monotonic()
+        while not self._ending.wait(self._every):
+            now = time.monotonic()
+            if now - before > 4 * self._every:
+                self._heard = max(self._heard, now)
+            before = now
+            if now - self._heard > self._patience:
+                self._miss(LostError(f"nothing was heard from it for {self._patience:g} s"))
+
+
+def _pairs(world: World, store: Any) -> tuple[Any, Any]:
+    """Return the connections to the next process, in which this one is the first, and from the one before, in which it is second.
+
+    Processes with even numbers make that to the next one first, the others that from the one before: nobody waits in a ring.
+    """
+    import torch.distributed as dist
+
+    waits = timedelta(seconds=world.patience)
+    ring = store.add(f"netwright/rings/{world.rank}", 1)  # a process may join others again
+
+    def pair(first: int, place: int) -> Any:
+        own = dist.PrefixStore(f"netwright/ring/{ring}/{first}", store)  # type: ignore[attr-defined]
+        return dist.ProcessGroupGloo(own, place, 2, timeout=waits)
+
+    before = (world.rank - 1) % world.size
+    if world.rank % 2 == 0:
+        to_next = pair(world.rank, 0)
+        return to_next, pair(before, 1)
+    from_before = pair(before, 1)
+    return pair(world.rank, 0), from_before

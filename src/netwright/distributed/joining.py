@@ -35,7 +35,6 @@ LEAVE = 3.0  # seconds in which one that is asked to end by SIGTERM may still te
 HANGING = 10.0  # seconds beyond that, after which a process that found nobody is ended
 PARENT_DEATH_SIGNAL = 1  # of prctl, PR_SET_PDEATHSIG
 VARIABLES = ("RANK", "WORLD_SIZE")
-left_behind: list[Any] = []  # links that cannot be closed: torch breaks a process off that ends with such a one
 _joined = itertools.count()  # groups of this process: what the processes of one wrote is not read by the next
 
 
@@ -168,8 +167,9 @@ def _of_group(dist: Any, timeout: float) -> Iterator[World]:
     talk = dist.new_group(backend="gloo", timeout=timedelta(seconds=patience))
     found = World(rank, size, local_rank, local_size, group=talk, links=Links.of(dist), patience=patience)
     try:
-        with heard_by_neighbours(found):
-            yield _beside(found)
+        found = _beside(found)
+        with heard_by_neighbours(found, dist.distributed_c10d._get_default_store(), ours=False):
+            yield found
     finally:
         if dist.is_initialized():  # the block may have ended it all
             dist.destroy_process_group(talk)
@@ -211,25 +211,30 @@ def _group(place: Place, timeout: float) -> Iterator[World]:
         raise _not_met(place, timeout, error) from error
     finally:
         watch.cancel()
-    reports, links = Reports(store, place.rank, place.size), Links.of(dist)
+    reports, links = Reports(store, place.rank, place.size, timeout - patience), Links.of(dist)
     launch = launch_of(os.environ, place.restarts)
     found = World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, launch, group=talk)
     found = replace(found, links=links, patience=patience)
-    with _patient() as settling, _settled(reports, settling, links), heard_by_neighbours(found):
-        yield _beside(found)
+    with _patient() as settling, _settled(reports, settling, links):
+        found = _beside(found)
+        with heard_by_neighbours(found, store, ours=True):
+            yield found
 
 
 def _beside(world: World) -> World:
     """Return a world with what this process has beside the others of its machine: a GPU of its own, cores together.
 
     ``srun --gpus-per-task`` shows each task its own GPU, as number 0; ``srun --cpu-bind=cores`` and ``taskset`` give each its own
-    cores, which ``os.sched_getaffinity`` tells.
+    cores, which ``os.sched_getaffinity`` tells. Links over NCCL are worth something only where all processes have them.
     """
     bound = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    mine: dict[str, Any] = {"host": socket.gethostname(), "gpu": _only_gpu(world), "cores": sorted(bound)}
-    here = [one for one in world.gathered(mine) if one["host"] == mine["host"]]
+    nccl = world.links is not None
+    mine: dict[str, Any] = {"host": socket.gethostname(), "gpu": _only_gpu(world), "cores": sorted(bound), "nccl": nccl}
+    every = world.gathered(mine)
+    here = [one for one in every if one["host"] == mine["host"]]
+    links = world.links if all(one["nccl"] for one in every) else None
     own_gpu = mine["gpu"] is not None and [one["gpu"] for one in here].count(mine["gpu"]) == 1
-    return replace(world, own_gpu=own_gpu, cores=len({core for one in here for core in one["cores"]}))
+    return replace(world, links=links, own_gpu=own_gpu, cores=len({core for one in here for core in one["cores"]}))
 
 
 def _only_gpu(world: World) -> str | None:
@@ -247,7 +252,7 @@ def _settled(reports: Reports, settling: threading.Event, links: Links | None) -
     """Close the links at the end of a block; where it fails, end with the reason of the process that failed first."""
     import torch.distributed as dist
 
-    from netwright.distributed.failures import parted
+    from netwright.distributed.failures import left_behind, parted
 
     try:
         yield

@@ -152,9 +152,24 @@ def final_weights(engine: Engine, progress: Progress, world: World) -> Final:
     """
     world.level(list(shown(engine).buffers()))
     best = progress.best
-    return Final(whole_parts(shown(engine).state_dict()), None if best is None else whole_parts(best.weights))
+    found = Final(whole_parts(shown(engine).state_dict()), None if best is None else whole_parts(best.weights))
+    _refuse_unfinished(world)
+    return found
 
 
-def whole_beginning(parts: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
+def whole_beginning(parts: Mapping[str, Any], engine: Engine, world: World) -> dict[str, Any]:
     """Return the checkpoint of a beginning, which the first process writes by itself; every process must ask."""
-    return whole_parts(parts) if is_sharded(engine.model) else dict(parts)
+    found = whole_parts(parts) if is_sharded(engine.model) else dict(parts)
+    _refuse_unfinished(world)
+    return found
+
+
+def _refuse_unfinished(world: World) -> None:
+    """Refuse to keep what GPUs put together where a process was gone before all had done so.
+
+    Raises:
+        netwright.distributed.failures.LostError: It was.
+    """
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+    world.anywhere(False)

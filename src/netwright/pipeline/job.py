@@ -71,7 +71,7 @@ class Job:
 
     def beginning(self, history: Mapping[str, Any]) -> dict[str, Any]:
         """Return the checkpoint of a run that has not begun."""
-        return whole_beginning(self.checkpoint(Progress(), history), self.engine)
+        return whole_beginning(self.checkpoint(Progress(), history), self.engine, self.world)
 
     def checkpoint(self, progress: Progress, history: Mapping[str, Any]) -> dict[str, Any]:
         """Return all that the rest of the run depends on."""
