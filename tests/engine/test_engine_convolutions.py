@@ -13,6 +13,7 @@ from dense_cpu_cases import BATCH, beside_exact, engine_for, train
 from torch import nn
 
 from netwright.data.batches import Examples
+from netwright.engine import dense_fit
 from netwright.engine.dense_cpu import dense_cpu_engine
 from netwright.engine.dense_fit import convolutions_of
 from netwright.engine.eager import EagerEngine
@@ -135,6 +136,16 @@ def test_other_convolutions_and_poolings_run_as_they_are_written(model: nn.Seque
     model(torch.randn(1, 2, *[9] * (3 if isinstance(model[0], nn.Conv3d) else 2)))
     eager = EagerEngine(model, nn.CrossEntropyLoss(), OPTIMIZERS["Adam"](model))
     assert dense_cpu_engine(eager, lambda: eager, 1) is None
+
+
+def test_batches_that_would_take_much_memory_run_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers, shape = NETWORKS["one"]
+    held = 1 * 6 * 8 + 2 * 7 * 4 * 6
+    for most, taken in ((BATCH * held, 3), (BATCH * held - 1, 0)):
+        monkeypatch.setattr(dense_fit, "MOST_HELD", most)
+        engine = engine_for(nn.Sequential(*layers()), optimizer="SGD")
+        train(engine, rows_of(*shape), epochs=1)
+        assert engine._taken_here == taken
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 8), (1, 48), (1, 8, 6, 1), (1, 6, 9)])

@@ -5,6 +5,7 @@ On the CPU they know convolutions or an LSTM before them too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -21,6 +22,7 @@ from netwright.recording.state import hooked, hooked_optimizer
 
 MOST_PRODUCTS = 400_000_000  # rows times weights; beyond it they fill a GPU, and products of cuBLAS are faster
 MOST_OUTPUTS = 128  # a row of them lies in one tile
+MOST_HELD = 1 << 28  # numbers of a batch that convolutions keep for the way back
 MOST_LAYERS = 8  # which takes Triton some ten seconds
 
 KINDS: dict[Any, str] = {
@@ -273,7 +275,7 @@ class Known:
         ):
             return False
         if self.convolutions:
-            fits = self._convolve(x.shape[1:])
+            fits = self._convolve(x.shape[1:], rows)
         elif self.recurrent is not None:
             fits = x.dim() == 3 and x.shape[1] > 0 and x.shape[2] == self.recurrent.weights[0].shape[1]
         else:
@@ -285,17 +287,19 @@ class Known:
         outputs = self.layers[-1].weight.shape[:1]
         return target.dtype == torch.float32 and target.is_contiguous() and target.shape[1:] == outputs
 
-    def _convolve(self, shape: Sequence[int]) -> bool:
-        """Tell whether rows of a shape pass the convolutions, and go on as the first layer reads them."""
+    def _convolve(self, shape: Sequence[int], rows: int) -> bool:
+        """Tell whether so many rows of a shape pass the convolutions, and go on as the first layer reads them."""
         first = self.convolutions[0].weight
         if len(shape) != first.dim() - 1 or shape[0] != first.shape[1]:
             return False
-        size, channels = _two(shape[1:], 1), shape[0]
+        size, channels, held = _two(shape[1:], 1), shape[0], 0
         for one in self.convolutions:
             if one.weight.shape[1] != channels:
                 return False
+            held += channels * math.prod(come + 2 * around for come, around in zip(size, one.padding, strict=True))
             size, channels = one.after(size), one.weight.shape[0]
-        return 0 < channels * size[0] * size[1] == self.layers[0].weight.shape[1]
+            held += 2 * channels * math.prod(size)
+        return rows * held <= MOST_HELD and 0 < channels * math.prod(size) == self.layers[0].weight.shape[1]
 
 
 def known_whole(eager: EagerEngine) -> Known | None:
