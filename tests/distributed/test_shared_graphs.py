@@ -82,7 +82,11 @@ def test_rows_that_graphs_cannot_take_are_told_before_the_first_step(
 
 
 @pytest.mark.parametrize(
-    ("action", "why"), [(breaks, "the kernel broke"), (waits, "an illegal memory access")], ids=["replay", "question"]
+    ("action", "why"),
+    [
+        pytest.param(breaks, "the kernel broke", id="replay", marks=pytest.mark.faults),
+        pytest.param(waits, "an illegal memory access", id="question"),
+    ],
 )
 def test_what_fails_in_one_process_ends_the_other_soon(action: Callable[[], None], why: str, tmp_path: Path) -> None:
     begun = time.monotonic()
