@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 from collections.abc import Callable
 
@@ -50,6 +51,13 @@ NETWORKS: dict[str, tuple[Callable[[], list[nn.Module]], tuple[int, ...]]] = {
             *(nn.MaxPool2d((2, 3)), nn.Conv2d(18, 33, 2, padding="valid"), nn.Flatten(), nn.Linear(33 * 4, 5)),
         ],
         (3, 7, 9),
+    ),
+    "narrow": (
+        lambda: [
+            *(nn.Conv2d(1, 20, 3), nn.ReLU(), nn.Conv2d(20, 3, 1), nn.Tanh(), nn.Conv2d(3, 40, 1), nn.ReLU()),
+            *(nn.Conv2d(40, 10, (1, 2)), nn.Flatten(), nn.Linear(10 * 4 * 3, 5)),
+        ],
+        (1, 6, 6),
     ),
     "series": (
         lambda: [
@@ -104,6 +112,27 @@ def test_of_equal_outputs_the_first_gets_the_gradient_as_in_torch() -> None:
         assert share(one, other) < 1e-5
 
 
+def test_sizes_may_be_lists_as_in_torch() -> None:
+    one, two = nn.MaxPool2d([2, 3]), nn.MaxPool2d((2,))
+    convolution = nn.Conv2d(2, 8, 3)
+    convolution.stride = 1
+    for pool, kept in ((one, (2, 3)), (two, (2, 2))):
+        ((found,), _) = convolutions_of(nn.Sequential(convolution, pool, nn.Flatten(), nn.Linear(8, 5)))
+        assert found.pool == kept
+
+
+def test_a_loss_that_is_almost_0_is_that_of_float64() -> None:
+    model = nn.Sequential(nn.Conv1d(1, 5, 1), nn.Flatten(), nn.Linear(5, 5))
+    with torch.no_grad():
+        model[2].weight.zero_()
+        model[2].bias.copy_(torch.tensor([13.0, 0, 0, 0, 0]))
+    examples = Examples({"x": torch.randn(BATCH, 1, 1)}, torch.zeros(BATCH, dtype=torch.long))
+    engine = engine_for(model, optimizer="SGD")
+    (loss,) = train(engine, examples, epochs=1)
+    assert engine._taken_here == 1
+    assert loss == pytest.approx(math.log1p(4 * math.exp(-13)), rel=0.05)
+
+
 def after(*layers: nn.Module) -> nn.Sequential:
     """Return layers before a row of classes."""
     return nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(5))
@@ -123,6 +152,7 @@ def after(*layers: nn.Module) -> nn.Sequential:
         after(nn.Conv2d(2, 4, 3), nn.MaxPool2d(2, padding=1)),
         after(nn.Conv2d(2, 4, 3), nn.MaxPool2d(2, ceil_mode=True)),
         after(nn.Conv2d(2, 4, 3), nn.MaxPool2d(2, dilation=2)),
+        after(nn.Conv2d(2, 4, 3), nn.MaxPool2d(2, stride=[2, 1])),
         after(nn.Conv2d(2, 4, 3), nn.AvgPool2d(2)),
         after(nn.Conv2d(2, 4, 3), nn.Dropout2d()),
         after(nn.Conv2d(2, 4, 3), nn.Dropout()),
@@ -140,8 +170,8 @@ def test_other_convolutions_and_poolings_run_as_they_are_written(model: nn.Seque
 
 def test_batches_that_would_take_much_memory_run_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
     layers, shape = NETWORKS["one"]
-    held = 1 * 6 * 8 + 2 * 7 * 4 * 6
-    for most, taken in ((BATCH * held, 3), (BATCH * held - 1, 0)):
+    held = BATCH * (1 * 6 * 8 + 2 * 7 * 4 * 6) + dense_fit.LANES * 4 * (6 + 3) * (8 + 3) * 32
+    for most, taken in ((held, 3), (held - 1, 0)):
         monkeypatch.setattr(dense_fit, "MOST_HELD", most)
         engine = engine_for(nn.Sequential(*layers()), optimizer="SGD")
         train(engine, rows_of(*shape), epochs=1)

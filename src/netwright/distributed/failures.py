@@ -74,7 +74,7 @@ def lost(error: BaseException) -> LostError:
     """
     if isinstance(error, LostError):
         return error
-    waited = re.search(r"[Tt]imed out waiting (\d+)ms", str(error))
+    waited = re.search(r"(?:[Tt]imed out waiting|wait timeout after) (\d+)ms", str(error))
     if waited:
         return LostError(f"nothing was heard from it for {int(waited[1]) / 1000:g} s")
     return LostError("its connection closed" if "onnection" in str(error) else first_line(error))

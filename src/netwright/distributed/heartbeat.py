@@ -35,6 +35,7 @@ LATEST = 60.0  # seconds in which a neighbour that is slow has heard that this p
 FOREVER = timedelta(days=365)
 ASKED = 5e-5  # seconds between two questions whether something is over
 SLOW = 60.0  # seconds that a call of many steps may take at least: who is slow is not gone
+CONNECT = 30.0  # seconds in which a neighbour that was just heard has made its side of a connection
 LONGER = 30.0  # seconds that torch itself waits beyond that for work over links of ours, as a last resort
 
 
@@ -81,7 +82,8 @@ def over_in_all(world: World, over: Callable[[], bool]) -> None:
             if time.monotonic() > late:
                 raise StuckError(
                     f"what the GPUs of all {world.size} processes do together did not end within {seconds:g} s, and all processes "
-                    "live; expected a network between the GPUs; see what NCCL_DEBUG=INFO tells, then resume the run"
+                    "live; expected none that is so late, and a network between the GPUs; see what NCCL_DEBUG=INFO tells, then "
+                    "resume the run"
                 )
     except BaseException as error:
         world.abandon(lost(error))
@@ -173,7 +175,7 @@ class _Heart:
         while not self._ending.wait(self._every):
             now = time.monotonic()
             if now - before > 4 * self._every:
-                self._heard = max(self._heard, now)
+                self._heard += now - before
             before = now
             if now - self._heard > self._patience:
                 self._miss(LostError(f"nothing was heard from it for {self._patience:g} s"))
@@ -186,7 +188,7 @@ def _pairs(world: World, store: Any) -> tuple[Any, Any]:
     """
     import torch.distributed as dist
 
-    waits = timedelta(seconds=world.patience)
+    waits = timedelta(seconds=min(CONNECT, world.patience / 2))
     ring = store.add(f"netwright/rings/{world.rank}", 1)  # a process may join others again
 
     def pair(first: int, place: int) -> Any:

@@ -22,7 +22,8 @@ from netwright.recording.state import hooked, hooked_optimizer
 
 MOST_PRODUCTS = 400_000_000  # rows times weights; beyond it they fill a GPU, and products of cuBLAS are faster
 MOST_OUTPUTS = 128  # a row of them lies in one tile
-MOST_HELD = 1 << 28  # numbers of a batch that convolutions keep for the way back
+MOST_HELD = 1 << 28  # numbers that convolutions keep: of a batch for the way back, and of each of some lanes
+LANES, VECTORS = 16, 32  # as many lanes, and channels side by side
 MOST_LAYERS = 8  # which takes Triton some ten seconds
 
 KINDS: dict[Any, str] = {
@@ -93,13 +94,15 @@ def convolutions_of(model: nn.Module) -> tuple[tuple[Convolution, ...], nn.Modul
 
 def _padding(layer: Any) -> tuple[int, int] | None:
     """Return how many zeros lie around what a convolution gets, above and beside it; None where it does not go place by place."""
-    if layer.groups != 1 or layer.padding_mode != "zeros" or {*layer.stride, *layer.dilation} != {1}:
+    count = layer.weight.dim() - 2
+    windows, apart, between = (_sizes(one, count) for one in (layer.kernel_size, layer.stride, layer.dilation))
+    if not windows or layer.groups != 1 or layer.padding_mode != "zeros" or {*apart, *between} != {1}:
         return None
     if layer.padding == "same":
-        found = [(size - 1) // 2 if size % 2 else -1 for size in layer.kernel_size]
+        found = [(size - 1) // 2 if size % 2 else -1 for size in windows]
     else:
-        found = [0 for _ in layer.kernel_size] if layer.padding == "valid" else list(layer.padding)
-    fits = all(0 <= around < size for around, size in zip(found, layer.kernel_size, strict=True))
+        found = _sizes(0 if layer.padding == "valid" else layer.padding, count)
+    fits = bool(found) and all(0 <= around < size for around, size in zip(found, windows, strict=True))
     return _two(found, 0) if fits else None
 
 
@@ -109,15 +112,18 @@ def _pool_of(parts: list[Any], kind: type[nn.Module]) -> tuple[int, int]:
         return 1, 1
     first: Any = parts[0]
     count = 2 if kind is nn.MaxPool2d else 1
-    given: list[list[int]] = [
-        [*one] if isinstance(one, tuple) else [one] * count
-        for one in (first.kernel_size, first.stride, first.padding, first.dilation)
-    ]
+    given = [_sizes(one, count) for one in (first.kernel_size, first.stride, first.padding, first.dilation)]
     size, step, around, apart = given
-    if size != step or {*around} != {0} or {*apart} != {1} or first.ceil_mode or first.return_indices:
+    if [] in given or size != step or {*around} != {0} or {*apart} != {1} or first.ceil_mode or first.return_indices:
         return 1, 1
     del parts[0]
     return _two(size, 1)
+
+
+def _sizes(given: Any, count: int) -> list[int]:
+    """Return so many sizes, one for each axis, as torch reads one number or several; none where it is anything else."""
+    found = [*given] * (count if len(given) == 1 else 1) if isinstance(given, tuple | list) else [given] * count
+    return found if len(found) == count and all(type(one) is int for one in found) else []
 
 
 def _two(sizes: Sequence[int], height: int) -> tuple[int, int]:
@@ -292,14 +298,18 @@ class Known:
         first = self.convolutions[0].weight
         if len(shape) != first.dim() - 1 or shape[0] != first.shape[1]:
             return False
-        size, channels, held = _two(shape[1:], 1), shape[0], 0
+        size, channels, held, of_lane = _two(shape[1:], 1), shape[0], 0, 0
         for one in self.convolutions:
             if one.weight.shape[1] != channels:
                 return False
             held += channels * math.prod(come + 2 * around for come, around in zip(size, one.padding, strict=True))
+            around = math.prod(come + window for come, window in zip(size, one.kernel, strict=True))
+            of_lane = max(of_lane, 4 * around * -(-max(channels, one.weight.shape[0]) // VECTORS) * VECTORS)
             size, channels = one.after(size), one.weight.shape[0]
             held += 2 * channels * math.prod(size)
-        return rows * held <= MOST_HELD and 0 < channels * math.prod(size) == self.layers[0].weight.shape[1]
+        return (
+            rows * held + LANES * of_lane <= MOST_HELD and 0 < channels * math.prod(size) == self.layers[0].weight.shape[1]
+        )
 
 
 def known_whole(eager: EagerEngine) -> Known | None:

@@ -20,6 +20,7 @@ FAR = 0.05  # how far a change may be from that of the step as written, as a sha
 FAR_OF_WEIGHTS = 0.5  # theirs, as Adam takes a step of full length where a gradient is nothing but rounding
 NOISE = 16.0  # times as far as the step as written is from itself with its rows in another order
 ROUNDING = 2.0**-23  # of a number of float32, as a share of it
+LEAST = 8 * ROUNDING  # that a loss may be away, which is a difference of numbers about 1
 
 
 class UnlikeError(Exception):
@@ -57,7 +58,7 @@ def compared_step(
         before.put_back()
         raise UnlikeError(first_line(error)) from error
     taken = Snapshot(there, generators)
-    of_loss = _times(loss, expected, torch.zeros_like(loss))
+    of_loss = _times(loss, expected, torch.zeros_like(loss), least=LEAST)
     far = max(of_loss, _most(there, taken, written, before))
     if far > 1 and not draws:
         before.put_back()
@@ -100,16 +101,18 @@ def _most(
     return most
 
 
-def _times(found: Tensor, expected: Tensor, before: Tensor, share: float = FAR, own: Tensor | None = None) -> float:
+def _times(
+    found: Tensor, expected: Tensor, before: Tensor, share: float = FAR, own: Tensor | None = None, least: float = 0.0
+) -> float:
     """Return how many times as far as it may be a tensor is from where it was expected; infinite where either is no number.
 
-    It may be away by a share of what changed, by rounding, and by some times what ``own`` is away.
+    It may be away by a share of what changed, by rounding, by some times what ``own`` is away, and by ``least``.
     """
     if not found.is_floating_point():
         return 0.0 if torch.equal(expected, found) else math.inf
     exact = expected.double()
     away, noise = (found - exact).norm().item(), 0.0 if own is None else (own - exact).norm().item()
-    allowed = share * (exact - before).norm().item() + ROUNDING * exact.norm().item() + NOISE * noise
+    allowed = share * (exact - before).norm().item() + ROUNDING * exact.norm().item() + NOISE * noise + least
     if not math.isfinite(away + allowed):
         return math.inf
     return away / allowed if allowed else (math.inf if away else 0.0)

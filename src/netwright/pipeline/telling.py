@@ -41,6 +41,7 @@ SEVERAL = (
 )
 COMPILED_PAYS = 10_000_000_000  # multiply-adds of a step from which torch.compile is worth its seconds on a GPU, about
 LONG = 1_000_000_000_000  # multiply-adds of a run from which kernels of dense layers are worth theirs on the CPU, about
+FEWEST_CHANNELS = 8  # of a convolution, from which on a vector of them is worth it
 SMALL = 100_000_000  # multiply-adds of a step up to which those kernels are faster there, about
 DENSE_PAYS = (
     "steps of dense layers {where} are {often} as fast with --set training.engine=compiled "
@@ -239,7 +240,8 @@ def faster_compiled(bench: Bench) -> list[str]:
         return [DENSE_PAYS.format(where="on a GPU", often="two to three times")]
     whole = 3 * network.summary.multiply_adds * len(bench.inputs.split.train) * (training.epochs or 0)
     there = bench.device.type == "cpu" and training.average is None
-    convolves = bool(convolutions_of(network.module)[0])
+    first = convolutions_of(network.module)[0]
+    convolves = bool(first) and all(len(one.weight) >= FEWEST_CHANNELS for one in first) and bench.augmentation is None
     pays = there and whole > LONG and (step < SMALL or bool(network.summary.by_steps) or convolves)
     return [DENSE_PAYS.format(where="and convolutions or an LSTM before them", often="up to twice")] if pays else []
 

@@ -473,13 +473,13 @@ float loss_of_classes(const Network& net, const float* output, float* change, in
   for (int64_t i = 1; i < outputs; ++i) most = output[i] > most || output[i] != output[i] ? output[i] : most;
   for (int64_t i = 0; i < outputs; ++i) change[i] = exponential(output[i] - most);
   for (int64_t i = 0; i < outputs; ++i) sum += change[i];
-  const float log = std::log(sum) + most, each = net.smoothing / static_cast<float>(outputs);
+  const float log = std::log(sum), each = net.smoothing / static_cast<float>(outputs);
   for (int64_t i = 0; i < outputs; ++i) {
-    all += log - output[i];
+    all += (most - output[i]) + log;  // most first: else a small loss would be rounded as an output is
     change[i] = share * (change[i] / sum - each - (i == target ? 1.0f - net.smoothing : 0.0f));
   }
-  if (each == 0.0f) return share * (log - output[target]);  // the sum may be infinite
-  return share * ((1.0f - net.smoothing) * (log - output[target]) + each * all);
+  const float own = (most - output[target]) + log;
+  return share * (each == 0.0f ? own : (1.0f - net.smoothing) * own + each * all);  // all may be infinite
 }
 
 float loss_of_numbers(const Network& net, const float* output, float* change, int64_t outputs, const float* target, float share) {
@@ -768,10 +768,11 @@ Held held_from(Reader& reader) {
   return held;
 }
 
-// A layer's sizes, its weights and the room for them; `ends`: no gradient goes back beyond it, but to a hidden state.
+// A layer's sizes, its weights and the room for them. `taps`: places of a window, 0 without windows; `ends`: no gradient goes back
+// beyond it, but to a hidden state.
 Layer weights_from(Reader& reader, int64_t taps, bool ends) {
   Layer layer;
-  layer.taps = taps;
+  layer.taps = std::max<int64_t>(taps, 1);
   layer.inputs = reader.whole();
   layer.outputs = reader.whole();
   layer.hidden = reader.whole();
@@ -782,12 +783,12 @@ Layer weights_from(Reader& reader, int64_t taps, bool ends) {
     for (int64_t left = reader.whole(); left > 0; --left) kind->push_back(held_from(reader));
   layer.width = padded(layer.outputs, PANEL);
   layer.stride = apart(layer.width);
-  layer.deep = taps == 1 ? layer.outputs : layer.width;
+  layer.deep = taps ? layer.width : layer.outputs;
   for (auto& panels : layer.panels) panels.make(layer.inputs * layer.width);
   layer.bias.make(layer.stride + layer.hidden);  // and a cell before the first step
   layer.back_from = layer.hidden ? layer.inputs - layer.hidden : 0;
   layer.back_count = ends && !layer.hidden ? 0 : layer.inputs - layer.back_from;
-  layer.back.make(padded(layer.back_count / taps, PANEL) * taps * layer.deep);
+  layer.back.make(padded(layer.back_count / layer.taps, PANEL) * layer.taps * layer.deep);
   return layer;
 }
 
@@ -828,11 +829,13 @@ Convolution convolution_from(Reader& reader, const Network& net, bool first) {
 
 // Makes the room that lanes need for convolutions; the first layer behind them reads channels last.
 void make_benches(Network& net, int lanes) {
-  int64_t seen = 0, change = 0, before = 0;
+  int64_t seen = 0, change = 0, before = 0, widest = 0;
   for (const Convolution& conv : net.convolutions) {
     seen = std::max(seen, conv.seen[0] * conv.seen[1] * conv.layer.width);
     change = std::max(change, conv.change);
+    if (&conv == &net.convolutions[0]) continue;  // no gradient goes back beyond it
     before = std::max(before, conv.size[0] * conv.size[1] * padded(conv.channels, PANEL));
+    widest = std::max(widest, padded(conv.channels, PANEL));
   }
   for (int lane = 0; lane < lanes; ++lane) {
     Bench& bench = net.benches.emplace_back();
@@ -841,7 +844,7 @@ void make_benches(Network& net, int lanes) {
     bench.change.make(change);
     bench.before.make(before);
   }
-  net.zeros.make(before);
+  net.zeros.make(widest);
   const Convolution& last = net.convolutions.back();
   Layer& layer = net.layers[0];
   const int64_t places = last.kept[0] * last.kept[1], channels = last.layer.outputs;
@@ -852,7 +855,7 @@ void make_benches(Network& net, int lanes) {
 
 // The number-th layer of a network.
 Layer layer_from(Reader& reader, const Network& net, bool first) {
-  Layer layer = weights_from(reader, 1, first && net.convolutions.empty());
+  Layer layer = weights_from(reader, 0, first && net.convolutions.empty());
   const int64_t lines = net.most * (layer.hidden ? net.times : 1);
   if (!layer.hidden) {
     for (auto* rows : {&layer.value, &layer.slope, &layer.change}) rows->make(lines * layer.stride);
