@@ -19,7 +19,7 @@ from dense_cpu_cases import BATCH, beside_exact, engine_for, orders, train
 from torch import nn
 
 import netwright as nw
-from netwright.data.batches import Examples
+from netwright.data.batches import Batch, Examples
 from netwright.data.feed import Feed
 from netwright.engine import choose
 from netwright.engine import dense_cpu as engine_module
@@ -29,6 +29,7 @@ from netwright.engine.choose import choose_engine
 from netwright.engine.dense_cpu import DRAWN, DenseCpuEngine, dense_cpu_engine
 from netwright.engine.dense_fit import recurrent_of
 from netwright.engine.eager import EagerEngine
+from netwright.engine.forward import Forward
 from netwright.engine.likeness import CHECKED
 from netwright.engine.update import Update
 from netwright.errors import DivergedError
@@ -289,6 +290,18 @@ def test_outputs_as_large_as_they_can_be_have_a_loss() -> None:
     engine = engine_for(model, optimizer="SGD")
     assert train(engine, Examples({"x": torch.ones(40, 1)}, torch.zeros(40, dtype=torch.long)), epochs=1) == [0, 0, 0]
     assert engine._taken_here == 3
+
+
+def test_calls_beside_compiled_steps_are_recorded_with_the_bits_of_the_network() -> None:
+    torch.manual_seed(0)
+    model = convolutional().eval()
+    forward, rows = Forward(model, Execution("compiled")), pictures(40).inputs["x"]
+    batch = Batch({"x": rows}, torch.empty(0), torch.arange(40))
+    with torch.no_grad():
+        expected = model(rows)
+        for _ in range(5):
+            assert torch.equal(forward(batch), expected)
+    assert [known is not None and known.ready() for known in forward._known.values()] == [True]
 
 
 def test_a_cache_that_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:

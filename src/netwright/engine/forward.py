@@ -57,8 +57,8 @@ class Forward:
 
     Args:
         model: The network.
-        how: Calls shall be executed; captured ones are recorded and replayed where that works, all others made as they are
-            written.
+        how: Steps are executed; beside captured and compiled ones calls are recorded and replayed, where that works with the
+            same bits, else made as they are written.
         graphs: Captures calls; default CUDA graphs where the network is on a GPU.
     """
 
@@ -68,7 +68,7 @@ class Forward:
         self._lanes = how.lanes
         self._graphs = graphs
         self._device = next((value.device.type for value in (*model.parameters(), *model.buffers())), "cpu")
-        self._captured = how.engine == "captured" and self._capturable()
+        self._captured = how.engine in ("captured", "compiled") and self._capturable()
         self._known: dict[tuple[Any, ...], Repeat | None] = {}  # None: seen once
         self._seen: list[Any] = []
         self._settings: dict[nn.Module, Callable[[dict[str, Any]], Any]] = {}
