@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import time
@@ -60,6 +61,7 @@ def _child(action: Callable[..., None], arguments: tuple[Any, ...], variables: M
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
     os.environ.update(variables)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where the tests run in the background
     try:
         action(*arguments)
     except SystemExit as stop:

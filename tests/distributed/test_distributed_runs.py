@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -382,10 +383,18 @@ def slow(begun: Path, seconds: float) -> None:
     inputs.read = sleeping
 
 
-def one_slow(place: int | None, seconds: float, source: Path, folder: Path) -> Ranks:
+def slow_in_the_background(begun: Path, seconds: float) -> None:
+    """Ignore Ctrl-C, as what a shell started in the background does, and be slow."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    slow(begun, seconds)
+
+
+def one_slow(
+    place: int | None, seconds: float, source: Path, folder: Path, how: Callable[[Path, float], None] = slow
+) -> Ranks:
     """Start two ranks, who miss one that is silent for 4 seconds; one takes longer to prepare, or both."""
     words = [*training(source, folder / "run"), "--peer-timeout", "8"]
-    late = partial(slow, folder / "begun", seconds)
+    late = partial(how, folder / "begun", seconds)
     return Ranks(folder / "log", [(command, (words, late if place in (rank, None) else None)) for rank in range(2)])
 
 
@@ -397,12 +406,13 @@ def test_a_rank_that_is_slow_to_prepare_is_waited_for(place: int, source: Path, 
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize("how", ["waits", "busy", "busy in the background"])
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_rank_that_is_killed_while_it_prepares_is_missed_at_once(
-    place: int, busy: bool, source: Path, tmp_path: Path
+    place: int, how: str, source: Path, tmp_path: Path
 ) -> None:
-    both = one_slow(None if busy else place, 60.0, source, tmp_path)
+    late = slow_in_the_background if how == "busy in the background" else slow
+    both = one_slow(place if how == "waits" else None, 60.0, source, tmp_path, late)
     ranks.until((tmp_path / "begun").exists)
     time.sleep(1.5)  # so that the other one waits, or is busy itself
     both.processes[place].kill()

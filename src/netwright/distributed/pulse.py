@@ -6,7 +6,9 @@ import _thread
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import FrameType
 from typing import TypeVar, final
 
 import torch
@@ -41,7 +43,13 @@ def done_by_all(world: World, make: Callable[[], Value]) -> Value:
     """
     if world.alone:
         return make()
-    pulse = _Pulse(world, _interrupt if threading.current_thread() is threading.main_thread() else None)
+    main, missed = threading.current_thread() is threading.main_thread(), list[Exception]()
+    with _interruptible(missed) if main else nullcontext():
+        return _done_beside(_Pulse(world, _interrupt if main else None, missed), make)
+
+
+def _done_beside(pulse: _Pulse, make: Callable[[], Value]) -> Value:
+    """Do what takes this process its own time, beside a pulse; see `done_by_all`."""
     try:
         try:
             return make()
@@ -61,6 +69,24 @@ def done_by_all(world: World, make: Callable[[], Value]) -> Value:
         raise pulse.missed[0] from None
 
 
+@contextmanager
+def _interruptible(missed: Sequence[Exception]) -> Iterator[None]:
+    """Let an interruption of ours come through in a block where Ctrl-C is ignored, as it is in the background of a shell."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if missed:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @final
 class _Pulse:
     """A thread that says for this process that it lives, until all are done.
@@ -68,12 +94,13 @@ class _Pulse:
     Args:
         world: The processes.
         wake: Called where another process is missed before this one is done.
+        missed: Gets the error of the one that is.
 
-    ``missed`` has the error of the one that is, ``left`` says that this one leaves without being done.
+    ``left`` says that this one leaves without being done.
     """
 
-    def __init__(self, world: World, wake: Callable[[], None] | None) -> None:
-        self.done, self.missed, self.left = threading.Event(), list[Exception](), False
+    def __init__(self, world: World, wake: Callable[[], None] | None, missed: list[Exception]) -> None:
+        self.done, self.missed, self.left = threading.Event(), missed, False
         self._world, self._wake = world, wake
         self._thread = threading.Thread(target=self._beat, name="netwright pulse", daemon=True)
         self._thread.start()
