@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from dense_cases import LOSSES, OPTIMIZERS, share
 from torch import nn
@@ -14,8 +16,22 @@ from netwright.data.batches import Examples
 from netwright.data.feed import Feed
 from netwright.engine.dense_cpu import DenseCpuEngine, dense_cpu_engine
 from netwright.engine.eager import EagerEngine
+from netwright.recording import building
 
 BATCH, EPOCHS = 19, 3
+
+
+def wait_for_library() -> None:
+    """Wait for the library, or skip where there can be none."""
+    if not any(shutil.which(name) for name in building.COMPILERS):
+        pytest.skip("no C++ compiler here")
+    building.library(wait=True, source=building.DENSE)
+
+
+def rows_of(*shape: int, rows: int = 53) -> Examples:
+    """Return rows of a shape and their classes."""
+    draw = torch.Generator().manual_seed(1)
+    return Examples({"x": torch.randn(rows, *shape, generator=draw)}, torch.randint(0, 5, (rows,), generator=draw))
 
 
 def engine_for(model: nn.Module, loss: str = "classes", optimizer: str = "Adam", lanes: int = 2) -> DenseCpuEngine:

@@ -10,9 +10,11 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,20 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class Nccl:
+    """Stands in for torch's links over NCCL; ``ended`` is set once they are."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def abort(self) -> None:
+        """End them."""
+        self.ended.set()
+
+    def _set_default_timeout(self, waits: timedelta) -> None:
+        self.waits = waits
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as torch_distributed
-from ranks import Ranks, command, data, steps_of, training, until
+from ranks import Nccl, Ranks, command, data, steps_of, training, until
 from torch import nn
 
 from netwright.distributed import failures, heartbeat
@@ -24,20 +24,6 @@ from netwright.engine import shared
 from netwright.engine.eager import EagerEngine
 from netwright.pipeline.dealing import final_weights, whole_beginning
 from netwright.training.loop import Progress
-
-
-class Nccl:
-    """Stands in for torch's links over NCCL; ``ended`` is set once they are."""
-
-    def __init__(self) -> None:
-        self.ended = threading.Event()
-
-    def abort(self) -> None:
-        """End them."""
-        self.ended.set()
-
-    def _set_default_timeout(self, waits: timedelta) -> None:
-        self.waits = waits
 
 
 def dies_in_the_exchange() -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-import shutil
 from collections.abc import Callable
 
 import pytest
 import torch
 from dense_cases import OPTIMIZERS, share
-from dense_cpu_cases import BATCH, beside_exact, engine_for, train
+from dense_cpu_cases import BATCH, beside_exact, engine_for, rows_of, train, wait_for_library
 from torch import nn
 
 from netwright.data.batches import Examples
@@ -18,21 +17,12 @@ from netwright.engine import dense_fit
 from netwright.engine.dense_cpu import dense_cpu_engine
 from netwright.engine.dense_fit import convolutions_of
 from netwright.engine.eager import EagerEngine
-from netwright.recording import building
 
 
 @pytest.fixture(autouse=True)
 def compiled() -> None:
-    """Wait for the library, or skip where there can be none."""
-    if not any(shutil.which(name) for name in building.COMPILERS):
-        pytest.skip("no C++ compiler here")
-    building.library(wait=True, source=building.DENSE)
-
-
-def rows_of(*shape: int, rows: int = 53) -> Examples:
-    """Return rows of a shape and their classes."""
-    draw = torch.Generator().manual_seed(1)
-    return Examples({"x": torch.randn(rows, *shape, generator=draw)}, torch.randint(0, 5, (rows,), generator=draw))
+    """Wait for the library."""
+    wait_for_library()
 
 
 NETWORKS: dict[str, tuple[Callable[[], list[nn.Module]], tuple[int, ...]]] = {

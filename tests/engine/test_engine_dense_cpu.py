@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from dense_cases import LOSSES, NETWORKS, OPTIMIZERS, dense, rows_for, share
-from dense_cpu_cases import BATCH, beside_exact, engine_for, orders, train
+from dense_cpu_cases import BATCH, beside_exact, engine_for, orders, rows_of, train, wait_for_library
 from torch import nn
 
 import netwright as nw
@@ -45,10 +44,8 @@ from netwright.recording.tape import NotFiniteError, Played
 
 @pytest.fixture(autouse=True)
 def compiled() -> None:
-    """Wait for the library, or skip where there can be none."""
-    if not any(shutil.which(name) for name in building.COMPILERS):
-        pytest.skip("no C++ compiler here")
-    building.library(wait=True, source=building.DENSE)
+    """Wait for the library."""
+    wait_for_library()
 
 
 def lstm(features: int = 3, hidden: int = 21, outputs: int = 5) -> nn.Sequential:
@@ -59,14 +56,12 @@ def lstm(features: int = 3, hidden: int = 21, outputs: int = 5) -> nn.Sequential
 
 def sequences(rows: int = 53, steps: int = 11, features: int = 3) -> Examples:
     """Return rows of sequences and their classes."""
-    draw = torch.Generator().manual_seed(1)
-    return Examples({"x": torch.randn(rows, steps, features, generator=draw)}, torch.randint(0, 5, (rows,), generator=draw))
+    return rows_of(steps, features, rows=rows)
 
 
 def wide(rows: int = 300) -> Examples:
     """Return rows of 20 numbers and their classes."""
-    draw = torch.Generator().manual_seed(1)
-    return Examples({"x": torch.randn(rows, 20, generator=draw)}, torch.randint(0, 5, (rows,), generator=draw))
+    return rows_of(20, rows=rows)
 
 
 DROPPING: Callable[[], nn.Sequential] = lambda: nn.Sequential(  # noqa: E731
@@ -115,8 +110,7 @@ def convolutional() -> nn.Sequential:
 
 def pictures(rows: int = 150) -> Examples:
     """Return pictures and their classes."""
-    draw = torch.Generator().manual_seed(1)
-    return Examples({"x": torch.randn(rows, 2, 8, 7, generator=draw)}, torch.randint(0, 5, (rows,), generator=draw))
+    return rows_of(2, 8, 7, rows=rows)
 
 
 CASES: dict[str, tuple[Callable[[], nn.Sequential], Callable[[], Examples]]] = {

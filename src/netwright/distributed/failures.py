@@ -27,8 +27,6 @@ SETTLING = 8.0  # seconds between the moment in which another one is missed and 
 PARTING = 2.0  # seconds in which links to a process that is gone are closed; what does not return by then is left behind
 SPEAKING = 1.0  # seconds that the one that tells needs for its line
 SIGNS = ("gloo", "NCCL", "ProcessGroup", "Connection closed by peer", "Connection reset by peer", "Socket Timeout")
-
-
 left_behind: list[Any] = []  # links that cannot be closed: torch breaks a process off that ends with such a one
 
 

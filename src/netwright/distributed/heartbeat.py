@@ -53,15 +53,15 @@ def heard_by_neighbours(world: World, store: Any, ours: bool) -> Iterator[None]:
         return
     if ours:
         world.links.wait_for(world.patience + LONGER)
-    heart = _Heart(world, world.links, store, 0.0 if ours else GRACE)
+    heart, latest = _Heart(world, world.links, store, 0.0 if ours else GRACE), min(LATEST, world.patience)
     try:
         yield
     except BaseException as error:
         well = isinstance(error, SystemExit) and not error.code
         word = LEFT if well else GONE if isinstance(error, LostError) else FAILED
-        heart.end(word, min(LATEST, world.patience) if well else SOON)
+        heart.end(word, latest if well else SOON)
         raise
-    heart.end(LEFT, min(LATEST, world.patience))
+    heart.end(LEFT, latest)
 
 
 def over_in_all(world: World, over: Callable[[], bool]) -> None:
@@ -114,10 +114,11 @@ class _Heart:
         self._word, self._ending = ALIVE, threading.Event()
         self._heard = time.monotonic()
         to_next, from_before = _pairs(world, store)
-        self._speaking, *others = self._threads = [
+        self._threads = [
             threading.Thread(target=work, args=given, name="netwright heartbeat", daemon=True)
             for work, given in ((self._speak, (to_next,)), (self._listen, (from_before,)), (self._watch, ()))
         ]
+        self._speaking = self._threads[0]
         for thread in self._threads:
             thread.start()
 

@@ -165,9 +165,8 @@ def _of_group(dist: Any, timeout: float) -> Iterator[World]:
     local_rank, local_size = (int(os.environ.get(name, other)) for name, other in _local(rank, size))
     patience = heard_within(timeout)
     talk = dist.new_group(backend="gloo", timeout=timedelta(seconds=patience))
-    found = World(rank, size, local_rank, local_size, group=talk, links=Links.of(dist), patience=patience)
     try:
-        found = _beside(found)
+        found = _beside(World(rank, size, local_rank, local_size, group=talk, links=Links.of(dist), patience=patience))
         with heard_by_neighbours(found, dist.distributed_c10d._get_default_store(), ours=False):
             yield found
     finally:
@@ -212,10 +211,19 @@ def _group(place: Place, timeout: float) -> Iterator[World]:
     finally:
         watch.cancel()
     reports, links = Reports(store, place.rank, place.size, timeout - patience), Links.of(dist)
-    launch = launch_of(os.environ, place.restarts)
-    found = World(place.rank, place.size, place.local_rank, place.local_size, place.restarts, True, launch, group=talk)
-    found = replace(found, links=links, patience=patience)
     with _patient() as settling, _settled(reports, settling, links):
+        found = World(
+            place.rank,
+            place.size,
+            place.local_rank,
+            place.local_size,
+            place.restarts,
+            launched=True,
+            launch=launch_of(os.environ, place.restarts),
+            group=talk,
+            links=links,
+            patience=patience,
+        )
         found = _beside(found)
         with heard_by_neighbours(found, store, ours=True):
             yield found

@@ -17,7 +17,7 @@ from netwright.engine.base import Loss
 from netwright.engine.eager import EagerEngine
 from netwright.engine.update import PLAIN
 from netwright.model.modules import LSTM, LastStep
-from netwright.recording.dense import Convolution, Head, Layer, Pieces, Recurrent
+from netwright.recording.dense import Convolution, Head, Layer, Pieces, Recurrent, height_and_width
 from netwright.recording.state import hooked, hooked_optimizer
 
 MOST_PRODUCTS = 400_000_000  # rows times weights; beyond it they fill a GPU, and products of cuBLAS are faster
@@ -34,8 +34,6 @@ KINDS: dict[Any, str] = {
     nn.SiLU: "silu",
     nn.GELU: "gelu",
 }
-
-
 POOLS: dict[Any, type[nn.Module]] = {nn.Conv1d: nn.MaxPool1d, nn.Conv2d: nn.MaxPool2d}  # after each kind of convolution
 KEPT = {  # by an optimizer for each parameter, by the kind of its update: first, second, and how many steps it has counted
     "sgd": (),
@@ -103,7 +101,7 @@ def _padding(layer: Any) -> tuple[int, int] | None:
     else:
         found = _sizes(0 if layer.padding == "valid" else layer.padding, count)
     fits = bool(found) and all(0 <= around < size for around, size in zip(found, windows, strict=True))
-    return _two(found, 0) if fits else None
+    return height_and_width(found, 0) if fits else None
 
 
 def _pool_of(parts: list[Any], kind: type[nn.Module]) -> tuple[int, int]:
@@ -117,18 +115,13 @@ def _pool_of(parts: list[Any], kind: type[nn.Module]) -> tuple[int, int]:
     if [] in given or size != step or {*around} != {0} or {*apart} != {1} or first.ceil_mode or first.return_indices:
         return 1, 1
     del parts[0]
-    return _two(size, 1)
+    return height_and_width(size, 1)
 
 
 def _sizes(given: Any, count: int) -> list[int]:
     """Return so many sizes, one for each axis, as torch reads one number or several; none where it is anything else."""
     found = [*given] * (count if len(given) == 1 else 1) if isinstance(given, tuple | list) else [given] * count
     return found if len(found) == count and all(type(one) is int for one in found) else []
-
-
-def _two(sizes: Sequence[int], height: int) -> tuple[int, int]:
-    """Return sizes along height and width, where only that along width may have come."""
-    return (int(sizes[0]), int(sizes[1])) if len(sizes) == 2 else (height, int(sizes[0]))
 
 
 def _activation_of(parts: list[Any]) -> tuple[str, float]:
@@ -298,7 +291,7 @@ class Known:
         first = self.convolutions[0].weight
         if len(shape) != first.dim() - 1 or shape[0] != first.shape[1]:
             return False
-        size, channels, held, of_lane = _two(shape[1:], 1), shape[0], 0, 0
+        size, channels, held, of_lane = height_and_width(shape[1:], 1), shape[0], 0, 0
         for one in self.convolutions:
             if one.weight.shape[1] != channels:
                 return False

@@ -5,9 +5,7 @@
 // input. On its way forward and back each lane has rows of its own; then it has weights of its own, whose gradient it adds up
 // over all rows, and changes at once. Every sum has one order, so lanes change no bit, nor does the width of vectors with the
 // same compiler on processors that multiply and add at once.
-#include <bit>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 #include <memory>
 
@@ -101,6 +99,7 @@ struct Convolution {
   Numbers shares;                        // of each part of the batch: gradients of weights and biases
 
   int64_t numbers() const { return kept[0] * kept[1] * layer.outputs; }
+  float* inside(int64_t row) const { return frames.at(row * frame) + border[0] * frame_pitch + border[1] * channels; }
   float* share(int64_t part) const { return shares.at(part * (layer.inputs + 1) * layer.width); }
 };
 
@@ -191,8 +190,7 @@ void turn(const Layer& layer, int64_t output, int64_t first, int64_t end) {
   const int64_t wide = std::min(PANEL, layer.outputs - output), channels = layer.inputs / layer.taps;
   for (int64_t input = first; input < end; ++input) {
     const float* from = layer.panel(0, output, input);
-    const int64_t place = layer.taps == 1 ? input - layer.back_from : input % channels;
-    const int64_t tap = layer.taps == 1 ? 0 : layer.taps - 1 - input / channels;
+    const int64_t number = input - layer.back_from, place = number % channels, tap = layer.taps - 1 - number / channels;
     float* to = layer.back.at((place / PANEL * layer.taps * layer.deep + tap * layer.deep + output) * PANEL + place % PANEL);
     for (int64_t i = 0; i < wide; ++i) to[i * PANEL] = from[i];
   }
@@ -219,7 +217,7 @@ void begin_layer(const Layer& layer, int lane, int lanes) {
 
 // Writes a picture of torch's, channel after channel, where a convolution reads it.
 void frame(const Convolution& conv, const float* from, int64_t row) {
-  float* to = conv.frames.at(row * conv.frame) + conv.border[0] * conv.frame_pitch + conv.border[1] * conv.channels;
+  float* to = conv.inside(row);
   for (int64_t channel = 0; channel < conv.channels; ++channel)
     for (int64_t y = 0; y < conv.size[0]; ++y)
       for (int64_t x = 0; x < conv.size[1]; ++x) to[y * conv.frame_pitch + x * conv.channels + channel] = *from++;
@@ -294,8 +292,7 @@ void convolve(Network& net, const Bench& bench, int64_t row) {
       continue;
     }
     const Convolution& next = net.convolutions[number + 1];
-    float* to = next.frames.at(row * next.frame) + next.border[0] * next.frame_pitch + next.border[1] * next.channels;
-    pool(conv, bench, row, to, next.frame_pitch);
+    pool(conv, bench, row, next.inside(row), next.frame_pitch);
   }
 }
 
@@ -522,18 +519,19 @@ void end_rows(const Network& net, int64_t step, int64_t first, int64_t end) {
   }
 }
 
-void linear_backward(Network& net, size_t number, int64_t first, int64_t rows) {
+// Writes the gradient of what a layer gets.
+void inputs_backward(const Network& net, size_t number, int64_t first, int64_t rows, Grid into) {
   const Layer& layer = net.layers[number];
-  if (!number) {
-    const Grid into{net.changes.at(first * net.input_stride), net.input_stride}, changes = net.changes_of(0);
-    std::memset(into.first, 0, rows * into.stride * sizeof(float));
-    return multiply({changes.row(first), changes.stride}, rows, layer.back.at(), layer.outputs, padded(layer.inputs, PANEL), into);
-  }
+  const Grid from = net.changes_of(number);
+  std::memset(into.first, 0, rows * into.stride * sizeof(float));
+  multiply({from.row(first), from.stride}, rows, layer.back.at(), layer.outputs, padded(layer.inputs, PANEL), into);
+}
+
+void linear_backward(Network& net, size_t number, int64_t first, int64_t rows) {
   const Layer& before = net.layers[number - 1];
   const int64_t stride = before.sent_apart();
-  const Grid change{before.change.at(first * stride), stride}, from = net.changes_of(number);
-  std::memset(change.first, 0, rows * stride * sizeof(float));
-  multiply({from.row(first), from.stride}, rows, layer.back.at(), layer.outputs, padded(before.sent(), PANEL), change);
+  const Grid change{before.change.at(first * stride), stride};
+  inputs_backward(net, number, first, rows, change);
   if (before.hidden && before.dropout == 0.0f) return;
   const float* __restrict slope = before.slope.at(first * stride);
   float* __restrict to = change.first;
@@ -576,7 +574,7 @@ void pass_rows(Network& net, int64_t step, int lane, int lanes) {
   for (size_t number = net.layers.size() - 1; number > 0; --number) linear_backward(net, number, first, rows);
   if (net.layers[0].hidden) lstm_backward(net, first, rows);
   if (net.convolutions.empty()) return;
-  linear_backward(net, 0, first, rows);
+  inputs_backward(net, 0, first, rows, {net.changes.at(first * net.input_stride), net.input_stride});
   convolve_rows_back(net, lane, first, end);
 }
 
@@ -633,29 +631,36 @@ void change_strip(const Layer& layer, int64_t output, int64_t first, int64_t end
   turn(layer, output, first, end);
 }
 
+// Calls with the strips of a layer that are a lane's: a panel's first output, and the first and the end of some inputs.
+template <typename Call>
+void in_strips(const Layer& layer, int lane, int lanes, Call call) {
+  const int64_t strips = layer.width / PANEL * ((layer.inputs + STRIP - 1) / STRIP);
+  const int64_t low = strips * lane / lanes, high = strips * (lane + 1) / lanes;
+  for (int64_t output = 0, place = 0; output < layer.width; output += PANEL)
+    for (int64_t first = 0; first < layer.inputs; first += STRIP, ++place)
+      if (place >= low && place < high) call(output, first, std::min(first + STRIP, layer.inputs));
+}
+
 // Changes the weights of a layer that are this lane's. Steps of sequences are so many rows that they come in spans, each of which
 // stays in a cache while it passes all weights.
-void change_layer(const Network& net, size_t number, int64_t low, int64_t high) {
+void change_layer(const Network& net, size_t number, int lane, int lanes) {
   const Layer& layer = net.layers[number];
   const Grid inputs = net.inputs_of(number), changes = net.changes_of(number);
   const int64_t lines = net.lines_of(number), span = layer.hidden ? SPAN : lines;
   alignas(64) float own[STRIP * PANEL];
   for (int64_t start = 0; start < lines; start += span)
-    for (int64_t output = 0, place = 0; output < layer.width; output += PANEL)
-      for (int64_t first = 0; first < layer.inputs; first += STRIP, ++place) {
-        if (place < low || place >= high) continue;
-        const int64_t end = std::min(first + STRIP, layer.inputs), count = end - first;
-        float* gradient = span < lines ? layer.gradient.at(output * layer.inputs + first * PANEL) : own;
-        const Grid a{inputs.first + first, inputs.stride}, d{changes.first + output, changes.stride};
-        add_gradient(a, d, start, std::min(start + span, lines), count, gradient);
-        if (start + span < lines) continue;
-        change_strip(layer, output, first, end, gradient);
-        if (!first) change_biases(net, number, output);
-      }
+    in_strips(layer, lane, lanes, [&](int64_t output, int64_t first, int64_t end) {
+      float* gradient = span < lines ? layer.gradient.at(output * layer.inputs + first * PANEL) : own;
+      const Grid a{inputs.first + first, inputs.stride}, d{changes.first + output, changes.stride};
+      add_gradient(a, d, start, std::min(start + span, lines), end - first, gradient);
+      if (start + span < lines) return;
+      change_strip(layer, output, first, end, gradient);
+      if (!first) change_biases(net, number, output);
+    });
 }
 
 // Changes the weights of a convolution that are this lane's, whose gradients lie there, one for each part of the batch.
-void change_convolution(const Network& net, const Convolution& conv, int64_t low, int64_t high) {
+void change_convolution(const Network& net, const Convolution& conv, int lane, int lanes) {
   const Layer& layer = conv.layer;
   const int64_t parts = net.parts();
   alignas(64) float sums[STRIP * PANEL];
@@ -666,28 +671,18 @@ void change_convolution(const Network& net, const Convolution& conv, int64_t low
       for (int64_t i = 0; i < count; ++i) sums[i] += from[i];
     }
   };
-  for (int64_t output = 0, place = 0; output < layer.width; output += PANEL)
-    for (int64_t first = 0; first < layer.inputs; first += STRIP, ++place) {
-      if (place < low || place >= high) continue;
-      const int64_t end = std::min(first + STRIP, layer.inputs);
-      add(output * layer.inputs + first * PANEL, (end - first) * PANEL);
-      change_strip(layer, output, first, end, sums);
-      if (first) continue;
-      add(layer.inputs * layer.width + output, PANEL);
-      change_biases_by(layer, output, sums);
-    }
+  in_strips(layer, lane, lanes, [&](int64_t output, int64_t first, int64_t end) {
+    add(output * layer.inputs + first * PANEL, (end - first) * PANEL);
+    change_strip(layer, output, first, end, sums);
+    if (first) return;
+    add(layer.inputs * layer.width + output, PANEL);
+    change_biases_by(layer, output, sums);
+  });
 }
 
 void change_weights(const Network& net, int lane, int lanes) {
-  for (const Convolution& conv : net.convolutions) {
-    const int64_t strips = conv.layer.width / PANEL * ((conv.layer.inputs + STRIP - 1) / STRIP);
-    change_convolution(net, conv, strips * lane / lanes, strips * (lane + 1) / lanes);
-  }
-  for (size_t number = 0; number < net.layers.size(); ++number) {
-    const Layer& layer = net.layers[number];
-    const int64_t strips = layer.width / PANEL * ((layer.inputs + STRIP - 1) / STRIP);
-    change_layer(net, number, strips * lane / lanes, strips * (lane + 1) / lanes);
-  }
+  for (const Convolution& conv : net.convolutions) change_convolution(net, conv, lane, lanes);
+  for (size_t number = 0; number < net.layers.size(); ++number) change_layer(net, number, lane, lanes);
 }
 
 // ---- calls
@@ -853,7 +848,6 @@ void make_benches(Network& net, int lanes) {
   net.changes.make(net.most * net.input_stride);
 }
 
-// The number-th layer of a network.
 Layer layer_from(Reader& reader, const Network& net, bool first) {
   Layer layer = weights_from(reader, 0, first && net.convolutions.empty());
   const int64_t lines = net.most * (layer.hidden ? net.times : 1);

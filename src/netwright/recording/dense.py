@@ -28,6 +28,11 @@ class Layer:
     dropout: float = 0.0
 
 
+def height_and_width(sizes: Sequence[int], height: int) -> tuple[int, int]:
+    """Return sizes along height and width, where only that along width may have come."""
+    return (int(sizes[0]), int(sizes[1])) if len(sizes) == 2 else (height, int(sizes[0]))
+
+
 @final
 @dataclass(frozen=True)
 class Convolution:
@@ -46,7 +51,7 @@ class Convolution:
     @property
     def kernel(self) -> tuple[int, int]:
         """Height and width of a window."""
-        return (self.weight.shape[2], self.weight.shape[3]) if self.weight.dim() == 4 else (1, self.weight.shape[2])
+        return height_and_width(self.weight.shape[2:], 1)
 
     def after(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return height and width of what goes on, where so many came; 0 where nothing does."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from netwright.recording.building import DENSE, library
-from netwright.recording.dense import Convolution, Head, Layer, Recurrent
+from netwright.recording.dense import Convolution, Head, Layer, Recurrent, height_and_width
 from netwright.recording.native import ROOM, bits, closed_with
 from netwright.recording.tape import NotFiniteError, Played
 
@@ -86,7 +86,7 @@ class DenseProgram:
         left = iter(plan.parameters)
         words += [len(plan.convolutions), *_convolutions(plan.convolutions, shape, left)]
         layers = [] if plan.recurrent is None else [_recurrent(plan.recurrent, left)]
-        layers += [_linear(layer, left) for layer in plan.layers]
+        layers += [_layer(layer, left, layer.dropout) for layer in plan.layers]
         words += [len(layers), *(word for layer in layers for word in layer)]
         error = ctypes.create_string_buffer(ROOM)
         self._handle = self._library.nd_make((ctypes.c_int64 * len(words))(*words), error, ROOM)
@@ -156,23 +156,19 @@ def _parameter(given: Parameter, begin: int = 0, count: int = 0) -> list[int]:
     return [*places, given.group, bits(given.decay), begin, count]
 
 
-def _linear(layer: Layer, left: Iterator[Parameter]) -> list[int]:
-    outputs, inputs = layer.weight.shape
-    words = [inputs, outputs, 0, ACTIVATIONS.index(layer.kind), bits(layer.slope), bits(layer.dropout)]
+def _layer(layer: Layer | Convolution, left: Iterator[Parameter], dropout: float = 0.0) -> list[int]:
+    """Return a layer with one weight ``(outputs, ...)``."""
+    outputs, inputs = len(layer.weight), layer.weight[0].numel()
+    words = [inputs, outputs, 0, ACTIVATIONS.index(layer.kind), bits(layer.slope), bits(dropout)]
     words += [1, *_parameter(next(left), 0, inputs)]
     return [*words, 0] if layer.bias is None else [*words, 1, *_parameter(next(left))]
 
 
 def _convolutions(layers: Sequence[Convolution], shape: Sequence[int], left: Iterator[Parameter]) -> list[int]:
     words: list[int] = []
-    size = (shape[-2] if len(shape) == 3 else 1, shape[-1])
+    size = height_and_width(shape[1:], 1) if layers else (1, 1)
     for layer in layers:
-        outputs, channels, (height, width) = *layer.weight.shape[:2], layer.kernel
-        inputs = channels * height * width
-        words += [channels, *layer.kernel, *layer.padding, *size, *layer.pool]
-        words += [inputs, outputs, 0, ACTIVATIONS.index(layer.kind), bits(layer.slope), bits(0.0)]
-        words += [1, *_parameter(next(left), 0, inputs)]
-        words += [0] if layer.bias is None else [1, *_parameter(next(left))]
+        words += [layer.weight.shape[1], *layer.kernel, *layer.padding, *size, *layer.pool, *_layer(layer, left)]
         size = layer.after(size)
     return words
 

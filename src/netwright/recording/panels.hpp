@@ -136,6 +136,26 @@ inline void activate(Activation kind, float leak, float* value, float* slope, in
 
 // ---- products
 
+// sums[i] += x(i) * numbers, for the outputs of a panel
+template <int COUNT, typename Value>
+__attribute__((always_inline)) inline void add_products(Vector (&sums)[COUNT][2], const float* numbers, Value x) {
+  const auto* two = reinterpret_cast<const Vector*>(numbers);
+  const Vector left = two[0], right = two[1];
+#pragma GCC unroll 16
+  for (int i = 0; i < COUNT; ++i) {
+    const float value = x(i);
+    sums[i][0] += value * left;
+    sums[i][1] += value * right;
+  }
+}
+
+template <int ROWS>
+__attribute__((always_inline)) inline void write(const Vector (&sums)[ROWS][2], Grid out) {
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; ++i)
+    for (int part = 0; part < 2; ++part) *reinterpret_cast<Vector*>(out.row(i) + part * WIDTH) = sums[i][part];
+}
+
 // out[i][n] += sum over k of a[i][k] * panel[k][n], for some rows i and the outputs n of a panel
 template <int ROWS>
 void tile(Grid a, const float* panel, int64_t depth, Grid out) {
@@ -143,19 +163,8 @@ void tile(Grid a, const float* panel, int64_t depth, Grid out) {
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; ++i)
     for (int part = 0; part < 2; ++part) sums[i][part] = *reinterpret_cast<const Vector*>(out.row(i) + part * WIDTH);
-  for (int64_t k = 0; k < depth; ++k) {
-    const auto* w = reinterpret_cast<const Vector*>(panel + k * PANEL);
-    const Vector left = w[0], right = w[1];
-#pragma GCC unroll 16
-    for (int i = 0; i < ROWS; ++i) {
-      const float x = a.first[i * a.stride + k];
-      sums[i][0] += x * left;
-      sums[i][1] += x * right;
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; ++i)
-    for (int part = 0; part < 2; ++part) *reinterpret_cast<Vector*>(out.row(i) + part * WIDTH) = sums[i][part];
+  for (int64_t k = 0; k < depth; ++k) add_products(sums, panel + k * PANEL, [&](int i) { return a.first[i * a.stride + k]; });
+  write(sums, out);
 }
 
 // out[i][n] += sum over rows of a[row][i] * d[row][n], for some inputs i and the outputs n of a panel
@@ -166,14 +175,8 @@ void outer(Grid a, Grid d, int64_t rows, float* out) {
 #pragma GCC unroll 16
   for (int i = 0; i < INPUTS; ++i) sums[i][0] = held[2 * i], sums[i][1] = held[2 * i + 1];
   for (int64_t row = 0; row < rows; ++row) {
-    const auto* from = reinterpret_cast<const Vector*>(d.row(row));
-    const Vector left = from[0], right = from[1];
     const float* x = a.row(row);
-#pragma GCC unroll 16
-    for (int i = 0; i < INPUTS; ++i) {
-      sums[i][0] += x[i] * left;
-      sums[i][1] += x[i] * right;
-    }
+    add_products(sums, d.row(row), [&](int i) { return x[i]; });
   }
 #pragma GCC unroll 16
   for (int i = 0; i < INPUTS; ++i) held[2 * i] = sums[i][0], held[2 * i + 1] = sums[i][1];
@@ -190,19 +193,9 @@ void window(const float* const* at, int64_t lines, int64_t pitch, int64_t depth,
     for (int part = 0; part < 2; ++part) sums[i][part] = *reinterpret_cast<const Vector*>(bias + part * WIDTH);
   }
   for (int64_t line = 0; line < lines; ++line)
-    for (int64_t k = line * pitch; k < line * pitch + depth; ++k, panel += PANEL) {
-      const auto* w = reinterpret_cast<const Vector*>(panel);
-      const Vector left = w[0], right = w[1];
-#pragma GCC unroll 16
-      for (int i = 0; i < ROWS; ++i) {
-        const float x = from[i][k];
-        sums[i][0] += x * left;
-        sums[i][1] += x * right;
-      }
-    }
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; ++i)
-    for (int part = 0; part < 2; ++part) *reinterpret_cast<Vector*>(out.row(i) + part * WIDTH) = sums[i][part];
+    for (int64_t k = line * pitch; k < line * pitch + depth; ++k, panel += PANEL)
+      add_products(sums, panel, [&](int i) { return from[i][k]; });
+  write(sums, out);
 }
 
 struct Picture {  // places of numbers, line after line
@@ -220,16 +213,8 @@ void outer_of_windows(const float* const* at, Picture x, Picture d, int64_t heig
   for (int i = 0; i < INPUTS; ++i) from[i] = at[i], sums[i][0] = Vector{}, sums[i][1] = Vector{};
   for (int64_t line = 0; line < height; ++line) {
     const float* change = d.first + line * d.pitch;
-    for (int64_t k = line * x.pitch; k < line * x.pitch + width * x.step; k += x.step, change += d.step) {
-      const auto* two = reinterpret_cast<const Vector*>(change);
-      const Vector left = two[0], right = two[1];
-#pragma GCC unroll 16
-      for (int i = 0; i < INPUTS; ++i) {
-        const float value = from[i][k];
-        sums[i][0] += value * left;
-        sums[i][1] += value * right;
-      }
-    }
+    for (int64_t k = line * x.pitch; k < line * x.pitch + width * x.step; k += x.step, change += d.step)
+      add_products(sums, change, [&](int i) { return from[i][k]; });
   }
   auto* held = reinterpret_cast<Vector*>(out);
 #pragma GCC unroll 16
