@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from netwright.errors import DataError
 from netwright.sources.arrays import Array, Arrays, native
 from netwright.sources.cells import LARGEST
 
+EXACT = (torch.float64, torch.int32, torch.int64)  # float32 would lose their last digits
+WHOLE = (torch.uint8, torch.float32, *EXACT)  # dtypes that native code prepares
 READ = {np.dtype(name) for name in ("f4", "f8", "u1", "i4", "i8")}  # by torch, in this machine's byte order
 
 Rows = npt.NDArray[np.int64]
@@ -88,15 +90,19 @@ class ArrayPreparation(nn.Module):
 
     def scaled(self, moved: Tensor) -> Tensor:
         """Return prepared rows of raw ones whose axes are those of `output_layout`."""
-        if self.mode == "codes":
-            return moved.long()
-        if self.mode == "none" and moved.dtype == torch.float32 and self.layout not in MOVED_CHANNEL:
-            return torch.nan_to_num(moved, nan=0.0)
-        if moved.dtype not in (torch.float64, torch.int32, torch.int64):  # float32 would lose their last digits
-            scaled = (moved.float() - self.mean.float()).div_(self.scale.float())
-        else:
-            scaled = (moved - self.mean).div_(self.scale).float()
-        return scaled.nan_to_num_(nan=0.0)
+        return moved.long() if self.mode == "codes" else standardized(moved, *self._moments(moved))
+
+    def _moments(self, moved: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        plain = self.mode == "none" and moved.dtype == torch.float32 and self.layout not in MOVED_CHANNEL
+        return (None, None) if plain else (self.mean, self.scale)
+
+    def as_one(self, raw: Tensor) -> Tensor:
+        """Return what `forward` does, by one operation where that can be: native code then reads raw rows once."""
+        moved = self.moved(raw)
+        if self.mode == "codes" or moved.dtype not in WHOLE or not moved.is_contiguous():
+            return self.scaled(moved)
+        prepared: Tensor = torch.ops.netwright.standardized(moved, *self._moments(moved))
+        return prepared
 
     def fit(self, raw: Array, rows: Rows) -> None:
         """Learn mean and deviation per channel from the train rows; NumPy's sums do not depend on torch's threads."""
@@ -144,6 +150,32 @@ class ArrayPreparation(nn.Module):
                 f"{raw.place(where[0])}: array {name!r} holds the code {values[tuple(where)].item()!r}{at}; expected whole "
                 f"numbers from 0 to {self.limit - 1}, the codes of the embedding; mend it or {advice}"
             )
+
+
+def standardized(raw: Tensor, mean: Tensor | None, scale: Tensor | None) -> Tensor:
+    """Return rows less a mean and divided by a deviation, float32, with 0 for what is missing; None: as they are.
+
+    Args:
+        raw: Rows ``(rows, ...)``.
+        mean: Float64, of a shape that goes with a row's.
+        scale: The same.
+    """
+    if mean is None or scale is None:
+        return torch.nan_to_num(raw, nan=0.0)
+    if raw.dtype in EXACT:
+        return (raw - mean).div_(scale).float().nan_to_num_(nan=0.0)
+    return (raw.float() - mean.float()).div_(scale.float()).nan_to_num_(nan=0.0)
+
+
+def _standardized_into(raw: Tensor, mean: Tensor | None, scale: Tensor | None, *, out: Tensor) -> Tensor:
+    return out.copy_(standardized(raw, mean, scale))
+
+
+OPERATIONS: Any = torch.library.Library("netwright", "FRAGMENT")  # type: ignore[no-untyped-call]
+OPERATIONS.define("standardized(Tensor raw, Tensor? mean, Tensor? scale) -> Tensor")
+OPERATIONS.define("standardized.out(Tensor raw, Tensor? mean, Tensor? scale, *, Tensor(a!) out) -> Tensor(a!)")
+OPERATIONS.impl("standardized", standardized, "CPU")
+OPERATIONS.impl("standardized.out", _standardized_into, "CPU")
 
 
 def _of_columns(raw: Array, rows: Rows) -> Moments:

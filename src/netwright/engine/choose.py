@@ -109,13 +109,15 @@ class Arithmetic:
     def __init__(self, threads: int | None, products: str | None = None) -> None:
         self._wanted = threads, products
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> tuple[int | None, str]:
+        """Return threads and products; None and nothing for the caller's."""
         threads, products = self._wanted
         self._before = torch.get_num_threads(), None if products is None else _products()
         if threads is not None and threads != self._before[0]:
             torch.set_num_threads(threads)
         if products is not None and products != self._before[1]:
             torch.set_float32_matmul_precision(products)
+        return threads, products or ""
 
     def __exit__(self, *error: object) -> None:
         threads, products = self._before

@@ -5,32 +5,31 @@ On a CPU a call is recorded as operations of torch, on a GPU as a CUDA graph.
 
 from __future__ import annotations
 
-import operator
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.module import _has_any_global_hook
 
 from netwright.data.batches import Batch
 from netwright.engine.base import Execution
 from netwright.engine.eager import casting
-from netwright.engine.own_code import own_code, why_not_told
+from netwright.engine.own_code import why_not_told
+from netwright.engine.prompt import Prompt
+from netwright.engine.watched import Watched
 from netwright.model.summary import call_model
 from netwright.recording.graphed_calls import GraphedCall
 from netwright.recording.graphs import CudaGraphs, Graphs
 from netwright.recording.operations import CannotCapture
 from netwright.recording.recorded import Recorded, record, shape_of, shape_of_tensors, ways
-from netwright.recording.state import CONSTANTS, differing, hooked, parts_of
+from netwright.recording.state import differing, hooked, parts_of
 
 MOST_SHAPES = 8
 SHARED = 128  # rows from which a call is worth sharing between cores, even where another program has one of them
 NOTHING = torch.empty(0)
 WRITTEN = Execution()
-TENSORS = (Tensor, nn.Parameter)
 
 
 class Repeat(Protocol):
@@ -70,10 +69,7 @@ class Forward:
         self._device = next((value.device.type for value in (*model.parameters(), *model.buffers())), "cpu")
         self._captured = how.engine in ("captured", "compiled") and self._capturable()
         self._known: dict[tuple[Any, ...], Repeat | None] = {}  # None: seen once
-        self._seen: list[Any] = []
-        self._settings: dict[nn.Module, Callable[[dict[str, Any]], Any]] = {}
-        self._built: list[Any] = []
-        self._computes = self._resting = False
+        self._watched = Watched(model)
         self._alone = threading.Lock()  # a recording has one place for its input and its output
 
     def _capturable(self) -> bool:
@@ -91,11 +87,7 @@ class Forward:
             return self._called(batch)
 
     def _called(self, batch: Batch) -> Any:
-        found = self._seen_now()
-        if found != self._seen:
-            self._known.clear()
-            self._seen = found
-            self._resting = self.computes and not any(part.training for part in parts_of(self.model))
+        self._look()
         apart = self._graphs is not None and batch.lengths is not None  # which are read on the CPU
         if not self._captured or apart or torch.is_autocast_enabled(self._device):  # by the caller, for this call
             return self._written(batch)
@@ -114,13 +106,31 @@ class Forward:
 
     @property
     def computes(self) -> bool:
-        """Whether all that runs is code of torch.nn and ours: it draws from torch's generators, if at all, and no others."""
-        parts = parts_of(self.model)
-        found = [*parts, *(_changed(part) for part in parts)]
-        if found != self._built:
-            self._computes = not own_code(self.model, nn.Identity()) and all(_plain(part) for part in parts)
-            self._built = found
-        return self._computes and not _has_any_global_hook()  # type: ignore[no-untyped-call]
+        """Whether all that runs is code of torch.nn and ours; see `Watched`."""
+        with self._alone:
+            return self._look().computes
+
+    def _look(self) -> Watched:
+        """Return what is known of the network as it is now; recordings of another are forgotten."""
+        if not self._watched.still():
+            self._known.clear()
+            self._watched = Watched(self.model)
+        return self._watched
+
+    def prompt(self, inputs: Sequence[Tensor], threads: int | None, products: str) -> Prompt | None:
+        """Return what answers arrays like an input at once, where that can be; see `Prompt` and `trusted`.
+
+        Args:
+            inputs: One, which `trusted` gave an output for.
+            threads: Of each operation; None for the caller's.
+            products: As exact as torch.get_float32_matmul_precision() tells.
+        """
+        with self._alone:
+            known = self._known.get(shape_of_tensors([*inputs, NOTHING]))
+            if not isinstance(known, Recorded) or known.way != known.ways[0] or len(known.gathers) != 1:
+                return None
+            native = known.way.native and self._watched.rests and not known.tape.draws
+            return Prompt(known, self._watched, threads, products, self._alone) if native else None
 
     def trusted(self, inputs: Sequence[Tensor]) -> Tensor | None:
         """Return the output for the inputs of a batch from a recording on the CPU that is trusted; None: make a call.
@@ -132,29 +142,14 @@ class Forward:
             inputs: In the order of a batch, contiguous.
         """
         with self._alone:
-            if not self._captured or not self._resting or torch.is_autocast_enabled(self._device):
+            if not self._captured or torch.is_autocast_enabled(self._device):
                 return None
-            if self._seen_now() != self._seen or _has_any_global_hook():  # type: ignore[no-untyped-call]
+            if not self._watched.rests or not self._watched.alike():  # a recording itself sees where tensors lie
                 return None
             known = self._known.get(shape_of_tensors([*inputs, NOTHING]))
             if not isinstance(known, Recorded) or not known.gathers or known.tape.draws or not known.ready():
                 return None
             return known.answer(inputs, checked=True)
-
-    def _seen_now(self) -> list[Any]:
-        """Return the modules of the network, their plain settings, and where their tensors lie: what a recording hangs on."""
-        found: list[Any] = []
-        for part in parts_of(self.model):
-            read = self._settings.get(part) or self._settings.setdefault(part, _settings_of(part))
-            try:
-                settings: Any = read(part.__dict__)
-            except KeyError:  # one was deleted
-                settings = None
-            found += (part, part.training, settings, _changed(part))
-            for kept in (part._parameters, part._buffers):
-                for value in kept.values():
-                    found += (None,) if value is None else (value.data_ptr(), value.stride())
-        return found
 
     def _written(self, batch: Batch) -> Any:
         """Make a call as it is written; what autocast made narrower is float32 again."""
@@ -177,6 +172,7 @@ class Forward:
             for buffer, value in zip(self.model.buffers(), before, strict=True):
                 buffer.copy_(value)
             return self._written(batch)
+        known.watched = self._watched.tensors
         self._known[shape] = known
         return output
 
@@ -227,26 +223,3 @@ def _sources(batch: Batch) -> dict[str, Tensor] | None:
     if batch.lengths is not None or not len(batch) or not plain:
         return None
     return {name: torch.empty(0, dtype=value.dtype) for name, value in batch.inputs.items()}
-
-
-def _settings_of(part: nn.Module) -> Callable[[dict[str, Any]], Any]:
-    """Return what reads the plain settings of a module from all that it holds."""
-    names = [name for name, value in vars(part).items() if type(value) in CONSTANTS]
-    return operator.itemgetter(*names) if names else len
-
-
-def _changed(part: nn.Module) -> bool:
-    """Tell whether something else than the forward of its class runs when a module is called."""
-    hooks = part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
-    return bool(hooks) or "forward" in part.__dict__
-
-
-def _plain(part: nn.Module) -> bool:
-    """Tell whether a module has no hooks, plain tensors, and no functions but torch's."""
-    tensors = [value for value in (*part._parameters.values(), *part._buffers.values()) if value is not None]
-    functions = [value for value in vars(part).values() if callable(value)]
-    return (
-        not _changed(part)
-        and all(type(value) in TENSORS for value in tensors)
-        and all(str(getattr(value, "__module__", None)).split(".")[0] == "torch" for value in functions)
-    )

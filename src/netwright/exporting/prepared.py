@@ -7,8 +7,10 @@ many rows no prepared copy is made.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import final
+from typing import Any, final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -16,11 +18,13 @@ from netwright.data.array_preparation import ArrayPreparation, tensor_of
 from netwright.data.batches import Batch, lies_plainly
 from netwright.engine.base import Execution
 from netwright.engine.forward import Forward
+from netwright.engine.prompt import Prompt
 from netwright.evaluation.scoring import at_once, evaluating
 from netwright.model.summary import call_model
 from netwright.model.task import Decoding
 from netwright.sources.arrays import Array
 
+Floats = npt.NDArray[np.float64]
 CPU = torch.device("cpu")
 NOTHING = torch.empty(0)
 VECTOR = 64  # numbers, of which a kernel's vector holds a part
@@ -47,7 +51,7 @@ class Prepared(nn.Module):
 
     def forward(self, raw: Tensor) -> Tensor:
         """Return the predictions of raw rows."""
-        prepared: Tensor = self.preparation(raw)
+        prepared = self.preparation.as_one(raw)
         if not lies_plainly(prepared):
             prepared = prepared.clone(memory_format=torch.contiguous_format)
         decoded: Tensor = self.decoding(call_model(self.network, {self.name: prepared}))
@@ -83,11 +87,24 @@ class RawForward:
         inside: nn.Module = decoding if whole else nn.Identity()
         self._after = None if whole else decoding
         self._forward = Forward(Prepared(name, preparation, network, inside), how)
+        self._prompts: dict[tuple[Any, ...], Prompt] = {}
 
     def decoded(self, values: Array) -> Tensor:
         """Return the predictions ``(rows, ...)`` of raw rows that the preparation checked."""
         with evaluating(self._forward.model, CPU):
             return self._whole([self._forward(batch) for batch in self._batches(values)])
+
+    def at_once(self, rows: Any) -> Floats | None:
+        """Return the predictions of an array like one that was answered before; None for all else: ask `trusted`."""
+        prompt = self._prompts.get((rows.shape, rows.dtype)) if type(rows) is np.ndarray else None
+        return None if prompt is None else prompt(rows)
+
+    def remember(self, values: Array, threads: int | None, products: str) -> None:
+        """Answer arrays like one that `trusted` answered at once from now on, where that can be; see `Forward.prompt`."""
+        if len(values) <= self._rows and self._after is None:
+            prompt = self._forward.prompt([tensor_of(values)], threads, products)
+            if prompt is not None:
+                self._prompts[values.shape, values.dtype] = prompt
 
     def trusted(self, values: Array) -> Tensor | None:
         """Return the same for rows that nobody checked, if rows of their shapes and dtype are trusted; see `Forward.trusted`."""

@@ -145,15 +145,25 @@ class Run:
 
     def predict_decoded(self, rows: Any) -> npt.NDArray[np.float64]:
         """Return probabilities, scores or values ``(rows, ...)`` of raw rows."""
-        device = self.program.device
+        forward = self.program.raw_forward
+        answer = None if forward is None else forward.at_once(rows)
+        if answer is not None:
+            return answer
         values = new_rows.plain_array(self.config, rows)
         if values is not None:
-            with arithmetic(self.config):
-                found = self.program.trusted(values)
+            found = self._trusted(values)
             if found is not None:
-                return found.numpy()
-        with executing(self.config, device, new_rows.are_plain(rows) and self.program.forward.computes):
+                return found
+        with executing(self.config, self.program.device, new_rows.are_plain(rows) and self.program.forward.computes):
             return np.asarray(self.program.decoded(new_rows.read(self.config, self.program, rows)))
+
+    def _trusted(self, values: npt.NDArray[Any]) -> Floats | None:
+        """Return the predictions of rows of an array from recordings that are trusted; None: call the network."""
+        with arithmetic(self.config) as how:
+            found = self.program.trusted(values)
+            if found is not None and self.program.raw_forward is not None:
+                self.program.raw_forward.remember(values, *how)
+        return None if found is None else found.numpy()
 
     def prediction_table(self, rows: Any, threshold: float | None = None, interval: bool = False) -> dict[str, Any]:
         """Return the columns of a prediction file for raw rows; see `netwright.trained.predicting.prediction_table`."""

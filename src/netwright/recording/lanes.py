@@ -21,6 +21,7 @@ UPDATE = 2.0  # parameters a nanosecond that an optimizer updates, about
 OVERHEAD = 500.0  # nanoseconds of any call
 WORTHWHILE = 3_000.0  # nanoseconds from which a call is worth a barrier
 ROWS = 256  # from so many on rows are dealt out, not neurons: to bring them to another core costs more than the weights
+STANDARDIZED = "netwright::standardized"  # of whole rows, see `netwright.data.array_preparation`
 COLUMNS = 32  # parts end at multiples of it, so that no vector of numbers is cut
 
 
@@ -176,7 +177,7 @@ def split(call: Call, count: int) -> list[Call] | None:
         return _matrix_parts(call, name, count)
     if name.startswith("aten::_fused_"):
         return _update_parts(call, count)
-    if name in ELEMENTWISE:
+    if name in ELEMENTWISE or name == STANDARDIZED or (name in SOFTMAX and _by_row(call)):
         return _elementwise_parts(call, count)
     if name == "aten::sum":
         return _sum_parts(call, count)
@@ -197,7 +198,11 @@ ELEMENTWISE = (
     "aten::mul_",
     "aten::div_",
     "aten::neg",
+    "aten::nan_to_num",
+    "aten::nan_to_num_",
 )
+SOFTMAX = ("aten::_softmax", "aten::_log_softmax")  # exact where it goes along rows
+BY_ROW = (STANDARDIZED, *SOFTMAX)
 
 
 def _name(call: Call) -> str:
@@ -254,23 +259,27 @@ def _matrix_parts(call: Call, name: str, count: int) -> list[Call] | None:
     return parts
 
 
+def _by_row(call: Call) -> bool:
+    return call.written[0].dim() == 2 and call.arguments[1] in (1, -1)
+
+
 def _elementwise_parts(call: Call, count: int) -> list[Call] | None:
     """Split a call that treats each number alone: by columns of matrices of few rows, else by the first axis."""
     shape = call.written[0].shape
-    axis = 1 if len(shape) == 2 and shape[0] < ROWS else 0
+    axis = 1 if len(shape) == 2 and shape[0] < ROWS and _name(call) not in BY_ROW else 0
     bounds = _bounds(shape[axis], count, COLUMNS if len(shape) <= 2 else 1) if shape else None
-    if bounds is None or any(tensor.dim() not in (0, len(shape)) for tensor in call.tensors()):
+    if bounds is None or any(tensor.dim() > len(shape) for tensor in call.tensors()):
         return None
-
     parts = []
     for first, end in bounds:
-        cut = partial(_cut, axis=axis, first=first, end=end)
+        cut = partial(_cut, axis=axis - len(shape), first=first, end=end)
         parts.append(_part(call, cut, [cut(value) if isinstance(value, Tensor) else value for value in call.arguments]))
     return parts
 
 
 def _cut(tensor: Tensor, axis: int, first: int, end: int) -> Tensor:
-    return narrowed(tensor, axis, first, end) if tensor.dim() else tensor
+    """Return a part along an axis, counted from the last one; a tensor that has no such axis is for all parts."""
+    return narrowed(tensor, axis, first, end) if tensor.dim() >= -axis else tensor
 
 
 def _sum_parts(call: Call, count: int) -> list[Call] | None:

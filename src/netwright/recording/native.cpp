@@ -28,11 +28,17 @@ using namespace netwright;
 
 constexpr int64_t PLANES = 20000;  // windows that are worth a second thread
 
-enum Kind : int64_t { CALL = 0, GUARD = 1, BARRIER = 2, INCREMENT = 3, POOL = 4 };
+enum Kind : int64_t { CALL = 0, GUARD = 1, BARRIER = 2, INCREMENT = 3, POOL = 4, STANDARDIZE = 5 };
 
 struct Pool {  // max pooling of float32 planes; the sizes of a window, its steps and margins, by rows and columns
   Tensor input, output, indices;
   int64_t size[2], stride[2], margin[2];
+};
+
+struct Standardize {  // rows less a mean and divided by a deviation, float32, with 0 for what is missing
+  Tensor raw, mean, scale, output;  // mean and scale may be undefined
+  int64_t gather = -1;              // the input that the rows are gathered into, which a caller may lend
+  int64_t inner = 1;                // neighbouring numbers of a row that share a mean
 };
 
 struct Operation {
@@ -45,6 +51,7 @@ struct Operation {
   std::vector<float*> numbers;             // of an increment
   float by = 0;
   Pool pool;
+  Standardize standardize;
   bool gradients = false;  // switched on: some kernels keep more for the way back then
 };
 
@@ -52,10 +59,30 @@ struct Gather {  // rows of a source by number, into an input
   Tensor source, input;
   int64_t bytes = 0;
   const char* lent = nullptr;  // rows of a caller, which stand for the source in one call
+  bool direct = false;         // lent rows are read where they lie
+};
+
+struct Threads {  // so many for each operation while it lives; 0: as many as the caller has
+  const int before = at::get_num_threads(), now;
+  explicit Threads(int count) : now(count ? count : before) { set(now); }
+  ~Threads() { set(before); }
+  static void set(int count) {
+    if (at::get_num_threads() != count) at::set_num_threads(count);
+  }
+};
+
+struct Watched {  // a tensor, and where it lay when its address and strides became part of a program
+  Tensor tensor;
+  const void* at = nullptr;
+  std::vector<int64_t> sizes, strides;
+  explicit Watched(const Tensor& one)
+      : tensor(one), at(one.const_data_ptr()), sizes(one.sizes().vec()), strides(one.strides().vec()) {}
+  bool lies() const { return tensor.const_data_ptr() == at && tensor.sizes() == sizes && tensor.strides() == strides; }
 };
 
 struct Program {
   std::vector<Tensor> tensors;
+  std::vector<Watched> watched;
   std::vector<std::vector<Operation>> lanes;
   std::vector<Gather> gathers;
   std::vector<Tensor> results;  // one number each, all of one type
@@ -202,6 +229,80 @@ void run(const Pool& pool) {
   });
 }
 
+template <typename T>
+inline bool beyond(T value) {
+  if constexpr (std::is_floating_point_v<T>) return std::fabs(value) > static_cast<T>(std::numeric_limits<float>::max());
+  else return false;
+}
+
+// Like torch.nan_to_num(value, nan=0).
+inline float filled(float value) {
+  const float most = std::numeric_limits<float>::max();
+  const float within = value > most ? most : value < -most ? -most : value;
+  return value == value ? within : 0.0f;
+}
+
+// Some numbers that have a mean each, or one for all where each is 0, in the arithmetic of A; tells whether one is not to be read.
+template <typename A, typename T>
+[[gnu::always_inline]] inline bool standardized(const T* from, float* to, int64_t count, const A* mean, const A* scale, int64_t each) {
+  int found = 0;
+  if (mean == nullptr) {
+    for (int64_t i = 0; i < count; ++i) found |= beyond(from[i]), to[i] = filled(static_cast<float>(from[i]));
+  } else if (each) {
+    for (int64_t i = 0; i < count; ++i)
+      found |= beyond(from[i]), to[i] = filled(static_cast<float>((static_cast<A>(from[i]) - mean[i]) / scale[i]));
+  } else {
+    const A less = *mean, by = *scale;
+    for (int64_t i = 0; i < count; ++i)
+      found |= beyond(from[i]), to[i] = filled(static_cast<float>((static_cast<A>(from[i]) - less) / by));
+  }
+  return found != 0;
+}
+
+// Float64 numbers in the arithmetic of A; none of no tensor.
+template <typename A>
+std::vector<A> numbers_as(const Tensor& kept) {
+  if (!kept.defined()) return {};
+  const auto* from = kept.const_data_ptr<double>();
+  return {from, from + kept.numel()};
+}
+
+template <typename A, typename T>
+[[gnu::always_inline]] inline bool standardize(const Standardize& what, const T* from) {
+  const std::vector<A> means = numbers_as<A>(what.mean), scales = numbers_as<A>(what.scale);
+  auto* to = what.output.mutable_data_ptr<float>();
+  const int64_t groups = static_cast<int64_t>(means.size()), numbers = what.output.numel();
+  const A *mean = means.data(), *scale = scales.data();
+  if (groups == 0) return standardized<A>(from, to, numbers, static_cast<const A*>(nullptr), static_cast<const A*>(nullptr), 0);
+  bool found = false;
+  if (what.inner == 1) {
+    for (int64_t at = 0; at < numbers; at += groups) found |= standardized(from + at, to + at, groups, mean, scale, 1);
+    return found;
+  }
+  for (int64_t at = 0, group = 0; at < numbers; at += what.inner, group = group + 1 == groups ? 0 : group + 1)
+    found |= standardized(from + at, to + at, what.inner, mean + group, scale + group, 0);
+  return found;
+}
+
+NW_WIDE bool standardize(const Standardize& what, const char* from) {
+  switch (what.raw.scalar_type()) {
+    case at::kByte: return standardize<float>(what, reinterpret_cast<const uint8_t*>(from));
+    case at::kInt: return standardize<double>(what, reinterpret_cast<const int32_t*>(from));
+    case at::kLong: return standardize<double>(what, reinterpret_cast<const int64_t*>(from));
+    case at::kDouble: return standardize<double>(what, reinterpret_cast<const double*>(from));
+    default: return standardize<float>(what, reinterpret_cast<const float*>(from));
+  }
+}
+
+// Reads rows where a caller lent them, or else where they were gathered.
+void run(Program& program, const Standardize& what) {
+  const auto* from = static_cast<const char*>(what.raw.const_data_ptr());
+  const Gather* gathered = what.gather < 0 ? nullptr : &program.gathers[what.gather];
+  const bool lent = gathered != nullptr && gathered->lent != nullptr && gathered->direct;
+  if (lent) from = gathered->lent + (from - static_cast<const char*>(gathered->input.const_data_ptr()));
+  if (standardize(what, from) && lent && program.checked) program.stop.store(true);
+}
+
 Operation operation_of(Reader& reader, const Program& program, const char** texts) {
   Operation made;
   made.kind = static_cast<Kind>(reader.whole());
@@ -223,6 +324,14 @@ Operation operation_of(Reader& reader, const Program& program, const char** text
     for (auto* pair : {made.pool.size, made.pool.stride, made.pool.margin})
       for (int axis = 0; axis < 2; ++axis) pair[axis] = reader.whole();
     for (int64_t left = reader.whole(); left > 0; --left) made.spent.push_back(program.tensors.at(reader.whole()));
+    return made;
+  }
+  if (made.kind == STANDARDIZE) {
+    auto& what = made.standardize;
+    const auto maybe = [&](int64_t number) { return number < 0 ? Tensor() : program.tensors.at(number); };
+    what.gather = reader.whole();
+    for (auto* tensor : {&what.raw, &what.output, &what.mean, &what.scale}) *tensor = maybe(reader.whole());
+    what.inner = reader.whole();
     return made;
   }
   made.gradients = reader.whole() != 0;
@@ -287,7 +396,7 @@ void gather(Program& program, int64_t step, int lane) {
   for (auto& each : program.gathers) {
     auto* to = static_cast<char*>(each.input.data_ptr());
     if (each.lent != nullptr) {
-      if (!lend(each, first, end, program.checked)) program.stop.store(true);
+      if (!each.direct && !lend(each, first, end, program.checked)) program.stop.store(true);
       continue;
     }
     const auto* from = static_cast<const char*>(each.source.data_ptr());
@@ -314,6 +423,8 @@ void play(Program& program, Operation& operation, int64_t step, torch::jit::Stac
       if (!is_finite(operation.arguments[0].toTensor())) program.stop.store(true);
     } else if (operation.kind == INCREMENT) {
       for (float* number : operation.numbers) *number += operation.by;
+    } else if (operation.kind == STANDARDIZE) {
+      run(program, operation.standardize);
     } else if (operation.kind == POOL) {
       run(operation.pool);
       for (auto& tensor : operation.spent) tensor.unsafeGetTensorImpl()->set_storage_keep_dtype(program.nothing);
@@ -417,9 +528,11 @@ void* nw_make(const int64_t* code, const int64_t* tensors, int64_t count, const 
     for (int64_t left = reader.whole(); left > 0; --left) program->results.push_back(program->tensors.at(reader.whole()));
     for (int64_t left = reader.whole(); left > 0; --left) {
       Gather each{program->tensors.at(reader.whole()), program->tensors.at(reader.whole())};
+      each.direct = reader.whole() != 0;
       each.bytes = each.input.numel() / program->batch * each.input.element_size();
       program->gathers.push_back(each);
     }
+    for (int64_t left = reader.whole(); left > 0; --left) program->watched.emplace_back(program->tensors.at(reader.whole()));
     program->lanes.resize(reader.whole());
     for (auto& lane : program->lanes)
       for (int64_t left = reader.whole(); left > 0; --left) lane.push_back(operation_of(reader, *program, texts));
@@ -458,9 +571,12 @@ int64_t nw_run(void* handle, const int64_t* rows, const double* turns, int64_t w
 }
 
 // Takes one step on rows of a caller, which lie in order, an address for each gathered input, and which are checked for numbers
-// that are infinite or beyond float32; returns 1 if all is well, else tells as nw_run does.
-int64_t nw_answer(void* handle, const int64_t* lent, int64_t checked, char* error, int64_t room) {
+// that are infinite or beyond float32, with so many threads for each operation, 0 for the caller's; returns 1 if all is well, 2 where a watched tensor lies elsewhere, else tells as nw_run does.
+int64_t nw_answer(void* handle, const int64_t* lent, int64_t checked, int64_t threads, char* error, int64_t room) {
   auto& program = *static_cast<Program*>(handle);
+  for (const auto& each : program.watched)
+    if (!each.lies()) return 2;
+  const Threads some(static_cast<int>(threads));
   program.checked = checked != 0;
   for (auto& each : program.gathers) each.lent = reinterpret_cast<const char*>(*lent++);
   double spent = 0;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import struct
 import weakref
@@ -12,11 +13,11 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from netwright.recording.lanes import Barrier, in_lanes
+from netwright.recording.lanes import STANDARDIZED, Barrier, in_lanes
 from netwright.recording.operations import CannotCapture
-from netwright.recording.tape import Call, NotFiniteError, Played, Tape
+from netwright.recording.tape import Call, MovedError, NotFiniteError, Played, Tape
 
-CALL, GUARD, BARRIER, INCREMENT, POOL = range(5)
+CALL, GUARD, BARRIER, INCREMENT, POOL, STANDARDIZE = range(6)
 (NONE, TENSOR, WHOLE, REAL, TRUTH, WHOLES, REALS, TENSORS, SOME_TENSORS, TRUTHS, TEXT, CPU, DEFAULT, NUMBER) = range(14)
 # c10::ScalarType, c10::Layout and c10::MemoryFormat as numbers (torch's C++ documentation).
 DTYPES = {
@@ -32,6 +33,7 @@ DTYPES = {
     torch.bfloat16: 15,
 }
 FORMATS = {torch.contiguous_format: 0, torch.preserve_format: 1, torch.channels_last: 2, torch.channels_last_3d: 3}
+MOVED = 2  # what a step gives that is not taken, since a tensor lies elsewhere
 ROOM = 2000  # bytes of an error's text
 
 
@@ -47,6 +49,7 @@ class Program:
         gathers: For each input of the step that is filled from rows by number: all rows ``(rows, ...)`` and the input
             ``(batch, ...)``.
         batch: Rows of a step.
+        watched: Tensors without which, where they lay, it does not answer.
 
     Raises:
         CannotCapture: A call cannot be translated.
@@ -60,15 +63,17 @@ class Program:
         lanes: int,
         gathers: Sequence[tuple[Tensor, Tensor]],
         batch: int,
+        watched: Sequence[Tensor] = (),
     ) -> None:
         self._library, self._results = library, len(numbers)
         self._dtype = numbers[0].dtype if numbers else torch.float32
         tape.refill()
-        code = _Code()
+        code = _Code([into for _, into in gathers])
         nothing = torch.empty(0)
         words = [code.tensor(nothing), batch, len(numbers), *map(code.tensor, numbers), len(gathers)]
         for source, into in gathers:
-            words += [code.tensor(source), code.tensor(into)]
+            words += [code.tensor(source), code.tensor(into), int(_only_standardized(into, tape))]
+        words += [len(watched), *map(code.tensor, watched)]
         dealt = in_lanes(tape.calls, lanes)
         words.append(len(dealt))
         for lane in dealt:
@@ -109,15 +114,29 @@ class Program:
         )
         return Played(results[: done if done >= 0 else -1 - done], spent.value, _stopped(done, error.value))
 
+    def answers(self, address: int, threads: int) -> bool:
+        """Take one step on the rows at an address, which are checked, with so many threads for each operation; 0: as many as now.
+
+        Returns:
+            False: `answer` tells why, if there is nothing to be tried again.
+        """
+        if self._process != os.getpid():
+            return False
+        self._lent[0] = address
+        if self._library.nw_answer(self._handle, self._lent, True, threads, self._error, ROOM) == 1:
+            return True
+        self._error.value = b""
+        return False
+
     def answer(self, inputs: Sequence[Tensor], checked: bool) -> Exception | None:
         """Take one step on inputs that lie in order; see `netwright.recording.tape.Player`."""
         for place, value in zip(range(len(self._lent)), inputs, strict=True):
             self._lent[place] = value.data_ptr()
-        done = self._library.nw_answer(self._handle, self._lent, checked, self._error, ROOM)
+        done = self._library.nw_answer(self._handle, self._lent, checked, 0, self._error, ROOM)
         if done == 1:
             return None
         text, self._error.value = self._error.value, b""
-        return _stopped(done, text)
+        return MovedError() if done == MOVED else _stopped(done, text)
 
 
 def _stopped(done: int, text: bytes) -> Exception | None:
@@ -145,7 +164,7 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.nw_run.restype = whole
     library.nw_run.argtypes = [pointer, pointer, pointer, whole, whole, real, pointer, pointer, ctypes.c_char_p, whole]
     library.nw_answer.restype = whole
-    library.nw_answer.argtypes = [pointer, pointer, whole, ctypes.c_char_p, whole]
+    library.nw_answer.argtypes = [pointer, pointer, whole, whole, ctypes.c_char_p, whole]
     library.nw_close.restype = None
     library.nw_close.argtypes = [pointer]
     return library
@@ -155,7 +174,8 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
 class _Code:
     """Calls as whole numbers, with the tensors and texts that they name by number."""
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: Sequence[Tensor]) -> None:
+        self._inputs = [tensor.untyped_storage().data_ptr() for tensor in inputs]
         self.tensors: list[Tensor] = []
         self.texts: list[bytes] = []
         self._numbers: dict[int, int] = {}
@@ -182,6 +202,9 @@ class _Code:
         if pooled is not None:
             given = [self.tensor(tensor) for tensor in (call.arguments[0], call.keywords["out"], call.keywords["indices"])]
             return [POOL, *given, *pooled, len(call.spent), *map(self.tensor, call.spent)]
+        standardized = self._standardized(call)
+        if standardized is not None:
+            return standardized
         schema = function._schema
         words = [CALL, int(call.gradients), self.text(schema.name), self.text(schema.overload_name)]
         words.append(len(schema.arguments))
@@ -201,6 +224,21 @@ class _Code:
         for aliases in call.fresh:
             words += [len(aliases), *map(self.tensor, aliases)]
         return [*words, len(call.spent), *map(self.tensor, call.spent)]
+
+    def _standardized(self, call: Call) -> list[int] | None:
+        """Return a preparation that native.cpp does itself, with the same numbers; None for other calls."""
+        if not _standardizes(call):
+            return None
+        raw, *moments = call.arguments
+        output, memory = call.keywords["out"], raw.untyped_storage().data_ptr()
+        inner = 0 if moments[0] is None else _sharing(moments[0].shape, output.shape)
+        known = [tensor for tensor in moments if tensor is not None]
+        alike = all(tensor.dtype == torch.float64 and tensor.shape == known[0].shape for tensor in known)
+        if inner is None or not alike or not all(tensor.is_contiguous() for tensor in (output, *known)):
+            return None
+        gather = self._inputs.index(memory) if memory in self._inputs else -1
+        tensors = [-1 if tensor is None else self.tensor(tensor) for tensor in (raw, output, *moments)]
+        return [STANDARDIZE, gather, *tensors, inner]
 
     def value(self, value: Any, kind: str) -> list[int]:
         """Return an argument in numbers, by the kind that the kernel's schema gives it."""
@@ -286,6 +324,34 @@ def _pair(value: int | Sequence[int]) -> list[int]:
     """Return rows and columns of a setting of a window, which is given once where both are equal."""
     values = [value] if isinstance(value, int) else list(value)
     return values * 2 if len(values) == 1 else values
+
+
+def _standardizes(call: Call) -> bool:
+    return call.function is not None and call.function._schema.name == STANDARDIZED and "out" in call.keywords
+
+
+def _only_standardized(rows: Tensor, tape: Tape) -> bool:
+    """Tell whether nothing reads an input but what standardises it, natively."""
+    memory = rows.untyped_storage().data_ptr()
+    readers = [
+        call for call in tape.calls if any(tensor.untyped_storage().data_ptr() == memory for tensor in call.tensors())
+    ]
+    kept = {tensor.untyped_storage().data_ptr() for tensor in tape.results}
+    return bool(readers) and memory not in kept and all(_Code([])._standardized(call) is not None for call in readers)
+
+
+def _sharing(moments: Sequence[int], rows: Sequence[int]) -> int | None:
+    """Return how many neighbouring numbers of rows share a mean of such a shape; None where means go by more than one axis.
+
+    Example:
+        >>> _sharing((3, 1, 1), (8, 3, 28, 28)), _sharing((20,), (8, 20)), _sharing((1, 1), (8, 5, 7)), _sharing((5, 7), (8, 5, 7))
+        (784, 1, 35, None)
+    """
+    axes = [axis - len(moments) for axis, length in enumerate(moments) if length > 1]
+    if len(axes) > 1 or len(moments) >= len(rows) or any(moments[axis] != rows[axis] for axis in axes):
+        return None
+    first = axes[0] + len(rows) + 1 if axes else 1
+    return math.prod(rows[first:])
 
 
 def _increment(call: Call) -> bool:

@@ -20,6 +20,7 @@ from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.errors import CheckpointError, ConfigError, NetwrightError, first_line
 from netwright.evaluation.conformal import fewest_rows, plus_bounds
+from netwright.evaluation.ensembles import mean_of
 from netwright.exporting.described import BUNDLE
 from netwright.exporting.joint import Joint, refuse_unequal
 from netwright.lifecycle.run import Run, load_run
@@ -37,7 +38,6 @@ from netwright.trained.calibrating import ERRORS, checked_level
 from netwright.trained.packaging import SOURCE, write_description
 from netwright.trained.predicting import (
     Wanted,
-    decoded_rows,
     interval_of,
     predict_file,
     predicted,
@@ -103,7 +103,7 @@ class Ensemble:
 
     def predict_decoded(self, rows: Any) -> Floats:
         """Return probabilities, scores or values ``(rows, ...)`` of raw rows."""
-        return decoded_rows(self, rows)
+        return mean_of(self.each(rows))
 
     def predict_interval(self, rows: Any, coverage: float | None = None) -> tuple[Floats, Floats]:
         """Return where the values of raw rows lie between; see `bounds`."""

@@ -58,6 +58,9 @@ class Predictor(Protocol):
     def each(self, rows: Any) -> Floats:
         """Return what each member gives for raw rows, ``(members, rows, ...)``; of a run one."""
 
+    def predict_decoded(self, rows: Any) -> Floats:
+        """Return probabilities, scores or values ``(rows, ...)`` of raw rows; of an ensemble the mean."""
+
     def bounds(self, each: Floats, coverage: float | None = None) -> tuple[Floats, Floats]:
         """Return where values lie between, ``(rows, outputs)`` each, from what each member gave for the rows.
 
@@ -90,16 +93,11 @@ class Wanted:
 NOTHING_MORE = Wanted()
 
 
-def decoded_rows(found: Predictor, rows: Any) -> Floats:
-    """Return probabilities, scores or values ``(rows, ...)`` of raw rows; of an ensemble the mean."""
-    return mean_of(found.each(rows))
-
-
 def predicted(found: Predictor, rows: Any, threshold: float | None = None) -> npt.NDArray[Any]:
     """Return classes, labels or values of raw rows; see `netwright.lifecycle.run.Run.predict`."""
     threshold = checked_threshold(found.program, threshold)
     outcome = found.program.outcome
-    return answers(outcome.task, decoded_rows(found, rows), outcome.names, outcome.classes, threshold)
+    return answers(outcome.task, found.predict_decoded(rows), outcome.names, outcome.classes, threshold)
 
 
 def probabilities(found: Predictor, rows: Any) -> Floats:
@@ -110,7 +108,7 @@ def probabilities(found: Predictor, rows: Any) -> Floats:
     """
     if not found.program.outcome.probabilities:
         raise ConfigError(f"predict_proba: {found.folder} gives no probabilities; expected a classifier; call predict")
-    return decoded_rows(found, rows)
+    return found.predict_decoded(rows)
 
 
 def interval_of(found: Predictor, rows: Any, coverage: float | None) -> tuple[Floats, Floats]:
