@@ -69,7 +69,7 @@ class Forward:
         self._device = next((value.device.type for value in (*model.parameters(), *model.buffers())), "cpu")
         self._captured = how.engine in ("captured", "compiled") and self._capturable()
         self._known: dict[tuple[Any, ...], Repeat | None] = {}  # None: seen once
-        self._watched = Watched(model)
+        self._watched: Watched | None = None  # since the first look
         self._alone = threading.Lock()  # a recording has one place for its input and its output
 
     def _capturable(self) -> bool:
@@ -87,7 +87,8 @@ class Forward:
             return self._called(batch)
 
     def _called(self, batch: Batch) -> Any:
-        self._look()
+        if self._captured:
+            self._look()
         apart = self._graphs is not None and batch.lengths is not None  # which are read on the CPU
         if not self._captured or apart or torch.is_autocast_enabled(self._device):  # by the caller, for this call
             return self._written(batch)
@@ -112,7 +113,7 @@ class Forward:
 
     def _look(self) -> Watched:
         """Return what is known of the network as it is now; recordings of another are forgotten."""
-        if not self._watched.still():
+        if self._watched is None or not self._watched.still():
             self._known.clear()
             self._watched = Watched(self.model)
         return self._watched
@@ -126,11 +127,12 @@ class Forward:
             products: As exact as torch.get_float32_matmul_precision() tells.
         """
         with self._alone:
-            known = self._known.get(shape_of_tensors([*inputs, NOTHING]))
-            if not isinstance(known, Recorded) or known.way != known.ways[0] or len(known.gathers) != 1:
+            known, watched = self._known.get(shape_of_tensors([*inputs, NOTHING])), self._watched
+            if not isinstance(known, Recorded) or known.way != known.ways[0] or not known.way.native:
                 return None
-            native = known.way.native and self._watched.rests and not known.tape.draws
-            return Prompt(known, self._watched, threads, products, self._alone) if native else None
+            if watched is None or not watched.rests or len(known.gathers) != 1 or known.tape.draws:
+                return None
+            return Prompt(known, watched, threads, products, self._alone)
 
     def trusted(self, inputs: Sequence[Tensor]) -> Tensor | None:
         """Return the output for the inputs of a batch from a recording on the CPU that is trusted; None: make a call.
@@ -142,9 +144,10 @@ class Forward:
             inputs: In the order of a batch, contiguous.
         """
         with self._alone:
-            if not self._captured or torch.is_autocast_enabled(self._device):
+            watched = self._watched
+            if not self._captured or watched is None or torch.is_autocast_enabled(self._device):
                 return None
-            if not self._watched.rests or not self._watched.alike():  # a recording itself sees where tensors lie
+            if not watched.rests or not watched.alike():  # a recording itself sees where tensors lie
                 return None
             known = self._known.get(shape_of_tensors([*inputs, NOTHING]))
             if not isinstance(known, Recorded) or not known.gathers or known.tape.draws or not known.ready():
@@ -172,7 +175,7 @@ class Forward:
             for buffer, value in zip(self.model.buffers(), before, strict=True):
                 buffer.copy_(value)
             return self._written(batch)
-        known.watched = self._watched.tensors
+        known.watched = self._look().tensors
         self._known[shape] = known
         return output
 

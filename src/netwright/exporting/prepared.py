@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from netwright.data.array_preparation import ArrayPreparation, tensor_of
 from netwright.data.batches import Batch, lies_plainly
 from netwright.engine.base import Execution
-from netwright.engine.forward import Forward
+from netwright.engine.forward import MOST_SHAPES, Forward
 from netwright.engine.prompt import Prompt
 from netwright.evaluation.scoring import at_once, evaluating
 from netwright.model.summary import call_model
@@ -104,6 +104,8 @@ class RawForward:
         if len(values) <= self._rows and self._after is None:
             prompt = self._forward.prompt([tensor_of(values)], threads, products)
             if prompt is not None:
+                if len(self._prompts) >= MOST_SHAPES:
+                    self._prompts.clear()
                 self._prompts[values.shape, values.dtype] = prompt
 
     def trusted(self, values: Array) -> Tensor | None:
