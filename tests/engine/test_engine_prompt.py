@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -145,7 +148,7 @@ def test_a_softmax_has_the_same_bits_in_parts(dtype: torch.dtype, log: bool) -> 
 
 def raw_forward(**how: Any) -> RawForward:
     """Return a network behind its preparation, whose answers to 3 rows of 6 float32 numbers are trusted."""
-    network = nn.Sequential(nn.Linear(6, 5), nn.LeakyReLU(0.1), nn.Linear(5, 4)).eval()
+    network = nn.Sequential(nn.Linear(6, 5), nn.LeakyReLU(0.0), nn.Linear(5, 4)).eval()
     forward = RawForward("X", preparation_of((6,), "NC"), network, Decoding("softmax", 4), Execution("captured", **how), 64)
     teach(forward, ROWS)
     return forward
@@ -221,6 +224,15 @@ CHANGES: dict[str, Callable[[nn.Sequential, Decoding], object]] = {
     "memory": lambda model, decoding: setattr(model[2].weight, "data", torch.ones(4, 5)),
     "strides": lambda model, decoding: setattr(model[0].weight, "data", model[0].weight.data.reshape(6, 5).t()),
     "buffer": lambda model, decoding: model[0].register_buffer("more", torch.zeros(1)),
+    "parameters": lambda model, decoding: setattr(model[0], "_parameters", {**model[0]._parameters}),
+    "modules": lambda model, decoding: setattr(model, "_modules", {**model._modules}),
+    "hooks": lambda model, decoding: setattr(model[0], "_forward_hooks", OrderedDict()),
+    "state": lambda model, decoding: model[0].__setstate__(nn.Linear(6, 5).__getstate__()),
+    "all it holds": lambda model, decoding: setattr(model[0], "__dict__", nn.Linear(6, 5).__dict__),
+    "class": lambda model, decoding: setattr(model[1], "__class__", nn.ReLU),
+    "sign of zero": lambda model, decoding: setattr(model[1], "negative_slope", -0.0),
+    "sizes": lambda model, decoding: setattr(model[2].bias, "data", model[2].bias.data[:1]),
+    "no address": lambda model, decoding: model.register_buffer("adjacency", torch.eye(4).to_sparse()),
     "attribute that is gone": lambda model, decoding: delattr(model[1], "negative_slope"),
     "attribute that is an array": lambda model, decoding: setattr(model[1], "negative_slope", np.ones(2)),
 }
@@ -239,6 +251,63 @@ def test_a_network_that_has_changed_does_not_answer_at_once(name: str) -> None:
     assert forward.at_once(ROWS) is None
     assert forward.trusted(ROWS) is None
     assert seen.still() == (name == "temperature")  # which is not the network's
+
+
+def test_hooks_that_are_put_in_later_run() -> None:
+    forward, called = raw_forward(), []
+    network = forward._forward.model.network
+    network[0]._forward_hooks = OrderedDict()
+    network[0].register_forward_hook(lambda part, given, found: called.append(found))
+    for _ in range(6):
+        forward.decoded(ROWS)
+    assert len(called) == 6
+    network[0].register_forward_hook(lambda part, given, found: found * 2)
+    doubled = forward.decoded(ROWS)
+    network[0]._forward_hooks.clear()
+    expected = forward.decoded(ROWS)
+    assert not torch.equal(doubled, expected)
+    teach(forward, ROWS)
+    found = forward.at_once(ROWS)
+    assert found is not None
+    assert found.tobytes() == expected.numpy().tobytes()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_code_of_torch_jit_is_called() -> None:
+    forward = raw_forward()
+    forward._forward.model.network[1] = torch.jit.script(nn.LeakyReLU(0.3))
+    network = forward._forward.model.network
+    for _ in range(6):
+        found = forward.decoded(ROWS)
+        assert forward.at_once(ROWS) is None
+    prepared = preparation_of((6,), "NC")(torch.from_numpy(ROWS))
+    assert torch.equal(found, network(prepared).double().softmax(1))
+
+
+def test_parameters_may_be_swapped() -> None:
+    forward = raw_forward()
+    weight, other = forward._forward.model.network[2].weight, nn.Parameter(torch.ones(4, 5))
+    torch.utils.swap_tensors(weight, other)
+    assert forward.at_once(ROWS) is None
+    assert forward.trusted(ROWS) is None
+    network = forward._forward.model.network
+    expected = network(preparation_of((6,), "NC")(torch.from_numpy(ROWS))).double().softmax(1)
+    assert torch.equal(forward.decoded(ROWS), expected)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "u2", "u4", "u8", "i2", "i1", "?", ">f4", ">i8", "f8", "u1", "i4"])
+def test_rows_of_all_dtypes_get_the_same_each_time(dtype: str) -> None:
+    forward = raw_forward()
+    rows = (np.arange(18).reshape(3, 6) % 7).astype(dtype)
+    expected = forward.decoded(rows).numpy().tobytes()
+    teach(forward, rows)
+    for _ in range(3):
+        found = forward.at_once(rows)
+        assert (found is None) == (dtype in ("f2", "u2", "u4", "u8", ">f4", ">i8"))
+        assert found is None or found.tobytes() == expected
+        trusted = forward.trusted(rows)
+        assert trusted is not None
+        assert trusted.numpy().tobytes() == expected
 
 
 def test_a_network_that_is_put_back_answers_again() -> None:
@@ -304,10 +373,33 @@ def test_a_forked_process_calls_the_network() -> None:
     rows = numbers(300, (6,), "f4")
     teach(forward, rows)
     assert forward.at_once(rows) is not None
+    weight = forward._forward.model.network[2].weight
     child = os.fork()
     if not child:
-        os._exit(0 if forward.at_once(rows) is None else 1)
+        alone = forward.at_once(rows) is None
+        weight.data = weight.data * 2
+        os._exit(0 if alone and forward.trusted(rows) is None else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_multiple_of_a_term_is_not_added_in_parts() -> None:
+    rows = torch.randn(300, 64)
+    for shape in ((1,), (64,), (300, 64)):
+        term = torch.randn(shape)
+        once, twice = (recorded(partial(torch.add, other=term, alpha=by), rows, 2) for by in (1, 0.3))
+        assert [split(call, 2) is None for known in (once, twice) for call in known.tape.calls] == [False, True]
+        assert twice.answer([rows], checked=False) is not None
+        assert torch.equal(twice.tape.results[0], torch.add(rows, term, alpha=0.3))
+
+
+def test_the_operation_is_told_once_where_the_module_is_imported_anew() -> None:
+    found = importlib.util.find_spec("netwright.data.array_preparation")
+    assert found is not None
+    assert found.loader is not None
+    again = importlib.util.module_from_spec(found)
+    found.loader.exec_module(again)
+    raw = torch.rand(3, 6)
+    assert torch.equal(again.standardized(raw, None, None), torch.ops.netwright.standardized(raw, None, None))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -308,3 +310,13 @@ def test_a_precision_of_products_that_torch_does_not_tell_is_refused_by_runs_and
             trained(tmp_path, ["Linear(3)"])
     finally:
         torch.backends.cuda.matmul.fp32_precision = before
+
+
+def test_a_run_that_has_predicted_can_be_copied(tmp_path: Path) -> None:
+    run = trained(tmp_path, ["Linear(8)", "ReLU()", "Linear(3)"])
+    expected = [run.predict_decoded(X[:5]).tobytes() for _ in range(6)]
+    for other in (copy.deepcopy(run), pickle.loads(pickle.dumps(run))):
+        assert [other.predict_decoded(X[:5]).tobytes() for _ in range(6)] == expected
+    run.model[0].weight.data.zero_()
+    assert run.predict_decoded(X[:5]).tobytes() != expected[0]
+    assert other.predict_decoded(X[:5]).tobytes() == expected[0]

@@ -171,11 +171,19 @@ def _standardized_into(raw: Tensor, mean: Tensor | None, scale: Tensor | None, *
     return out.copy_(standardized(raw, mean, scale))
 
 
-OPERATIONS: Any = torch.library.Library("netwright", "FRAGMENT")  # type: ignore[no-untyped-call]
-OPERATIONS.define("standardized(Tensor raw, Tensor? mean, Tensor? scale) -> Tensor")
-OPERATIONS.define("standardized.out(Tensor raw, Tensor? mean, Tensor? scale, *, Tensor(a!) out) -> Tensor(a!)")
-OPERATIONS.impl("standardized", standardized, "CPU")
-OPERATIONS.impl("standardized.out", _standardized_into, "CPU")
+def _declare() -> None:
+    """Tell torch of the operation, once in a process: this module may be imported anew."""
+    if hasattr(torch.ops.netwright, "standardized"):
+        return
+    library: Any = torch.library.Library("netwright", "FRAGMENT")  # type: ignore[no-untyped-call]
+    library.define("standardized(Tensor raw, Tensor? mean, Tensor? scale) -> Tensor")
+    library.define("standardized.out(Tensor raw, Tensor? mean, Tensor? scale, *, Tensor(a!) out) -> Tensor(a!)")
+    library.impl("standardized", standardized, "CPU")
+    library.impl("standardized.out", _standardized_into, "CPU")
+    vars(torch.ops.netwright)["library"] = library  # with it the operation would go
+
+
+_declare()
 
 
 def _of_columns(raw: Array, rows: Rows) -> Moments:

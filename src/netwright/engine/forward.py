@@ -67,7 +67,7 @@ class Forward:
         self._lanes = how.lanes
         self._graphs = graphs
         self._device = next((value.device.type for value in (*model.parameters(), *model.buffers())), "cpu")
-        self._captured = how.engine in ("captured", "compiled") and self._capturable()
+        self._captured, self._wanted = False, how.engine in ("captured", "compiled")
         self._known: dict[tuple[Any, ...], Repeat | None] = {}  # None: seen once
         self._watched: Watched | None = None  # since the first look
         self._alone = threading.Lock()  # a recording has one place for its input and its output
@@ -87,7 +87,7 @@ class Forward:
             return self._called(batch)
 
     def _called(self, batch: Batch) -> Any:
-        if self._captured:
+        if self._wanted:
             self._look()
         apart = self._graphs is not None and batch.lengths is not None  # which are read on the CPU
         if not self._captured or apart or torch.is_autocast_enabled(self._device):  # by the caller, for this call
@@ -116,6 +116,7 @@ class Forward:
         if self._watched is None or not self._watched.still():
             self._known.clear()
             self._watched = Watched(self.model)
+            self._captured = self._wanted and self._capturable()
         return self._watched
 
     def prompt(self, inputs: Sequence[Tensor], threads: int | None, products: str) -> Prompt | None:
@@ -147,7 +148,7 @@ class Forward:
             watched = self._watched
             if not self._captured or watched is None or torch.is_autocast_enabled(self._device):
                 return None
-            if not watched.rests or not watched.alike():  # a recording itself sees where tensors lie
+            if not watched.rests or not watched.still():
                 return None
             known = self._known.get(shape_of_tensors([*inputs, NOTHING]))
             if not isinstance(known, Recorded) or not known.gathers or known.tape.draws or not known.ready():
@@ -175,7 +176,6 @@ class Forward:
             for buffer, value in zip(self.model.buffers(), before, strict=True):
                 buffer.copy_(value)
             return self._written(batch)
-        known.watched = self._look().tensors
         self._known[shape] = known
         return output
 

@@ -32,7 +32,7 @@ class Prompt:
         if not isinstance(known.player, Program):
             raise TypeError("a recording that is played from Python answers no arrays")
         self._known, self._player, self._threads, self._products = known, known.player, threads or 0, products
-        self._alike, self._alone = watched.alike, alone
+        self._still, self._alone = watched.still, alone
         self._result: npt.NDArray[Any] = known.tape.results[0].numpy()
 
     def __call__(self, values: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
@@ -41,7 +41,7 @@ class Prompt:
         if not flags.c_contiguous or not flags.aligned:
             return None
         with self._alone:
-            if self._known.player is not self._player or not self._alike() or torch.is_autocast_enabled("cpu"):
+            if self._known.player is not self._player or not self._still() or torch.is_autocast_enabled("cpu"):
                 return None
             try:
                 as_exact = torch.get_float32_matmul_precision() == self._products

@@ -7,7 +7,7 @@ are in model/best.safetensors and model/last.safetensors. Floor 10.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -83,6 +83,10 @@ class Program:
     batch_size: int
     device: torch.device
     how: Execution = WRITTEN
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles hold: recordings are of this object alone."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @cached_property
     def forward(self) -> Forward:

@@ -101,8 +101,9 @@ class RawForward:
 
     def remember(self, values: Array, threads: int | None, products: str) -> None:
         """Answer arrays like one that `trusted` answered at once from now on, where that can be; see `Forward.prompt`."""
-        if len(values) <= self._rows and self._after is None:
-            prompt = self._forward.prompt([tensor_of(values)], threads, products)
+        rows = tensor_of(values)
+        if len(rows) <= self._rows and self._after is None and rows.numpy().dtype == values.dtype:  # else they were widened
+            prompt = self._forward.prompt([rows], threads, products)
             if prompt is not None:
                 if len(self._prompts) >= MOST_SHAPES:
                     self._prompts.clear()

@@ -177,7 +177,7 @@ def split(call: Call, count: int) -> list[Call] | None:
         return _matrix_parts(call, name, count)
     if name.startswith("aten::_fused_"):
         return _update_parts(call, count)
-    if name in ELEMENTWISE or name == STANDARDIZED or (name in SOFTMAX and _by_row(call)):
+    if (name in ELEMENTWISE and not _scales(call)) or name == STANDARDIZED or (name in SOFTMAX and _by_row(call)):
         return _elementwise_parts(call, count)
     if name == "aten::sum":
         return _sum_parts(call, count)
@@ -257,6 +257,12 @@ def _matrix_parts(call: Call, name: str, count: int) -> list[Call] | None:
         rest = call.arguments[len(bias) + 2 :]
         parts.append(_part(call, partial(narrowed, axis=axis, first=first, end=end), [*added, *sides, *rest]))
     return parts
+
+
+def _scales(call: Call) -> bool:
+    """Tell whether a sum takes a multiple of its second term: whether that is rounded for itself goes by the shapes."""
+    sums = _name(call) in ("aten::add", "aten::add_", "aten::sub")
+    return sums and (len(call.arguments) > 2 or call.keywords.get("alpha", 1) != 1)
 
 
 def _by_row(call: Call) -> bool:

@@ -71,18 +71,8 @@ struct Threads {  // so many for each operation while it lives; 0: as many as th
   }
 };
 
-struct Watched {  // a tensor, and where it lay when its address and strides became part of a program
-  Tensor tensor;
-  const void* at = nullptr;
-  std::vector<int64_t> sizes, strides;
-  explicit Watched(const Tensor& one)
-      : tensor(one), at(one.const_data_ptr()), sizes(one.sizes().vec()), strides(one.strides().vec()) {}
-  bool lies() const { return tensor.const_data_ptr() == at && tensor.sizes() == sizes && tensor.strides() == strides; }
-};
-
 struct Program {
   std::vector<Tensor> tensors;
-  std::vector<Watched> watched;
   std::vector<std::vector<Operation>> lanes;
   std::vector<Gather> gathers;
   std::vector<Tensor> results;  // one number each, all of one type
@@ -532,7 +522,6 @@ void* nw_make(const int64_t* code, const int64_t* tensors, int64_t count, const 
       each.bytes = each.input.numel() / program->batch * each.input.element_size();
       program->gathers.push_back(each);
     }
-    for (int64_t left = reader.whole(); left > 0; --left) program->watched.emplace_back(program->tensors.at(reader.whole()));
     program->lanes.resize(reader.whole());
     for (auto& lane : program->lanes)
       for (int64_t left = reader.whole(); left > 0; --left) lane.push_back(operation_of(reader, *program, texts));
@@ -571,11 +560,10 @@ int64_t nw_run(void* handle, const int64_t* rows, const double* turns, int64_t w
 }
 
 // Takes one step on rows of a caller, which lie in order, an address for each gathered input, and which are checked for numbers
-// that are infinite or beyond float32, with so many threads for each operation, 0 for the caller's; returns 1 if all is well, 2 where a watched tensor lies elsewhere, else tells as nw_run does.
+// that are infinite or beyond float32, with so many threads for each operation, 0 for the caller's; returns 1 if all is well, else
+// tells as nw_run does.
 int64_t nw_answer(void* handle, const int64_t* lent, int64_t checked, int64_t threads, char* error, int64_t room) {
   auto& program = *static_cast<Program*>(handle);
-  for (const auto& each : program.watched)
-    if (!each.lies()) return 2;
   const Threads some(static_cast<int>(threads));
   program.checked = checked != 0;
   for (auto& each : program.gathers) each.lent = reinterpret_cast<const char*>(*lent++);

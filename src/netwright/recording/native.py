@@ -15,7 +15,7 @@ from torch import Tensor
 
 from netwright.recording.lanes import STANDARDIZED, Barrier, in_lanes
 from netwright.recording.operations import CannotCapture
-from netwright.recording.tape import Call, MovedError, NotFiniteError, Played, Tape
+from netwright.recording.tape import Call, NotFiniteError, Played, Tape
 
 CALL, GUARD, BARRIER, INCREMENT, POOL, STANDARDIZE = range(6)
 (NONE, TENSOR, WHOLE, REAL, TRUTH, WHOLES, REALS, TENSORS, SOME_TENSORS, TRUTHS, TEXT, CPU, DEFAULT, NUMBER) = range(14)
@@ -33,7 +33,6 @@ DTYPES = {
     torch.bfloat16: 15,
 }
 FORMATS = {torch.contiguous_format: 0, torch.preserve_format: 1, torch.channels_last: 2, torch.channels_last_3d: 3}
-MOVED = 2  # what a step gives that is not taken, since a tensor lies elsewhere
 ROOM = 2000  # bytes of an error's text
 
 
@@ -49,7 +48,6 @@ class Program:
         gathers: For each input of the step that is filled from rows by number: all rows ``(rows, ...)`` and the input
             ``(batch, ...)``.
         batch: Rows of a step.
-        watched: Tensors without which, where they lay, it does not answer.
 
     Raises:
         CannotCapture: A call cannot be translated.
@@ -63,7 +61,6 @@ class Program:
         lanes: int,
         gathers: Sequence[tuple[Tensor, Tensor]],
         batch: int,
-        watched: Sequence[Tensor] = (),
     ) -> None:
         self._library, self._results = library, len(numbers)
         self._dtype = numbers[0].dtype if numbers else torch.float32
@@ -73,7 +70,6 @@ class Program:
         words = [code.tensor(nothing), batch, len(numbers), *map(code.tensor, numbers), len(gathers)]
         for source, into in gathers:
             words += [code.tensor(source), code.tensor(into), int(_only_standardized(into, tape))]
-        words += [len(watched), *map(code.tensor, watched)]
         dealt = in_lanes(tape.calls, lanes)
         words.append(len(dealt))
         for lane in dealt:
@@ -136,7 +132,7 @@ class Program:
         if done == 1:
             return None
         text, self._error.value = self._error.value, b""
-        return MovedError() if done == MOVED else _stopped(done, text)
+        return _stopped(done, text)
 
 
 def _stopped(done: int, text: bytes) -> Exception | None:

@@ -47,7 +47,7 @@ class Recorded:
     """Some work: the batch it reads, its calls, and the way it is played.
 
     ``ways`` are left to try, the first is used; ``trusted`` counts the times it gave the same bits. ``why`` tells why a faster
-    way is not used. Where a tensor of ``watched`` lies elsewhere than when a player was made, it does not `answer`.
+    way is not used.
     """
 
     batch: Batch
@@ -59,7 +59,6 @@ class Recorded:
     way: Way | None = None
     trusted: int = 0
     why: str = ""
-    watched: Sequence[Tensor] = ()
     _asked: float = -ASKED_AGAIN
 
     def fits(self, sources: Mapping[str, Tensor] | None) -> bool:
@@ -91,10 +90,8 @@ class Recorded:
 
     def _made(self, way: Way) -> Player:
         if not way.native:
-            places = [(tensor, tensor.data_ptr(), tensor.stride()) for tensor in self.watched]
-            return TapePlayer(self.tape, self.numbers, self.gathers, places)
-        library, rows = declare(building.library()), len(self.batch)
-        return Program(library, self.tape, self.numbers, way.lanes, self.gathers, rows, self.watched)
+            return TapePlayer(self.tape, self.numbers, self.gathers)
+        return Program(declare(building.library()), self.tape, self.numbers, way.lanes, self.gathers, len(self.batch))
 
     def refuse(self) -> bool:
         """Give the way in use up; false where no other is left."""

@@ -134,10 +134,6 @@ class NotFiniteError(Exception):
     """A guard found a number that is not finite."""
 
 
-class MovedError(Exception):
-    """A tensor lies elsewhere than when it was recorded."""
-
-
 class Player(Protocol):
     """Takes recorded steps."""
 
@@ -159,8 +155,6 @@ class Player(Protocol):
         Args:
             inputs: For each gathered input as many rows as a batch has, in order, contiguous; they are not kept.
             checked: Whether it stops before a float32 or float64 number that is infinite or beyond float32.
-
-        A tensor that is watched lies where it did, or nothing is done.
         """
         ...
 
@@ -173,7 +167,6 @@ class TapePlayer:
     tape: Tape
     numbers: Sequence[Tensor]
     gathers: Sequence[tuple[Tensor, Tensor]]
-    watched: Sequence[tuple[Tensor, int, tuple[int, ...]]] = ()
 
     def run(self, rows: Tensor | None, steps: int, seconds: float, turns: Tensor | None = None) -> Played:
         """Take steps; see `Player`."""
@@ -204,8 +197,6 @@ class TapePlayer:
 
     def answer(self, inputs: Sequence[Tensor], checked: bool) -> Exception | None:
         """Take one step on inputs; see `Player`."""
-        if any((tensor.data_ptr(), tensor.stride()) != (at, strides) for tensor, at, strides in self.watched):
-            return MovedError()
         for (_, into), value in zip(self.gathers, inputs, strict=True):
             if checked and value.dtype in (torch.float32, torch.float64) and bool((value.abs() > LARGEST).any()):
                 return NotFiniteError()
