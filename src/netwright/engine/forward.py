@@ -6,7 +6,7 @@ On a CPU a call is recorded as operations of torch, on a GPU as a CUDA graph.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Protocol, final
 
 import torch
@@ -119,30 +119,28 @@ class Forward:
             self._captured = self._wanted and self._capturable()
         return self._watched
 
-    def prompt(self, inputs: Sequence[Tensor], threads: int | None, products: str) -> Prompt | None:
-        """Return what answers arrays like an input at once, where that can be; see `Prompt` and `trusted`.
+    def prompt(self, rows: Tensor, threads: int | None, products: str) -> Prompt | None:
+        """Return what answers arrays like a batch of the only input at once, where that can be; see `Prompt` and `trusted`.
 
         Args:
-            inputs: One, which `trusted` gave an output for.
+            rows: Of that input.
             threads: Of each operation; None for the caller's.
             products: As exact as torch.get_float32_matmul_precision() tells.
         """
         with self._alone:
-            known, watched = self._known.get(shape_of_tensors([*inputs, NOTHING])), self._watched
-            if not isinstance(known, Recorded) or known.way != known.ways[0] or not known.way.native:
-                return None
-            if watched is None or not watched.rests or len(known.gathers) != 1 or known.tape.draws:
+            known, watched = self._known_well(rows), self._watched
+            if known is None or watched is None or not watched.rests or known.way is None or not known.way.native:
                 return None
             return Prompt(known, watched, threads, products, self._alone)
 
-    def trusted(self, inputs: Sequence[Tensor]) -> Tensor | None:
-        """Return the output for the inputs of a batch from a recording on the CPU that is trusted; None: make a call.
+    def trusted(self, parts: Iterable[Tensor]) -> list[Tensor] | None:
+        """Return the outputs for batches of the only input from recordings on the CPU that are trusted; None: make calls.
 
         Then the network is in eval mode and as it was when it was called last, its code is torch.nn's and ours, and no random
         numbers are drawn: there is no state that a caller would have to put back. No input is infinite or beyond float32.
 
         Args:
-            inputs: In the order of a batch, contiguous.
+            parts: Contiguous; each is asked for when those before it were answered.
         """
         with self._alone:
             watched = self._watched
@@ -150,10 +148,21 @@ class Forward:
                 return None
             if not watched.rests or not watched.still():
                 return None
-            known = self._known.get(shape_of_tensors([*inputs, NOTHING]))
-            if not isinstance(known, Recorded) or not known.gathers or known.tape.draws or not known.ready():
-                return None
-            return known.answer(inputs, checked=True)
+            found = []
+            for part in parts:
+                known = self._known_well(part)
+                output = None if known is None else known.answer([part], checked=True)
+                if output is None:
+                    return None
+                found.append(output)
+            return found
+
+    def _known_well(self, rows: Tensor) -> Recorded | None:
+        """Return the recording for a batch of the only input that is trusted, and played in the fastest way."""
+        known = self._known.get(shape_of_tensors([rows, NOTHING]))
+        if not isinstance(known, Recorded) or len(known.gathers) != 1 or known.tape.draws or not known.ready():
+            return None
+        return known
 
     def _written(self, batch: Batch) -> Any:
         """Make a call as it is written; what autocast made narrower is float32 again."""

@@ -103,7 +103,7 @@ class RawForward:
         """Answer arrays like one that `trusted` answered at once from now on, where that can be; see `Forward.prompt`."""
         rows = tensor_of(values)
         if len(rows) <= self._rows and self._after is None and rows.numpy().dtype == values.dtype:  # else they were widened
-            prompt = self._forward.prompt([rows], threads, products)
+            prompt = self._forward.prompt(rows, threads, products)
             if prompt is not None:
                 if len(self._prompts) >= MOST_SHAPES:
                     self._prompts.clear()
@@ -111,13 +111,11 @@ class RawForward:
 
     def trusted(self, values: Array) -> Tensor | None:
         """Return the same for rows that nobody checked, if rows of their shapes and dtype are trusted; see `Forward.trusted`."""
-        found: list[Tensor] = []
-        # The last rows may be fewer, and so of another recording: whether that is trusted is known before any work is done.
-        for start in reversed(range(0, len(values), self._rows)):
-            part = self._forward.trusted([tensor_of(values[start : start + self._rows])])
-            if part is None:
-                return None
-            found.append(part)
+        # The last rows may be fewer, and so of another recording: whether that is trusted is known before others are answered.
+        starts = reversed(range(0, len(values), self._rows))
+        found = self._forward.trusted(tensor_of(values[start : start + self._rows]) for start in starts)
+        if found is None:
+            return None
         return found[0] if len(found) == 1 and self._after is None else self._whole(found[::-1])
 
     def _whole(self, parts: list[Tensor]) -> Tensor:
