@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from netwright.data.array_preparation import ArrayPreparation
 from netwright.data.batches import Batch
 from netwright.engine.base import Execution
+from netwright.engine.forward import Forward
 from netwright.engine.watched import Watched
 from netwright.exporting.prepared import RawForward
 from netwright.model.task import Decoding
@@ -199,6 +200,18 @@ def test_other_rows_are_not() -> None:
     ):
         assert forward.at_once(rows) is None
     assert forward.at_once(ROWS) is not None
+
+
+def test_an_output_that_lies_elsewhere_each_time_is_not_given_at_once() -> None:
+    rows = torch.randn(3, 6)
+    for last, moves in ((nn.LayerNorm(5), True), (nn.Tanh(), False)):
+        forward = Forward(nn.Sequential(nn.Linear(6, 5), last).eval(), Execution("captured"))
+        with torch.inference_mode():
+            for _ in range(5):
+                expected = forward(Batch({"x": rows}, torch.empty(0), torch.arange(3)))
+        (found,) = forward.trusted([rows]) or ()
+        assert torch.equal(found, expected)
+        assert (forward.prompt(rows, 1, "highest") is None) == moves
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from netwright.recording.graphs import CudaGraphs, Graphs
 from netwright.recording.operations import CannotCapture
 from netwright.recording.recorded import Recorded, record, shape_of, shape_of_tensors, ways
 from netwright.recording.state import differing, hooked, parts_of
+from netwright.recording.tape import place_of
 
 MOST_SHAPES = 8
 SHARED = 128  # rows from which a call is worth sharing between cores, even where another program has one of them
@@ -130,6 +131,8 @@ class Forward:
         with self._alone:
             known, watched = self._known_well(rows), self._watched
             if known is None or watched is None or not watched.rests or known.way is None or not known.way.native:
+                return None
+            if place_of(known.tape.results[0]).moves:  # each time it lies elsewhere
                 return None
             return Prompt(known, watched, threads, products, self._alone)
 
