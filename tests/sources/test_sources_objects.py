@@ -133,7 +133,11 @@ REFUSED: dict[str, tuple[Any, list[str] | None, str]] = {
     "a sparse tensor": ((torch.from_numpy(X).to_sparse(), Y), None, ".to_dense()"),
     "masked numbers": ((np.ma.masked_equal(X, 5.0), Y), None, "masked numbers came"),
     "a Series as rows": ((pd.Series([1.0, 2.0, 3.0, 4.0]), Y), None, "reshape to (rows, 1)"),
-    "one axis": ((np.arange(4.0), Y), None, "shape (4,) came; expected (rows, columns); reshape to (rows, 1)"),
+    "one axis": (
+        (np.arange(4.0), Y),
+        None,
+        "shape (4,) came; expected (rows, columns); reshape to (rows, 1), or a single row to (1, columns)",
+    ),
     "a list of numbers": (([1.0, 2.0, 3.0], [0, 1, 0]), None, "reshape to (rows, 1)"),
     "a column of the target's name": ((FRAME, pd.Series(Y, name="a")), None, "'a' of the rows has the name of the target"),
     "a column of the name the user wrote": ((FRAME, Y), ["b"], "'b' of the rows has the name of the target"),

@@ -151,7 +151,9 @@ def as_rows(value: Any) -> Array:
         )
     array = as_array(value, "data: X")
     if array.ndim == 1 and array.dtype.kind != "U" and len(array):
-        raise DataError(f"data: X: shape {array.shape} came; expected (rows, columns); reshape to (rows, 1)")
+        raise DataError(
+            f"data: X: shape {array.shape} came; expected (rows, columns); reshape to (rows, 1), or a single row to (1, columns)"
+        )
     return array
 
 
