@@ -129,6 +129,14 @@ def test_what_native_code_cannot_standardise_is_called() -> None:
     assert _sharing(mean.shape, rows.shape) is None
     assert known.answer([rows], checked=True) is not None
     assert torch.equal(known.tape.results[0], (rows - mean.float()).div_(scale.float()))
+    other = torch.randint(-9, 9, (5, 3), dtype=torch.int16)
+    for turned in (other, torch.rand(5, 3).t()):
+        known = recorded(lambda given: torch.ops.netwright.standardized(given, None, None).float(), turned.contiguous(), 1)
+        assert known.answer([turned.contiguous()], checked=False) is not None
+        assert torch.equal(known.tape.results[0], turned.float())
+    known = recorded(lambda given: torch.ops.netwright.standardized(given.t(), None, None), rows[0].contiguous(), 1)
+    assert known.answer([rows[0].contiguous()], checked=False) is not None
+    assert torch.equal(known.tape.results[0], rows[0].t())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

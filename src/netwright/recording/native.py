@@ -32,6 +32,7 @@ DTYPES = {
     torch.bool: 11,
     torch.bfloat16: 15,
 }
+STANDARDIZABLE = (torch.uint8, torch.int32, torch.int64, torch.float32, torch.float64)
 FORMATS = {torch.contiguous_format: 0, torch.preserve_format: 1, torch.channels_last: 2, torch.channels_last_3d: 3}
 ROOM = 2000  # bytes of an error's text
 
@@ -230,7 +231,8 @@ class _Code:
         inner = 0 if moments[0] is None else _sharing(moments[0].shape, output.shape)
         known = [tensor for tensor in moments if tensor is not None]
         alike = all(tensor.dtype == torch.float64 and tensor.shape == known[0].shape for tensor in known)
-        if inner is None or not alike or not all(tensor.is_contiguous() for tensor in (output, *known)):
+        plain = raw.dtype in STANDARDIZABLE and all(tensor.is_contiguous() for tensor in (raw, output, *known))
+        if inner is None or not alike or not plain:
             return None
         gather = self._inputs.index(memory) if memory in self._inputs else -1
         tensors = [-1 if tensor is None else self.tensor(tensor) for tensor in (raw, output, *moments)]
