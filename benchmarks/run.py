@@ -55,7 +55,8 @@ def main() -> None:
             takers = harness.contenders(asked.only, asked.engine, asked.threads, asked.settings, asked.device)
             if name == "growth" and not asked.only:  # every row count by every peer would take hours
                 takers = [one for one in takers if one.module in ("netwright", "eager")]
-            takers = [one for one in takers if name == "prediction" or one.module != "eager_raw"]
+            if name != "prediction":  # training rows are prepared for all
+                takers = [one for one in takers if one.module != "eager_raw"]
             found = harness.collect(name, takers, asked.rounds, asked.quick)
             harness.keep(folder, name, found, takers, asked.quick)
         content = harness.kept(folder, name)

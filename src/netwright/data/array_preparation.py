@@ -16,8 +16,9 @@ from netwright.sources.arrays import Array, Arrays, native
 from netwright.sources.cells import LARGEST
 
 EXACT = (torch.float64, torch.int32, torch.int64)  # float32 would lose their last digits
-WHOLE = (torch.uint8, torch.float32, *EXACT)  # dtypes that native code prepares
-READ = {np.dtype(name) for name in ("f4", "f8", "u1", "i4", "i8")}  # by torch, in this machine's byte order
+RAW = (torch.uint8, torch.float32, *EXACT)  # dtypes that native code prepares
+READ = {torch.empty(0, dtype=one).numpy().dtype for one in RAW}  # by torch, in this machine's byte order
+STANDARDIZED = "netwright::standardized"  # the operation's name
 
 Rows = npt.NDArray[np.int64]
 CHUNK = 4096  # rows prepared at a time
@@ -99,7 +100,7 @@ class ArrayPreparation(nn.Module):
     def as_one(self, raw: Tensor) -> Tensor:
         """Return what `forward` does, by one operation where that can be: native code then reads raw rows once."""
         moved = self.moved(raw)
-        if self.mode == "codes" or moved.dtype not in WHOLE or not moved.is_contiguous():
+        if self.mode == "codes" or moved.dtype not in RAW or not moved.is_contiguous():
             return self.scaled(moved)
         prepared: Tensor = torch.ops.netwright.standardized(moved, *self._moments(moved))
         return prepared

@@ -117,7 +117,7 @@ class Forward:
         if self._watched is None or not self._watched.still():
             self._known.clear()
             self._watched = Watched(self.model)
-            self._captured = self._wanted and self._capturable()
+            self._captured = self._wanted and self._watched.seen and self._capturable()
         return self._watched
 
     def prompt(self, rows: Tensor, threads: int | None, products: str) -> Prompt | None:

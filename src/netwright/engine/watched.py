@@ -24,21 +24,22 @@ class Watched:
     Watched are modules and their classes, the objects that they hold by name (not what changes within a list of an own one),
     their hooks, and address, shape and strides of parameters and buffers; not the numbers of these. ``computes`` tells that all
     that runs is code of torch.nn and ours, which draws from torch's generators, if at all, and no others; ``rests`` that it
-    does so in eval mode. A network that is no tree of plain modules and tensors is never as it was.
+    does so in eval mode. A network that is no tree of plain modules and tensors is not ``seen``, and never as it was.
 
     Args:
         model: The network.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.computes = self.rests = False
+        self.seen = self.computes = self.rests = False
         try:
             self._see(model)
         except (AttributeError, KeyError, RuntimeError, TypeError):  # of torch.jit, or a tensor that has no address
-            self._parts: list[nn.Module] = []
+            return
+        self.seen = True
 
     def _see(self, model: nn.Module) -> None:
-        parts = parts_of(model)
+        self._parts = parts = parts_of(model)
         self._held = [vars(part) for part in parts]
         kept: list[dict[Any, Any]] = [held[name] for held in self._held for name in HELD]
         hooks: list[dict[Any, Any]] = [held[name] for held in self._held for name in HOOKS]
@@ -54,13 +55,12 @@ class Watched:
         built = not own_code(model, nn.Identity()) and all(map(_plain, parts))
         self.computes = built and not any(hooks)
         self.rests = self.computes and not any(part.training for part in parts)
-        self._parts = parts
 
     def still(self) -> bool:
         """Tell whether the network is as it was."""
         try:
             return (
-                bool(self._parts)
+                self.seen
                 and not any(self._empty)
                 and [*map(len, self._read)] == self._sizes
                 and [*map(type, self._parts)] == self._kinds

@@ -13,6 +13,7 @@ from typing import Any, final
 
 from torch import Tensor
 
+from netwright.data.array_preparation import STANDARDIZED
 from netwright.recording.tape import Call, place_of
 
 GEMM = 60.0  # multiply-adds a nanosecond of one core, about
@@ -21,7 +22,6 @@ UPDATE = 2.0  # parameters a nanosecond that an optimizer updates, about
 OVERHEAD = 500.0  # nanoseconds of any call
 WORTHWHILE = 3_000.0  # nanoseconds from which a call is worth a barrier
 ROWS = 256  # from so many on rows are dealt out, not neurons: to bring them to another core costs more than the weights
-STANDARDIZED = "netwright::standardized"  # of whole rows, see `netwright.data.array_preparation`
 COLUMNS = 32  # parts end at multiples of it, so that no vector of numbers is cut
 
 

@@ -219,6 +219,7 @@ void run(const Pool& pool) {
   });
 }
 
+// Whether a number is infinite or beyond float32.
 template <typename T>
 inline bool beyond(T value) {
   if constexpr (std::is_floating_point_v<T>) return std::fabs(value) > static_cast<T>(std::numeric_limits<float>::max());
@@ -358,13 +359,9 @@ void call(Operation& operation, torch::jit::Stack& stack, const c10::Storage& no
 // Copies numbers, and tells whether none is infinite or beyond float32; NaN marks what is missing.
 template <typename T>
 bool copied(T* to, const T* from, int64_t count) {
-  const T most = std::numeric_limits<float>::max();
-  int beyond = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    to[i] = from[i];
-    beyond |= std::fabs(from[i]) > most;
-  }
-  return beyond == 0;
+  int found = 0;
+  for (int64_t i = 0; i < count; ++i) found |= beyond(from[i]), to[i] = from[i];
+  return found == 0;
 }
 
 // Fills some rows of an input from those of a caller; false where numbers are checked and one is not to be read.

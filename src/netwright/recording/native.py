@@ -13,7 +13,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from netwright.recording.lanes import STANDARDIZED, Barrier, in_lanes
+from netwright.data.array_preparation import RAW, STANDARDIZED
+from netwright.recording.lanes import Barrier, in_lanes
 from netwright.recording.operations import CannotCapture
 from netwright.recording.tape import Call, NotFiniteError, Played, Tape
 
@@ -32,7 +33,6 @@ DTYPES = {
     torch.bool: 11,
     torch.bfloat16: 15,
 }
-STANDARDIZABLE = (torch.uint8, torch.int32, torch.int64, torch.float32, torch.float64)
 FORMATS = {torch.contiguous_format: 0, torch.preserve_format: 1, torch.channels_last: 2, torch.channels_last_3d: 3}
 ROOM = 2000  # bytes of an error's text
 
@@ -199,9 +199,13 @@ class _Code:
         if pooled is not None:
             given = [self.tensor(tensor) for tensor in (call.arguments[0], call.keywords["out"], call.keywords["indices"])]
             return [POOL, *given, *pooled, len(call.spent), *map(self.tensor, call.spent)]
-        standardized = self._standardized(call)
-        if standardized is not None:
-            return standardized
+        inner = _standardized(call)
+        if inner is not None:
+            raw, *moments = call.arguments
+            memory = raw.untyped_storage().data_ptr()
+            gather = self._inputs.index(memory) if memory in self._inputs else -1
+            tensors = [-1 if tensor is None else self.tensor(tensor) for tensor in (raw, call.keywords["out"], *moments)]
+            return [STANDARDIZE, gather, *tensors, inner]
         schema = function._schema
         words = [CALL, int(call.gradients), self.text(schema.name), self.text(schema.overload_name)]
         words.append(len(schema.arguments))
@@ -221,22 +225,6 @@ class _Code:
         for aliases in call.fresh:
             words += [len(aliases), *map(self.tensor, aliases)]
         return [*words, len(call.spent), *map(self.tensor, call.spent)]
-
-    def _standardized(self, call: Call) -> list[int] | None:
-        """Return a preparation that native.cpp does itself, with the same numbers; None for other calls."""
-        if not _standardizes(call):
-            return None
-        raw, *moments = call.arguments
-        output, memory = call.keywords["out"], raw.untyped_storage().data_ptr()
-        inner = 0 if moments[0] is None else _sharing(moments[0].shape, output.shape)
-        known = [tensor for tensor in moments if tensor is not None]
-        alike = all(tensor.dtype == torch.float64 and tensor.shape == known[0].shape for tensor in known)
-        plain = raw.dtype in STANDARDIZABLE and all(tensor.is_contiguous() for tensor in (raw, output, *known))
-        if inner is None or not alike or not plain:
-            return None
-        gather = self._inputs.index(memory) if memory in self._inputs else -1
-        tensors = [-1 if tensor is None else self.tensor(tensor) for tensor in (raw, output, *moments)]
-        return [STANDARDIZE, gather, *tensors, inner]
 
     def value(self, value: Any, kind: str) -> list[int]:
         """Return an argument in numbers, by the kind that the kernel's schema gives it."""
@@ -324,18 +312,31 @@ def _pair(value: int | Sequence[int]) -> list[int]:
     return values * 2 if len(values) == 1 else values
 
 
-def _standardizes(call: Call) -> bool:
-    return call.function is not None and call.function._schema.name == STANDARDIZED and "out" in call.keywords
+def _standardized(call: Call) -> int | None:
+    """Return how many numbers share a mean, of a preparation that native.cpp does itself, with the same numbers.
+
+    Returns:
+        0 where there is no mean; None for other calls.
+    """
+    if call.function is None or call.function._schema.name != STANDARDIZED or "out" not in call.keywords:
+        return None
+    raw, *moments = call.arguments
+    output, known = call.keywords["out"], [tensor for tensor in moments if tensor is not None]
+    plain = raw.dtype in RAW and output.dtype == torch.float32
+    alike = all(tensor.dtype == torch.float64 and tensor.shape == known[0].shape for tensor in known)
+    if not plain or not alike or not all(tensor.is_contiguous() for tensor in (raw, output, *known)):
+        return None
+    return _sharing(known[0].shape, output.shape) if known else 0
 
 
 def _only_standardized(rows: Tensor, tape: Tape) -> bool:
     """Tell whether nothing reads an input but what standardises it, natively."""
-    memory = rows.untyped_storage().data_ptr()
-    readers = [
-        call for call in tape.calls if any(tensor.untyped_storage().data_ptr() == memory for tensor in call.tensors())
-    ]
-    kept = {tensor.untyped_storage().data_ptr() for tensor in tape.results}
-    return bool(readers) and memory not in kept and all(_Code([])._standardized(call) is not None for call in readers)
+
+    def same(tensor: Tensor) -> bool:
+        return tensor.untyped_storage().data_ptr() == rows.untyped_storage().data_ptr()
+
+    readers = [call for call in tape.calls if any(map(same, call.tensors()))]
+    return bool(readers) and not any(map(same, tape.results)) and all(_standardized(call) is not None for call in readers)
 
 
 def _sharing(moments: Sequence[int], rows: Sequence[int]) -> int | None:
