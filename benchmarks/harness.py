@@ -52,7 +52,7 @@ ON_GPU = ("tutorial", "eager", "lightning", "keras-jax", "jax")  # peers that ar
 PEERS = (
     Contender("tutorial", "PyTorch, the tutorial's loop", "tutorial", TRIED),
     Contender("eager", "PyTorch, tuned by hand", "eager", TRIED),
-    Contender("eager-raw", "PyTorch, tuned by hand, from raw rows to probabilities", "eager_raw", TRIED),
+    Contender("eager-raw", "PyTorch, by hand, raw rows", "eager_raw", TRIED),
     Contender("lightning", "Lightning", "lightning", TRIED),
     Contender("skorch", "skorch", "skorch", TRIED),
     Contender("fastai", "fastai", "fastai", TRIED),
