@@ -171,6 +171,17 @@ def test_the_advice_for_a_mark_of_missing_keeps_the_other_marks() -> None:
     assert marked.why.startswith("9 cells of -999 while ")
 
 
+def test_a_column_that_is_the_same_in_rows_drawn_by_chance_is_not_said_to_be_so_in_all() -> None:
+    columns = [Values("a", "number", np.full(60, 2.0)), Values("b", "category", np.ones(60)), *NOISE]
+    whole, drawn = (single.singles(columns, 900, Markers(), drawn) for drawn in (False, True))
+    assert [one.check for one in (*whole, *drawn)] == ["constant-column"] * 4
+    assert [one.why for one in whole] == [
+        "it is 2 in every train row, so that it tells nothing",
+        "it is the same in every train row",
+    ]
+    assert drawn[1].why == "it is the same in each of 60 train rows drawn by chance"
+
+
 def test_conflicting_targets_counts_the_rows_that_differ_not_their_group() -> None:
     hashes = np.array([*range(60), *[7] * 30, *[8] * 2], dtype=np.int64)  # row 7 comes 31 times, row 8 three times
     target = np.zeros((92, 1))

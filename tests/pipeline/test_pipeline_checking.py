@@ -145,3 +145,13 @@ def test_duplicates_are_not_looked_for_in_more_than_can_be_compared(monkeypatch:
     assert [found.check for found in nw.split(data=data).findings] == ["duplicate-rows"] * 3
     monkeypatch.setattr(checking, "MOST_BYTES", 1000)
     assert nw.split(data=data).findings == ()
+
+
+def test_of_many_columns_fewer_rows_are_drawn_and_a_leak_is_found_all_the_same() -> None:
+    columns = GENERATOR.normal(size=(8000, 400)).astype(np.float32)
+    target = (GENERATOR.random(8000) < 0.5).astype(np.int64)
+    columns[:, 7], columns[:, 9] = target, 3.0
+    preflight = nw.check(data=(columns, target), split={"valid": 0.1, "test": 0.1})
+    found = {finding.check: finding for finding in preflight.findings}
+    assert found["target-leak"].where == "column 'X[7]'"
+    assert found["constant-column"].why == "it is 3 in each of 5,000 train rows drawn by chance, so that it tells nothing"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright.checks.findings import Finding
-from netwright.checks.view import Hashes, Values
+from netwright.checks.view import Hashes, Values, distinct
 from netwright.model.weighing import FOCAL
 from netwright.numerals import counted
 from netwright.sources.cells import Markers, marked_too
@@ -29,27 +29,29 @@ CONFLICTS = 0.05
 NEIGHBOURS, MOST_ROWS, MOST_COLUMNS = 10, 4000, 100
 
 
-def singles(columns: Sequence[Values], rows: int, markers: Markers) -> list[Finding]:
+def singles(columns: Sequence[Values], rows: int, markers: Markers, drawn: bool = False) -> list[Finding]:
     """Return the columns that carry nothing, number the rows, are mostly missing or hold marks for missing.
 
     Args:
         columns: Of (some) train rows.
         rows: Of the whole source.
         markers: Which texts mean missing so far.
+        drawn: Whether there are more train rows than these.
     """
     found: list[Finding] = []
     if len(columns) < 2 or len(columns[0].values) < FEWEST:
         return found
+    each = f"each of {len(columns[0].values):,} train rows drawn by chance" if drawn else "every train row"
     for column in columns:
-        known = column.values[np.isfinite(column.values)]
+        known = column.ordered[np.isfinite(column.ordered)]
         missing = 1 - len(known) / len(column.values)
         if missing >= HALF:
             found.append(_missing(column.name, missing))
-        if len(np.unique(known)) == 1 and missing == 0:
+        if len(known) and known[0] == known[-1] and missing == 0:
             why = (
-                f"it is {known[0]:g} in every train row, so that it tells nothing"
+                f"it is {known[0]:g} in {each}, so that it tells nothing"
                 if column.kind != "category"
-                else "it never changes"
+                else f"it is the same in {each}"
             )
             found.append(
                 Finding("constant-column", f"column {column.name!r}", why, "leave it out with data.ignore", "note", "sure")
@@ -95,14 +97,15 @@ def _missing(name: str, share: float) -> Finding:
 
 def _numbered(column: Values, known: Floats, rows: int) -> list[Finding]:
     """Tell whole numbers that all differ and fill a range as long as the rows: the number of the row."""
-    whole = bool((known == np.round(known)).all()) and len(np.unique(known)) == len(known)
-    if not whole or len(known) < len(column.values) or known.max() - known.min() > 1.5 * rows or TIMES.search(column.name):
+    if len(known) < len(column.values) or known[-1] - known[0] > 1.5 * rows or TIMES.search(column.name):
+        return []
+    if (known[1:] == known[:-1]).any() or (known != np.round(known)).any():
         return []
     return [
         Finding(
             "identifier-column",
             f"column {column.name!r}",
-            f"{len(known)} whole numbers that all differ, {known.min():g} to {known.max():g}: it looks like the number of the row, "
+            f"{len(known)} whole numbers that all differ, {known[0]:g} to {known[-1]:g}: it looks like the number of the row, "
             "from which the network can learn the order of the file but nothing about new rows",
             f'leave it out with data.ignore = ["{column.name}"]',
         )
@@ -111,19 +114,20 @@ def _numbered(column: Values, known: Floats, rows: int) -> list[Finding]:
 
 def _marked(column: Values, known: Floats, markers: Markers) -> list[Finding]:
     """Tell a number such as -999 that repeats far from all others: a mark for missing."""
-    for mark in (known.min(), known.max()):
-        count = int((known == mark).sum())
-        rest = known[known != mark]
-        if mark not in MARKS or count < max(3, 0.002 * len(known)) or len(np.unique(rest)) < 5:
+    for mark in (known[0], known[-1]):
+        if mark not in MARKS:
             continue
-        spread = float(rest.max() - rest.min())
-        if min(abs(mark - rest.min()), abs(mark - rest.max())) <= 2 * spread:
+        rest = known[known != mark]
+        count = len(known) - len(rest)
+        if count < max(3, 0.002 * len(known)) or len(distinct(rest)) < 5:
+            continue
+        if min(abs(mark - rest[0]), abs(mark - rest[-1])) <= 2 * (rest[-1] - rest[0]):
             continue
         return [
             Finding(
                 "sentinel-values",
                 f"column {column.name!r}",
-                f"{counted(count, 'cell')} of {mark:g} while all others lie between {rest.min():.4g} and {rest.max():.4g}: it "
+                f"{counted(count, 'cell')} of {mark:g} while all others lie between {rest[0]:.4g} and {rest[-1]:.4g}: it "
                 "looks like a mark for missing, which is read as a number",
                 f"set {marked_too(markers, f'{mark:g}')}",
                 figures={"value": float(mark), "cells": count},

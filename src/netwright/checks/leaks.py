@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright.checks.findings import Finding
-from netwright.checks.view import Values
+from netwright.checks.view import Values, distinct
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -62,14 +62,13 @@ def _finding(name: str, score: float, others: float, classes: bool) -> Finding:
 def _bins(column: Values) -> Rows:
     """Return a small number per row: the category, or the bin of the number; missing is a bin of its own."""
     if column.kind == "category":
-        return np.asarray(np.unique(column.values, return_inverse=True)[1], dtype=np.int64)
-    distinct = np.unique(column.values[~np.isnan(column.values)])
-    if len(distinct) <= BINS:
-        edges = distinct[1:]
-    else:
-        edges = np.unique(np.nanquantile(column.values, np.linspace(0, 1, BINS + 1)[1:-1]))
-    places = np.searchsorted(edges, column.values, side="right")
-    return np.where(np.isnan(column.values), len(edges) + 1, places).astype(np.int64)
+        return np.searchsorted(column.levels, column.values)
+    edges = column.levels[1:]
+    if len(edges) >= BINS:
+        places = np.linspace(0, len(column.ordered) - 1, BINS + 1)[1:-1]
+        edges = distinct(np.interp(places, np.arange(len(column.ordered)), column.ordered))
+    found = np.searchsorted(edges, column.values, side="right")  # of a missing cell behind all others
+    return found if column.complete else np.where(np.isnan(column.values), len(edges) + 1, found)
 
 
 def _r2(column: Values, target: Floats) -> float:
@@ -86,10 +85,11 @@ def _r2(column: Values, target: Floats) -> float:
 
 
 def _balanced_accuracy(bins: Rows, target: Rows, classes: int) -> float:
-    table = np.zeros((int(bins.max()) + 1, classes))
-    np.add.at(table, (bins[::2], target[::2]), 1.0)
+    count = int(bins.max()) + 1
+    table = np.bincount(bins[::2] * classes + target[::2], minlength=count * classes).reshape(count, classes)
     shares = table / np.maximum(table.sum(axis=0), 1.0)  # rare classes count as much as frequent ones
     guess = shares.argmax(axis=1)[bins[1::2]]
     rest = target[1::2]
-    present = np.unique(rest)
-    return float(np.mean([(guess[rest == label] == label).mean() for label in present])) if len(present) > 1 else 0.0
+    rows, right = np.bincount(rest, minlength=classes), np.bincount(rest[guess == rest], minlength=classes)
+    present = rows > 0
+    return float((right[present] / rows[present]).mean()) if present.sum() > 1 else 0.0

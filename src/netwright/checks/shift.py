@@ -57,11 +57,12 @@ def _distance(train: Values, other: Values, overlapping: int) -> tuple[str, floa
     """Return the measure, its value, and the chance of it without a shift."""
     if train.kind == "category":
         return _variation("total variation distance", train.values, other.values, overlapping)
-    gaps = [np.isnan(values).astype(np.float64) for values in (train.values, other.values)]
-    missing = _variation("missing cells", gaps[0], gaps[1], overlapping)
-    if missing is not None and missing[1] >= LEAST:
-        return missing
-    one, two = (np.sort(values[~np.isnan(values)]) for values in (train.values, other.values))
+    if not (train.complete and other.complete):
+        gaps = [np.isnan(values).astype(np.float64) for values in (train.values, other.values)]
+        missing = _variation("missing cells", gaps[0], gaps[1], overlapping)
+        if missing is not None and missing[1] >= LEAST:
+            return missing
+    one, two = train.ordered, other.ordered
     if not len(one) or not len(two):
         return None
     points = np.concatenate([one, two])

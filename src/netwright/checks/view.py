@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]
 BLOCK_BYTES = 1 << 24
+HASHED_BYTES = 1 << 19  # of rows that are hashed at once: they stay in the second cache
 MOST_COLUMNS = 1000
 
 
@@ -30,6 +32,42 @@ class Values:
     name: str
     kind: str
     values: Floats
+
+    @cached_property
+    def ordered(self) -> Floats:
+        """The values that are there, in their order."""
+        return np.sort(self.values[~np.isnan(self.values)])
+
+    @property
+    def complete(self) -> bool:
+        """Whether no cell is missing."""
+        return len(self.ordered) == len(self.values)
+
+    @cached_property
+    def levels(self) -> Floats:
+        """The values that differ, in their order."""
+        return distinct(self.ordered)
+
+
+def distinct(ordered: Floats) -> Floats:
+    """Return each of some ordered numbers once.
+
+    Example:
+        >>> distinct(np.array([1.0, 1.0, 2.0]))
+        array([1., 2.])
+    """
+    return ordered[np.concatenate([ordered[:1] == ordered[:1], ordered[1:] != ordered[:-1]])]
+
+
+def width(raw: Raw | Mapped, encoder: TableEncoder | None) -> int:
+    """Return about how many columns `columns_of` gives, at least 1."""
+    if isinstance(raw, Mapped):
+        count = int(raw.features.shape[1])
+    elif isinstance(raw, Arrays):
+        count = sum(int(values.shape[1]) if values.ndim == 2 else 1 for values in raw.inputs.values())
+    else:
+        count = len(encoder.used) if encoder is not None else 1
+    return max(1, min(count, MOST_COLUMNS))
 
 
 def columns_of(raw: Raw | Mapped, encoder: TableEncoder | None, rows: Rows) -> list[Values]:
@@ -137,22 +175,27 @@ def _blocks(raw: Table | Arrays | Mapped, encoder: TableEncoder | None) -> Itera
 
 
 def _hashes(blocks: Iterator[Array]) -> Hashes:
-    found = [_hashed(block) for block in blocks]
-    return np.concatenate(found) if found else np.zeros(0, np.uint64)
+    found = [np.zeros(0, np.uint64)]
+    for block in blocks:
+        step = max(1, HASHED_BYTES // max(1, block[:1].nbytes))
+        found += [_hashed(block[start : start + step]) for start in range(0, len(block), step)]
+    return np.concatenate(found)
 
 
 def _hashed(values: Array) -> Hashes:
     """Return a hash per row: the sum of its words, each times an odd number of its own, mixed at the end."""
     flat = np.ascontiguousarray(values.reshape(len(values), -1))
     if flat.dtype.kind == "f":
-        flat = np.where(np.isnan(flat), np.nan, flat + 0.0).astype(flat.dtype)  # one NaN, one zero
+        flat = flat + flat.dtype.type(0)  # one zero
+        flat[np.isnan(flat)] = np.nan  # one NaN
     content = flat.view(np.uint8).reshape(len(values), -1)
-    padded = np.zeros((len(values), -(-content.shape[1] // 8) * 8), np.uint8)
-    padded[:, : content.shape[1]] = content
-    words = padded.view(np.uint64)
-    words = (words ^ (words >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
+    words = np.zeros((len(values), -(-content.shape[1] // 8)), np.uint64)
+    words.view(np.uint8)[:, : content.shape[1]] = content
+    words ^= words >> np.uint64(32)
+    words *= np.uint64(0x9E3779B97F4A7C15)
     words ^= words >> np.uint64(29)
-    return np.asarray((words * _factors(words.shape[1], "columns")).sum(axis=1, dtype=np.uint64), dtype=np.uint64)
+    words *= _factors(words.shape[1], "columns")
+    return np.asarray(words.sum(axis=1, dtype=np.uint64))
 
 
 def _factors(count: int, name: str) -> Hashes:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from netwright.checks import columns as single
 from netwright.checks import duplicates, leaks, parts, shift
 from netwright.checks.findings import Finding, in_order
-from netwright.checks.view import Hashes, Values, columns_of, row_hashes
+from netwright.checks.view import Hashes, Values, columns_of, row_hashes, width
 from netwright.config.schema import RunConfig
 from netwright.config.slugs import ALL, DATA
 from netwright.data.mapped import Mapped
@@ -28,7 +28,7 @@ from netwright.sources.sequences import Raw, Sequences
 from netwright.sources.tables import Table
 
 Rows = npt.NDArray[np.int64]
-SAMPLE = 20_000  # rows of a part whose columns are compared
+FEWEST, MOST, MOST_CELLS = 5_000, 20_000, 2_000_000  # rows of a part whose columns are compared, and cells of these
 ANSWERS = {"class_weight": "weights in the loss", "sampling": "data.sampling", "focal": FOCAL}  # to rare classes
 OF_COLUMNS = (
     "shift", "target-leak", "near-duplicate-rows", "constant-column", "identifier-column", "mostly-missing", "sentinel-values",
@@ -72,14 +72,16 @@ def check_data(config: RunConfig, inputs: Inputs, thorough: bool = False) -> tup
 def _of_columns(config: RunConfig, inputs: Inputs, thorough: bool) -> list[Finding]:
     """Look at the columns of (some) rows of each part."""
     split, target, encoder = inputs.split, inputs.target, inputs.preparation.encoder
-    sampled = {part: _sample(getattr(split, part), part) for part in ("train", "valid", "test")}
+    most = min(MOST, max(FEWEST, MOST_CELLS // width(inputs.raw, encoder)))
+    sampled = {part: _sample(getattr(split, part), part, most) for part in ("train", "valid", "test")}
     columns = {part: columns_of(inputs.raw, encoder, rows) for part, rows in sampled.items()}
     found: list[Finding] = []
     if config.checks.near_duplicates is not None:
         found += duplicates.near(columns, config.checks.near_duplicates)
     found += shift.shifts(columns, config.data.window or 1)
     if isinstance(inputs.raw, Table) or (isinstance(inputs.raw, Arrays) and len(columns["train"]) > 1):
-        found += single.singles(columns["train"], inputs.raw.rows, markers_of(config.data))
+        drawn = len(sampled["train"]) < len(split.train)
+        found += single.singles(columns["train"], inputs.raw.rows, markers_of(config.data), drawn)
     if thorough and encoder is not None:
         found += single.left_out([column.name for column in encoder.columns if column.kind == "identifier"])
     if target.per_step or config.data.window is not None:
@@ -136,10 +138,10 @@ def _comparable(raw: Raw | Mapped) -> bool:
     return raw.rows <= MOST_ROWS and sum(value.nbytes for value in values) <= MOST_BYTES
 
 
-def _sample(rows: Rows, part: str) -> Rows:
-    if len(rows) <= SAMPLE:
+def _sample(rows: Rows, part: str, most: int) -> Rows:
+    if len(rows) <= most:
         return rows
-    return np.sort(stream(0, "checks", len(part)).choice(rows, SAMPLE, replace=False))
+    return np.sort(stream(0, "checks", len(part)).choice(rows, most, replace=False))
 
 
 def _table(inputs: Inputs) -> Table | None:
