@@ -56,7 +56,8 @@ def distinct(ordered: Floats) -> Floats:
         >>> distinct(np.array([1.0, 1.0, 2.0]))
         array([1., 2.])
     """
-    return ordered[np.concatenate([ordered[:1] == ordered[:1], ordered[1:] != ordered[:-1]])]
+    first = np.append(ordered[:1] == ordered[:1], ordered[1:] != ordered[:-1])
+    return np.asarray(ordered[first])
 
 
 def width(raw: Raw | Mapped, encoder: TableEncoder | None) -> int:
