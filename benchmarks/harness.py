@@ -23,7 +23,8 @@ from workloads import WORKLOADS, Case
 HERE = Path(__file__).parent
 BAND = 1.5  # a train loss further from the median of all contenders than this factor is marked
 NEAR = 1.15  # numbers of threads within this factor of the fastest in the first two rounds stay in
-# Numbers of threads, and hints to libraries which kernel to take: every contender starts without them.
+# Numbers of threads, hints to libraries which kernel to take, and whether bytecode is kept, as it is of what was installed:
+# every contender starts without them.
 CLEARED = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -31,6 +32,7 @@ CLEARED = (
     "OPENBLAS_CORETYPE",
     "OPENBLAS_L2_SIZE",
     "KERAS_BACKEND",
+    "PYTHONDONTWRITEBYTECODE",
 )
 
 
