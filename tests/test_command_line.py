@@ -400,3 +400,24 @@ def test_options_of_tune_have_the_names_of_their_settings() -> None:
     named = {str(option.name) for option in cli.commands["tune"].params}
     assert {"trials", "processes"} <= named & set(TuneConfig.model_fields)
     assert "workers" not in named
+
+
+@pytest.mark.parametrize(
+    ("before", "call", "frozen"),
+    [
+        ("", "main()", True),
+        ("sys.modules['netwright_code_my_net'] = sys", "main()", False),  # own code may have left a file open
+        ("", "main(['schema'])", False),  # the process is a program of others
+    ],
+)
+def test_a_process_of_the_command_line_ends_without_a_look_for_circles(before: str, call: str, frozen: bool) -> None:
+    script = f"""
+import atexit, gc, sys
+atexit.register(lambda: print("frozen" if gc.get_freeze_count() else "free", file=sys.stderr))
+sys.argv = ["netwright", "schema"]
+{before}
+from netwright.cli import main
+{call}
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == ("frozen\n" if frozen else "free\n")

@@ -23,6 +23,7 @@ PREFIXES = (
 )
 CONTAINERS = ("Sequential", "Residual", "Parallel")
 SCHEDULES = ("SequentialLR", "ChainedScheduler")  # which hold schedulers
+OWN_CODE = "netwright_code_"  # begins the names of modules that are files of the user's
 OBJECT = "object:"  # in a resolved config: something from Python that no file can hold
 LONGEST_TEXT = 20_000
 DEEPEST_NESTING = 20

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from netwright.config.calls import OWN_CODE
 from netwright.errors import ConfigError, SafetyError, did_you_mean
 
 
@@ -26,7 +27,7 @@ def load_class(file: Path, name: str) -> type[nn.Module]:
     """
     if not file.is_file():
         raise ConfigError(f"model.module: {file}: no such file; expected FILE.py:ClassName; check the path")
-    spec = importlib.util.spec_from_file_location(f"netwright_code_{file.stem}", file)
+    spec = importlib.util.spec_from_file_location(f"{OWN_CODE}{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"model.module: {file}: no Python file; expected FILE.py:ClassName; check the path")
     module = importlib.util.module_from_spec(spec)
