@@ -26,6 +26,7 @@ typedef float Vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(
 typedef int32_t Wholes __attribute__((vector_size(WIDTH * sizeof(int32_t)), aligned(sizeof(int32_t)), may_alias));
 
 constexpr int64_t PANEL = 2 * WIDTH;
+constexpr int64_t AHEAD = 16;          // rows of a gradient that are asked for ahead
 constexpr int64_t DEPTH = 4096 / PANEL;  // inputs of a panel that stay in the first cache while all rows pass
 
 enum Activation : int64_t { NONE, RELU, LEAKY, TANH, SIGMOID, SILU, GELU };
@@ -176,6 +177,8 @@ void outer(Grid a, Grid d, int64_t rows, float* out) {
   for (int i = 0; i < INPUTS; ++i) sums[i][0] = held[2 * i], sums[i][1] = held[2 * i + 1];
   for (int64_t row = 0; row < rows; ++row) {
     const float* x = a.row(row);
+    __builtin_prefetch(x + AHEAD * a.stride);  // half of them another core has written
+    __builtin_prefetch(x + AHEAD * a.stride + INPUTS - 1);
     add_products(sums, d.row(row), [&](int i) { return x[i]; });
   }
 #pragma GCC unroll 16
