@@ -251,9 +251,10 @@ def conflicts(hashes: Hashes, target: Floats, classes: bool, place: Callable[[in
         classes: Whether they are classes or labels.
         place: Where a train row came from.
     """
-    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    if len(hashes) < FEWEST or counts.max(initial=1) == 1 or len(counts) < len(hashes) / 2:
+    different = len(distinct(np.sort(hashes)))
+    if len(hashes) < FEWEST or different == len(hashes) or different < len(hashes) / 2:
         return []
+    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     least, most = np.full((len(counts), target.shape[1]), np.inf), np.full((len(counts), target.shape[1]), -np.inf)
     np.minimum.at(least, inverse, target)
     np.maximum.at(most, inverse, target)

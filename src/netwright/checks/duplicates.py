@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright.checks.findings import Finding
-from netwright.checks.view import Hashes, Values
+from netwright.checks.view import Hashes, Values, distinct
 from netwright.data.splits import Split
 
 Rows = npt.NDArray[np.int64]
@@ -31,21 +31,20 @@ def exact(
     Returns:
         At most a finding per pair of parts; nothing where more than half of the train rows repeat another.
     """
-    train = hashes[split.train]
-    if len(train) and len(np.unique(train)) < (1 - REPEATING) * len(train):
+    ordered = {part: np.sort(hashes[getattr(split, part)]) for part in ("train", "valid")}
+    train = ordered["train"]
+    if len(train) and len(distinct(train)) < (1 - REPEATING) * len(train):
         return []
     found = []
     for one, other in PAIRS:
         rows, others = getattr(split, one), getattr(split, other)
-        order = others[np.argsort(hashes[others], kind="stable")]
-        places = np.searchsorted(hashes[order], hashes[rows])
-        same = (
-            (places < len(order)) & (hashes[order[np.minimum(places, len(order) - 1)]] == hashes[rows])
-            if len(order)
-            else None
-        )
-        if same is None or not same.any():
+        if not len(rows) or not len(others):
             continue
+        places = np.searchsorted(ordered[other], hashes[rows])
+        same = ordered[other][np.minimum(places, len(others) - 1)] == hashes[rows]
+        if not same.any():
+            continue
+        order = others[np.argsort(hashes[others], kind="stable")]
         first, twin = int(rows[same][0]), int(order[places[same][0]])
         count = int(same.sum())
         against = 0 if target is None else int((target[rows[same]] != target[order[places[same]]]).any(axis=1).sum())

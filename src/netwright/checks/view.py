@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from netwright.sources.tables import Table
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]
+Number = TypeVar("Number", np.float64, np.uint64)
 BLOCK_BYTES = 1 << 24
 HASHED_BYTES = 1 << 19  # of rows that are hashed at once: they stay in the second cache
 MOST_COLUMNS = 1000
@@ -49,15 +51,16 @@ class Values:
         return distinct(self.ordered)
 
 
-def distinct(ordered: Floats) -> Floats:
+def distinct(ordered: npt.NDArray[Number]) -> npt.NDArray[Number]:
     """Return each of some ordered numbers once.
 
     Example:
         >>> distinct(np.array([1.0, 1.0, 2.0]))
         array([1., 2.])
     """
-    first = np.append(ordered[:1] == ordered[:1], ordered[1:] != ordered[:-1])
-    return np.asarray(ordered[first])
+    first: npt.NDArray[np.bool_] = np.append(ordered[:1] == ordered[:1], ordered[1:] != ordered[:-1])
+    found: npt.NDArray[Number] = ordered[first]
+    return found
 
 
 def width(raw: Raw | Mapped, encoder: TableEncoder | None) -> int:

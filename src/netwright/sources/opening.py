@@ -32,7 +32,7 @@ from netwright.sources import (
     tables,
     texts,
 )
-from netwright.sources.arrays import Arrays, Stored
+from netwright.sources.arrays import Array, Arrays, Stored
 from netwright.sources.bundled import bundled
 from netwright.sources.packing import printable
 from netwright.sources.places import Place, fetch, places_of
@@ -182,7 +182,7 @@ def digest_of(digests: Sequence[str]) -> str:
 
 def digest_raw(raw: Raw) -> str:
     """Return the digest of rows in memory."""
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     if isinstance(raw, Sequences):
         known = [] if raw.about is None else [digest_raw(raw.about)]
         return digest_of([digest_raw(raw.steps), digest_bytes(raw.starts.tobytes(), raw.lengths.tobytes()), *known])
@@ -192,11 +192,16 @@ def digest_raw(raw: Raw) -> str:
     else:
         named: dict[str, Any] = {**raw.inputs, **({} if raw.target is None else {"target": raw.target})}
         for name, value in named.items():
-            parts += [name.encode(), str(value.dtype).encode(), repr(value.shape).encode(), value.tobytes()]
+            parts += [name.encode(), str(value.dtype).encode(), repr(value.shape).encode(), _content(value)]
     return digest_bytes(*parts)
 
 
-def _column_bytes(column: pa.ChunkedArray) -> list[bytes]:
+def _content(value: Array) -> memoryview:
+    """Return the bytes of an array, row by row."""
+    return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+
+
+def _column_bytes(column: pa.ChunkedArray) -> list[bytes | memoryview]:
     """Return the type, the missing cells and the values of a column; what lies in memory behind missing cells is left out."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -209,7 +214,7 @@ def _column_bytes(column: pa.ChunkedArray) -> list[bytes]:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
-    return [described, missing.tobytes(), sink.getvalue().to_pybytes()]
+    return [described, missing.tobytes(), memoryview(sink.getvalue())]
 
 
 def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) -> tuple[Raw, tuple[str, ...] | None]:
