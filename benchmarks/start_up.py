@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits.toml"
-ENTERED, DONE = "train: training begins", "train: first step done"
+ENTERED, DONE = "train: training begins", "train: first steps done"
 # Told from inside: the loop is entered, and the journal is told of a step. Both are wrapped when their module is imported,
 # so that nothing is imported earlier than in a usual run.
 DRIVER = f"""
