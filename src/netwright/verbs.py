@@ -64,7 +64,7 @@ def train(
     Args:
         config: A TOML file, a data file (or ``sklearn:NAME``), a dictionary of sections, or the rows as in ``data``.
         model: A ``torch.nn.Module`` (trained in place), ``(Class, arguments)``, or the section ``model`` as a dictionary.
-        data: ``(X, y)`` of arrays or tensors, a frame, a Dataset, a DataLoader, ``{"train": ...}`` of such, or the section.
+        data: ``(X, y)`` of arrays or tensors, a frame, a Dataset, a DataLoader, ``{"train": ...}`` of such, a file, or the section.
         loss: torch's text such as ``"MSELoss()"``, or a callable ``(output, target) -> mean loss``.
         optimizer: torch's text, or a class or function of ``model.parameters()`` (of the module, if it names ``model``).
         metrics: Names of scikit-learn's figures, or ``{name: function(true, predicted)}``, ``(true, probabilities)``.

@@ -52,6 +52,18 @@ def test_predictions_of_a_loaded_run_equal_those_of_the_training_process(tmp_pat
     assert run.predict(rows).shape == (3,)
 
 
+def test_a_file_may_stand_where_arrays_may(tmp_path: Path) -> None:
+    source = table_file(tmp_path / "houses.csv")
+    target = source.read_text().splitlines()[0].split(",")[-1]
+    one, other = (
+        nw.train(**named, target=target, epochs=1, run_dir=tmp_path / name)
+        for name, named in {"one": {"data": source}, "other": {"config": str(source)}}.items()
+    )
+    assert one.config == other.config
+    with pytest.raises(ConfigError, match=r"other\.csv came first and data= too; give the rows once, as data="):
+        nw.train("other.csv", data=source, target=target)
+
+
 def test_predictions_are_in_the_users_units(tmp_path: Path) -> None:
     run = nw.train(str(table_file(tmp_path / "p.csv")), target="price", epochs=150, run_dir=tmp_path / "run")
     test = json.loads((run.folder / "test.json").read_text())

@@ -109,6 +109,10 @@ def gather_all(
             f"model: {type(model).__name__} came; expected a torch.nn.Module, (Class, arguments) or a dictionary; "
             "texts go into layers=[...]"
         )
+    if isinstance(data, str | Path):
+        if isinstance(config, str | Path) and Path(config).suffix.lower() != ".toml":
+            raise ConfigError(f"train: {config} came first and data= too; give the rows once, as data=")
+        data = {"source": str(data)}
     sections = isinstance(data, Mapping) and all(isinstance(key, str) for key in data) and "source" in data
     if sections or (isinstance(data, Mapping) and "train" in data and isinstance(data["train"], str | Path)):
         merged["data"], data = data, None
