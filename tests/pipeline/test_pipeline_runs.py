@@ -54,14 +54,13 @@ def test_predictions_of_a_loaded_run_equal_those_of_the_training_process(tmp_pat
 
 def test_a_file_may_stand_where_arrays_may(tmp_path: Path) -> None:
     source = table_file(tmp_path / "houses.csv")
-    target = source.read_text().splitlines()[0].split(",")[-1]
     one, other = (
-        nw.train(**named, target=target, epochs=1, run_dir=tmp_path / name)
+        nw.train(**named, target="price", epochs=1, run_dir=tmp_path / name)
         for name, named in {"one": {"data": source}, "other": {"config": str(source)}}.items()
     )
     assert one.config == other.config
     with pytest.raises(ConfigError, match=r"other\.csv came first and data= too; give the rows once, as data="):
-        nw.train("other.csv", data=source, target=target)
+        nw.train("other.csv", data=source, target="price")
 
 
 def test_predictions_are_in_the_users_units(tmp_path: Path) -> None:
