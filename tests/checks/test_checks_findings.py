@@ -172,14 +172,39 @@ def test_the_advice_for_a_mark_of_missing_keeps_the_other_marks() -> None:
 
 
 def test_a_column_that_is_the_same_in_rows_drawn_by_chance_is_not_said_to_be_so_in_all() -> None:
-    columns = [Values("a", "number", np.full(60, 2.0)), Values("b", "category", np.ones(60)), *NOISE]
+    columns = [Values("a", "number", np.r_[0.0, -0.0, np.zeros(58)]), Values("b", "category", np.ones(60)), *NOISE]
     whole, drawn = (single.singles(columns, 900, Markers(), drawn) for drawn in (False, True))
     assert [one.check for one in (*whole, *drawn)] == ["constant-column"] * 4
-    assert [one.why for one in whole] == [
-        "it is 2 in every train row, so that it tells nothing",
-        "it is the same in every train row",
+    assert [(one.why, one.confidence) for one in whole] == [
+        ("it is 0 in every train row, so that it tells nothing", "sure"),
+        ("it is the same in every train row", "sure"),
     ]
-    assert drawn[1].why == "it is the same in each of 60 train rows drawn by chance"
+    assert [(one.why, one.confidence) for one in drawn] == [
+        ("it is 0 in each of 60 train rows drawn by chance, so that it tells little", "hint"),
+        ("it is the same in each of 60 train rows drawn by chance", "hint"),
+    ]
+
+
+def test_whole_numbers_that_differ_in_few_of_many_rows_number_nothing() -> None:
+    some = np.random.default_rng(3).integers(0, 1_400_000, 500).astype(np.float64)
+    assert len(np.unique(some)) == 500
+    beside = Values("b", "number", np.random.default_rng(4).normal(size=500))
+    numbered = Values("a", "number", some)
+    assert single.singles([numbered, beside], 1_000_000, Markers(), drawn=True) == []
+    assert [one.check for one in single.singles([numbered, beside], 1_000_000, Markers())] == ["identifier-column"]
+    marked = Values("a", "number", np.r_[some[:400] % 100, np.full(100, -999.0)])
+    (found,) = single.singles([marked, beside], 1_000_000, Markers(), drawn=True)
+    assert found.why.startswith("100 cells of -999 in 500 rows drawn by chance while all others lie between ")
+
+
+def test_numbers_are_cut_at_their_quantiles_and_missing_ones_are_apart() -> None:
+    values = np.random.default_rng(0).normal(size=1000)
+    values[::10] = np.nan
+    edges = np.nanquantile(values, np.linspace(0, 1, leaks.BINS + 1)[1:-1])
+    expected = np.where(np.isnan(values), leaks.BINS, np.searchsorted(edges, values, side="right"))
+    np.testing.assert_array_equal(leaks._bins(Values("a", "number", values)), expected)
+    few = Values("b", "number", np.array([2.0, np.nan, 1.0, 2.0]))
+    assert leaks._bins(few).tolist() == [1, 2, 0, 1]
 
 
 def test_conflicting_targets_counts_the_rows_that_differ_not_their_group() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from netwright.checks import view
 from netwright.checks.view import columns_of, row_hashes
 from netwright.data.columns import TableEncoder, learn_columns
+from netwright.data.mapped import Mapped
 from netwright.sources.arrays import Arrays
 from netwright.sources.cells import Markers
 from netwright.sources.sequences import Sequences, from_list
@@ -29,14 +32,30 @@ def test_equal_rows_and_no_others_have_equal_hashes(dtype: str, monkeypatch: pyt
     found = row_hashes(arrays(values), None)
     assert found[400] == found[7]
     assert len(np.unique(found)) == 499
-    monkeypatch.setattr(view, "BLOCK_BYTES", 1000)
-    np.testing.assert_array_equal(row_hashes(arrays(values), None), found)
+    for name in ("BLOCK_BYTES", "HASHED_BYTES"):
+        monkeypatch.setattr(view, name, 1000)
+        np.testing.assert_array_equal(row_hashes(arrays(values), None), found)
 
 
 def test_missing_numbers_and_zeros_are_one_of_a_kind() -> None:
     values = np.array([[np.nan, 0.0], [-np.nan, -0.0], [0.0, np.nan]])
     found = row_hashes(arrays(values), None)
     assert found[0] == found[1] != found[2]
+
+
+def test_the_columns_of_rows_of_any_kind_are_counted_before_they_are_read() -> None:
+    values = GENERATOR.normal(size=(6, 5))
+    rows, encoder = table(a=[1.5, 2.5], b=["x", "y"])
+    kinds = [
+        (arrays(values), None, 5),
+        (arrays(values.reshape(6, 1, 5)), None, 1),  # told by its mean
+        (arrays(values[:, :0]), None, 1),
+        (arrays(np.zeros((2, 1200))), None, 1000),
+        (rows, encoder, 2),
+        (Mapped(values.astype(np.float32), ("a", "b", "c", "d", "e"), Path()), None, 5),
+        (from_list([values, values[:2]], "data", np.arange(2)), None, 5),
+    ]
+    assert [view.width(raw, known) for raw, known, _ in kinds] == [count for *_, count in kinds]
 
 
 def table(**columns: list[object]) -> tuple[Table, TableEncoder]:

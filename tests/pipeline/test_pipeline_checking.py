@@ -154,4 +154,4 @@ def test_of_many_columns_fewer_rows_are_drawn_and_a_leak_is_found_all_the_same()
     preflight = nw.check(data=(columns, target), split={"valid": 0.1, "test": 0.1})
     found = {finding.check: finding for finding in preflight.findings}
     assert found["target-leak"].where == "column 'X[7]'"
-    assert found["constant-column"].why == "it is 3 in each of 5,000 train rows drawn by chance, so that it tells nothing"
+    assert found["constant-column"].why == "it is 3 in each of 5,000 train rows drawn by chance, so that it tells little"

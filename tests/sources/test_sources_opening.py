@@ -28,7 +28,7 @@ from netwright.sources.opening import (
     read_source,
 )
 from netwright.sources.places import place_of
-from netwright.sources.tables import Table
+from netwright.sources.tables import Origin, Table
 from netwright.sources.texts import Lines, TextOptions, count_fields
 
 X, Y = np.arange(12.0).reshape(4, 3), np.array([0, 1, 0, 1])
@@ -399,3 +399,29 @@ def test_the_line_of_a_row_is_told_in_any_order(header: bool, tmp_path: Path) ->
     for row in draw.permutation(300).tolist():
         assert lines_of(row) == Lines(place_of(tmp_path / "t.csv"), options)(row) == expected[row]
     assert lines_of(300) == 301
+
+
+DIGESTED = np.arange(24, dtype=np.float32).reshape(4, 6)
+
+
+def of_arrays(values: np.ndarray, target: np.ndarray | None = None) -> Arrays:
+    return Arrays({"X": values}, target, (Origin("x", len(values)),))
+
+
+@pytest.mark.parametrize(
+    ("raw", "begins"),
+    [
+        (of_arrays(DIGESTED), "adda571c8a9bb703"),
+        (of_arrays(np.asfortranarray(DIGESTED)), "adda571c8a9bb703"),
+        (of_arrays(np.repeat(DIGESTED, 2, axis=1)[:, ::2]), "adda571c8a9bb703"),
+        (of_arrays(DIGESTED[:0]), "ad0d5045199ac0d1"),
+        (of_arrays(DIGESTED.astype(np.uint8), np.array(["a", "b", "c", "a"])), "72979d0e6deff716"),
+        (
+            Table(pa.table({"a": [1.5, None, 2.5], "b": ["x", "y", None], "c": [True, None, False]}), (Origin("t", 3),)),
+            "5337db2dd1b88035",
+        ),
+    ],
+    ids=["plain", "fortran", "strided", "empty", "bytes and texts", "table"],
+)
+def test_the_digest_of_rows_is_what_earlier_runs_have_in_their_records(raw: Arrays | Table, begins: str) -> None:
+    assert digest_raw(raw).startswith(f"sha256:{begins}")

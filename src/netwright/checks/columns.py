@@ -23,6 +23,7 @@ MOST = 3  # findings of one kind; the rest is counted in the last
 MOSTLY, HALF = 0.9, 0.5
 TIMES = re.compile(r"(?:^|_|\b)(?:year|month|week|day|hour|minute|second|time|date|step|age|t)s?(?:$|_|\b)", re.IGNORECASE)
 MARKS = (-1.0, -9.0, -99.0, -999.0, -9999.0, -99999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0)
+SURE = 30  # times the rows, the square of so many: the chance that they differ by chance is below 1e-4
 FAR, VERY_FAR = 20.0, 10.0
 RARE, VERY_RARE = 0.2, 0.05  # share of a class, times the number of classes
 CONFLICTS = 0.05
@@ -48,16 +49,11 @@ def singles(columns: Sequence[Values], rows: int, markers: Markers, drawn: bool 
         if missing >= HALF:
             found.append(_missing(column.name, missing))
         if len(known) and known[0] == known[-1] and missing == 0:
-            why = (
-                f"it is {known[0]:g} in {each}, so that it tells nothing"
-                if column.kind != "category"
-                else f"it is the same in {each}"
-            )
-            found.append(
-                Finding("constant-column", f"column {column.name!r}", why, "leave it out with data.ignore", "note", "sure")
-            )
+            found.append(_constant(column, known, each, drawn))
         elif column.kind == "number" and len(known) >= FEWEST:
-            found += _numbered(column, known, rows) or _marked(column, known, markers)
+            # Whole numbers drawn from twice as many as there are rows differ by chance where few are drawn.
+            whole = not drawn or len(known) ** 2 > SURE * rows
+            found += (_numbered(column, known, rows) if whole else []) or _marked(column, known, markers, drawn)
     return _few(found)
 
 
@@ -81,6 +77,13 @@ def left_out(names: Sequence[str]) -> list[Finding]:
     why = "all its values differ: it looks like an identifier and is left out"
     advice = 'set data.kinds = {{"{}" = "number"}} if it is none'
     return [Finding("identifier-column", f"column {name!r}", why, advice.format(name), "note", "sure") for name in names]
+
+
+def _constant(column: Values, known: Floats, each: str, drawn: bool) -> Finding:
+    same = f"it is {known[0] + 0:g} in {each}" if column.kind != "category" else f"it is the same in {each}"
+    told = "" if column.kind == "category" else ", so that it tells little" if drawn else ", so that it tells nothing"
+    advice = "leave it out with data.ignore" + (" if it is so in the others too" if drawn else "")
+    return Finding("constant-column", f"column {column.name!r}", same + told, advice, "note", "hint" if drawn else "sure")
 
 
 def _missing(name: str, share: float) -> Finding:
@@ -112,7 +115,7 @@ def _numbered(column: Values, known: Floats, rows: int) -> list[Finding]:
     ]
 
 
-def _marked(column: Values, known: Floats, markers: Markers) -> list[Finding]:
+def _marked(column: Values, known: Floats, markers: Markers, drawn: bool) -> list[Finding]:
     """Tell a number such as -999 that repeats far from all others: a mark for missing."""
     for mark in (known[0], known[-1]):
         if mark not in MARKS:
@@ -123,11 +126,12 @@ def _marked(column: Values, known: Floats, markers: Markers) -> list[Finding]:
             continue
         if min(abs(mark - rest[0]), abs(mark - rest[-1])) <= 2 * (rest[-1] - rest[0]):
             continue
+        among = f" in {len(column.values):,} rows drawn by chance" if drawn else ""
         return [
             Finding(
                 "sentinel-values",
                 f"column {column.name!r}",
-                f"{counted(count, 'cell')} of {mark:g} while all others lie between {rest[0]:.4g} and {rest[-1]:.4g}: it "
+                f"{counted(count, 'cell')} of {mark:g}{among} while all others lie between {rest[0]:.4g} and {rest[-1]:.4g}: it "
                 "looks like a mark for missing, which is read as a number",
                 f"set {marked_too(markers, f'{mark:g}')}",
                 figures={"value": float(mark), "cells": count},

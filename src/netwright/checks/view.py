@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,6 +70,8 @@ def width(raw: Raw | Mapped, encoder: TableEncoder | None) -> int:
         count = int(raw.features.shape[1])
     elif isinstance(raw, Arrays):
         count = sum(int(values.shape[1]) if values.ndim == 2 else 1 for values in raw.inputs.values())
+    elif isinstance(raw, Sequences) and isinstance(raw.steps, Arrays):
+        count = sum(math.prod(values.shape[1:]) for values in raw.steps.inputs.values())
     else:
         count = len(encoder.used) if encoder is not None else 1
     return max(1, min(count, MOST_COLUMNS))

@@ -74,7 +74,7 @@ def _end_sooner() -> None:
 
     What we write is closed by then. Own code may have left a file to be closed by that look.
     """
-    if not any(name.startswith(OWN_CODE) for name in sys.modules):
+    if not any(name.startswith(OWN_CODE) for name in list(sys.modules)):
         gc.freeze()
 
 

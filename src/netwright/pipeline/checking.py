@@ -72,7 +72,9 @@ def check_data(config: RunConfig, inputs: Inputs, thorough: bool = False) -> tup
 def _of_columns(config: RunConfig, inputs: Inputs, thorough: bool) -> list[Finding]:
     """Look at the columns of (some) rows of each part."""
     split, target, encoder = inputs.split, inputs.target, inputs.preparation.encoder
-    most = min(MOST, max(FEWEST, MOST_CELLS // width(inputs.raw, encoder)))
+    most = MOST
+    if config.checks.near_duplicates is None:  # which are found in so far as both of a pair are drawn
+        most = min(MOST, max(FEWEST, MOST_CELLS // width(inputs.raw, encoder)))
     sampled = {part: _sample(getattr(split, part), part, most) for part in ("train", "valid", "test")}
     columns = {part: columns_of(inputs.raw, encoder, rows) for part, rows in sampled.items()}
     found: list[Finding] = []

@@ -26,7 +26,7 @@ typedef float Vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(
 typedef int32_t Wholes __attribute__((vector_size(WIDTH * sizeof(int32_t)), aligned(sizeof(int32_t)), may_alias));
 
 constexpr int64_t PANEL = 2 * WIDTH;
-constexpr int64_t AHEAD = 16;          // rows of a gradient that are asked for ahead
+constexpr int64_t AHEAD = 16;          // rows that are asked for ahead where a gradient is added up over them
 constexpr int64_t DEPTH = 4096 / PANEL;  // inputs of a panel that stay in the first cache while all rows pass
 
 enum Activation : int64_t { NONE, RELU, LEAKY, TANH, SIGMOID, SILU, GELU };
