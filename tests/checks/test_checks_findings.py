@@ -165,7 +165,7 @@ def test_so_few_train_rows_are_known_by_heart() -> None:
 def test_the_advice_for_a_mark_of_missing_keeps_the_other_marks() -> None:
     values = np.r_[np.random.default_rng(0).normal(size=60), np.full(9, -999.0)]
     beside = Values("b", "number", np.arange(69.0))
-    found = single.singles([Values("a", "number", values), beside], 69, Markers(("", "NA")))
+    found = single.singles([Values("a", "number", values, named=True), beside], 69, Markers(("", "NA")))
     marked = next(one for one in found if one.check == "sentinel-values")
     assert marked.advice == 'set data.missing_values = ["", "NA", "-999"]'
     assert marked.why.startswith("9 cells of -999 while ")

@@ -11,7 +11,7 @@ from sklearn import datasets
 
 import netwright as nw
 from netwright.cli import main
-from netwright.errors import DataError
+from netwright.errors import ConfigError, DataError
 from netwright.pipeline import checking
 
 GENERATOR = np.random.default_rng(0)
@@ -155,3 +155,43 @@ def test_of_many_columns_fewer_rows_are_drawn_and_a_leak_is_found_all_the_same()
     found = {finding.check: finding for finding in preflight.findings}
     assert found["target-leak"].where == "column 'X[7]'"
     assert found["constant-column"].why == "it is 3 in each of 5,000 train rows drawn by chance, so that it tells little"
+
+
+def test_the_advice_about_a_column_can_be_followed(tmp_path: Path) -> None:
+    values = GENERATOR.normal(size=(200, 3)).round(4)
+    values[:, 1] = np.where(values[:, 0] > 0, 2.0, -1.0)
+    values[:40, 2] = -999
+    target = (values[:, 0] > 0).astype(np.int64)
+    (tmp_path / "rows.csv").write_text(
+        "a,b,c,y\n" + "\n".join(f"{a},{b},{c},{y}" for (a, b, c), y in zip(values, target, strict=True)) + "\n"
+    )
+    as_table, as_arrays = (
+        {(finding.where, finding.check): finding.advice for finding in nw.check(**rows).findings}
+        for rows in ({"data": tmp_path / "rows.csv", "target": "y"}, {"data": (values, target)})
+    )
+    assert (
+        as_table["column 'b'", "target-leak"] == 'leave it out with data.ignore = ["b"] unless it is known when predicting'
+    )
+    assert as_table["column 'c'", "sentinel-values"].startswith('set data.missing_values = ["", ')
+    assert as_arrays["column 'X[1]'", "target-leak"] == "leave it out of the rows unless it is known when predicting"
+    assert as_arrays["column 'X[2]'", "sentinel-values"] == "write NaN in its place"
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        (
+            {"ignore": ["X[1]"]},
+            "data.ignore: X[1] came, of arrays, which are taken whole; expected no names; leave ",
+        ),
+        (
+            {"missing_values": ["-999"]},
+            "data.missing_values: '-999' came, of arrays, where NaN is what is missing; ",
+        ),
+    ],
+)
+def test_settings_about_columns_are_refused_for_arrays(setting: dict[str, list[str]], told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        nw.train(data=datasets.load_iris(return_X_y=True), **setting, run_dir=tmp_path / "run")
+    assert str(refused.value).startswith(told)
+    assert not (tmp_path / "run").exists()

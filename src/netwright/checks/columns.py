@@ -47,7 +47,7 @@ def singles(columns: Sequence[Values], rows: int, markers: Markers, drawn: bool 
         known = column.ordered[np.isfinite(column.ordered)]
         missing = 1 - len(known) / len(column.values)
         if missing >= HALF:
-            found.append(_missing(column.name, missing))
+            found.append(_missing(column, missing))
         if len(known) and known[0] == known[-1] and missing == 0:
             found.append(_constant(column, known, each, drawn))
         elif column.kind == "number" and len(known) >= FEWEST:
@@ -82,16 +82,16 @@ def left_out(names: Sequence[str]) -> list[Finding]:
 def _constant(column: Values, known: Floats, each: str, drawn: bool) -> Finding:
     same = f"it is {known[0] + 0:g} in {each}" if column.kind != "category" else f"it is the same in {each}"
     told = "" if column.kind == "category" else ", so that it tells little" if drawn else ", so that it tells nothing"
-    advice = "leave it out with data.ignore" + (" if it is so in the others too" if drawn else "")
+    advice = column.leave_out + (" if it is so in the others too" if drawn else "")
     return Finding("constant-column", f"column {column.name!r}", same + told, advice, "note", "hint" if drawn else "sure")
 
 
-def _missing(name: str, share: float) -> Finding:
+def _missing(column: Values, share: float) -> Finding:
     return Finding(
         "mostly-missing",
-        f"column {name!r}",
+        f"column {column.name!r}",
         f"{100 * share:.0f} % of its cells are missing in train; what stands there is mostly filled in",
-        f'leave it out with data.ignore = ["{name}"], or look at why',
+        f"{column.leave_out}, or look at why",
         "warning" if share >= MOSTLY else "note",
         "sure",
         {"share": share},
@@ -110,7 +110,7 @@ def _numbered(column: Values, known: Floats, rows: int) -> list[Finding]:
             f"column {column.name!r}",
             f"{len(known)} whole numbers that all differ, {known[0]:g} to {known[-1]:g}: it looks like the number of the row, "
             "from which the network can learn the order of the file but nothing about new rows",
-            f'leave it out with data.ignore = ["{column.name}"]',
+            column.leave_out,
         )
     ]
 
@@ -133,7 +133,7 @@ def _marked(column: Values, known: Floats, markers: Markers, drawn: bool) -> lis
                 f"column {column.name!r}",
                 f"{counted(count, 'cell')} of {mark:g}{among} while all others lie between {rest[0]:.4g} and {rest[-1]:.4g}: it "
                 "looks like a mark for missing, which is read as a number",
-                f"set {marked_too(markers, f'{mark:g}')}",
+                f"set {marked_too(markers, f'{mark:g}')}" if column.named else "write NaN in its place",
                 figures={"value": float(mark), "cells": count},
             )
         ]

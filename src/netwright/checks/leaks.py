@@ -40,22 +40,22 @@ def leaks(columns: list[Values], target: npt.NDArray[np.float64], classes: int) 
         others = max(other for at, other in enumerate(scores) if at != place)
         apart = score >= NEARLY and 1 - score < FAR_BELOW * (1 - others)
         if score >= TELLING or apart:
-            found.append(_finding(columns[place].name, score, others, bool(classes)))
+            found.append(_finding(columns[place], score, others, bool(classes)))
     return found
 
 
-def _finding(name: str, score: float, others: float, classes: bool) -> Finding:
+def _finding(column: Values, score: float, others: float, classes: bool) -> Finding:
     measure = "balanced accuracy" if classes else "R2"
     beside = "" if score >= TELLING else f", the next best column {max(others, 0.0):.2f}"
     return Finding(
         "target-leak",
-        f"column {name!r}",
+        f"column {column.name!r}",
         f"it alone tells the target ({measure} {score:.3f} on train rows it did not see{beside}); it may be the answer in "
         "other words",
-        f'leave it out with data.ignore = ["{name}"] unless it is known when predicting',
+        f"{column.leave_out} unless it is known when predicting",
         "warning" if score >= TELLING else "note",
         "likely" if score >= TELLING else "hint",
-        {"column": name, "measure": measure, "value": score},
+        {"column": column.name, "measure": measure, "value": score},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -35,6 +35,12 @@ class Values:
     name: str
     kind: str
     values: Floats
+    named: bool = False  # in the settings, as columns of a table are
+
+    @property
+    def leave_out(self) -> str:
+        """How to leave it out, in words."""
+        return f'leave it out with data.ignore = ["{self.name}"]' if self.named else "leave it out of the rows"
 
     @cached_property
     def ordered(self) -> Floats:
@@ -90,7 +96,7 @@ def columns_of(raw: Raw | Mapped, encoder: TableEncoder | None, rows: Rows) -> l
     if isinstance(raw, Mapped):
         return [Values(f"feature {place + 1}", "number", column) for place, column in enumerate(_flat(raw.features[rows]))]
     if isinstance(raw, Table):
-        return _encoded(raw, encoder, rows)
+        return [replace(column, named=True) for column in _encoded(raw, encoder, rows)]
     if isinstance(raw, Sequences):
         return _of_steps(raw, encoder, rows)
     found = []

@@ -38,6 +38,7 @@ def fit(config: RunConfig, raw: Raw, target: Sequence[str], train: Rows) -> tupl
     if isinstance(raw, Sequences):
         return _fit_sequences(config, raw, target, train)
     if isinstance(raw, Arrays):
+        _refuse_columns(config.data)
         return _fit_arrays(config, raw, train)
     return _fit_table(config, raw, target, train)
 
@@ -96,6 +97,24 @@ def _fit_arrays(config: RunConfig, raw: Arrays, train: Rows, one_code: bool = Fa
         else []
     )
     return preparation.fit_arrays(raw, train, mode, limit), [*notes, *_missing_notes(config.data, raw)]
+
+
+def _refuse_columns(data: DataConfig) -> None:
+    """Refuse settings about the columns of a table, where arrays came.
+
+    Raises:
+        ConfigError: Naming the first.
+    """
+    if data.ignore:
+        raise ConfigError(
+            f"data.ignore: {', '.join(data.ignore[:3])} came, of arrays, which are taken whole; expected no names; leave "
+            "columns out of the arrays before they are handed over"
+        )
+    if data.missing_values is not None:
+        raise ConfigError(
+            f"data.missing_values: {', '.join(map(repr, data.missing_values[:3]))} came, of arrays, where NaN is what is missing; "
+            "expected none; write NaN in place of such numbers"
+        )
 
 
 def _whole(raw: Arrays) -> bool:
