@@ -182,7 +182,7 @@ MADE = {
     "SGD": "SGD(lr=0.1, momentum=0.9)",
     "SparseAdam": "SparseAdam(lr=0.05)",
     "ASGD": "ASGD(lr=0.1)",
-    "LBFGS": "LBFGS(lr=0.1)",
+    "LBFGS": "LBFGS(lr=0.1, line_search_fn='strong_wolfe')",  # without it last bits tell whether it comes down
 }
 RECORDED = ("Adadelta", "Adagrad", "Adam", "AdamW", "Muon", "RMSprop", "Rprop", "SGD")
 
