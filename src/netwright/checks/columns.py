@@ -51,7 +51,7 @@ def singles(columns: Sequence[Values], rows: int, markers: Markers, drawn: bool 
         if len(known) and known[0] == known[-1] and missing == 0:
             found.append(_constant(column, known, each, drawn))
         elif column.kind == "number" and len(known) >= FEWEST:
-            # Whole numbers drawn from twice as many as there are rows differ by chance where few are drawn.
+            # Whole numbers below 1.5 times the rows may all differ by chance where few are drawn.
             whole = not drawn or len(known) ** 2 > SURE * rows
             found += (_numbered(column, known, rows) if whole else []) or _marked(column, known, markers, drawn)
     return _few(found)

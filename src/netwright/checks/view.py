@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -211,6 +211,7 @@ def _hashed(values: Array) -> Hashes:
     return np.asarray(words.sum(axis=1, dtype=np.uint64))
 
 
+@lru_cache(maxsize=2)  # of rows, and of steps: many pieces of rows ask for the same ones
 def _factors(count: int, name: str) -> Hashes:
     generator = stream(0, "checks", len(name))
     return generator.integers(0, 2**63, size=count, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
