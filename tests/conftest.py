@@ -20,8 +20,10 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import matplotlib  # noqa: F401  # imported here, so that no process imports them beside a test
 import numpy as np
 import pytest
+import sklearn  # noqa: F401
 import torch
 
 from netwright.cli import main

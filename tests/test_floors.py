@@ -18,6 +18,7 @@ FLOORS = {
     "errors": 0,
     "numerals": 0,
     "seeding": 0,
+    "beside": 0,
     "files": 0,
     "config": 1,
     "sources": 2,

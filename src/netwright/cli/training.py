@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,17 +90,20 @@ def train(
     if seeds is None and population:
         raise ConfigError("--population speaks of several runs; expected --seeds N with it; leave it out")
     with processes(peer_timeout) as world:
-        check_config_first(source, settings, target)
+        config = check_config_first(source, settings, target)
         trackers = _trackers(track)
+        from netwright.pipeline.ahead import imported_ahead
+
         if seeds is not None:
-            _repeat(source, seeds, trackers, {**wanted, "population": population}, as_json, world)
+            with imported_ahead(config, not no_test):
+                _repeat(source, seeds, trackers, {**wanted, "population": population}, as_json, world)
             return
         named = run_dir is not None and Path(run_dir).name.strip(".")  # of another name `train` says what is wrong
         if world is None and run_dir is not None and named:
             files.refuse_existing(Path(run_dir))
-        from netwright.verbs import train as run_training
+        with imported_ahead(config, not no_test, world is None), Screen(quiet=as_json) as screen:
+            from netwright.verbs import train as run_training
 
-        with Screen(quiet=as_json) as screen:
             run = run_training(source, observers=[screen, *trackers], world=world, **wanted)
     _print_end(run, as_json, world)
 
@@ -166,9 +170,11 @@ def resume(
         if not (Path(run) / "run.json").is_file():
             raise no_run(Path(run), os.strerror(errno.ENOENT))
         trackers = _trackers(track)
-        from netwright.studies.continuing import resume as go_on
+        from netwright.pipeline.ahead import imported_for_run
 
-        with Screen(quiet=as_json) as screen:
+        with imported_for_run(Path(run)) if world is None else nullcontext(), Screen(quiet=as_json) as screen:
+            from netwright.studies.continuing import resume as go_on
+
             found = go_on(
                 run,
                 code=code,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,12 @@ def test(run: str, data: str | None, code: Sequence[str], as_json: bool) -> None
 
     Of an ensemble of seeds the figures stand beside those of its members, on the test rows that they share.
     """
-    from netwright.verbs import load
+    from netwright.pipeline.ahead import imported_for_run
 
-    found = load(run, code=code).test(data)
+    with imported_for_run(Path(run)) if data is None else nullcontext():
+        from netwright.verbs import load
+
+        found = load(run, code=code).test(data)
     if as_json:
         click.echo(json.dumps(found))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import final
@@ -10,6 +9,7 @@ from typing import final
 import torch
 from torch import nn
 
+from netwright.beside import cores
 from netwright.distributed.world import ALONE, World
 from netwright.engine.averaged import Averaged
 from netwright.engine.base import Engine, Execution, Loss
@@ -90,11 +90,6 @@ def kernel_lanes(multiply_adds: int, batch_size: int) -> int:
         batch_size: Rows per step.
     """
     return min(cores(), MOST_LANES) if 3 * multiply_adds * batch_size >= ONE_LANE else 1
-
-
-def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 @final

@@ -6,13 +6,16 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from netwright.beside import Imports
+from netwright.errors import first_line
 from netwright.model.decisions import decide_each
 
 Floats = npt.NDArray[np.float64]
@@ -30,6 +33,7 @@ MOST_CATEGORIES = 255
 CALENDAR = (7, 12, 24, 52, 168, 365)  # seasons that are taken where they fit nearly as well as the best: a peak is broad
 PEAK = 0.2  # autocorrelation below which no season is said to be there
 NEARLY = 0.9
+IMPORTS = Imports("sklearn", (__name__, "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline"), without=("pandas",))
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,24 @@ class Baseline:
 
 class LeftOutError(Exception):
     """A baseline that is not made; the text says why."""
+
+
+def make_learned(problems: Mapping[str, Problem], together: bool) -> dict[str, Baseline | str]:
+    """Make the baselines that learn, and return each by its name, or why it is left out.
+
+    Args:
+        problems: What each learns, by the names of `LEARNED`.
+        together: Whether all are made at once, or one after the other.
+    """
+    makers = [(name, partial(LEARNED[name], problem)) for name, problem in problems.items()]
+    return {
+        name: made if isinstance(made, Baseline) else why_left_out(made) for name, made in made_together(makers, together)
+    }
+
+
+def why_left_out(error: Exception) -> str:
+    """Return in words why a baseline was not made."""
+    return str(error) if isinstance(error, LeftOutError) else f"{type(error).__name__}: {first_line(error)}"
 
 
 def made_together(
@@ -179,6 +201,9 @@ def make_boosting(problem: Problem, work: int = BOOSTING_WORK) -> Baseline:
     made = _fitted("boosting", "gradient boosting", problem, lambda: _boosted(problem, rounds))
     note = f"{rounds} of {ROUNDS} rounds, {_cause(problem, ROUNDS * each > work)}"
     return replace(made, note=note) if rounds < ROUNDS else made
+
+
+LEARNED: dict[str, Callable[[Problem], Baseline]] = {"linear": make_linear, "boosting": make_boosting}
 
 
 def _refuse_large(problem: Problem, features: int) -> None:

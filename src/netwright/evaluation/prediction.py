@@ -169,7 +169,21 @@ def table_bytes(columns: dict[str, Any], suffix: str, separator: str | None = No
 
 
 def _array(values: Any) -> pa.Array:
-    """Return values as Arrow has them; whole numbers beyond 63 bits without a sign."""
+    """Return values as Arrow has them; whole numbers beyond 63 bits without a sign.
+
+    Numbers and texts are laid out here: Arrow would first import pandas where it is installed, which takes longer than all else.
+    """
+    if isinstance(values, list) and values and {type(value) for value in values} == {str}:
+        parts = [value.encode() for value in values]
+        ends = np.cumsum([0, *map(len, parts)])
+        if ends[-1] < 2**31:
+            buffers = [pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(parts))]
+            return pa.Array.from_buffers(pa.string(), len(values), [None, *buffers])
+    if isinstance(values, list) and values and {type(value) for value in values} == {int} and max(map(abs, values)) < 2**63:
+        values = np.array(values, dtype=np.int64)
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.newbyteorder("=") in (np.int64, np.float64):
+        plain = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+        return pa.Array.from_buffers(pa.from_numpy_dtype(plain.dtype), len(plain), [None, pa.py_buffer(plain)])
     try:
         return pa.array(values)
     except OverflowError:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from netwright import files
+from netwright.beside import call
 from netwright.config.read import build_config
 from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
@@ -38,7 +39,7 @@ from netwright.runfolder import folder as folders
 from netwright.runfolder.showing import run_html
 from netwright.runfolder.weights import ENDED, PREPARED, refuse_damaged, weights_into
 from netwright.sources.sequences import Raw, table_notes
-from netwright.trained.baselines import Standing, compare
+from netwright.trained.baselines import Standing, begin_to_compare
 from netwright.trained.calibrating import ERRORS, bounds_around, widths_of, with_temperature
 from netwright.trained.examining import Tested, examine, joined
 from netwright.trained.known import Known
@@ -241,8 +242,9 @@ class Run:
             **true_columns(outcome.task, verdict.true, outcome.names, outcome.classes),
         }
         columns |= prediction_columns(outcome.task, verdict.decoded, outcome.names, outcome.classes, outcome.probabilities)
-        found |= compare(Standing(known, inputs, verdict))
-        found = joined(found, examine(Tested(known, rows, verdict, inputs.split), self.folder, self.record))
+        compared = begin_to_compare(Standing(known, inputs, verdict))
+        examined = examine(Tested(known, rows, verdict, inputs.split), self.folder, self.record)
+        found = joined(found | compared(), examined)
         content = table_bytes(columns, ".csv", self.config.data.label_separator)
         files.write_bytes(self.folder / folders.PREDICTIONS, content)
         files.write_json(self.folder / folders.TEST, found)  # last: where it stands, the test was made
@@ -298,7 +300,7 @@ class Run:
         Raises:
             ConfigError: A format that is not known.
         """
-        content = render(self.folder, format, rows=rows)
+        content = call(render, self.folder, format, rows=rows)
         place = self.folder / FORMATS[format] if path is None else Path(path)
         files.write_bytes(place, content)
         return place

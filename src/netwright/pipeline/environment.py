@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from netwright.engine.choose import cores
+from netwright.beside import cores
 from netwright.numerals import counted
 from netwright.pipeline.telling import version
 from netwright.recording import building

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from netwright.beside import cores
 from netwright.config.schema import RunConfig
 from netwright.distributed.world import World
-from netwright.engine.choose import choose_device, choose_threads, cores
+from netwright.engine.choose import choose_device, choose_threads
 from netwright.engine.trial import normalises_batches
 from netwright.errors import ConfigError
 from netwright.model.synchronised import synchronises

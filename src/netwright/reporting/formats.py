@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from netwright.beside import Imports
 from netwright.errors import ConfigError
 
 FORMATS = {"html": "report.html", "markdown": "report.md", "png": "report.png", "latex": "report.tex"}
+IMPORTS = Imports("matplotlib", (__name__, "netwright.reporting.report"))
 
 
 def render(folder: Path, form: str = "html", *, rows: bool = True) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from netwright.beside import begin
 from netwright.data.batches import Batch, Examples
 from netwright.data.preparation import TABLE, Preparation, TablePreparation
 from netwright.data.splits import Split
-from netwright.errors import first_line
 from netwright.evaluation import baselines
-from netwright.evaluation.baselines import Baseline, LeftOutError, Problem, made_together, tried
+from netwright.evaluation.baselines import LEARNED, Baseline, LeftOutError, Problem, make_learned, tried, why_left_out
 from netwright.evaluation.testing import Verdict
 from netwright.rows.inputs import Inputs
 from netwright.rows.windows import Past
@@ -33,8 +33,9 @@ MOST_TRAIN = 200_000  # rows that a baseline learns from
 MOST_NUMBERS = 100_000_000  # in the features of train rows, and in those of test rows
 FEWEST_TRAIN = 1000  # of very many rows
 MOST_CODES = 20_000
-MOST_TOGETHER = 20_000_000  # numbers of train rows, up to which models are fitted at once: each holds copies of them
-LEARNED = {"linear": baselines.make_linear, "boosting": baselines.make_boosting}
+MOST_TOGETHER = (
+    20_000_000  # numbers of train rows, up to which models are fitted at once, beside this process: each holds copies
+)
 CHUNK = 1024
 IMAGE_AXES = 4  # of a batch, from which features lie in space and boosting of single ones is not sensible
 
@@ -51,20 +52,35 @@ class Standing:
     verdict: Verdict
 
 
-def compare(standing: Standing) -> dict[str, Any]:
-    """Return the entries ``baselines``, ``baselines_left_out`` and ``seconds`` of test.json.
+def begin_to_compare(standing: Standing) -> Callable[[], dict[str, Any]]:
+    """Begin to fit models, and return what waits for their entries in test.json: ``baselines`` and what is about them.
 
     Each model is fitted on the train rows (of very many, on a part) as the network's preparation gives them, boosting on
     categories as one feature for each column, and asked about the test rows; the difference is the network's figure less the
     model's, with a paired interval.
     """
+    first = time.perf_counter()
+    learned = _begin_to_learn(standing)
+    begun = time.perf_counter() - first
+
+    def wait() -> dict[str, Any]:
+        first = time.perf_counter()
+        entries = _entries(standing, learned)
+        took = {"seconds": {"baselines": round(begun + time.perf_counter() - first, 3)}}
+        return {**entries, **(took if any(entries.values()) else {})}
+
+    return wait
+
+
+def _entries(standing: Standing, learned: Callable[[], Mapping[str, Baseline | str]]) -> dict[str, Any]:
+    """Return what test.json says of the models that are wanted."""
     found: dict[str, Any] = {}
     left_out: list[dict[str, str]] = []
-    first = time.perf_counter()
-    for key, made in _all_made(standing):
-        if isinstance(made, Exception):
-            told = str(made) if isinstance(made, LeftOutError) else f"{type(made).__name__}: {first_line(made)}"
-            left_out.append({"name": key, "why": told})
+    simple = _simple(standing) if "simple" in standing.known.config.evaluation.baselines else []
+    for key, made in [*((name, tried(make)) for name, make in simple), *learned().items()]:
+        made = why_left_out(made) if isinstance(made, Exception) else made
+        if isinstance(made, str):
+            left_out.append({"name": key, "why": made})
             continue
         entry: dict[str, Any] = {"name": made.name, **standing.verdict.beside(made.decoded)}
         if made.key == "most_frequent" and standing.inputs.target.task == "multilabel":
@@ -73,31 +89,30 @@ def compare(standing: Standing) -> dict[str, Any]:
         entry |= {"period": made.period} if made.period is not None else {}
         entry |= {"note": made.note} if made.note else {}
         found[made.key] = {**entry, "seconds": made.seconds}
-    entries: dict[str, Any] = {"baselines": found, **({"baselines_left_out": left_out} if left_out else {})}
-    return {**entries, "seconds": {"baselines": round(time.perf_counter() - first, 3)}} if found or left_out else entries
+    return {"baselines": found, **({"baselines_left_out": left_out} if left_out else {})}
 
 
-def _all_made(standing: Standing) -> Iterator[tuple[str, Baseline | Exception]]:
-    """Yield each baseline that is wanted by its name, or why it is left out."""
+def _begin_to_learn(standing: Standing) -> Callable[[], Mapping[str, Baseline | str]]:
+    """Begin to fit the models that learn, and return what waits for them, by name, or for why one is left out."""
     wanted, inputs = standing.known.config.evaluation.baselines, standing.inputs
-    if "simple" in wanted:
-        yield from ((name, tried(make)) for name, make in _simple(standing))
-    learned = [name for name in LEARNED if name in wanted and not inputs.target.per_step]
-    if not learned:
-        return
+    names: list[str] = [name for name in LEARNED if name in wanted and not inputs.target.per_step]
+    if not names:
+        return dict
     try:
         problem, note = _problem(standing)
     except Exception as reason:  # no model can be made of these rows; the network's test goes on
-        yield from ((name, reason) for name in learned)
-        return
-
-    def fitted(make: Callable[[Problem], Baseline], problem: Problem) -> Baseline:
-        made = make(problem)
-        return replace(made, note="; ".join(text for text in (note, made.note) if text))
-
+        left_out: dict[str, Baseline | str] = dict.fromkeys(names, why_left_out(reason))
+        return lambda: left_out
     given = {"linear": problem, "boosting": _as_codes(problem, standing.known.program.preparation)}
-    makers = [(name, partial(fitted, LEARNED[name], given[name])) for name in learned]
-    yield from made_together(makers, problem.train.size <= MOST_TOGETHER)
+    problems = {name: given[name] for name in names}
+    small = problem.train.size <= MOST_TOGETHER
+    waiting = begin(make_learned, problems, True) if small else partial(make_learned, problems, False)
+    return lambda: {name: made if isinstance(made, str) else _noted(made, note) for name, made in waiting().items()}
+
+
+def _noted(made: Baseline, note: str) -> Baseline:
+    """Return a model with a note of its rows before its own."""
+    return replace(made, note="; ".join(text for text in (note, made.note) if text))
 
 
 def _simple(standing: Standing) -> list[tuple[str, Callable[[], Baseline]]]:

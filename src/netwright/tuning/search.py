@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from netwright import files
+from netwright.beside import cores
 from netwright.config.spaces import Parameter, points
 from netwright.data.folds import fold_rows
-from netwright.engine.choose import cores
 from netwright.errors import CheckpointError, ConfigError, did_you_mean
 from netwright.numerals import counted
 from netwright.pipeline.asking import Asked
