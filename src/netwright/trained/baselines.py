@@ -76,9 +76,7 @@ def _entries(standing: Standing, learned: Callable[[], Mapping[str, Baseline | s
     """Return what test.json says of the models that are wanted."""
     found: dict[str, Any] = {}
     left_out: list[dict[str, str]] = []
-    simple = _simple(standing) if "simple" in standing.known.config.evaluation.baselines else []
-    for key, made in [*((name, tried(make)) for name, make in simple), *learned().items()]:
-        made = why_left_out(made) if isinstance(made, Exception) else made
+    for key, made in _all_made(standing, learned):
         if isinstance(made, str):
             left_out.append({"name": key, "why": made})
             continue
@@ -90,6 +88,17 @@ def _entries(standing: Standing, learned: Callable[[], Mapping[str, Baseline | s
         entry |= {"note": made.note} if made.note else {}
         found[made.key] = {**entry, "seconds": made.seconds}
     return {"baselines": found, **({"baselines_left_out": left_out} if left_out else {})}
+
+
+def _all_made(
+    standing: Standing, learned: Callable[[], Mapping[str, Baseline | str]]
+) -> Iterator[tuple[str, Baseline | str]]:
+    """Yield each baseline that is wanted by its name, or why it is left out; those that learn, last, as they take long."""
+    if "simple" in standing.known.config.evaluation.baselines:
+        for name, make in _simple(standing):
+            made = tried(make)
+            yield name, made if isinstance(made, Baseline) else why_left_out(made)
+    yield from learned().items()
 
 
 def _begin_to_learn(standing: Standing) -> Callable[[], Mapping[str, Baseline | str]]:
