@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,11 +187,23 @@ def test_the_advice_about_a_column_can_be_followed(tmp_path: Path) -> None:
         ),
         (
             {"missing_values": ["-999"]},
-            "data.missing_values: '-999' came, of arrays, where NaN is what is missing; ",
+            "data.missing_values: '-999' came, of arrays, which have NaN for what is missing; ",
         ),
+        ({"kinds": {"X[1]": "category"}}, "data.kinds: X[1] came, of arrays, which hold numbers alone; "),
+        ({"columns": ["a", "b", "c", "d"]}, "data.columns: a, b, c came, of arrays, which have no columns with names; "),
+        ({"header": False}, "data.header: false came, of arrays, which have no lines of text; "),
+        ({"delimiter": ";"}, "data.delimiter: ';' came, of arrays, "),
+        ({"decimal": ","}, "data.decimal: ',' came, of arrays, "),
+        ({"sheet": "first"}, "data.sheet: first came, of arrays, "),
+        ({"preparation": {"rare": 3}}, "data.preparation.rare: 3 came, of arrays, which have no categories; "),
+        ({"inputs": ["width"]}, "data.inputs: width came, of arrays, which are called X; expected such names, "),
+        ({"images": "path"}, "data.images: path came, and the rows are no image files; "),
+        ({"image_mode": "grey"}, "data.image_mode: grey came, and the rows are no image files; "),
+        ({"image_size": [8, 8]}, "data.image_size: [8, 8] came, and the rows are no image files; "),
+        ({"bad_images": "skip"}, "data.bad_images: skip came, and the rows are no image files; "),
     ],
 )
-def test_settings_about_columns_are_refused_for_arrays(setting: dict[str, list[str]], told: str, tmp_path: Path) -> None:
+def test_settings_about_columns_or_images_are_refused_for_arrays(setting: dict[str, Any], told: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         nw.train(data=datasets.load_iris(return_X_y=True), **setting, run_dir=tmp_path / "run")
     assert str(refused.value).startswith(told)

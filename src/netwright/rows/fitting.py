@@ -24,6 +24,18 @@ from netwright.sources.sequences import Raw, Sequences, StepForm
 from netwright.sources.tables import Table
 
 Rows = npt.NDArray[np.int64]
+OF_COLUMNS = {  # settings that say nothing of arrays: what these have instead, and what to do
+    "ignore": "are taken whole; expected no names; leave columns out of the arrays before they are handed over",
+    "missing_values": "have NaN for what is missing; expected none; write NaN in place of such numbers",
+    "kinds": "hold numbers alone; expected none; hand the rows over as a frame, whose columns have kinds",
+    "columns": "have no columns with names; leave it out, or hand the rows over as a frame",
+    "header": "have no lines of text; leave it out",
+    "delimiter": "have no lines of text; leave it out",
+    "decimal": "hold numbers and no texts; leave it out",
+    "sheet": "have no sheets; leave it out",
+    "preparation.rare": "have no categories; leave it out, or hand the rows over as a frame",
+    "inputs": "are called {names}; expected such names, or none to read all",
+}
 
 
 def fit(config: RunConfig, raw: Raw, target: Sequence[str], train: Rows) -> tuple[Preparation, list[str]]:
@@ -38,7 +50,7 @@ def fit(config: RunConfig, raw: Raw, target: Sequence[str], train: Rows) -> tupl
     if isinstance(raw, Sequences):
         return _fit_sequences(config, raw, target, train)
     if isinstance(raw, Arrays):
-        _refuse_columns(config.data)
+        _refuse_columns(config.data, raw)
         return _fit_arrays(config, raw, train)
     return _fit_table(config, raw, target, train)
 
@@ -99,22 +111,29 @@ def _fit_arrays(config: RunConfig, raw: Arrays, train: Rows, one_code: bool = Fa
     return preparation.fit_arrays(raw, train, mode, limit), [*notes, *_missing_notes(config.data, raw)]
 
 
-def _refuse_columns(data: DataConfig) -> None:
-    """Refuse settings about the columns of a table, where arrays came.
+def _refuse_columns(data: DataConfig, raw: Arrays) -> None:
+    """Refuse settings about columns, where arrays came: they would do nothing.
 
     Raises:
         ConfigError: Naming the first.
     """
-    if data.ignore:
-        raise ConfigError(
-            f"data.ignore: {', '.join(data.ignore[:3])} came, of arrays, which are taken whole; expected no names; leave "
-            "columns out of the arrays before they are handed over"
-        )
-    if data.missing_values is not None:
-        raise ConfigError(
-            f"data.missing_values: {', '.join(map(repr, data.missing_values[:3]))} came, of arrays, where NaN is what is missing; "
-            "expected none; write NaN in place of such numbers"
-        )
+    own = data.preparation
+    written = {
+        "ignore": data.ignore,
+        "missing_values": [repr(text) for text in data.missing_values or ()],
+        "kinds": list(data.kinds),
+        "columns": data.columns,
+        "header": data.header is not None and [str(data.header).lower()],
+        "delimiter": data.delimiter and [repr(data.delimiter)],
+        "decimal": data.decimal != "." and [repr(data.decimal)],
+        "sheet": data.sheet and [data.sheet],
+        "preparation.rare": isinstance(own, PreparationConfig) and own.rare > 1 and [str(own.rare)],
+        "inputs": [name for name in names_of(data.inputs) or () if name not in raw.inputs],
+    }
+    for name, came in written.items():
+        if came:
+            advice = OF_COLUMNS[name].format(names=", ".join(raw.inputs))
+            raise ConfigError(f"data.{name}: {', '.join(came[:3])} came, of arrays, which {advice}")
 
 
 def _whole(raw: Arrays) -> bool:

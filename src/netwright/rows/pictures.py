@@ -58,6 +58,26 @@ def find(data: DataConfig, reading: Reading) -> tuple[ImageFiles, dict[str, Rows
     return image_files.combine(list(pieces.values())), parts
 
 
+def refuse_settings(data: DataConfig) -> None:
+    """Refuse settings about images, where rows are none: they would do nothing.
+
+    Raises:
+        ConfigError: Naming the first.
+    """
+    written = {
+        "images": data.images,
+        "image_mode": data.image_mode,
+        "image_size": data.image_size,
+        "bad_images": data.bad_images if data.bad_images != "error" else None,
+    }
+    for name, value in written.items():
+        if value is not None:
+            raise ConfigError(
+                f"data.{name}: {value} came, and the rows are no image files; expected a folder, an archive or a table of such as "
+                "data.source; leave it out"
+            )
+
+
 def find_one(data: DataConfig, reading: Reading, rows: Any, labelled: bool = True) -> ImageFiles | None:
     """Return the images of one set of rows: a folder, an archive, a table, an image, or a list of the paths of images.
 

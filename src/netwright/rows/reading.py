@@ -98,6 +98,7 @@ def _read(data: DataConfig, objects: Any) -> Source:
     images = pictures.find(data, reading)
     if images is not None:
         return Source(*images, images[0].digest(), " + ".join(files_of(data).values()))
+    pictures.refuse_settings(data)
     blocks, why = blocks_wanted(data)
     if blocks is not None:
         return _in_blocks(data, blocks, why)
@@ -136,6 +137,7 @@ def _from_python(data: DataConfig, given: Any, reading: Reading) -> Source:
     """Return the rows of Python objects."""
     from netwright.sources import datasets
 
+    pictures.refuse_settings(data)
     parts = parts_of(given)
     pieces: dict[str, Raw] = {}
     names: tuple[str, ...] | None = None

@@ -263,7 +263,10 @@ def times_of(raw: Table | Arrays, name: str, markers: Markers) -> npt.NDArray[np
 
 def _refuse_unknown(setting: str, name: str, known: Any) -> None:
     if name not in known:
-        raise DataError(f"data.split.{setting}: {name!r} is not in the data; {did_you_mean(name, known)}")
+        alone = "arrays of inputs and target came alone; expected a column of a table or frame, or one more array of an .npz file"
+        raise DataError(
+            f"data.split.{setting}: {name!r} is not in the data; {did_you_mean(name, known) if known else alone}"
+        )
 
 
 def _class_notes(raw: Table | Arrays, target: Target, split: Split, files: bool) -> list[str]:
