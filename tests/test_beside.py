@@ -21,7 +21,8 @@ from netwright import beside
 from netwright.beside import Imports, begin, call, importing
 
 FUNCTIONS = """
-import os, time
+import os, threading, time
+IMPORTED = os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) if hasattr(threading, "get_native_id") else None
 def number(): return os.getpid()
 def twice(value): return 2 * value
 def fails(): raise ValueError("cannot be")
@@ -33,6 +34,24 @@ def here(parent):
     if os.getpid() != parent:
         raise ValueError("not there")
     return "here"
+def unsent():
+    return lambda: None
+def leaves(parent):
+    if os.getpid() != parent:
+        raise SystemExit(0)
+    return "here"
+def stops(parent):
+    if os.getpid() != parent:
+        import signal
+        os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(600)
+    return "here"
+def urgency():
+    import threading
+    return IMPORTED, os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+def first():
+    import sys
+    return sys.path[0]
 def sleeps(path):
     open(path, "w").write(str(os.getpid()))
     time.sleep(600)
@@ -48,6 +67,7 @@ def has(name):
 @pytest.fixture(autouse=True)
 def _the_machine_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beside, "PATIENCE", 300.0)
+    monkeypatch.setattr(beside, "_begun", set())
 
 
 @pytest.fixture
@@ -75,18 +95,31 @@ def test_a_process_answers_and_is_gone_after_the_block(functions: ModuleType) ->
 
 def test_a_call_goes_on_meanwhile_and_answers_are_not_mixed_up(functions: ModuleType) -> None:
     with importing(WANTED):
-        forgotten, wanted = begin(functions.twice, 1), begin(functions.twice, 2)
-        assert wanted() == 4
-        assert call(functions.twice, 3) == 6
-        assert forgotten is not wanted
+        theirs = call(functions.number)
+        first, second, third = begin(functions.twice, 1), begin(functions.number), begin(functions.twice, [3] * 1_000_000)
+        assert len(third()) == 2_000_000
+        assert second() == second() == theirs
+        assert call(functions.twice, 4) == 8
+        assert first() == 2
+        forgotten = begin(functions.number)
+    assert forgotten() == os.getpid()
 
 
 def test_blocks_within_share_a_process_which_ends_with_the_outer_one(functions: ModuleType) -> None:
     with importing(WANTED):
         theirs = call(functions.number)
         with importing(WANTED):
+            assert len(beside._open) == 1
             assert call(functions.number) == theirs
         assert call(functions.number) == theirs
+
+
+def test_a_second_block_imports_here_once_and_for_all(functions: ModuleType) -> None:
+    with importing(WANTED):
+        assert call(functions.number) != os.getpid()
+    with importing(WANTED):
+        assert beside._open == []
+        assert call(functions.number) == os.getpid()
 
 
 @pytest.mark.parametrize("why", ["imported", "core", "python", "frozen", "starts"])
@@ -125,6 +158,70 @@ def test_one_that_died_before_it_was_asked_is_done_without(functions: ModuleType
         assert call(functions.twice, 2) == 4
 
 
+@pytest.mark.parametrize("how", ["leaves", "stops"])
+def test_one_that_ends_or_stops_in_a_call_is_done_without(
+    functions: ModuleType, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(beside, "LONGEST", 300.0 if how == "leaves" else 0.5)
+    with importing(WANTED):
+        assert call(getattr(functions, how), os.getpid()) == "here"
+        assert beside._open == []
+
+
+def test_what_cannot_be_sent_is_called_here(functions: ModuleType) -> None:
+    with importing(WANTED):
+        assert callable(call(functions.unsent))
+        assert beside._open == []
+    beside._begun.clear()
+    with importing(WANTED):
+        assert call(functions.number) != os.getpid()
+        generator = (value for value in range(2))
+        with pytest.raises(TypeError):  # of what was called here
+            call(functions.twice, generator)
+        assert beside._open == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the urgency of a thread is Linux's")
+def test_imports_are_less_urgent_and_calls_are_not(functions: ModuleType) -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    with importing(WANTED):
+        imported, called = call(functions.urgency)
+    assert called == ours
+    assert imported == min(ours + beside.LESS_URGENT, 19) if ours == 0 else imported >= ours
+
+
+def test_it_reads_modules_where_this_process_does(functions: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(sys.path[0]))
+    monkeypatch.setattr(sys, "path", [Path(sys.path[0]), *sys.path[1:]])  # as some scripts do
+    with importing(WANTED):
+        assert call(functions.first) == str(sys.path[0])
+        assert call(functions.number) != os.getpid()
+    flags = beside._flags()
+    assert flags[0] == "-P"
+    code = "from netwright import beside; print(beside._flags())"
+    words = [sys.executable, "-I", "-c", f"import sys; sys.path[:] = {[str(place) for place in sys.path]!r}; {code}"]
+    assert "-I" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def test_none_is_started_where_standard_output_is_closed(functions: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Low:
+        def __init__(self) -> None:
+            self.closed = False
+
+        def fileno(self) -> int:
+            return 2
+
+        def close(self) -> None:
+            self.closed = True
+
+    ends = Low(), Low()
+    monkeypatch.setattr(beside, "Pipe", lambda: ends)
+    with importing(WANTED):
+        assert beside._open == []
+        assert call(functions.number) == os.getpid()
+    assert all(end.closed for end in ends)
+
+
 def test_what_fails_there_is_called_here_and_tells_why_itself(functions: ModuleType) -> None:
     with importing(WANTED):
         with pytest.raises(ValueError, match="cannot be"):
@@ -141,6 +238,7 @@ def test_imports_that_are_late_or_fail_are_not_waited_for(
     with importing(Imports("no_package_of_this_name", ("beside_late", "beside_functions"))):
         assert call(functions.number) == os.getpid()
     assert time.monotonic() - begun < 60
+    beside._begun.clear()
     monkeypatch.setattr(beside, "PATIENCE", 300.0)
     with importing(Imports("no_package_of_this_name", ("beside_functions", "beside_that_is_missing"))):
         assert call(functions.number) != os.getpid()  # what did not fail can be used
@@ -155,7 +253,7 @@ def test_packages_are_kept_away(functions: ModuleType) -> None:
 def test_other_threads_and_forked_processes_call_functions_themselves(functions: ModuleType) -> None:
     with importing(WANTED):
         theirs = call(functions.number)
-        waiting, found = begin(functions.number), []
+        waiting, other, found = begin(functions.number), begin(functions.number), []
         for asked in (lambda: call(functions.number), waiting):
             thread = threading.Thread(target=lambda asked=asked: found.append(asked()))
             thread.start()
@@ -167,7 +265,7 @@ def test_other_threads_and_forked_processes_call_functions_themselves(functions:
             beside._end(beside._open[-1])  # as the end of a block does
             os._exit(0 if right else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == 0
-        assert waiting() == theirs
+        assert other() == theirs
         assert call(functions.number) == theirs
 
 
@@ -178,14 +276,19 @@ def test_ctrl_c_is_left_to_the_process_that_asks(functions: ModuleType) -> None:
         assert call(functions.number) == theirs
 
 
-def test_it_ends_with_the_other_process_in_the_midst_of_a_call(tmp_path: Path, functions: ModuleType) -> None:
+@pytest.mark.parametrize("forked", [False, True])
+def test_it_ends_with_the_other_process_in_the_midst_of_a_call(tmp_path: Path, functions: ModuleType, forked: bool) -> None:
     code = f"""if True:
         import os, sys, time
         sys.path.insert(0, {str(tmp_path)!r})
         import beside_functions
-        from netwright.beside import Imports, begin, importing
+        from netwright.beside import Imports, begin, call, importing
         with importing(Imports("no_package_of_this_name", ("beside_functions",))):
+            call(beside_functions.number)
             begin(beside_functions.sleeps, {str(tmp_path / "number")!r})
+            if {forked} and not os.fork():
+                time.sleep(600)  # holds the connection a while longer
+                os._exit(0)
             while not os.path.exists({str(tmp_path / "number")!r}):
                 time.sleep(0.01)
             os.kill(os.getpid(), 9)
@@ -202,6 +305,41 @@ def until(found: Callable[[], Any]) -> Any:
         assert time.monotonic() < end, "nothing came of it"
         time.sleep(0.02)
     return value
+
+
+COMMANDS = """if True:
+    import os, sys
+    from netwright import beside
+    begun = []
+    process = beside._Process
+    def watched(wanted):
+        begun.append(wanted.package)
+        assert "torch" not in sys.modules
+        return process(wanted)
+    beside._Process = watched
+    from netwright.cli import main
+    try:
+        main(sys.argv[1:])
+    except SystemExit as stop:
+        assert not stop.code, stop.code
+    print(begun)
+"""
+
+
+@pytest.mark.skipif(beside.cores() < 2, reason="needs two cores")
+def test_commands_begin_with_them_before_torch_is_imported(tmp_path: Path) -> None:
+    def begun(*words: str) -> str:
+        answer = subprocess.run([sys.executable, "-c", COMMANDS, *words], capture_output=True, text=True, cwd=tmp_path)
+        assert not answer.returncode, answer.stderr
+        return answer.stdout.splitlines()[-1]
+
+    short = ("--set", "training.epochs=1")
+    assert begun("train", "sklearn:iris", "--run-dir", "run", *short) == "['sklearn', 'matplotlib']"
+    assert begun("test", "run") == "['sklearn', 'matplotlib']"
+    assert begun("resume", "run") == "['sklearn', 'matplotlib']"
+    assert begun("train", "sklearn:iris", "--run-dir", "other", "--no-test", *short) == "['matplotlib']"
+    simple = ("--set", "evaluation.baselines=simple")
+    assert begun("train", "sklearn:iris", "--run-dir", "third", *simple, *short) == "['matplotlib']"
 
 
 def gone(process: int) -> bool:
@@ -225,9 +363,8 @@ TRAINING = """if True:
     netwright.beside.PATIENCE = 300.0  # the machine is busy
     X = np.random.default_rng(0).normal(size=(300, 4)).astype("float32")
     run = nw.train(data=(X, (X[:, 0] > 0.3).astype(int)), epochs=2, run_dir=sys.argv[1])
-    report = (run.folder / "report.html").read_text()
     imported = [name for name in ("sklearn", "matplotlib", "pandas") if name in sys.modules]
-    print(json.dumps({"test": run.tested, "imported": imported, "drawn": report.count("<svg")}))
+    print(json.dumps({"test": run.tested, "imported": imported}))
 """
 
 
@@ -247,4 +384,22 @@ def test_a_training_tests_and_draws_the_same_with_them_and_without(tmp_path: Pat
     assert set(found["alone"]["imported"]) >= {"sklearn", "matplotlib"}
     assert set(found["beside"]["test"]["baselines"]) == {"most_frequent", "logistic", "boosting"}
     assert found["beside"]["test"] == found["alone"]["test"]
-    assert found["beside"]["drawn"] == found["alone"]["drawn"] > 3
+
+
+def test_a_report_is_drawn_the_same_beside(tmp_path: Path) -> None:
+    code = f"""if True:
+        import sys
+        from pathlib import Path
+        import netwright as nw, netwright.beside
+        from netwright.beside import call, importing
+        from netwright.reporting import formats
+        netwright.beside.PATIENCE = 300.0
+        run = nw.train("sklearn:iris", epochs=2, run_dir={str(tmp_path / "run")!r}, evaluation={{"baselines": "simple"}})
+        netwright.beside._begun.clear()
+        with importing(formats.IMPORTS):
+            there = call(formats.render, run.folder)
+        assert "matplotlib" not in sys.modules
+        here = formats.render(run.folder)
+        assert there == here and there.count(b"<svg") > 3, (len(there), len(here))
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

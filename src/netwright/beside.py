@@ -7,6 +7,7 @@ return is the same. Such a process is never needed: where it cannot be started, 
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import signal
@@ -16,15 +17,21 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, ParamSpec, TypeVar, final
 
 PATIENCE = 3.0  # seconds to wait for imports to end; made here they would take as long
+LONGEST = 600.0  # seconds to wait for an answer; then something is wrong with the process
+LOOK = 1.0  # seconds from one look whether the other process lives to the next
 LESS_URGENT = 10  # of Linux: ten times as much of a busy core goes to others, such as those that train
-STARTED = (
-    "import sys; sys.path[:] = {path!r}; from netwright.beside import answer; answer({descriptor}, {modules!r}, {without!r})"
-)
+STARTED = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from netwright.beside import answer
+answer(int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4]), json.loads(sys.argv[5]))
+"""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,13 +61,21 @@ class _Process:
             OSError: It cannot be started.
         """
         self.wanted = wanted
-        self._owner, self._ready, self._calls = _here(), False, 0
+        self._owner, self._calls = _here(), 0
+        self._ready = False
+        self._answers: dict[int, tuple[bool, Any]] = {}  # that nobody has waited for yet
         self._link, theirs = Pipe()
-        code = STARTED.format(path=sys.path, descriptor=theirs.fileno(), modules=wanted.modules, without=wanted.without)
         nothing = subprocess.DEVNULL
+        told = [str(os.getpid()), str(theirs.fileno()), *map(json.dumps, (wanted.modules, wanted.without))]
         try:
+            if min(self._link.fileno(), theirs.fileno()) <= 2:
+                raise OSError("standard input, output or error is closed: others may write where they were")
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code], stdin=nothing, stdout=nothing, stderr=nothing, pass_fds=[theirs.fileno()]
+                [sys.executable, *_flags(), "-c", STARTED, json.dumps([str(place) for place in sys.path]), *told],
+                stdin=nothing,
+                stdout=nothing,
+                stderr=nothing,
+                pass_fds=[theirs.fileno()],
             )
         except OSError:
             self._link.close()
@@ -73,31 +88,31 @@ class _Process:
         """Whether this thread started it; another one, or a process that was forked, would read its answers."""
         return self._owner == _here()
 
-    def send(self, call: tuple[Any, ...]) -> int:
-        """Have a function called there, and return the number of the call.
+    def ready(self, seconds: float) -> bool:
+        """Tell whether it has imported all, after so many seconds at most: only then is it sure to read what is sent."""
+        if not self._ready and self._link.poll(seconds):
+            self._link.recv()
+            self._ready = True
+        return self._ready
 
-        Raises:
-            _NoAnswer: It has died.
-        """
+    def send(self, call: tuple[Any, ...]) -> int:
+        """Have a function called there, and return the number of the call."""
         self._calls += 1
-        with _answered():
-            self._link.send((self._calls, *call))
+        self._link.send((self._calls, *call))
         return self._calls
 
     def wait(self, number: int) -> Any:
         """Return what a function returned there.
 
         Raises:
-            _NoAnswer: It is late, has died, or the function failed.
+            _NoAnswer: It takes far too long, or the function failed.
         """
-        with _answered():
-            if not self._ready and not self._link.poll(PATIENCE):
+        while number not in self._answers:
+            if not self._link.poll(LONGEST):
                 raise _NoAnswer
-            self._ready = self._ready or bool(self._link.recv())
-            found = self._link.recv()
-            while found[0] != number:  # of a call that nobody waited for
-                found = self._link.recv()
-        _, done, value = found
+            told, *answer = self._link.recv()
+            self._answers[told] = (answer[0], answer[1])
+        done, value = self._answers.pop(number)
         if not done:
             raise _NoAnswer
         return value
@@ -113,19 +128,18 @@ def _here() -> tuple[int, int]:
     return os.getpid(), threading.get_ident()
 
 
+def _flags() -> list[str]:
+    """Return how Python was started as far as it says whose code runs. -P: nothing of the current folder does."""
+    known = {"-I": sys.flags.isolated, "-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site}
+    return ["-P", *(flag for flag, on in known.items() if on)]
+
+
 class _NoAnswer(Exception):
     """A process did not answer; the function is to be called here."""
 
 
-@contextmanager
-def _answered() -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, OSError) as error:
-        raise _NoAnswer from error
-
-
 _open: list[_Process] = []
+_begun: set[str] = set()  # packages that a process has imported once
 
 
 @contextmanager
@@ -133,15 +147,18 @@ def importing(*imports: Imports) -> Iterator[None]:
     """Run a block beside which processes import modules for `call`, where there is a core for them.
 
     Args:
-        imports: What each imports. One that is imported here already, or by a process of a block around this one, is left out.
+        imports: What each imports. Left out is what is imported here already, or by a process of a block around this one; and
+            what a block before had imported: whoever comes again had better import it here, once and for all.
     """
+    able = os.name == "posix" and cores() > 1 and bool(sys.executable) and not getattr(sys, "frozen", False)
     with ExitStack() as ends:
         for wanted in imports:
-            known = wanted.package in sys.modules or any(each.wanted == wanted for each in _open if each.ours)
-            if not known and os.name == "posix" and cores() > 1 and sys.executable and not getattr(sys, "frozen", False):
+            if able and wanted.package not in sys.modules and wanted.package not in _begun:
+                _begun.add(wanted.package)
                 with suppress(OSError):
-                    _open.append(_Process(wanted))
-                    ends.callback(_end, _open[-1])
+                    process = _Process(wanted)
+                    ends.callback(_end, process)
+                    _open.append(process)
         yield
 
 
@@ -166,29 +183,42 @@ def begin(function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) ->
         arguments, keywords: May be pickled, and so may what it returns.
     """
     process = next((each for each in _open if each.ours and function.__module__ in each.wanted.modules), None)
-    number = 0
+    asked = (function, arguments, keywords)
+    number: int | None = None
     if process is not None:
-        try:
-            number = process.send((function, arguments, keywords))
-        except _NoAnswer:
-            _end(process)
+        with _ended_by_errors(process):
+            number = process.send(asked) if process.ready(0.0) else None
 
+    @cache
     def wait() -> R:
         if process in _open and process.ours:
-            try:
-                found: R = process.wait(number)
+            with _ended_by_errors(process):
+                if number is None and not process.ready(PATIENCE):
+                    raise _NoAnswer
+                found: R = process.wait(process.send(asked) if number is None else number)
                 return found
-            except _NoAnswer:
-                _end(process)
         return function(*arguments, **keywords)
 
     return wait
 
 
-def answer(descriptor: int, modules: Sequence[str], without: Sequence[str] = ()) -> None:
+@contextmanager
+def _ended_by_errors(process: _Process) -> Iterator[None]:
+    """Run a block that speaks with a process; after an error what it would say next is not known, so it is ended."""
+    try:
+        yield
+    except Exception:  # it died, is late, or something cannot be pickled: the function is called here
+        _end(process)
+    except BaseException:
+        _end(process)
+        raise
+
+
+def answer(parent: int, descriptor: int, modules: Sequence[str], without: Sequence[str] = ()) -> None:
     """Be such a process: import modules, and call functions until the other one is gone.
 
     Args:
+        parent: The number of the other process.
         descriptor: Of the connection to it.
         modules: What to import.
         without: What cannot be imported.
@@ -198,11 +228,14 @@ def answer(descriptor: int, modules: Sequence[str], without: Sequence[str] = ())
     link = Connection(descriptor)
     asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_work, args=(link, modules, asked), daemon=True).start()
-    while True:
-        try:
+    try:
+        while True:
+            while not link.poll(LOOK):
+                if os.getppid() != parent:  # children that it forked may hold its end of the connection
+                    return
             asked.put(link.recv())
-        except (EOFError, OSError):
-            os._exit(0)  # in the midst of a call too: nobody waits for it
+    finally:
+        os._exit(0)  # in the midst of a call too: nobody waits for it
 
 
 @final
@@ -219,19 +252,22 @@ class _Without:
 
 def _work(link: Connection, modules: Sequence[str], asked: queue.SimpleQueue[Any]) -> None:
     """Import, tell so, and answer one call after the other."""
-    imports = threading.Thread(
-        target=_import, args=(modules,), daemon=True
-    )  # the urgency of a thread cannot be raised again
-    imports.start()
-    imports.join()
-    link.send(True)
-    while True:
-        number, function, arguments, keywords = asked.get()
-        try:
-            found = (number, True, function(*arguments, **keywords))
-        except Exception:
-            found = (number, False, None)  # called once more by the other process, it tells why
-        link.send(found)
+    try:
+        imports = threading.Thread(
+            target=_import, args=(modules,), daemon=True
+        )  # the urgency of a thread cannot be raised again
+        imports.start()
+        imports.join()
+        link.send(True)
+        while True:
+            number, function, arguments, keywords = asked.get()
+            try:
+                found = (number, True, function(*arguments, **keywords))
+            except Exception:
+                found = (number, False, None)  # called once more by the other process, it tells why
+            link.send(found)
+    finally:
+        os._exit(1)  # of an answer that cannot be sent too: the other one must not wait for it
 
 
 def _import(modules: Sequence[str]) -> None:

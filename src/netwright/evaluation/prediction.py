@@ -181,8 +181,8 @@ def _array(values: Any) -> pa.Array:
             return pa.Array.from_buffers(pa.string(), len(values), [None, *buffers])
     if isinstance(values, list) and values and {type(value) for value in values} == {int} and max(map(abs, values)) < 2**63:
         values = np.array(values, dtype=np.int64)
-    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.newbyteorder("=") in (np.int64, np.float64):
-        plain = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+    if type(values) is np.ndarray and values.ndim == 1 and values.dtype in (np.int64, np.float64):
+        plain = np.ascontiguousarray(values)
         return pa.Array.from_buffers(pa.from_numpy_dtype(plain.dtype), len(plain), [None, pa.py_buffer(plain)])
     try:
         return pa.array(values)

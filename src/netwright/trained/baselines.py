@@ -33,9 +33,7 @@ MOST_TRAIN = 200_000  # rows that a baseline learns from
 MOST_NUMBERS = 100_000_000  # in the features of train rows, and in those of test rows
 FEWEST_TRAIN = 1000  # of very many rows
 MOST_CODES = 20_000
-MOST_TOGETHER = (
-    20_000_000  # numbers of train rows, up to which models are fitted at once, beside this process: each holds copies
-)
+MOST_TOGETHER = 20_000_000  # numbers of train rows, up to which models are fitted at once: each holds copies
 CHUNK = 1024
 IMAGE_AXES = 4  # of a batch, from which features lie in space and boosting of single ones is not sensible
 
@@ -114,8 +112,9 @@ def _begin_to_learn(standing: Standing) -> Callable[[], Mapping[str, Baseline | 
         return lambda: left_out
     given = {"linear": problem, "boosting": _as_codes(problem, standing.known.program.preparation)}
     problems = {name: given[name] for name in names}
-    small = problem.train.size <= MOST_TOGETHER
-    waiting = begin(make_learned, problems, True) if small else partial(make_learned, problems, False)
+    together = problem.train.size <= MOST_TOGETHER
+    light = together and problem.test.size <= MOST_TOGETHER
+    waiting = begin(make_learned, problems, True) if light else partial(make_learned, problems, together)
     return lambda: {name: made if isinstance(made, str) else _noted(made, note) for name, made in waiting().items()}
 
 
