@@ -15,8 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
+import netwright as nw
 from netwright import beside
 from netwright.beside import Imports, begin, call, importing
 
@@ -67,7 +69,6 @@ def has(name):
 @pytest.fixture(autouse=True)
 def _the_machine_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beside, "PATIENCE", 300.0)
-    monkeypatch.setattr(beside, "_begun", set())
 
 
 @pytest.fixture
@@ -112,14 +113,6 @@ def test_blocks_within_share_a_process_which_ends_with_the_outer_one(functions: 
             assert len(beside._open) == 1
             assert call(functions.number) == theirs
         assert call(functions.number) == theirs
-
-
-def test_a_second_block_imports_here_once_and_for_all(functions: ModuleType) -> None:
-    with importing(WANTED):
-        assert call(functions.number) != os.getpid()
-    with importing(WANTED):
-        assert beside._open == []
-        assert call(functions.number) == os.getpid()
 
 
 @pytest.mark.parametrize("why", ["imported", "core", "python", "frozen", "starts"])
@@ -172,7 +165,6 @@ def test_what_cannot_be_sent_is_called_here(functions: ModuleType) -> None:
     with importing(WANTED):
         assert callable(call(functions.unsent))
         assert beside._open == []
-    beside._begun.clear()
     with importing(WANTED):
         assert call(functions.number) != os.getpid()
         generator = (value for value in range(2))
@@ -238,7 +230,6 @@ def test_imports_that_are_late_or_fail_are_not_waited_for(
     with importing(Imports("no_package_of_this_name", ("beside_late", "beside_functions"))):
         assert call(functions.number) == os.getpid()
     assert time.monotonic() - begun < 60
-    beside._begun.clear()
     monkeypatch.setattr(beside, "PATIENCE", 300.0)
     with importing(Imports("no_package_of_this_name", ("beside_functions", "beside_that_is_missing"))):
         assert call(functions.number) != os.getpid()  # what did not fail can be used
@@ -357,49 +348,64 @@ def gone(process: int) -> bool:
 
 TRAINING = """if True:
     import json, os, sys
-    if sys.argv[2] == "alone":
+    from netwright import beside
+    beside.PATIENCE = 300.0  # the machine is busy
+    if sys.argv.pop(1) == "alone":
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    import numpy as np, netwright as nw, netwright.beside
-    netwright.beside.PATIENCE = 300.0  # the machine is busy
-    X = np.random.default_rng(0).normal(size=(300, 4)).astype("float32")
-    run = nw.train(data=(X, (X[:, 0] > 0.3).astype(int)), epochs=2, run_dir=sys.argv[1])
-    imported = [name for name in ("sklearn", "matplotlib", "pandas") if name in sys.modules]
-    print(json.dumps({"test": run.tested, "imported": imported}))
+    from netwright.cli import main
+    try:
+        main(sys.argv[1:])
+    except SystemExit as stop:
+        assert not stop.code, stop.code
+    print(json.dumps([name for name in ("sklearn", "matplotlib", "pandas") if name in sys.modules]))
 """
 
 
 @pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or beside.cores() < 2, reason="needs two cores, and to be bound to one of them"
 )
-def test_a_training_tests_and_draws_the_same_with_them_and_without(tmp_path: Path) -> None:
-    found = {}
+def test_a_training_is_tested_the_same_with_them_and_without(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", x=rows, y=(rows[:, 0] > 0.3).astype(np.int64))
+    imported, tested = {}, {}
     for how in ("beside", "alone"):
-        words = [sys.executable, "-c", TRAINING, str(tmp_path / how), how]
-        answer = subprocess.run(words, capture_output=True, text=True, check=True)
-        found[how] = json.loads(answer.stdout.splitlines()[-1])
-        for entry in found[how]["test"]["baselines"].values():
+        words = [
+            "train",
+            str(tmp_path / "rows.npz"),
+            "--target",
+            "y",
+            "--set",
+            "training.epochs=2",
+            "--run-dir",
+            str(tmp_path / how),
+        ]
+        answer = subprocess.run([sys.executable, "-c", TRAINING, how, *words], capture_output=True, text=True, check=True)
+        imported[how] = json.loads(answer.stdout.splitlines()[-1])
+        tested[how] = json.loads((tmp_path / how / "test.json").read_text())
+        for entry in tested[how]["baselines"].values():
             entry.pop("seconds")
-        del found[how]["test"]["seconds"], found[how]["test"]["looks"]
-    assert found["beside"]["imported"] == []
-    assert set(found["alone"]["imported"]) >= {"sklearn", "matplotlib"}
-    assert set(found["beside"]["test"]["baselines"]) == {"most_frequent", "logistic", "boosting"}
-    assert found["beside"]["test"] == found["alone"]["test"]
+        del tested[how]["seconds"], tested[how]["looks"]
+    assert imported["beside"] == []
+    assert set(imported["alone"]) >= {"sklearn", "matplotlib"}
+    assert set(tested["beside"]["baselines"]) == {"most_frequent", "logistic", "boosting"}
+    assert tested["beside"] == tested["alone"]
+    one, other = ((tmp_path / how / "predictions.csv").read_bytes() for how in ("beside", "alone"))
+    assert one == other
 
 
 def test_a_report_is_drawn_the_same_beside(tmp_path: Path) -> None:
+    folder = nw.train("sklearn:iris", epochs=2, run_dir=tmp_path / "run", evaluation={"baselines": "simple"}).folder
     code = f"""if True:
         import sys
         from pathlib import Path
-        import netwright as nw, netwright.beside
+        import netwright.beside
         from netwright.beside import call, importing
         from netwright.reporting import formats
         netwright.beside.PATIENCE = 300.0
-        run = nw.train("sklearn:iris", epochs=2, run_dir={str(tmp_path / "run")!r}, evaluation={{"baselines": "simple"}})
-        netwright.beside._begun.clear()
         with importing(formats.IMPORTS):
-            there = call(formats.render, run.folder)
+            there = call(formats.render, Path({str(folder)!r}))
         assert "matplotlib" not in sys.modules
-        here = formats.render(run.folder)
+        here = formats.render(Path({str(folder)!r}))
         assert there == here and there.count(b"<svg") > 3, (len(there), len(here))
     """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

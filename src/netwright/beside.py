@@ -139,7 +139,6 @@ class _NoAnswer(Exception):
 
 
 _open: list[_Process] = []
-_begun: set[str] = set()  # packages that a process has imported once
 
 
 @contextmanager
@@ -147,14 +146,13 @@ def importing(*imports: Imports) -> Iterator[None]:
     """Run a block beside which processes import modules for `call`, where there is a core for them.
 
     Args:
-        imports: What each imports. Left out is what is imported here already, or by a process of a block around this one; and
-            what a block before had imported: whoever comes again had better import it here, once and for all.
+        imports: What each imports. One that is imported here already, or by a process of a block around this one, is left out.
     """
     able = os.name == "posix" and cores() > 1 and bool(sys.executable) and not getattr(sys, "frozen", False)
     with ExitStack() as ends:
         for wanted in imports:
-            if able and wanted.package not in sys.modules and wanted.package not in _begun:
-                _begun.add(wanted.package)
+            known = wanted.package in sys.modules or any(each.wanted == wanted for each in _open if each.ours)
+            if able and not known:
                 with suppress(OSError):
                     process = _Process(wanted)
                     ends.callback(_end, process)

@@ -16,7 +16,6 @@ from netwright.lifecycle.run import Run
 from netwright.lifecycle.several import Manner
 from netwright.lifecycle.starting import train_asked
 from netwright.model.summary import Summary
-from netwright.pipeline.ahead import imported_ahead
 from netwright.pipeline.asking import gather_all
 from netwright.pipeline.bench import as_given
 from netwright.pipeline.custom import Evaluate, Step, Stop
@@ -97,8 +96,7 @@ def train(
     keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
     with join() if world is None else nullcontext(world) as shared:
         asked = gather_all(config, model, data, loss, code, settings, keywords)
-        with imported_ahead(asked.config, test, shared.alone):
-            return train_asked(shared, asked, run_dir, observers, Manner(test, strict, auto_micro_batch))
+        return train_asked(shared, asked, run_dir, observers, Manner(test, strict, auto_micro_batch))
 
 
 def check(

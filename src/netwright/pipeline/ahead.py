@@ -1,4 +1,7 @@
-"""What a training will need beside torch, imported by processes beside it from its first second on. Floor 12; without torch."""
+"""What a training will need beside torch, imported by processes beside it from its first second on. Floor 12; without torch.
+
+For commands, whose process ends with the run: called again and again from Python, it is better to import once.
+"""
 
 from __future__ import annotations
 
