@@ -270,12 +270,16 @@ void pool(Convolution& conv, const Bench& bench, int64_t row, float* to, int64_t
 // Multiplies windows of a picture with panels: out[window][n] = bias[n] + ...
 void multiply_windows(const float* picture, const std::vector<int64_t>& windows, const Convolution& conv, int64_t pitch, int64_t depth, const float* panels, const float* bias, int64_t outputs, Grid out) {
   for (int64_t n = 0; n < outputs; n += PANEL)
-    in_tiles(static_cast<int64_t>(windows.size()), [&](int64_t first, int64_t end) {
-      const float* at[MOST];
-      for (int64_t i = first; i < end; ++i) at[i - first] = picture + windows[i];
-      const Grid to{out.row(first) + n, out.stride};
-      const float* panel = panels + n * conv.kernel[0] * depth;
-      for_count(end - first, [&](auto count) { window<count.value>(at, conv.kernel[0], pitch, depth, panel, bias + n, to); });
+    for_parts(outputs - n, [&](auto parts) {
+      in_tiles(static_cast<int64_t>(windows.size()), [&](int64_t first, int64_t end) {
+        const float* at[MOST];
+        for (int64_t i = first; i < end; ++i) at[i - first] = picture + windows[i];
+        const Grid to{out.row(first) + n, out.stride};
+        const float* panel = panels + n * conv.kernel[0] * depth;
+        for_count(end - first, [&](auto count) {
+          window<count.value, parts.value>(at, conv.kernel[0], pitch, depth, panel, bias + n, to);
+        });
+      });
     });
 }
 
@@ -285,7 +289,7 @@ void convolve(Network& net, const Bench& bench, int64_t row) {
     const Layer& layer = conv.layer;
     const int64_t places = conv.seen[0] * conv.seen[1];
     multiply_windows(conv.frames.at(row * conv.frame), conv.windows, conv, conv.frame_pitch, conv.kernel[1] * conv.channels,
-                     layer.panels[0].at(), layer.bias.at(), layer.width, {bench.values.at(), layer.width});
+                     layer.panels[0].at(), layer.bias.at(), layer.outputs, {bench.values.at(), layer.width});
     activate(layer.activation, layer.leak, bench.values.at(), bench.slopes.at(), places * layer.width);
     if (number + 1 == net.convolutions.size()) {
       pool(conv, bench, row, net.input.at(row * net.input_stride), conv.kept[1] * layer.outputs);
@@ -303,11 +307,15 @@ void add_share(const Convolution& conv, const float* change, int64_t row, float*
   float* const biases = share + layer.inputs * layer.width;
   for (int64_t n = 0; n < layer.width; n += PANEL) {
     const Picture d{change + conv.change_first + n, conv.change_pitch, layer.width};
-    in_tiles(layer.inputs, [&](int64_t low, int64_t high) {
-      const float* at[MOST];
-      for (int64_t i = low; i < high; ++i) at[i - low] = x.first + conv.inputs[i];
-      float* to = share + n * layer.inputs + low * PANEL;
-      for_count(high - low, [&](auto count) { outer_of_windows<count.value>(at, x, d, conv.seen[0], conv.seen[1], to); });
+    for_parts(layer.outputs - n, [&](auto parts) {
+      in_tiles(layer.inputs, [&](int64_t low, int64_t high) {
+        const float* at[MOST];
+        for (int64_t i = low; i < high; ++i) at[i - low] = x.first + conv.inputs[i];
+        float* to = share + n * layer.inputs + low * PANEL;
+        for_count(high - low, [&](auto count) {
+          outer_of_windows<count.value, parts.value>(at, x, d, conv.seen[0], conv.seen[1], to);
+        });
+      });
     });
   }
   alignas(64) float sums[PANEL];
@@ -340,7 +348,7 @@ void convolve_back(Network& net, const Bench& bench, int64_t row, int64_t part) 
     if (!number) return;
     given = {bench.before.at(), padded(conv.channels, PANEL)};
     multiply_windows(change, conv.turned, conv, conv.change_pitch, conv.kernel[1] * layer.width, layer.back.at(),
-                     net.zeros.at(), padded(conv.channels, PANEL), given);
+                     net.zeros.at(), conv.channels, given);
   }
 }
 

@@ -137,24 +137,23 @@ inline void activate(Activation kind, float leak, float* value, float* slope, in
 
 // ---- products
 
-// sums[i] += x(i) * numbers, for the outputs of a panel
-template <int COUNT, typename Value>
-__attribute__((always_inline)) inline void add_products(Vector (&sums)[COUNT][2], const float* numbers, Value x) {
-  const auto* two = reinterpret_cast<const Vector*>(numbers);
-  const Vector left = two[0], right = two[1];
+// sums[i] += x(i) * numbers, for the outputs of a panel: two vectors, or one where the outputs fill no more
+template <int COUNT, int PARTS, typename Value>
+__attribute__((always_inline)) inline void add_products(Vector (&sums)[COUNT][PARTS], const float* numbers, Value x) {
+  Vector held[PARTS];
+  for (int part = 0; part < PARTS; ++part) held[part] = reinterpret_cast<const Vector*>(numbers)[part];
 #pragma GCC unroll 16
   for (int i = 0; i < COUNT; ++i) {
     const float value = x(i);
-    sums[i][0] += value * left;
-    sums[i][1] += value * right;
+    for (int part = 0; part < PARTS; ++part) sums[i][part] += value * held[part];
   }
 }
 
-template <int ROWS>
-__attribute__((always_inline)) inline void write(const Vector (&sums)[ROWS][2], Grid out) {
+template <int ROWS, int PARTS>
+__attribute__((always_inline)) inline void write(const Vector (&sums)[ROWS][PARTS], Grid out) {
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; ++i)
-    for (int part = 0; part < 2; ++part) *reinterpret_cast<Vector*>(out.row(i) + part * WIDTH) = sums[i][part];
+    for (int part = 0; part < PARTS; ++part) *reinterpret_cast<Vector*>(out.row(i) + part * WIDTH) = sums[i][part];
 }
 
 // out[i][n] += sum over k of a[i][k] * panel[k][n], for some rows i and the outputs n of a panel
@@ -186,14 +185,14 @@ void outer(Grid a, Grid d, int64_t rows, float* out) {
 }
 
 // out[i][n] = bias[n] + sum over lines l and k of at[i][l * pitch + k] * panel[l][k][n], for some windows i and the outputs n of a panel
-template <int ROWS>
+template <int ROWS, int PARTS>
 void window(const float* const* at, int64_t lines, int64_t pitch, int64_t depth, const float* panel, const float* bias, Grid out) {
   const float* from[ROWS];
-  Vector sums[ROWS][2];
+  Vector sums[ROWS][PARTS];
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; ++i) {
     from[i] = at[i];
-    for (int part = 0; part < 2; ++part) sums[i][part] = *reinterpret_cast<const Vector*>(bias + part * WIDTH);
+    for (int part = 0; part < PARTS; ++part) sums[i][part] = *reinterpret_cast<const Vector*>(bias + part * WIDTH);
   }
   for (int64_t line = 0; line < lines; ++line)
     for (int64_t k = line * pitch; k < line * pitch + depth; ++k, panel += PANEL)
@@ -208,12 +207,15 @@ struct Picture {  // places of numbers, line after line
 
 // out[i][n] += sum over the places of a picture of x[i][place] * d[place][n], for some inputs i, each a picture of its own, and the
 // outputs n of a panel
-template <int INPUTS>
+template <int INPUTS, int PARTS>
 void outer_of_windows(const float* const* at, Picture x, Picture d, int64_t height, int64_t width, float* out) {
   const float* from[INPUTS];
-  Vector sums[INPUTS][2];
+  Vector sums[INPUTS][PARTS];
 #pragma GCC unroll 16
-  for (int i = 0; i < INPUTS; ++i) from[i] = at[i], sums[i][0] = Vector{}, sums[i][1] = Vector{};
+  for (int i = 0; i < INPUTS; ++i) {
+    from[i] = at[i];
+    for (int part = 0; part < PARTS; ++part) sums[i][part] = Vector{};
+  }
   for (int64_t line = 0; line < height; ++line) {
     const float* change = d.first + line * d.pitch;
     for (int64_t k = line * x.pitch; k < line * x.pitch + width * x.step; k += x.step, change += d.step)
@@ -221,7 +223,15 @@ void outer_of_windows(const float* const* at, Picture x, Picture d, int64_t heig
   }
   auto* held = reinterpret_cast<Vector*>(out);
 #pragma GCC unroll 16
-  for (int i = 0; i < INPUTS; ++i) held[2 * i] += sums[i][0], held[2 * i + 1] += sums[i][1];
+  for (int i = 0; i < INPUTS; ++i)
+    for (int part = 0; part < PARTS; ++part) held[2 * i + part] += sums[i][part];
+}
+
+// Calls what is made for one vector of a panel, or for two, with what so many outputs fill.
+template <typename Call>
+void for_parts(int64_t outputs, Call call) {
+  if (outputs > WIDTH) return call(std::integral_constant<int, 2>());
+  call(std::integral_constant<int, 1>());
 }
 
 // Calls what is made for 1 to MOST rows with so many.
