@@ -94,9 +94,18 @@ def train(
         2
     """
     keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
+    _refuse_rows_as_test(test)
     with join() if world is None else nullcontext(world) as shared:
         asked = gather_all(config, model, data, loss, code, settings, keywords)
         return train_asked(shared, asked, run_dir, observers, Manner(test, strict, auto_micro_batch))
+
+
+def _refuse_rows_as_test(test: Any) -> None:
+    if not isinstance(test, bool):
+        raise ConfigError(
+            f"test: {test!r} came; expected True or False, whether to test; rows of one's own to test on go into "
+            "data={'train': ..., 'test': ...}, a share of all rows into split={'test': 0.2}"
+        )
 
 
 def check(

@@ -208,3 +208,13 @@ def test_settings_about_columns_or_images_are_refused_for_arrays(setting: dict[s
         nw.train(data=datasets.load_iris(return_X_y=True), **setting, run_dir=tmp_path / "run")
     assert str(refused.value).startswith(told)
     assert not (tmp_path / "run").exists()
+
+
+def test_inputs_inside_a_group_of_a_file_are_named_with_it(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "signals.h5", "w") as file:
+        file["first/volts"] = np.random.default_rng(0).normal(size=(60, 3, 20)).astype(np.float32)
+        file["first/kind"] = np.arange(60) % 2
+    names = {"inputs": "first/volts", "target": "first/kind", "layout": "NCT"}
+    run = nw.train(tmp_path / "signals.h5", **names, epochs=1, test=False, run_dir=tmp_path / "run")
+    assert run.record["status"] == "done"

@@ -454,3 +454,28 @@ def test_whole_numbers_below_zero_are_no_codes_and_the_way_out_is_said(tmp_path:
 def test_layers_that_read_numbers_are_told_of_whole_ones(layer: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"one whole number per step; put Embedding\(...\) first, or hand over floats"):
         nw.train(data=whole_numbers(), layers=[layer, "LastStep()", "Linear()"], run_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize("order", ["shuffled", "newest first"])
+def test_windows_of_a_table_with_one_column_of_dates_are_in_its_order(order: str, tmp_path: Path) -> None:
+    days = np.datetime64("2024-01-01") + np.arange(200)
+    rows = np.random.default_rng(0).permutation(200) if order == "shuffled" else np.arange(200)[::-1]
+    lines = [f"{day},{place % 7}" for place, day in enumerate(days)]
+    (tmp_path / "old.csv").write_text("day,sales\n" + "\n".join(lines) + "\n")
+    (tmp_path / "new.csv").write_text("day,sales\n" + "\n".join(lines[row] for row in rows) + "\n")
+    settings = {"target": "sales", "window": 7, "epochs": 1, "test": False}
+    nw.train(tmp_path / "old.csv", **settings, run_dir=tmp_path / "run")
+    with pytest.raises(
+        DataError, match=r"new.csv:\d+: column 'day' is earlier than one line above; .*sort the file"
+    ) as refused:
+        nw.train(tmp_path / "new.csv", **settings, run_dir=tmp_path / "other")
+    assert 'data.ignore = ["day"]' in str(refused.value)
+    assert not (tmp_path / "other").exists()
+    nw.train(tmp_path / "new.csv", **settings, ignore=["day"], run_dir=tmp_path / "third")
+
+
+def test_whether_to_test_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"test: 'rows.csv' came; expected True or False, .*data=\{'train': ..., 'test': ...\}"
+    ):
+        nw.train("sklearn:iris", test="rows.csv", run_dir=tmp_path / "run")  # type: ignore[arg-type]

@@ -128,7 +128,7 @@ def _refuse_columns(data: DataConfig, raw: Arrays) -> None:
         "decimal": data.decimal != "." and [repr(data.decimal)],
         "sheet": data.sheet and [data.sheet],
         "preparation.rare": isinstance(own, PreparationConfig) and own.rare > 1 and [str(own.rare)],
-        "inputs": [name for name in names_of(data.inputs) or () if name not in raw.inputs],
+        "inputs": [name for name in names_of(data.inputs) or () if name.rpartition("/")[2] not in raw.inputs],
     }
     for name, came in written.items():
         if came:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from netwright.config.data_schema import DataConfig
 from netwright.data import targets
@@ -175,7 +176,8 @@ def _series(data: DataConfig, raw: Raw) -> tuple[Table | Arrays, Rows | None]:
     """
     steps = raw.steps if isinstance(raw, Sequences) else raw
     series = np.repeat(np.arange(raw.rows), raw.lengths) if isinstance(raw, Sequences) else _runs(data, steps)
-    name = data.split.time
+    named = data.split.time
+    name = named or _only_dates(data, steps)
     if name is not None and (isinstance(steps, Table) or name in steps.others):
         together = True if series is None else np.diff(series) == 0
         late = np.flatnonzero((np.diff(times_of(steps, name, markers_of(data))) < 0) & together)
@@ -183,11 +185,26 @@ def _series(data: DataConfig, raw: Raw) -> tuple[Table | Arrays, Rows | None]:
             above, advice = "one line above", "sort the file, or name the column of the series in data.sequences"
             if isinstance(steps, Arrays):
                 above, advice = "in the row above", "sort the rows of all arrays"
+            advice += "" if named else f', or leave it out with data.ignore = ["{name}"] if it is not when'
             raise DataError(
-                f"{steps.place(int(late[0]) + 1)}: data.split.time: {name!r} is earlier than {above}; windows need rows in order "
-                f"of time; {advice}"
+                f"{steps.place(int(late[0]) + 1)}: {'data.split.time: ' if named else 'column '}{name!r} is earlier than {above}; "
+                f"windows need rows in order of time; {advice}"
             )
     return steps, series
+
+
+def _only_dates(data: DataConfig, steps: Table | Arrays) -> str | None:
+    """Return the column of dates, where steps have one alone and every step has a date: it tells when they were."""
+    if not isinstance(steps, Table):
+        return None
+    found = []
+    for name in steps.names:
+        values = cells.clean(steps.columns[name], markers_of(data))
+        if name in data.ignore or values.null_count or not steps.rows:
+            continue
+        texts = cells.is_text(values.type) and pc.all(pc.match_substring_regex(values, cells.DATE)).as_py()
+        found += [name] if texts or pa.types.is_temporal(values.type) else []
+    return found[0] if len(found) == 1 else None
 
 
 def _runs(data: DataConfig, steps: Table | Arrays) -> Rows | None:
