@@ -59,8 +59,31 @@ def test_a_file_may_stand_where_arrays_may(tmp_path: Path) -> None:
         for name, named in {"one": {"data": source}, "other": {"config": str(source)}}.items()
     )
     assert one.config == other.config
-    with pytest.raises(ConfigError, match=r"other\.csv came first and data= too; give the rows once, as data="):
+    with pytest.raises(ConfigError, match=r"rows came as .*other\.csv first and as data=.*; expected them once"):
         nw.train("other.csv", data=source, target="price")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"config": "a.csv", "data": (np.zeros((9, 2)), np.zeros(9))}, "a.csv first and as data=tuple"),
+        ({"config": "a.csv", "source": "b.csv"}, "a.csv first and as source=b.csv"),
+        ({"config": "sklearn:iris", "data": pd.DataFrame({"a": [1]})}, "sklearn:iris first and as data=DataFrame"),
+        ({"data": (np.zeros((9, 2)), np.zeros(9)), "source": "b.csv"}, "data=tuple and as source=b.csv"),
+        ({"data": pd.DataFrame({"a": [1]}), "train": "b.csv"}, "data=DataFrame and as train=b.csv"),
+        ({"config": np.zeros((9, 2)), "data": "b.csv"}, "ndarray first and as data=b.csv"),
+    ],
+)
+def test_rows_that_come_in_two_ways_are_refused(given: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        nw.train(**given, target="y", run_dir=tmp_path / "run")
+    assert str(refused.value) == f"train: rows came as {told}; expected them once; leave one out"
+
+
+def test_a_part_of_another_name_is_refused(tmp_path: Path) -> None:
+    rows = (np.zeros((9, 2)), np.arange(9) % 2)
+    with pytest.raises(ConfigError, match="^data: 'val' came beside 'train'; expected train, valid and test; rename it$"):
+        nw.train(data={"train": rows, "val": rows}, run_dir=tmp_path / "run")
 
 
 def test_predictions_are_in_the_users_units(tmp_path: Path) -> None:

@@ -94,9 +94,8 @@ def gather_all(
     merged = dict(keywords)
     custom = sorted_out(merged)
     module: OwnModule | None = None
+    _refuse_rows_twice(config, data, merged)
     if config is not None and not isinstance(config, str | Path | Mapping):
-        if data is not None:
-            raise ConfigError(f"train: {type(config).__name__} came first and data= too; give the rows once, as data=")
         config, data = None, config
     if isinstance(model, nn.Module):
         module = model
@@ -110,8 +109,6 @@ def gather_all(
             "texts go into layers=[...]"
         )
     if isinstance(data, str | Path):
-        if isinstance(config, str | Path) and Path(config).suffix.lower() != ".toml":
-            raise ConfigError(f"train: {config} came first and data= too; give the rows once, as data=")
         data = {"source": str(data)}
     sections = isinstance(data, Mapping) and all(isinstance(key, str) for key in data) and "source" in data
     if sections or (isinstance(data, Mapping) and "train" in data and isinstance(data["train"], str | Path)):
@@ -127,3 +124,18 @@ def gather_all(
     command = f"netwright train {config}" if isinstance(config, str | Path) else "netwright train CONFIG"
     data = with_rows_alone(data, custom)
     return Asked(read, name, data, module, own_loss, tuple(Path(file) for file in code), command, custom)
+
+
+def _refuse_rows_twice(config: Any, data: Any, keywords: Mapping[str, Any]) -> None:
+    """Refuse rows that came in two ways, one of which would be dropped without a word.
+
+    Raises:
+        ConfigError: Naming both.
+    """
+    first = config is not None and not isinstance(config, Mapping)
+    first = first and not (isinstance(config, str | Path) and Path(config).suffix.lower() == ".toml")
+    came = [f"{config if isinstance(config, str | Path) else type(config).__name__} first"] if first else []
+    came += [f"data={data if isinstance(data, str | Path) else type(data).__name__}"] if data is not None else []
+    came += [f"{name}={keywords[name]}" for name in ("source", "train") if keywords.get(name) is not None][:1]
+    if len(came) > 1:
+        raise ConfigError(f"train: rows came as {' and as '.join(came[:2])}; expected them once; leave one out")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Rows = npt.NDArray[np.int64]
 MEMORY_SHARE = 0.25  # of the free memory that a table may take before it is read block by block
+PARTS = ("train", "valid", "test")
 BRACES = re.compile(r"\{([^{}]+)\}")
 
 
@@ -124,12 +125,19 @@ def _read(data: DataConfig, objects: Any) -> Source:
 
 
 def parts_of(given: Any) -> dict[str, Any]:
-    """Return what Python handed over by part: train, valid and test of a split of one's own, else ``{"all": ...}``."""
+    """Return what Python handed over by part: train, valid and test of a split of one's own, else ``{"all": ...}``.
+
+    Raises:
+        ConfigError: Another part beside train.
+    """
     from netwright.sources import datasets  # needs torch, which reading files does not
 
-    own = isinstance(given, Mapping) and "train" in given and set(given) <= {"train", "valid", "test"}
+    own = isinstance(given, Mapping) and "train" in given
     if own and all(is_frame(part) or datasets.is_dataset(part) or isinstance(part, tuple) for part in given.values()):
-        return {name: given[name] for name in ("train", "valid", "test") if name in given}
+        for name in given:
+            if name not in PARTS:
+                raise ConfigError(f"data: {name!r} came beside 'train'; expected train, valid and test; rename it")
+        return {name: given[name] for name in PARTS if name in given}
     return {"all": given}
 
 
