@@ -278,7 +278,8 @@ def test_it_ends_with_the_other_process_in_the_midst_of_a_call(tmp_path: Path, f
             call(beside_functions.number)
             begin(beside_functions.sleeps, {str(tmp_path / "number")!r})
             if {forked} and not os.fork():
-                time.sleep(600)  # holds the connection a while longer
+                while not os.path.exists({str(tmp_path / "enough")!r}):
+                    time.sleep(0.02)  # holds the connection a while longer
                 os._exit(0)
             while not os.path.exists({str(tmp_path / "number")!r}):
                 time.sleep(0.01)
@@ -287,6 +288,7 @@ def test_it_ends_with_the_other_process_in_the_midst_of_a_call(tmp_path: Path, f
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     theirs = until(lambda: int((tmp_path / "number").read_text() or "0"))
     until(lambda: gone(theirs))
+    (tmp_path / "enough").touch()
 
 
 def until(found: Callable[[], Any]) -> Any:
