@@ -251,9 +251,8 @@ class _Without:
 def _work(link: Connection, modules: Sequence[str], asked: queue.SimpleQueue[Any]) -> None:
     """Import, tell so, and answer one call after the other."""
     try:
-        imports = threading.Thread(
-            target=_import, args=(modules,), daemon=True
-        )  # the urgency of a thread cannot be raised again
+        # In a thread of its own, whose urgency cannot be raised again.
+        imports = threading.Thread(target=_import, args=(modules,), daemon=True)
         imports.start()
         imports.join()
         link.send(True)

@@ -78,10 +78,7 @@ def make_learned(problems: Mapping[str, Problem], together: bool) -> dict[str, B
         problems: What each learns, by the names of `LEARNED`.
         together: Whether all are made at once, or one after the other.
     """
-    makers = [(name, partial(LEARNED[name], problem)) for name, problem in problems.items()]
-    return {
-        name: made if isinstance(made, Baseline) else why_left_out(made) for name, made in made_together(makers, together)
-    }
+    return dict(made_together([(name, partial(LEARNED[name], problem)) for name, problem in problems.items()], together))
 
 
 def why_left_out(error: Exception) -> str:
@@ -91,8 +88,8 @@ def why_left_out(error: Exception) -> str:
 
 def made_together(
     makers: Sequence[tuple[str, Callable[[], Baseline]]], together: bool = True
-) -> Iterator[tuple[str, Baseline | Exception]]:
-    """Make baselines, side by side on several cores, and yield each by its name, in order; of one that fails the error.
+) -> Iterator[tuple[str, Baseline | str]]:
+    """Make baselines, side by side on several cores, and yield each by its name, in order; of one that fails the reason.
 
     Each operation runs on one thread, so that figures are the same on every machine, and scikit-learn's warnings are left out,
     until all are taken.
@@ -111,7 +108,7 @@ def made_together(
         if not together:
             yield from ((name, tried(make)) for name, make in makers)
             return
-        found: dict[str, Baseline | Exception] = {}
+        found: dict[str, Baseline | str] = {}
 
         def work(name: str, make: Callable[[], Baseline]) -> None:
             with threadpool_limits(1, user_api="openmp"):  # each thread has its own
@@ -125,13 +122,13 @@ def made_together(
             yield name, found[name]
 
 
-def tried(make: Callable[[], Baseline]) -> Baseline | Exception:
-    """Return a baseline with the seconds that it took, or the error it ends with."""
+def tried(make: Callable[[], Baseline]) -> Baseline | str:
+    """Return a baseline with the seconds that it took, or why it is left out."""
     begun = time.perf_counter()
     try:
         return replace(make(), seconds=round(time.perf_counter() - begun, 3))
     except Exception as error:  # scikit-learn refuses some rows
-        return error
+        return why_left_out(error)
 
 
 def make_simple(kind: str, target: npt.NDArray[Any], rows: int, classes: int) -> Baseline:

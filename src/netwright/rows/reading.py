@@ -171,7 +171,7 @@ def _from_python(data: DataConfig, given: Any, reading: Reading) -> Source:
 
 def files_of(data: DataConfig) -> dict[str, str]:
     """Return the files of the parts, or of all rows."""
-    names = ("source",) if data.train is None else ("train", "valid", "test")
+    names = ("source",) if data.train is None else PARTS
     return {name: getattr(data, name) for name in names if getattr(data, name) is not None}
 
 

@@ -198,9 +198,12 @@ def _only_dates(data: DataConfig, steps: Table | Arrays) -> str | None:
     if not isinstance(steps, Table):
         return None
     found = []
-    for name in steps.names:
-        values = cells.clean(steps.columns[name], markers_of(data))
-        if name in data.ignore or values.null_count or not steps.rows:
+    for name in steps.names if steps.rows else ():
+        values = steps.columns[name]
+        if name in data.ignore or not (cells.is_text(values.type) or pa.types.is_temporal(values.type)):
+            continue
+        values = cells.clean(values, markers_of(data))
+        if values.null_count:
             continue
         texts = cells.is_text(values.type) and pc.all(pc.match_substring_regex(values, cells.DATE)).as_py()
         found += [name] if texts or pa.types.is_temporal(values.type) else []

@@ -93,9 +93,7 @@ def _all_made(
 ) -> Iterator[tuple[str, Baseline | str]]:
     """Yield each baseline that is wanted by its name, or why it is left out; those that learn, last, as they take long."""
     if "simple" in standing.known.config.evaluation.baselines:
-        for name, make in _simple(standing):
-            made = tried(make)
-            yield name, made if isinstance(made, Baseline) else why_left_out(made)
+        yield from ((name, tried(make)) for name, make in _simple(standing))
     yield from learned().items()
 
 
