@@ -428,7 +428,7 @@ DATA: dict[str, Row] = {
     ),
     "a thousands mark among numbers": (
         {"t.csv": cell(9, 0, "1,500").replace("1,500", '"1,500"')},
-        "train t.csv --target kind", 3, ("t.csv:9:", "'1,500'", "remove the thousands mark"),
+        "train t.csv --target kind", 3, ("t.csv:9:", "'1,500'", 'data.thousands = ","'),
     ),
     "a target of money": (
         {"t.csv": "x,y\n" + "".join(f'{row % 7}.5,"${row + 100},000"\n' for row in range(60))},

@@ -12,7 +12,7 @@ from netwright.checks import columns as single
 from netwright.checks import duplicates, leaks, parts, shift
 from netwright.checks.view import Values
 from netwright.data.splits import Split
-from netwright.sources.cells import Markers
+from netwright.sources.marks import Markers
 
 GENERATOR = np.random.default_rng(0)
 

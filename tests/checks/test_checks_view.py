@@ -13,7 +13,7 @@ from netwright.checks.view import columns_of, row_hashes
 from netwright.data.columns import TableEncoder, learn_columns
 from netwright.data.mapped import Mapped
 from netwright.sources.arrays import Arrays
-from netwright.sources.cells import Markers
+from netwright.sources.marks import Markers
 from netwright.sources.sequences import Sequences, from_list
 from netwright.sources.tables import Origin, Table
 

@@ -16,7 +16,7 @@ import pytest
 
 from netwright.data.columns import TableEncoder, learn_columns
 from netwright.errors import DataError
-from netwright.sources.cells import MISSING_VALUES, Markers
+from netwright.sources.marks import MISSING_VALUES, Markers
 from netwright.sources.tables import Table, from_frame
 
 WORDS = "the quick brown fox jumps over a lazy dog while nobody is looking at the moon tonight again".split()
@@ -37,7 +37,7 @@ def learn(
     beside = pa.array([0.5] * len(values))
     table = table_of(**{name: values, "beside": beside})
     chosen = np.asarray(range(len(values)) if rows is None else rows)
-    markers = Markers(**{key: options.pop(key) for key in ("missing_values", "decimal") if key in options})
+    markers = Markers(**{key: options.pop(key) for key in ("missing_values", "decimal", "thousands") if key in options})
     encoder, notes = learn_columns(table, chosen, table.names, {} if kind is None else {name: kind}, markers, **options)
     return encoder, notes, table
 
@@ -198,7 +198,7 @@ def test_money_is_no_category() -> None:
 
 # the cell in a column of numbers, the advice
 ADVICE = {
-    "1,234.5": "remove the thousands mark",
+    "1,234.5": 'set data.thousands = ","',
     "1,5": 'set data.decimal = ","',
     "$5": "currency",
     "x": "data.missing_values",
@@ -300,6 +300,24 @@ def test_infinite_and_too_large_numbers_are_named_by_row_and_column(text: str) -
 def test_a_column_of_mostly_numbers_with_thousands_marks_is_refused_with_the_setting() -> None:
     with pytest.raises(DataError, match=r"column 'c': '1,5' is no number.*data\.decimal"):
         learn(["1,5"] * 10)
+
+
+@pytest.mark.parametrize("plain", [0.05, 0.3, 0.6, 0.95])
+def test_a_column_of_which_only_some_cells_have_marks_is_neither_name_nor_category(plain: float) -> None:
+    texts = [f"{row + 100}.5" if row < plain * 60 else f"1,{row + 100}.5" for row in range(60)]
+    with pytest.raises(DataError, match=r"column 'c': '1,\d+\.5' is no number.*set data\.thousands = \",\""):
+        cells(texts)
+    read = cells(texts, thousands=",")
+    assert read == [float(text.replace(",", "")) for text in texts]
+
+
+def test_the_marks_of_numbers_are_kept_with_the_columns() -> None:
+    encoder, _, table = learn(["1 234,5", "2"], decimal=",", thousands=" ")
+    again = TableEncoder.from_json(json.loads(json.dumps(encoder.to_json())))
+    assert again.matrix(table)[:, 0].tolist() == [1234.5, 2.0]
+    older = encoder.to_json()
+    del older["markers"]["thousands"]
+    assert TableEncoder.from_json(older).markers.thousands is None
 
 
 # the text, days since 1970

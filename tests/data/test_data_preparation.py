@@ -17,7 +17,7 @@ from netwright.data.columns import learn_columns
 from netwright.data.preparation import Preparation, fit_arrays, fit_table
 from netwright.errors import DataError
 from netwright.sources.arrays import Arrays
-from netwright.sources.cells import Markers
+from netwright.sources.marks import Markers
 from netwright.sources.tables import Origin, Table, from_frame
 
 ROWS = 400

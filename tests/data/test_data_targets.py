@@ -15,7 +15,7 @@ from netwright.data.targets import Target, read_target
 from netwright.errors import ConfigError, DataError
 from netwright.sources import opening
 from netwright.sources.arrays import Arrays
-from netwright.sources.cells import Markers
+from netwright.sources.marks import Markers
 from netwright.sources.tables import Origin, from_frame
 
 
@@ -264,9 +264,10 @@ BAD: dict[str, tuple[Any, str | None, Sequence[Any] | None, str]] = {
     "one number": ([1, 1, 1], None, None, "target 'y' holds one class only (1, 3 rows)"),
     "three classes for two": (["a", "b", "c"], "binary", None, "holds 3 classes; binary needs 2"),
     "names": ([f"name{row}" for row in range(60)], None, None, "60 different texts in 60 rows"),
-    "decimal commas": ([f"{row},5" for row in range(60)], None, None, 'set data.decimal = ","'),
-    "thousands marks": ([f"{row},000,000" for row in range(1, 60)], None, None, "remove the thousands mark"),
-    "one thousands mark each": ([f"{row},000" for row in range(1, 60)], None, None, "remove the thousands mark, or"),
+    "commas": ([f"{row},5" for row in range(60)], None, None, 'set data.decimal = ","'),
+    "thousands marks": ([f"{row},000,000" for row in range(1, 60)], None, None, 'set data.thousands = ","'),
+    "one thousands mark each": ([f"{row},000" for row in range(1, 60)], None, None, 'data.thousands = "," where the comma'),
+    "points beside a decimal comma": ([f"{row}.55" for row in range(60)], None, None, 'set data.decimal = "."'),
     "money": ([f"${row},000" for row in range(1, 60)], None, None, "without currency signs"),
     "many rows of money": ([f"${row % 30},000" for row in range(300)], None, None, "without currency signs"),
     "money in a regression": (["$1,000", "$2,000"], "regression", None, "without currency signs"),
@@ -294,7 +295,7 @@ BAD: dict[str, tuple[Any, str | None, Sequence[Any] | None, str]] = {
 def test_a_target_that_cannot_be_learned_is_told_in_one_line(name: str) -> None:
     cells, task, classes, words = BAD[name]
     with pytest.raises(DataError) as problem:
-        from_cells(cells, task, classes=classes)
+        from_cells(cells, task, classes=classes, markers=Markers(decimal="," if "decimal comma" in name else "."))
     assert words in str(problem.value)
     assert "\n" not in str(problem.value)
 

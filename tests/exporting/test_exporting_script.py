@@ -258,6 +258,19 @@ def test_text_of_other_marks_ends_with_the_same_bits(tmp_path: Path) -> None:
     assert "delimiter=';'" in text
 
 
+@pytest.mark.parametrize(("decimal", "thousands", "spelled"), [(".", ",", ","), (",", " ", "\u00a0"), (".", "'", "\u2019")])
+def test_text_with_marks_between_thousands_ends_with_the_same_bits(
+    decimal: str, thousands: str, spelled: str, tmp_path: Path
+) -> None:
+    sizes = [
+        f"{value:,.2f}".replace(",", "T").replace(".", decimal).replace("T", spelled)
+        for value in RNG.normal(size=ROWS) * 1e4
+    ]
+    prices = [f"{value:,}".replace(",", spelled) for value in range(900, 900 + ROWS)]
+    path = write_csv(tmp_path / "rows.csv", ";", {"size": sizes, "town": TABLE["town"], "price": prices})
+    assert_exact(tmp_path, config=path, target="price", decimal=decimal, thousands=thousands, layers=DENSE)
+
+
 def test_files_without_names_of_columns_end_with_the_same_bits(tmp_path: Path) -> None:
     for part in range(2):
         rows = RNG.normal(size=(50, 4)).round(4)

@@ -194,6 +194,7 @@ def test_the_advice_about_a_column_can_be_followed(tmp_path: Path) -> None:
         ({"header": False}, "data.header: false came, of arrays, which have no lines of text; "),
         ({"delimiter": ";"}, "data.delimiter: ';' came, of arrays, "),
         ({"decimal": ","}, "data.decimal: ',' came, of arrays, "),
+        ({"thousands": " "}, "data.thousands: ' ' came, of arrays, "),
         ({"sheet": "first"}, "data.sheet: first came, of arrays, "),
         ({"preparation": {"rare": 3}}, "data.preparation.rare: 3 came, of arrays, which have no categories; "),
         ({"inputs": ["width"]}, "data.inputs: width came, of arrays, which are called X; expected such names, "),

@@ -12,7 +12,8 @@ import pytest
 
 from netwright.data.columns import Column, TableEncoder
 from netwright.errors import DataError
-from netwright.sources.cells import Markers, group_values, time_values
+from netwright.sources.cells import group_values, time_values
+from netwright.sources.marks import Markers
 from netwright.sources.tables import Table, from_frame
 
 

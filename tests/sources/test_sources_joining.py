@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from netwright.errors import DataError
-from netwright.sources.cells import Markers
 from netwright.sources.joining import join
+from netwright.sources.marks import Markers
 from netwright.sources.tables import Origin, Table, concatenate
 
 

@@ -14,7 +14,7 @@ from netwright.data.targets import Target, read_target
 from netwright.errors import ConfigError, DataError, NetwrightError
 from netwright.sources import labels
 from netwright.sources.arrays import Arrays
-from netwright.sources.cells import Markers
+from netwright.sources.marks import Markers
 from netwright.sources.opening import from_objects
 from netwright.sources.tables import Origin, Table, from_frame
 

@@ -16,7 +16,7 @@ import pytest
 
 from netwright.data.columns import learn_columns
 from netwright.errors import DataError
-from netwright.sources.cells import Markers
+from netwright.sources.marks import Markers
 from netwright.sources.opening import Reading, read_source
 from netwright.sources.tables import Table, concatenate, from_frame
 from netwright.sources.texts import TextOptions

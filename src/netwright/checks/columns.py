@@ -13,7 +13,8 @@ from netwright.checks.findings import Finding
 from netwright.checks.view import Hashes, Values, distinct
 from netwright.model.weighing import FOCAL
 from netwright.numerals import counted
-from netwright.sources.cells import Markers, marked_too
+from netwright.sources.cells import marked_too
+from netwright.sources.marks import Markers
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

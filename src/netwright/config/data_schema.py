@@ -118,6 +118,10 @@ class DataConfig(Section):
     missing: Literal["fill", "error"] = Field("fill", description="What a missing cell does: filled and flagged, or exit 3.")
     delimiter: str | None = Field(None, description='Between fields: one character, or "whitespace".')
     decimal: Literal[".", ","] = Field(".", description="The decimal mark of numbers in text files.")
+    thousands: Literal[",", ".", " ", "'"] | None = Field(
+        None,
+        description="The mark between thousands of such numbers, as in 1,234.5; beside a decimal comma the point may stand.",
+    )
     encoding: str = Field("utf-8", description="Of text files.")
     sheet: str | None = Field(None, description="Sheet of an Excel file; default the first.")
     task: Literal["binary", "multiclass", "multilabel", "regression"] | None = Field(
@@ -237,6 +241,14 @@ class DataConfig(Section):
         if value is not None and value != "whitespace" and (not plain or value in "\"'"):
             raise ValueError(f"{shown(value)} came; expected one character or 'whitespace'; write for instance ';'")
         return value
+
+    @model_validator(mode="after")
+    def _two_marks(self) -> DataConfig:
+        if self.thousands == self.decimal:
+            raise ValueError(
+                f"thousands {shown(self.thousands)} came, which is the decimal mark; expected another; set decimal too"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_way_in(self) -> DataConfig:

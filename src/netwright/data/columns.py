@@ -21,26 +21,20 @@ import pyarrow.compute as pc
 
 from netwright.errors import DataError, did_you_mean
 from netwright.sources.cells import (
-    COMMA_NUMBER,
     DATE,
     FALSE_WORDS,
-    MONEY,
-    MOSTLY,
-    NUMBER,
     OTHER_DATE,
     TRUE_WORDS,
     CellError,
     Floats,
-    Markers,
     booleans,
     clean,
     days,
     is_text,
-    number_advice,
     numbers,
     padded,
-    pointed_numbers,
 )
+from netwright.sources.marks import MOSTLY, PLAIN_NUMBERS, Markers, are_numbers, number_advice, pointed_numbers
 from netwright.sources.tables import Table
 
 Rows = npt.NDArray[np.int64]
@@ -148,7 +142,8 @@ class TableEncoder:
             Column(entry["name"], entry["kind"], entry["missing"], tuple(entry["levels"]), entry.get("constant"))
             for entry in value["columns"]
         )
-        markers = Markers(tuple(value["markers"]["missing_values"]), value["markers"]["decimal"])
+        written = value["markers"]
+        markers = Markers(tuple(written["missing_values"]), written["decimal"], thousands=written.get("thousands"))
         return TableEncoder(columns, markers, settled=True)
 
 
@@ -172,7 +167,7 @@ def learn_columns(
         rows: The train rows, int64.
         names: The columns to learn from.
         kinds: Kinds the user wrote.
-        markers: Missing markers and decimal mark.
+        markers: Missing markers and the marks of numbers.
         rare: A category seen fewer times counts as unknown.
 
     Returns:
@@ -269,7 +264,7 @@ def _infer_text(train: pa.ChunkedArray, table: Table, name: str, markers: Marker
     distinct = pc.unique(train)
     if padded(train):
         return _names_or_categories(len(distinct), count)
-    fitting = pc.sum(pc.match_substring_regex(pointed_numbers(train, markers), NUMBER)).as_py()
+    fitting = pc.sum(are_numbers(train, markers)).as_py()
     if fitting == count:
         return "identifier" if _is_key(pc.cast(pointed_numbers(train, markers), pa.float64()), name) else "number"
     if fitting >= MOSTLY * count:
@@ -279,15 +274,11 @@ def _infer_text(train: pa.ChunkedArray, table: Table, name: str, markers: Marker
     words_found = {value.lower() for value in distinct.to_pylist()} if len(distinct) <= 12 else set()
     if 0 < len(words_found) <= 2 and words_found <= {*TRUE_WORDS, *FALSE_WORDS}:
         return "boolean"
-    if pc.sum(pc.match_substring_regex(train, COMMA_NUMBER)).as_py() >= MOSTLY * count:
+    if (advice := number_advice(train, markers)) is not None and (advice != PLAIN_NUMBERS or len(distinct) > 12):
+        first = train.filter(pc.invert(are_numbers(train, markers)))[0].as_py()
         raise DataError(
-            f"{table.origins[0].name}: column {name!r}: {train[0].as_py()!r} is no number; expected a decimal point and "
-            'no thousands mark; set data.decimal = "," or rewrite the column'
-        )
-    if len(distinct) > 12 and pc.sum(pc.match_substring_regex(train, MONEY)).as_py() >= MOSTLY * count:
-        raise DataError(
-            f"{table.origins[0].name}: column {name!r}: {train[0].as_py()!r} is no number; {number_advice(train.to_pylist())}, "
-            f'or set data.kinds = {{"{name}" = "category"}}'
+            f"{table.origins[0].name}: column {name!r}: {first!r} is no number; {advice}, or "
+            f'data.kinds = {{"{name}" = "category"}} where such cells are names'
         )
     if count >= 20 and len(distinct) > 0.5 * count and _words(train) >= 3:
         return "text"

@@ -16,9 +16,10 @@ from netwright.errors import ConfigError, DataError, did_you_mean
 from netwright.numerals import counted
 from netwright.sources import labels as multilabel
 from netwright.sources.arrays import Arrays
-from netwright.sources.cells import LARGEST, Markers, clean, is_text, marked_no_more, number_advice, padded, pointed_numbers
+from netwright.sources.cells import LARGEST, clean, is_text, marked_no_more, padded
 from netwright.sources.headers import header_hint
 from netwright.sources.labels import Label, plain
+from netwright.sources.marks import Markers, number_advice, pointed_numbers
 from netwright.sources.sequences import Sequences
 from netwright.sources.tables import Table
 
@@ -288,7 +289,7 @@ def _refuse_amounts(raw: Table | Arrays, name: str, values: npt.NDArray[Any], ma
     """Refuse many different texts that are numbers but for a comma or a sign."""
     if values.dtype.kind != "U" or len(found := np.unique(values)) <= MOST_INTEGER_CLASSES:
         return
-    advice = number_advice(found.tolist()) if markers.decimal == "." else None
+    advice = number_advice(pa.chunked_array([found.tolist()], pa.string()), markers)
     if advice is not None:
         raise DataError(
             f"{raw.place(0)}: target {name!r}: {str(values[0])!r} is no number ({len(found)} different texts); {advice}"
@@ -304,7 +305,7 @@ def _floats(
             numbers = values.astype(np.float64)
         except (ValueError, TypeError):
             bad = next(place for place, value in enumerate(values) if not _is_float(value))
-            advice = number_advice([str(values[bad])]) if markers.decimal == "." else None
+            advice = number_advice(pa.chunked_array([values.astype(str).tolist()], pa.string()), markers)
             raise DataError(
                 f"{raw.place(bad)}: target {name!r}: {str(values[bad])!r} is no number; a regression needs numbers; "
                 + (advice or _no_number_advice(len(columns)))

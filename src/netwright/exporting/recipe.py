@@ -12,6 +12,7 @@ from netwright.data.preparation import Preparation
 from netwright.data.targets import Target
 from netwright.engine.update import Update
 from netwright.model.task import Decoding
+from netwright.sources.marks import Markers
 from netwright.training.groups import Group
 
 
@@ -28,7 +29,7 @@ class Source:
         answer: Code for the cells of a target column, with ``{}`` where its name stands.
         dtype: Of ``raw``.
         gaps: Whether cells or numbers are missing.
-        decimal: The decimal mark of texts.
+        marks: How numbers are written in texts.
         renamed: Target values to rename.
     """
 
@@ -40,7 +41,7 @@ class Source:
     answer: str = "table[{}]"
     dtype: str = ""
     gaps: bool = False
-    decimal: str = "."
+    marks: Markers = Markers()
     renamed: tuple[tuple[str, str], ...] = ()
 
 

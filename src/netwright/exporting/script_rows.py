@@ -270,9 +270,17 @@ def _table_target(task: str, names: Sequence[str], classes: Sequence[Any], sourc
 
 def number_code(source: Source) -> str:
     """Return code for a cell as a number."""
-    if source.typed or source.decimal == ".":
-        return "float(cell)"
-    return 'float(cell.replace(".", "").replace(",", "."))'
+    return f"float({pointed_code(source)})"
+
+
+def pointed_code(source: Source) -> str:
+    """Return code for a cell with a decimal point and without thousands marks."""
+    mark = source.marks.grouping
+    if source.typed or mark is None:
+        return "cell"
+    spellings = {" ": '"".join(cell.split())', "'": 'cell.replace("\'", "").replace("\u2019", "")'}
+    code = spellings.get(mark, f'cell.replace("{mark}", "")')
+    return code if source.marks.decimal == "." else f'{code}.replace(",", ".")'
 
 
 def _written(label: Any) -> Any:
@@ -289,7 +297,7 @@ def class_code(classes: Sequence[Any], source: Source) -> str:
         return "cell.isoformat()" if kind is datetime else "cell.isoformat()[:10]"
     exact = kind is int and max(map(abs, classes)) > 2**53  # which a float does not hold
     whole = "int({})" if exact else "int(float({}))"
-    pointed = "cell" if source.typed or source.decimal == "." else 'cell.replace(".", "").replace(",", ".")'
+    pointed = pointed_code(source)
     if source.renamed:
         renamed: Mapping[str, str] = dict(source.renamed)
         inner = f"{literal(renamed)}.get(cell, cell)"

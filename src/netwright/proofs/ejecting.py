@@ -32,7 +32,7 @@ from netwright.pipeline.stopping import monitored
 from netwright.pipeline.transferring import stages_of, start_of, write_start
 from netwright.proofs.finding import find_arrays, find_images, find_table
 from netwright.rows.inputs import Inputs
-from netwright.rows.reading import BRACES
+from netwright.rows.reading import BRACES, markers_of
 from netwright.runfolder import folder as folders
 from netwright.sources.arrays import Arrays
 from netwright.sources.sequences import Sequences
@@ -292,7 +292,7 @@ def _source(folder: Path, data: DataConfig, inputs: Inputs) -> Source:
         gaps = any(column.missing for column in used)
         if found is not None:
             renamed = tuple(data.labels.items())
-            return Source(**found, table=True, gaps=gaps, decimal=data.decimal, renamed=renamed)
+            return Source(**found, table=True, gaps=gaps, marks=markers_of(data), renamed=renamed)
     elif isinstance(raw, Arrays):
         values = next(iter(raw.inputs.values()))
         gaps = values.dtype.kind == "f" and bool(np.isnan(values).any())

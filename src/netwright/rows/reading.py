@@ -19,11 +19,11 @@ from netwright.config.data_schema import DataConfig
 from netwright.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from netwright.rows import pictures
 from netwright.rows.fetching import copies_of
-from netwright.sources import cells, joining, opening, sequences, tables
+from netwright.sources import joining, opening, sequences, tables
 from netwright.sources.arrays import Arrays
 from netwright.sources.blocks import Blocks, blocks_of
-from netwright.sources.cells import Markers
 from netwright.sources.image_files import ImageFiles
+from netwright.sources.marks import MISSING_VALUES, Markers
 from netwright.sources.memory import free_share, processes
 from netwright.sources.objects import is_frame
 from netwright.sources.opening import Reading
@@ -68,9 +68,9 @@ def reading_of(data: DataConfig) -> Reading:
 
 
 def markers_of(data: DataConfig) -> Markers:
-    """Return the missing markers, the decimal mark and what stands between labels."""
-    missing = cells.MISSING_VALUES if data.missing_values is None else tuple(data.missing_values)
-    return Markers(missing, data.decimal, data.label_separator)
+    """Return the missing markers, the marks of numbers and what stands between labels."""
+    missing = MISSING_VALUES if data.missing_values is None else tuple(data.missing_values)
+    return Markers(missing, data.decimal, data.label_separator, data.thousands)
 
 
 def names_of(value: str | list[str] | None) -> tuple[str, ...] | None:

@@ -16,7 +16,7 @@ from netwright.errors import ConfigError, DataError, did_you_mean
 from netwright.numerals import counted
 from netwright.sources import arrays, cells
 from netwright.sources.arrays import Arrays
-from netwright.sources.cells import Markers
+from netwright.sources.marks import Markers
 from netwright.sources.places import place_of
 from netwright.sources.tables import Table
 

@@ -6,9 +6,7 @@ Floor 2.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,13 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from netwright.errors import DataError, did_you_mean
+from netwright.sources.marks import NUMBER, Markers, are_numbers, number_advice, pointed_numbers
 from netwright.sources.tables import Table
 
 Floats = npt.NDArray[np.float64]
 
-MISSING_VALUES = ("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "-")
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(inf|Inf|INF|infinity|Infinity)$"
-COMMA_NUMBER = r"^[+-]?\d{1,3}(\.\d{3})*,\d+$|^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
 OFFSET = r"(Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)?"  # from UTC, after a time
 DATE = (
     rf"^\d{{4}}-\d{{2}}-\d{{2}}([T ]\d{{2}}:\d{{2}}(:\d{{2}}(\.\d+)?)?{OFFSET}|Z)?$"
@@ -31,14 +27,9 @@ DATE = (
 )
 OTHER_DATE = r"^(\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{4}[./]\d{1,2}[./]\d{1,2})([T ]\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][Mm])?)?$"
 PADDED = r"^0\d+$"  # a whole number with a leading zero, as in codes of places and articles
-MONEY = r"^[+-]?\s?[$€£¥]\s?[+-]?\d[\d.,]*$|^[+-]?\d[\d.,]*\s?[$€£¥%]$"
-GROUPED = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
-COMMA = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+$"
-THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+(,\d*)?$"
 TRUE_WORDS = ("true", "yes", "t", "y")
 FALSE_WORDS = ("false", "no", "f", "n")
 LARGEST = float(np.finfo(np.float32).max)
-MOSTLY = 0.9  # with so many of a kind in a column, another cell is taken for a mistake
 
 
 class CellError(DataError):
@@ -56,15 +47,6 @@ class CellError(DataError):
     def __reduce__(self) -> tuple[type[DataError], tuple[str]]:
         """Go to another process as a line."""
         return DataError, (str(self),)
-
-
-@dataclass(frozen=True)
-class Markers:
-    """What the cells of text columns mean: the missing markers, the decimal mark, what stands between labels."""
-
-    missing_values: tuple[str, ...] = MISSING_VALUES
-    decimal: str = "."
-    label_separator: str | None = None
 
 
 def clean(column: pa.ChunkedArray, markers: Markers) -> pa.ChunkedArray:
@@ -90,37 +72,6 @@ def padded(values: pa.ChunkedArray) -> bool:
     return bool(pc.all(pc.match_substring_regex(values, r"^\d+$")).as_py())
 
 
-def number_advice(texts: Sequence[str]) -> str | None:
-    """Return how to write texts so that they are numbers, where they nearly are: commas, thousands marks, money."""
-    texts = [text for text in texts if not re.match(NUMBER, text)]
-    if not texts:
-        return None
-
-    def mostly(form: str) -> bool:
-        return sum(re.match(form, text) is not None for text in texts) >= MOSTLY * len(texts)
-
-    if mostly(GROUPED):
-        if all(re.fullmatch(r"[+-]?\d{1,3},\d{3}", text) for text in texts):
-            return 'remove the thousands mark, or set data.decimal = "," where the comma is the decimal mark'
-        return "remove the thousands mark"
-    if mostly(COMMA):
-        return 'set data.decimal = ","'
-    if mostly(MONEY):
-        return "write plain numbers, without currency signs, % and thousands marks"
-    return None
-
-
-def pointed_numbers(values: pa.ChunkedArray, markers: Markers) -> pa.ChunkedArray:
-    """Return texts with a decimal point where the decimal mark is a comma; points are then thousands marks or no numbers."""
-    if markers.decimal == ".":
-        return values
-    whole = pc.match_substring_regex(values, THOUSANDS)  # only there the points are thousands marks
-    plain = pc.if_else(
-        pc.fill_null(whole, False), pc.replace_substring(values, ".", ""), pc.replace_substring(values, ".", "#")
-    )
-    return pc.replace_substring(plain, ",", ".")
-
-
 def numbers(values: pa.ChunkedArray, table: Table, name: str, markers: Markers) -> Floats:
     """Return cells as numbers, NaN where one is missing.
 
@@ -133,7 +84,7 @@ def numbers(values: pa.ChunkedArray, table: Table, name: str, markers: Markers) 
         if not pc.all(fits, min_count=0).as_py():  # true for no rows
             wrong = ~np.asarray(fits, dtype=bool)
             row = int(np.flatnonzero(wrong)[0])
-            advice = number_advice([values[row].as_py()]) if markers.decimal == "." else None
+            advice = number_advice(values.drop_null(), markers)
             refuse(table, name, values, wrong, "no number", advice or _bad_number_advice(name, markers, values[row].as_py()))
         values = pointed
     _refuse_type(values, table, name, "numbers", _AMOUNTS)
@@ -286,7 +237,7 @@ def time_values(table: Table, name: str, markers: Markers) -> Floats:
         return days(values, table, name)
     if not is_text(values.type):
         return numbers(values, table, name, markers)
-    number = np.asarray(pc.match_substring_regex(pointed_numbers(values, markers), NUMBER), dtype=bool)
+    number = np.asarray(are_numbers(values, markers), dtype=bool)
     date = np.asarray(pc.match_substring_regex(values, DATE), dtype=bool)
     if number.all():
         return numbers(values, table, name, markers)

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from netwright.errors import DataError
 from netwright.numerals import counted
-from netwright.sources.cells import NUMBER, Markers, clean, is_text, pointed_numbers
+from netwright.sources.cells import clean, is_text
+from netwright.sources.marks import NUMBER, Markers, pointed_numbers
 from netwright.sources.tables import Table
 
 Key = int | float | str | None

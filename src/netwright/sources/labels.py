@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from netwright.errors import ConfigError, DataError
 from netwright.numerals import counted
 from netwright.sources.arrays import Arrays
-from netwright.sources.cells import FALSE_WORDS, TRUE_WORDS, Markers, clean, is_text, marked_no_more
+from netwright.sources.cells import FALSE_WORDS, TRUE_WORDS, clean, is_text, marked_no_more
+from netwright.sources.marks import Markers
 from netwright.sources.tables import Table
 
 Label = str | int | float | bool | bytes | datetime.date
