@@ -11,6 +11,8 @@ ROUNDS ?= 5
 demo: $(READY)  ## train the digits example end to end; prints the test result and where the report is
 	$(BIN)/netwright train examples/digits.toml
 
+test faults: export PYTHONDONTWRITEBYTECODE :=  # tests start hundreds of commands, and each would compile the package anew
+
 test: $(READY)  ## all tests, in three processes (a third of the time each waits); a file's tests stay together, files in order
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,8 @@ import pytest
 import netwright as nw
 from netwright import beside
 from netwright.beside import Imports, begin, call, importing
+from netwright.config.read import build_config, from_keywords
+from netwright.pipeline.ahead import imported_ahead
 
 FUNCTIONS = """
 import os, threading, time
@@ -330,9 +333,30 @@ def test_commands_begin_with_them_before_torch_is_imported(tmp_path: Path) -> No
     assert begun("train", "sklearn:iris", "--run-dir", "run", *short) == "['sklearn', 'matplotlib']"
     assert begun("test", "run") == "['sklearn', 'matplotlib']"
     assert begun("resume", "run") == "['sklearn', 'matplotlib']"
-    assert begun("train", "sklearn:iris", "--run-dir", "other", "--no-test", *short) == "['matplotlib']"
-    simple = ("--set", "evaluation.baselines=simple")
-    assert begun("train", "sklearn:iris", "--run-dir", "third", *simple, *short) == "['matplotlib']"
+
+
+@pytest.mark.parametrize(
+    ("given", "how", "wanted"),
+    [
+        ({}, {}, ["sklearn", "matplotlib"]),
+        ({}, {"test": False}, ["matplotlib"]),
+        ({"baselines": "simple"}, {}, ["matplotlib"]),
+        ({}, {"alone": False}, []),
+    ],
+)
+def test_imported_ahead_is_what_the_run_will_need(
+    given: dict[str, Any], how: dict[str, bool], wanted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    @contextmanager
+    def importing(*imports: beside.Imports) -> Iterator[None]:
+        begun.extend(one.package for one in imports)
+        yield
+
+    monkeypatch.setattr(beside, "importing", importing)
+    with imported_ahead(build_config(from_keywords({"source": "sklearn:iris", **given})), **how):
+        assert begun == wanted
 
 
 def gone(process: int) -> bool:

@@ -287,6 +287,27 @@ def test_the_default_optimizer_has_arguments_too() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (".3", 0.3),
+        ("1.", 1.0),
+        ("-.5e-2", -0.005),
+        ("(3, 5)", (3, 5)),
+        (" ", " "),
+        (" a b ", "a b"),
+        ("1.2.3", "1.2.3"),
+        (".", "."),
+        ("(3, x)", "(3, x)"),
+    ],
+)
+def test_what_is_no_toml_is_read_as_python_or_a_text(text: str, value: Any) -> None:
+    tree: dict[str, Any] = {}
+    apply_setting(tree, f"data.cache={text}")
+    assert tree == {"data": {"cache": value}}
+    assert type(tree["data"]["cache"]) is type(value)
+
+
+@pytest.mark.parametrize(
     ("setting", "message"),
     [
         ("epochs", "no setting; expected PATH=VALUE; write for instance training.epochs=50"),

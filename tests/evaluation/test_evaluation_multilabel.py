@@ -78,7 +78,7 @@ def test_the_intervals_agree_with_a_plain_bootstrap_of_rows() -> None:
     found = label_intervals(true, decoded, NAMES)
     assert set(found) == set(NAMES)
     generator = np.random.default_rng(1)
-    drawn = [of_scikit_learn(true[rows], decoded[rows]) for rows in (generator.integers(0, 400, 400) for _ in range(400))]
+    drawn = [label_figures(true[rows], decoded[rows]) for rows in (generator.integers(0, 400, 400) for _ in range(400))]
     for name in NAMES:
         low, high = np.quantile([figures[name] for figures in drawn], (0.025, 0.975))
         assert found[name] == pytest.approx((low, high), abs=0.012), name
@@ -102,7 +102,7 @@ def test_differences_on_the_same_rows_agree_with_a_plain_bootstrap() -> None:
     found = paired_label_intervals(true, decoded, [other])
     generator = np.random.default_rng(1)
     drawn = [generator.integers(0, 400, 400) for _ in range(200)]
-    pairs = [(of_scikit_learn(true[rows], decoded[rows]), of_scikit_learn(true[rows], other[rows])) for rows in drawn]
+    pairs = [(label_figures(true[rows], decoded[rows]), label_figures(true[rows], other[rows])) for rows in drawn]
     for name in NAMES:
         gaps = [one[name] - two[name] for one, two in pairs]
         assert found[name] == pytest.approx(tuple(np.quantile(gaps, (0.025, 0.975))), abs=0.012), name

@@ -254,7 +254,7 @@ def test_steps_that_would_be_faster_compiled_on_a_gpu_are_told(settings: dict[st
     [
         ({}, True),
         ({"epochs": 10}, False),
-        ({"batch_size": 64, "layers": ["Linear(20_000)", "Linear(20_000)", "Linear()"]}, False),
+        ({"batch_size": 64, "layers": ["Linear(1_000)", "Linear(1_000)", "Linear()"]}, False),
         ({"average": "EMA(decay=0.9)"}, False),
         ({"layers": ["Linear(32)", "BatchNorm1d()", "ReLU()", "Linear()"]}, False),
     ],

@@ -145,15 +145,15 @@ def merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
             tree[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _tuple(text: str) -> Any:
-    """Return a Python tuple of literals such as ``(3, 5)``, any other text as it is."""
-    if not re.fullmatch(r"\([-+0-9.eE, ]+\)", text):
+def _as_python(text: str) -> Any:
+    """Return what Python reads and TOML does not, numbers such as ``.5`` and tuples such as ``(3, 5)``; else the text."""
+    text = text.strip() or text
+    if not re.fullmatch(r"\([-+0-9.eE, ]+\)|[-+]?(\.\d+|\d+\.)([eE][-+]?\d+)?", text):
         return text
     try:
-        value = ast.literal_eval(text)
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-    return value if isinstance(value, tuple) else text
 
 
 def apply_setting(tree: dict[str, Any], text: str) -> None:
@@ -170,7 +170,7 @@ def apply_setting(tree: dict[str, Any], text: str) -> None:
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
-        value = _tuple(raw.strip())
+        value = _as_python(raw)
     except RecursionError:
         raise ConfigError(
             f"--set {shortened(path)}: a value nested too deeply came; expected a number, a text or a flat list"
