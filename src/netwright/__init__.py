@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netwright.data.batches import Batch as Batch
+    from netwright.errors import FindingWarning as FindingWarning
     from netwright.errors import NetwrightError as NetwrightError
     from netwright.estimators.classifier import NetClassifier as NetClassifier
     from netwright.estimators.regressor import NetRegressor as NetRegressor
@@ -40,6 +41,7 @@ _WHERE = {
     "NetRegressor": "netwright.estimators.regressor",
     "Batch": "netwright.data.batches",
     "Ensemble": "netwright.studies.ensembles",
+    "FindingWarning": "netwright.errors",
     "NetwrightError": "netwright.errors",
     "Run": "netwright.lifecycle.run",
     "check": "netwright.verbs",
@@ -67,6 +69,7 @@ __all__ = [
     "NetRegressor",
     "Batch",
     "Ensemble",
+    "FindingWarning",
     "NetwrightError",
     "Run",
     "check",

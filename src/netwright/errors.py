@@ -29,6 +29,10 @@ class NetwrightError(Exception):
         super().__init__(message)
 
 
+class FindingWarning(UserWarning):
+    """A finding of the checks that is more than a note, where no observer is there to be told."""
+
+
 class ConfigError(NetwrightError):
     """A setting, a command or a network description that cannot be used (exit 2)."""
 

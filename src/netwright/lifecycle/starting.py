@@ -15,7 +15,7 @@ from netwright.lifecycle.running import start
 from netwright.lifecycle.several import Manner
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
-from netwright.pipeline.observing import Audience, Observer
+from netwright.pipeline.observing import Audience, Observer, nobody
 from netwright.pipeline.preflight import be_strict, check_bench
 from netwright.pipeline.sharing import refuse_halving
 from netwright.pipeline.together import agreed
@@ -39,7 +39,7 @@ def train_asked(
     """
     refuse_halving(manner.auto_micro_batch, world)
     folder = Path(world.told(str(folders.folder_for(run_dir, asked.name))))
-    observe = Audience(observers if world.leads else ())
+    observe = Audience(observers if world.leads else [nobody])
     if goes_on(folder, world):
         refuse_again(folder, world)
         objects = Objects(asked.data, asked.module, asked.loss, asked.code, asked.custom, world)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -10,7 +12,7 @@ import torch
 
 from netwright.config.schema import RunConfig
 from netwright.config.values import shown
-from netwright.errors import ConfigError, first_line
+from netwright.errors import ConfigError, FindingWarning, first_line
 from netwright.pipeline.telling import Told
 from netwright.runfolder import folder as folders
 from netwright.seeding import all_forked, forked
@@ -21,6 +23,7 @@ from netwright.training.journal import EpochRecord
 Record = Told | EpochRecord | Begun | Ended
 Observer = Callable[[Told | EpochRecord], None]  # what a user hands over
 Listener = Callable[[Record], None]  # what a run tells
+PACKAGE = str(Path(__file__).parents[1])
 TRACKER = ("name", "begin", "epoch", "end")  # what `Tracker` has
 
 
@@ -32,7 +35,8 @@ class Audience:
     is put back, so that a run gives the same bits with and without it.
 
     Args:
-        observers: Functions, told remarks and epochs; trackers, told beginning, epochs and end.
+        observers: Functions, told remarks and epochs; trackers, told beginning, epochs and end. Without a function, findings that
+            are no notes are warnings of Python, so that none stays unseen.
 
     Raises:
         ConfigError: One is neither, or a package of a tracker is missing.
@@ -41,7 +45,7 @@ class Audience:
     def __init__(self, observers: Iterable[Observer | Tracker]) -> None:
         told = _each_of(observers)
         self._trackers = [observer for observer in told if isinstance(observer, Tracker)]
-        self._functions = [observer for observer in told if not isinstance(observer, Tracker)]
+        self._functions = [observer for observer in told if not isinstance(observer, Tracker)] or [warn]
         check_trackers([tracker.name for tracker in self._trackers if _ours(tracker)])
 
     def __call__(self, record: Record) -> None:
@@ -74,6 +78,20 @@ class Audience:
                 self._trackers.remove(tracker)
                 what = f"{type(error).__name__}: {first_line(error)}"
                 self(Told(f"tracker {tracker.name}: {what}; it is told nothing more, the run goes on", "note"))
+
+
+def nobody(record: Told | EpochRecord) -> None:
+    """Be told all, and say nothing: the observer of processes that leave it to another to tell."""
+
+
+def warn(record: object) -> None:
+    """Make findings warnings of Python, at the line outside of this package that asked for the run."""
+    if not isinstance(record, Told) or record.kind != "warning":
+        return
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(record.text, FindingWarning, stacklevel=level)
 
 
 def _each_of(observers: Any) -> list[Any]:

@@ -276,9 +276,14 @@ def _task_notes(told: str | None, target: Target) -> list[str]:
     """Tell how a target was read where it could be read otherwise."""
     values = target.values
     if told is None and target.task == "regression" and values.shape[1] > 1 and np.isin(values, (0.0, 1.0)).all():
+        alone = (
+            "; for classes give one column of them, of a matrix its argmax(axis=1)"
+            if (values.sum(axis=1) == 1).all()
+            else ""
+        )
         return [
             f"the {values.shape[1]} target columns hold fractions that are all 0 or 1 and are read as quantities; for labels set "
-            'data.task = "multilabel"'
+            f'data.task = "multilabel"{alone}'
         ]
     if told is None and target.task == "regression" and values.shape[1] == 1:
         distinct = np.unique(values)

@@ -305,6 +305,6 @@ def _label_notes(raw: Table | Arrays, target: Target, split: Split, files: bool)
     if len(train) and len(target.classes) > 1 and (train.sum(axis=1) == 1).all():
         notes.append(
             f"every train row has exactly one of the labels {', '.join(map(str, target.classes[:6]))}; if they exclude one "
-            "another, give one column of classes instead"
+            "another, give one column of classes instead, of a matrix its argmax(axis=1)"
         )
     return notes

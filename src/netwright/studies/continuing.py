@@ -16,7 +16,7 @@ from netwright.lifecycle.resuming import Objects, resume_run
 from netwright.lifecycle.run import Run
 from netwright.pipeline.asking import gather_all
 from netwright.pipeline.custom import Custom, Evaluate, Step, Stop
-from netwright.pipeline.observing import Audience, Observer
+from netwright.pipeline.observing import Audience, Observer, nobody
 from netwright.seeding import one_at_a_time
 from netwright.studies.renewing import renewed
 from netwright.tracking.records import Tracker
@@ -83,7 +83,7 @@ def resume(
     asked = gather_all(None, model, data, loss, code, (), again)
     with join() if world is None else nullcontext(world) as shared:
         objects = Objects(asked.data, asked.module, asked.loss, asked.code, asked.custom, shared)
-        observe = Audience(observers if shared.leads else ())
+        observe = Audience(observers if shared.leads else [nobody])
         return renewed(resume_run(Path(run), objects, settings, observe, require_exact, auto_micro_batch), observe, shared)
 
 

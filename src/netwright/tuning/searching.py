@@ -14,7 +14,7 @@ from netwright.distributed.joining import refuse_several
 from netwright.errors import NetwrightError
 from netwright.pipeline.asking import gather_all
 from netwright.pipeline.custom import Evaluate, Step, Stop
-from netwright.pipeline.observing import Audience
+from netwright.pipeline.observing import Audience, warn
 from netwright.pipeline.telling import Told
 from netwright.runfolder import folder as folders
 from netwright.seeding import one_at_a_time
@@ -76,7 +76,7 @@ def tune(
     """
     refuse_several("tune")
     keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
-    tell = _to_all(observers)
+    tell = _to_all(observers or [warn])
     audience = Audience([lambda record: tell(record) if isinstance(record, Told) else None])
     asked = gather_all(config, model, data, loss, code, () if resume is not None else settings, keywords)
     asked = replace(asked, command=asked.command.replace("netwright train", "netwright tune", 1))
