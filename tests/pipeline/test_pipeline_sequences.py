@@ -474,6 +474,55 @@ def test_windows_of_a_table_with_one_column_of_dates_are_in_its_order(order: str
     nw.train(tmp_path / "new.csv", **settings, ignore=["day"], run_dir=tmp_path / "third")
 
 
+def days_file(path: Path, days: Any, stores: Any = None) -> Path:
+    stores = ["a"] * len(days) if stores is None else stores
+    lines = [f"{day},{store},{place % 7}" for place, (day, store) in enumerate(zip(days, stores, strict=True))]
+    path.write_text("day,store,sales\n" + "\n".join(lines) + "\n")
+    return path
+
+
+DAYS = np.datetime64("2024-01-01") + np.arange(280)
+# the days of a file, what is told of them
+TIMES: dict[str, tuple[Any, str]] = {
+    "every day": (DAYS, ""),
+    "working days": (DAYS[np.arange(280) % 7 < 5], ""),
+    "months": (np.arange("2001-01", "2019-01", dtype="datetime64[M]").astype("datetime64[D]"), ""),
+    "two months lost": (
+        DAYS[(np.arange(280) < 100) | (np.arange(280) > 160)],
+        "1 gap between steps, the longest before rows.csv:102 (62 times the usual step); windows go on",
+    ),
+    "two days lost": (
+        np.delete(DAYS, [50, 150]), "2 gaps between steps, the longest before rows.csv:52 (2 times the usual step)",
+    ),
+    "some days twice": (
+        np.sort(np.concatenate([DAYS, DAYS[:10]])), "10 steps came at the time of the step above; windows take each for",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_steps_that_are_missing_and_times_that_come_twice_are_told(name: str, tmp_path: Path) -> None:
+    days, words = TIMES[name]
+    told: list[str] = []
+    path = days_file(tmp_path / "rows.csv", days)
+    nw.train(path, target="sales", window=7, epochs=1, test=False, ignore="store", run_dir=tmp_path / "run",
+             observers=[lambda record: told.append(str(record))])  # fmt: skip
+    found = [line for line in told if "column 'day'" in line and "steps" in line]
+    assert (found == []) if not words else (len(found) == 1 and words in found[0])
+
+
+def test_series_side_by_side_are_refused_and_one_below_the_other_taken(tmp_path: Path) -> None:
+    settings = {"target": "sales", "window": 7, "epochs": 1, "test": False}
+    beside = days_file(tmp_path / "beside.csv", np.repeat(DAYS, 2), ["a", "b"] * 280)
+    with pytest.raises(
+        DataError, match=r"beside.csv:3: column 'day': each time comes 2 times; .*name the former in data.sequences"
+    ):
+        nw.train(beside, **settings, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    below = days_file(tmp_path / "below.csv", np.tile(DAYS, 2), np.repeat(["a", "b"], 280))
+    nw.train(below, **settings, sequences="store", split={"time": "day"}, run_dir=tmp_path / "run")
+
+
 def test_whether_to_test_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"test: 'rows.csv' came; expected True or False, .*data=\{'train': ..., 'test': ...\}"

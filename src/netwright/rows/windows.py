@@ -21,12 +21,14 @@ from netwright.rows.splitting import make_split, times_of
 from netwright.sources import cells, sequences
 from netwright.sources.arrays import Arrays
 from netwright.sources.labels import Label
+from netwright.sources.marks import MOSTLY
 from netwright.sources.sequences import Raw, Sequences
 from netwright.sources.tables import Table
 
 Rows = npt.NDArray[np.int64]
 NEXT = "next symbol"
 UNKNOWN = "(unknown)"
+WIDE = 1.5  # times what nearly all steps are apart: so far apart one is missing
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,14 @@ class Past:
     known: Rows
     begins: Rows
     horizon: int
+
+
+@dataclass(frozen=True)
+class Times:
+    """When steps were: the column and its values ``(steps,)``, days where it holds dates."""
+
+    name: str
+    values: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,8 @@ def cut(data: DataConfig, raw: Raw, names: Sequence[str], parts: dict[str, Rows]
     """
     if isinstance(raw, Sequences) and raw.symbols:
         return _cut_text(data, raw, parts)
-    steps, series = _series(data, raw)
+    steps, series, when = _series(data, raw)
+    told = [] if when is None else _time_notes(steps, series, when)
     target = targets.read_target(steps, names, data.task, data.labels, markers_of(data))
     split, notes = make_split(
         _by_time(data, parts, series), _named(data, raw, steps, series), target, parts, markers_of(data)
@@ -79,7 +90,7 @@ def cut(data: DataConfig, raw: Raw, names: Sequence[str], parts: dict[str, Rows]
     made = _windows(data, steps, target, codes, series)
     if not isinstance(raw, Sequences) and series is not None:
         notes.append(f"data.window: windows end where data.split.group, {data.split.group!r}, changes")
-    return made, _split_of(split, codes, made.raw.starts, data), notes
+    return made, _split_of(split, codes, made.raw.starts, data), [*notes, *told]
 
 
 def _windows(data: DataConfig, steps: Table | Arrays, target: Target, codes: Rows, series: Rows | None) -> Windows:
@@ -132,7 +143,7 @@ def labelled(
     if isinstance(raw, Sequences) and vocabulary is not None:
         found = next_symbols(data, _text_windows(data, raw, np.repeat(np.arange(raw.rows), raw.lengths)), vocabulary)
     else:
-        steps, series = _series(data, raw)
+        steps, series, _ = _series(data, raw)
         target = targets.read_target(steps, names, task, data.labels, markers_of(data), classes)
         found = _windows(data, steps, target, np.zeros(steps.rows, np.int64) if series is None else series, series)
     if not found.raw.rows:
@@ -153,7 +164,7 @@ def all_windows(data: DataConfig, raw: Raw) -> Sequences:
         starts = np.repeat(raw.starts, counts) + window * places
         ends = np.repeat(raw.starts + raw.lengths, counts)
         return replace(raw, starts=starts, lengths=np.minimum(ends - starts, window), about=None, per_step=True, names=())
-    steps, series = _series(data, raw)
+    steps, series, _ = _series(data, raw)
     starts, _ = sequences.windows(np.zeros(steps.rows, np.int64) if series is None else series, window, 0, 1)
     if not len(starts):
         raise _too_short(data, raw, 0)
@@ -168,8 +179,10 @@ def _too_short(data: DataConfig, raw: Raw, horizon: int) -> DataError:
     )
 
 
-def _series(data: DataConfig, raw: Raw) -> tuple[Table | Arrays, Rows | None]:
-    """Return the steps and the number of the series each belongs to, by their groups where nothing else tells; None for one.
+def _series(data: DataConfig, raw: Raw) -> tuple[Table | Arrays, Rows | None, Times | None]:
+    """Return the steps, the number of the series each belongs to, by their groups where nothing else tells, and when they were.
+
+    There is no number where all are of one series, no time where no column tells it.
 
     Raises:
         DataError: The steps of a series are not in order of time.
@@ -178,9 +191,11 @@ def _series(data: DataConfig, raw: Raw) -> tuple[Table | Arrays, Rows | None]:
     series = np.repeat(np.arange(raw.rows), raw.lengths) if isinstance(raw, Sequences) else _runs(data, steps)
     named = data.split.time
     name = named or _only_dates(data, steps)
+    when = None
     if name is not None and (isinstance(steps, Table) or name in steps.others):
+        when = Times(name, times_of(steps, name, markers_of(data)))
         together = True if series is None else np.diff(series) == 0
-        late = np.flatnonzero((np.diff(times_of(steps, name, markers_of(data))) < 0) & together)
+        late = np.flatnonzero((np.diff(when.values) < 0) & together)
         if len(late):
             above, advice = "one line above", "sort the file, or name the column of the series in data.sequences"
             if isinstance(steps, Arrays):
@@ -190,7 +205,37 @@ def _series(data: DataConfig, raw: Raw) -> tuple[Table | Arrays, Rows | None]:
                 f"{steps.place(int(late[0]) + 1)}: {'data.split.time: ' if named else 'column '}{name!r} is earlier than {above}; "
                 f"windows need rows in order of time; {advice}"
             )
-    return steps, series
+    return steps, series, when
+
+
+def _time_notes(steps: Table | Arrays, series: Rows | None, when: Times) -> list[str]:
+    """Tell of steps that are missing, and of several at one time: windows take each step for the next one.
+
+    Raises:
+        DataError: Nearly each time comes equally often: these are several series, one beside the other.
+    """
+    together = np.ones(max(steps.rows - 1, 0), dtype=bool) if series is None else np.diff(series) == 0
+    apart = np.diff(when.values)
+    alike = np.flatnonzero(together & (apart == 0))
+    if len(alike):
+        came = np.unique(when.values if series is None else np.stack([series, when.values]), axis=-1, return_counts=True)[1]
+        often = int(np.bincount(came).argmax())
+        if often > 1 and (came == often).mean() >= MOSTLY:
+            raise DataError(
+                f"{steps.place(int(alike[0]) + 1)}: column {when.name!r}: each time comes {often} times; windows need one series "
+                f"below the other; sort by what tells them apart, then by {when.name!r}, and name the former in data.sequences"
+            )
+        many = counted(alike, "step")
+        return [f"column {when.name!r}: {many} came at the time of the step above; windows take each for the next one"]
+    gaps = np.flatnonzero(together & (apart > WIDE * np.quantile(apart[together], MOSTLY))) if together.any() else alike
+    if not len(gaps):
+        return []
+    longest = int(gaps[apart[gaps].argmax()])
+    width = apart[longest] / np.median(apart[together])
+    return [
+        f"column {when.name!r}: {counted(gaps, 'gap')} between steps, the longest before {steps.place(longest + 1)} "
+        f"({width:.0f} times the usual step); windows go on over them as if no step were missing"
+    ]
 
 
 def _only_dates(data: DataConfig, steps: Table | Arrays) -> str | None:
