@@ -164,6 +164,18 @@ def test_an_npz_may_hold_its_own_parts(tmp_path: Path) -> None:
     assert parts["test"].place(0) == "t.npz (test): row 1"
 
 
+def test_parts_beside_named_train_rows_are_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", X_train=X, y_train=Y, X_test=X[:1], y_test=Y[:1])
+    raw = read_source(str(tmp_path / "t.npz"), Reading(inputs=("X_train",), target=("y_train",)))
+    assert isinstance(raw, Arrays)
+    (note,) = raw.notes
+    assert note.startswith("arrays X_test, y_test are left out; with neither data.inputs nor data.target each part is read")
+    np.savez(tmp_path / "m.npz", X_train=X, y_train=Y, group=Y)
+    raw = read_source(str(tmp_path / "m.npz"), Reading(inputs=("X_train",), target=("y_train",)))
+    assert isinstance(raw, Arrays)
+    assert raw.notes == ()
+
+
 def test_rows_to_predict_are_not_looked_for_among_the_parts_of_a_training_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", X_train=X, y_train=Y, X_test=X)
     with pytest.raises(DataError, match=r"X_train, y_train, X_test came.*save the rows to predict as X"):

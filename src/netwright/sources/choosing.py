@@ -73,7 +73,7 @@ def choose_rows(
     others = [key for key in found if key not in used and _is_column(found[key], rows)]
     if columns:
         return _table(found, keys, answers, others, name, inputs)
-    notes: list[str] = []
+    notes = _left_parts(found, keys)
     read = {_plain(key, keys): kept(key, found[key], cache, notes) for key in keys}
     labels = [found[key].read() for key in answers]
     joined = labels[0] if len(labels) == 1 else side_by_side(labels, answers) if labels else None
@@ -219,6 +219,15 @@ def _refuse_parts(found: Found, name: str, needed: bool) -> None:
     if parts and not any(_leaf(key) in INPUT_NAMES and key not in parts for key in found):
         advice = "save the test rows as X and y" if needed else "save the rows to predict as X"
         raise DataError(f"{name}: arrays {', '.join(parts)} came; expected one array of rows; {advice}")
+
+
+def _left_parts(found: Found, keys: Sequence[str]) -> list[str]:
+    """Tell of the rows to test on that a file holds beside the train rows which were named."""
+    if not any((_part(key) or ("",))[0] == "train" for key in keys):
+        return []
+    left = [key for key in found if (_part(key) or ("train",))[0] != "train"]
+    read = "with neither data.inputs nor data.target each part is read as what it is called"
+    return [f"arrays {', '.join(left)} are left out; {read}"] if left else []
 
 
 def _same_rows(found: Found, keys: Sequence[str], name: str) -> int:
