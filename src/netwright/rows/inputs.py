@@ -102,6 +102,11 @@ def load(
             "its epochs; data.split.valid = 0.2 sets a fifth apart"
         )
     hidden = () if config.data.window is not None else found.target.names  # the past of a target may be read
+    if config.evaluation.season is not None and found.past is None:
+        raise ConfigError(
+            f"evaluation.season: {config.evaluation.season} came; it is that of a series whose numbers are forecast (data.window); "
+            "leave it out"
+        )
     kept: Raw | Mapped = found.raw
     config = filled(config, recipe)
     if rows.blocks is None:
