@@ -120,9 +120,9 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``did you mean A or B?`` for the nearest known names, or the list of known names where none is near."""
+    """Return ``did you mean A or B?`` for the nearest known names, else those it begins, or the list where none is near."""
     candidates = sorted(set(known))
-    close = nearest(name, candidates)
+    close = nearest(name, candidates) or [one for one in candidates if name and one.startswith(f"{name}_")]
     if close:
         return f"did you mean {' or '.join(close)}?"
     shown = ", ".join(candidates[:12])

@@ -16,7 +16,7 @@ from netwright.lifecycle.run import Run
 from netwright.lifecycle.several import Manner
 from netwright.lifecycle.starting import train_asked
 from netwright.model.summary import Summary
-from netwright.pipeline.asking import gather_all
+from netwright.pipeline.asking import gather_all, refuse_rows_as_test, rows_first
 from netwright.pipeline.bench import as_given
 from netwright.pipeline.custom import Evaluate, Step, Stop
 from netwright.pipeline.drafting import Draft, draft_config
@@ -37,6 +37,7 @@ from netwright.trained.packaging import export_run
 from netwright.training.own_optimizer import Factories
 
 
+@rows_first
 @one_at_a_time
 def train(
     config: Any = None,
@@ -94,20 +95,13 @@ def train(
         2
     """
     keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
-    _refuse_rows_as_test(test)
+    refuse_rows_as_test(test)
     with join() if world is None else nullcontext(world) as shared:
         asked = gather_all(config, model, data, loss, code, settings, keywords)
         return train_asked(shared, asked, run_dir, observers, Manner(test, strict, auto_micro_batch))
 
 
-def _refuse_rows_as_test(test: Any) -> None:
-    if not isinstance(test, bool):
-        raise ConfigError(
-            f"test: {test!r} came; expected True or False, whether to test; rows of one's own to test on go into "
-            "data={'train': ..., 'test': ...}, a share of all rows into split={'test': 0.2}"
-        )
-
-
+@rows_first
 def check(
     config: Any = None,
     *,
@@ -208,6 +202,7 @@ def draft(source: str | Path, *, output: str | Path | None = None, settings: Seq
     return draft_config(asked.bench(), None if output is None else Path(output), words)
 
 
+@rows_first
 @one_at_a_time
 def cross_validate(
     config: Any = None,
@@ -265,6 +260,7 @@ def cross_validate(
     return train_splits(asked, folder, count, Audience(observers), Manner(population=population))
 
 
+@rows_first
 @one_at_a_time
 def repeat(
     config: Any = None,

@@ -284,3 +284,21 @@ def test_a_tuple_is_set_as_a_tuple() -> None:
     assert tree["model"] == {"layers": ["Conv2d(out_channels=8, kernel_size=(3, 5))"]}
     apply_setting(tree, "data.target=(a)")
     assert tree["data"] == {"target": "(a)"}
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"model": {"layers": [64, 32]}}, "model.layers.0: 64 came; expected a layer such as Linear(64); write layers = ["),
+        ({"data": {"image_size": 64}}, "data.image_size: 64 came; expected height and width; write for instance [64, 64]"),
+        (
+            {"training": {"metrics": lambda true, predicted: 0.0}},
+            "training.metrics: <function> came; expected functions by name; write metrics={name:",
+        ),
+        ({"training": {"metrics": ["f1"]}}, "training.metrics: 'f1' came; did you mean f1_score?"),
+    ],
+)
+def test_what_others_write_is_answered_with_what_to_write(tree: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_config(tree)
+    assert message in str(caught.value)

@@ -14,6 +14,7 @@ from netwright.config.read import (
     LARGEST_FILE,
     absolute_paths,
     apply_setting,
+    as_settings,
     build_config,
     from_keywords,
     merge,
@@ -62,7 +63,7 @@ def problems(tree: dict[str, Any]) -> list[str]:
         ({"data": {"split": {"test": -0.1}}}, "data.split.test: -0.1 came; expected a share from 0 to below 1"),
         ({"data": {"source": "a.csv", "train": "b.csv"}}, "data: source and train came together"),
         ({"data": {"test": "b.csv"}}, "data: valid or test came without train"),
-        ({"model": {"layers": [5]}}, "model.layers.0: 5 came; expected a text"),
+        ({"model": {"layers": [5]}}, "model.layers.0: 5 came; expected a layer such as Linear(64)"),
         ({"model": {"layers": []}}, "model: an empty list came; expected at least one layer, such as Linear()"),
         ({"model": {"layers": ["Linear()"], "module": "a.py:B"}}, "model: layers and module came together"),
         ({"model": {"module": "net.txt:B"}}, "model: module 'net.txt:B' came; expected FILE.py:ClassName"),
@@ -408,3 +409,19 @@ def test_values_of_python_are_taken_as_toml_would_hold_them() -> None:
     )
     assert (config.data.source, config.data.target, config.data.batch_size) == ("/a.csv", ["x", "y"], 8)
     assert (config.data.split.test, config.data.split.train, config.data.split.valid) == (0.25, [0, 2], [1])
+
+
+def test_keywords_become_the_texts_of_set() -> None:
+    assert as_settings({"epochs": 5}) == ["training.epochs=5"]
+    made = as_settings({"early_stopping": {"patience": 3, "monitor": "valid_loss"}, "optimizer": None, "every_steps": 10})
+    tree: dict[str, Any] = {"training": {"early_stopping": "none"}}
+    for text in made:
+        apply_setting(tree, text)
+    assert tree == {
+        "training": {"early_stopping": {"patience": 3, "monitor": "valid_loss"}, "optimizer": "none"},
+        "checkpoint": {"every_steps": 10},
+    }
+    with pytest.raises(ConfigError, match=r"training\.seconds: .* came; expected a number"):
+        as_settings({"seconds": print})
+    with pytest.raises(ConfigError, match="epoch=3: no known setting; did you mean epochs"):
+        as_settings({"epoch": 3})

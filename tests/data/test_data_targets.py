@@ -187,6 +187,13 @@ def test_two_whole_fractions_of_an_array_are_two_classes() -> None:
     assert from_array(np.array([[0.0, 1.0], [1.0, 0.0]])).task == "regression"
 
 
+def test_texts_of_numbers_in_an_array_are_answered_with_the_numbers() -> None:
+    with pytest.raises(
+        DataError, match=r"'0\.5' is a text \(60 different texts\); convert it, for instance y\.astype\(float\)"
+    ):
+        from_array(np.array([f"{row}.5" for row in range(60)]))
+
+
 def test_a_decimal_comma_holds_for_the_target_too() -> None:
     markers = Markers(decimal=",")
     assert from_cells(["1,5", "2", "1.234,5"], markers=markers).values.tolist() == [[1.5], [2.0], [1234.5]]

@@ -304,6 +304,8 @@ def test_the_last_single_row_is_left_out_where_batch_norm_cannot_train_on_it() -
         ({"layers": [nn.ReLU()]}, r"layers: \[ReLU\(\)\] came; expected texts"),
         ({"layers": ["Conv2d(3, 3)", "Flatten()", "Linear()"]}, r"layers\.0: layer 0 Conv2d\(3, 3\) reads \(N, channels"),
         ({"optimizer": "Adm(lr=1)"}, r"optimizer: .*did you mean Adam"),
+        ({"optimizer": "adam"}, r"^optimizer: 'adam' came; expected a call with brackets; write Adam\(\)$"),
+        ({"loss": "mse"}, r"^loss: 'mse' came; expected a call with brackets; write MSELoss\(\)$"),
         ({"optimizer": torch.optim.Adam}, "optimizer: <class .* came; expected a text such as"),
         ({"loss": "MSELoss()"}, "loss: MSELoss came; the task is multiclass"),
         ({"loss": 3}, "loss: 3 came; expected a text"),

@@ -59,3 +59,11 @@ def test_a_warning_that_is_an_error_ends_the_training_before_it_begins(tmp_path:
         warnings.simplefilter("error", nw.FindingWarning)
         with pytest.raises(nw.FindingWarning, match="X\\[4\\]"):
             nw.train(LEAKING, epochs=1, run_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize("verb", [nw.train, nw.check, nw.cross_validate, nw.repeat, nw.tune])
+def test_rows_and_target_by_their_places_are_answered_with_the_pair(verb: Any) -> None:
+    with pytest.raises(
+        nw.NetwrightError, match=rf"^nw\.{verb.__name__}: 2 values .* are a pair, nw\.{verb.__name__}\(\(X, y\)\)"
+    ):
+        verb(X, Y)

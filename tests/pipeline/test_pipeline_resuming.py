@@ -446,3 +446,10 @@ def test_a_finished_run_says_what_would_make_it_last_longer(ends: dict[str, Any]
     if "patience" in told:  # and so it does
         more = nw.resume(run.folder, settings=["training.early_stopping.patience=3"])
         assert more.record["epochs"] > run.record["epochs"]
+
+
+def test_what_changes_may_be_keywords(tmp_path: Path) -> None:
+    run = nw.train("sklearn:iris", epochs=2, run_dir=tmp_path / "run")
+    assert len(nw.resume(run.folder, epochs=4).history) == 4
+    with pytest.raises(nw.NetwrightError, match="epoch=5: no known setting; did you mean epochs"):
+        nw.resume(run.folder, epoch=5)

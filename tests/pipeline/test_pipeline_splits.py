@@ -182,6 +182,7 @@ def test_a_gap_leaves_rows_between_the_parts_out(table: Path) -> None:
     [
         ({"folds": 3, "test": 0.2}, ConfigError, "data.split.folds: test rows came too; each fold brings its own"),
         ({"repeats": 3}, ConfigError, "data.split.repeats: 3 came without data.split.folds"),
+        ({"fold": 1}, ConfigError, "data.split.fold: 1 came without data.split.folds"),
         ({"folds": 3, "fold": 3}, ConfigError, "data.split.fold: 3 came; 3 folds, 1 time.s., are numbered from 0 to 2"),
         ({"gap": 3}, ConfigError, "data.split.gap: 3 came; rows have no order of time"),
         ({"group": "site", "test": ["x"]}, DataError, "data.split.test: no row has the group 'x'; known: a, b, c, d, e"),
@@ -195,3 +196,9 @@ def test_folds_groups_and_gaps_that_cannot_be_are_told(
     with pytest.raises(kind, match=words):
         trained(table, **split)
     assert not (table.parent / "run").exists()
+
+
+def test_a_season_without_a_series_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.season: 7 came; .*\(data\.window\); leave it out"):
+        nw.train("sklearn:diabetes", evaluation={"season": 7}, epochs=1, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

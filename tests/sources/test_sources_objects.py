@@ -163,3 +163,37 @@ def test_missing_labels_of_a_frame_stay_missing() -> None:
     raw, _ = from_objects((FRAME, ["a", None, "b", "a"]), None, None)
     assert isinstance(raw, Table)
     assert raw.columns["target"].to_pylist() == ["a", None, "b", "a"]
+
+
+# rows that are dictionaries, their columns
+RECORDS: dict[str, tuple[Any, dict[str, list[Any]]]] = {
+    "a list": ([{"a": 1.5, "b": "x"}, {"a": 2.0, "b": "y"}], {"a": [1.5, 2.0], "b": ["x", "y"]}),
+    "two rows, which are no pair of rows and labels": ([{"a": 1}, {"a": 2}], {"a": [1, 2]}),
+    "a single row": ({"a": 1, "b": "x"}, {"a": [1], "b": ["x"]}),
+    "names that some rows lack": ([{"a": 1}, {"b": "y", "a": None}], {"a": [1, None], "b": [None, "y"]}),
+    "NumPy's numbers": ([{"a": np.float32(0.5)}, {"a": np.float32(1)}], {"a": [0.5, 1.0]}),
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_rows_may_be_dictionaries_by_the_names_of_columns(name: str) -> None:
+    rows, columns = RECORDS[name]
+    table, named = from_objects(rows, None, None)
+    assert isinstance(table, Table)
+    assert {column: table.columns[column].to_pylist() for column in table.names} == columns
+    assert named is None
+
+
+def test_dictionaries_take_labels_and_cells_of_one_kind() -> None:
+    table, named = from_objects(([{"a": 1.5}, {"a": 2.5}], [0, 1]), None, None)
+    assert isinstance(table, Table)
+    assert named == ("target",)
+    with pytest.raises(DataError, match="data: column 'a': .*; expected cells of one kind; convert them"):
+        from_objects([{"a": 1.5}, {"a": "x"}], None, None)
+    raw, _ = from_objects({"a": [1.5, 2.5], "b": [3, 4]}, None, None)
+    assert isinstance(raw, Arrays)
+
+
+def test_a_row_of_a_frame_says_how_it_is_handed_over() -> None:
+    with pytest.raises(DataError, match=r"of a single row X\.to_frame\(\)\.T"):
+        from_objects(FRAME.iloc[0], None, None)

@@ -434,3 +434,12 @@ def test_a_trial_uses_its_share_of_the_machine_and_says_so_in_its_config(
         asked = gather_all(str(table), None, None, None, (), (), read)
         stored.append(shared_bench(replace(search, asked=asked), asked).config.data.storage)
     assert stored == ["memory", "map"]
+
+
+def test_two_numbers_in_round_brackets_are_no_choices(tmp_path: Path) -> None:
+    for space in ({"training.optimizer.lr": (1e-3, 1e-1)}, {"training": {"optimizer": {"lr": (1e-3, 1e-1)}}}):
+        with pytest.raises(
+            ConfigError, match=r"training\.optimizer\.lr: \(0\.001, 0\.1\) came; a range is written '0.001\.\.0.1'"
+        ):
+            nw.tune("sklearn:iris", space=space, run_dir=tmp_path / "search")
+    assert not (tmp_path / "search").exists()

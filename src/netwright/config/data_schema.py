@@ -76,17 +76,6 @@ class SplitConfig(Section):
             )
         return value
 
-    @model_validator(mode="after")
-    def _of_folds(self) -> SplitConfig:
-        named = self.file is not None and "{fold}" in self.file
-        for name, usual in (("fold", 0), ("repeats", 1)):
-            value = getattr(self, name)
-            if value != usual and self.folds is None and not (named and name == "fold"):
-                raise ValueError(
-                    f"{name} {value} came without folds; expected into how many the rows are divided; set folds too"
-                )
-        return self
-
 
 class PreparationConfig(Section):
     """How raw columns become numbers; everything is fitted on the train rows only."""

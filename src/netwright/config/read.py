@@ -136,6 +136,27 @@ def from_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def as_settings(keywords: Mapping[str, Any]) -> list[str]:
+    """Return keywords as the texts of ``--set``.
+
+    Raises:
+        ConfigError: See `from_keywords`; a value that no text can hold.
+
+    Example:
+        >>> as_settings({"epochs": 50, "early_stopping": {"patience": 3}})
+        ['training.epochs=50', 'training.early_stopping.patience=3']
+    """
+    found = []
+    for path, value in flattened(from_keywords(keywords)).items():
+        try:
+            found.append(f"{path}={json.dumps('none' if value is None else value, ensure_ascii=False)}")
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"{path}: {shown(value)} came; expected a number, a text, true, false or a list; write one"
+            ) from None
+    return found
+
+
 def merge(tree: dict[str, Any], changes: Mapping[str, Any]) -> None:
     """Write ``changes`` over ``tree`` in place, section by section."""
     for key, value in changes.items():
@@ -195,7 +216,7 @@ def _set_at(tree: dict[str, Any], keys: list[str], value: Any, text: str) -> Non
                 written = layer_texts(written, ".".join(keys[:2]))
             where[key] = _set_in_call(written, keys[2:], value, ".".join(keys[:2]), text)
             return
-        if key == "early_stopping" and where.get(key) is True:
+        if key == "early_stopping" and where.get(key) in (True, "none"):
             where[key] = {}
         held = where.get(key)
         if isinstance(held, list) and all(isinstance(one, dict) for one in held):

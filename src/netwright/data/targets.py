@@ -19,7 +19,7 @@ from netwright.sources.arrays import Arrays
 from netwright.sources.cells import LARGEST, clean, is_text, marked_no_more, padded
 from netwright.sources.headers import header_hint
 from netwright.sources.labels import Label, plain
-from netwright.sources.marks import Markers, number_advice, pointed_numbers
+from netwright.sources.marks import Markers, are_numbers, number_advice, pointed_numbers
 from netwright.sources.sequences import Sequences
 from netwright.sources.tables import Table
 
@@ -289,11 +289,12 @@ def _refuse_amounts(raw: Table | Arrays, name: str, values: npt.NDArray[Any], ma
     """Refuse many different texts that are numbers but for a comma or a sign."""
     if values.dtype.kind != "U" or len(found := np.unique(values)) <= MOST_INTEGER_CLASSES:
         return
-    advice = number_advice(pa.chunked_array([found.tolist()], pa.string()), markers)
+    texts = pa.chunked_array([found.tolist()], pa.string())
+    written = isinstance(raw, Arrays) and bool(pc.all(are_numbers(texts, markers)).as_py())
+    advice = "convert it, for instance y.astype(float)" if written else number_advice(texts, markers)
     if advice is not None:
-        raise DataError(
-            f"{raw.place(0)}: target {name!r}: {str(values[0])!r} is no number ({len(found)} different texts); {advice}"
-        )
+        came = f"{str(values[0])!r} is {'a text' if written else 'no number'} ({len(found)} different texts)"
+        raise DataError(f"{raw.place(0)}: target {name!r}: {came}; {advice}")
 
 
 def _floats(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from netwright.config import signatures
 from netwright.config.calls import Call, layer_texts, parse_call
 from netwright.engine.choose import choose_device
 from netwright.errors import NetwrightError
@@ -96,8 +97,11 @@ def read_settings(parameters: Mapping[str, Any]) -> Settings:
         raise _unfit("engine", given["engine"], f"one of {', '.join(ENGINES)}")
     if not isinstance(given["optimizer"], str):
         raise _unfit("optimizer", given["optimizer"], 'a text such as "Adam(lr=0.001)"')
+    signatures.read_call(given["optimizer"], signatures.optimizers(), "optimizer")
     if given["loss"] is not None and not isinstance(given["loss"], str) and not callable(given["loss"]):
         raise _unfit("loss", given["loss"], 'a text such as "MSELoss()", a loss of torch.nn, a function or None')
+    if isinstance(given["loss"], str):
+        signatures.read_call(given["loss"], signatures.losses(), "loss")
     observers = given["observers"]
     if not isinstance(observers, list | tuple) or not all(map(callable, observers)):
         raise _unfit("observers", observers, "a list of functions, such as [print]")

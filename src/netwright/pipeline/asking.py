@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from torch import nn
 
@@ -17,6 +18,9 @@ from netwright.errors import ConfigError
 from netwright.pipeline.bench import Bench, gather, prepare, try_network
 from netwright.pipeline.custom import Custom, sorted_out, with_rows_alone
 from netwright.pipeline.network import OwnModule
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,22 @@ class Asked:
         return written_toml(self.config)
 
 
+def rows_first(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a verb that takes one value by its place, the rows or their settings, and says so where more come."""
+
+    @wraps(function)
+    def asked(*arguments: P.args, **keywords: P.kwargs) -> R:
+        if len(arguments) > 1:
+            name = f"nw.{function.__name__}"
+            raise ConfigError(
+                f"{name}: {len(arguments)} values without a name came; expected one, the rows or a config; rows and their target "
+                f"are a pair, {name}((X, y)); all else goes by its name"
+            )
+        return function(*arguments, **keywords)
+
+    return asked
+
+
 def gather_all(
     config: Any,
     model: Any,
@@ -124,6 +144,19 @@ def gather_all(
     command = f"netwright train {config}" if isinstance(config, str | Path) else "netwright train CONFIG"
     data = with_rows_alone(data, custom)
     return Asked(read, name, data, module, own_loss, tuple(Path(file) for file in code), command, custom)
+
+
+def refuse_rows_as_test(test: Any) -> None:
+    """Refuse rows where it is asked whether to test.
+
+    Raises:
+        ConfigError: It is neither true nor false.
+    """
+    if not isinstance(test, bool):
+        raise ConfigError(
+            f"test: {test!r} came; expected True or False, whether to test; rows of one's own to test on go into "
+            "data={'train': ..., 'test': ...}, a share of all rows into split={'test': 0.2}"
+        )
 
 
 def _refuse_rows_twice(config: Any, data: Any, keywords: Mapping[str, Any]) -> None:

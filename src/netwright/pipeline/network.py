@@ -126,7 +126,7 @@ def build_network(
         ConfigError: Shapes, loss and target do not meet.
         SafetyError: Own code that nobody named.
     """
-    again = "; hand it over again in Python: nw.train(CONFIG, {}=...)"
+    again = "; hand it over again in Python: nw.train(CONFIG, {0}=...), nw.resume(RUN, {0}=...)"
     if module is None and config.model.object is not None:
         raise CheckpointError(f"model.object: the network was {config.model.object}, a Python object{again.format('model')}")
     if loss is None and (config.training.loss or "").startswith(OBJECT):

@@ -112,7 +112,8 @@ def _read(data: DataConfig, objects: Any) -> Source:
         )
     if data.source is not None and data.source.startswith(OBJECT):
         raise CheckpointError(
-            f"data.source: {data.source} came, rows that were Python objects; hand them over again: nw.train(CONFIG, data=...)"
+            f"data.source: {data.source} came, rows that were Python objects; hand them over again in Python: "
+            "nw.train(CONFIG, data=...), nw.resume(RUN, data=...)"
         )
     if data.source is None:
         raise ConfigError("data.source: nothing came; expected a data file or sklearn:NAME; set data.source")

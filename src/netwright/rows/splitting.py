@@ -145,6 +145,8 @@ def _refuse_folds(split: SplitConfig, parts: dict[str, Rows]) -> None:
         )
     if split.folds is None and split.repeats > 1:
         raise ConfigError(f"data.split.repeats: {split.repeats} came without data.split.folds; set it, for instance to 5")
+    if split.folds is None and split.fold and split.file is None:
+        raise ConfigError(f"data.split.fold: {split.fold} came without data.split.folds; set it, for instance to 5")
     if split.folds is not None and split.fold >= split.folds * split.repeats:
         raise ConfigError(
             f"data.split.fold: {split.fold} came; {split.folds} folds, {split.repeats} time(s), are numbered from 0 to "

@@ -234,6 +234,8 @@ def _same_rows(found: Found, keys: Sequence[str], name: str) -> int:
     """Return the number of rows, which all arrays share."""
     first = found[keys[0]]
     rows = first.shape[0] if first.ndim else 0
+    if first.ndim and not rows:
+        raise DataError(f"{name}: array {keys[0]!r} has shape {first.shape}, no row; expected one or more; check the arrays")
     for key in keys:
         if found[key].ndim == 0 or found[key].shape[0] != rows or found[key].size == 0:
             raise DataError(

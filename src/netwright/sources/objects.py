@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from netwright.sources.arrays import NUMBERS, Array, native
 from netwright.sources.labels import Label
 from netwright.sources.tables import Table
 
+CELLS = (str, bool, int, float, np.generic, datetime.date, datetime.datetime)  # of a row that is a dictionary
 ACCEPTED = "arrays, tensors or a data frame; hand over (X, y)"
 
 
@@ -37,6 +39,36 @@ def is_ragged(value: Any) -> bool:
     if not all(shapes) or any(hasattr(item, "columns") for item in value):
         return False
     return len({tuple(shape)[0] for shape in shapes if shape}) > 1
+
+
+def are_records(value: Any) -> bool:
+    """Tell whether rows came as dictionaries by the names of columns: a list of them, or a single one."""
+    rows = value if isinstance(value, list) else [value]
+    return bool(rows) and all(isinstance(row, Mapping) and bool(row) and all(map(_is_cell, row.values())) for row in rows)
+
+
+def _is_cell(value: Any) -> bool:
+    return value is None or isinstance(value, CELLS)
+
+
+def table_of_records(value: Any) -> pa.Table:
+    """Return dictionaries, one a row, as columns; a name that a row has not is a missing cell.
+
+    Raises:
+        DataError: A column of cells of different kinds.
+    """
+    rows = value if isinstance(value, list) else [value]
+    names = dict.fromkeys(str(name) for row in rows for name in row)
+    columns = {}
+    for name in names:
+        cells = [row.get(name) for row in rows]
+        try:
+            columns[name] = pa.array(cells)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(
+                f"data: column {name!r}: {str(error).splitlines()[0]}; expected cells of one kind; convert them"
+            ) from None
+    return pa.table(columns)
 
 
 def as_array(value: Any, where: str) -> Array:
@@ -145,9 +177,10 @@ def as_rows(value: Any) -> Array:
         DataError: One axis only: one value per row and column or one row, nobody can tell.
     """
     if is_series(value):
+        row = ", of a single row X.to_frame().T" if hasattr(value, "to_frame") else ""
         raise DataError(
             f"data: X: a {type(value).__name__} came, one column without its name; expected rows and columns; "
-            "hand over X.to_frame(), or reshape to (rows, 1)"
+            f"hand over X.to_frame(){row}, or reshape to (rows, 1)"
         )
     array = as_array(value, "data: X")
     if array.ndim == 1 and array.dtype.kind != "U" and len(array):

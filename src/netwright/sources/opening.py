@@ -218,11 +218,12 @@ def _column_bytes(column: pa.ChunkedArray) -> list[bytes | memoryview]:
 
 
 def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) -> tuple[Raw, tuple[str, ...] | None]:
-    """Read Python objects: ``(X, y)``, ``X`` alone, a dictionary of arrays, a data frame, or a list of sequences.
+    """Read Python objects: ``(X, y)``, ``X`` alone, a dictionary of arrays, a data frame, records, or a list of sequences.
 
     Args:
-        data: ``(X, y)`` with arrays or tensors ``(rows, ...)``; X may be a dictionary of arrays, a data frame, or a list of
-            arrays ``(steps, features)`` of different length. Or a Dataset or DataLoader of torch, opened or not.
+        data: ``(X, y)`` with arrays or tensors ``(rows, ...)``; X may be a dictionary of arrays, a data frame, a list of
+            dictionaries (rows by the names of columns; one row may come without the list), or a list of arrays
+            ``(steps, features)`` of different length. Or a Dataset or DataLoader of torch, opened or not.
         target: Names of the target columns of a data frame, of the target among a dictionary of arrays.
         layout: What the axes mean, or None.
 
@@ -234,7 +235,8 @@ def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) ->
     """
     from netwright.sources import datasets  # needs torch, which reading files does not
 
-    rows, labels = objects.split_pair(data)
+    rows, labels = (data, None) if objects.are_records(data) else objects.split_pair(data)
+    rows = objects.table_of_records(rows) if objects.are_records(rows) else rows
     if labels is None and target is None and (plain := objects.plain_rows(rows)) is not None:
         return Arrays({"X": plain}, None, (Origin("data", len(plain)),), layout), None
     if datasets.is_dataset(rows) and datasets.is_dataset(labels):

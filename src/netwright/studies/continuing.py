@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from netwright.config.read import as_settings
 from netwright.distributed.joining import join
 from netwright.distributed.world import World
 from netwright.lifecycle.replaying import Replay, replay_run
@@ -43,6 +44,7 @@ def resume(
     require_exact: bool = False,
     auto_micro_batch: bool = False,
     world: World | None = None,
+    **keywords: Any,
 ) -> Run:
     """Go on with a run from its newest checkpoint; on the same machine the result is, bit for bit, that of no interruption.
 
@@ -54,6 +56,7 @@ def resume(
         code: Python files that may run.
         settings: What may change, such as ``"training.epochs=50"``: epochs, early stopping, the learning rate, checkpoints,
             workers; and threads, device and micro_batch, which are not exact.
+        **keywords: The same by its own name, such as ``epochs=50``.
         observers: As for `train`.
         require_exact: Whether a result that is not exact is an error.
         auto_micro_batch, world: As for `train`.
@@ -69,7 +72,7 @@ def resume(
         >>> import tempfile, netwright as nw
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = nw.train("sklearn:iris", epochs=2, run_dir=folder + "/iris")
-        ...     len(nw.resume(run.folder, settings=["training.epochs=5"]).history)
+        ...     len(nw.resume(run.folder, epochs=5).history)
         5
     """
     again = {
@@ -84,7 +87,8 @@ def resume(
     with join() if world is None else nullcontext(world) as shared:
         objects = Objects(asked.data, asked.module, asked.loss, asked.code, asked.custom, shared)
         observe = Audience(observers if shared.leads else [nobody])
-        return renewed(resume_run(Path(run), objects, settings, observe, require_exact, auto_micro_batch), observe, shared)
+        changes = [*settings, *as_settings(keywords)]
+        return renewed(resume_run(Path(run), objects, changes, observe, require_exact, auto_micro_batch), observe, shared)
 
 
 def replay(

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import nn
 
+from netwright.config.spaces import flattened
 from netwright.distributed.joining import refuse_several
-from netwright.errors import NetwrightError
-from netwright.pipeline.asking import gather_all
+from netwright.errors import ConfigError, NetwrightError
+from netwright.pipeline.asking import gather_all, rows_first
 from netwright.pipeline.custom import Evaluate, Step, Stop
 from netwright.pipeline.observing import Audience, warn
 from netwright.pipeline.telling import Told
@@ -29,6 +30,7 @@ from netwright.tuning.worker import work
 Watcher = Callable[[Any], None]
 
 
+@rows_first
 @one_at_a_time
 def tune(
     config: Any = None,
@@ -76,6 +78,7 @@ def tune(
     """
     refuse_several("tune")
     keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
+    _refuse_pairs(keywords.get("space"))
     tell = _to_all(observers or [warn])
     audience = Audience([lambda record: tell(record) if isinstance(record, Told) else None])
     asked = gather_all(config, model, data, loss, code, () if resume is not None else settings, keywords)
@@ -86,6 +89,21 @@ def tune(
         folder = folders.folder_for(run_dir, f"{asked.name}-tune")
         search = begin_search(asked, folder, audience)
     return _to_the_end(search, tell, audience)
+
+
+def _refuse_pairs(space: Any) -> None:
+    """Refuse two numbers in round brackets, which others read as a range and this would read as two choices.
+
+    Raises:
+        ConfigError: Naming the first.
+    """
+    for name, value in flattened(space).items() if isinstance(space, Mapping) else ():
+        if isinstance(value, tuple) and len(value) == 2 and all(type(one) in (int, float) for one in value):
+            low, high = value
+            raise ConfigError(
+                f"tune.space: {name}: {value} came; a range is written '{low}..{high}' or 'log {low}..{high}', choices "
+                f"[{low}, {high}]; write one of these"
+            )
 
 
 def _to_all(observers: Sequence[Watcher]) -> Tell:
