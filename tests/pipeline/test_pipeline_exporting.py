@@ -491,6 +491,12 @@ def test_what_cannot_be_exported_is_told(made: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "t").exists()
     with pytest.raises(ConfigError, match="format 'pickle' came"):
         nw.export(run, "pickle")
+    for name in ("out.pt", "out.PTH", "out.safetensors"):
+        with pytest.raises(
+            ConfigError, match=r"is the ending of another kind of file; expected no ending for --format bundle"
+        ):
+            nw.export(run, output=tmp_path / name)
+        assert not (tmp_path / name).exists()
     with pytest.raises(ConfigError, match="ending does not fit"):
         nw.export(run, "torch", tmp_path / "t.onnx")
     nw.export(run, output=tmp_path / "b")

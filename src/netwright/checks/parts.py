@@ -73,6 +73,7 @@ def shared_groups(columns: Mapping[str, npt.NDArray[np.str_]], split: Split, gro
         perhaps = group is None and ID_NAMES.search(name) is not None and distinct >= FEWEST_GROUPS
         if not (named or perhaps) or distinct < 2 or (name != group and distinct > len(values) / 2):
             continue
+        likely = named and (name == group or distinct >= FEWEST_GROUPS)  # of a handful, device may be a kind of device
         train = np.unique(values[split.train])
         for part in ("test", "valid"):
             rows = values[getattr(split, part)]
@@ -88,8 +89,8 @@ def shared_groups(columns: Mapping[str, npt.NDArray[np.str_]], split: Split, gro
                     f"{count} of {len(rows)} {part} rows have a value that train rows have too ({groups} of them); rows of one "
                     f"group may belong together, and then the {part} figure is too good",
                     advice,
-                    "warning" if named else "note",
-                    "sure" if name == group else "likely" if named else "hint",
+                    "warning" if likely else "note",
+                    "sure" if name == group else "likely" if likely else "hint",
                     {"column": name, "part": part, "rows": count, "groups": groups},
                 )
             )

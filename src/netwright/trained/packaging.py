@@ -21,6 +21,17 @@ from netwright.trained.calibrating import ERRORS
 from netwright.trained.predicting import Predictor
 
 FORMATS = ("bundle", *ENDINGS)
+OTHER_ENDINGS = (
+    ".pt",
+    ".pth",
+    ".bin",
+    ".ckpt",
+    ".safetensors",
+    ".zip",
+    ".h5",
+    ".keras",
+    ".pkl",
+)  # an export is none of these
 WEIGHTS = "model.safetensors"
 SOURCE = "source"
 CARD = "README.md"
@@ -65,6 +76,11 @@ def export_run(run: Predictor, format: str = "bundle", output: Path | None = Non
         )
     target = run.folder / "export" / format if output is None else output
     alone = target.suffix in ENDINGS.values()
+    if target.suffix.lower() in OTHER_ENDINGS:
+        raise ConfigError(
+            f"-o {target}: {target.suffix} is the ending of another kind of file; expected {ENDINGS.get(format, 'no ending')} for "
+            f"--format {format}, or the name of a new folder"
+        )
     if alone and ENDINGS.get(format) != target.suffix:
         raise ConfigError(
             f"-o {target}: the ending does not fit --format {format}; expected {ENDINGS.get(format, 'a folder')}"
