@@ -387,3 +387,18 @@ def test_a_network_that_writes_into_its_input_learns_the_same_and_leaves_rows_al
 def test_losses_that_train_nonsense_are_refused(loss: Any) -> None:
     with pytest.raises(ValueError, match=r"^loss: \w+ came"):
         nw.NetClassifier(SMALL, loss=loss).fit(*IRIS)
+
+
+TWO = (IRIS[0][:100], IRIS[1][:100])
+
+
+@pytest.mark.parametrize(
+    ("end", "rows", "told"),
+    [("Softmax(dim=1)", IRIS, 1), ("LogSoftmax(dim=1)", IRIS, 0), ("Sigmoid()", IRIS, 0), ("Sigmoid()", TWO, 1)],
+)
+def test_an_activation_that_the_loss_applies_itself_is_told(end: str, rows: Any, told: int) -> None:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        nw.NetClassifier(["Linear(8)", "ReLU()", "Linear()", end], epochs=2).fit(*rows)
+    kept = [one for one in found if one.category is nw.FindingWarning]
+    assert [one.filename for one in kept] == [__file__] * told

@@ -20,7 +20,7 @@ from netwright.engine.compiled import why_not_compiled
 from netwright.engine.forward import Forward
 from netwright.engine.trial import LARGEST, WITHOUT_CLOSURE, normalises_batches
 from netwright.errors import ConfigError, DivergedError, first_line
-from netwright.estimators.networks import Goal, Network, layout_of, make_network, reads_codes
+from netwright.estimators.networks import Goal, Network, layout_of, make_network, reads_codes, warn_of_end
 from netwright.estimators.scaling import Scaling, fit_scaling
 from netwright.estimators.settings import EstimatorError, Settings
 from netwright.evaluation.scoring import outputs_of, score
@@ -132,6 +132,7 @@ def learn(
         seed_all(torch_seed(seed, "initialisation"))
         with float32_by_default():
             network = make_network(settings, inputs, replace(goal, values=goal.values[parts[0]]), limit)
+        warn_of_end(network)
         threads, how = _execution(settings, network, reading, len(parts[0]))
         reading = Reading(reading.shape, reading.dtype, reading.scaling, limit, threads, reading.batch_size)
         target = _spelled(settings, network, goal, weight, parts[0], reading.dtype)
