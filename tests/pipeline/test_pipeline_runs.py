@@ -382,3 +382,13 @@ def test_a_run_and_its_bundle_are_loaded_with_a_class_and_its_arguments(tmp_path
             nw.load(place, model=Sized)
     usual = nw.train(model=Sized(), data=(rows, rows[:, 0]), epochs=1, run_dir=tmp_path / "usual")
     assert (nw.load(usual.folder, model=Sized).predict(rows) == usual.predict(rows)).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "asked", [{"config": "sklearn:iris"}, {"source": "sklearn:iris"}, {"config": {"data": {"source": "sklearn:iris"}}}]
+)
+def test_a_run_is_named_by_its_source_however_that_was_given(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert nw.train(**asked, epochs=1, test=False).folder.name.startswith("iris-20")

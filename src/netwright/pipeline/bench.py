@@ -99,7 +99,7 @@ def gather(
         The settings and a name for the run.
     """
     tree: dict[str, Any] = {}
-    name = "run"
+    name = ""
     if isinstance(config, Mapping):
         merge(tree, config)
     elif config is not None and Path(config).suffix.lower() == ".toml":
@@ -114,7 +114,8 @@ def gather(
     merge(tree, absolute_paths(from_keywords(keywords), Path()))
     for setting in settings:
         apply_setting(tree, setting)
-    return build_config(absolute_paths(tree, Path())), name
+    read = build_config(absolute_paths(tree, Path()))
+    return read, name or ("run" if read.data.source is None else name_of(read.data.source))
 
 
 @contextmanager
