@@ -412,13 +412,14 @@ def test_values_of_python_are_taken_as_toml_would_hold_them() -> None:
 
 
 def test_keywords_become_the_texts_of_set() -> None:
-    assert as_settings({"epochs": 5}) == ["training.epochs=5"]
-    made = as_settings({"early_stopping": {"patience": 3, "monitor": "valid_loss"}, "optimizer": None, "every_steps": 10})
-    tree: dict[str, Any] = {"training": {"early_stopping": "none"}}
+    made = as_settings(
+        {"epochs": np.int64(5), "early_stopping": {"patience": 3}, "optimizer": "SGD(lr=0.1)", "every_steps": 10}
+    )
+    tree: dict[str, Any] = {"training": {"early_stopping": True}}
     for text in made:
         apply_setting(tree, text)
     assert tree == {
-        "training": {"early_stopping": {"patience": 3, "monitor": "valid_loss"}, "optimizer": "none"},
+        "training": {"epochs": 5, "early_stopping": {"patience": 3}, "optimizer": "SGD(lr=0.1)"},
         "checkpoint": {"every_steps": 10},
     }
     with pytest.raises(ConfigError, match=r"training\.seconds: .* came; expected a number"):

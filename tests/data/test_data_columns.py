@@ -311,6 +311,12 @@ def test_a_column_of_which_only_some_cells_have_marks_is_neither_name_nor_catego
     assert read == [float(text.replace(",", "")) for text in texts]
 
 
+@pytest.mark.parametrize("texts", [["1", "2", "1,2", "2,3"], ["27 001", "9 001", "14 001"], ["1.200.100", "1.300.200"]])
+def test_a_few_names_that_look_like_amounts_are_categories(texts: list[str]) -> None:
+    encoder, _, _ = learn(texts * 20)
+    assert (encoder.columns[0].kind, encoder.columns[0].levels) == ("category", tuple(sorted(texts)))
+
+
 def test_the_marks_of_numbers_are_kept_with_the_columns() -> None:
     encoder, _, table = learn(["1 234,5", "2"], decimal=",", thousands=" ")
     again = TableEncoder.from_json(json.loads(json.dumps(encoder.to_json())))

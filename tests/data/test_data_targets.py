@@ -189,9 +189,24 @@ def test_two_whole_fractions_of_an_array_are_two_classes() -> None:
 
 def test_texts_of_numbers_in_an_array_are_answered_with_the_numbers() -> None:
     with pytest.raises(
-        DataError, match=r"'0\.5' is a text \(60 different texts\); convert it, for instance y\.astype\(float\)"
+        DataError, match=r"60 different texts in 60 rows; expected classes; of numbers hand over y\.astype\(float\)"
     ):
         from_array(np.array([f"{row}.5" for row in range(60)]))
+
+
+@pytest.mark.parametrize("form", ["{}", "{:03}"])
+def test_digits_in_an_array_of_texts_are_classes(form: str) -> None:
+    names = [form.format(row % 25) for row in range(100)]
+    for task in (None, "multiclass"):
+        target = from_array(np.array(names), task)
+        assert (target.task, target.classes) == ("multiclass", tuple(sorted(set(names))))
+
+
+def test_a_named_task_makes_classes_of_what_looks_like_amounts() -> None:
+    codes = [f"{1 + row % 25} 107" for row in range(100)]
+    with pytest.raises(DataError, match=r"'1 107' is no number .*set data.thousands = \" \", or data.task = \"multiclass\""):
+        from_cells(codes)
+    assert len(from_cells(codes, "multiclass").classes) == 25
 
 
 def test_a_decimal_comma_holds_for_the_target_too() -> None:

@@ -451,5 +451,13 @@ def test_a_finished_run_says_what_would_make_it_last_longer(ends: dict[str, Any]
 def test_what_changes_may_be_keywords(tmp_path: Path) -> None:
     run = nw.train("sklearn:iris", epochs=2, run_dir=tmp_path / "run")
     assert len(nw.resume(run.folder, epochs=4).history) == 4
+    changed = nw.resume(run.folder, epochs=5, optimizer="AdamW(lr=0.1)")
+    assert changed.config.training.optimizer.startswith("AdamW(lr=0.1")
+    assert len(changed.history) == 5
+    patient = nw.resume(run.folder, epochs=6, early_stopping={"patience": 50})
+    assert patient.config.training.early_stopping is not None
+    assert (patient.config.training.early_stopping.mode, len(patient.history)) == ("min", 6)
+    with pytest.raises(nw.NetwrightError, match=r"training\.loss .* -> MSELoss\(\) came; expected a change of"):
+        nw.resume(run.folder, epochs=7, loss="MSELoss()")
     with pytest.raises(nw.NetwrightError, match="epoch=5: no known setting; did you mean epochs"):
         nw.resume(run.folder, epoch=5)

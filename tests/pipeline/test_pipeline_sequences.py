@@ -511,16 +511,19 @@ def test_steps_that_are_missing_and_times_that_come_twice_are_told(name: str, tm
     assert (found == []) if not words else (len(found) == 1 and words in found[0])
 
 
-def test_series_side_by_side_are_refused_and_one_below_the_other_taken(tmp_path: Path) -> None:
-    settings = {"target": "sales", "window": 7, "epochs": 1, "test": False}
+def test_series_side_by_side_are_told_and_one_below_the_other_taken(tmp_path: Path) -> None:
+    told: list[str] = []
+    observers = [lambda record: told.append(str(record))]
+    settings = {"target": "sales", "window": 7, "epochs": 1, "test": False, "observers": observers}
     beside = days_file(tmp_path / "beside.csv", np.repeat(DAYS, 2), ["a", "b"] * 280)
-    with pytest.raises(
-        DataError, match=r"beside.csv:3: column 'day': each time comes 2 times; .*name the former in data.sequences"
-    ):
-        nw.train(beside, **settings, run_dir=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    nw.train(beside, **settings, run_dir=tmp_path / "beside")
+    (note,) = [line for line in told if "each time comes 2 times; if these are several series" in line]
+    assert note.startswith("note: column 'day'")
+    assert "data.sequences and set data.split.time" in note
+    told.clear()
     below = days_file(tmp_path / "below.csv", np.tile(DAYS, 2), np.repeat(["a", "b"], 280))
     nw.train(below, **settings, sequences="store", split={"time": "day"}, run_dir=tmp_path / "run")
+    assert [line for line in told if "each time comes" in line] == []
 
 
 def test_whether_to_test_is_no_file(tmp_path: Path) -> None:

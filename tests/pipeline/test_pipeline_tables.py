@@ -195,3 +195,10 @@ def test_a_joined_table_tells_rows_without_a_match_in_training_tests_and_predict
     assert any("data.join: 1 row of 1 without a match" in line for line in run.predict_file(tmp_path / "new.parquet")[1])
     tested = run.test(frame.slice(4, 8))
     assert any("data.join: 1 row of 8 without a match" in line for line in tested["notes"])
+
+
+def test_parts_may_be_lists_of_dictionaries(tmp_path: Path) -> None:
+    rows = [{"a": place % 7 / 7, "b": "xy"[place % 2], "y": place % 2} for place in range(90)]
+    parts = {"train": rows[:60], "valid": rows[60:75], "test": rows[75:]}
+    run = nw.train(data=parts, target="y", epochs=2, run_dir=tmp_path / "run")
+    assert (len(run.predict(rows[:2])), len(run.predict(tuple(rows[:2]))), len(run.predict(rows[0]))) == (2, 2, 1)

@@ -171,6 +171,13 @@ RECORDS: dict[str, tuple[Any, dict[str, list[Any]]]] = {
     "two rows, which are no pair of rows and labels": ([{"a": 1}, {"a": 2}], {"a": [1, 2]}),
     "a single row": ({"a": 1, "b": "x"}, {"a": [1], "b": ["x"]}),
     "names that some rows lack": ([{"a": 1}, {"b": "y", "a": None}], {"a": [1, None], "b": [None, "y"]}),
+    "keys that are no texts": ([{0: 1.0, 1: 2.0}, {0: 3.0, 1: 4.0}], {"0": [1.0, 3.0], "1": [2.0, 4.0]}),
+    "a missing text as pandas writes it": ([{"a": "x"}, {"a": float("nan")}], {"a": ["x", None]}),
+    "a missing date as pandas writes it": (
+        [{"a": pd.NaT}, {"a": pd.Timestamp("2024-01-01")}],
+        {"a": [None, pd.Timestamp("2024-01-01")]},
+    ),
+    "a tuple": (({"a": 1}, {"a": 2}), {"a": [1, 2]}),
     "NumPy's numbers": ([{"a": np.float32(0.5)}, {"a": np.float32(1)}], {"a": [0.5, 1.0]}),
 }
 
@@ -190,6 +197,13 @@ def test_dictionaries_take_labels_and_cells_of_one_kind() -> None:
     assert named == ("target",)
     with pytest.raises(DataError, match="data: column 'a': .*; expected cells of one kind; convert them"):
         from_objects([{"a": 1.5}, {"a": "x"}], None, None)
+    for cell in (2**70, np.complex64(1), np.void(b"x"), "\ud800"):
+        with pytest.raises(DataError, match="data: column 'a': .*; expected cells of one kind; convert them"):
+            from_objects([{"a": cell}], None, None)
+    with pytest.raises(DataError, match="data: column '1' came twice"):
+        from_objects([{"1": 1.0, 1: 2.0}], None, None)
+    with pytest.raises(DataError, match="data: valid: a str came"):
+        from_objects({"valid": "x.csv", "test": "y.csv"}, None, None)
     raw, _ = from_objects({"a": [1.5, 2.5], "b": [3, 4]}, None, None)
     assert isinstance(raw, Arrays)
 

@@ -143,11 +143,11 @@ def as_settings(keywords: Mapping[str, Any]) -> list[str]:
         ConfigError: See `from_keywords`; a value that no text can hold.
 
     Example:
-        >>> as_settings({"epochs": 50, "early_stopping": {"patience": 3}})
-        ['training.epochs=50', 'training.early_stopping.patience=3']
+        >>> as_settings({"epochs": 50, "checkpoint": {"every_steps": 100}})
+        ['training.epochs=50', 'checkpoint.every_steps=100']
     """
     found = []
-    for path, value in flattened(from_keywords(keywords)).items():
+    for path, value in flattened(_plain(from_keywords(keywords))).items():
         try:
             found.append(f"{path}={json.dumps('none' if value is None else value, ensure_ascii=False)}")
         except (TypeError, ValueError):
@@ -216,7 +216,7 @@ def _set_at(tree: dict[str, Any], keys: list[str], value: Any, text: str) -> Non
                 written = layer_texts(written, ".".join(keys[:2]))
             where[key] = _set_in_call(written, keys[2:], value, ".".join(keys[:2]), text)
             return
-        if key == "early_stopping" and where.get(key) in (True, "none"):
+        if key == "early_stopping" and where.get(key) in (True, "none", None):
             where[key] = {}
         held = where.get(key)
         if isinstance(held, list) and all(isinstance(one, dict) for one in held):

@@ -40,6 +40,7 @@ from netwright.sources.tables import Table
 Rows = npt.NDArray[np.int64]
 
 MISSING_LEVEL = "(missing)"
+FEW_LEVELS = 12  # of texts: so many may be names, whatever they look like
 ROUNDING = 1e-7  # share of an amount by which float32 may differ from it
 EXPECTED = {"number": "a number", "boolean": "true or false", "date": "a date such as 2024-01-31", "category": "a name"}
 
@@ -271,10 +272,12 @@ def _infer_text(train: pa.ChunkedArray, table: Table, name: str, markers: Marker
         return "number"  # the cell that is none is named when the cells are read
     if pc.all(pc.match_substring_regex(train, DATE)).as_py():
         return "date"
-    words_found = {value.lower() for value in distinct.to_pylist()} if len(distinct) <= 12 else set()
+    words_found = {value.lower() for value in distinct.to_pylist()} if len(distinct) <= FEW_LEVELS else set()
     if 0 < len(words_found) <= 2 and words_found <= {*TRUE_WORDS, *FALSE_WORDS}:
         return "boolean"
-    if (advice := number_advice(train, markers)) is not None and (advice != PLAIN_NUMBERS or len(distinct) > 12):
+    commas = pc.sum(pc.match_substring(train, ",")).as_py() >= MOSTLY * count
+    many = len(distinct) > FEW_LEVELS
+    if (many or commas) and (advice := number_advice(train, markers)) is not None and (many or advice != PLAIN_NUMBERS):
         first = train.filter(pc.invert(are_numbers(train, markers)))[0].as_py()
         raise DataError(
             f"{table.origins[0].name}: column {name!r}: {first!r} is no number; {advice}, or "

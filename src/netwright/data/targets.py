@@ -91,6 +91,7 @@ def read_target(
             columns = [_of_texts(column, markers, texts) for column in _renamed(given, labels, classes is None)]
     for name, values in zip(_named(names, len(columns)), columns, strict=True):
         _refuse_missing(raw, name, values, markers)
+    inferred = task is None
     if task is None:
         task = "multilabel" if multilabel.are_labels(columns) else _infer_task(columns)
     if task == "regression":
@@ -102,7 +103,7 @@ def read_target(
             f"data.target: {len(columns)} columns of classes came; expected one column of classes, or several of 0 and 1 for "
             "labels; choose a column"
         )
-    if classes is None:
+    if classes is None and inferred:
         _refuse_amounts(raw, names[0], columns[0], markers)
     return _classes(raw, names[0], _whole(columns[0]), task, classes)
 
@@ -290,11 +291,13 @@ def _refuse_amounts(raw: Table | Arrays, name: str, values: npt.NDArray[Any], ma
     if values.dtype.kind != "U" or len(found := np.unique(values)) <= MOST_INTEGER_CLASSES:
         return
     texts = pa.chunked_array([found.tolist()], pa.string())
-    written = isinstance(raw, Arrays) and bool(pc.all(are_numbers(texts, markers)).as_py())
-    advice = "convert it, for instance y.astype(float)" if written else number_advice(texts, markers)
+    advice = number_advice(texts, markers)
     if advice is not None:
-        came = f"{str(values[0])!r} is {'a text' if written else 'no number'} ({len(found)} different texts)"
-        raise DataError(f"{raw.place(0)}: target {name!r}: {came}; {advice}")
+        row = int(np.flatnonzero(values == found[~np.asarray(are_numbers(texts, markers), dtype=bool)][0])[0])
+        raise DataError(
+            f"{raw.place(row)}: target {name!r}: {str(values[row])!r} is no number ({len(found)} different texts); {advice}, or "
+            'data.task = "multiclass" where they are names'
+        )
 
 
 def _floats(
@@ -349,9 +352,11 @@ def _classes(raw: Table | Arrays, name: str, values: npt.NDArray[Any], task: str
                 "expected two or more; choose another target"
             )
         if found.dtype.kind in "UO" and len(found) > max(20, len(values) // 2):
+            kind = "texts" if found.dtype.kind == "U" else "dates"
+            written = kind == "texts" and all(map(_is_float, found))
             raise DataError(
-                f"{raw.origins[0].name}: target {name!r} holds {len(found)} different {_kind(found)} in {len(values)} rows; "
-                "expected classes; choose another target"
+                f"{raw.origins[0].name}: target {name!r} holds {len(found)} different {kind} in {len(values)} rows; "
+                f"expected classes; {'of numbers hand over y.astype(float)' if written else 'choose another target'}"
             )
         if task == "binary" and len(found) != 2:
             raise DataError(
@@ -379,10 +384,6 @@ def _as_texts(values: npt.NDArray[Any], labels: Sequence[Label]) -> npt.NDArray[
         return values.astype(str)
     written = {str(label).lower(): str(label) for label in labels}
     return np.asarray([written.get(str(value).lower(), str(value)) for value in values.tolist()], dtype=str)
-
-
-def _kind(found: npt.NDArray[Any]) -> str:
-    return "texts" if found.dtype.kind == "U" else "dates"
 
 
 def _numbered(raw: Table | Arrays, name: str, values: npt.NDArray[Any], places: Mapping[Any, int]) -> npt.NDArray[np.int64]:

@@ -124,10 +124,17 @@ def differences(before: RunConfig, after: RunConfig) -> list[tuple[str, Any, Any
 def worked_out_otherwise(before: RunConfig, after: RunConfig) -> list[tuple[str, Any, Any]]:
     """Return the `differences` but for what is each machine's own affair: what is mapped now may have been in memory.
 
-    Neither is it one that a schedule names its arguments in another order.
+    Neither is it one that a schedule names its arguments in another order, nor whether more or less is better of what an early
+    stopping watches that is switched on now.
     """
     found = [one for one in differences(before, after) if one[0] not in OF_EACH_MACHINE]
+    found = [one for one in found if one[0] != "training.early_stopping" or not _but_for_mode(*one[1:])]
     return [one for one in found if one[0] != "training.schedule" or not _same_call(*one[1:])]
+
+
+def _but_for_mode(one: Any, other: Any) -> bool:
+    sections = isinstance(one, dict) and isinstance(other, dict) and one.get("mode") is None
+    return sections and {**one, "mode": other.get("mode")} == other
 
 
 def _same_call(one: Any, other: Any, but: str = "") -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from netwright.training.journal import EpochRecord
 Record = Told | EpochRecord | Begun | Ended
 Observer = Callable[[Told | EpochRecord], None]  # what a user hands over
 Listener = Callable[[Record], None]  # what a run tells
-PACKAGE = str(Path(__file__).parents[1])
+PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 TRACKER = ("name", "begin", "epoch", "end")  # what `Tracker` has
 
 

@@ -25,7 +25,7 @@ from netwright.sources.blocks import Blocks, blocks_of
 from netwright.sources.image_files import ImageFiles
 from netwright.sources.marks import MISSING_VALUES, Markers
 from netwright.sources.memory import free_share, processes
-from netwright.sources.objects import is_frame
+from netwright.sources.objects import are_records, is_frame
 from netwright.sources.opening import Reading
 from netwright.sources.places import place_of
 from netwright.sources.sequences import Raw, Sequences
@@ -134,7 +134,8 @@ def parts_of(given: Any) -> dict[str, Any]:
     from netwright.sources import datasets  # needs torch, which reading files does not
 
     own = isinstance(given, Mapping) and "train" in given
-    if own and all(is_frame(part) or datasets.is_dataset(part) or isinstance(part, tuple) for part in given.values()):
+    known = (is_frame, datasets.is_dataset, are_records, lambda part: isinstance(part, tuple))
+    if own and all(any(fits(part) for fits in known) for part in given.values()):
         for name in given:
             if name not in PARTS:
                 raise ConfigError(f"data: {name!r} came beside 'train'; expected train, valid and test; rename it")

@@ -209,22 +209,19 @@ def _series(data: DataConfig, raw: Raw) -> tuple[Table | Arrays, Rows | None, Ti
 
 
 def _time_notes(steps: Table | Arrays, series: Rows | None, when: Times) -> list[str]:
-    """Tell of steps that are missing, and of several at one time: windows take each step for the next one.
-
-    Raises:
-        DataError: Nearly each time comes equally often: these are several series, one beside the other.
-    """
+    """Tell of steps that are missing, and of several at one time: windows take each step for the next one."""
     together = np.ones(max(steps.rows - 1, 0), dtype=bool) if series is None else np.diff(series) == 0
     apart = np.diff(when.values)
+    together &= np.isfinite(apart)
     alike = np.flatnonzero(together & (apart == 0))
     if len(alike):
         came = np.unique(when.values if series is None else np.stack([series, when.values]), axis=-1, return_counts=True)[1]
         often = int(np.bincount(came).argmax())
         if often > 1 and (came == often).mean() >= MOSTLY:
-            raise DataError(
-                f"{steps.place(int(alike[0]) + 1)}: column {when.name!r}: each time comes {often} times; windows need one series "
-                f"below the other; sort by what tells them apart, then by {when.name!r}, and name the former in data.sequences"
-            )
+            return [
+                f"column {when.name!r}: each time comes {often} times; if these are several series side by side, windows mix them: "
+                f"sort by what tells them apart, then by {when.name!r}, name the former in data.sequences and set data.split.time"
+            ]
         many = counted(alike, "step")
         return [f"column {when.name!r}: {many} came at the time of the step above; windows take each for the next one"]
     gaps = np.flatnonzero(together & (apart > WIDE * np.quantile(apart[together], MOSTLY))) if together.any() else alike

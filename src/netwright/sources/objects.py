@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from netwright.errors import DataError
+from netwright.errors import DataError, first_line
 from netwright.sources import labels as multilabel
 from netwright.sources import tables
 from netwright.sources.arrays import NUMBERS, Array, native
@@ -43,7 +43,9 @@ def is_ragged(value: Any) -> bool:
 
 def are_records(value: Any) -> bool:
     """Tell whether rows came as dictionaries by the names of columns: a list of them, or a single one."""
-    rows = value if isinstance(value, list) else [value]
+    if isinstance(value, Mapping) and {"train", "valid", "test"} >= set(value):
+        return False  # parts of a split, not the columns of a row
+    rows = value if isinstance(value, list | tuple) else [value]
     return bool(rows) and all(isinstance(row, Mapping) and bool(row) and all(map(_is_cell, row.values())) for row in rows)
 
 
@@ -57,16 +59,16 @@ def table_of_records(value: Any) -> pa.Table:
     Raises:
         DataError: A column of cells of different kinds.
     """
-    rows = value if isinstance(value, list) else [value]
-    names = dict.fromkeys(str(name) for row in rows for name in row)
-    columns = {}
-    for name in names:
-        cells = [row.get(name) for row in rows]
+    rows = value if isinstance(value, list | tuple) else [value]
+    columns: dict[str, pa.Array] = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        if str(name) in columns:
+            raise DataError(f"data: column {str(name)!r} came twice, as a text and as {name!r}; expected one; rename it")
         try:
-            columns[name] = pa.array(cells)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            columns[str(name)] = pa.array([row.get(name) for row in rows], from_pandas=True)
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
             raise DataError(
-                f"data: column {name!r}: {str(error).splitlines()[0]}; expected cells of one kind; convert them"
+                f"data: column {str(name)!r}: {first_line(error)}; expected cells of one kind; convert them"
             ) from None
     return pa.table(columns)
 

@@ -75,19 +75,15 @@ def resume(
         ...     len(nw.resume(run.folder, epochs=5).history)
         5
     """
-    again = {
-        "optimizer": optimizer,
-        "metrics": metrics,
-        "step": step,
-        "evaluate": evaluate,
-        "stop": stop,
-        "schedule": schedule,
-    }
-    asked = gather_all(None, model, data, loss, code, (), again)
+    given = {"optimizer": optimizer, "loss": loss, "metrics": metrics, "step": step}
+    given |= {"evaluate": evaluate, "stop": stop, "schedule": schedule}
+    written = {name: value for name, value in given.items() if isinstance(value, str)}  # settings, and no objects
+    again = {name: value for name, value in given.items() if name not in written}
+    changes = [*settings, *as_settings({**keywords, **written})]
+    asked = gather_all(None, model, data, again.pop("loss", None), code, (), again)
     with join() if world is None else nullcontext(world) as shared:
         objects = Objects(asked.data, asked.module, asked.loss, asked.code, asked.custom, shared)
         observe = Audience(observers if shared.leads else [nobody])
-        changes = [*settings, *as_settings(keywords)]
         return renewed(resume_run(Path(run), objects, changes, observe, require_exact, auto_micro_batch), observe, shared)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal as signals
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def _refuse_pairs(space: Any) -> None:
         ConfigError: Naming the first.
     """
     for name, value in flattened(space).items() if isinstance(space, Mapping) else ():
-        if isinstance(value, tuple) and len(value) == 2 and all(type(one) in (int, float) for one in value):
+        if isinstance(value, tuple) and len(value) == 2 and all(isinstance(one, Real) for one in value):
             low, high = value
             raise ConfigError(
                 f"tune.space: {name}: {value} came; a range is written '{low}..{high}' or 'log {low}..{high}', choices "
