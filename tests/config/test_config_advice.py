@@ -295,6 +295,14 @@ def test_a_tuple_is_set_as_a_tuple() -> None:
             {"training": {"metrics": lambda true, predicted: 0.0}},
             "training.metrics: <function> came; expected functions by name; write metrics={name:",
         ),
+        (
+            {"training": {"metrics": [lambda true, predicted: 0.0]}},
+            "training.metrics.0: <function> came; expected functions by name; write metrics={name: function}",
+        ),
+        (
+            {"model": {"layers": 64}},
+            'model.layers: 64 came; expected layers such as Linear(64); write layers = ["Linear(64)"',
+        ),
         ({"training": {"metrics": ["f1"]}}, "training.metrics: 'f1' came; did you mean f1_score?"),
     ],
 )

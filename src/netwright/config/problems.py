@@ -118,11 +118,15 @@ def _finding(problem: Mapping[str, Any], path: Sequence[str]) -> _Finding:
         return _Finding(came, "a whole number", example)
     if kind == "string_type" and path[0] == "data" and len(path) == 2 and key in ("train", "valid", "test"):
         return _Finding(came, "a file name", f"for a share or a number of rows write data.split.{key}")
-    if kind == "string_type" and tuple(path[:2]) == ("model", "layers"):
-        return _Finding(came, "a layer such as Linear(64)", 'write layers = ["Linear(64)", "ReLU()", "Linear()"]')
+    if kind in ("list_type", "string_type") and tuple(path[:2]) == ("model", "layers"):
+        return _Finding(
+            came,
+            "layers such as Linear(64)" if kind == "list_type" else "a layer such as Linear(64)",
+            'write layers = ["Linear(64)", "ReLU()", "Linear()"]',
+        )
     if kind == "list_type" and key == "image_size":
         return _Finding(came, "height and width", "write for instance [64, 64]")
-    if kind == "list_type" and key == "metrics" and callable(problem["input"]):
+    if kind in ("list_type", "string_type") and "metrics" in path and callable(problem["input"]):
         return _Finding(came, "functions by name", "write metrics={name: function}")
     if kind in TYPES:
         return _Finding(came, *TYPES[kind])
