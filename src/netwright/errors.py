@@ -7,11 +7,15 @@ what to do. Floor 0: imports nothing of the project.
 from __future__ import annotations
 
 import difflib
+import os
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+PACKAGE = f"{Path(__file__).parent}{os.sep}"
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # torch's words
 
 
@@ -31,6 +35,14 @@ class NetwrightError(Exception):
 
 class FindingWarning(UserWarning):
     """A finding of the checks that is more than a note, where no observer is there to be told."""
+
+
+def warn_of(finding: str) -> None:
+    """Warn of a finding at the line outside of this package that asked for what was looked at."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(finding, FindingWarning, stacklevel=level)
 
 
 class ConfigError(NetwrightError):

@@ -17,6 +17,7 @@ from test_tuning_searches import QUICK, Killed, monkeypatched_in_line, opened, r
 
 import netwright as nw
 from netwright import files
+from netwright.config.spaces import settings_of
 from netwright.engine import eager
 from netwright.errors import CheckpointError, ConfigError, DataError, FolderInUseError, ResourceError, no_run
 from netwright.files import claims
@@ -24,7 +25,6 @@ from netwright.files.claims import Worker
 from netwright.runfolder import folder as folders
 from netwright.tuning import trials as trained
 from netwright.tuning.results import Tuning
-from netwright.tuning.space import settings_of
 from netwright.tuning.study import LiveTrial
 
 FAST = {**QUICK, "epochs": 1}

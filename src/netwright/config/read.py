@@ -33,7 +33,7 @@ from netwright.config.schema import (
     RunConfig,
     call_problems,
 )
-from netwright.config.spaces import flattened
+from netwright.config.spaces import flattened, settings_of
 from netwright.config.training_schema import TrainingConfig
 from netwright.config.tune_schema import TuneConfig
 from netwright.config.values import is_address, refuse_objects, shortened, shown
@@ -149,7 +149,7 @@ def as_settings(keywords: Mapping[str, Any]) -> list[str]:
     found = []
     for path, value in flattened(_plain(from_keywords(keywords))).items():
         try:
-            found.append(f"{path}={json.dumps('none' if value is None else value, ensure_ascii=False)}")
+            found += settings_of({path: "none" if value is None else value})
         except (TypeError, ValueError):
             raise ConfigError(
                 f"{path}: {shown(value)} came; expected a number, a text, true, false or a list; write one"

@@ -165,6 +165,25 @@ def flattened(space: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return found
 
 
+def settings_of(point: Mapping[str, Any]) -> list[str]:
+    """Return a point as texts of settings, those of whole lists before those inside them.
+
+    Example:
+        >>> settings_of({"model.layers.1.p": 0.5, "model.layers": ["Linear(8)", "Dropout()"]})
+        ['model.layers=["Linear(8)", "Dropout()"]', 'model.layers.1.p=0.5']
+    """
+    return [f"{path}={_written(point[path])}" for path in sorted(point, key=lambda path: path.count("."))]
+
+
+def _written(value: Any) -> str:
+    """Return a value as TOML writes it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{json.dumps(name)} = {_written(held)}' for name, held in value.items())}}}"
+    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+
+
 def points(parameters: Sequence[Parameter]) -> float:
     """Return how many points a space has, infinity where a range has no grid.
 

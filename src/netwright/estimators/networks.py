@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from netwright.config.calls import Call, parse_call
-from netwright.errors import FindingWarning
+from netwright.errors import warn_of
 from netwright.estimators.settings import Settings, own_name
 from netwright.model.build import Sizes, check_output, construct, resolve
 from netwright.model.layers import CODE_LAYERS, LAYOUT_OF_RANK, Form, layouts_read
@@ -98,11 +97,9 @@ def warn_of_end(network: Network) -> None:
         isinstance(last, nn.Sigmoid) and loss is nn.BCEWithLogitsLoss
     ):
         name = type(last).__name__
-        warnings.warn(
+        warn_of(
             f"layers: {name} came last; {loss.__name__} applies it itself, so that the network learns slowly and badly; "
-            f"leave {name} out, predict_proba gives probabilities",
-            FindingWarning,
-            stacklevel=5,  # whoever called fit
+            f"leave {name} out, predict_proba gives probabilities"
         )
 
 

@@ -108,9 +108,7 @@ def gather(
         if name == "config" and (Path(config).parent / folders.RECORD).exists():
             name = Path(config).parent.name.split("-20")[0]
     elif config is not None:
-        text = str(config)
-        tree = absolute_paths({"data": {"source": text}}, Path())
-        name = name_of(text)
+        tree = absolute_paths({"data": {"source": str(config)}}, Path())
     merge(tree, absolute_paths(from_keywords(keywords), Path()))
     for setting in settings:
         apply_setting(tree, setting)

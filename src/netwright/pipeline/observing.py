@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -13,7 +10,7 @@ import torch
 
 from netwright.config.schema import RunConfig
 from netwright.config.values import shown
-from netwright.errors import ConfigError, FindingWarning, first_line
+from netwright.errors import ConfigError, first_line, warn_of
 from netwright.pipeline.telling import Told
 from netwright.runfolder import folder as folders
 from netwright.seeding import all_forked, forked
@@ -24,7 +21,6 @@ from netwright.training.journal import EpochRecord
 Record = Told | EpochRecord | Begun | Ended
 Observer = Callable[[Told | EpochRecord], None]  # what a user hands over
 Listener = Callable[[Record], None]  # what a run tells
-PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 TRACKER = ("name", "begin", "epoch", "end")  # what `Tracker` has
 
 
@@ -86,13 +82,9 @@ def nobody(record: Told | EpochRecord) -> None:
 
 
 def warn(record: object) -> None:
-    """Make findings warnings of Python, at the line outside of this package that asked for the run."""
-    if not isinstance(record, Told) or record.kind != "warning":
-        return
-    frame, level = sys._getframe(), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(record.text, FindingWarning, stacklevel=level)
+    """Make findings warnings of Python."""
+    if isinstance(record, Told) and record.kind == "warning":
+        warn_of(record.text)
 
 
 def _each_of(observers: Any) -> list[Any]:

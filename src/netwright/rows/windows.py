@@ -194,8 +194,7 @@ def _series(data: DataConfig, raw: Raw) -> tuple[Table | Arrays, Rows | None, Ti
     when = None
     if name is not None and (isinstance(steps, Table) or name in steps.others):
         when = Times(name, times_of(steps, name, markers_of(data)))
-        together = True if series is None else np.diff(series) == 0
-        late = np.flatnonzero((np.diff(when.values) < 0) & together)
+        late = np.flatnonzero((np.diff(when.values) < 0) & _together(series))
         if len(late):
             above, advice = "one line above", "sort the file, or name the column of the series in data.sequences"
             if isinstance(steps, Arrays):
@@ -208,11 +207,15 @@ def _series(data: DataConfig, raw: Raw) -> tuple[Table | Arrays, Rows | None, Ti
     return steps, series, when
 
 
+def _together(series: Rows | None) -> npt.NDArray[np.bool_] | bool:
+    """Tell of each step but the first whether it is of the series of the one above."""
+    return True if series is None else np.diff(series) == 0
+
+
 def _time_notes(steps: Table | Arrays, series: Rows | None, when: Times) -> list[str]:
     """Tell of steps that are missing, and of several at one time: windows take each step for the next one."""
-    together = np.ones(max(steps.rows - 1, 0), dtype=bool) if series is None else np.diff(series) == 0
     apart = np.diff(when.values)
-    together &= np.isfinite(apart)
+    together = np.isfinite(apart) & _together(series)
     alike = np.flatnonzero(together & (apart == 0))
     if len(alike):
         came = np.unique(when.values if series is None else np.stack([series, when.values]), axis=-1, return_counts=True)[1]

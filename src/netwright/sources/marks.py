@@ -68,19 +68,16 @@ def number_advice(values: pa.ChunkedArray, markers: Markers) -> str | None:
     missed = values.filter(pc.invert(are_numbers(values, markers)))
     if not len(missed):
         return None
-    fitting = [other for other in _other_marks(markers) if _mostly(missed, other) and _mostly(values, other)]
+    nearly = [other for other in _other_marks(markers) if _mostly(missed, other)]
+    fitting = [other for other in nearly if _mostly(values, other)]
     if fitting:
         same = [other for other in fitting if other.decimal == markers.decimal]
         needed = same + [other for other in fitting if replace(other, decimal=markers.decimal) not in same]
         return _settings(needed, markers)
-    money = pc.match_substring_regex(missed, MONEY)
-    if pc.sum(money).as_py() >= MOSTLY * len(missed) and _share(values, markers) + pc.sum(money).as_py() >= MOSTLY * len(
-        values
-    ):
+    money, others = pc.sum(pc.match_substring_regex(missed, MONEY)).as_py(), len(values) - len(missed)
+    if money >= MOSTLY * len(missed) and others + money >= MOSTLY * len(values):
         return PLAIN_NUMBERS
-    if any(_mostly(missed, other) for other in _other_marks(markers)):
-        return "write it with the marks of the other cells"
-    return None
+    return "write it with the marks of the other cells" if nearly else None
 
 
 def _other_marks(markers: Markers) -> Iterator[Markers]:
@@ -91,12 +88,8 @@ def _other_marks(markers: Markers) -> Iterator[Markers]:
                 yield replace(markers, decimal=decimal, thousands=thousands)
 
 
-def _share(values: pa.ChunkedArray, markers: Markers) -> int:
-    return int(pc.sum(are_numbers(values, markers)).as_py() or 0)
-
-
 def _mostly(values: pa.ChunkedArray, markers: Markers) -> bool:
-    return _share(values, markers) >= MOSTLY * len(values)
+    return bool(pc.sum(are_numbers(values, markers)).as_py() >= MOSTLY * len(values))
 
 
 def _settings(fitting: list[Markers], markers: Markers) -> str:

@@ -160,13 +160,15 @@ def _dense(value: Any, where: str) -> Any:
 
 
 def split_pair(data: Any) -> tuple[Any, Any]:
-    """Return rows and labels of ``(X, y)``, or the rows and None.
+    """Return rows and labels of ``(X, y)``, or the rows and None; rows that are dictionaries as a table.
 
     Raises:
-        DataError: A tuple of another number of arrays.
+        DataError: A tuple of another number of arrays; see `table_of_records`.
     """
+    if are_records(data):
+        return table_of_records(data), None
     if isinstance(data, tuple | list) and len(data) == 2:
-        return data[0], data[1]
+        return table_of_records(data[0]) if are_records(data[0]) else data[0], data[1]
     if isinstance(data, tuple) and any(hasattr(item, "shape") for item in data):
         raise DataError(f"data: a tuple of {len(data)} came; expected {ACCEPTED}")
     return data, None

@@ -235,8 +235,7 @@ def from_objects(data: Any, target: Sequence[str] | None, layout: str | None) ->
     """
     from netwright.sources import datasets  # needs torch, which reading files does not
 
-    rows, labels = (data, None) if objects.are_records(data) else objects.split_pair(data)
-    rows = objects.table_of_records(rows) if objects.are_records(rows) else rows
+    rows, labels = objects.split_pair(data)
     if labels is None and target is None and (plain := objects.plain_rows(rows)) is not None:
         return Arrays({"X": plain}, None, (Origin("data", len(plain)),), layout), None
     if datasets.is_dataset(rows) and datasets.is_dataset(labels):

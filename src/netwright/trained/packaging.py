@@ -21,17 +21,7 @@ from netwright.trained.calibrating import ERRORS
 from netwright.trained.predicting import Predictor
 
 FORMATS = ("bundle", *ENDINGS)
-OTHER_ENDINGS = (
-    ".pt",
-    ".pth",
-    ".bin",
-    ".ckpt",
-    ".safetensors",
-    ".zip",
-    ".h5",
-    ".keras",
-    ".pkl",
-)  # an export is none of these
+OTHER_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".zip", ".h5", ".keras", ".pkl")  # of what no export is
 WEIGHTS = "model.safetensors"
 SOURCE = "source"
 CARD = "README.md"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from netwright.config.spaces import Parameter, points
+from netwright.config.spaces import Parameter, points, settings_of
 from netwright.config.values import shown
 from netwright.errors import ConfigError, NetwrightError
 from netwright.pipeline.asking import Asked
@@ -37,25 +36,6 @@ APART = {  # what no trial may change, and why
     "checks": "it does not change the network",
     "evaluation": "it does not change the network",
 }
-
-
-def settings_of(point: Mapping[str, Any]) -> list[str]:
-    """Return a point as texts of settings, those of whole lists before those inside them.
-
-    Example:
-        >>> settings_of({"model.layers.1.p": 0.5, "model.layers": ["Linear(8)", "Dropout()"]})
-        ['model.layers=["Linear(8)", "Dropout()"]', 'model.layers.1.p=0.5']
-    """
-    return [f"{path}={_written(point[path])}" for path in sorted(point, key=lambda path: path.count("."))]
-
-
-def _written(value: Any) -> str:
-    """Return a value as TOML writes it."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(_written, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{json.dumps(name)} = {_written(held)}' for name, held in value.items())}}}"
-    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def refuse_space(parameters: Mapping[str, Parameter]) -> None:

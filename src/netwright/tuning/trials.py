@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from netwright import files
+from netwright.config.spaces import settings_of
 from netwright.errors import CheckpointError, ConfigError, DataError, DivergedError, ResourceError, first_line, out_of_memory
 from netwright.files import Worker
 from netwright.lifecycle.populating import Seat
@@ -25,7 +26,6 @@ from netwright.runfolder import folder as folders
 from netwright.sources.memory import shared_by
 from netwright.training.journal import EpochRecord
 from netwright.tuning.search import Search
-from netwright.tuning.space import settings_of
 from netwright.tuning.study import FAILED, FINISHED, PRUNED, LiveTrial
 
 
