@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,8 @@ import netwright as nw
 from netwright import beside
 from netwright.beside import Imports, begin, call, importing
 from netwright.config.read import build_config, from_keywords
+from netwright.config.schema import RunConfig
+from netwright.pipeline import ahead
 from netwright.pipeline.ahead import imported_ahead
 
 FUNCTIONS = """
@@ -118,20 +121,26 @@ def test_blocks_within_share_a_process_which_ends_with_the_outer_one(functions: 
         assert call(functions.number) == theirs
 
 
-@pytest.mark.parametrize("why", ["imported", "core", "python", "frozen", "starts"])
+@pytest.mark.parametrize("why", ["imported", "core", "python", "inside", "frozen", "starts"])
 def test_without_a_process_functions_are_called_here(
-    functions: ModuleType, monkeypatch: pytest.MonkeyPatch, why: str
+    functions: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, why: str
 ) -> None:
     if why == "core":
         monkeypatch.setattr(beside, "cores", lambda: 1)
     elif why == "python":
         monkeypatch.setattr(sys, "executable", "")
+    elif why == "inside":  # a program that has Python in it would be started once more
+        studio = tmp_path / "studio"
+        studio.write_text(f"#!/bin/sh\ntouch '{tmp_path / 'started'}'\n")
+        studio.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(studio))
     elif why == "frozen":
         monkeypatch.setattr(sys, "frozen", True, raising=False)
     elif why == "starts":
         monkeypatch.setattr(sys, "executable", "/no/such/python")
     with importing(Imports("json" if why == "imported" else "no_package_of_this_name", ("beside_functions",))):
         assert call(functions.number) == os.getpid()
+    assert not (tmp_path / "started").exists()
 
 
 def test_a_function_of_another_module_is_called_here(functions: ModuleType) -> None:
@@ -357,6 +366,22 @@ def test_imported_ahead_is_what_the_run_will_need(
     monkeypatch.setattr(beside, "importing", importing)
     with imported_ahead(build_config(from_keywords({"source": "sklearn:iris", **given})), **how):
         assert begun == wanted
+
+
+def test_trainings_of_a_session_but_the_first_import_what_they_need_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[bool] = []
+
+    @contextmanager
+    def imported(config: RunConfig, test: bool, alone: bool) -> Iterator[None]:
+        begun.append(test)
+        yield
+
+    monkeypatch.setattr(ahead, "imported_ahead", imported)
+    monkeypatch.setattr(ahead, "_TRAININGS", count())
+    for test in (False, True):
+        run = nw.train("sklearn:iris", epochs=1, test=test, observers=[])
+        assert run.history
+    assert begun == [False]
 
 
 def gone(process: int) -> bool:

@@ -148,7 +148,7 @@ def importing(*imports: Imports) -> Iterator[None]:
     Args:
         imports: What each imports. One that is imported here already, or by a process of a block around this one, is left out.
     """
-    able = os.name == "posix" and cores() > 1 and bool(sys.executable) and not getattr(sys, "frozen", False)
+    able = os.name == "posix" and cores() > 1 and _python()
     with ExitStack() as ends:
         for wanted in imports:
             known = wanted.package in sys.modules or any(each.wanted == wanted for each in _open if each.ours)
@@ -158,6 +158,11 @@ def importing(*imports: Imports) -> Iterator[None]:
                     ends.callback(_end, process)
                     _open.append(process)
         yield
+
+
+def _python() -> bool:
+    """Tell whether the program that runs can be started as Python; it may be another that has Python inside."""
+    return os.path.basename(sys.executable or "").startswith("python") and not getattr(sys, "frozen", False)
 
 
 def _end(process: _Process) -> None:

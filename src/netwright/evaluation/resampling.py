@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ MOST_BCA = 2000
 MOST_DRAWN = 20_000  # rows or clusters; of more a part is drawn from, and the deviations are scaled by the root of its share
 FEWEST_DRAWN = 10
 LEVEL = (0.025, 0.975)
+NORMAL = NormalDist()
 AT_A_TIME = 500_000  # numbers held at once: as many as lie near a core
 
 
@@ -212,14 +214,12 @@ def _bca(values: Floats, centre: float, lifted: Floats) -> tuple[float, float]:
         centre: Of the rows themselves.
         lifted: Without each row in turn.
     """
-    from scipy.special import ndtr, ndtri
-
     below = (np.mean(values < centre) + np.mean(values <= centre)) / 2
     moves = lifted[np.isfinite(lifted)].mean() - lifted
     spread = float((moves**2).sum()) ** 1.5
     if not 0 < below < 1 or not np.isfinite(moves).all() or spread == 0:
         return LEVEL
-    bias, skew = float(ndtri(below)), float((moves**3).sum()) / (6 * spread)
-    shifted = [bias + float(ndtri(share)) for share in LEVEL]
-    low, high = (float(ndtr(bias + one / (1 - skew * one))) for one in shifted)
+    bias, skew = NORMAL.inv_cdf(float(below)), float((moves**3).sum()) / (6 * spread)
+    shifted = [bias + NORMAL.inv_cdf(share) for share in LEVEL]
+    low, high = (NORMAL.cdf(bias + one / (1 - skew * one)) for one in shifted)
     return (low, high) if 0 < low < high < 1 else LEVEL

@@ -13,6 +13,7 @@ from netwright.lifecycle.resuming import Objects, resume_run
 from netwright.lifecycle.run import Run
 from netwright.lifecycle.running import start
 from netwright.lifecycle.several import Manner
+from netwright.pipeline.ahead import imported_ahead_once
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.observing import Audience, Observer, nobody
@@ -57,4 +58,5 @@ def train_asked(
             be_strict(bench.findings, observe)
         return bench
 
-    return start(agreed(world, make, asked.config), folder, observe, manner.test, manner.auto_micro_batch)
+    with imported_ahead_once(asked.config, manner.test, world.alone):
+        return start(agreed(world, make, asked.config), folder, observe, manner.test, manner.auto_micro_batch)

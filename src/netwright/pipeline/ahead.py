@@ -1,12 +1,14 @@
 """What a training will need beside torch, imported by processes beside it from its first second on. Floor 12; without torch.
 
-For commands, whose process ends with the run: called again and again from Python, it is better to import once.
+For commands, whose process ends with the run, and for the first training of a Python session: where more follow, it is better
+to import once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import count
 from pathlib import Path
 
 from netwright import beside
@@ -15,6 +17,8 @@ from netwright.config.schema import RunConfig
 from netwright.errors import NetwrightError
 from netwright.evaluation import baselines
 from netwright.reporting import formats
+
+_TRAININGS = count()  # of this process, called from Python
 
 
 @contextmanager
@@ -31,6 +35,11 @@ def imported_ahead(config: RunConfig, test: bool = True, alone: bool = True) -> 
     imports = [*([baselines.IMPORTS] if learned else []), formats.IMPORTS] if alone else []
     with beside.importing(*imports):
         yield
+
+
+def imported_ahead_once(config: RunConfig, test: bool, alone: bool) -> AbstractContextManager[None]:
+    """Return `imported_ahead` for the first training of this process, and nothing for all that follow."""
+    return nullcontext() if next(_TRAININGS) else imported_ahead(config, test, alone)
 
 
 @contextmanager
