@@ -14,6 +14,7 @@ from sklearn.datasets import load_diabetes, load_digits, load_iris, make_multila
 from torch import nn
 
 import netwright as nw
+from netwright.estimators import learning
 from netwright.estimators.scaling import fit_scaling
 from netwright.seeding import drawn_from
 
@@ -394,7 +395,7 @@ TWO = (IRIS[0][:100], IRIS[1][:100])
 
 @pytest.mark.parametrize(
     ("end", "rows", "told"),
-    [("Softmax(dim=1)", IRIS, 1), ("LogSoftmax(dim=1)", IRIS, 0), ("Sigmoid()", IRIS, 0), ("Sigmoid()", TWO, 1)],
+    [("Softmax(dim=1)", IRIS, 1), ("LogSoftmax(dim=1)", IRIS, 0), ("Sigmoid()", IRIS, 1), ("Sigmoid()", TWO, 1)],
 )
 def test_an_activation_that_the_loss_applies_itself_is_told(end: str, rows: Any, told: int) -> None:
     with warnings.catch_warnings(record=True) as found:
@@ -402,3 +403,48 @@ def test_an_activation_that_the_loss_applies_itself_is_told(end: str, rows: Any,
         nw.NetClassifier(["Linear(8)", "ReLU()", "Linear()", end], epochs=2).fit(*rows)
     kept = [one for one in found if one.category is nw.FindingWarning]
     assert [one.filename for one in kept] == [__file__] * told
+
+
+class Hidden(nn.Module):
+    """Has a layer in a list, where torch does not see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.rest = nn.Linear(4, 3), [nn.Linear(4, 3)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what both give."""
+        return self.first(x) + self.rest[0](x.float()).to(x.dtype)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"module": Hidden}, ["self.rest: a list holds 1 layer(s)"]),
+        ({"layers": ["Linear(8)", "Linear()"]}, ["no activation stands between them"]),
+        ({"layers": SMALL, "optimizer": "Adam(lr=50.0)"}, ["50 is far above what Adam usually works with"]),
+        ({"layers": ["Linear(8)", "ReLU()", "Linear()", "Softmax(dim=1)"]}, ["CrossEntropyLoss applies softmax itself"]),
+        ({"layers": ["Linear(8)", "ReLU()", "Dropout(0.1)", "Linear()"]}, []),
+    ],
+)
+def test_findings_are_warnings_and_leave_the_fit_as_it_is(
+    given: dict[str, Any], told: list[str], weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = {"sample_weight": np.linspace(0.5, 2.0, len(IRIS[0]))} if weighted else {}
+
+    def fitted() -> Any:
+        torch.manual_seed(3)
+        return nw.NetClassifier(**given, epochs=2, random_state=0).fit(*IRIS, **weight), torch.rand(1)
+
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        net, after = fitted()
+    kept = [str(one.message) for one in found if one.category is nw.FindingWarning]
+    assert len(kept) == len(told), kept
+    assert all(part in text for part, text in zip(told, kept, strict=True)), kept
+    monkeypatch.setattr(learning, "warn_of_findings", lambda *given: None)
+    plain, unchecked = fitted()
+    assert net.history_ == plain.history_
+    assert torch.equal(after, unchecked)
+    assert all(torch.equal(one, two) for one, two in zip(net.model_.parameters(), plain.model_.parameters(), strict=True))

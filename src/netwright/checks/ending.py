@@ -12,8 +12,9 @@ from torch import Tensor
 
 from netwright.checks.findings import Finding
 from netwright.checks.flow import ACTIVATIONS, DROPOUTS, RECURRENT, SHAPES, WEIGHTED, Flow, Operation, watch_call
+from netwright.config.calls import OBJECT, parse_call
 from netwright.errors import first_line
-from netwright.model.task import FITTING
+from netwright.model.task import FITTING, Task
 from netwright.model.weighing import FOCAL
 
 SOFTMAX_LOSSES = ("CrossEntropyLoss",)
@@ -45,6 +46,14 @@ class Purpose:
     outputs: int
     target: Tensor
     log_input: bool = True
+
+
+def purpose_of(task: Task, target: Tensor) -> Purpose:
+    """Return what a network of a task is for, with the target of some train rows, as the loss reads it."""
+    call = None if task.loss.startswith(OBJECT) else parse_call(task.loss, "training.loss")
+    name = task.loss.removeprefix(OBJECT) if call is None else call.name
+    log_input = call is None or bool(call.keywords.get("log_input", True))
+    return Purpose(name, task.kind, task.outputs, target, log_input)
 
 
 def endings(flow: Flow, purpose: Purpose) -> list[Finding]:

@@ -20,9 +20,10 @@ from netwright.engine.compiled import why_not_compiled
 from netwright.engine.forward import Forward
 from netwright.engine.trial import LARGEST, WITHOUT_CLOSURE, normalises_batches
 from netwright.errors import ConfigError, DivergedError, first_line
-from netwright.estimators.networks import Goal, Network, layout_of, make_network, reads_codes, warn_of_end
+from netwright.estimators.networks import Goal, Network, layout_of, make_network, reads_codes
 from netwright.estimators.scaling import Scaling, fit_scaling
 from netwright.estimators.settings import EstimatorError, Settings
+from netwright.estimators.telling import warn_of_findings
 from netwright.evaluation.scoring import outputs_of, score
 from netwright.model.losses import IGNORING, WeightedRows
 from netwright.model.task import Decoding
@@ -132,15 +133,16 @@ def learn(
         seed_all(torch_seed(seed, "initialisation"))
         with float32_by_default():
             network = make_network(settings, inputs, replace(goal, values=goal.values[parts[0]]), limit)
-        warn_of_end(network)
         threads, how = _execution(settings, network, reading, len(parts[0]))
         reading = Reading(reading.shape, reading.dtype, reading.scaling, limit, threads, reading.batch_size)
         target = _spelled(settings, network, goal, weight, parts[0], reading.dtype)
         loss = _loss(network, goal, weight is not None, settings.device, reading.dtype)
         module = network.module.to(settings.device, reading.dtype)
+        examples = Examples({"x": inputs}, target).to(settings.device)
+        with Arithmetic(threads):
+            warn_of_findings(network, settings.optimizer, loss, examples, parts[0], weight is not None)
         seed_all(torch_seed(seed, "training"))
         optimizer = make_optimizer(resolve_optimizer(settings.optimizer, settings.device), module)
-        examples = Examples({"x": inputs}, target).to(settings.device)
         with Arithmetic(threads):
             engine = choose_engine(how, module, loss, optimizer)
             history, best = _trained(settings, engine, examples, parts, seed, reading.batch_size)

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from netwright.config.calls import Call, parse_call
-from netwright.errors import warn_of
 from netwright.estimators.settings import Settings, own_name
 from netwright.model.build import Sizes, check_output, construct, resolve
 from netwright.model.layers import CODE_LAYERS, LAYOUT_OF_RANK, Form, layouts_read
@@ -87,20 +86,6 @@ def make_network(settings: Settings, inputs: torch.Tensor, goal: Goal, limit: in
     module = construct(calls)
     work, dense = work_of(module, calls, few if form.codes else few.float())
     return Network(module, task, tuple(map(str, calls)), work, dense)
-
-
-def warn_of_end(network: Network) -> None:
-    """Warn of a last layer that the loss applies itself: learned twice over it makes gradients small."""
-    last = network.module[-1] if isinstance(network.module, nn.Sequential) and len(network.module) else None
-    loss = type(network.task.loss_function)
-    if (isinstance(last, nn.Softmax) and loss is nn.CrossEntropyLoss) or (
-        isinstance(last, nn.Sigmoid) and loss is nn.BCEWithLogitsLoss
-    ):
-        name = type(last).__name__
-        warn_of(
-            f"layers: {name} came last; {loss.__name__} applies it itself, so that the network learns slowly and badly; "
-            f"leave {name} out, predict_proba gives probabilities"
-        )
 
 
 @lru_cache(maxsize=256)

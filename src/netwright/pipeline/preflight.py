@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import textwrap
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netwright.checks import code, consistency, description, ending, overfit, rehearsal
-from netwright.checks.ending import Purpose
+from netwright.checks import code, description, ending, one_batch
+from netwright.checks.ending import Purpose, purpose_of
 from netwright.checks.findings import Finding, in_order
 from netwright.checks.overfit import Overfit
 from netwright.checks.rehearsal import Rehearsed
-from netwright.config.calls import OBJECT, parse_call
 from netwright.config.slugs import ALL, BATCH, DATA, DESCRIPTION
 from netwright.data.batches import Batch
-from netwright.errors import ConfigError, first_line
+from netwright.errors import ConfigError
 from netwright.model.task import implied_task
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench, as_given, executing
@@ -33,15 +31,10 @@ from netwright.pipeline.observing import Observer
 from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.telling import Told
 from netwright.rows.inputs import load
-from netwright.seeding import all_forked, stream, torch_seed
+from netwright.seeding import all_forked, stream
 
-ROWS, FEWEST = 64, 8  # of the one batch
-WORK = 200_000_000  # multiply-adds of a forward pass of it, about; one thread does so much in some milliseconds
-MOST_WORK, MOST_PARAMETERS = 5 * WORK, 50_000_000  # beyond which training does not wait for it
 TARGETS = 5000
 FEW_LEVELS = 5
-LEARNED_ROWS = 32
-ALWAYS_RANDOM = {"dropout-always-on", "layer-made-in-forward"}  # slips in code that explain answers drawn at random
 HEADINGS = {"description": "network", "batch": "one batch", "code": "own code", "data": "data"}
 
 
@@ -185,60 +178,28 @@ def _check_network(bench: Bench, thorough: bool = False) -> tuple[list[Finding],
     sources = code.sources_of(type(module) for module in network.module.modules())
     found += code.read(sources)
     work = network.summary.multiply_adds
-    if not thorough and (work * FEWEST > MOST_WORK or network.summary.parameters > MOST_PARAMETERS):
+    if not thorough and not one_batch.waited_for(work, network.summary.parameters):
         return found, None
     purpose = _purpose(bench)
     found += ending.broadcasts(network.task.loss_function, purpose)
-    batch = _batch(bench, max(FEWEST, min(ROWS, WORK // max(work, 1))))
+    batch = _batch(bench, one_batch.rows_for(work))
     owned = sorted({source.file for source in sources})
 
     def rehearsed() -> Rehearsed:
         module, loss, own = copy.deepcopy((network.module, network.task.loss_function, batch))
         return Rehearsed(module, loss, make, own, purpose, owned, update)
 
-    threads = 1 if work * FEWEST <= MOST_WORK else config.training.threads
+    threads = 1 if one_batch.quick(work) else config.training.threads
     alone = config.model_copy(update={"training": config.training.model_copy(update={"threads": threads})})
-    with executing(alone, torch.device("cpu")), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(torch_seed(0, "checks"))
-        try:
-            return _watched(
-                rehearsed, found, purpose, network.summary.trainable, thorough and "cannot-overfit" not in skipped
-            )
-        except Exception as error:  # the user's own module may not stand to be watched, though it trains
-            why = f"the network could not be watched on one batch ({type(error).__name__}: {first_line(error)})"
-            return [*found, Finding("not-watched", "one batch", why, "nothing to do; less is checked", "note", "sure")], None
-
-
-def _watched(
-    rehearsed: Callable[[], Rehearsed], found: list[Finding], purpose: Purpose, parameters: int, learned: bool
-) -> tuple[list[Finding], Overfit | None]:
-    """Add what one batch shows, and whether it can be learned by heart."""
-    flow, seen = rehearsal.rehearse(rehearsed())
-    lines = {one.check for one in found if one.family == "code"}
-    seen = [one for one in seen if one.check not in lines]  # told already, with the line
-    found = [*found, *seen, *ending.endings(flow, purpose), *ending.on_output(flow), *description.layers(flow, parameters)]
-    if any(one.check == "not-finite" for one in seen):
-        return found, None
-    answered = consistency.consistent(rehearsed(), flow)
-    found += [one for one in answered if not (one.check == "random-in-eval" and lines & ALWAYS_RANDOM)]
-    if not learned:
-        return found, None
-    last = rehearsed()
-    reached, more = overfit.overfit(replace(last, batch=last.batch.part(0, LEARNED_ROWS)))
-    return [*found, *more], reached
+    with executing(alone, torch.device("cpu")):
+        return one_batch.look(rehearsed, found, network.summary.trainable, thorough and "cannot-overfit" not in skipped)
 
 
 def _purpose(bench: Bench) -> Purpose:
     task, target = bench.network.task, bench.examples.target
-    named = task.loss.startswith(OBJECT)
-    call = None if named else parse_call(task.loss, "training.loss")
     rows = bench.inputs.split.train[:TARGETS]
     some: Tensor = target[:TARGETS] if task.per_step else target[torch.from_numpy(np.sort(rows)).to(target.device)]
-    log_input = bool(call.keywords.get("log_input", True)) if call is not None else True
-    return Purpose(
-        call.name if call is not None else task.loss.removeprefix(OBJECT), task.kind, task.outputs, some.cpu(), log_input
-    )
+    return purpose_of(task, some.cpu())
 
 
 def _batch(bench: Bench, rows: int) -> Batch:

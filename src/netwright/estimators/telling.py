@@ -1,0 +1,64 @@
+"""What a network that is fitted shows on one batch before it trains, as warnings of Python. Floor 17."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from netwright.checks import code, description, one_batch
+from netwright.checks.ending import broadcasts, purpose_of
+from netwright.checks.findings import in_order
+from netwright.checks.rehearsal import Rehearsed
+from netwright.data.batches import Examples, Rows
+from netwright.errors import warn_of
+from netwright.estimators.networks import Network
+from netwright.seeding import stream
+from netwright.training.optimizer import make_optimizer, resolve_optimizer
+
+TARGETS = 5000
+
+
+def warn_of_findings(
+    network: Network, optimizer: str, loss: Callable[..., Tensor], examples: Examples, rows: Rows, weighted: bool
+) -> None:
+    """Warn of what checks find in a network, its code and one batch, but for notes; torch's generators are moved.
+
+    Args:
+        network: Nothing of it is changed.
+        optimizer: Its text.
+        loss: Of output and target.
+        examples: On the device of the network.
+        rows: The numbers of the train rows.
+        weighted: Whether the last column of the target are weights.
+    """
+    module, work = network.module, network.multiply_adds
+    if not one_batch.waited_for(work, sum(value.numel() for value in module.parameters())):
+        return
+    call = resolve_optimizer(optimizer, examples.target.device)
+    group = make_optimizer(call, module).param_groups[0]
+    sources = code.sources_of(type(part) for part in module.modules())
+    purpose = purpose_of(network.task, _alone(network, examples.target[torch.from_numpy(rows[:TARGETS])], weighted).cpu())
+    found = [*description.optimizer(call.name, group), *code.read(sources), *broadcasts(network.task.loss_function, purpose)]
+    drawn = stream(0, "checks", 1).permutation(len(rows))[: one_batch.rows_for(work)]
+    batch = examples.batch(torch.from_numpy(rows[drawn]))
+    files = sorted({source.file for source in sources})
+
+    def rehearsed() -> Rehearsed:
+        own = copy.deepcopy((module, loss, batch))
+        return Rehearsed(own[0], own[1], lambda model: make_optimizer(call, model), own[2], purpose, files)
+
+    trained = sum(value.numel() for value in module.parameters() if value.requires_grad)
+    for one in in_order(one_batch.look(rehearsed, found, trained)[0]):
+        if one.refuses:
+            warn_of(str(one))
+
+
+def _alone(network: Network, target: Tensor, weighted: bool) -> Tensor:
+    """Return the target as the loss reads it, without weights."""
+    if not weighted:
+        return target
+    plain = target[:, :-1]
+    return plain[:, 0].long() if network.task.class_target and network.task.kind != "multilabel" else plain
