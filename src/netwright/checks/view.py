@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -155,7 +156,7 @@ def row_hashes(raw: Raw | Mapped, encoder: TableEncoder | None) -> Hashes:
     A row with a category that no train row has gets bits of its own, because it is equal to none that is known.
     """
     if isinstance(raw, Sequences):
-        whole = _hashes(_blocks(raw.steps, encoder))
+        whole = _hashes(_blocks(_spelled(raw), encoder))
         factors = _factors(int(raw.lengths.max(initial=0)), "steps")
         steps = raw.steps_of(np.arange(raw.rows))
         weighted = whole[steps] * factors[step_numbers(np.zeros_like(raw.lengths), raw.lengths)]
@@ -163,6 +164,23 @@ def row_hashes(raw: Raw | Mapped, encoder: TableEncoder | None) -> Hashes:
         ends = np.cumsum(raw.lengths)
         return np.asarray(sums[ends] - sums[ends - raw.lengths] + raw.lengths.astype(np.uint64), dtype=np.uint64)
     return _hashes(_blocks(raw, encoder))
+
+
+def _spelled(raw: Sequences) -> Table | Arrays:
+    """Return the steps, symbols by their letters: another text numbers them in another way."""
+    if not raw.symbols or not isinstance(raw.steps, Arrays):
+        return raw.steps
+    letters = np.array([zlib.crc32(symbol.encode()) for symbol in raw.symbols], dtype=np.uint32)
+    return replace(raw.steps, inputs={name: letters[numbers] for name, numbers in raw.steps.inputs.items()})
+
+
+def hashes_of(raw: Raw, encoder: TableEncoder | None, rows: Rows) -> Hashes:
+    """Return `row_hashes` of some rows; of sequences all steps are hashed."""
+    if isinstance(raw, Table):
+        return row_hashes(Table(raw.columns.take(pa.array(rows)), raw.origins), encoder)
+    if isinstance(raw, Arrays):
+        return row_hashes(replace(raw, inputs={name: values[rows] for name, values in raw.inputs.items()}), encoder)
+    return row_hashes(replace(raw, starts=raw.starts[rows], lengths=raw.lengths[rows]), encoder)
 
 
 def _blocks(raw: Table | Arrays | Mapped, encoder: TableEncoder | None) -> Iterator[Array]:

@@ -42,11 +42,12 @@ from netwright.sources.sequences import Raw, table_notes
 from netwright.trained.baselines import Standing, begin_to_compare
 from netwright.trained.calibrating import ERRORS, bounds_around, widths_of, with_temperature
 from netwright.trained.examining import Tested, examine, joined
+from netwright.trained.familiar import familiar
 from netwright.trained.known import Known
 from netwright.trained.own_testing import test_by_figures
 from netwright.trained.packaging import write_bundle
 from netwright.trained.predicting import Wanted, interval_of, predict_file, predicted, prediction_table, probabilities
-from netwright.trained.testing import are_own, judge, may_be_own, own_inputs, put_back
+from netwright.trained.testing import are_own, judge, own_inputs, put_back
 
 Floats = npt.NDArray[np.float64]
 
@@ -223,7 +224,8 @@ class Run:
             known = self.known(raw, target)
             found, verdict = self._figures(known, rows)
             found = joined(found, examine(Tested(known, rows, verdict), self.folder, self.record))
-            found = joined(found, {"notes": [*table_notes(raw), *may_be_own(self.config, self.record, raw.rows)]})
+            seen = familiar(self.folder, raw, self.program.preparation.encoder)
+            found = joined(found, {"notes": [*table_notes(raw), *seen]})
             return {**found, "looks": folders.look(self.folder, digest, "all")}
         return self._test_own_rows(self.inputs or own_inputs(self.folder, self.config, self.record))
 

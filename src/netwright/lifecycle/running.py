@@ -43,6 +43,7 @@ from netwright.runfolder import folder as folders
 from netwright.runfolder.folder import CHECKPOINTS
 from netwright.runfolder.weights import epochs_done
 from netwright.trained.calibrating import ERRORS, calibrate, with_temperature
+from netwright.trained.familiar import keep_hashes
 from netwright.trained.known import Known
 from netwright.training.signals import StopRequest, stop_on_signals
 
@@ -244,6 +245,7 @@ def _write_birth(temporary: Path, bench: Bench, job: Job, test: bool) -> dict[st
     files.make_folder(temporary / "model" / "source")
     files.write_text(temporary / folders.CONFIG, folders.config_text(bench.config, job.folder))
     folders.write_split(temporary, bench.inputs.split)
+    keep_hashes(temporary, bench.config, bench.inputs)
     save_preparation(temporary, bench.inputs.preparation, _outcome(bench))
     source = bench.network.source or _source_of(bench.network.module)
     if source is not None:

@@ -30,6 +30,7 @@ from netwright.sources.places import place_of
 CONFIG = "config.toml"
 RECORD = "run.json"
 SPLIT = "split.npz"
+SEEN = "seen.npz"  # hashes of rows that were trained on, to know them again
 TEST = "test.json"
 PREDICTIONS = "predictions.csv"
 REPORT = "report.html"

@@ -53,16 +53,6 @@ def put_back(config: RunConfig) -> str:
     return "" if place is None else f"put them back to {place}, where they were read, and "
 
 
-def may_be_own(config: RunConfig, record: dict[str, Any], rows: int) -> list[str]:
-    """Return a note where rows may be those of a run from Python in another order, which no digest can tell."""
-    if not from_python(config) or rows != record.get("data", {}).get("rows"):
-        return []
-    return [
-        f"as many rows came ({rows}) as the run was made of; if they are the same in another order, rows that it was trained on "
-        "are among them and the figures are too good; hand them over in their first order to test the run's own test rows"
-    ]
-
-
 def gone(data: DataConfig) -> str | None:
     """Return which file or folder of a run's rows is not where it was, and its setting; None where none is known to be gone.
 

@@ -1,0 +1,144 @@
+"""Rows that a run was trained on are known again in other files: a test on them says that its figures are too good."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+
+import netwright as nw
+from netwright.trained import familiar
+
+ROWS = 400
+
+
+def table(rows: int = ROWS, seed: int = 0, levels: int = 0) -> pa.Table:
+    """Return rows of three numbers, or of levels that repeat, and a target."""
+    generator = np.random.default_rng(seed)
+    cells = generator.integers(0, levels, (rows, 3)) if levels else generator.normal(size=(rows, 3)).round(4)
+    target = np.where(cells[:, 0] + generator.normal(size=rows) > cells.mean(), "yes", "no")
+    return pa.table({**{f"c{place}": cells[:, place] for place in range(3)}, "y": target})
+
+
+def written(path: Path, rows: pa.Table) -> str:
+    """Write a table as CSV and return its place."""
+    pyarrow.csv.write_csv(rows, path)
+    return str(path)
+
+
+def trained(source: Any, folder: Path, **settings: Any) -> nw.Run:
+    """Train a small network for an epoch."""
+    given = {"layers": ["Linear(4)", "ReLU()", "Linear()"], "epochs": 1, "test": False, "observers": [], **settings}
+    return nw.train(source, run_dir=folder / "run", **given)
+
+
+def notes(run: Any, data: Any) -> list[str]:
+    """Return what a test on other rows says of rows that were trained on."""
+    return [note for note in run.test(data).get("notes", []) if "trained or validated on" in note or "seen.npz" in note]
+
+
+def test_some_train_rows_among_others_are_told(tmp_path: Path) -> None:
+    rows = table()
+    run = trained(written(tmp_path / "all.csv", rows), tmp_path, target="y")
+    train = run.inputs.split.train[:60] if run.inputs is not None else []
+    mixed = pa.concat_tables([table(40, seed=1), rows.take(train)])
+    turned = mixed.select(["y", "c2", "c0", "c1"])  # columns go by their names
+    (note,) = notes(nw.load(run.folder), written(tmp_path / "mixed.csv", turned))
+    assert note.startswith("60 of these 100 rows have the inputs of a row that the run was trained or validated on (first: ")
+    assert "mixed.csv:42)" in note
+    held = rows.take(np.load(run.folder / "split.npz")["test"])
+    assert notes(run, written(tmp_path / "held.csv", held)) == []
+    assert notes(run, written(tmp_path / "new.csv", table(seed=2))) == []
+
+
+def test_the_valid_rows_chose_the_epoch_and_count_too(tmp_path: Path) -> None:
+    rows = table()
+    run = trained(written(tmp_path / "all.csv", rows), tmp_path, target="y")
+    valid = rows.take(np.load(run.folder / "split.npz")["valid"])
+    (note,) = notes(run, written(tmp_path / "valid.csv", valid))
+    assert note.startswith(f"{len(valid)} of these {len(valid)} rows")
+
+
+def test_of_many_rows_some_tell_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(familiar, "MOST", 300)
+    generator = np.random.default_rng(0)
+    inputs, target = generator.normal(size=(3000, 4)).astype(np.float32), generator.integers(0, 2, 3000)
+    run = trained((inputs, target), tmp_path)
+    kept = np.load(run.folder / "seen.npz")
+    assert len(kept["hashes"]) == 300
+    turned = generator.permutation(3000)  # the run's own rows in another order, which no digest tells
+    (note,) = notes(run, (inputs[turned], target[turned]))
+    assert (told := re.match(r"about ([\d,]+) of these 3,000 rows", note)) is not None
+    expected = len(np.load(run.folder / "split.npz")["train"]) + len(np.load(run.folder / "split.npz")["valid"])
+    assert int(told[1].replace(",", "")) == expected
+    fresh = generator.normal(size=(500, 4)).astype(np.float32)
+    assert notes(run, (fresh, target[:500])) == []
+
+
+def test_rows_that_are_equal_by_chance_are_no_news(tmp_path: Path) -> None:
+    run = trained(written(tmp_path / "all.csv", table(levels=9)), tmp_path, target="y")
+    by_chance, of = np.load(run.folder / "seen.npz")["chance"]
+    assert 0.1 < by_chance / of < 0.9
+    assert notes(run, written(tmp_path / "new.csv", table(seed=1, levels=9))) == []
+    again = trained(written(tmp_path / "few.csv", table(levels=3)), tmp_path / "again", target="y")
+    assert not (again.folder / "seen.npz").exists()  # most rows repeat another
+
+
+def test_texts_are_known_by_their_letters(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+
+    def lines(count: int, letters: str) -> tuple[list[str], list[int]]:
+        words = ["".join(generator.choice(list(letters), 12)) for _ in range(count)]
+        return words, [int("a" in word[:6]) for word in words]
+
+    texts, target = lines(120, "abcdef")
+    source = written(tmp_path / "texts.csv", pa.table({"text": texts, "y": target}))
+    layers = ["Embedding(embedding_dim=4)", "GRU(4)", "LastStep()", "Linear()"]
+    run = trained(source, tmp_path, target="y", text="characters", layers=layers)
+    train = np.load(run.folder / "split.npz")["train"][:30]
+    others, answers = lines(30, "Zabcdef")  # a symbol before the others, which numbers them anew
+    mixed = {"text": [*others, *(texts[row] for row in train)], "y": [*answers, *(target[row] for row in train)]}
+    (note,) = notes(run, written(tmp_path / "mixed.csv", pa.table(mixed)))
+    assert note.startswith("30 of these 60 rows")
+
+
+def test_windows_share_their_steps_and_are_not_kept(tmp_path: Path) -> None:
+    series = pa.table({"t": np.arange(200), "v": np.sin(np.arange(200) / 5)})
+    written(tmp_path / "series.csv", series)
+    run = trained(str(tmp_path / "series.csv"), tmp_path, target="v", window=8, layers=["GRU(4)", "LastStep()", "Linear()"])
+    assert not (run.folder / "seen.npz").exists()
+
+
+def test_a_member_of_an_ensemble_tells_for_all(tmp_path: Path) -> None:
+    rows = table(120)
+    found = nw.cross_validate(
+        written(tmp_path / "all.csv", rows),
+        target="y",
+        layers=["Linear()"],
+        epochs=1,
+        folds=2,
+        run_dir=tmp_path / "cv",
+        observers=[],
+    )
+    part = written(tmp_path / "part.csv", rows.slice(0, 50))
+    (note,) = notes(nw.load(found.folder), part)
+    assert re.match(r"\d+ of these 50 rows", note) is not None
+
+
+@pytest.mark.parametrize("how", ["gone", "cut off", "another"])
+def test_without_its_hashes_a_run_is_tested_all_the_same(tmp_path: Path, how: str) -> None:
+    run = trained(written(tmp_path / "all.csv", table(60)), tmp_path, target="y")
+    path, part = run.folder / "seen.npz", written(tmp_path / "part.csv", table(60).slice(0, 30))
+    if how == "gone":
+        path.unlink()
+    elif how == "cut off":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        np.savez(path, hashes=np.arange(3))
+    found = notes(nw.load(run.folder), part)
+    assert [("seen.npz: cannot be read" in note) for note in found] == [True] * (how != "gone")
