@@ -142,3 +142,18 @@ def test_without_its_hashes_a_run_is_tested_all_the_same(tmp_path: Path, how: st
         np.savez(path, hashes=np.arange(3))
     found = notes(nw.load(run.folder), part)
     assert [("seen.npz: cannot be read" in note) for note in found] == [True] * (how != "gone")
+
+
+def test_arrays_stand_for_the_columns_of_a_table(tmp_path: Path) -> None:
+    rows = table(200)
+    run = trained(written(tmp_path / "all.csv", rows), tmp_path, target="y")
+    cells = np.column_stack([rows[name].to_numpy() for name in ("c0", "c1", "c2")])
+    given = cells, rows["y"].to_numpy(zero_copy_only=False)
+    assert (
+        run.test(given)["metrics"]
+        == run.test(written(tmp_path / "turned.csv", rows.select(["y", "c1", "c2", "c0"])))["metrics"]
+    )
+    (note,) = notes(run, given)
+    assert note.startswith(f"{run.record['split']['train'] + run.record['split']['valid']} of these 200 rows")
+    with pytest.raises(nw.errors.DataError, match=r"expected numbers of shape \(rows, 3\) or a data frame"):
+        run.test((cells[:, :2], given[1]))

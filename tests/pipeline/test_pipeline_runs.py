@@ -206,9 +206,9 @@ def test_labelled_rows_of_another_file_can_be_tested(tmp_path: Path) -> None:
     found = run.test((X[1::2], y[1::2]))
     assert found["n"] == 75
     turned = nw.load(run.folder).test((X[::2][::-1], y[::2][::-1]))
-    assert any("as many rows came (75) as the run was made of" in note for note in turned["notes"])
+    assert any("of these 75 rows have the inputs of a row that the run was trained" in note for note in turned["notes"])
     fewer = nw.load(run.folder).test((X[1::4], y[1::4]))
-    assert not any("as many rows came" in note for note in fewer.get("notes", []))
+    assert not any("have the inputs of a row" in note for note in fewer.get("notes", []))
     assert found["metrics"]["accuracy"]["value"] == metrics.accuracy_score(y[1::2], run.predict(X[1::2]))
     with pytest.raises(CheckpointError, match="trained on Python objects") as problem:
         nw.load(run.folder).test()
@@ -392,3 +392,11 @@ def test_a_run_is_named_by_its_source_however_that_was_given(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert nw.train(**asked, epochs=1, test=False).folder.name.startswith("iris-20")
+
+
+def test_a_run_is_loaded_with_its_own_network_by_name(tmp_path: Path) -> None:
+    folder = nw.train("sklearn:iris", epochs=1, run_dir=tmp_path / "run", observers=[], test=False).folder
+    with pytest.raises(
+        nw.errors.ConfigError, match=r"nw.load: 2 values without a name came; .* nw.load\(RUN, model=NETWORK\)"
+    ):
+        nw.load(folder, torch.nn.Linear(4, 3))

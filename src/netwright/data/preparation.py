@@ -248,7 +248,8 @@ class Preparation:
             return {TABLE: self.encoder.matrix(raw)}
         if not isinstance(raw, Arrays):
             known = named_rows(self.layout(next(iter(self.modules))))
-            raise DataError(f"{raw.origins[0].name}: a table came; the network was trained on {known}; give {known}")
+            frame = " (of a frame FRAME[COLUMNS].to_numpy())" if known == "arrays" else ""
+            raise DataError(f"{raw.origins[0].name}: a table came; the network was trained on {known}; give {known}{frame}")
         return {name: self._checked(name, raw) for name in self.modules}
 
     def _checked(self, name: str, raw: Arrays) -> Array:

@@ -24,6 +24,7 @@ from netwright.numerals import counted, figure
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.dealing import sharing_notes
 from netwright.pipeline.drawing import batch_size_of, planned_steps
+from netwright.pipeline.idle import idle
 from netwright.pipeline.network import Start
 from netwright.pipeline.rates import average_notes
 from netwright.pipeline.stopping import monitored
@@ -207,7 +208,7 @@ def describe(bench: Bench) -> list[Told]:
     lines += [Told(line) for line in _step_told(bench)]
     shared = sharing_notes(config, network.module, bench.world)
     lines += [Told(line, "note" if place else "line") for place, line in enumerate(shared)]
-    lines += [Told(note, "note") for note in faster_compiled(bench)]
+    lines += [Told(note, "note") for note in (*faster_compiled(bench), *idle(bench))]
     if config.data.sampling is not None:
         lines.append(Told("sampling: an epoch draws as many rows, with replacement, each class as often as any other"))
     if config.data.augmentation:

@@ -61,7 +61,7 @@ def labelled(config: RunConfig, program: Form, data: Any) -> tuple[Raw, Target, 
         raw, digest = read_rows(settings, str(data)), digest_of(settings, str(data))
     else:
         read, _ = opening.from_objects(data, list(outcome.names), settings.layout)
-        raw, digest = as_rows(settings, read, None), opening.digest_raw(read)
+        raw, digest = as_rows(settings, _in_columns(config, program, read), None), opening.digest_raw(read)
     if settings.window is not None:
         steps = program.preparation.steps
         vocabulary = None if steps is None else steps.vocabulary
@@ -75,6 +75,14 @@ def labelled(config: RunConfig, program: Form, data: Any) -> tuple[Raw, Target, 
     if outcome.decoding.rates:
         refuse_no_counts(settings, raw, target)
     return raw, target, digest
+
+
+def _in_columns(config: RunConfig, program: Form, raw: Raw) -> Raw:
+    """Return arrays of rows and target as the table that the network reads, where it reads one."""
+    table = raw_rows.in_columns(config, program.preparation.steps, program.preparation.encoder, raw)
+    if not isinstance(table, Table) or not isinstance(raw, Arrays) or raw.target is None:
+        return raw
+    return objects.append_labels(table, raw.target, program.outcome.names)[0]
 
 
 def row_columns(config: RunConfig, program: Form, raw: Raw | Mapped, rows: npt.NDArray[np.int64]) -> dict[str, Any]:

@@ -54,23 +54,25 @@ def read(
     else:
         pair = rows if isinstance(rows, tuple) else (rows, None)
         raw = as_rows(data, opening.from_objects(pair, None, data.layout)[0], None, labelled=False)
-        if (
-            encoder is not None
-            and steps is None
-            and data.window is None
-            and isinstance(raw, Arrays)
-            and len(raw.inputs) == 1
-        ):
-            raw = _as_table(encoder, raw)
+        raw = in_columns(config, steps, encoder, raw)
     return of_steps(config, steps, raw)
 
 
-def _as_table(encoder: TableEncoder, raw: Arrays) -> Table:
-    """Return an array of numbers ``(rows, columns)`` as the columns of a table, in the order that training read them.
+def in_columns(config: RunConfig, steps: StepForm | None, encoder: TableEncoder | None, raw: Raw) -> Raw:
+    """Return an array of numbers ``(rows, columns)`` as the columns of a table, where the network reads one.
+
+    Args:
+        config: The settings of the run.
+        steps: How rows of steps reach its network; None for single rows.
+        encoder: The columns that it reads of a table, in the order that training read them.
+        raw: The array; all else is returned as it is. Its target is left out.
 
     Raises:
         DataError: Another shape, or columns that no number stands for.
     """
+    plain = steps is None and config.data.window is None and isinstance(raw, Arrays) and len(raw.inputs) == 1
+    if encoder is None or not plain or not isinstance(raw, Arrays):
+        return raw
     (values,) = raw.inputs.values()
     names = list(dict.fromkeys(column.name for column in encoder.used))
     texts = [f"{column.name!r} ({column.kind})" for column in encoder.used if column.kind not in ("number", "boolean")]
