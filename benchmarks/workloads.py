@@ -78,7 +78,7 @@ def cnn(rows: int, **_: Any) -> Data:
     return classes(np.random.default_rng(0), rows, (1, 28, 28), 10, 0.2)
 
 
-def lstm(rows: int, **_: Any) -> Data:
+def sequences(rows: int, **_: Any) -> Data:
     """Return sequences ``(rows, 100 steps, 9)``, 6 classes."""
     return classes(np.random.default_rng(0), rows, (100, 9), 6, 0.3)
 
@@ -193,7 +193,14 @@ WORKLOADS = {
         "LSTM(64) on 100 x 9, thousand rows per second",
         (Case("batch 64", 64, 4, 5_000),),
         (Case("batch 64", 64, 3, 1_280),),
-        lstm,
+        sequences,
+    ),
+    "gru": Workload(
+        "train",
+        "GRU(64) on 100 x 9, thousand rows per second",
+        (Case("batch 64", 64, 4, 5_000),),
+        (Case("batch 64", 64, 3, 1_280),),
+        sequences,
     ),
     "conv1d": Workload(
         "train",

@@ -42,6 +42,8 @@ def network(task: SimpleNamespace) -> keras.Model:
         stack += [layers.Flatten(), layers.Dense(6)]
     elif name == "lstm":
         stack = [layers.Input((100, 9)), layers.LSTM(64), layers.Dense(6)]
+    elif name == "gru":
+        stack = [layers.Input((100, 9)), layers.GRU(64), layers.Dense(6)]
     else:
         return _table()
     return keras.Sequential(stack)
@@ -101,7 +103,7 @@ def train(task: SimpleNamespace, data: Any) -> Trained:
     return Trained(clock.seconds, lambda inputs: model.predict(together(inputs), verbose=0))
 
 
-mlp = cnn = lstm = conv1d = table = train
+mlp = cnn = lstm = gru = conv1d = table = train
 
 
 def prediction(task: SimpleNamespace, data: Any) -> Predictor:

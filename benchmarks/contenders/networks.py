@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 
 class LastStep(nn.Module):
-    """An LSTM whose last step is read by a linear layer."""
+    """A recurrent layer whose last step is read by a linear layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, recurrent: nn.RNNBase) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(9, 64, batch_first=True)
+        self.recurrent = recurrent
         self.linear = nn.Linear(64, 6)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
-        return self.linear(self.lstm(x)[0][:, -1])
+        return self.linear(self.recurrent(x)[0][:, -1])
 
 
 class TableNetwork(nn.Module):
@@ -52,7 +52,9 @@ def network(task: SimpleNamespace) -> nn.Module:
         first = (nn.Conv1d(3, 16, 5), nn.ReLU(), nn.MaxPool1d(2))
         return nn.Sequential(*first, nn.Conv1d(16, 32, 5), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(928, 6))
     if name == "lstm":
-        return LastStep()
+        return LastStep(nn.LSTM(9, 64, batch_first=True))
+    if name == "gru":
+        return LastStep(nn.GRU(9, 64, batch_first=True))
     if name == "table":
         return TableNetwork()
     widths = [workloads.COLUMNS, *[task.width] * task.depth]

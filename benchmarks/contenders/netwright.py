@@ -26,12 +26,13 @@ LAYERS = {
         "Linear()",
     ],
     "lstm": ["LSTM(64)", "LastStep()", "Linear()"],
+    "gru": ["GRU(64)", "LastStep()", "Linear()"],
     "table": [
         f"EmbedColumns(dimensions={list(workloads.DIMENSIONS)})",
         *("Linear(128)", "ReLU()", "Linear(64)", "ReLU()", "Linear()"),
     ],
 }
-LAYOUTS = {"cnn": "NCHW", "conv1d": "NCT", "lstm": "NTC"}
+LAYOUTS = {"cnn": "NCHW", "conv1d": "NCT", "lstm": "NTC", "gru": "NTC"}
 
 
 def fit(task: SimpleNamespace, folder: Path, layers: list[str], **settings: Any) -> Any:
@@ -60,7 +61,7 @@ def train(task: SimpleNamespace, data: Any) -> Trained:
     return Trained(seconds, lambda inputs: run.predict_proba(inputs[0]), chances=True)
 
 
-mlp = cnn = lstm = conv1d = train
+mlp = cnn = lstm = gru = conv1d = train
 
 
 def frame(inputs: list[Any], target: Any = None) -> Any:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from netwright.engine.forward import Forward
 from netwright.engine.likeness import CHECKED
 from netwright.engine.update import Update
 from netwright.errors import DivergedError
-from netwright.model.modules import GRU, LSTM, LastStep
+from netwright.model.modules import GRU, LSTM, RNN, LastStep
 from netwright.pipeline.bench import gather, prepare
 from netwright.recording import building
 from netwright.recording import dense_cpu as program_module
@@ -48,10 +49,18 @@ def compiled() -> None:
     wait_for_library()
 
 
-def lstm(features: int = 3, hidden: int = 21, outputs: int = 5) -> nn.Sequential:
-    """Return an LSTM whose last step goes through two layers."""
-    recurrent = LSTM(features, hidden, batch_first=True)
-    return nn.Sequential(recurrent, LastStep(), nn.Linear(hidden, 9), nn.Tanh(), nn.Linear(9, outputs))
+CELLS: dict[str, Callable[..., nn.Module]] = {
+    "LSTM": LSTM,
+    "GRU": GRU,
+    "RNN": RNN,
+    "RNN of relu": partial(RNN, nonlinearity="relu"),
+}
+
+
+def recurrent(cell: str = "LSTM", features: int = 3, hidden: int = 21, outputs: int = 5) -> nn.Sequential:
+    """Return a recurrent layer whose last step goes through two layers."""
+    first = CELLS[cell](features, hidden, batch_first=True)
+    return nn.Sequential(first, LastStep(), nn.Linear(hidden, 9), nn.Tanh(), nn.Linear(9, outputs))
 
 
 def sequences(rows: int = 53, steps: int = 11, features: int = 3) -> Examples:
@@ -89,16 +98,17 @@ def test_losses_give_the_numbers_of_float64(loss: str) -> None:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("hidden", [4, 21, 64])
-def test_an_lstm_gives_the_numbers_of_float64(optimizer: str, hidden: int) -> None:
+@pytest.mark.parametrize("cell", CELLS)
+def test_recurrent_layers_give_the_numbers_of_float64(cell: str, optimizer: str, hidden: int) -> None:
     torch.manual_seed(0)
-    engine = engine_for(lstm(hidden=hidden), "classes", optimizer)
+    engine = engine_for(recurrent(cell, hidden=hidden), "classes", optimizer)
     of_losses, of_weights = beside_exact(engine, sequences(), optimizer)
     assert max(of_losses, of_weights) < 1e-5
 
 
-def dropping_lstm() -> nn.Sequential:
-    """Return an LSTM with dropout behind it, and behind the layer after it."""
-    first, _, last, *others = lstm()
+def dropping(cell: str = "LSTM") -> nn.Sequential:
+    """Return a recurrent layer with dropout behind it, and behind the layer after it."""
+    first, _, last, *others = recurrent(cell)
     return nn.Sequential(first, LastStep(), nn.Dropout(0.4), last, others[0], nn.Dropout(0.2), others[1])
 
 
@@ -115,9 +125,9 @@ def pictures(rows: int = 150) -> Examples:
 
 CASES: dict[str, tuple[Callable[[], nn.Sequential], Callable[[], Examples]]] = {
     "dense": (lambda: dense(20, 70, 33, 5), wide),
-    "LSTM": (lstm, sequences),
+    **{cell: (partial(recurrent, cell), sequences) for cell in CELLS},
     "dropout": (DROPPING, wide),
-    "LSTM and dropout": (dropping_lstm, sequences),
+    "LSTM and dropout": (dropping, sequences),
     "convolutions and dropout": (convolutional, pictures),
 }
 
@@ -157,7 +167,7 @@ def test_the_width_of_vectors_changes_no_bit(width: int, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("network", "rows"), [(DROPPING, wide(BATCH * (DRAWN + 5))), (dropping_lstm, sequences(BATCH * (DRAWN + 5)))]
+    ("network", "rows"), [(DROPPING, wide(BATCH * (DRAWN + 5))), (partial(dropping, "GRU"), sequences(BATCH * (DRAWN + 5)))]
 )
 def test_dropout_drops_what_the_step_as_written_drops(network: Callable[[], nn.Sequential], rows: Examples) -> None:
     torch.manual_seed(0)
@@ -448,7 +458,8 @@ def test_weights_that_lie_elsewhere_are_found() -> None:
         nn.Sequential(LSTM(3, 4, bias=False, batch_first=True), LastStep(), nn.Linear(4, 2)),
         nn.Sequential(LSTM(3, 4), LastStep(), nn.Linear(4, 2)),
         nn.Sequential(LSTM(3, 4, proj_size=2, batch_first=True), LastStep(), nn.Linear(2, 2)),
-        nn.Sequential(GRU(3, 4, batch_first=True), LastStep(), nn.Linear(4, 2)),
+        nn.Sequential(GRU(3, 4, num_layers=2, batch_first=True), LastStep(), nn.Linear(4, 2)),
+        nn.Sequential(RNN(3, 4, bias=False, batch_first=True), LastStep(), nn.Linear(4, 2)),
         nn.Sequential(LSTM(3, 4, batch_first=True), nn.Linear(4, 2)),
     ],
 )

@@ -1,6 +1,6 @@
 """What of a step the kernels of dense layers know: layers, loss, optimizer, and the rows that it reads. Floor 7.
 
-On the CPU they know convolutions or an LSTM before them too.
+On the CPU they know convolutions or a recurrent layer before them too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from netwright.engine.base import Loss
 from netwright.engine.eager import EagerEngine
 from netwright.engine.update import PLAIN
-from netwright.model.modules import LSTM, LastStep
+from netwright.model.modules import GRU, LSTM, RNN, LastStep
 from netwright.recording.dense import Convolution, Head, Layer, Pieces, Recurrent, height_and_width
 from netwright.recording.state import hooked, hooked_optimizer
 
@@ -34,6 +34,7 @@ KINDS: dict[Any, str] = {
     nn.SiLU: "silu",
     nn.GELU: "gelu",
 }
+CELLS: dict[Any, str] = {LSTM: "lstm", GRU: "gru", RNN: ""}  # of an RNN its nonlinearity
 POOLS: dict[Any, type[nn.Module]] = {nn.Conv1d: nn.MaxPool1d, nn.Conv2d: nn.MaxPool2d}  # after each kind of convolution
 KEPT = {  # by an optimizer for each parameter, by the kind of its update: first, second, and how many steps it has counted
     "sgd": (),
@@ -45,26 +46,27 @@ KEPT = {  # by an optimizer for each parameter, by the kind of its update: first
 
 
 def recurrent_of(model: nn.Module) -> tuple[Recurrent | None, nn.Module]:
-    """Return the LSTM that a network begins with, where its last step goes on into the rest, and the rest.
+    """Return the recurrent layer that a network begins with, where its last step goes on into the rest, and the rest.
 
     Example:
         >>> found, rest = recurrent_of(nn.Sequential(LSTM(9, 64, batch_first=True), LastStep(), nn.Linear(64, 6)))
-        >>> found.hidden, rest
-        (64, Sequential(
+        >>> found.cell, found.hidden, rest
+        ('lstm', 64, Sequential(
           (0): Linear(in_features=64, out_features=6, bias=True)
         ))
     """
     parts = _flat(model)
-    if len(parts) < 2 or type(parts[0]) is not LSTM or type(parts[1]) is not LastStep:
+    if len(parts) < 2 or type(parts[0]) not in CELLS or type(parts[1]) is not LastStep:
         return None, model
-    first = parts[0]
+    first: Any = parts[0]
     if first.num_layers != 1 or first.bidirectional or not first.batch_first or not first.bias or first.proj_size:
         return None, model
     weights, biases = [
         (first.get_parameter(f"{kind}_ih_l0"), first.get_parameter(f"{kind}_hh_l0")) for kind in ("weight", "bias")
     ]
     rest = parts[2:]
-    return Recurrent(weights, biases, _dropout_of(rest)), nn.Sequential(*rest)
+    cell = CELLS[type(first)] or str(first.nonlinearity)
+    return Recurrent(cell, weights, biases, _dropout_of(rest)), nn.Sequential(*rest)
 
 
 def convolutions_of(model: nn.Module) -> tuple[tuple[Convolution, ...], nn.Module]:

@@ -244,7 +244,11 @@ def faster_compiled(bench: Bench) -> list[str]:
     first = convolutions_of(network.module)[0]
     convolves = bool(first) and all(len(one.weight) >= FEWEST_CHANNELS for one in first) and bench.augmentation is None
     pays = there and whole > LONG and (step < SMALL or bool(network.summary.by_steps) or convolves)
-    return [DENSE_PAYS.format(where="and convolutions or an LSTM before them", often="up to twice")] if pays else []
+    return (
+        [DENSE_PAYS.format(where="and convolutions or a recurrent layer before them", often="up to four times")]
+        if pays
+        else []
+    )
 
 
 def _engine_line(bench: Bench) -> str:

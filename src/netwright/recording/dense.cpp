@@ -1,4 +1,4 @@
-// Takes training steps of a network of dense layers, also behind convolutions or an LSTM, on the CPU: other last bits than torch's,
+// Takes training steps of a network of dense layers, also behind convolutions or a recurrent one, on the CPU: other last bits than torch's,
 // the same on any number of cores. netwright/recording/dense_cpu.py compiles this file, writes the programs and calls nd_*.
 //
 // Weights and what the optimizer keeps of them lie in panels for the time of a call: PANEL outputs side by side, input after
@@ -23,6 +23,7 @@ constexpr int64_t SHARES = 16, FEWEST = 4;  // into which the rows of a batch ar
 
 enum Head : int64_t { CLASSES, SQUARES, CHANCES };
 enum Kind : int64_t { SGD, MOMENTUM, NESTEROV, ADAM, ADAMW };
+enum Cell : int64_t { LSTM, GRU, RNN };
 
 // ---- the network
 
@@ -58,14 +59,26 @@ struct Held {  // a parameter where torch has it, and what the optimizer keeps o
   int64_t group = 0;
   double decay = 0;
   int64_t begin = 0, count = 0;  // of a weight: its inputs among those of the layer
+  int64_t low = 0, high = 0;     // outputs of the layer that it has not: of a GRU, whose new state reads input and hidden state apart
   Rule rule;                     // of this step
+
+  bool has(int64_t output) const { return output < low || output >= high; }
+  int64_t line(int64_t output) const { return output < high ? output : output - (high - low); }  // where torch has an output
+
+  // Calls with the ends of each run of outputs, of some, that it has.
+  template <typename Call>
+  void in_runs(int64_t first, int64_t end, Call call) const {
+    if (first < std::min(end, low)) call(first, std::min(end, low));
+    if (std::max(first, high) < end) call(std::max(first, high), end);
+  }
 };
 
 struct Layer {
   int64_t inputs = 0, outputs = 0, width = 0, stride = 0;  // width: outputs, in whole panels; stride: from row to row of them
   int64_t taps = 1, deep = 0;                  // places of a window; outputs of each that a gradient goes back from
   std::vector<int64_t> order;                  // where torch's inputs are among ours; empty where they have one order
-  int64_t hidden = 0;                          // of an LSTM; 0 of a Linear
+  int64_t hidden = 0;                          // of a recurrent layer; 0 of a Linear
+  Cell cell = LSTM;
   Activation activation = NONE;
   float leak = 0, dropout = 0;
   std::vector<Held> weights, biases;
@@ -74,7 +87,8 @@ struct Layer {
   Numbers back;                // weights of the inputs that a gradient goes back to, in panels of inputs
   int64_t back_from = 0, back_count = 0;
   Numbers value, slope, change;  // of each row: outputs, slopes and gradients of what the activation gets
-  // Of an LSTM: gradients of weights, and those of each row's cell; and for each step and row: inputs beside the hidden state, the four gates, the cell and its tanh.
+  // Of a recurrent layer: gradients of weights; for each step and row inputs beside the hidden state and the gates; and of an LSTM
+  // gradients of each row's cell, and for each step and row the cell and its tanh.
   Numbers gradient, cell_change, joined, gates, cells, bent;
 
   int64_t sent() const { return hidden ? hidden : outputs; }  // numbers of a row that go on
@@ -157,6 +171,9 @@ struct Network {
     if (layer == 0) return {input.at(), input_stride};
     return layers[layer - 1].values();
   }
+  const float* cell_before(int64_t time, int64_t line) const {  // of an LSTM, at a step and its row
+    return time ? layers[0].cells.at((line - batch) * layers[0].hidden) : layers[0].bias.at(layers[0].stride);
+  }
   Grid changes_of(size_t layer) const {
     return {layers[layer].hidden ? layers[layer].gates.at() : layers[layer].change.at(), layers[layer].stride};
   }
@@ -170,14 +187,16 @@ void carry(const Layer& layer, bool into, int lane, int lanes) {
     for (int which = 0; which < 3; ++which) {
       if (places[which] == nullptr) continue;
       for (int64_t number = panels * lane / lanes; number < panels * (lane + 1) / lanes; ++number) {
-        const int64_t output = number * PANEL, wide = std::min(PANEL, layer.outputs - output);
-        float* const panel = layer.panel(which, output, held.begin);
-        float* const rows = places[which] + output * held.count;
-        for (int64_t input = 0; input < held.count; ++input)
-          for (int64_t i = 0; i < wide; ++i) {
-            if (into) panel[layer.place(input) * PANEL + i] = rows[i * held.count + input];
-            else rows[i * held.count + input] = panel[layer.place(input) * PANEL + i];
-          }
+        const int64_t output = number * PANEL;
+        held.in_runs(output, std::min(output + PANEL, layer.outputs), [&](int64_t first, int64_t end) {
+          float* const panel = layer.panel(which, output, held.begin) + first - output;
+          float* const rows = places[which] + held.line(first) * held.count;
+          for (int64_t input = 0; input < held.count; ++input)
+            for (int64_t i = 0; i < end - first; ++i) {
+              if (into) panel[layer.place(input) * PANEL + i] = rows[i * held.count + input];
+              else rows[i * held.count + input] = panel[layer.place(input) * PANEL + i];
+            }
+        });
       }
     }
   }
@@ -200,7 +219,7 @@ void add_biases(const Layer& layer, int64_t output) {
   const int64_t wide = std::min(PANEL, layer.outputs - output);
   for (int64_t i = 0; i < wide; ++i) {
     float sum = 0;
-    for (const Held& held : layer.biases) sum += held.value[output + i];
+    for (const Held& held : layer.biases) sum += held.has(output + i) ? held.value[held.line(output + i)] : 0.0f;
     layer.bias.at()[output + i] = sum;
   }
 }
@@ -411,7 +430,80 @@ const uint8_t* drop(const Network& net, const Layer& layer, const uint8_t* kept,
   return kept + net.batch * layer.sent();
 }
 
-void lstm_forward(Network& net, int64_t first, int64_t rows) {
+void lstm_step(const Layer& layer, float* __restrict gate, const float* __restrict before, float* __restrict cell, float* __restrict bent, float* __restrict out) {
+  const int64_t hidden = layer.hidden;
+  for (int64_t i = 0; i < 2 * hidden; ++i) gate[i] = logistic(gate[i]);
+  for (int64_t i = 2 * hidden; i < 3 * hidden; ++i) gate[i] = tangent(gate[i]);
+  for (int64_t i = 3 * hidden; i < 4 * hidden; ++i) gate[i] = logistic(gate[i]);
+#pragma GCC ivdep
+  for (int64_t i = 0; i < hidden; ++i) {
+    cell[i] = gate[hidden + i] * before[i] + gate[i] * gate[2 * hidden + i];
+    bent[i] = tangent(cell[i]);
+    out[i] = gate[3 * hidden + i] * bent[i];
+  }
+}
+
+// Gates of a GRU: reset, update, and the new state; beside these what the hidden state adds to the new one, which reset weighs.
+void gru_step(const Layer& layer, float* __restrict gate, const float* __restrict before, float* __restrict out) {
+  const int64_t hidden = layer.hidden;
+  for (int64_t i = 0; i < 2 * hidden; ++i) gate[i] = logistic(gate[i]);
+#pragma GCC ivdep
+  for (int64_t i = 0; i < hidden; ++i) {
+    const float fresh = tangent(gate[2 * hidden + i] + gate[i] * gate[3 * hidden + i]);
+    gate[2 * hidden + i] = fresh;
+    out[i] = fresh + gate[hidden + i] * (before[i] - fresh);
+  }
+}
+
+void rnn_step(const Layer& layer, float* __restrict gate, float* __restrict out) {
+  const int64_t hidden = layer.hidden;
+  if (layer.activation == TANH) {
+    for (int64_t i = 0; i < hidden; ++i) gate[i] = tangent(gate[i]);
+  } else {
+    for (int64_t i = 0; i < hidden; ++i) gate[i] = gate[i] < 0.0f ? 0.0f : gate[i];
+  }
+  std::memcpy(out, gate, hidden * sizeof(float));
+}
+
+// Writes gradients of what the gates of a GRU get over the gates, and what of the gradient of a state goes straight to the one before.
+void gru_step_back(const Layer& layer, float* __restrict gate, const float* __restrict before, float* __restrict given) {
+  const int64_t hidden = layer.hidden;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < hidden; ++i) {
+    const float reset = gate[i], update = gate[hidden + i], fresh = gate[2 * hidden + i], kept = gate[3 * hidden + i];
+    const float of_fresh = given[i] * (1.0f - update) * (1.0f - fresh * fresh);
+    gate[i] = of_fresh * kept * reset * (1.0f - reset);
+    gate[hidden + i] = given[i] * (before[i] - fresh) * update * (1.0f - update);
+    gate[2 * hidden + i] = of_fresh;
+    gate[3 * hidden + i] = of_fresh * reset;
+    given[i] *= update;
+  }
+}
+
+void rnn_step_back(const Layer& layer, float* __restrict gate, const float* __restrict given) {
+  const int64_t hidden = layer.hidden;
+  if (layer.activation == TANH) {
+    for (int64_t i = 0; i < hidden; ++i) gate[i] = given[i] * (1.0f - gate[i] * gate[i]);
+  } else {
+    for (int64_t i = 0; i < hidden; ++i) gate[i] = gate[i] > 0.0f ? given[i] : 0.0f;
+  }
+}
+
+void lstm_step_back(const Layer& layer, float* __restrict gate, const float* __restrict before, const float* __restrict bent, float* __restrict change_of_cell, const float* __restrict given) {
+  const int64_t hidden = layer.hidden;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < hidden; ++i) {
+    const float in = gate[i], forget = gate[hidden + i], fresh = gate[2 * hidden + i], out = gate[3 * hidden + i];
+    const float of_cell = change_of_cell[i] + given[i] * out * (1.0f - bent[i] * bent[i]);
+    gate[i] = of_cell * fresh * in * (1.0f - in);
+    gate[hidden + i] = of_cell * before[i] * forget * (1.0f - forget);
+    gate[2 * hidden + i] = of_cell * in * (1.0f - fresh * fresh);
+    gate[3 * hidden + i] = given[i] * bent[i] * out * (1.0f - out);
+    change_of_cell[i] = of_cell * forget;
+  }
+}
+
+void recurrent_forward(Network& net, int64_t first, int64_t rows) {
   const Layer& layer = net.layers[0];
   const int64_t hidden = layer.hidden, size = layer.inputs - hidden;
   const Grid joined = net.inputs_of(0), gates = net.changes_of(0);
@@ -422,53 +514,31 @@ void lstm_forward(Network& net, int64_t first, int64_t rows) {
     start_with(layer.bias, here, rows);
     multiply({joined.row(line), joined.stride}, rows, layer.panels[0].at(), layer.inputs, layer.width, here);
     for (int64_t row = 0; row < rows; ++row) {
-      float* __restrict gate = here.row(row);
-      float* __restrict cell = layer.cells.at((line + row) * hidden);
-      float* __restrict bent = layer.bent.at((line + row) * hidden);
-      const float* __restrict before = time ? cell - net.batch * hidden : layer.bias.at(layer.stride);
-      float* __restrict out = time + 1 < net.times ? joined.row(line + net.batch + row) + size : layer.values().row(first + row);
-      for (int64_t i = 0; i < 2 * hidden; ++i) gate[i] = logistic(gate[i]);
-      for (int64_t i = 2 * hidden; i < 3 * hidden; ++i) gate[i] = tangent(gate[i]);
-      for (int64_t i = 3 * hidden; i < 4 * hidden; ++i) gate[i] = logistic(gate[i]);
-#pragma GCC ivdep
-      for (int64_t i = 0; i < hidden; ++i) {
-        cell[i] = gate[hidden + i] * before[i] + gate[i] * gate[2 * hidden + i];
-        bent[i] = tangent(cell[i]);
-        out[i] = gate[3 * hidden + i] * bent[i];
-      }
+      float* const gate = here.row(row);
+      float* const out = time + 1 < net.times ? joined.row(line + net.batch + row) + size : layer.values().row(first + row);
+      if (layer.cell == GRU) gru_step(layer, gate, joined.row(line + row) + size, out);
+      else if (layer.cell == RNN) rnn_step(layer, gate, out);
+      else lstm_step(layer, gate, net.cell_before(time, line + row), layer.cells.at((line + row) * hidden), layer.bent.at((line + row) * hidden), out);
     }
   }
   std::fill_n(layer.slope.at(first * layer.sent_apart()), rows * layer.sent_apart(), 1.0f);
 }
 
-void lstm_backward(Network& net, int64_t first, int64_t rows) {
+void recurrent_backward(Network& net, int64_t first, int64_t rows) {
   const Layer& layer = net.layers[0];
-  const int64_t hidden = layer.hidden, stride = layer.sent_apart();
-  const Grid gates = net.changes_of(0), change{layer.change.at(first * stride), stride};
-  float* const changes_of_cells = layer.cell_change.at(first * hidden);
-  std::memset(changes_of_cells, 0, rows * hidden * sizeof(float));
+  const int64_t hidden = layer.hidden, size = layer.inputs - hidden, stride = layer.sent_apart();
+  const Grid joined = net.inputs_of(0), gates = net.changes_of(0), change{layer.change.at(first * stride), stride};
+  if (layer.cell == LSTM) std::memset(layer.cell_change.at(first * hidden), 0, rows * hidden * sizeof(float));
   for (int64_t time = net.times - 1; time >= 0; --time) {
     const int64_t line = time * net.batch + first;
     for (int64_t row = 0; row < rows; ++row) {
-      float* __restrict gate = gates.row(line + row);
-      float* __restrict change_of_cell = changes_of_cells + row * hidden;
-      const float* __restrict cell = layer.cells.at((line + row) * hidden);
-      const float* __restrict bent = layer.bent.at((line + row) * hidden);
-      const float* __restrict before = time ? cell - net.batch * hidden : layer.bias.at(layer.stride);
-      const float* __restrict given = change.row(row);
-#pragma GCC ivdep
-      for (int64_t i = 0; i < hidden; ++i) {
-        const float in = gate[i], forget = gate[hidden + i], fresh = gate[2 * hidden + i], out = gate[3 * hidden + i];
-        const float of_cell = change_of_cell[i] + given[i] * out * (1.0f - bent[i] * bent[i]);
-        gate[i] = of_cell * fresh * in * (1.0f - in);
-        gate[hidden + i] = of_cell * before[i] * forget * (1.0f - forget);
-        gate[2 * hidden + i] = of_cell * in * (1.0f - fresh * fresh);
-        gate[3 * hidden + i] = given[i] * bent[i] * out * (1.0f - out);
-        change_of_cell[i] = of_cell * forget;
-      }
+      float *const gate = gates.row(line + row), *const given = change.row(row);
+      if (layer.cell == GRU) gru_step_back(layer, gate, joined.row(line + row) + size, given);
+      else if (layer.cell == RNN) rnn_step_back(layer, gate, given);
+      else lstm_step_back(layer, gate, net.cell_before(time, line + row), layer.bent.at((line + row) * hidden), layer.cell_change.at((first + row) * hidden), given);
     }
     if (!time) return;
-    std::memset(change.first, 0, rows * stride * sizeof(float));
+    if (layer.cell != GRU) std::memset(change.first, 0, rows * stride * sizeof(float));  // all goes through the gates
     multiply({gates.row(line), gates.stride}, rows, layer.back.at(), layer.outputs, padded(hidden, PANEL), change);
   }
 }
@@ -574,13 +644,13 @@ void pass_rows(Network& net, int64_t step, int lane, int lanes) {
     for (int64_t row = first; row < end; ++row) convolve(net, net.benches[lane], row);
   const uint8_t* kept = net.kept + step * net.batch * net.dropping;
   for (size_t number = 0; number < net.layers.size(); ++number) {
-    if (net.layers[number].hidden) lstm_forward(net, first, rows);
+    if (net.layers[number].hidden) recurrent_forward(net, first, rows);
     else linear_forward(net, number, first, rows);
     kept = drop(net, net.layers[number], kept, first, rows);
   }
   end_rows(net, step, first, end);
   for (size_t number = net.layers.size() - 1; number > 0; --number) linear_backward(net, number, first, rows);
-  if (net.layers[0].hidden) lstm_backward(net, first, rows);
+  if (net.layers[0].hidden) recurrent_backward(net, first, rows);
   if (net.convolutions.empty()) return;
   inputs_backward(net, 0, first, rows, {net.changes.at(first * net.input_stride), net.input_stride});
   convolve_rows_back(net, lane, first, end);
@@ -589,11 +659,13 @@ void pass_rows(Network& net, int64_t step, int lane, int lanes) {
 // ---- gradients of weights, and their change
 
 void change_biases_by(const Layer& layer, int64_t output, const float* sums) {
-  for (const Held& held : layer.biases) {
-    float* second = held.second == nullptr ? nullptr : held.second + output;
-    float* first = held.first == nullptr ? nullptr : held.first + output;
-    held.rule(held.value + output, first, second, sums, std::min(PANEL, layer.outputs - output));
-  }
+  for (const Held& held : layer.biases)
+    held.in_runs(output, std::min(output + PANEL, layer.outputs), [&](int64_t low, int64_t high) {
+      const int64_t line = held.line(low);
+      float* second = held.second == nullptr ? nullptr : held.second + line;
+      float* first = held.first == nullptr ? nullptr : held.first + line;
+      held.rule(held.value + line, first, second, sums + (low - output), high - low);
+    });
   add_biases(layer, output);
 }
 
@@ -628,10 +700,12 @@ void add_gradient(Grid inputs, Grid changes, int64_t start, int64_t end, int64_t
   }
 }
 
-void change_strip(const Layer& layer, int64_t output, int64_t first, int64_t end, const float* gradient) {
+void change_strip(const Layer& layer, int64_t output, int64_t first, int64_t end, float* gradient) {
   for (const Held& held : layer.weights) {
     const int64_t low = std::max(first, held.begin), high = std::min(end, held.begin + held.count);
     if (low >= high) continue;
+    for (int64_t i = std::max(output, held.low); i < std::min(output + PANEL, held.high); ++i)  // weights that are not there stay 0
+      for (int64_t input = low - first; input < high - first; ++input) gradient[input * PANEL + i - output] = 0.0f;
     float* const kept = held.first == nullptr ? nullptr : layer.panel(1, output, low);
     float* const second = held.second == nullptr ? nullptr : layer.panel(2, output, low);
     held.rule(layer.panel(0, output, low), kept, second, gradient + (low - first) * PANEL, (high - low) * PANEL);
@@ -766,8 +840,7 @@ Held held_from(Reader& reader) {
   for (float** place : {&held.value, &held.first, &held.second}) *place = reinterpret_cast<float*>(reader.whole());
   held.group = reader.whole();
   held.decay = reader.real();
-  held.begin = reader.whole();
-  held.count = reader.whole();
+  for (int64_t* number : {&held.begin, &held.count, &held.low, &held.high}) *number = reader.whole();
   return held;
 }
 
@@ -779,6 +852,7 @@ Layer weights_from(Reader& reader, int64_t taps, bool ends) {
   layer.inputs = reader.whole();
   layer.outputs = reader.whole();
   layer.hidden = reader.whole();
+  layer.cell = static_cast<Cell>(reader.whole());
   layer.activation = static_cast<Activation>(reader.whole());
   layer.leak = static_cast<float>(reader.real());
   layer.dropout = static_cast<float>(reader.real());
@@ -866,8 +940,10 @@ Layer layer_from(Reader& reader, const Network& net, bool first) {
   layer.gradient.make(layer.inputs * layer.width);
   layer.joined.make(lines * apart(layer.inputs));
   layer.gates.make(lines * layer.stride);
-  for (auto* rows : {&layer.cells, &layer.bent}) rows->make(lines * layer.hidden);
-  layer.cell_change.make(net.most * layer.hidden);
+  if (layer.cell == LSTM) {
+    for (auto* rows : {&layer.cells, &layer.bent}) rows->make(lines * layer.hidden);
+    layer.cell_change.make(net.most * layer.hidden);
+  }
   for (auto* rows : {&layer.value, &layer.slope, &layer.change}) rows->make(net.most * layer.sent_apart());
   return layer;
 }

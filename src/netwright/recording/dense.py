@@ -65,9 +65,13 @@ class Convolution:
 @final
 @dataclass(frozen=True)
 class Recurrent:
-    """An LSTM of one layer and direction, of which the last step goes on: weights of input and hidden state, ``(4 * hidden, ...)``,
-    biases of both, and the probability of a dropout after it."""
+    """A recurrent layer of one direction, of which the last step goes on.
 
+    ``cell`` is ``lstm``, ``gru``, ``tanh`` or ``relu`` (of an RNN); weights are of input and hidden state, ``(gates * hidden,
+    ...)``, biases of both; ``dropout`` is the probability of one after it.
+    """
+
+    cell: str
     weights: Pieces
     biases: Pieces
     dropout: float = 0.0

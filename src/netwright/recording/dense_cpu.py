@@ -19,6 +19,7 @@ from netwright.recording.tape import NotFiniteError, Played
 ACTIVATIONS = ("none", "relu", "leaky_relu", "tanh", "sigmoid", "silu", "gelu")
 HEADS = ("classes", "squares", "chances")
 KINDS = ("sgd", "momentum", "nesterov", "adam", "adamw")
+CELLS, RNN = {"lstm": 0, "gru": 1}, 2
 
 
 @final
@@ -60,9 +61,9 @@ class Plan:
         )
         numbers = tuple((*each.value.shape, each.group, each.decay) for each in self.parameters)
         layers = tuple((layer.kind, layer.slope, layer.dropout) for layer in self.layers)
-        dropout = None if self.recurrent is None else self.recurrent.dropout
+        recurrent = None if self.recurrent is None else (self.recurrent.cell, self.recurrent.dropout)
         convolutions = tuple((one.kind, one.slope, one.padding, one.pool) for one in self.convolutions)
-        return (places, numbers, layers, convolutions, dropout, _head(self.head), self.kind, self.beta2, self.epsilon)
+        return (places, numbers, layers, convolutions, recurrent, _head(self.head), self.kind, self.beta2, self.epsilon)
 
 
 @final
@@ -73,7 +74,8 @@ class DenseProgram:
         plan: The step.
         lanes: Cores that share it; the numbers are the same on any.
         most: Rows of a batch at most.
-        shape: Of a row: ``(features,)``, with an LSTM ``(time, features)``, with convolutions ``(channels, [height,] width)``.
+        shape: Of a row: ``(features,)``, with a recurrent layer ``(time, features)``, with convolutions ``(channels, [height,]
+            width)``.
 
     Raises:
         NotBuiltError: There is no library.
@@ -150,16 +152,16 @@ def _head(head: Head) -> tuple[int, ...]:
     return HEADS.index(head.kind), weight, bits(head.smoothing)
 
 
-def _parameter(given: Parameter, begin: int = 0, count: int = 0) -> list[int]:
-    """Return a parameter; of a weight the inputs of its layer that it is for."""
+def _parameter(given: Parameter, begin: int = 0, count: int = 0, without: tuple[int, int] = (0, 0)) -> list[int]:
+    """Return a parameter; of a weight the inputs of its layer that it is for; ``without`` are outputs that it has not."""
     places = [0 if each is None else each.data_ptr() for each in (given.value, given.first, given.second)]
-    return [*places, given.group, bits(given.decay), begin, count]
+    return [*places, given.group, bits(given.decay), begin, count, *without]
 
 
 def _layer(layer: Layer | Convolution, left: Iterator[Parameter], dropout: float = 0.0) -> list[int]:
     """Return a layer with one weight ``(outputs, ...)``."""
     outputs, inputs = len(layer.weight), layer.weight[0].numel()
-    words = [inputs, outputs, 0, ACTIVATIONS.index(layer.kind), bits(layer.slope), bits(dropout)]
+    words = [inputs, outputs, 0, 0, ACTIVATIONS.index(layer.kind), bits(layer.slope), bits(dropout)]
     words += [1, *_parameter(next(left), 0, inputs)]
     return [*words, 0] if layer.bias is None else [*words, 1, *_parameter(next(left))]
 
@@ -175,6 +177,11 @@ def _convolutions(layers: Sequence[Convolution], shape: Sequence[int], left: Ite
 
 def _recurrent(layer: Recurrent, left: Iterator[Parameter]) -> list[int]:
     inputs, hidden = layer.weights[0].shape[1], layer.hidden
-    words = [inputs + hidden, 4 * hidden, hidden, 0, bits(0.0), bits(layer.dropout)]
-    words += [2, *_parameter(next(left), 0, inputs), *_parameter(next(left), inputs, hidden)]
-    return [*words, 2, *_parameter(next(left)), *_parameter(next(left))]
+    cell = CELLS.get(layer.cell, RNN)
+    activation = 0 if layer.cell in CELLS else ACTIVATIONS.index(layer.cell)
+    outputs = hidden if cell == RNN else 4 * hidden
+    # What input and hidden state add to the new state of a GRU lies apart: the one has not the other's outputs.
+    of_input, of_hidden = ((3 * hidden, 4 * hidden), (2 * hidden, 3 * hidden)) if layer.cell == "gru" else ((0, 0), (0, 0))
+    words = [inputs + hidden, outputs, hidden, cell, activation, bits(0.0), bits(layer.dropout)]
+    words += [2, *_parameter(next(left), 0, inputs, of_input), *_parameter(next(left), inputs, hidden, of_hidden)]
+    return [*words, 2, *_parameter(next(left), without=of_input), *_parameter(next(left), without=of_hidden)]
