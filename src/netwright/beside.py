@@ -77,7 +77,7 @@ class _Process:
                 stderr=nothing,
                 pass_fds=[theirs.fileno()],
             )
-        except OSError:
+        except BaseException:
             self._link.close()
             raise
         finally:
@@ -129,8 +129,13 @@ def _here() -> tuple[int, int]:
 
 
 def _flags() -> list[str]:
-    """Return how Python was started as far as it says whose code runs. -P: nothing of the current folder does."""
-    known = {"-I": sys.flags.isolated, "-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site}
+    """Return how Python was started as far as it says whose code runs (-P: nothing of the current folder) and what is written."""
+    known = {
+        "-I": sys.flags.isolated,
+        "-E": sys.flags.ignore_environment,
+        "-s": sys.flags.no_user_site,
+        "-B": sys.flags.dont_write_bytecode,
+    }
     return ["-P", *(flag for flag, on in known.items() if on)]
 
 
@@ -153,7 +158,7 @@ def importing(*imports: Imports) -> Iterator[None]:
         for wanted in imports:
             known = wanted.package in sys.modules or any(each.wanted == wanted for each in _open if each.ours)
             if able and not known:
-                with suppress(OSError):
+                with suppress(Exception):  # a policy, or a test, may forbid processes in its own way
                     process = _Process(wanted)
                     ends.callback(_end, process)
                     _open.append(process)

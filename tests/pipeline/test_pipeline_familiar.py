@@ -10,11 +10,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+import torch
+from torch import nn
 
 import netwright as nw
 from netwright.trained import familiar
 
 ROWS = 400
+
+
+class Both(nn.Module):
+    """Reads two arrays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 2)
+
+    def forward(self, p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        """Return logits."""
+        return self.layer(torch.cat([p, q], dim=1))
 
 
 def table(rows: int = ROWS, seed: int = 0, levels: int = 0) -> pa.Table:
@@ -33,7 +47,8 @@ def written(path: Path, rows: pa.Table) -> str:
 
 def trained(source: Any, folder: Path, **settings: Any) -> nw.Run:
     """Train a small network for an epoch."""
-    given = {"layers": ["Linear(4)", "ReLU()", "Linear()"], "epochs": 1, "test": False, "observers": [], **settings}
+    layers = {} if "model" in settings else {"layers": ["Linear(4)", "ReLU()", "Linear()"]}
+    given = {**layers, "epochs": 1, "test": False, "observers": [], **settings}
     return nw.train(source, run_dir=folder / "run", **given)
 
 
@@ -82,11 +97,47 @@ def test_of_many_rows_some_tell_how_many(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_rows_that_are_equal_by_chance_are_no_news(tmp_path: Path) -> None:
     run = trained(written(tmp_path / "all.csv", table(levels=9)), tmp_path, target="y")
-    by_chance, of = np.load(run.folder / "seen.npz")["chance"]
-    assert 0.1 < by_chance / of < 0.9
-    assert notes(run, written(tmp_path / "new.csv", table(seed=1, levels=9))) == []
+    twins, of = np.load(run.folder / "seen.npz")["twins"]
+    assert 0.2 < twins / of < 0.6
+    for seed in range(1, 6):
+        assert notes(run, written(tmp_path / f"{seed}.csv", table(seed=seed, levels=9))) == []
+    train = table(levels=9).take(np.load(run.folder / "split.npz")["train"])
+    (note,) = notes(run, written(tmp_path / "train.csv", train))
+    assert re.search(r" rows have .* validated on, where \d\d % would by chance \(first", note) is not None
     again = trained(written(tmp_path / "few.csv", table(levels=3)), tmp_path / "again", target="y")
-    assert not (again.folder / "seen.npz").exists()  # most rows repeat another
+    assert not (again.folder / "seen.npz").exists()  # nearly all rows repeat another
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("test", [0.0, 0.1])
+def test_without_many_test_rows_chance_is_known_too(seed: int, test: float, tmp_path: Path) -> None:
+    generator = np.random.default_rng(seed)
+
+    def drawn(rows: int) -> tuple[Any, Any]:
+        return generator.integers(0, 8, (rows, 3)), generator.integers(0, 2, rows)
+
+    run = trained(drawn(120), tmp_path, settings=[f"data.split.test={test}", f"data.split.seed={seed}"])
+    assert notes(run, drawn(1000)) == []
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8, np.int64])
+def test_rows_are_known_in_another_dtype_and_order(dtype: Any, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    inputs, target = generator.integers(0, 200, (90, 6)).astype(dtype), generator.integers(0, 2, 90)
+    others = inputs[:, ::-1].copy()
+    run = trained(({"p": inputs, "q": others}, target), tmp_path, model=(Both, {}), loss="CrossEntropyLoss()")
+    train = np.load(run.folder / "split.npz")["train"]
+    for other in (np.float64, np.float32, np.int64):
+        given = {"q": others[train].astype(other), "p": inputs[train].astype(other)}, target[train]
+        (note,) = notes(run, given)
+        assert note.startswith(f"{len(train)} of these {len(train)} rows")
+
+
+def test_duplicates_that_are_not_looked_for_are_not_kept(tmp_path: Path) -> None:
+    run = trained(
+        written(tmp_path / "all.csv", table(60)), tmp_path, target="y", settings=["checks.skip=['duplicate-rows']"]
+    )
+    assert not (run.folder / "seen.npz").exists()
 
 
 def test_texts_are_known_by_their_letters(tmp_path: Path) -> None:
@@ -127,7 +178,24 @@ def test_a_member_of_an_ensemble_tells_for_all(tmp_path: Path) -> None:
     )
     part = written(tmp_path / "part.csv", rows.slice(0, 50))
     (note,) = notes(nw.load(found.folder), part)
-    assert re.match(r"\d+ of these 50 rows", note) is not None
+    assert note.startswith("50 of these 50 rows have the inputs of a row that a member was trained")  # each by one of them
+
+
+def test_each_member_reads_rows_by_its_own_categories(tmp_path: Path) -> None:
+    runs = []
+    for name, words in (("one", ["a", "b"]), ("two", ["c", "d"])):
+        generator = np.random.default_rng(len(runs))
+        rows = pa.table(
+            {"n": generator.normal(size=80), "k": generator.choice(words, 80), "y": generator.integers(0, 2, 80)}
+        )
+        runs.append(
+            trained(written(tmp_path / f"{name}.csv", rows), tmp_path / name, target="y", epochs=2, task="binary").folder
+        )
+    part = written(tmp_path / "part.csv", rows.take(np.load(runs[1] / "split.npz")["train"][:40]))
+    for order in (runs, runs[::-1]):
+        both = nw.ensemble(order, tmp_path / f"{order[0].parent.name}-first")
+        (note,) = notes(both, part)
+        assert note.startswith("40 of these 40 rows")
 
 
 @pytest.mark.parametrize("how", ["gone", "cut off", "another"])

@@ -23,6 +23,7 @@ from netwright.sources.tables import Table
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]
+Marks = npt.NDArray[np.bool_]
 Number = TypeVar("Number", np.float64, np.uint64)
 BLOCK_BYTES = 1 << 24
 HASHED_BYTES = 1 << 19  # of rows that are hashed at once: they stay in the second cache
@@ -156,53 +157,88 @@ def row_hashes(raw: Raw | Mapped, encoder: TableEncoder | None) -> Hashes:
     A row with a category that no train row has gets bits of its own, because it is equal to none that is known.
     """
     if isinstance(raw, Sequences):
-        whole = _hashes(_blocks(_spelled(raw), encoder))
-        factors = _factors(int(raw.lengths.max(initial=0)), "steps")
-        steps = raw.steps_of(np.arange(raw.rows))
-        weighted = whole[steps] * factors[step_numbers(np.zeros_like(raw.lengths), raw.lengths)]
-        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(weighted, dtype=np.uint64)])
-        ends = np.cumsum(raw.lengths)
-        return np.asarray(sums[ends] - sums[ends - raw.lengths] + raw.lengths.astype(np.uint64), dtype=np.uint64)
+        return _of_rows(raw, _hashes(_blocks(raw.steps, encoder)))
     return _hashes(_blocks(raw, encoder))
+
+
+def contents_of(raw: Raw, encoder: TableEncoder | None, rows: Rows | None = None) -> tuple[Hashes, Marks]:
+    """Return 64 bits per row that tell its content wherever it is read, and which rows have only categories that are known.
+
+    Numbers count as float32, arrays of a dictionary by their names, symbols of a text by their letters: rows are known again in
+    another file, dtype or order. Of sequences all steps are hashed.
+
+    Args:
+        raw: The rows.
+        encoder: The learned columns of a table, or of the steps of sequences.
+        rows: Which of them; None for all.
+    """
+    if isinstance(raw, Sequences):
+        found, known = contents_of(_spelled(raw), encoder)
+        some = raw if rows is None else replace(raw, starts=raw.starts[rows], lengths=raw.lengths[rows])
+        strange = _of_rows(some, (~known).astype(np.uint64), weighted=False)
+        return _of_rows(some, found), strange == some.lengths.astype(np.uint64)
+    if isinstance(raw, Table):
+        table = raw if rows is None else Table(raw.columns.take(pa.array(rows)), raw.origins)
+        cells, unknown = zip(*_cells(table, encoder), strict=True)
+        return _hashes(map(_single, cells)), ~np.concatenate(unknown)
+    named = [values if rows is None else values[rows] for _, values in sorted(raw.inputs.items())]
+    return _hashes(_beside(list(map(_single, named)))), np.ones(len(named[0]), dtype=bool)
+
+
+def _single(values: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
+def _of_rows(raw: Sequences, of_steps: Hashes, weighted: bool = True) -> Hashes:
+    """Return the number of steps of each row and the sum of what its steps have, each times a number of its place."""
+    steps = of_steps[raw.steps_of(np.arange(raw.rows))]
+    if weighted:
+        factors = _factors(int(raw.lengths.max(initial=0)), "steps")
+        steps = steps * factors[step_numbers(np.zeros_like(raw.lengths), raw.lengths)]
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(steps, dtype=np.uint64)])
+    ends = np.cumsum(raw.lengths)
+    return np.asarray(sums[ends] - sums[ends - raw.lengths] + raw.lengths.astype(np.uint64), dtype=np.uint64)
 
 
 def _spelled(raw: Sequences) -> Table | Arrays:
     """Return the steps, symbols by their letters: another text numbers them in another way."""
     if not raw.symbols or not isinstance(raw.steps, Arrays):
         return raw.steps
-    letters = np.array([zlib.crc32(symbol.encode()) for symbol in raw.symbols], dtype=np.uint32)
+    letters = np.array([zlib.crc32(symbol.encode()) & 0xFFFFFF for symbol in raw.symbols], dtype=np.float32)  # exactly
     return replace(raw.steps, inputs={name: letters[numbers] for name, numbers in raw.steps.inputs.items()})
-
-
-def hashes_of(raw: Raw, encoder: TableEncoder | None, rows: Rows) -> Hashes:
-    """Return `row_hashes` of some rows; of sequences all steps are hashed."""
-    if isinstance(raw, Table):
-        return row_hashes(Table(raw.columns.take(pa.array(rows)), raw.origins), encoder)
-    if isinstance(raw, Arrays):
-        return row_hashes(replace(raw, inputs={name: values[rows] for name, values in raw.inputs.items()}), encoder)
-    return row_hashes(replace(raw, starts=raw.starts[rows], lengths=raw.lengths[rows]), encoder)
 
 
 def _blocks(raw: Table | Arrays | Mapped, encoder: TableEncoder | None) -> Iterator[Array]:
     """Yield the content of rows, a few at a time, as arrays ``(rows, ...)``."""
     if isinstance(raw, Table):
-        width = max(1, len(encoder.used) if encoder is not None else 1)
-        for start in range(0, raw.rows, step := max(1, BLOCK_BYTES // (8 * width))):
-            part = Table(raw.columns.slice(start, step), raw.origins)
-            cells = encoder.matrix(part) if encoder is not None else np.zeros((part.rows, 0))
-            places = [place for place, column in enumerate(encoder.used if encoder else ()) if column.kind == "category"]
-            unknown = (cells[:, places] == 0).any(axis=1)
+        start = 0
+        for cells, unknown in _cells(raw, encoder):
             yield np.column_stack([cells, np.where(unknown, start + np.arange(len(cells)) + 1.0, 0.0)])
+            start += len(cells)
         return
-    values = list(raw.inputs.values()) if isinstance(raw, Arrays) else [raw.features]
+    yield from _beside(list(raw.inputs.values()) if isinstance(raw, Arrays) else [raw.features])
+
+
+def _cells(table: Table, encoder: TableEncoder | None) -> Iterator[tuple[Floats, Marks]]:
+    """Yield the cells of some rows at a time as numbers, and which rows have a category that no train row has."""
+    width = max(1, len(encoder.used) if encoder is not None else 1)
+    places = [place for place, column in enumerate(encoder.used if encoder else ()) if column.kind == "category"]
+    for start in range(0, max(1, table.rows), step := max(1, BLOCK_BYTES // (8 * width))):
+        part = Table(table.columns.slice(start, step), table.origins)
+        cells = encoder.matrix(part) if encoder is not None else np.zeros((part.rows, 0))
+        yield cells, (cells[:, places] == 0).any(axis=1)
+
+
+def _beside(values: list[Array]) -> Iterator[Array]:
+    """Yield arrays with a row each side by side, some rows at a time; one alone keeps its dtype."""
     size = sum(part[:1].nbytes for part in values)
     for start in range(0, len(values[0]), step := max(1, BLOCK_BYTES // max(1, size))):
         parts = [np.asarray(part[start : start + step]) for part in values]
-        yield (
-            parts[0]
-            if len(parts) == 1
-            else np.column_stack([part.reshape(len(part), -1).astype(np.float64) for part in parts])
-        )
+        if len(parts) == 1:
+            yield parts[0]
+        else:
+            yield np.column_stack([part.reshape(len(part), -1).astype(np.float64) for part in parts])
 
 
 def _hashes(blocks: Iterator[Array]) -> Hashes:

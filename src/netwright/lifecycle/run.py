@@ -224,7 +224,7 @@ class Run:
             known = self.known(raw, target)
             found, verdict = self._figures(known, rows)
             found = joined(found, examine(Tested(known, rows, verdict), self.folder, self.record))
-            seen = familiar(self.folder, raw, self.program.preparation.encoder)
+            seen = familiar([(self.folder, self.program.preparation.encoder)], raw)
             found = joined(found, {"notes": [*table_notes(raw), *seen]})
             return {**found, "looks": folders.look(self.folder, digest, "all")}
         return self._test_own_rows(self.inputs or own_inputs(self.folder, self.config, self.record))

@@ -27,7 +27,7 @@ from netwright.rows.inputs import Inputs
 from netwright.runfolder import folder as folders
 from netwright.runfolder.showing import Sheet, joined, several_html, write_together
 from netwright.sources import labels
-from netwright.trained.familiar import of_members
+from netwright.trained.familiar import familiar
 from netwright.trained.known import Known
 from netwright.trained.testing import drawn_together, own_inputs, put_back, with_own_figures
 
@@ -60,7 +60,7 @@ def test_members(folder: Path, of: str, members: Sequence[Run], data: Any) -> di
         trained = [member for member in members if digest == member.record["data"]["digest"]]
         if not trained:
             found, _ = _judged(folder, knowns, np.arange(raw.rows), first.record["task"])
-            seen = of_members([member.folder for member in members], raw, first.program.preparation.encoder)
+            seen = familiar([(member.folder, member.program.preparation.encoder) for member in members], raw)
             return {**found, **({"notes": seen} if seen else {}), "looks": folders.look(folder, digest, "all")}
         from_python = all((member.config.data.source or "").startswith(OBJECT) for member in members)
         if of != "folds" and from_python and len(trained) == len(members):

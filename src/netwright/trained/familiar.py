@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from dataclasses import dataclass
+from math import prod, sqrt
 from pathlib import Path
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
 
 from netwright import files
-from netwright.checks.view import Hashes, hashes_of, row_hashes
+from netwright.checks.view import Hashes, Marks, contents_of
 from netwright.config.schema import RunConfig
+from netwright.config.slugs import ALL
 from netwright.data.columns import TableEncoder
 from netwright.data.mapped import Mapped
 from netwright.errors import NetwrightError
@@ -24,67 +27,115 @@ from netwright.sources.places import place_of
 from netwright.sources.sequences import Raw, Sequences
 
 Rows = npt.NDArray[np.int64]
-MOST = 10_000  # rows of which hashes are kept, and test rows that are looked for among them
-MOST_BYTES = 1 << 26  # of these rows, and of the steps of sequences, which are all hashed
-REPEATING = 0.5  # share of kept rows that repeat another: from here on rows repeat by nature, and tell nothing
+MOST = 10_000  # rows of which hashes are kept
+MOST_BYTES = 1 << 26  # of these rows; and of the steps of sequences, which are all hashed
+REPEATING = 0.9  # share of kept rows that equal another one: from here on rows repeat by nature, and tell nothing
 FEWEST = 0.01  # share of new rows that is worth a word
+SURE = 3.0  # standard deviations above what chance gives
+
+
+@final
+@dataclass(frozen=True)
+class Seen:
+    """What a run keeps of rows that it was trained or validated on.
+
+    ``hashes`` are of some of them, in order, each once; ``share`` is that of all; ``twins`` how many of ``of`` equal another one,
+    which is how often a row that is new equals one of them by chance.
+    """
+
+    hashes: Hashes
+    share: float
+    twins: int
+    of: int
+
+    @property
+    def chance(self) -> float:
+        """How often a new row may equal one of them by chance, at most."""
+        found = self.twins / self.of
+        return min(1.0, found + SURE * sqrt(found * (1 - found) / self.of) + SURE / self.of)
+
+    def among(self, contents: tuple[Hashes, Marks]) -> Marks:
+        """Tell which rows it has seen, of all that are given and may be known."""
+        found, known = contents
+        same: Marks = self.hashes[np.minimum(np.searchsorted(self.hashes, found), len(self.hashes) - 1)] == found
+        return known & same
 
 
 def keep_hashes(folder: Path, config: RunConfig, inputs: Inputs) -> None:
-    """Write hashes of some train and valid rows, and how many of the run's own test rows are among them by chance.
+    """Write hashes of some train and valid rows, and how many of them equal another.
 
-    Nothing is written of windows, which share their steps, of rows in a map, and of rows that repeat by nature.
+    Nothing is written of windows, which share their steps, of rows in a map, of sequences of many steps, where nearly all rows
+    repeat another, and where duplicates are not to be looked for.
 
     Args:
         folder: The run folder.
         config: The settings.
-        inputs: Rows and split; of a table the columns that the network reads, of arrays their bytes, are hashed.
+        inputs: Rows and split; of a table the columns that the network reads are hashed, of arrays their numbers as float32.
     """
-    raw, split, encoder = inputs.raw, inputs.split, inputs.preparation.encoder
-    if config.data.window is not None or isinstance(raw, Mapped):
+    raw, split = inputs.raw, inputs.split
+    if config.data.window is not None or isinstance(raw, Mapped) or {ALL, "duplicate-rows"} & set(config.checks.skip):
         return
+    rows = np.concatenate([split.train, split.valid])
     most = _most(raw)
-    seen = np.concatenate([split.train, split.valid])
-    kept = np.unique(found := hashes_of(raw, encoder, _some(seen, most, 0)))
-    if len(kept) <= REPEATING * len(found):
+    if len(rows) > most:
+        rows = np.sort(stream(0, "checks", 2).choice(rows, most, replace=False))
+    found, known = contents_of(raw, inputs.preparation.encoder, rows)
+    hashes, counts = np.unique(found[known], return_counts=True)
+    twins, of = int(counts[counts > 1].sum()), int(counts.sum())
+    if not of or twins > REPEATING * of:
         return
-    others = hashes_of(raw, encoder, _some(split.test, most, 1))
-    chance = [_among(others, kept).sum(), len(others)]
-    files.write_arrays(
-        folder / SEEN, {"hashes": kept, "share": np.array([len(found) / len(seen)]), "chance": np.array(chance)}
-    )
+    share = len(found) / (len(split.train) + len(split.valid))
+    files.write_arrays(folder / SEEN, {"hashes": hashes, "share": np.array([share]), "twins": np.array([twins, of])})
 
 
-def familiar(folder: Path, raw: Raw, encoder: TableEncoder | None) -> list[str]:
-    """Return a note where new rows are more often rows that the run has seen than its own test rows are.
+def read_seen(folder: Path) -> Seen | None:
+    """Read what `keep_hashes` wrote; None where it wrote nothing.
 
-    Args:
-        folder: The run folder; without its hashes nothing is known.
-        raw: New rows, all of them tested.
-        encoder: The learned columns of a table, or of the steps of sequences.
+    Raises:
+        NetwrightError, KeyError, IndexError, TypeError, ValueError, OSError: It is damaged.
     """
     if not (folder / SEEN).is_file():
+        return None
+    known = arrays.read_npz(place_of(folder / SEEN))
+    twins, of = (int(number) for number in known["twins"])
+    found = Seen(known["hashes"].astype(np.uint64), float(known["share"][0]), twins, of)
+    if not len(found.hashes) or not 0 < found.share <= 1 or not 0 <= twins <= of or not of:
+        raise ValueError("other numbers than a run writes")
+    return found
+
+
+def familiar(runs: Sequence[tuple[Path, TableEncoder | None]], raw: Raw) -> list[str]:
+    """Return a note where new rows are more often rows that a run, or a member of an ensemble, has seen than chance tells.
+
+    Args:
+        runs: The folder of each, and the columns that it learned of a table, or of the steps of sequences.
+        raw: New rows, all of them tested.
+    """
+    seen: list[Seen] = []
+    same = np.zeros(raw.rows, dtype=bool)
+    for folder, encoder in runs:
+        try:
+            one = read_seen(folder)
+            if one is None:
+                continue
+            same |= one.among(contents_of(raw, encoder))
+        except (NetwrightError, KeyError, IndexError, TypeError, ValueError, OSError) as error:
+            return [f"{folder / SEEN}: cannot be read ({error}): whether these rows were trained on is not known"]
+        seen.append(one)
+    if not seen:
         return []
-    try:
-        known = arrays.read_npz(place_of(folder / SEEN))
-        kept, share, (by_chance, of) = known["hashes"], float(known["share"][0]), map(int, known["chance"])
-        same = _among(row_hashes(raw, encoder), kept.astype(np.uint64))
-    except (NetwrightError, KeyError, IndexError, TypeError, ValueError, OSError) as error:
-        return [f"{folder / SEEN}: cannot be read ({error}): whether these rows were trained on is not known"]
-    count, rows = int(same.sum()), len(same)
-    expected = rows * by_chance / of if of else 0.0
-    if count <= 2 * expected + 3 * sqrt(expected) or count < FEWEST * share * rows:
+    count, rows, share = int(same.sum()), len(same), min(one.share for one in seen)
+    chance = 1 - prod(1 - one.chance for one in seen)
+    if count <= rows * chance + SURE * sqrt(rows * chance * (1 - chance)) or count < FEWEST * share * rows:
         return []
     about = f"{count:,}" if share == 1 else f"about {min(rows, round(count / share)):,}"
+    expected = 1 - prod(1 - one.twins / one.of for one in seen)
+    by_chance = f", where {100 * expected:.0f} % would by chance" if expected > FEWEST else ""
+    who = "the run" if len(runs) == 1 else "a member"
     return [
-        f"{about} of these {rows:,} rows have the inputs of a row that the run was trained or validated on (first: "
-        f"{raw.place(int(np.argmax(same)))}), so that the figures are too good; leave them out, or test the run's own test rows"
+        f"{about} of these {rows:,} rows have the inputs of a row that {who} was trained or validated on{by_chance} (first: "
+        f"{raw.place(int(np.argmax(same)))}), so that the figures are too good; leave them out"
     ]
-
-
-def of_members(folders: Sequence[Path], raw: Raw, encoder: TableEncoder | None) -> list[str]:
-    """Return the first note of the members of an ensemble; see `familiar`."""
-    return next((found for folder in folders if (found := familiar(folder, raw, encoder))), [])
 
 
 def _most(raw: Raw) -> int:
@@ -92,17 +143,8 @@ def _most(raw: Raw) -> int:
     if isinstance(raw, Arrays):
         size = sum(value.nbytes for value in raw.inputs.values()) // max(1, raw.rows)
         return min(MOST, max(1, MOST_BYTES // max(1, size)))
-    if isinstance(raw, Sequences) and isinstance(raw.steps, Arrays):
-        return MOST if sum(value.nbytes for value in raw.steps.inputs.values()) <= MOST_BYTES else 0
-    return MOST
-
-
-def _some(rows: Rows, most: int, number: int) -> Rows:
-    return rows if len(rows) <= most else np.sort(stream(0, "checks", number, most).choice(rows, most, replace=False))
-
-
-def _among(hashes: Hashes, kept: Hashes) -> npt.NDArray[np.bool_]:
-    if not len(kept):
-        return np.zeros(len(hashes), dtype=bool)
-    found: npt.NDArray[np.bool_] = kept[np.minimum(np.searchsorted(kept, hashes), len(kept) - 1)] == hashes
-    return found
+    if not isinstance(raw, Sequences):
+        return MOST
+    steps = raw.steps
+    size = sum(value.nbytes for value in steps.inputs.values()) if isinstance(steps, Arrays) else steps.columns.nbytes
+    return MOST if size <= MOST_BYTES else 0
