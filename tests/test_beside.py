@@ -121,7 +121,7 @@ def test_blocks_within_share_a_process_which_ends_with_the_outer_one(functions: 
         assert call(functions.number) == theirs
 
 
-@pytest.mark.parametrize("why", ["imported", "core", "python", "inside", "frozen", "starts"])
+@pytest.mark.parametrize("why", ["imported", "core", "python", "inside", "frozen", "starts", "forbidden"])
 def test_without_a_process_functions_are_called_here(
     functions: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, why: str
 ) -> None:
@@ -136,6 +136,12 @@ def test_without_a_process_functions_are_called_here(
         monkeypatch.setattr(sys, "executable", str(studio))
     elif why == "frozen":
         monkeypatch.setattr(sys, "frozen", True, raising=False)
+    elif why == "forbidden":
+
+        def forbidden(*given: Any, **more: Any) -> Any:
+            raise RuntimeError("no processes here")
+
+        monkeypatch.setattr(subprocess, "Popen", forbidden)
     elif why == "starts":
         monkeypatch.setattr(sys, "executable", "/no/such/python")
     with importing(Imports("json" if why == "imported" else "no_package_of_this_name", ("beside_functions",))):

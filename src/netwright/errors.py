@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 PACKAGE = f"{Path(__file__).parent}{os.sep}"
+CALLERS = ("sklearn", "joblib")  # which call estimators for their users
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # torch's words
 
 
@@ -38,9 +39,12 @@ class FindingWarning(UserWarning):
 
 
 def warn_of(finding: str) -> None:
-    """Warn of a finding at the line outside of this package that asked for what was looked at."""
+    """Warn of a finding at the line that asked for what was looked at: outside of this package, and of what searches and pipelines
+    call it from."""
     frame, level = sys._getframe(), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+    while frame.f_back is not None and (
+        frame.f_code.co_filename.startswith(PACKAGE) or str(frame.f_globals.get("__name__")).partition(".")[0] in CALLERS
+    ):
         frame, level = frame.f_back, level + 1
     warnings.warn(finding, FindingWarning, stacklevel=level)
 

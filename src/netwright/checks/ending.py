@@ -228,7 +228,8 @@ def _before_values(last: Operation, purpose: Purpose) -> list[Finding]:
             last.where,
             f"{last.name} gives {low:g} to {high:g}, but {100 * beyond:.0f} % of the train targets lie outside (they go from "
             f"{span} as the loss reads them), so that they cannot be reached",
-            'leave the last activation out, or scale the target to what it gives (data.preparation.target_scaling = "none")',
+            'leave the last activation out, or scale the target to what it gives; target_scaling = "none" (of an estimator '
+            "standardize=False) leaves it as it is",
             confidence="sure",
             figures={"share": beyond, "low": low, "high": high},
         )

@@ -230,7 +230,9 @@ def unregistered(model: nn.Module, flow: Flow | None = None) -> list[Finding]:
             lost = [part for part in lost if isinstance(part, Tensor) or list(part.parameters())]
             if not lost:
                 continue
-            held |= {id(weight) for part in lost for weight in ([part] if isinstance(part, Tensor) else part.parameters())}
+            weights = [weight for part in lost for weight in ([part] if isinstance(part, Tensor) else part.parameters())]
+            resting = not any(weight.requires_grad for weight in weights)  # kept out of the optimizer, it may be on purpose
+            held |= set(map(id, weights))
             where = f"{path}.{name}" if path else f"self.{name}"
             single = isinstance(lost[0], Tensor)
             kind = {"list": "List", "tuple": "List", "dict": "Dict"}.get(type(value).__name__, "")
@@ -242,7 +244,7 @@ def unregistered(model: nn.Module, flow: Flow | None = None) -> list[Finding]:
                     f"a {type(value).__name__} holds {len(lost)} layer(s) or parameter(s) that torch does not see there: they are "
                     "not trained, saved or moved to a GPU",
                     f"make it {kind}",
-                    "error",
+                    "note" if resting else "error",
                     "sure",
                 )
             )
@@ -324,7 +326,8 @@ def _read(flow: Flow, batch: Batch) -> list[Finding]:
                     "input-scale",
                     f"what {operation.where} reads",
                     f"{told}; first weights are made for mean 0 and deviation 1, so that learning is slow or uneven",
-                    'prepare the rows (data.preparation: "standardize"), divide images by 255, or begin with BatchNorm',
+                    "bring columns to mean 0 and deviation 1, as the default preparation does (of an estimator standardize=True), "
+                    "divide images by 255, or begin with BatchNorm",
                 )
             ]
     return []
@@ -355,7 +358,7 @@ def target_scale(purpose: Purpose) -> list[Finding]:
             "target-scale",
             "the target",
             f"its size is about {size:.3g} as the loss reads it; a new network answers about 0, and its first steps only go there",
-            "leave preparation and target_scaling to their defaults, which standardise it, or divide it by its deviation",
+            "divide it by its deviation, as target_scaling of tables and arrays does by default (an estimator by standardize=True)",
             figures={"size": size},
         )
     ]

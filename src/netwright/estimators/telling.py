@@ -10,7 +10,7 @@ from torch import Tensor
 
 from netwright.checks import code, description, one_batch
 from netwright.checks.ending import broadcasts, purpose_of
-from netwright.checks.findings import in_order
+from netwright.checks.findings import Finding, in_order
 from netwright.checks.rehearsal import Rehearsed
 from netwright.data.batches import Examples, Rows
 from netwright.errors import warn_of
@@ -19,12 +19,19 @@ from netwright.seeding import stream
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
 
 TARGETS = 5000
+MOST_PARAMETERS = 2_000_000  # a copy of more takes longer than a search should wait in each of its fits
+LOOKED_AT = 256  # networks that nothing was found in, so that a search does not look again
+
+_clear: dict[tuple[object, ...], None] = {}
 
 
 def warn_of_findings(
     network: Network, optimizer: str, loss: Callable[..., Tensor], examples: Examples, rows: Rows, weighted: bool
 ) -> None:
     """Warn of what checks find in a network, its code and one batch, but for notes; torch's generators are moved.
+
+    A network made of texts that nothing was found in is not looked at again in this process, with the same optimizer, loss and
+    shape.
 
     Args:
         network: Nothing of it is changed.
@@ -34,9 +41,32 @@ def warn_of_findings(
         rows: The numbers of the train rows.
         weighted: Whether the last column of the target are weights.
     """
-    module, work = network.module, network.multiply_adds
-    if not one_batch.waited_for(work, sum(value.numel() for value in module.parameters())):
+    shape = tuple(examples.shapes.items())
+    key = (
+        None
+        if network.layers is None
+        else (network.layers, network.task.kind, network.task.loss, optimizer, shape, weighted)
+    )
+    large = sum(value.numel() for value in network.module.parameters()) > MOST_PARAMETERS
+    if key in _clear or large or not one_batch.quick(network.multiply_adds):
         return
+    try:
+        found = _findings(network, optimizer, loss, examples, rows, weighted)
+    except Exception:  # what can be looked at is; a fit does without
+        return
+    for one in found:
+        warn_of(str(one).replace("training.optimizer", "optimizer"))
+    if key is not None and not found:
+        _clear[key] = None
+        if len(_clear) > LOOKED_AT:
+            _clear.pop(next(iter(_clear)))
+
+
+def _findings(
+    network: Network, optimizer: str, loss: Callable[..., Tensor], examples: Examples, rows: Rows, weighted: bool
+) -> list[Finding]:
+    """Return the findings that are more than notes."""
+    module, work = network.module, network.multiply_adds
     call = resolve_optimizer(optimizer, examples.target.device)
     group = make_optimizer(call, module).param_groups[0]
     sources = code.sources_of(type(part) for part in module.modules())
@@ -51,9 +81,7 @@ def warn_of_findings(
         return Rehearsed(own[0], own[1], lambda model: make_optimizer(call, model), own[2], purpose, files)
 
     trained = sum(value.numel() for value in module.parameters() if value.requires_grad)
-    for one in in_order(one_batch.look(rehearsed, found, trained)[0]):
-        if one.refuses:
-            warn_of(str(one))
+    return [one for one in in_order(one_batch.look(rehearsed, found, trained)[0]) if one.refuses]
 
 
 def _alone(network: Network, target: Tensor, weighted: bool) -> Tensor:
