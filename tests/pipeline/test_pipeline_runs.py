@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -392,6 +394,34 @@ def test_a_run_is_named_by_its_source_however_that_was_given(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert nw.train(**asked, epochs=1, test=False).folder.name.startswith("iris-20")
+
+
+def test_a_module_that_is_trained_again_answers_for_its_last_run_alone(tmp_path: Path) -> None:
+    X, y = datasets.load_iris(return_X_y=True)
+    module = nn.Linear(4, 3)
+
+    def trained(name: str, module: Any = module) -> nw.Run:
+        return nw.train((X, y), model=module, loss="CrossEntropyLoss()", epochs=1, run_dir=tmp_path / name)
+
+    first = trained("first")
+    figures = first.tested
+    with pytest.warns(
+        nw.FindingWarning, match=f"this module was trained by {tmp_path / 'first'}; training goes on from those"
+    ):
+        second = trained("second")
+    for call in (lambda: first.predict(X), first.test, lambda: nw.export(first, output=tmp_path / "out")):
+        with pytest.raises(ConfigError, match="its module was handed over again and holds the weights of .*second"):
+            call()
+    assert first.tested == figures
+    assert len(second.predict(X)) == len(X)
+    again = nw.load(first.folder, model=nn.Linear(4, 3))
+    assert again.test(first.inputs and (X, y))["metrics"] == figures["metrics"]
+    nw.load(first.folder, model=module)
+    with pytest.raises(ConfigError, match="holds the weights of .*first"):
+        second.predict(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", nw.FindingWarning)
+        trained("third", copy.deepcopy(module))
 
 
 def test_a_run_is_loaded_with_its_own_network_by_name(tmp_path: Path) -> None:

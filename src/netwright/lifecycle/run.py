@@ -25,6 +25,7 @@ from netwright.evaluation.prediction import prediction_columns, table_bytes, tru
 from netwright.evaluation.testing import Verdict
 from netwright.exporting.bundle import Program, load_preparation
 from netwright.exporting.whole import Whole
+from netwright.lifecycle.owners import refuse_taken, take
 from netwright.model.losses import PerStep
 from netwright.model.task import Task
 from netwright.pipeline.balancing import headline_told
@@ -147,6 +148,7 @@ class Run:
 
     def predict_decoded(self, rows: Any) -> npt.NDArray[np.float64]:
         """Return probabilities, scores or values ``(rows, ...)`` of raw rows."""
+        refuse_taken(self.program.model, self.folder)
         forward = self.program.raw_forward
         answer = None if forward is None else forward.at_once(rows)
         if answer is not None:
@@ -193,6 +195,7 @@ class Run:
 
     def write_bundle(self, folder: Path, name: str) -> None:
         """Fill the folder of a bundle; see `netwright.trained.packaging.export_run`."""
+        refuse_taken(self.program.model, self.folder)
         write_bundle(folder, self, self.program, name)
 
     def test(self, data: Any = None) -> dict[str, Any]:
@@ -209,6 +212,7 @@ class Run:
             DataError: The rows do not fit, or those of the run are gone.
             CheckpointError: The data changed since training, or came from Python.
         """
+        refuse_taken(self.program.model, self.folder)
         if self.config.training.step is not None:
             return self._test_own_step(data)
         if data is not None and are_own(self.config, self.record, data):
@@ -352,6 +356,7 @@ def load_run(
         network = network_again(config, path, [Path(file) for file in code])
     if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
         network = masked(network, preparation)
+    take(network, path)
     record = {**record, **weights_into(network, path, record)}
     place = choose_device(device) if device is not None else device_again(config)
     network = placed(network, config, place).eval()

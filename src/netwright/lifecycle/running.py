@@ -30,6 +30,7 @@ from netwright.exporting.bundle import (
 from netwright.lifecycle.along import train_along
 from netwright.lifecycle.keeping import refuse_little_room
 from netwright.lifecycle.mending import Trained, carry_on
+from netwright.lifecycle.owners import take, told_again
 from netwright.lifecycle.run import Run
 from netwright.model.task import Decoding
 from netwright.pipeline.bench import Bench, executing
@@ -67,7 +68,8 @@ def start(bench: Bench, folder: Path, observe: Listener, test: bool, auto_micro_
         DivergedError: A number is not finite; the update is not applied.
         ResourceError: No room for the checkpoints, or memory or disk ran full.
     """
-    for line in describe(bench):
+    again = told_again(bench.network.module, folder)
+    for line in [*describe(bench), *([] if again is None else [Told(again, "warning")])]:
         observe(line)
     with executing(bench.config, bench.device), ExitStack() as stack:
         job = make_job(bench, folder, lambda text: observe(Told(text, "note")))
@@ -101,6 +103,7 @@ def run_to_the_end(
         parts: The checkpoint to begin from.
     """
     folder, first, seat = job.folder, time.perf_counter(), bench.custom.seat
+    take(bench.network.module, folder)
     stopping = partial(stop_on_signals, warned=bench.world.launched) if seat is None else seat.stopping
     with stopping(bench.custom.until) as stop, _failure_told(folder, observe, trains=True):
         observe(begun(job.config, folder, epochs_done(parts)))

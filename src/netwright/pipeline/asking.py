@@ -19,6 +19,14 @@ from netwright.pipeline.bench import Bench, gather, prepare, try_network
 from netwright.pipeline.custom import Custom, sorted_out, with_rows_alone
 from netwright.pipeline.network import OwnModule
 
+_AS_TEXT = {
+    "model": 'texts, layers=["Linear(64)", "ReLU()", "Linear()"]',
+    "loss": 'a text, loss="L1Loss()"',
+    "optimizer": 'a text, optimizer="Adam(lr=0.1)"',
+    "schedule": 'a text, schedule="CosineAnnealingLR()"',
+    "metrics": 'texts, metrics=["f1_score"]',
+}
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -84,6 +92,33 @@ class Asked:
         """Return the settings that the user wrote, as TOML."""
         return written_toml(self.config)
 
+    def refuse_fixed(self, paths: Sequence[str], where: str) -> None:
+        """Refuse settings that something from Python stands for: they would change nothing.
+
+        Args:
+            paths: Such as ``training.optimizer.lr``.
+            where: What they are, for the message.
+
+        Raises:
+            ConfigError: Naming the first.
+        """
+        objects = {
+            "model": self.module,
+            "training.loss": self.loss,
+            "training.optimizer": self.custom.optimizer,
+            "training.parameter_groups": self.custom.optimizer,
+            "training.schedule": self.custom.schedule,
+            "training.metrics": self.custom.metrics or None,
+        }
+        for path in paths:
+            for name, value in objects.items():
+                if value is not None and (path == name or path.startswith(f"{name}.")):
+                    own = name.rpartition(".")[2].replace("parameter_groups", "optimizer")
+                    raise ConfigError(
+                        f"{where}: {path} came with {own}= from Python, which it cannot change; expected other settings; leave it "
+                        f"out, or hand the {own} over as {_AS_TEXT[own]}"
+                    )
+
 
 def rows_first(function: Callable[P, R]) -> Callable[P, R]:
     """Return a verb that takes one value by its place, the rows or their settings, and says so where more come."""
@@ -143,7 +178,9 @@ def gather_all(
         raise ConfigError("model and layers came together; describe the network in one of them")
     command = f"netwright train {config}" if isinstance(config, str | Path) else "netwright train CONFIG"
     data = with_rows_alone(data, custom)
-    return Asked(read, name, data, module, own_loss, tuple(Path(file) for file in code), command, custom)
+    asked = Asked(read, name, data, module, own_loss, tuple(Path(file) for file in code), command, custom)
+    asked.refuse_fixed([text.partition("=")[0].strip() for text in settings], "settings")
+    return asked
 
 
 def refuse_rows_as_test(test: Any) -> None:

@@ -78,8 +78,7 @@ def try_settings(asked: Asked, parameters: Mapping[str, Parameter]) -> None:
     Raises:
         ConfigError: A path is no setting, or a value does not fit.
     """
-    if asked.module is not None and (wrong := [path for path in parameters if path.startswith("model.")]):
-        raise ConfigError(f"tune.space: {wrong[0]} came with a model from Python; expected other settings; leave it out")
+    asked.refuse_fixed(list(parameters), "tune.space")
     for point in _corners(parameters):
         with _told(point):
             asked.with_settings(settings_of(point))

@@ -1,0 +1,52 @@
+"""Whose weights a module holds: one that a user hands over is trained in place, and may be handed over again. Floor 14."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from netwright.errors import ConfigError
+
+_owners: WeakKeyDictionary[nn.Module, Path] = WeakKeyDictionary()  # of this process
+
+
+def owner_of(module: nn.Module) -> Path | None:
+    """Return the folder of the run whose weights a module holds; None where it is of no run of this process."""
+    try:
+        return _owners.get(module)
+    except TypeError:  # a class of one's own may have no hash
+        return None
+
+
+def take(module: nn.Module, folder: Path) -> None:
+    """Note that a module holds, or is about to hold, the weights of a run."""
+    with suppress(TypeError):
+        _owners[module] = folder
+
+
+def refuse_taken(module: nn.Module, folder: Path) -> None:
+    """Refuse to answer for a run whose module another one has trained or loaded since.
+
+    Raises:
+        ConfigError: Naming both.
+    """
+    owner = owner_of(module)
+    if owner is not None and owner.absolute() != folder.absolute():
+        raise ConfigError(
+            f"{folder}: its module was handed over again and holds the weights of {owner}; expected those of this run; load them "
+            f"into another module: nw.load({str(folder)!r}, model=...)"
+        )
+
+
+def told_again(module: nn.Module, folder: Path) -> str | None:
+    """Return what to say where a module that another run has trained is to be trained; None where none has."""
+    owner = owner_of(module)
+    if owner is None or owner.absolute() == folder.absolute():
+        return None
+    return (
+        f"model: this module was trained by {owner}; training goes on from those weights, and that run answers from its folder "
+        f"alone from now on (nw.load({str(owner)!r}, model=...)); to begin anew hand over a new module, or (Class, arguments)"
+    )
