@@ -12,6 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 import netwright as nw
@@ -449,3 +452,17 @@ def test_the_terminal_tells_it_in_few_lines(tmp_path: Path, capsys: pytest.Captu
     nw.train(path, target="cost", ignore="ill", epochs=2, run_dir=tmp_path / "number", test=False)
     shown = command(capsys, "test", str(tmp_path / "number"))
     assert "of the test values; 90.0% were asked for" in shown
+
+
+def test_a_linear_model_beside_a_network_is_linear_in_the_columns(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.lognormal(size=(400, 3))
+    table = pd.DataFrame(rows, columns=["a", "b", "c"]).assign(y=rows @ [1.0, 2.0, 3.0] + 0.3 * generator.normal(size=400))
+    run = nw.train(table, target="y", epochs=1, run_dir=tmp_path / "run")
+    assert run.program.preparation.modules["table"].numbers == "quantile"
+    split = np.load(run.folder / "split.npz")
+    train, test = rows[split["train"]], rows[split["test"]]
+    truth = table["y"].to_numpy()
+    plain = make_pipeline(StandardScaler(), Ridge()).fit(train, truth[split["train"]])
+    expected = float(np.sqrt(np.mean((plain.predict(test) - truth[split["test"]]) ** 2)))
+    assert run.tested["baselines"]["linear"]["metrics"]["rmse"] == pytest.approx(expected, rel=1e-4)

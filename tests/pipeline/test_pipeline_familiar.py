@@ -225,3 +225,12 @@ def test_arrays_stand_for_the_columns_of_a_table(tmp_path: Path) -> None:
     assert note.startswith(f"{run.record['split']['train'] + run.record['split']['valid']} of these 200 rows")
     with pytest.raises(nw.errors.DataError, match=r"expected numbers of shape \(rows, 3\) or a data frame"):
         run.test((cells[:, :2], given[1]))
+
+
+def test_categories_that_were_not_seen_are_told_of_rows_to_test(tmp_path: Path) -> None:
+    rows = pa.table({"n": np.arange(80) % 17, "k": ["a", "b"] * 40, "y": [0, 1, 1, 0] * 20})
+    run = trained(written(tmp_path / "all.csv", rows), tmp_path, target="y", task="binary")
+    other = pa.table({"n": [2.5, 3.5], "k": ["A", "b"], "y": [0, 1], "more": [1, 2]})
+    found = run.test(written(tmp_path / "other.csv", other))["notes"]
+    assert any("column 'k': a category not seen in training in 1 cell" in note for note in found)
+    assert any("columns not used: 'more'" in note for note in found)

@@ -39,7 +39,7 @@ from netwright.rows.inputs import Inputs
 from netwright.runfolder import folder as folders
 from netwright.runfolder.showing import run_html
 from netwright.runfolder.weights import ENDED, PREPARED, refuse_damaged, weights_into
-from netwright.sources.sequences import Raw, table_notes
+from netwright.sources.sequences import Raw
 from netwright.trained.baselines import Standing, begin_to_compare
 from netwright.trained.calibrating import ERRORS, bounds_around, widths_of, with_temperature
 from netwright.trained.examining import Tested, examine, joined
@@ -229,7 +229,7 @@ class Run:
             found, verdict = self._figures(known, rows)
             found = joined(found, examine(Tested(known, rows, verdict), self.folder, self.record))
             seen = familiar([(self.folder, self.program.preparation.encoder)], raw)
-            found = joined(found, {"notes": [*table_notes(raw), *seen]})
+            found = joined(found, {"notes": [*new_rows.remarks(self.program, raw), *seen]})
             return {**found, "looks": folders.look(self.folder, digest, "all")}
         return self._test_own_rows(self.inputs or own_inputs(self.folder, self.config, self.record))
 

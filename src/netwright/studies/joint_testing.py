@@ -60,8 +60,9 @@ def test_members(folder: Path, of: str, members: Sequence[Run], data: Any) -> di
         trained = [member for member in members if digest == member.record["data"]["digest"]]
         if not trained:
             found, _ = _judged(folder, knowns, np.arange(raw.rows), first.record["task"])
-            seen = familiar([(member.folder, member.program.preparation.encoder) for member in members], raw)
-            return {**found, **({"notes": seen} if seen else {}), "looks": folders.look(folder, digest, "all")}
+            notes = new_rows.remarks(first.program, raw)
+            notes += familiar([(member.folder, member.program.preparation.encoder) for member in members], raw)
+            return {**found, **({"notes": notes} if notes else {}), "looks": folders.look(folder, digest, "all")}
         from_python = all((member.config.data.source or "").startswith(OBJECT) for member in members)
         if of != "folds" and from_python and len(trained) == len(members):
             return _test_shared(folder, members, knowns, _shared_rows(folder, of, members), digest)

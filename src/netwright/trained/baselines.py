@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from netwright.beside import begin
 from netwright.data.batches import Batch, Examples
+from netwright.data.mapped import Mapped
 from netwright.data.preparation import TABLE, Preparation, TablePreparation
 from netwright.data.splits import Split
 from netwright.evaluation import baselines
@@ -53,9 +55,9 @@ class Standing:
 def begin_to_compare(standing: Standing) -> Callable[[], dict[str, Any]]:
     """Begin to fit models, and return what waits for their entries in test.json: ``baselines`` and what is about them.
 
-    Each model is fitted on the train rows (of very many, on a part) as the network's preparation gives them, boosting on
-    categories as one feature for each column, and asked about the test rows; the difference is the network's figure less the
-    model's, with a paired interval.
+    Each model is fitted on the train rows (of very many, on a part) as the network's preparation gives them, linear ones on
+    standardised numbers, boosting on categories as one feature for each column, and asked about the test rows; the difference is
+    the network's figure less the model's, with a paired interval.
     """
     first = time.perf_counter()
     learned = _begin_to_learn(standing)
@@ -103,12 +105,15 @@ def _begin_to_learn(standing: Standing) -> Callable[[], Mapping[str, Baseline | 
     names: list[str] = [name for name in LEARNED if name in wanted and not inputs.target.per_step]
     if not names:
         return dict
+    preparation, raw = standing.known.program.preparation, inputs.raw
     try:
-        problem, note = _problem(standing)
+        problem, note = _problem(standing, preparation)
+        straight = _straight(preparation) if "linear" in names and not isinstance(raw, Mapped) else None
+        linear = problem if straight is None else _problem(standing, straight)[0]
     except Exception as reason:  # no model can be made of these rows; the network's test goes on
         left_out: dict[str, Baseline | str] = dict.fromkeys(names, why_left_out(reason))
         return lambda: left_out
-    given = {"linear": problem, "boosting": _as_codes(problem, standing.known.program.preparation)}
+    given = {"linear": linear, "boosting": _as_codes(problem, preparation)}
     problems = {name: given[name] for name in names}
     together = problem.train.size <= MOST_TOGETHER
     light = together and problem.test.size <= MOST_TOGETHER
@@ -153,7 +158,20 @@ def _seasonal(past: Past, split: Split, period: int | None) -> Baseline:
     return baselines.repeat_season(past.values, known, past.horizon, period, past.values[known], begins)
 
 
-def _problem(standing: Standing) -> tuple[Problem, str]:
+def _straight(preparation: Preparation) -> Preparation | None:
+    """Return a preparation that standardises the numbers of a table, where the run's bends them; None where it does not.
+
+    What is linear in the scores of quantiles is not linear in a column.
+    """
+    module = _of_table(preparation)
+    if module is None or module.numbers != "quantile":
+        return None
+    plain = copy.copy(module)
+    plain.numbers = "standardize"  # the means and deviations are learned in any case
+    return replace(preparation, modules=nn.ModuleDict({TABLE: plain}))
+
+
+def _problem(standing: Standing, preparation: Preparation) -> tuple[Problem, str]:
     """Return the prepared train and test rows as features, and how many train rows they are where it is a part.
 
     Raises:
@@ -161,7 +179,7 @@ def _problem(standing: Standing) -> tuple[Problem, str]:
     """
     inputs, program = standing.inputs, standing.known.program
     train, test, target = inputs.split.train, inputs.split.test, inputs.target
-    examples = program.preparation.examples(inputs.raw)
+    examples = preparation.examples(inputs.raw)
     size = _features(examples, train[:1], _most_codes(examples, train[:CHUNK])).shape[1]
     room = min(MOST_TRAIN, MOST_NUMBERS // size)
     if room < min(FEWEST_TRAIN, len(train)) or size * len(test) > MOST_NUMBERS:
@@ -180,7 +198,7 @@ def _problem(standing: Standing) -> tuple[Problem, str]:
             target.of(train),
             len(target.classes),
             program.outcome.decoding.rates,
-            _code_places(program.preparation, features[0].shape[1]),
+            _code_places(preparation, features[0].shape[1]),
             any(len(shape) + 1 >= IMAGE_AXES for shape in examples.shapes.values()),
         ),
         note,
