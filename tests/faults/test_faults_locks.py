@@ -74,7 +74,7 @@ def test_of_two_trainings_into_one_folder_one_wins(source: Path, tmp_path: Path)
     ended = [harness.wait(process, log) for process, log in zip(processes, logs, strict=True)]
     assert sorted(found.code for found in ended) == [0, 7], [found.stderr for found in ended]
     line = next(found.line for found in ended if found.code == 7)
-    assert "a run is never overwritten; name another --run-dir" in line
+    assert "a run is never overwritten; name another (--run-dir, run_dir=)" in line
     alone = harness.training(source, tmp_path / "alone")
     assert harness.run(alone, tmp_path / "c").code == 0
     assert harness.digest(tmp_path / "run") == harness.digest(tmp_path / "alone")

@@ -189,7 +189,7 @@ def born(folder: Path) -> Iterator[Path]:
                     holder = holder_of(folder)
                     what = f"appeared meanwhile, in use by {holder}" if holder else "appeared meanwhile"
                     raise FolderInUseError(
-                        f"{folder}: {what}; expected a new folder, a run is never overwritten; name another --run-dir"
+                        f"{folder}: {what}; expected a new folder, a run is never overwritten; name another (--run-dir, run_dir=)"
                     ) from error
                 raise
             system.sync_folder(folder.parent)
@@ -205,7 +205,7 @@ def refuse_existing(folder: Path) -> None:
         holder = holder_of(folder)
         what = f"exists already, in use by {holder}" if holder else "exists already"
         raise FolderInUseError(
-            f"{folder}: {what}; expected a new folder, a run is never overwritten; name another --run-dir"
+            f"{folder}: {what}; expected a new folder, a run is never overwritten; name another (--run-dir, run_dir=)"
         )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from netwright import files
 from netwright.checkpoint import store
+from netwright.config.calls import OBJECT
 from netwright.data.batches import Batch
 from netwright.data.feed import Feed
 from netwright.engine.base import Engine, Failure, Steps
@@ -182,12 +183,13 @@ def _told_of(bench: Bench, job: Job, keeper: Keeper, found: Found, first: Found)
     text = _error_text(found.error)
     write_capsule(job, found, diagnosis, text)
     where = f"at step {found.step} (epoch {found.epoch}), {_rows_told(bench, found.batch, diagnosis)}"
-    after = f"last good checkpoint: {checkpoint}; netwright replay {job.folder} shows the step"
+    again = not any((text or "").startswith(OBJECT) for text in (job.config.model.module, job.config.training.loss))
+    after = f"last good checkpoint: {checkpoint}" + (f"; netwright replay {job.folder} shows the step" if again else "")
     if isinstance(found.error, DivergedError):
         begins = diagnosis.first_bad()
         return DivergedError(
             f"training: {text} {where}; expected finite numbers; {f'it begins with {begins}; ' if begins else ''}lower the "
-            f"learning rate (--set training.optimizer.lr=...) or check the data; the bad update was not applied; {after}"
+            f"learning rate (training.optimizer.lr) or check the data; the bad update was not applied; {after}"
         )
     if isinstance(found.error, NetwrightError):
         return type(found.error)(f"{text} {where}; {after}")

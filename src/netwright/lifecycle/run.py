@@ -88,6 +88,9 @@ class Run:
         found: dict[str, Any] | None = folders.read_json(path) if path.is_file() else None
         return found
 
+    def __fspath__(self) -> str:
+        return str(self.folder)  # a run stands for its folder wherever one is asked for
+
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, {self.record['task']['kind']}, {self.record['status']})"
 

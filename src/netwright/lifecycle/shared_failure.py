@@ -34,6 +34,6 @@ def failed_together(job: Job, problem: Found) -> Exception:
     if isinstance(error, DivergedError):
         return DivergedError(
             f"training: {text} {where}; expected finite numbers; the bad update was not applied; {last}lower the learning rate "
-            f"(--set training.optimizer.lr=...) or check the data; {alone}"
+            f"(training.optimizer.lr) or check the data; {alone}"
         )
     return ConfigError(f"training: {text} {where}; expected a step that works; mend the network or the loss; {last}{alone}")

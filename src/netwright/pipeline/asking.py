@@ -157,6 +157,11 @@ def gather_all(
     elif isinstance(model, Mapping):
         merged["model"] = model
     elif isinstance(model, Sequence) and not isinstance(model, str) and len(model) == 2 and isinstance(model[0], type):
+        if not isinstance(model[1], Mapping):
+            raise ConfigError(
+                f"model: ({model[0].__name__}, {model[1]!r:.40}) came; expected (Class, arguments) with a dictionary of these, "
+                f"such as ({model[0].__name__}, {{'hidden': 64}}); write the argument's name"
+            )
         module = (model[0], dict(model[1]))
     elif model is not None:
         raise ConfigError(

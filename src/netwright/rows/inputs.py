@@ -325,7 +325,8 @@ def target_names(data: DataConfig, raw: Raw) -> list[str]:
     shown = ", ".join(raw.names[:12]) + (", ..." if len(raw.names) > 12 else "")
     hint = f"; {told}" if (told := _header_hint(data, raw)) else ""
     raise ConfigError(
-        f"data.target: nothing came; expected one of the columns {shown}; set data.target (or --target NAME){hint}"
+        f"data.target: nothing came; expected one of the columns {shown}; set data.target (--target NAME, in Python target='NAME')"
+        f"{hint}"
     )
 
 

@@ -196,7 +196,8 @@ def _refuse_other_folder(folder: Path) -> None:
     found = next((what for name, what in others if (folder / name).is_file()), None)
     if found is not None:
         raise FolderInUseError(
-            f"{folder}: holds {found} already; expected a new folder, or one of netwright cv to go on with; name another --run-dir"
+            f"{folder}: holds {found} already; expected a new folder, or one of netwright cv to go on with; "
+            "name another (--run-dir, run_dir=)"
         )
 
 

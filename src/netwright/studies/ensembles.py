@@ -72,6 +72,9 @@ class Ensemble:
         self.program = Joint(tuple(member.program for member in self.members))
         self._written = _state_of(self.folder / ERRORS)
 
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
     def __repr__(self) -> str:
         return f"Ensemble({str(self.folder)!r}, {len(self.members)} {self.of})"
 

@@ -209,7 +209,7 @@ def refuse_other_folder(folder: Path) -> None:
     if folder.exists() and not (folder / folders.SEEDS).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise FolderInUseError(
             f"{folder}: exists already and holds no seeds; expected a new folder, or one of train --seeds to go on with; "
-            "name another --run-dir"
+            "name another (--run-dir, run_dir=)"
         )
 
 

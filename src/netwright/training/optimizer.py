@@ -67,6 +67,22 @@ def names_kernel(call: Call) -> bool:
     return "fused" in call.keywords or any(call.keywords.get(name) for name in ("foreach", "differentiable"))
 
 
+def refuse_nothing_to_train(model: nn.Module) -> None:
+    """Refuse a network without parameters that need a gradient.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if any(parameter.requires_grad for parameter in model.parameters()):
+        return
+    if next(iter(model.parameters()), None) is not None:
+        raise ConfigError("model: no parameter needs a gradient; expected at least one to train; check the network")
+    raise ConfigError(
+        "model: it has no parameter that torch sees; expected at least one to train; layers in a list or a dictionary go into "
+        "nn.ModuleList or nn.ModuleDict, a tensor into nn.Parameter"
+    )
+
+
 def make_optimizer(call: Call, model: nn.Module, groups: Sequence[Mapping[str, Any]] = ()) -> torch.optim.Optimizer:
     """Build an optimizer of the parameters that need a gradient.
 
@@ -78,8 +94,7 @@ def make_optimizer(call: Call, model: nn.Module, groups: Sequence[Mapping[str, A
     Raises:
         ConfigError: No such parameter, or torch refuses an argument.
     """
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError("model: no parameter needs a gradient; expected at least one to train; check the network")
+    refuse_nothing_to_train(model)
     if call.name in MATRICES_ONLY:
         _refuse_no_matrices(call.name, model)
     arguments = {name: tupled(value) for name, value in call.kwargs}

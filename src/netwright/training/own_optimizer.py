@@ -11,6 +11,7 @@ from torch import nn
 
 from netwright.engine.own_step import Optimizers
 from netwright.errors import ConfigError, first_line
+from netwright.training.optimizer import refuse_nothing_to_train
 
 Factory = Callable[..., torch.optim.Optimizer]
 Factories = Factory | Mapping[str, Factory]
@@ -61,9 +62,8 @@ def _build(factory: Factory, model: nn.Module, where: str) -> torch.optim.Optimi
         keywords: dict[str, Any] = {"model": model}
         arguments: list[Any] = []
     else:
+        refuse_nothing_to_train(model)
         keywords, arguments = {}, [[parameter for parameter in model.parameters() if parameter.requires_grad]]
-        if not arguments[0]:
-            raise ConfigError("model: no parameter needs a gradient; expected at least one to train; check the network")
     try:
         made = factory(*arguments, **keywords)
     except Exception as error:  # an own function may raise anything
