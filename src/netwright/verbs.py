@@ -316,16 +316,18 @@ def repeat(
 
 
 def load(
-    run: str | Path, *others: Any, model: OwnModule | None = None, code: Sequence[str | Path] = (), device: str | None = None
+    run: str | Path,
+    *others: Any,
+    model: OwnModule | None = None,
+    code: Sequence[str | Path] = (),
+    device: str | None = None,
+    settings: Sequence[str] = (),
 ) -> Run | Ensemble:
-    """Load a run, an ensemble (a folder of seeds, of folds, or of `ensemble`), or a bundle of one.
-
-    See `netwright.studies.loading.load_folder`; ``others`` are refused.
-    """
+    """Load a run, an ensemble (of seeds, folds, or runs) or a bundle of one; see `netwright.studies.loading.load_folder`."""
     if others:
         came = f"nw.load: {1 + len(others)} values without a name came"
         raise ConfigError(f"{came}; expected one, the folder; an own network goes by its name, nw.load(RUN, model=NETWORK)")
-    return load_folder(Path(run), model=model, code=code, device=device)
+    return load_folder(Path(run), model=model, code=code, device=device, settings=settings)
 
 
 def ensemble(runs: Sequence[str | Path], output: str | Path, *, code: Sequence[str | Path] = ()) -> Ensemble:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 import netwright as nw
+from netwright.cli import main
 from netwright.trained import familiar
 
 ROWS = 400
@@ -43,6 +45,13 @@ def written(path: Path, rows: pa.Table) -> str:
     """Write a table as CSV and return its place."""
     pyarrow.csv.write_csv(rows, path)
     return str(path)
+
+
+def command(*words: str) -> int:
+    """Run a command here and return its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    return int(ended.value.code or 0)
 
 
 def trained(source: Any, folder: Path, **settings: Any) -> nw.Run:
@@ -234,3 +243,29 @@ def test_categories_that_were_not_seen_are_told_of_rows_to_test(tmp_path: Path) 
     found = run.test(written(tmp_path / "other.csv", other))["notes"]
     assert any("column 'k': a category not seen in training in 1 cell" in note for note in found)
     assert any("columns not used: 'more'" in note for note in found)
+
+
+def test_a_file_that_is_written_in_another_way_is_read_as_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pa.table(
+        {"n": np.round(np.random.default_rng(0).normal(size=80), 3), "m": np.arange(80) % 7, "y": ["no", "yes"] * 40}
+    )
+    run = trained(written(tmp_path / "all.csv", rows), tmp_path, target="y").folder
+    lines = ["n;m;y", *(f"{row['n']};{row['m']};{row['y'].upper()}".replace(".", ",") for row in rows.to_pylist()[:20])]
+    (tmp_path / "other.csv").write_text("\n".join(lines))
+    how = ["data.decimal=,", "data.delimiter=;", 'data.labels={"YES" = "yes", "NO" = "no"}']
+    plain = nw.load(run).test(written(tmp_path / "part.csv", rows.slice(0, 20)))
+    assert nw.load(run, settings=how).test(str(tmp_path / "other.csv"))["metrics"] == plain["metrics"]
+    words = [word for text in how for word in ("--set", text)]
+    assert command("test", str(run), str(tmp_path / "other.csv"), "--json", *words) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == plain["metrics"]
+    assert command("predict", str(run), str(tmp_path / "other.csv"), "-o", str(tmp_path / "out.csv"), *words) == 0
+    found = pyarrow.csv.read_csv(tmp_path / "out.csv")["prediction"].to_pylist()
+    assert found == nw.load(run).predict(rows.slice(0, 20).to_pandas()).tolist()
+    with pytest.raises(
+        nw.errors.ConfigError, match="--set training.epochs=2: training.epochs shaped the run; expected how a file"
+    ):
+        nw.load(run, settings=["training.epochs=2"])
+    assert command("test", str(run), "--set", "data.decimal=,") == 2
+    assert "it says how another file is written, and none came" in capsys.readouterr().err

@@ -11,25 +11,36 @@ from typing import Any
 import click
 
 from netwright.cli.group import cli, code_option, json_option, refuse_output
+from netwright.errors import ConfigError
 from netwright.terminal import print_test
+
+written_option = click.option(
+    "--set", "settings", multiple=True, metavar="PATH=VALUE",
+    help="How DATA is written where it is not as the run's own rows are, such as data.decimal=,; repeatable.",
+)  # fmt: skip
 
 
 @cli.command(short_help="Test a run or an ensemble; each look is counted.")
 @click.argument("run")
 @click.argument("data", required=False)
+@written_option
 @code_option
 @json_option
-def test(run: str, data: str | None, code: Sequence[str], as_json: bool) -> None:
+def test(run: str, data: str | None, settings: Sequence[str], code: Sequence[str], as_json: bool) -> None:
     """Test a run or an ensemble on its test rows, or on a file of labelled rows. Each look is counted.
 
     Of an ensemble of seeds the figures stand beside those of its members, on the test rows that they share.
     """
+    if settings and data is None:
+        raise ConfigError(
+            f"--set {settings[0]}: it says how another file is written, and none came; give DATA, or leave it out"
+        )
     from netwright.pipeline.ahead import imported_for_run
 
     with imported_for_run(Path(run)) if data is None else nullcontext():
         from netwright.verbs import load
 
-        found = load(run, code=code).test(data)
+        found = load(run, code=code, settings=settings).test(data)
     if as_json:
         click.echo(json.dumps(found))
     else:
@@ -48,9 +59,19 @@ def test(run: str, data: str | None, code: Sequence[str], as_json: bool) -> None
 )
 @click.option("--disagreement", is_flag=True, help="Of an ensemble: add how far its members are apart for each row.")
 @click.option("--trust", is_flag=True, help="Read a .pt2 file, which can run code that is hidden in it.")
+@written_option
 @code_option
 @json_option
-def predict(run: str, data: str, output: str | None, code: Sequence[str], as_json: bool, trust: bool, **how: Any) -> None:
+def predict(
+    run: str,
+    data: str,
+    output: str | None,
+    settings: Sequence[str],
+    code: Sequence[str],
+    as_json: bool,
+    trust: bool,
+    **how: Any,
+) -> None:
     """Predict the rows of a file, in their order, in the labels and units of the data.
 
     RUN is a run, an ensemble (a folder of seeds, of cv or of ensemble), a bundle, or a .pt2 or .onnx file of netwright export;
@@ -62,7 +83,7 @@ def predict(run: str, data: str, output: str | None, code: Sequence[str], as_jso
 
     suffix = check_suffix(output)
     refuse_output(output, (".csv", ".parquet"), (data, run))
-    loaded = load_any(run, code=code, trust=trust)
+    loaded = load_any(run, code=code, trust=trust, settings=settings)
     columns, remarks, rows = loaded.predict_file(data, **how)
     for remark in remarks:
         click.echo(f"note: {remark}", err=True)

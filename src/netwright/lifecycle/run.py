@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -16,6 +16,7 @@ from torch import nn
 from netwright import files
 from netwright.beside import call
 from netwright.config.read import build_config
+from netwright.config.reading import read_otherwise
 from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
 from netwright.data.targets import Target
@@ -36,6 +37,7 @@ from netwright.pipeline.resolving import execution_of
 from netwright.reporting.formats import FORMATS, render
 from netwright.rows import new_rows
 from netwright.rows.inputs import Inputs
+from netwright.rows.reading import markers_of
 from netwright.runfolder import folder as folders
 from netwright.runfolder.showing import run_html
 from netwright.runfolder.weights import ENDED, PREPARED, refuse_damaged, weights_into
@@ -292,6 +294,14 @@ class Run:
         return Task(
             outcome.task, text, function, outcome.decoding.outputs, outcome.decoding, class_target, self.program.per_step
         )
+
+    def reading(self, settings: Sequence[str]) -> Run:
+        """Return the run as it reads files that are written in another way than its own; see `netwright.config.reading`."""
+        config, preparation = read_otherwise(self.config, settings), self.program.preparation
+        if preparation.encoder is not None:
+            encoder = replace(preparation.encoder, markers=markers_of(config.data))
+            preparation = replace(preparation, encoder=encoder)
+        return replace(self, config=config, program=replace(self.program, preparation=preparation))
 
     def weights_name(self) -> str:
         """Return which weights the model holds, in words."""

@@ -7,7 +7,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright.config.read import build_config
+from netwright.config.reading import read_otherwise
 from netwright.config.schema import RunConfig
 from netwright.errors import CheckpointError, ConfigError, NetwrightError, SafetyError, first_line
 from netwright.evaluation.prediction import answers, file_column, prediction_columns
 from netwright.exporting.described import DESCRIPTION, ENDINGS, Call, Described, open_onnx, refuse_other
 from netwright.model.decisions import refuse_threshold
 from netwright.rows import raw_rows
+from netwright.rows.reading import markers_of
 from netwright.sources.sequences import Sequences
 
 if TYPE_CHECKING:
@@ -41,6 +43,13 @@ class Exported:
     config: RunConfig
     described: Described
     call: Call = field(repr=False)
+
+    def reading(self, settings: Sequence[str]) -> Exported:
+        """Return the program as it reads files that are written in another way; see `netwright.config.reading`."""
+        config, described = read_otherwise(self.config, settings), self.described
+        if described.encoder is not None:
+            described = replace(described, encoder=replace(described.encoder, markers=markers_of(config.data)))
+        return replace(self, config=config, described=described)
 
     def predict(self, rows: Any, threshold: float | None = None) -> npt.NDArray[Any]:
         """Predict raw rows as `netwright.lifecycle.run.Run.predict` does."""
@@ -109,6 +118,7 @@ def load_any(
     code: Sequence[str | Path] = (),
     device: str | None = None,
     trust: bool = False,
+    settings: Sequence[str] = (),
 ) -> Run | Ensemble | Exported:
     """Load a run or an ensemble, or what was exported from one.
 
@@ -118,6 +128,7 @@ def load_any(
         code: Python files that may run.
         device: Where to predict.
         trust: Whether a ``.pt2`` file may be read, which can run code that is hidden in it.
+        settings: How other files are written than those of the run, such as ``"data.decimal=,"``.
 
     Raises:
         CheckpointError: It is damaged, or not what it should be.
@@ -127,10 +138,11 @@ def load_any(
     if place.suffix in ENDINGS.values():
         if not place.is_file():
             raise CheckpointError(f"{place}: no such file; expected one of netwright export; check the path")
-        return load_onnx(place) if place.suffix == ".onnx" else load_torch(place, trust)
+        found = load_onnx(place) if place.suffix == ".onnx" else load_torch(place, trust)
+        return found.reading(settings) if settings else found
     from netwright.studies.loading import load_folder
 
-    return load_folder(place, model=model, code=code, device=device)
+    return load_folder(place, model=model, code=code, device=device, settings=settings)
 
 
 def load_onnx(path: Path) -> Exported:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from netwright import files
@@ -16,7 +17,12 @@ from netwright.studies.ensembles import Ensemble, is_ensemble_bundle, load_ensem
 
 
 def load_folder(
-    folder: Path, *, model: OwnModule | None = None, code: Sequence[str | Path] = (), device: str | None = None
+    folder: Path,
+    *,
+    model: OwnModule | None = None,
+    code: Sequence[str | Path] = (),
+    device: str | None = None,
+    settings: Sequence[str] = (),
 ) -> Run | Ensemble:
     """Load a run, an ensemble, or a bundle of one.
 
@@ -25,11 +31,22 @@ def load_folder(
         model: The network again, its class, or its class with arguments, of runs that were made from a module in Python.
         code: Python files that may run, for a network of an own class.
         device: Where to predict; default the device of the run if it is there, else the CPU.
+        settings: How other files are written than those of the run, such as ``"data.decimal=,"``.
 
     Raises:
         CheckpointError: A file is missing, damaged or of another network.
+        ConfigError: A setting that shaped the run.
         SafetyError: An own class whose file was not named.
     """
+    found = _loaded(folder, model, code, device)
+    if not settings:
+        return found
+    if isinstance(found, Ensemble):
+        return replace(found, members=tuple(member.reading(settings) for member in found.members))
+    return found.reading(settings)
+
+
+def _loaded(folder: Path, model: OwnModule | None, code: Sequence[str | Path], device: str | None) -> Run | Ensemble:
     if folder.suffix in ENDINGS.values() and folder.is_file():
         raise ConfigError(
             f"{folder}: a program came; expected a run or its bundle; predict with netwright predict {folder} DATA, or "
