@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris, make_multilabel_classification
+from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 import netwright as nw
@@ -448,3 +449,31 @@ def test_findings_are_warnings_and_leave_the_fit_as_it_is(
     assert net.history_ == plain.history_
     assert torch.equal(after, unchecked)
     assert all(torch.equal(one, two) for one, two in zip(net.model_.parameters(), plain.model_.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"module": nn.Linear(4, 3), "layers": SMALL},
+            "^layers: .* came beside module, which is the network, and does nothing",
+        ),
+        (
+            {"module": nn.Linear(4, 3), "module_arguments": {"bias": False}},
+            "^module_arguments: .* a module that is made already",
+        ),
+        ({"module_arguments": {"bias": False}}, "^module_arguments: .* came beside no module, and does nothing"),
+    ],
+)
+def test_parameters_that_do_nothing_are_told(given: dict[str, Any], told: str) -> None:
+    with pytest.warns(nw.FindingWarning, match=told):
+        nw.NetClassifier(**given, epochs=1).fit(*IRIS)
+
+
+def test_a_search_is_warned_of_at_the_users_line() -> None:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        GridSearchCV(nw.NetClassifier(SMALL, epochs=1), {"optimizer": ["Adam(lr=50.0)"]}, cv=2).fit(*IRIS)
+    kept = [one for one in found if one.category is nw.FindingWarning]
+    assert {one.filename for one in kept} == {__file__}
+    assert all(str(one.message).startswith("optimizer Adam(lr=50)") for one in kept)

@@ -23,7 +23,7 @@ from netwright import files
 from netwright.estimators import bundle
 from netwright.estimators.learning import Learned, decoded, learn
 from netwright.estimators.networks import Goal, reads_codes
-from netwright.estimators.settings import EstimatorError, Settings, as_value_errors, read_settings
+from netwright.estimators.settings import LAYERS, EstimatorError, Settings, as_value_errors, read_settings
 from netwright.training.journal import EpochRecord
 
 Numbers = npt.NDArray[Any]
@@ -60,7 +60,7 @@ class Net(BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        layers: Any = ("Linear(100)", "ReLU()", "Linear()"),
+        layers: Any = LAYERS,
         *,
         module: Any = None,
         module_arguments: Mapping[str, Any] | None = None,

@@ -15,9 +15,10 @@ from torch import nn
 from netwright.config import signatures
 from netwright.config.calls import Call, layer_texts, parse_call
 from netwright.engine.choose import choose_device
-from netwright.errors import NetwrightError
+from netwright.errors import NetwrightError, warn_of
 from netwright.training.journal import EpochRecord
 
+LAYERS = ("Linear(100)", "ReLU()", "Linear()")  # where none are given
 ENGINES = ("auto", "captured", "compiled", "eager")
 MOST_ROWS = 200  # of a step, where nothing is written
 
@@ -36,10 +37,14 @@ def as_value_errors() -> Iterator[None]:
     except EstimatorError:
         raise
     except NetwrightError as error:
-        text = str(error)
-        for ours, theirs in PLACES.items():
-            text = re.sub(ours, theirs, text)
-        raise EstimatorError(text) from error
+        raise EstimatorError(in_own_words(str(error))) from error
+
+
+def in_own_words(text: str) -> str:
+    """Return a text of the parts an estimator uses with the names of its parameters."""
+    for ours, theirs in PLACES.items():
+        text = re.sub(ours, theirs, text)
+    return text
 
 
 PLACES = {  # what the parts call it, and what an estimator does
@@ -108,6 +113,15 @@ def read_settings(parameters: Mapping[str, Any]) -> Settings:
     module = given["module"]
     if module is not None and not callable(module):
         raise _unfit("module", module, "a torch.nn.Module, its class or None")
+    if module is not None and given["layers"] not in (LAYERS, None):
+        warn_of(
+            f"layers: {given['layers']!r} came beside module, which is the network, and does nothing; leave one of them out"
+        )
+    if given["module_arguments"] and (module is None or isinstance(module, nn.Module)):
+        beside = "no module" if module is None else "a module that is made already"
+        warn_of(
+            f"module_arguments: {given['module_arguments']!r} came beside {beside}, and does nothing; hand over its class"
+        )
     return Settings(
         () if module is not None else read_layers(given["layers"]),
         module,

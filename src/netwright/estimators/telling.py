@@ -15,6 +15,7 @@ from netwright.checks.rehearsal import Rehearsed
 from netwright.data.batches import Examples, Rows
 from netwright.errors import warn_of
 from netwright.estimators.networks import Network
+from netwright.estimators.settings import in_own_words
 from netwright.seeding import stream
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
 
@@ -55,7 +56,7 @@ def warn_of_findings(
     except Exception:  # what can be looked at is; a fit does without
         return
     for one in found:
-        warn_of(str(one).replace("training.optimizer", "optimizer"))
+        warn_of(in_own_words(str(one)))
     if key is not None and not found:
         _clear[key] = None
         if len(_clear) > LOOKED_AT:

@@ -24,7 +24,7 @@ from torch.utils.data import (
     default_convert,
 )
 
-from netwright.errors import DataError, ResourceError
+from netwright.errors import DataError, ResourceError, warn_of
 from netwright.seeding import all_forked, drawn_from, seed_all, torch_seed
 from netwright.sources import objects
 from netwright.sources.arrays import Array
@@ -327,10 +327,12 @@ def _sampled(loader: DataLoader[Any], notes: list[str], as_named: bool) -> Rows 
     plain = loader.batch_sampler is None or type(loader.batch_sampler).__module__ == "torch.utils.data.sampler"
     if plain and (isinstance(sampler, SequentialSampler | RandomSampler) or getattr(sampler, "replacement", False)):
         if not isinstance(sampler, SequentialSampler | RandomSampler):
-            notes.append(
+            told = (
                 f"the {type(sampler).__name__} of the DataLoader is not used: an epoch trains on each row once, or "
                 'with data.sampling = "balanced" on each class as often as any other'
             )
+            notes.append(told)
+            warn_of(told)  # it changes what is trained on
         return None
     with all_forked():
         batches: Any = sampler if plain else loader.batch_sampler
