@@ -24,7 +24,7 @@ namespace netwright {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t TRIED = 32;     // calls from one try of the way that is not in use to the next
+constexpr int64_t TRIED = 32;     // calls at most from one try of the way that is not in use to the next
 constexpr double MOMENT = 0.003;  // seconds of a try
 constexpr int SPINS = 2000;       // some 30 microseconds of waiting before a core is given to others
 
@@ -155,9 +155,10 @@ class Paces {
       const auto begun = Clock::now();
       int64_t done = 0;
       alone = alone || (free && each_[1] > 0 && each_[1] < each_[0]);
-      if (free && each_[0] > 0 && (each_[1] == 0 || ++calls_ % TRIED == 0)) {
+      if (free && each_[0] > 0 && (each_[1] == 0 || ++calls_ == next_)) {
         done = timed(each_[1] == 0 || !alone, steps, std::min(seconds, MOMENT), take);
         alone = each_[1] > 0 && each_[1] < each_[0];
+        if (calls_ == next_) next_ += std::min(next_, TRIED);  // soon at first: what went before may still have a core
       }
       const double left = seconds - since(begun);
       if (done < steps && !stopped() && left > 0) done += timed(alone, steps - done, left, take);
@@ -179,7 +180,7 @@ class Paces {
 
     double each_[2] = {0, 0};  // seconds that a step takes: on all lanes, and on one
     bool last_ = false;  // whether the last call took one
-    int64_t calls_ = 0;
+    int64_t calls_ = 0, next_ = 1;
   };
 
   Pace paces_[2];  // of calls of one step, and of more
