@@ -310,3 +310,10 @@ def test_what_others_write_is_answered_with_what_to_write(tree: dict[str, Any], 
     with pytest.raises(ConfigError) as caught:
         build_config(tree)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.8, 100])
+def test_a_share_of_train_rows_is_answered_with_what_they_are(share: float) -> None:
+    found = problem({"data": {"split": {"train": share, "test": 0.2}}})
+    assert found.startswith(f"data.split.train: {share} came; expected row numbers, or the name of an array or a column; ")
+    assert found.endswith("leave train out: it is the rows that valid and test leave")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import netwright as nw
 from netwright.cli import main
@@ -443,3 +444,26 @@ def test_two_numbers_in_round_brackets_are_no_choices(tmp_path: Path) -> None:
         ):
             nw.tune("sklearn:iris", space=space, run_dir=tmp_path / "search")
     assert not (tmp_path / "search").exists()
+
+
+@pytest.mark.parametrize(
+    ("objects", "path", "values"),
+    [
+        ({"optimizer": torch.optim.Adam}, "training.optimizer.lr", [0.001, 0.1]),
+        ({"loss": nn.HuberLoss()}, "training.loss", ["L1Loss()", "MSELoss()"]),
+        ({"model": (nn.Linear, {"in_features": 3, "out_features": 1})}, "model.arguments.bias", [True, False]),
+    ],
+)
+def test_what_came_from_python_is_not_searched(
+    objects: dict[str, Any], path: str, values: list[Any], tmp_path: Path
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    given = {"data": (rows, rows[:, 0]), **objects} | ({} if "model" in objects else {"layers": ["Linear()"]})
+    with pytest.raises(
+        ConfigError, match=rf"tune\.space: {path} came with \w+= from Python, which it cannot change; .* leave it out, or"
+    ):
+        nw.tune(**given, space={path: values}, trials=2, epochs=1, run_dir=tmp_path / "search")
+    assert not (tmp_path / "search").exists()
+    if "model" not in objects:
+        with pytest.raises(ConfigError, match=rf"^settings: {path} came with"):
+            nw.train(**given, settings=[f"{path}={values[0]!r}"], epochs=1, run_dir=tmp_path / "run")

@@ -118,6 +118,9 @@ def _finding(problem: Mapping[str, Any], path: Sequence[str]) -> _Finding:
         return _Finding(came, "a whole number", example)
     if kind == "string_type" and path[0] == "data" and len(path) == 2 and key in ("train", "valid", "test"):
         return _Finding(came, "a file name", f"for a share or a number of rows write data.split.{key}")
+    if tuple(path) == ("data", "split", "train") and isinstance(problem["input"], int | float):
+        rest = "row numbers, or the name of an array or a column"
+        return _Finding(came, rest, "leave train out: it is the rows that valid and test leave")
     if kind in ("list_type", "string_type") and tuple(path[:2]) == ("model", "layers"):
         return _Finding(
             came,
