@@ -464,6 +464,9 @@ def test_what_came_from_python_is_not_searched(
     ):
         nw.tune(**given, space={path: values}, trials=2, epochs=1, run_dir=tmp_path / "search")
     assert not (tmp_path / "search").exists()
-    if "model" not in objects:
+    if "model" in objects:  # whose weights may be those of a file
+        with pytest.raises(NetwrightError, match="none.safetensors"):
+            nw.train(**given, settings=["model.weights=none.safetensors"], epochs=1, run_dir=tmp_path / "run")
+    else:
         with pytest.raises(ConfigError, match=rf"^settings: {path} came with"):
             nw.train(**given, settings=[f"{path}={values[0]!r}"], epochs=1, run_dir=tmp_path / "run")

@@ -184,7 +184,8 @@ def gather_all(
     command = f"netwright train {config}" if isinstance(config, str | Path) else "netwright train CONFIG"
     data = with_rows_alone(data, custom)
     asked = Asked(read, name, data, module, own_loss, tuple(Path(file) for file in code), command, custom)
-    asked.refuse_fixed([text.partition("=")[0].strip() for text in settings], "settings")
+    paths = [text.partition("=")[0].strip() for text in settings]
+    asked.refuse_fixed([path for path in paths if not path.startswith("model.")], "settings")  # weights go into a module too
     return asked
 
 

@@ -8,14 +8,7 @@ from netwright.config.calls import OBJECT
 from netwright.model.synchronised import batch_norms
 from netwright.pipeline.bench import Bench
 
-WHOLE = (
-    "numpy.",
-    "torch.Tensor",
-    "pandas.",
-    "polars.",
-    "pyarrow.",
-    "builtins.",
-)  # Python objects that no worker has to read
+WHOLE = ("numpy.", "torch.Tensor", "pandas.", "polars.", "pyarrow.", "builtins.")  # objects that no worker has to read
 PLANES = (nn.Conv2d, nn.ConvTranspose2d, nn.Conv3d, nn.ConvTranspose3d)
 
 
