@@ -115,7 +115,7 @@ def test_an_infinite_gradient_of_a_finite_loss_is_never_applied(tmp_path: Path) 
     assert "the bad update was not applied" in said
     newest = finite_checkpoints(folder)[0]
     assert store.step_of(newest) == step - 1
-    assert f"last good checkpoint: {newest.name}; netwright replay {folder} shows the step" in said
+    assert f"last good checkpoint: {newest.name}; nw.replay({str(folder)!r}, model=..., loss=...) shows the step" in said
 
 
 def test_the_row_and_the_layer_that_give_no_number_are_named(tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ def test_the_run_folder_holds_what_the_design_names(tmp_path: Path) -> None:
         "preparation.safetensors",
         "report.html",
         "run.json",
+        "seen.npz",
         "split.npz",
         "steps.jsonl",
         "test.json",

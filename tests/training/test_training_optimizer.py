@@ -121,6 +121,8 @@ def test_what_torch_refuses_is_one_line(text: str, words: str) -> None:
 
 def test_a_network_without_trainable_parameters_is_refused() -> None:
     with pytest.raises(ConfigError, match="no parameter needs a gradient"):
+        make_optimizer(resolve_optimizer("Adam()", CPU), nn.Linear(2, 2).requires_grad_(False))
+    with pytest.raises(ConfigError, match="it has no parameter that torch sees; .* go into nn.ModuleList"):
         make_optimizer(resolve_optimizer("Adam()", CPU), nn.ReLU())
 
 
