@@ -183,10 +183,9 @@ def _told_of(bench: Bench, job: Job, keeper: Keeper, found: Found, first: Found)
     text = _error_text(found.error)
     write_capsule(job, found, diagnosis, text)
     where = f"at step {found.step} (epoch {found.epoch}), {_rows_told(bench, found.batch, diagnosis)}"
-    module, loss = ((text or "") for text in (job.config.model.module, job.config.training.loss))
-    objects = [*(["model=..."] if module else []), *(["loss=..."] if loss.startswith(OBJECT) else [])]
-    python = module.startswith(OBJECT) or loss.startswith(OBJECT)
-    replay = f"nw.replay({', '.join([repr(str(job.folder)), *objects])})" if python else f"netwright replay {job.folder}"
+    came = {"model": job.config.model.object, "loss": (job.config.training.loss or "").startswith(OBJECT)}
+    objects = "".join(f", {name}=..." for name, own in came.items() if own)
+    replay = f"nw.replay({str(job.folder)!r}{objects})" if objects else f"netwright replay {job.folder}"
     after = f"last good checkpoint: {checkpoint}; {replay} shows the step"
     if isinstance(found.error, DivergedError):
         begins = diagnosis.first_bad()
