@@ -295,6 +295,7 @@ BAD = [
     (b"[]", 422, "a list came; expected an object with the key 'rows'"),
     (b"{}", 422, "key 'rows' is missing"),
     (b'{"row": []}', 422, "did you mean rows?"),
+    (b'{"town": 3}', 422, 'expected rows in a list, {"rows": [{"town": ...}]}'),
     (b'{"rows": []}', 422, "no rows"),
     (b'{"rows": [3]}', 422, "row 1: a number came; expected an object of columns"),
     (b'{"rows": [{}]}', 422, "row 1: column 'rooms' is missing"),

@@ -109,7 +109,11 @@ def only_value(tree: Any, key: str) -> Any:
         _refuse(422, f"{BODY}: {_kind(tree)} came; expected an object with the key {key!r}; see /openapi.json")
     for name in tree:
         if name != key:
-            _refuse(422, f"{BODY}: key {name!r} is not known; {did_you_mean(name, [key])}")
+            near = did_you_mean(name, [key])
+            row = f'expected rows in a list, {{"{key}": [{{"{name}": ...}}]}}; see /openapi.json'
+            _refuse(
+                422, f"{BODY}: key {name!r} is not known; {row if key not in tree and near.startswith('known') else near}"
+            )
     if key not in tree:
         _refuse(422, f"{BODY}: key {key!r} is missing; expected it; see /openapi.json")
     return tree[key]
