@@ -263,6 +263,10 @@ def test_a_file_that_is_written_in_another_way_is_read_as_is_said(
     assert command("predict", str(run), str(tmp_path / "other.csv"), "-o", str(tmp_path / "out.csv"), *words) == 0
     found = pyarrow.csv.read_csv(tmp_path / "out.csv")["prediction"].to_pylist()
     assert found == nw.load(run).predict(rows.slice(0, 20).to_pandas()).tolist()
+    second = trained(str(tmp_path / "all.csv"), tmp_path / "second", target="y", seed=1).folder
+    both = nw.ensemble([run, second], tmp_path / "both")
+    given = nw.load(both.folder, settings=how).predict_proba(str(tmp_path / "other.csv"))
+    assert np.array_equal(given, both.predict_proba(rows.slice(0, 20).to_pandas()))
     with pytest.raises(
         nw.errors.ConfigError, match="--set training.epochs=2: training.epochs shaped the run; expected how a file"
     ):

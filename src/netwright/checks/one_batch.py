@@ -6,18 +6,22 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from netwright.checks import consistency, description, ending, overfit, rehearsal
 from netwright.checks.findings import Finding
 from netwright.checks.overfit import Overfit
 from netwright.checks.rehearsal import Rehearsed
 from netwright.errors import first_line
-from netwright.seeding import torch_seed
+from netwright.seeding import stream, torch_seed
 
 ROWS, FEWEST = 64, 8  # of the one batch
 WORK = 200_000_000  # multiply-adds of a forward pass of it, about; one thread does so much in some milliseconds
 MOST_WORK, MOST_PARAMETERS = 5 * WORK, 50_000_000  # beyond which training does not wait for it
+TARGETS = 5000  # of train rows, that a purpose is told with
 LEARNED_ROWS = 32
 ALWAYS_RANDOM = {"dropout-always-on", "layer-made-in-forward"}  # slips in code that explain answers drawn at random
 
@@ -32,9 +36,10 @@ def quick(work: int) -> bool:
     return work * FEWEST <= MOST_WORK
 
 
-def rows_for(work: int) -> int:
-    """Return how many rows the batch has, of a network of so many multiply-adds a row."""
-    return max(FEWEST, min(ROWS, WORK // max(work, 1)))
+def drawn_from(rows: npt.NDArray[np.int64], work: int) -> Tensor:
+    """Return the numbers of the train rows of the batch, for a network of so many multiply-adds a row, from a stream of its own."""
+    count = max(FEWEST, min(ROWS, WORK // max(work, 1)))
+    return torch.from_numpy(rows[stream(0, "checks", 1).permutation(len(rows))[:count]])
 
 
 def look(

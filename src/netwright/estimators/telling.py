@@ -16,10 +16,8 @@ from netwright.data.batches import Examples, Rows
 from netwright.errors import warn_of
 from netwright.estimators.networks import Network
 from netwright.estimators.settings import in_own_words
-from netwright.seeding import stream
 from netwright.training.optimizer import make_optimizer, resolve_optimizer
 
-TARGETS = 5000
 MOST_PARAMETERS = 2_000_000  # a copy of more takes longer than a search should wait in each of its fits
 LOOKED_AT = 256  # networks that nothing was found in, so that a search does not look again
 
@@ -67,14 +65,15 @@ def _findings(
     network: Network, optimizer: str, loss: Callable[..., Tensor], examples: Examples, rows: Rows, weighted: bool
 ) -> list[Finding]:
     """Return the findings that are more than notes."""
-    module, work = network.module, network.multiply_adds
+    module = network.module
     call = resolve_optimizer(optimizer, examples.target.device)
     group = make_optimizer(call, module).param_groups[0]
     sources = code.sources_of(type(part) for part in module.modules())
-    purpose = purpose_of(network.task, _alone(network, examples.target[torch.from_numpy(rows[:TARGETS])], weighted).cpu())
+    purpose = purpose_of(
+        network.task, _alone(network, examples.target[torch.from_numpy(rows[: one_batch.TARGETS])], weighted).cpu()
+    )
     found = [*description.optimizer(call.name, group), *code.read(sources), *broadcasts(network.task.loss_function, purpose)]
-    drawn = stream(0, "checks", 1).permutation(len(rows))[: one_batch.rows_for(work)]
-    batch = examples.batch(torch.from_numpy(rows[drawn]))
+    batch = examples.batch(one_batch.drawn_from(rows, network.multiply_adds))
     files = sorted({source.file for source in sources})
 
     def rehearsed() -> Rehearsed:

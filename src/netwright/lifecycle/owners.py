@@ -13,12 +13,13 @@ from netwright.errors import ConfigError
 _owners: WeakKeyDictionary[nn.Module, Path] = WeakKeyDictionary()  # of this process
 
 
-def owner_of(module: nn.Module) -> Path | None:
-    """Return the folder of the run whose weights a module holds; None where it is of no run of this process."""
+def other_owner(module: nn.Module, folder: Path) -> Path | None:
+    """Return the folder of another run of this process whose weights a module holds; None where there is none."""
     try:
-        return _owners.get(module)
+        owner = _owners.get(module)
     except TypeError:  # a class of one's own may have no hash
         return None
+    return None if owner is None or owner.absolute() == folder.absolute() else owner
 
 
 def take(module: nn.Module, folder: Path) -> None:
@@ -33,8 +34,8 @@ def refuse_taken(module: nn.Module, folder: Path) -> None:
     Raises:
         ConfigError: Naming both.
     """
-    owner = owner_of(module)
-    if owner is not None and owner.absolute() != folder.absolute():
+    owner = other_owner(module, folder)
+    if owner is not None:
         raise ConfigError(
             f"{folder}: its module was handed over again and holds the weights of {owner}; expected those of this run; load them "
             f"into another module: nw.load({str(folder)!r}, model=...)"
@@ -43,8 +44,8 @@ def refuse_taken(module: nn.Module, folder: Path) -> None:
 
 def told_again(module: nn.Module, folder: Path) -> str | None:
     """Return what to say where a module that another run has trained is to be trained; None where none has."""
-    owner = owner_of(module)
-    if owner is None or owner.absolute() == folder.absolute():
+    owner = other_owner(module, folder)
+    if owner is None:
         return None
     return (
         f"model: this module was trained by {owner}; training goes on from those weights, and that run answers from its folder "

@@ -37,7 +37,7 @@ from netwright.pipeline.resolving import execution_of
 from netwright.reporting.formats import FORMATS, render
 from netwright.rows import new_rows
 from netwright.rows.inputs import Inputs
-from netwright.rows.reading import markers_of
+from netwright.rows.reading import marked
 from netwright.runfolder import folder as folders
 from netwright.runfolder.showing import run_html
 from netwright.runfolder.weights import ENDED, PREPARED, refuse_damaged, weights_into
@@ -297,10 +297,8 @@ class Run:
 
     def reading(self, settings: Sequence[str]) -> Run:
         """Return the run as it reads files that are written in another way than its own; see `netwright.config.reading`."""
-        config, preparation = read_otherwise(self.config, settings), self.program.preparation
-        if preparation.encoder is not None:
-            encoder = replace(preparation.encoder, markers=markers_of(config.data))
-            preparation = replace(preparation, encoder=encoder)
+        config, known = read_otherwise(self.config, settings), self.program.preparation
+        preparation = replace(known, encoder=marked(known.encoder, config.data))
         return replace(self, config=config, program=replace(self.program, preparation=preparation))
 
     def weights_name(self) -> str:

@@ -19,7 +19,6 @@ from netwright.checks.findings import Finding, in_order
 from netwright.checks.overfit import Overfit
 from netwright.checks.rehearsal import Rehearsed
 from netwright.config.slugs import ALL, BATCH, DATA, DESCRIPTION
-from netwright.data.batches import Batch
 from netwright.errors import ConfigError
 from netwright.model.task import implied_task
 from netwright.pipeline.asking import Asked
@@ -31,9 +30,8 @@ from netwright.pipeline.observing import Observer
 from netwright.pipeline.resolving import execution_of
 from netwright.pipeline.telling import Told
 from netwright.rows.inputs import load
-from netwright.seeding import all_forked, stream
+from netwright.seeding import all_forked
 
-TARGETS = 5000
 FEW_LEVELS = 5
 HEADINGS = {"description": "network", "batch": "one batch", "code": "own code", "data": "data"}
 
@@ -182,7 +180,7 @@ def _check_network(bench: Bench, thorough: bool = False) -> tuple[list[Finding],
         return found, None
     purpose = _purpose(bench)
     found += ending.broadcasts(network.task.loss_function, purpose)
-    batch = _batch(bench, one_batch.rows_for(work))
+    batch = bench.examples.batch(one_batch.drawn_from(np.asarray(bench.inputs.split.train), work))
     owned = sorted({source.file for source in sources})
 
     def rehearsed() -> Rehearsed:
@@ -197,14 +195,8 @@ def _check_network(bench: Bench, thorough: bool = False) -> tuple[list[Finding],
 
 def _purpose(bench: Bench) -> Purpose:
     task, target = bench.network.task, bench.examples.target
-    rows = bench.inputs.split.train[:TARGETS]
-    some: Tensor = target[:TARGETS] if task.per_step else target[torch.from_numpy(np.sort(rows)).to(target.device)]
+    rows = bench.inputs.split.train[: one_batch.TARGETS]
+    some: Tensor = (
+        target[: one_batch.TARGETS] if task.per_step else target[torch.from_numpy(np.sort(rows)).to(target.device)]
+    )
     return purpose_of(task, some.cpu())
-
-
-def _batch(bench: Bench, rows: int) -> Batch:
-    """Return some train rows, drawn from a stream of the checks' own."""
-    train: Sequence[int] = bench.inputs.split.train  # type: ignore[assignment]
-    drawn = stream(0, "checks", 1).permutation(len(train))[:rows]
-    numbers = np.asarray(train)[drawn]
-    return bench.examples.batch(torch.from_numpy(numbers))

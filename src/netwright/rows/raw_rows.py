@@ -70,8 +70,13 @@ def in_columns(config: RunConfig, steps: StepForm | None, encoder: TableEncoder 
     Raises:
         DataError: Another shape, or columns that no number stands for.
     """
-    plain = steps is None and config.data.window is None and isinstance(raw, Arrays) and len(raw.inputs) == 1
-    if encoder is None or not plain or not isinstance(raw, Arrays):
+    if (
+        encoder is None
+        or steps is not None
+        or config.data.window is not None
+        or not isinstance(raw, Arrays)
+        or len(raw.inputs) != 1
+    ):
         return raw
     (values,) = raw.inputs.values()
     names = list(dict.fromkeys(column.name for column in encoder.used))

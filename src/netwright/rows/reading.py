@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from netwright.config.calls import OBJECT
 from netwright.config.data_schema import DataConfig
+from netwright.data.columns import TableEncoder
 from netwright.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from netwright.rows import pictures
 from netwright.rows.fetching import copies_of
@@ -65,6 +66,11 @@ def reading_of(data: DataConfig) -> Reading:
     """Return how the sources are read."""
     text = TextOptions(data.delimiter, data.encoding, data.header, tuple(data.columns) if data.columns else None)
     return Reading(text, names_of(data.inputs), names_of(data.target), data.layout, data.sheet, data.cache)
+
+
+def marked(encoder: TableEncoder | None, data: DataConfig) -> TableEncoder | None:
+    """Return learned columns as they read files that are written in another way; None where there are none."""
+    return None if encoder is None else replace(encoder, markers=markers_of(data))
 
 
 def markers_of(data: DataConfig) -> Markers:

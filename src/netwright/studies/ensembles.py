@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -89,6 +89,10 @@ class Ensemble:
         path = self.folder / folders.TEST
         found: dict[str, Any] | None = folders.read_json(path) if path.is_file() else None
         return found
+
+    def reading(self, settings: Sequence[str]) -> Ensemble:
+        """Return the ensemble as it reads files that are written in another way; see `netwright.config.reading`."""
+        return replace(self, members=tuple(member.reading(settings) for member in self.members))
 
     def each(self, rows: Any) -> Floats:
         """Return what each member gives for raw rows, ``(members, rows, ...)``."""

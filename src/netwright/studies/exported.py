@@ -22,7 +22,7 @@ from netwright.evaluation.prediction import answers, file_column, prediction_col
 from netwright.exporting.described import DESCRIPTION, ENDINGS, Call, Described, open_onnx, refuse_other
 from netwright.model.decisions import refuse_threshold
 from netwright.rows import raw_rows
-from netwright.rows.reading import markers_of
+from netwright.rows.reading import marked
 from netwright.sources.sequences import Sequences
 
 if TYPE_CHECKING:
@@ -46,10 +46,9 @@ class Exported:
 
     def reading(self, settings: Sequence[str]) -> Exported:
         """Return the program as it reads files that are written in another way; see `netwright.config.reading`."""
-        config, described = read_otherwise(self.config, settings), self.described
-        if described.encoder is not None:
-            described = replace(described, encoder=replace(described.encoder, markers=markers_of(config.data)))
-        return replace(self, config=config, described=described)
+        config = read_otherwise(self.config, settings)
+        encoder = marked(self.described.encoder, config.data)
+        return replace(self, config=config, described=replace(self.described, encoder=encoder))
 
     def predict(self, rows: Any, threshold: float | None = None) -> npt.NDArray[Any]:
         """Predict raw rows as `netwright.lifecycle.run.Run.predict` does."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from netwright import files
@@ -39,11 +38,7 @@ def load_folder(
         SafetyError: An own class whose file was not named.
     """
     found = _loaded(folder, model, code, device)
-    if not settings:
-        return found
-    if isinstance(found, Ensemble):
-        return replace(found, members=tuple(member.reading(settings) for member in found.members))
-    return found.reading(settings)
+    return found.reading(settings) if settings else found
 
 
 def _loaded(folder: Path, model: OwnModule | None, code: Sequence[str | Path], device: str | None) -> Run | Ensemble:
