@@ -473,6 +473,19 @@ def test_an_own_network_is_carried_with_what_it_needs(tmp_path: Path) -> None:
     assert "def scaled(x" in text
     assert "Unused" not in text
     assert "not to be run" not in text
+    assert "reshape(-1, 1)" not in text
+
+
+def test_an_own_network_that_gives_one_number_a_row_without_its_axis_is_carried(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN.replace("return self.last(x)", "return self.last(x).squeeze(-1)"))
+    model = {"module": str(tmp_path / "own.py") + ":Net", "arguments": {"outputs": 1}}
+    path, code = write_csv(tmp_path / "rows.csv"), [tmp_path / "own.py"]
+    for name, settings in (("whole", {}), ("parts", {"micro_batch": 8})):
+        (tmp_path / name).mkdir()
+        text = assert_exact(tmp_path / name, config=path, model=model, code=code, **settings, **only("price"))
+        assert text.count("reshape(-1, 1)") == 3  # in the step, in evaluate and in predict
+    told = "\n".join(line.code for line in explain(tmp_path / "parts" / "run", code))
+    assert "output = model(inputs).reshape(-1, 1)" in told
 
 
 @pytest.mark.parametrize("name", ["diabetes", "digits", "sequence", "tutorial", "own_module"])

@@ -259,13 +259,61 @@ def test_the_loss_decides_what_the_target_leaves_open(tmp_path: Path) -> None:
     assert whole.config.data.task == "regression"
 
 
-def test_an_output_without_its_axis_is_explained(tmp_path: Path) -> None:
-    class Squeezed(nn.Linear):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return super().forward(x).squeeze(1)
+class Squeezed(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).squeeze()  # of a single row too
 
-    with pytest.raises(ConfigError, match=r"gives \(N,\).*leave the squeeze out"):
-        nw.train(model=Squeezed(4, 1), data=(X, X[:, 0]), loss=nn.MSELoss(), run_dir=tmp_path / "run")
+
+@pytest.mark.parametrize("engine", ["eager", "captured"])
+@pytest.mark.parametrize(("loss", "target"), [("MSELoss()", X[:, 0]), ("BCEWithLogitsLoss()", (Y == 1).astype(int))])
+def test_one_number_a_row_may_come_without_its_axis(tmp_path: Path, engine: str, loss: str, target: Any) -> None:
+    kept = [
+        nw.train(
+            model=(kind, {"in_features": 4, "out_features": 1}),
+            data=(X, target),
+            loss=loss,
+            epochs=3,
+            batch_size=32,
+            engine=engine,
+            run_dir=tmp_path / kind.__name__,
+        )
+        for kind in (Squeezed, nn.Linear)
+    ]
+    assert torch.equal(kept[0].model.weight, kept[1].model.weight)  # type: ignore[arg-type]
+    assert kept[0].predict(X).tolist() == kept[1].predict(X).tolist()
+    assert kept[0].predict(X[:1]).tolist() == kept[1].predict(X[:1]).tolist()
+    figures = [run.test()["metrics"] for run in kept]
+    assert figures[0]["loss"] == figures[1]["loss"]
+    checks = {finding["check"] for finding in json.loads((kept[0].folder / "run.json").read_text())["findings"]}
+    assert "squeeze-without-dim" in checks
+
+
+def test_outputs_of_a_population_may_come_without_their_axis(tmp_path: Path) -> None:
+    kept = [
+        nw.repeat(
+            model=(kind, {"in_features": 4, "out_features": 1}),
+            data=(X, X[:, 0]),
+            loss="MSELoss()",
+            epochs=2,
+            seeds=2,
+            run_dir=tmp_path / kind.__name__,
+        )
+        for kind in (Squeezed, nn.Linear)
+    ]
+    for one, other in zip(kept[0].runs, kept[1].runs, strict=True):
+        found, wanted = (json.loads((folder / "test.json").read_text()) for folder in (one, other))
+        assert found["metrics"]["rmse"]["value"] == pytest.approx(wanted["metrics"]["rmse"]["value"], rel=1e-5)
+
+
+def test_an_output_of_another_shape_is_explained(tmp_path: Path) -> None:
+    class Mean(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).mean()
+
+    for kind, needed in ((Mean, r"\(N, 1\)"), (Squeezed, r"\(N, 3\)")):
+        data = (X, X[:, 0]) if kind is Mean else (X, Y)
+        with pytest.raises(ConfigError, match=rf"needs {needed}"):
+            nw.train(model=kind(4, 1), data=data, run_dir=tmp_path / "run")
 
 
 def test_a_frame_and_a_named_series_are_the_rows_and_their_target(tmp_path: Path) -> None:

@@ -71,13 +71,17 @@ class Steps:
 
 @dataclass(frozen=True)
 class OwnClass:
-    """A network of the user's own: the imports and code it needs, its name and arguments, and whether its layers are lazy."""
+    """A network of the user's own: the imports and code it needs, its name and arguments, and whether its layers are lazy.
+
+    ``squeezed`` tells that it gives one number a row as ``(rows,)``.
+    """
 
     imports: tuple[str, ...]
     text: str
     name: str
     arguments: dict[str, object]
     lazy: bool
+    squeezed: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,11 @@ class Recipe:
     def gathered(self) -> str:
         """How a batch is gathered."""
         return "rows" if self.steps is None else self.steps.form
+
+    def called(self, arguments: str) -> str:
+        """Return code that calls the network."""
+        squeezed = self.own is not None and self.own.squeezed
+        return f"model({arguments})" + (".reshape(-1, 1)" if squeezed else "")
 
     @property
     def probabilistic(self) -> bool:

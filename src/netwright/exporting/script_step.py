@@ -37,12 +37,11 @@ def loss_code(recipe: Recipe, target: str = "target") -> str:
 def batch_code(recipe: Recipe, rows: str) -> tuple[str, str]:
     """Return code that gathers a batch, and code that calls the network with it."""
     if recipe.gathered == "rows":
-        return f"inputs, target = X[{rows}], y[{rows}]", "model(inputs)"
+        return f"inputs, target = X[{rows}], y[{rows}]", recipe.called("inputs")
     if recipe.gathered == "windows":
-        return f"inputs, target = gather({rows})", "model(inputs)"
-    return (
-        f"inputs, target, steps = gather({rows})",
-        "model(inputs, steps)" if recipe.own is None else "model(inputs, lengths=steps)",
+        return f"inputs, target = gather({rows})", recipe.called("inputs")
+    return f"inputs, target, steps = gather({rows})", recipe.called(
+        f"inputs, {'' if recipe.own is None else 'lengths='}steps"
     )
 
 
@@ -126,7 +125,7 @@ def _at_once(recipe: Recipe, loss: str = "loss") -> list[str]:
 
 def _in_parts(recipe: Recipe, summed: str = "summed") -> list[str]:
     """Return the lines of forward and backward of a batch whose gradients are added up part by part."""
-    call = "model(inputs[part])" if recipe.gathered != "padded" else "model(inputs[part], steps[part])"
+    call = recipe.called("inputs[part]" if recipe.gathered != "padded" else "inputs[part], steps[part]")
     forward = [f"output = {call}", f"loss = {loss_code(recipe, 'target[part]').partition('  #')[0]} * share"]
     return [
         f"whole, {summed} = {weight_code(recipe, 'target')}, torch.zeros(())",

@@ -349,8 +349,6 @@ def check_output(form: Form, outputs: int, need: str, steps: int | None = None) 
             raise ConfigError(f"model: the network gives {form}; {need} per step needs (N, {steps}, {outputs}); {advice}")
         return
     if form.shape != (outputs,):
-        if not form.shape and outputs == 1:
-            raise ConfigError(f"model: the network gives (N,); {need} needs (N, 1); leave the squeeze out of forward")
         advice = "end with Linear()" if len(form.shape) == 1 else "end with Flatten(), Linear()"
         if form.layout == "NTC":
             advice = "end with LastStep(), Linear()"

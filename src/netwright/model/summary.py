@@ -37,13 +37,17 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """All layers and the totals; ``memory_bytes`` is parameters plus the outputs of one row."""
+    """All layers and the totals; ``memory_bytes`` is parameters plus the outputs of one row.
+
+    ``squeezed`` tells that one number a row comes as ``(rows,)``.
+    """
 
     layers: tuple[LayerSummary, ...]
     parameters: int
     trainable: int
     multiply_adds: int
     memory_bytes: int
+    squeezed: bool = False
 
     @property
     def work(self) -> tuple[int, int]:
@@ -64,7 +68,20 @@ def call_model(model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor |
     """Call a module with its inputs: one by position, several by the names of its forward.
 
     Sequences of different length come with their ``lengths``, int64 ``(batch,)``, as a further argument of that name.
+    One number a row may come as ``(rows,)``; see `as_column`.
     """
+    output = as_column(_called(model, inputs, lengths))
+    single = isinstance(output, Tensor) and not output.dim() and len(next(iter(inputs.values()))) == 1
+    return output.reshape(1, 1) if single else output  # squeeze() takes the axis of a single row too
+
+
+def as_column(output: Any) -> Any:
+    """Return one number a row, ``(rows,)``, as ``(rows, 1)``, which losses and figures read; other outputs as they are."""
+    return output.unsqueeze(1) if isinstance(output, Tensor) and output.dim() == 1 else output
+
+
+def _called(model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor | None) -> Any:
+    """Return what a module gives as it is."""
     further = {} if lengths is None else {"lengths": lengths}
     if len(inputs) == 1:
         return model(next(iter(inputs.values())), **further)
@@ -99,7 +116,7 @@ def summarize(
     named = dict(model.named_modules())
     units = [path for path in texts if path in named] if texts else _leaves(model)
     containers = {unit for unit in units if any(other.startswith(f"{unit}.") for other in units)}
-    counted = _run_and_count(model, *_two(inputs, lengths), units)
+    counted, output = _run_and_count(model, *_two(inputs, lengths), units)
     layers = tuple(
         LayerSummary(
             unit,
@@ -119,6 +136,7 @@ def summarize(
         sum(count.multiply_adds for count in counted.values()),
         sum(parameter.numel() * parameter.element_size() for parameter in parameters)
         + sum(count.memory_bytes for count in counted.values()),
+        isinstance(output, Tensor) and output.dim() == 1,
     )
 
 
@@ -138,8 +156,12 @@ class _Count:
 
 def _run_and_count(
     model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor | None, units: Sequence[str]
-) -> dict[str, _Count]:
-    """Call the network once and count per unit, the innermost one a module belongs to; in the order in which they ran."""
+) -> tuple[dict[str, _Count], Any]:
+    """Call the network once and count per unit, the innermost one a module belongs to, in the order in which they ran.
+
+    Returns:
+        The counts, and what the network gave.
+    """
     owner = {path: _owner(path, units) for path, _ in model.named_modules()}
     counted: dict[str, _Count] = {}
 
@@ -159,11 +181,11 @@ def _run_and_count(
 
     handles = [module.register_forward_hook(watch(path)) for path, module in model.named_modules()]
     try:
-        _trial(model, inputs, lengths)
+        output = _trial(model, inputs, lengths)
     finally:
         for handle in handles:
             handle.remove()
-    return counted
+    return counted, output
 
 
 def complete_lazy(model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor | None = None) -> None:
@@ -180,7 +202,7 @@ def output_shape(model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor
         ConfigError: The module fails on the data or does not give one tensor.
     """
     with torch.no_grad():
-        output = _trial(copy.deepcopy(model).cpu().eval(), *_two(inputs, lengths))
+        output = as_column(_trial(copy.deepcopy(model).cpu().eval(), *_two(inputs, lengths)))
     if not isinstance(output, Tensor):
         raise ConfigError(f"model: the network gives {type(output).__name__}; expected one tensor; return it from forward")
     return tuple(output.shape)
@@ -195,7 +217,7 @@ def _trial(model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor | Non
     """Call a module with two rows; what its forward raises becomes one line."""
     try:
         with forked(torch.device("cpu")):
-            return call_model(model, inputs, lengths)
+            return _called(model, inputs, lengths)
     except Exception as error:  # the user's own module may raise anything
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in inputs.items())
         reason = f"{type(error).__name__}: {first_line(error)}"

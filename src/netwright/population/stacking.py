@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from netwright.model.gradients import weights_of
-from netwright.model.summary import call_model
+from netwright.model.summary import as_column, call_model
 from netwright.population.side_by_side import losses_of_each, run, stages
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -180,7 +180,7 @@ class Stack(nn.Module):
         return found
 
     def _one(self, tensors: dict[str, Tensor], given: tuple[tuple[Tensor, ...], dict[str, Tensor]]) -> Any:
-        return functional_call(self._template, tensors, *given)
+        return as_column(functional_call(self._template, tensors, *given))
 
     def hand_out_gradients(self) -> None:
         """Let the gradient of every parameter of every network be its part of the joint one, for who looks at them."""

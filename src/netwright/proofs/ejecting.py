@@ -114,7 +114,7 @@ def recipe_of(folder: Path) -> Recipe:
         decoding=outcome.decoding,
         class_target=_class_target(outcome),
         layers=None if calls is None else tuple(calls),
-        own=_own(folder, config),
+        own=_own(folder, config, bool((record.get("model") or {}).get("squeezed"))),
         loss=parse_call(config.training.loss or "", "training.loss"),
         optimizer=parse_call(config.training.optimizer, "training.optimizer"),
         learning=_learning(folder, config, inputs),
@@ -260,7 +260,7 @@ def _rates(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
     return {**found, "schedule": call, "per_step": goes_by_steps(call), "short": short}
 
 
-def _own(folder: Path, config: RunConfig) -> OwnClass | None:
+def _own(folder: Path, config: RunConfig, squeezed: bool) -> OwnClass | None:
     """Return the own class with the code that it needs; nothing of it is run."""
     if config.model.module is None:
         return None
@@ -277,9 +277,8 @@ def _own(folder: Path, config: RunConfig) -> OwnClass | None:
         module = line.split()[1].rstrip(",")
         if (Path(original).parent / f"{module.split('.')[0]}.py").is_file() or module.startswith((".", "netwright")):
             raise _not_written(folder, f"{Path(original).name} with {line!r} came", "a file that stands alone")
-    return OwnClass(
-        tuple(imports), code, name, dict(config.model.arguments), "nn.Lazy" in code or "Lazy" in " ".join(imports)
-    )
+    lazy = "nn.Lazy" in code or "Lazy" in " ".join(imports)
+    return OwnClass(tuple(imports), code, name, dict(config.model.arguments), lazy, squeezed)
 
 
 def _source(folder: Path, data: DataConfig, inputs: Inputs) -> Source:

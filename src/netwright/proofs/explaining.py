@@ -194,13 +194,19 @@ def _modes(model: nn.Module) -> str:
     return f"In training {' and '.join(found)}."
 
 
+def _as_column(bench: Bench) -> str:
+    """Return code that makes a column of one number a row, where a network gives it without that axis."""
+    return ".reshape(-1, 1)" if bench.network.summary.squeezed else ""
+
+
 def _step_lines(bench: Bench, batch: Batch, first: FirstStep) -> list[Line]:
     config = bench.config
     layers = "\n".join(f"  {path:<8} {kind:<18} {shape}" for path, kind, shape in first.layers)
     micro = config.training.micro_batch
     lines = [
         Line(
-            "        output = model(inputs)", f"Forward: every layer in turn. What each gave for the first batch:\n{layers}"
+            f"        output = model(inputs){_as_column(bench)}",
+            f"Forward: every layer in turn. What each gave for the first batch:\n{layers}",
         ),
         Line(
             "        loss = loss_function(output, target)",
@@ -305,7 +311,7 @@ def _valid_lines(bench: Bench) -> list[Line]:
             "No gradients are needed where nothing is learned: less memory, less time, the same figures.",
         ),
         Line(
-            "        outputs = model(X[valid_rows])",
+            f"        outputs = model(X[valid_rows]){_as_column(bench)}",
             f"{size} rows choose the best epoch; no weight is learned from them.",
         ),
         Line(
