@@ -161,7 +161,7 @@ def test_weights_in_float64_are_told_where_rows_are_float32() -> None:
 
 
 def test_one_input_goes_in_by_position_and_several_by_name() -> None:
-    assert torch.equal(call_model(nn.Identity(), {"anything": torch.ones(2)}), torch.ones(2))
+    assert torch.equal(call_model(nn.Identity(), {"anything": torch.ones(2, 4)}), torch.ones(2, 4))
     model = Own().eval()
     torch.manual_seed(0)
     swapped = call_model(model, {"right": torch.ones(2, 4), "left": torch.zeros(2, 4)})

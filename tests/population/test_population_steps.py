@@ -276,6 +276,21 @@ def test_every_optimizer_keeps_to_each_network(optimizer: str, captured: bool) -
     assert furthest(one, other) < 1e-5
 
 
+class Squeezed(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).squeeze(-1)
+
+
+def test_networks_may_give_one_number_a_row_without_its_axis() -> None:
+    examples = Examples({"x": TABLE}, TABLE[:, :1].sin())
+    one, other = (engines(lambda n: Squeezed(6, 1), lambda n: nn.MSELoss(), adam, PLAIN, True) for _ in range(2))
+    expected = alone(one, examples, STEPS)
+    assert why_apart(other, feeds(examples, 0)) is None
+    losses, _ = together(other, examples, STEPS)
+    assert furthest(one, other) < 1e-5
+    assert np.allclose(losses, expected, rtol=1e-5, atol=1e-7)
+
+
 def test_clipping_penalty_and_averages_are_those_of_each_network() -> None:
     inputs, make = NETWORKS["linear"]
     examples = Examples({"x": inputs}, CLASSES)

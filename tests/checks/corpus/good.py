@@ -430,6 +430,7 @@ GOOD = [
         lambda: nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 3)),
         loss=nn.CrossEntropyLoss(),
     ),
+    made("an answer without its axis", own.SqueezedAnswer, values),
     made(
         "sequential with sigmoid and bce",
         lambda: nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid()),

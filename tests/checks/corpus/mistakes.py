@@ -316,7 +316,6 @@ BATCH = [
     module("relu in place at the start", "batch", own.InplaceFirst, "input-changed-in-place"),
     module("logarithm of the input", "batch", own.LogarithmOfInput, "not-finite", *REFUSED),
     module("divided by zero", "batch", own.DividedByZero, "not-finite", *REFUSED),
-    module("an answer without its axis", "batch", own.SqueezedAnswer, *REFUSED, data=values),
     Case(
         "a rate that learns nothing",
         "batch",

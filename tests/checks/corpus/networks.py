@@ -581,15 +581,6 @@ class NoReturn(nn.Module):
         self.out(x)
 
 
-class SqueezedAnswer(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.out = nn.Linear(6, 16), nn.Linear(16, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(torch.relu(self.one(x))).squeeze(1)
-
-
 class ShiftedByOwnBatch(nn.Module):
     """Sorts its rows, and so gives each row another's answer."""
 
