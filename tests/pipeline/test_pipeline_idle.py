@@ -45,6 +45,16 @@ def told(folder: Path, layers: list[str], **settings: Any) -> list[str]:
         (DENSE, {"precision": "tf32", "device": "cpu"}, "training.precision = tf32 does nothing here: products on cpu"),
         (DENSE, {"strategy": "fsdp"}, "training.strategy = fsdp does nothing here: one process trains"),
         (DENSE, {"sync_batchnorm": True}, "training.sync_batchnorm does nothing here: one process trains"),
+        (
+            DENSE,
+            {"threshold": "accuracy"},
+            "evaluation.threshold = accuracy does nothing here: a threshold decides between two",
+        ),
+        (
+            DENSE,
+            {"coverage": 0.5},
+            "evaluation.coverage = 0.5 does nothing here: intervals hold numbers, and the task is multiclass",
+        ),
         (PLANES, {"memory_format": "channels_last"}, None),
         (PLANES, {"workers": 1, "augmentation": ["MixUp(0.2)"]}, None),
         (DENSE, {"precision": "bfloat16"}, None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from netwright.config.calls import OBJECT
+from netwright.config.schema import EvaluationConfig
 from netwright.model.synchronised import batch_norms
 from netwright.pipeline.bench import Bench
 
@@ -15,6 +16,7 @@ PLANES = (nn.Conv2d, nn.ConvTranspose2d, nn.Conv3d, nn.ConvTranspose3d)
 def idle(bench: Bench) -> list[str]:
     """Return the settings of a run that change nothing of it, each with the reason."""
     data, training, module = bench.config.data, bench.config.training, bench.network.module
+    evaluation, kind, usual = bench.config.evaluation, bench.network.task.kind, EvaluationConfig()
     alone, source = bench.world.alone, data.source or ""
     in_memory = not source.startswith(OBJECT) or source.removeprefix(OBJECT).startswith(WHOLE)
     found = {
@@ -32,6 +34,12 @@ def idle(bench: Bench) -> list[str]:
         and bench.device.type != "cuda"
         and f"products on {bench.device.type} are those of float32",
         f"training.strategy = {training.strategy}": training.strategy != "auto" and alone and "one process trains",
+        f"evaluation.threshold = {evaluation.threshold}": evaluation.threshold != usual.threshold
+        and kind != "binary"
+        and f"a threshold decides between two classes, and the task is {kind}",
+        f"evaluation.coverage = {evaluation.coverage:g}": evaluation.coverage != usual.coverage
+        and kind != "regression"
+        and f"intervals hold numbers, and the task is {kind}",
         "training.sync_batchnorm": training.sync_batchnorm
         and ((alone and "one process trains") or (not batch_norms(module) and "no batch norm is in the network")),
     }
