@@ -422,6 +422,82 @@ def test_a_module_that_is_trained_again_answers_for_its_last_run_alone(tmp_path:
     with warnings.catch_warnings():
         warnings.simplefilter("error", nw.FindingWarning)
         trained("third", copy.deepcopy(module))
+    with pytest.raises(ConfigError, match="holds the weights of .*first"):
+        second.whole()
+
+
+def test_a_module_that_learned_is_told_where_several_runs_begin_from_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(90, 4)), rng.integers(0, 3, 90)
+    module = nn.Linear(4, 3)
+    asked: dict[str, Any] = {"data": (X, y), "model": module, "loss": "CrossEntropyLoss()", "epochs": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", nw.FindingWarning)
+        nw.cross_validate(**asked, folds=3, run_dir=tmp_path / "before")
+    nw.train(**asked, run_dir=tmp_path / "run")
+    told = f"model: this module was trained by {tmp_path / 'run'}; each run here begins from those weights"
+    with pytest.warns(nw.FindingWarning, match=told):
+        nw.cross_validate(**asked, folds=3, run_dir=tmp_path / "folds")
+    with pytest.warns(nw.FindingWarning, match=told):
+        nw.repeat(**asked, seeds=2, run_dir=tmp_path / "seeds")
+    space = {"data.batch_size": [8, 16]}
+    with pytest.warns(nw.FindingWarning, match=told):
+        nw.tune({"tune": {"trials": 1, "space": space}}, **asked, run_dir=tmp_path / "search")
+
+
+@pytest.mark.parametrize("frozen", ["by hand", "by a setting", "not"])
+def test_a_trunk_that_two_networks_share_is_theirs_only_where_it_never_learns(frozen: str, tmp_path: Path) -> None:
+    X, y = datasets.load_iris(return_X_y=True)
+    trunk = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+    trunk.requires_grad_(frozen != "by hand")
+    settings = {"freeze": ["0"]} if frozen == "by a setting" else {}
+
+    def trained(name: str) -> nw.Run:
+        return nw.train(
+            (X, y), model=nn.Sequential(trunk, nn.Linear(8, 3)), epochs=1, test=False, run_dir=tmp_path / name, **settings
+        )
+
+    first = trained("first")
+    before = first.predict_proba(X)
+    if frozen != "not":
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", nw.FindingWarning)
+            second = trained("second")
+        assert np.array_equal(first.predict_proba(X), before)
+        assert second.predict(X).shape == (150,)
+        return
+    with pytest.warns(nw.FindingWarning, match="this module was trained by .*first"):
+        trained("second")
+    with pytest.raises(ConfigError, match="holds the weights of .*second"):
+        first.predict(X)
+
+
+def test_a_module_is_known_by_the_place_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = datasets.load_iris(return_X_y=True)
+    module = nn.Linear(4, 3)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    first = nw.train((X, y), model=module, epochs=1, test=False, run_dir="run")
+    monkeypatch.chdir(tmp_path / "two")
+    assert len(first.predict(X)) == 150
+    with pytest.warns(nw.FindingWarning, match="this module was trained by run"):
+        nw.train((X, y), model=module, epochs=1, test=False, run_dir="run")
+    with pytest.raises(ConfigError, match="holds the weights of run"):
+        first.predict(X)
+    (tmp_path / "link").symlink_to(tmp_path / "two")
+    third = nw.load(tmp_path / "link" / "run", model=module)
+    assert len(nw.load(tmp_path / "two" / "run", model=module).predict(X)) == len(third.predict(X)) == 150
+
+
+def test_a_run_that_cannot_be_loaded_takes_no_module(tmp_path: Path) -> None:
+    X, y = datasets.load_iris(return_X_y=True)
+    module = nn.Linear(4, 3)
+    first = nw.train((X, y), model=module, epochs=1, test=False, run_dir=tmp_path / "first")
+    nw.train((X, y == 1), model=nn.Linear(4, 2), epochs=1, test=False, run_dir=tmp_path / "other")
+    with pytest.raises(nw.errors.CheckpointError, match="has shape"):
+        nw.load(tmp_path / "other", model=module)
+    assert len(first.predict(X)) == 150
 
 
 def test_a_run_is_loaded_with_its_own_network_by_name(tmp_path: Path) -> None:

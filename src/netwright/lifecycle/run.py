@@ -26,7 +26,7 @@ from netwright.evaluation.prediction import prediction_columns, table_bytes, tru
 from netwright.evaluation.testing import Verdict
 from netwright.exporting.bundle import Program, load_preparation
 from netwright.exporting.whole import Whole
-from netwright.lifecycle.owners import refuse_taken, take
+from netwright.lifecycle.owners import held, refuse_taken, take
 from netwright.model.losses import PerStep
 from netwright.model.task import Task
 from netwright.pipeline.balancing import headline_told
@@ -72,6 +72,9 @@ class Run:
     loss: Any = field(default=None, repr=False)
     custom: Custom = field(default=Custom(), repr=False)
     _widths: dict[Any, Floats] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._place = self.folder.resolve()  # another folder may be the current one later
 
     @property
     def model(self) -> nn.Module:
@@ -153,7 +156,7 @@ class Run:
 
     def predict_decoded(self, rows: Any) -> npt.NDArray[np.float64]:
         """Return probabilities, scores or values ``(rows, ...)`` of raw rows."""
-        refuse_taken(self.program.model, self.folder)
+        self._refuse_taken()
         forward = self.program.raw_forward
         answer = None if forward is None else forward.at_once(rows)
         if answer is not None:
@@ -196,11 +199,15 @@ class Run:
 
     def whole(self) -> Whole:
         """Return preparation, network and decoding as one torch module, a copy."""
+        self._refuse_taken()
         return Whole(self.program)
+
+    def _refuse_taken(self) -> None:
+        refuse_taken(self.program.model, self.folder, self._place)
 
     def write_bundle(self, folder: Path, name: str) -> None:
         """Fill the folder of a bundle; see `netwright.trained.packaging.export_run`."""
-        refuse_taken(self.program.model, self.folder)
+        self._refuse_taken()
         write_bundle(folder, self, self.program, name)
 
     def test(self, data: Any = None) -> dict[str, Any]:
@@ -217,7 +224,7 @@ class Run:
             DataError: The rows do not fit, or those of the run are gone.
             CheckpointError: The data changed since training, or came from Python.
         """
-        refuse_taken(self.program.model, self.folder)
+        self._refuse_taken()
         if self.config.training.step is not None:
             return self._test_own_step(data)
         if data is not None and are_own(self.config, self.record, data):
@@ -367,8 +374,8 @@ def load_run(
         network = network_again(config, path, [Path(file) for file in code])
     if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
         network = masked(network, preparation)
-    take(network, path)
     record = {**record, **weights_into(network, path, record)}
+    take(held(network), path)
     place = choose_device(device) if device is not None else device_again(config)
     network = placed(network, config, place).eval()
     program = Program(preparation, network, outcome, config.data.batch_size, place, execution_of(config))

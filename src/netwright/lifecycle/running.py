@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from netwright import files
 from netwright.checkpoint import store
@@ -30,7 +30,7 @@ from netwright.exporting.bundle import (
 from netwright.lifecycle.along import train_along
 from netwright.lifecycle.keeping import refuse_little_room
 from netwright.lifecycle.mending import Trained, carry_on
-from netwright.lifecycle.owners import take, told_again
+from netwright.lifecycle.owners import learning, take, told_again
 from netwright.lifecycle.run import Run
 from netwright.model.task import Decoding
 from netwright.pipeline.bench import Bench, executing
@@ -39,6 +39,7 @@ from netwright.pipeline.dealing import Final, final_weights
 from netwright.pipeline.job import Job, make_job
 from netwright.pipeline.observing import Listener, begun, ended
 from netwright.pipeline.telling import Told, best_of, describe, ending, first_record, skipped_line, time_line
+from netwright.pipeline.transferring import freezing_in
 from netwright.reporting.diagram import diagram_svg
 from netwright.runfolder import folder as folders
 from netwright.runfolder.folder import CHECKPOINTS
@@ -68,7 +69,7 @@ def start(bench: Bench, folder: Path, observe: Listener, test: bool, auto_micro_
         DivergedError: A number is not finite; the update is not applied.
         ResourceError: No room for the checkpoints, or memory or disk ran full.
     """
-    again = told_again(bench.network.module, folder)
+    again = told_again(_learning(bench), folder)
     for line in [*describe(bench), *([] if again is None else [Told(again, "warning")])]:
         observe(line)
     with executing(bench.config, bench.device), ExitStack() as stack:
@@ -84,6 +85,11 @@ def start(bench: Bench, folder: Path, observe: Listener, test: bool, auto_micro_
         remove_told(folder)  # a member of several had other weights here
         observe(Told(f"folder: {folder} (to follow it elsewhere: netwright watch {folder})"))
         return run_to_the_end(bench, job, parts, observe, test, auto_micro_batch)
+
+
+def _learning(bench: Bench) -> list[Tensor]:
+    """Return what a training changes of its network."""
+    return learning(bench.network.module, freezing_in(bench.config, bench.network.module))
 
 
 def run_along(bench: Bench, job: Job, parts: Mapping[str, Any]) -> Run:
@@ -103,7 +109,7 @@ def run_to_the_end(
         parts: The checkpoint to begin from.
     """
     folder, first, seat = job.folder, time.perf_counter(), bench.custom.seat
-    take(bench.network.module, folder)
+    take(_learning(bench), folder)
     stopping = partial(stop_on_signals, warned=bench.world.launched) if seat is None else seat.stopping
     with stopping(bench.custom.until) as stop, _failure_told(folder, observe, trains=True):
         observe(begun(job.config, folder, epochs_done(parts)))

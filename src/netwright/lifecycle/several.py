@@ -21,6 +21,7 @@ from netwright.config.schema import RunConfig
 from netwright.config.values import shown
 from netwright.errors import CheckpointError
 from netwright.lifecycle.changes import worked_out_otherwise
+from netwright.lifecycle.owners import told_copied
 from netwright.lifecycle.populating import Seat, train_together
 from netwright.lifecycle.resuming import Objects, resume_run
 from netwright.lifecycle.run import read_config
@@ -30,6 +31,7 @@ from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.observing import Audience, Listener
 from netwright.pipeline.preflight import be_strict, check_bench
+from netwright.pipeline.telling import Told
 from netwright.rows.fetching import fetched
 from netwright.runfolder import folder as folders
 from netwright.runfolder.weights import refuse_unsound
@@ -109,6 +111,9 @@ def train_members(
     Returns:
         The place of a run that a signal stopped, and the number of the signal; None where all ended.
     """
+    copied = told_copied(asked[0].module)
+    if copied is not None:
+        audience(Told(copied, "warning"))
     with fetched(_chosen_before(asked[0], paths).config.data):
         if manner.population:
             works = [

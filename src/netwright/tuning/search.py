@@ -17,6 +17,7 @@ from netwright.beside import cores
 from netwright.config.spaces import Parameter, points
 from netwright.data.folds import fold_rows
 from netwright.errors import CheckpointError, ConfigError, did_you_mean
+from netwright.lifecycle.owners import told_copied
 from netwright.numerals import counted
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench
@@ -123,6 +124,9 @@ def begin_search(asked: Asked, folder: Path, observe: Listener) -> Search:
     search = replace(search, cores=max(1, search.cores // search.processes))
     rung = max(1, planned_steps(bench.config, bench.inputs)[0] // FIRST_RUNG)
     search = replace(search, members=_members(search, bench), rung=rung, digests=_digests(bench))
+    copied = told_copied(asked.module)
+    if copied is not None:
+        observe(Told(copied, "warning"))
     observe(Told("a trial, here with the settings in the middle of the space:"))
     for line in describe(bench):
         observe(line)
