@@ -16,7 +16,7 @@ from netwright.lifecycle.run import Run
 from netwright.lifecycle.several import Manner
 from netwright.lifecycle.starting import train_asked
 from netwright.model.summary import Summary
-from netwright.pipeline.asking import gather_all, refuse_rows_as_test, rows_first
+from netwright.pipeline.asking import gather_all, refuse_rows_as_test, rows_first, setting_texts
 from netwright.pipeline.bench import as_given
 from netwright.pipeline.custom import Evaluate, Step, Stop
 from netwright.pipeline.drafting import Draft, draft_config
@@ -198,7 +198,7 @@ def draft(source: str | Path, *, output: str | Path | None = None, settings: Seq
         )
     asked = gather_all(str(source), None, None, None, (), settings, keywords)
     words = [str(source), *(f"--target {name}" for name in names_of(keywords.get("target")) or ())]
-    words += [f"--set {setting}" for setting in settings]
+    words += [f"--set {setting}" for setting in setting_texts(settings)]
     return draft_config(asked.bench(), None if output is None else Path(output), words)
 
 
@@ -250,9 +250,8 @@ def cross_validate(
         3
     """
     refuse_several("cross_validate")
-    told = {"folds": folds, "repeats": repeats}
-    settings = [*settings, *(f"data.split.{name}={value}" for name, value in told.items() if value is not None)]
-    asked = gather_all(config, model, data, loss, code, settings, keywords)
+    told = [f"data.split.{name}={value}" for name, value in (("folds", folds), ("repeats", repeats)) if value is not None]
+    asked = gather_all(config, model, data, loss, code, [*setting_texts(settings), *told], keywords)
     count = splits_of(asked.config.data.split)
     if not count:
         count, asked = DEFAULT_FOLDS, asked.with_split(folds=DEFAULT_FOLDS)
@@ -327,7 +326,7 @@ def load(
     if others:
         came = f"nw.load: {1 + len(others)} values without a name came"
         raise ConfigError(f"{came}; expected one, the folder; an own network goes by its name, nw.load(RUN, model=NETWORK)")
-    return load_folder(Path(run), model=model, code=code, device=device, settings=settings)
+    return load_folder(Path(run), model=model, code=code, device=device, settings=setting_texts(settings))
 
 
 def ensemble(runs: Sequence[str | Path], output: str | Path, *, code: Sequence[str | Path] = ()) -> Ensemble:

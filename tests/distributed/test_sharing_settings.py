@@ -12,13 +12,12 @@ import netwright as nw
 from netwright.distributed.world import World
 from netwright.errors import CheckpointError, ConfigError
 from netwright.lifecycle.resuming import Objects, _bench_again
-from netwright.lifecycle.run import read_config
 from netwright.pipeline import dealing
 from netwright.pipeline.bench import gather, prepare
 from netwright.pipeline.custom import Custom
 from netwright.pipeline.sharing import for_processes, refuse_alone, shared_settings, why_not_repeated
 from netwright.pipeline.together import levelled
-from netwright.runfolder.folder import read_record
+from netwright.runfolder.folder import read_config, read_record
 
 
 @pytest.mark.parametrize(("size", "near"), [(3, 33), (64, 64)])

@@ -268,8 +268,15 @@ def test_a_file_that_is_written_in_another_way_is_read_as_is_said(
     given = nw.load(both.folder, settings=how).predict_proba(str(tmp_path / "other.csv"))
     assert np.array_equal(given, both.predict_proba(rows.slice(0, 20).to_pandas()))
     with pytest.raises(
-        nw.errors.ConfigError, match="--set training.epochs=2: training.epochs shaped the run; expected how a file"
+        nw.errors.ConfigError,
+        match="training.epochs: it shaped the run; expected how another file is written: .*leave training",
     ):
         nw.load(run, settings=["training.epochs=2"])
+    for found in (nw.load(run, settings="data.decimal=,"), nw.load(both.folder, settings=how)):  # one text is one setting
+        with pytest.raises(
+            nw.errors.ConfigError, match="data.decimal=,: it says how another file is written, and none came"
+        ):
+            found.test()
+    assert not (run / "test.json").exists()
     assert command("test", str(run), "--set", "data.decimal=,") == 2
     assert "it says how another file is written, and none came" in capsys.readouterr().err

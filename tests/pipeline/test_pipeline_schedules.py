@@ -20,9 +20,9 @@ import netwright as nw
 from netwright.checkpoint import store, trees
 from netwright.cli import main
 from netwright.errors import CheckpointError, ConfigError
-from netwright.lifecycle.run import read_config
 from netwright.proofs.explaining import explain
 from netwright.reporting.sections import curves_of
+from netwright.runfolder.folder import read_config
 from netwright.seeding import stream
 from netwright.trained.testing import own_inputs
 

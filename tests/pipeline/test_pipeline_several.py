@@ -14,8 +14,8 @@ from PIL import Image
 import netwright as nw
 from netwright.config.data_schema import DataConfig
 from netwright.errors import CheckpointError
-from netwright.lifecycle.run import read_config
 from netwright.pipeline import job
+from netwright.runfolder.folder import read_config
 from netwright.sources import blocks, cache, memory
 
 PLENTY, LITTLE, LESS = 10**7, 100, 60  # kB

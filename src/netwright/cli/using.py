@@ -33,7 +33,7 @@ def test(run: str, data: str | None, settings: Sequence[str], code: Sequence[str
     """
     if settings and data is None:
         raise ConfigError(
-            f"--set {settings[0]}: it says how another file is written, and none came; give DATA, or leave it out"
+            f"{settings[0]}: it says how another file is written, and none came; give that file, or leave it out"
         )
     from netwright.pipeline.ahead import imported_for_run
 

@@ -31,6 +31,6 @@ def read_otherwise(config: RunConfig, settings: Sequence[str]) -> RunConfig:
         path = text.partition("=")[0].strip()
         if path.removeprefix("data.").partition(".")[0] not in WRITTEN or not path.startswith("data."):
             known = ", ".join(f"data.{name}" for name in WRITTEN)
-            raise ConfigError(f"--set {text}: {path} shaped the run; expected how a file is written: {known}; leave it out")
+            raise ConfigError(f"{path}: it shaped the run; expected how another file is written: {known}; leave {text} out")
         apply_setting(tree, text)
     return build_config(tree)

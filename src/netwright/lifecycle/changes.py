@@ -14,9 +14,9 @@ from netwright.config.read import apply_setting, build_config
 from netwright.config.schema import EvaluationConfig, RunConfig
 from netwright.config.values import shortened
 from netwright.errors import CheckpointError
-from netwright.lifecycle.run import read_config
 from netwright.pipeline.together import OF_EACH_MACHINE
 from netwright.runfolder import folder as folders
+from netwright.runfolder.folder import read_config
 from netwright.training.optimizer import names_kernel
 
 # settings that may be changed, and what that does

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,13 +14,12 @@ from torch import nn
 
 from netwright import files
 from netwright.beside import call
-from netwright.config.read import build_config
 from netwright.config.reading import read_otherwise
 from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
 from netwright.data.targets import Target
 from netwright.engine.choose import choose_device
-from netwright.errors import CheckpointError, ConfigError, first_line, no_run
+from netwright.errors import ConfigError
 from netwright.evaluation.prediction import prediction_columns, table_bytes, true_columns
 from netwright.evaluation.testing import Verdict
 from netwright.exporting.bundle import Program, load_preparation
@@ -61,7 +59,7 @@ class Run:
     """A trained network with its folder.
 
     ``model`` is a plain ``torch.nn.Module`` with the best weights (the last without validation rows); ``history`` has
-    one dictionary per epoch; ``record`` is run.json.
+    one dictionary per epoch; ``record`` is run.json; ``otherwise`` are settings by which it reads other files than its own.
     """
 
     folder: Path
@@ -71,6 +69,7 @@ class Run:
     inputs: Inputs | None = field(default=None, repr=False)
     loss: Any = field(default=None, repr=False)
     custom: Custom = field(default=Custom(), repr=False)
+    otherwise: tuple[str, ...] = ()
     _widths: dict[Any, Floats] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -228,7 +227,7 @@ class Run:
         if self.config.training.step is not None:
             return self._test_own_step(data)
         if data is not None and are_own(self.config, self.record, data):
-            return self._test_own_rows(own_inputs(self.folder, self.config, self.record, data))
+            return self._test_own_rows(self.own_inputs(data))
         if data is not None:
             raw, target, digest = new_rows.labelled(self.config, self.program, data)
             if digest == self.record["data"]["digest"]:
@@ -243,7 +242,24 @@ class Run:
             seen = familiar([(self.folder, self.program.preparation.encoder)], raw)
             found = joined(found, {"notes": [*new_rows.remarks(self.program, raw), *seen]})
             return {**found, "looks": folders.look(self.folder, digest, "all")}
-        return self._test_own_rows(self.inputs or own_inputs(self.folder, self.config, self.record))
+        return self._test_own_rows(self.own_inputs())
+
+    def own_inputs(self, data: Any = None) -> Inputs:
+        """Return the rows that the run was trained, validated and tested on.
+
+        Args:
+            data: These very rows, where they came from Python and the run was loaded again.
+
+        Raises:
+            ConfigError: The run reads files that are written in another way.
+            DataError: They are gone.
+            CheckpointError: They changed since training, or came from Python.
+        """
+        if self.otherwise:
+            raise ConfigError(
+                f"{self.otherwise[0]}: it says how another file is written, and none came; give that file, or leave it out"
+            )
+        return self.inputs or own_inputs(self.folder, self.config, self.record, data)
 
     def _test_own_rows(self, inputs: Inputs) -> dict[str, Any]:
         """Test the run's own test rows, and write what a test leaves."""
@@ -306,7 +322,8 @@ class Run:
         """Return the run as it reads files that are written in another way than its own; see `netwright.config.reading`."""
         config, known = read_otherwise(self.config, settings), self.program.preparation
         preparation = replace(known, encoder=marked(known.encoder, config.data))
-        return replace(self, config=config, program=replace(self.program, preparation=preparation))
+        program = replace(self.program, preparation=preparation)
+        return replace(self, config=config, program=program, otherwise=(*self.otherwise, *settings))
 
     def weights_name(self) -> str:
         """Return which weights the model holds, in words."""
@@ -330,22 +347,6 @@ class Run:
         return place
 
 
-def read_config(folder: Path) -> RunConfig:
-    """Read the resolved config of a run.
-
-    Raises:
-        CheckpointError: Missing or damaged.
-    """
-    try:
-        files.refuse_no_file(folder / folders.CONFIG)
-        tree = tomllib.loads((folder / folders.CONFIG).read_text(encoding="utf-8"))
-        return build_config(tree)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
-        if isinstance(error, OSError) and not (folder / folders.RECORD).exists():
-            raise no_run(folder, error.strerror or first_line(error)) from error
-        raise CheckpointError(f"{folder / folders.CONFIG}: cannot be read ({error}); expected a run; check it") from error
-
-
 def load_run(
     folder: str | Path, *, model: OwnModule | None = None, code: Sequence[str | Path] = (), device: str | None = None
 ) -> Run:
@@ -363,7 +364,7 @@ def load_run(
     """
     path = Path(folder)
     record = folders.read_record(path)
-    config = read_config(path)
+    config = folders.read_config(path)
     preparation, outcome = load_preparation(path)
     written = record.get("files")
     digests = dict(written) if isinstance(written, dict) else {}

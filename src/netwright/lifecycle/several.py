@@ -24,7 +24,6 @@ from netwright.lifecycle.changes import worked_out_otherwise
 from netwright.lifecycle.owners import told_copied
 from netwright.lifecycle.populating import Seat, train_together
 from netwright.lifecycle.resuming import Objects, resume_run
-from netwright.lifecycle.run import read_config
 from netwright.lifecycle.running import start
 from netwright.numerals import counted, figure
 from netwright.pipeline.asking import Asked
@@ -34,6 +33,7 @@ from netwright.pipeline.preflight import be_strict, check_bench
 from netwright.pipeline.telling import Told
 from netwright.rows.fetching import fetched
 from netwright.runfolder import folder as folders
+from netwright.runfolder.folder import read_config
 from netwright.runfolder.weights import refuse_unsound
 
 MOST_NAMES = 4  # figures in a line

@@ -136,6 +136,11 @@ def rows_first(function: Callable[P, R]) -> Callable[P, R]:
     return asked
 
 
+def setting_texts(settings: str | Sequence[str]) -> list[str]:
+    """Return settings one by one; a text alone is one."""
+    return [settings] if isinstance(settings, str) else list(settings)
+
+
 def gather_all(
     config: Any,
     model: Any,
@@ -146,7 +151,7 @@ def gather_all(
     keywords: Mapping[str, Any],
 ) -> Asked:
     """Read settings and sort out what was handed over."""
-    merged = dict(keywords)
+    merged, settings = dict(keywords), setting_texts(settings)
     custom = sorted_out(merged)
     module: OwnModule | None = None
     _refuse_rows_twice(config, data, merged)

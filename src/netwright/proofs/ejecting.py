@@ -24,7 +24,6 @@ from netwright.exporting.bundle import Outcome, load_preparation
 from netwright.exporting.recipe import Learning, OwnClass, Recipe, Source, Steps
 from netwright.exporting.script import write_script
 from netwright.exporting.script_model import own_source
-from netwright.lifecycle.run import read_config
 from netwright.pipeline.drawing import batch_size_of, planned_steps
 from netwright.pipeline.job import AT_ONCE
 from netwright.pipeline.resolving import execution_of
@@ -34,6 +33,7 @@ from netwright.proofs.finding import find_arrays, find_images, find_table
 from netwright.rows.inputs import Inputs
 from netwright.rows.reading import BRACES, markers_of
 from netwright.runfolder import folder as folders
+from netwright.runfolder.folder import read_config
 from netwright.sources.arrays import Arrays
 from netwright.sources.sequences import Sequences
 from netwright.sources.tables import Table

@@ -17,7 +17,6 @@ from netwright.data.batches import Batch
 from netwright.engine.eager import train_step
 from netwright.engine.scaling import scaler_for
 from netwright.evaluation.metrics import VALIDATED
-from netwright.lifecycle.run import read_config
 from netwright.model.summary import call_model
 from netwright.numerals import counted
 from netwright.pipeline.bench import Bench, executing, prepare
@@ -29,6 +28,7 @@ from netwright.pipeline.stopping import monitored
 from netwright.pipeline.transferring import freezing_in, frozen_told, start_of
 from netwright.proofs.ejecting import refuse_objects
 from netwright.runfolder import folder as folders
+from netwright.runfolder.folder import read_config
 from netwright.seeding import all_forked, seed_all, torch_seed
 from netwright.training.loop import Progress
 from netwright.training.schedulers import PLATEAU, goes_by_steps

@@ -17,12 +17,12 @@ from netwright import files
 from netwright.evaluation.own_metrics import figures_told
 from netwright.evaluation.testing import Verdict as Judgement
 from netwright.exporting.bundle import BEST, LAST, load_preparation
-from netwright.lifecycle.run import read_config
 from netwright.pipeline.custom import Custom, metrics_of
 from netwright.pipeline.network import trusted_file
 from netwright.proofs.ejecting import eject, recipe_of, refuse_inexact
 from netwright.proofs.verifying import Verdict
 from netwright.runfolder import folder as folders
+from netwright.runfolder.folder import read_config
 
 SCRIPT, FOUND, DECODED = "train.py", "found.json", "decoded.npy"
 DRIVER = f"""

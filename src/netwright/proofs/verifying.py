@@ -16,11 +16,10 @@ from netwright import files
 from netwright.checkpoint import store, trees
 from netwright.config.calls import OBJECT
 from netwright.errors import CheckpointError
-from netwright.lifecycle.run import read_config
 from netwright.numerals import counted
 from netwright.pipeline.job import EXECUTION, HISTORY
 from netwright.runfolder import folder as folders
-from netwright.runfolder.folder import CHECKPOINTS
+from netwright.runfolder.folder import CHECKPOINTS, read_config
 from netwright.studies.comparing import step_lines
 
 BETWEEN = 4  # checkpoints between two kills, at least

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import sys
+import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from netwright import files
-from netwright.config.read import to_toml
+from netwright.config.read import build_config, to_toml
 from netwright.config.schema import RunConfig
 from netwright.data.splits import Split
 from netwright.errors import CheckpointError, ConfigError, NetwrightError, first_line, no_run
@@ -115,6 +116,22 @@ def read_split(folder: Path) -> Split:
         raise CheckpointError(
             f"{folder / SPLIT}: cannot be read ({error}); expected the split of a run; check it"
         ) from error
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Read the resolved config of a run.
+
+    Raises:
+        CheckpointError: Missing or damaged.
+    """
+    try:
+        files.refuse_no_file(folder / CONFIG)
+        tree = tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return build_config(tree)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
+        if isinstance(error, OSError) and not (folder / RECORD).exists():
+            raise no_run(folder, error.strerror or first_line(error)) from error
+        raise CheckpointError(f"{folder / CONFIG}: cannot be read ({error}); expected a run; check it") from error
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from netwright.distributed.world import World
 from netwright.lifecycle.replaying import Replay, replay_run
 from netwright.lifecycle.resuming import Objects, resume_run
 from netwright.lifecycle.run import Run
-from netwright.pipeline.asking import gather_all
+from netwright.pipeline.asking import gather_all, setting_texts
 from netwright.pipeline.custom import Custom, Evaluate, Step, Stop
 from netwright.pipeline.observing import Audience, Observer, nobody
 from netwright.seeding import one_at_a_time
@@ -79,7 +79,7 @@ def resume(
     given |= {"evaluate": evaluate, "stop": stop, "schedule": schedule}
     written = {name: value for name, value in given.items() if isinstance(value, str)}  # settings, and no objects
     again = {name: value for name, value in given.items() if name not in written}
-    changes = [*settings, *as_settings({**keywords, **written})]
+    changes = [*setting_texts(settings), *as_settings({**keywords, **written})]
     asked = gather_all(None, model, data, again.pop("loss", None), code, (), again)
     with join() if world is None else nullcontext(world) as shared:
         objects = Objects(asked.data, asked.module, asked.loss, asked.code, asked.custom, shared)

@@ -15,11 +15,11 @@ import numpy as np
 from netwright.config.schema import RunConfig
 from netwright.errors import CheckpointError
 from netwright.evaluation.pairs import Difference, McNemar, Outcomes, mcnemar, paired_differences, sums_of
-from netwright.lifecycle.run import read_config
 from netwright.lifecycle.several import figures_of
 from netwright.numerals import figure
 from netwright.reporting.sentences import PRINCIPAL
 from netwright.runfolder import folder as folders
+from netwright.runfolder.folder import read_config
 from netwright.studies.repeating import read_seeds
 from netwright.trained.predictions import Predictions, outcomes_of, read_predictions, units_of
 

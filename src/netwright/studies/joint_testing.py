@@ -29,7 +29,7 @@ from netwright.runfolder.showing import Sheet, joined, several_html, write_toget
 from netwright.sources import labels
 from netwright.trained.familiar import familiar
 from netwright.trained.known import Known
-from netwright.trained.testing import drawn_together, own_inputs, put_back, with_own_figures
+from netwright.trained.testing import drawn_together, put_back, with_own_figures
 
 Rows = npt.NDArray[np.int64]
 
@@ -71,7 +71,7 @@ def test_members(folder: Path, of: str, members: Sequence[Run], data: Any) -> di
             f"member has seen; {_instead(folder, of, first.config)}"
         )
     rows = _shared_rows(folder, of, members)
-    inputs = own_inputs(first.folder, first.config, first.record)
+    inputs = first.own_inputs()
     return _test_shared(folder, members, _knowns(members, inputs), rows, inputs.digest)
 
 
@@ -96,7 +96,7 @@ def _knowns(members: Sequence[Run], inputs: Inputs) -> list[Known]:
     """Return each member with the rows of the first; those of a map are prepared already, so each reads its own."""
     if not isinstance(inputs.raw, Mapped):
         return [member.known(inputs.raw, inputs.target) for member in members]
-    read = [inputs, *(own_inputs(member.folder, member.config, member.record) for member in members[1:])]
+    read = [inputs, *(member.own_inputs() for member in members[1:])]
     return [member.known(own.raw, own.target) for member, own in zip(members, read, strict=True)]
 
 

@@ -22,8 +22,8 @@ from netwright.evaluation.pairs import Outcomes
 from netwright.evaluation.prediction import SEPARATOR, classes_written, prediction_columns, table_bytes, true_columns
 from netwright.evaluation.testing import Drawn, Verdict, all_figures
 from netwright.exporting.bundle import Outcome, load_preparation
-from netwright.lifecycle.run import read_config
 from netwright.runfolder import folder as folders
+from netwright.runfolder.folder import read_config
 from netwright.sources import labels
 from netwright.trained.calibrating import ERRORS
 from netwright.trained.predictions import (

@@ -7,10 +7,11 @@ from pathlib import Path
 from netwright import files
 from netwright.distributed.world import World
 from netwright.errors import NetwrightError, first_line
-from netwright.lifecycle.run import Run, read_config
+from netwright.lifecycle.run import Run
 from netwright.pipeline.observing import Listener
 from netwright.pipeline.telling import Told
 from netwright.runfolder import folder as folders
+from netwright.runfolder.folder import read_config
 from netwright.runfolder.membership import status_of, waiting_for
 from netwright.studies.crossing import CrossValidation, figures_over, sum_up_splits
 from netwright.studies.differing import settings_apart

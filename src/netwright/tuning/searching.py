@@ -14,7 +14,7 @@ from torch import nn
 from netwright.config.spaces import flattened
 from netwright.distributed.joining import refuse_several
 from netwright.errors import ConfigError, NetwrightError
-from netwright.pipeline.asking import gather_all, rows_first
+from netwright.pipeline.asking import gather_all, rows_first, setting_texts
 from netwright.pipeline.custom import Evaluate, Step, Stop
 from netwright.pipeline.observing import Audience, warn
 from netwright.pipeline.telling import Told
@@ -85,7 +85,7 @@ def tune(
     asked = gather_all(config, model, data, loss, code, () if resume is not None else settings, keywords)
     asked = replace(asked, command=asked.command.replace("netwright train", "netwright tune", 1))
     if resume is not None:
-        search = read_search(Path(resume), asked, settings)
+        search = read_search(Path(resume), asked, setting_texts(settings))
     else:
         folder = folders.folder_for(run_dir, f"{asked.name}-tune")
         search = begin_search(asked, folder, audience)
