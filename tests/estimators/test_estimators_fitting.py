@@ -17,6 +17,7 @@ from torch import nn
 import netwright as nw
 from netwright.estimators import learning
 from netwright.estimators.scaling import fit_scaling
+from netwright.estimators.settings import LAYERS
 from netwright.seeding import drawn_from
 
 SMALL = ["Linear(12)", "ReLU()", "Linear()"]
@@ -477,3 +478,22 @@ def test_a_search_is_warned_of_at_the_users_line() -> None:
     kept = [one for one in found if one.category is nw.FindingWarning]
     assert {one.filename for one in kept} == {__file__}
     assert all(str(one.message).startswith("optimizer Adam(lr=50)") for one in kept)
+
+
+@pytest.mark.parametrize(("inputs", "target"), [(1e4, 1.0), (1.0, 100.0), (1.0, -1.0)])
+def test_a_network_that_was_clear_is_looked_at_again_with_numbers_of_another_size(inputs: float, target: float) -> None:
+    rows = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    share = 1 / (1 + np.exp(-rows[:, 0]))
+    asked: dict[str, Any] = {"layers": ["Linear(8)", "Tanh()", "Linear()", "Sigmoid()"], "epochs": 1, "standardize": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nw.NetRegressor(**asked).fit(rows, share)
+    with pytest.warns(nw.FindingWarning):
+        nw.NetRegressor(**asked).fit(rows * inputs, share * target)
+
+
+@pytest.mark.parametrize("layers", [np.array(LAYERS), list(LAYERS), LAYERS, None])
+def test_the_usual_layers_beside_a_module_say_nothing(layers: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nw.NetClassifier(layers, module=nn.Linear(4, 3), epochs=1).fit(*IRIS)

@@ -540,3 +540,49 @@ def test_verify_and_the_command_line_refuse_a_run_with_objects(tmp_path: Path, c
             command(words)
         assert ended.value.code == 4
         assert "Python object" in capsys.readouterr().err
+
+
+def test_a_dataloader_names_the_rows_of_a_batch_where_nothing_else_does(tmp_path: Path) -> None:
+    rows = torch.utils.data.TensorDataset(torch.randn(90, 3), torch.randint(0, 2, (90,)))
+    loader = torch.utils.data.DataLoader(rows, batch_size=16, drop_last=True)
+    given: dict[str, Any] = {"model": nn.Linear(3, 2), "loss": nn.CrossEntropyLoss(), "epochs": 1, "test": False}
+    one = nw.train(data=loader, run_dir=tmp_path / "one", **given)
+    assert (one.config.data.batch_size, one.config.data.last_batch) == (16, "drop")
+    given["model"] = nn.Linear(3, 2)
+    two = nw.train(data={"train": loader, "valid": rows}, batch_size=8, last_batch="keep", run_dir=tmp_path / "two", **given)
+    assert (two.config.data.batch_size, two.config.data.last_batch) == (8, "keep")
+    usual = nw.train(
+        data=torch.utils.data.DataLoader(rows), run_dir=tmp_path / "three", **{**given, "model": nn.Linear(3, 2)}
+    )
+    assert usual.config.data.batch_size == 64
+    known = {"model": (nn.Linear, {"in_features": 3, "out_features": 2}), "loss": nn.CrossEntropyLoss(), "epochs": 1}
+    folds = [nw.cross_validate(data=loader, folds=2, run_dir=tmp_path / "cv", **known) for _ in "ab"]  # the second reads
+    assert folds[0].figures == folds[1].figures
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data.train=rows.csv",
+        "data.source=rows.csv",
+        "model.module=net.py:Net",
+        "model={module = 'net.py:Net'}",
+        "training={optimizer = 'Adam(lr=0.5)', epochs = 3}",
+        "training.optimizer.lr=0.5",
+    ],
+)
+def test_a_setting_that_something_from_python_stands_for_is_refused(text: str, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"data": (torch.randn(60, 3), torch.randn(60)), "model": nn.Linear(3, 1), "epochs": 1}
+    with pytest.raises(ConfigError, match=r"^settings: [a-z.]+ came with (data|model|optimizer)= from Python"):
+        nw.train(**given, optimizer=torch.optim.Adam, settings=[text], run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_step_that_fails_is_replayed_with_all_that_came_from_python(tmp_path: Path) -> None:
+    def far(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=1e30)
+
+    given = {"data": (torch.randn(60, 3), torch.randn(60)), "layers": ["Linear()"], "epochs": 9}
+    with pytest.raises(DivergedError, match=r"nw.replay\('.*run', optimizer=...\) shows the step"):
+        nw.train(**given, optimizer=far, run_dir=tmp_path / "run")
+    assert nw.replay(tmp_path / "run", optimizer=far).reproduced

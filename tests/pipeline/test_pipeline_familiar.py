@@ -207,7 +207,17 @@ def test_each_member_reads_rows_by_its_own_categories(tmp_path: Path) -> None:
         assert note.startswith("40 of these 40 rows")
 
 
-@pytest.mark.parametrize("how", ["gone", "cut off", "another"])
+DAMAGED = {
+    "another": {"hashes": np.arange(3)},
+    "no number of twins": {"twins": np.array([1.0, np.inf])},
+    "hardly a share": {"share": np.array([5e-324])},
+    "turned": {"hashes": np.array([3, 2, 1], np.uint64)},
+    "no hashes": {"hashes": np.array([1.0, np.inf])},
+    "hashes of hashes": {"hashes": np.arange(4, dtype=np.uint64).reshape(2, 2)},
+}
+
+
+@pytest.mark.parametrize("how", ["gone", "cut off", *DAMAGED])
 def test_without_its_hashes_a_run_is_tested_all_the_same(tmp_path: Path, how: str) -> None:
     run = trained(written(tmp_path / "all.csv", table(60)), tmp_path, target="y")
     path, part = run.folder / "seen.npz", written(tmp_path / "part.csv", table(60).slice(0, 30))
@@ -216,9 +226,28 @@ def test_without_its_hashes_a_run_is_tested_all_the_same(tmp_path: Path, how: st
     elif how == "cut off":
         path.write_bytes(path.read_bytes()[:100])
     else:
-        np.savez(path, hashes=np.arange(3))
+        with np.load(path) as stored:
+            np.savez(path, **{**stored, **DAMAGED[how]})
     found = notes(nw.load(run.folder), part)
     assert [("seen.npz: cannot be read" in note) for note in found] == [True] * (how != "gone")
+
+
+@pytest.mark.parametrize("form", ["table", "array", "whole numbers"])
+def test_times_in_seconds_are_known_by_their_seconds(form: str, tmp_path: Path) -> None:
+    times = 1_700_000_000 + np.arange(300) * 150  # float32 holds every 128th second
+    y = np.sin(times / 4000)
+
+    def rows(moved: int) -> Any:
+        if form == "table":
+            return written(tmp_path / f"{moved}.csv", pa.table({"t": times + moved, "y": y}))
+        return (times + moved).reshape(-1, 1).astype(np.float64 if form == "array" else np.int64), y
+
+    settings = {"target": "y"} if form == "table" else {}
+    run = trained(rows(0), tmp_path, split={"test": 0.4}, **settings)
+    assert notes(run, rows(20)) == []
+    some = rows(0) if form != "table" else written(tmp_path / "part.csv", pa.table({"t": times[:200], "y": y[:200]}))
+    (note,) = notes(run, some if form == "table" else (some[0][:200], y[:200]))
+    assert "have the inputs of a row that the run was trained or validated on" in note
 
 
 def test_arrays_stand_for_the_columns_of_a_table(tmp_path: Path) -> None:

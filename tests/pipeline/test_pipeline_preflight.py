@@ -170,3 +170,20 @@ def test_every_check_stands_on_its_page_and_in_the_code() -> None:
     )
     assert [slug for slug in CHECKS if f"`{slug}`" not in page] == []
     assert [slug for slug in CHECKS if f'"{slug}"' not in code] == []
+
+
+def test_layers_in_a_list_that_rest_are_told_as_not_saved() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = [nn.Linear(4, 16).requires_grad_(False)]
+            self.head = nn.Linear(16, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.relu(self.encoder[0](x)))  # type: ignore[no-any-return]
+
+    (found,) = [
+        one for one in nw.check(load_iris(return_X_y=True), model=Frozen()).findings if one.check == "unregistered-layers"
+    ]
+    assert found.severity == "warning"
+    assert "they are not saved or moved to a GPU, and are others when the network is loaded again" in found.why

@@ -134,7 +134,10 @@ def test_a_samplers_subset_is_read_once_each_and_told() -> None:
 
 
 def test_what_a_dataloader_decides_elsewhere_is_told() -> None:
-    assert "batch_size, shuffling and workers are settings" in open_dataset(HOLDING["a DataLoader"]).notes[0]
+    assert "shuffling and workers are settings" in open_dataset(HOLDING["a DataLoader"]).notes[0]
+    taken = DataLoader(TensorDataset(X, Y), batch_size=16, drop_last=True)
+    told = "its batch_size = 16, last_batch = drop where no setting says otherwise; shuffling and workers"
+    assert told in open_dataset(taken).notes[0]
     assert (
         "WeightedRandomSampler of the DataLoader is not used" in open_dataset(HOLDING["a DataLoader with weights"]).notes[1]
     )

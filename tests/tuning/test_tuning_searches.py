@@ -451,7 +451,7 @@ def test_two_numbers_in_round_brackets_are_no_choices(tmp_path: Path) -> None:
     [
         ({"optimizer": torch.optim.Adam}, "training.optimizer.lr", [0.001, 0.1]),
         ({"loss": nn.HuberLoss()}, "training.loss", ["L1Loss()", "MSELoss()"]),
-        ({"model": (nn.Linear, {"in_features": 3, "out_features": 1})}, "model.arguments.bias", [True, False]),
+        ({"model": nn.Linear(3, 1)}, "model.arguments.bias", [True, False]),
     ],
 )
 def test_what_came_from_python_is_not_searched(
@@ -467,6 +467,33 @@ def test_what_came_from_python_is_not_searched(
     if "model" in objects:  # whose weights may be those of a file
         with pytest.raises(NetwrightError, match="none.safetensors"):
             nw.train(**given, settings=["model.weights=none.safetensors"], epochs=1, run_dir=tmp_path / "run")
-    else:
-        with pytest.raises(ConfigError, match=rf"^settings: {path} came with"):
-            nw.train(**given, settings=[f"{path}={values[0]!r}"], epochs=1, run_dir=tmp_path / "run")
+        space = {"model.weights": ["none.safetensors", "nowhere.safetensors"]}
+        with pytest.raises(NetwrightError, match=r"(none|nowhere).safetensors"):
+            nw.tune(**given, space=space, trials=1, epochs=1, run_dir=tmp_path / "other")
+
+
+class Wide(nn.Module):
+    def __init__(self, width: int, bias: bool = True) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, width), nn.ReLU(), nn.Linear(width, 1, bias=bias))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)  # type: ignore[no-any-return]
+
+
+def test_arguments_of_a_class_from_python_are_searched_and_set(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32)
+    given: dict[str, Any] = {"data": (rows, rows[:, 0]), "model": (Wide, {"width": 4}), "epochs": 1, "baselines": []}
+    space = {"model.arguments.width": [2, 7], "model.arguments.bias": [True, False]}
+    found = nw.tune(**given, space=space, trials=4, run_dir=tmp_path / "search")
+    widths = {len(trial.point) and trial.point["model.arguments.width"] for trial in found.trials}
+    assert widths == {2, 7}
+    best = nw.load(found.run, model=(Wide, {name.rpartition(".")[2]: value for name, value in found.best.point.items()}))
+    assert best.test((rows, rows[:, 0]))["metrics"]["loss"]["value"] < 2
+    run: Any = nw.train(
+        **given, settings=["model.arguments.width=9", "model.arguments.bias=false"], run_dir=tmp_path / "run"
+    )
+    assert run.model.layers[2].weight.shape == (1, 9)
+    assert run.model.layers[2].bias is None
+    with pytest.raises(ConfigError, match="hight"):
+        nw.train(**given, settings=["model.arguments.hight=9"], run_dir=tmp_path / "none")

@@ -242,9 +242,10 @@ def unregistered(model: nn.Module, flow: Flow | None = None) -> list[Finding]:
                     "unregistered-layers",
                     where,
                     f"a {type(value).__name__} holds {len(lost)} layer(s) or parameter(s) that torch does not see there: they are "
-                    "not trained, saved or moved to a GPU",
+                    f"{'not' if resting else 'not trained,'} saved or moved to a GPU"
+                    + (", and are others when the network is loaded again" if resting else ""),
                     f"make it {kind}",
-                    "note" if resting else "error",
+                    "warning" if resting else "error",
                     "sure",
                 )
             )

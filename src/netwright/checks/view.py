@@ -26,6 +26,7 @@ Hashes = npt.NDArray[np.uint64]
 Marks = npt.NDArray[np.bool_]
 Number = TypeVar("Number", np.float64, np.uint64)
 BLOCK_BYTES = 1 << 24
+WHOLE = 2**24  # from here on float32 holds no units
 HASHED_BYTES = 1 << 19  # of rows that are hashed at once: they stay in the second cache
 MOST_COLUMNS = 1000
 
@@ -164,8 +165,8 @@ def row_hashes(raw: Raw | Mapped, encoder: TableEncoder | None) -> Hashes:
 def contents_of(raw: Raw, encoder: TableEncoder | None, rows: Rows | None = None) -> tuple[Hashes, Marks]:
     """Return 64 bits per row that tell its content wherever it is read, and which rows have only categories that are known.
 
-    Numbers count as float32, arrays of a dictionary by their names, symbols of a text by their letters: rows are known again in
-    another file, dtype or order. Of sequences all steps are hashed.
+    Numbers count as float32, large ones by their units, arrays of a dictionary by their names, symbols of a text by their
+    letters: rows are known again in another file, dtype or order. Of sequences all steps are hashed.
 
     Args:
         raw: The rows.
@@ -179,15 +180,23 @@ def contents_of(raw: Raw, encoder: TableEncoder | None, rows: Rows | None = None
         return _of_rows(some, found), strange == some.lengths.astype(np.uint64)
     if isinstance(raw, Table):
         table = raw if rows is None else Table(raw.columns.take(pa.array(rows)), raw.origins)
-        cells, unknown = zip(*_cells(table, encoder), strict=True)
-        return _hashes(map(_single, cells)), ~np.concatenate(unknown)
+        hashes, marks = zip(*((_content(cells), ~unknown) for cells, unknown in _cells(table, encoder)), strict=True)
+        return np.concatenate(hashes), np.concatenate(marks)
     named = [values if rows is None else values[rows] for _, values in sorted(raw.inputs.items())]
-    return _hashes(_beside(list(map(_single, named)))), np.ones(len(named[0]), dtype=bool)
+    parts = [np.zeros(0, np.uint64), *map(_content, _beside(named))]
+    return np.concatenate(parts), np.ones(len(named[0]), dtype=bool)
 
 
-def _single(values: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32)
+def _content(values: Array) -> Hashes:
+    """Return a hash per row of numbers as float32; of those whose units it does not hold (times in seconds) with what it lacks."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = values.astype(np.float32)
+        found = _hashes(iter([single]))
+        if values.dtype.kind not in "fiu" or values.dtype.itemsize < 4 or values.dtype == np.float32:
+            return found
+        lost = np.where(np.abs(single) >= WHOLE, np.rint(values.astype(np.float64)) - single, 0.0)
+    lost[~np.isfinite(lost)] = 0.0
+    return found ^ _hashes(iter([lost])) if lost.any() else found
 
 
 def _of_rows(raw: Sequences, of_steps: Hashes, weighted: bool = True) -> Hashes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +113,9 @@ def read_settings(parameters: Mapping[str, Any]) -> Settings:
     module = given["module"]
     if module is not None and not callable(module):
         raise _unfit("module", module, "a torch.nn.Module, its class or None")
-    if module is not None and given["layers"] not in (LAYERS, None):
+    layers = given["layers"]
+    usual = isinstance(layers, Iterable) and tuple(layers) == LAYERS
+    if module is not None and layers is not None and not usual:
         warn_of(
             f"layers: {given['layers']!r} came beside module, which is the network, and does nothing; leave one of them out"
         )

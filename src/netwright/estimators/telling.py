@@ -30,7 +30,7 @@ def warn_of_findings(
     """Warn of what checks find in a network, its code and one batch, but for notes; torch's generators are moved.
 
     A network made of texts that nothing was found in is not looked at again in this process, with the same optimizer, loss and
-    shape.
+    shape, and numbers of the same size.
 
     Args:
         network: Nothing of it is changed.
@@ -40,12 +40,7 @@ def warn_of_findings(
         rows: The numbers of the train rows.
         weighted: Whether the last column of the target are weights.
     """
-    shape = tuple(examples.shapes.items())
-    key = (
-        None
-        if network.layers is None
-        else (network.layers, network.task.kind, network.task.loss, optimizer, shape, weighted)
-    )
+    key = None if network.layers is None else _key(network, optimizer, examples, rows, weighted)
     large = sum(value.numel() for value in network.module.parameters()) > MOST_PARAMETERS
     if key in _clear or large or not one_batch.quick(network.multiply_adds):
         return
@@ -59,6 +54,21 @@ def warn_of_findings(
         _clear[key] = None
         if len(_clear) > LOOKED_AT:
             _clear.pop(next(iter(_clear)))
+
+
+def _key(network: Network, optimizer: str, examples: Examples, rows: Rows, weighted: bool) -> tuple[object, ...]:
+    """Return what the findings of a network made of texts hang on, of the numbers about how large they are."""
+    batch = examples.batch(one_batch.drawn_from(rows, network.multiply_adds))
+    target = _alone(network, examples.target[torch.from_numpy(rows[: one_batch.TARGETS])], weighted)
+    sizes = [_size(values) for values in (*batch.inputs.values(), target) if values.is_floating_point()]
+    shapes = tuple(examples.shapes.items())
+    return (network.layers, network.task.kind, network.task.loss, optimizer, shapes, weighted, *sizes)
+
+
+def _size(values: Tensor) -> tuple[float, ...]:
+    """Return the least, the greatest and the deviation of some numbers as powers of two with their signs."""
+    found = torch.stack([values.min(), values.max(), values.std(correction=0)]).double()
+    return tuple((found.sign() * found.abs().log2().ceil().exp2()).tolist())
 
 
 def _findings(

@@ -183,7 +183,10 @@ def _told_of(bench: Bench, job: Job, keeper: Keeper, found: Found, first: Found)
     text = _error_text(found.error)
     write_capsule(job, found, diagnosis, text)
     where = f"at step {found.step} (epoch {found.epoch}), {_rows_told(bench, found.batch, diagnosis)}"
-    came = {"model": job.config.model.object, "loss": (job.config.training.loss or "").startswith(OBJECT)}
+    training = job.config.training
+    came = {"model": job.config.model.object is not None}
+    came |= {name: (getattr(training, name) or "").startswith(OBJECT) for name in ("loss", "optimizer", "step")}
+    came["loss"] = came["loss"] and not came["step"]  # a step stands for it
     objects = "".join(f", {name}=..." for name, own in came.items() if own)
     replay = f"nw.replay({str(job.folder)!r}{objects})" if objects else f"netwright replay {job.folder}"
     after = f"last good checkpoint: {checkpoint}; {replay} shows the step"

@@ -13,19 +13,26 @@ from torch import nn
 
 from netwright.config.read import apply_setting, build_config, read_file, written_toml
 from netwright.config.schema import RunConfig
+from netwright.config.spaces import flattened
 from netwright.distributed.world import ALONE, World
 from netwright.errors import ConfigError
 from netwright.pipeline.bench import Bench, gather, prepare, try_network
 from netwright.pipeline.custom import Custom, sorted_out, with_rows_alone
 from netwright.pipeline.network import OwnModule
+from netwright.rows.reading import PARTS
 
 _AS_TEXT = {
+    "data": 'a path, data="rows.csv"',
     "model": 'texts, layers=["Linear(64)", "ReLU()", "Linear()"]',
     "loss": 'a text, loss="L1Loss()"',
     "optimizer": 'a text, optimizer="Adam(lr=0.1)"',
     "schedule": 'a text, schedule="CosineAnnealingLR()"',
     "metrics": 'texts, metrics=["f1_score"]',
 }
+
+FOR_ANY_MODULE = ("model.weights", "model.head")  # where weights come from, and which layers begin new
+
+ARGUMENTS = "model.arguments"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,10 +78,13 @@ class Asked:
         Raises:
             ConfigError: One of them cannot be.
         """
-        tree = tomllib.loads(self.written())
+        tree, module = tomllib.loads(self.written()), self.module
         for setting in settings:
-            apply_setting(tree, setting)
-        return replace(self, config=build_config(tree))
+            if _is_argument(module, setting):
+                module = _argued(module, setting)
+            else:
+                apply_setting(tree, setting)
+        return replace(self, config=build_config(tree), module=module)
 
     def try_on(self, bench: Bench) -> None:
         """Build the network and try a step on the rows of a bench whose data these settings share; nothing of it is kept.
@@ -103,17 +113,19 @@ class Asked:
             ConfigError: Naming the first.
         """
         objects = {
-            "model": self.module,
-            "training.loss": self.loss,
-            "training.optimizer": self.custom.optimizer,
-            "training.parameter_groups": self.custom.optimizer,
-            "training.schedule": self.custom.schedule,
-            "training.metrics": self.custom.metrics or None,
+            "model": ("model", self.module),
+            **{f"data.{name}": ("data", self.data) for name in ("source", *PARTS)},
+            "training.loss": ("loss", self.loss),
+            "training.optimizer": ("optimizer", self.custom.optimizer),
+            "training.parameter_groups": ("optimizer", self.custom.optimizer),
+            "training.schedule": ("schedule", self.custom.schedule),
+            "training.metrics": ("metrics", self.custom.metrics or None),
         }
         for path in paths:
-            for name, value in objects.items():
-                if value is not None and (path == name or path.startswith(f"{name}.")):
-                    own = name.rpartition(".")[2].replace("parameter_groups", "optimizer")
+            for name, (own, value) in objects.items():
+                inside = path == name or path.startswith(f"{name}.")
+                free = path.startswith(FOR_ANY_MODULE) or _is_argument(self.module, path)
+                if value is not None and inside and not free:
                     raise ConfigError(
                         f"{where}: {path} came with {own}= from Python, which it cannot change; expected other settings; leave it "
                         f"out, or hand the {own} over as {_AS_TEXT[own]}"
@@ -139,6 +151,33 @@ def rows_first(function: Callable[P, R]) -> Callable[P, R]:
 def setting_texts(settings: str | Sequence[str]) -> list[str]:
     """Return settings one by one; a text alone is one."""
     return [settings] if isinstance(settings, str) else list(settings)
+
+
+def _is_argument(module: OwnModule | None, path: str) -> bool:
+    """Tell whether a setting is an argument of a class that came from Python with its arguments."""
+    return isinstance(module, tuple) and path.startswith(f"{ARGUMENTS}.")
+
+
+def _argued(module: Any, text: str) -> OwnModule:
+    """Return a class with its arguments, one of them changed by a text such as ``model.arguments.width=64``."""
+    tree = {"model": {"arguments": dict(module[1])}}
+    apply_setting(tree, text)
+    return module[0], tree["model"]["arguments"]
+
+
+def setting_paths(text: str) -> list[str]:
+    """Return the dotted paths of what a setting changes; of a table those of all in it.
+
+    Example:
+        >>> setting_paths('training={optimizer="Adam(lr=0.5)", epochs=3}')
+        ['training.optimizer', 'training.epochs']
+    """
+    path, _, raw = text.partition("=")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):  # a plain text; what is wrong with it is told where it is read
+        value = raw
+    return list(flattened(value, path.strip())) if isinstance(value, Mapping) else [path.strip()]
 
 
 def gather_all(
@@ -183,14 +222,15 @@ def gather_all(
         merged["loss"] = loss
     if own_loss is not None and not callable(own_loss):
         raise ConfigError(f"loss: {type(loss).__name__} came; expected a text or a callable of output and target")
-    read, name = gather(config, settings, merged)
+    for text in settings:
+        module = _argued(module, text) if _is_argument(module, text) else module
+    read, name = gather(config, [text for text in settings if not _is_argument(module, text)], merged)
     if module is not None and read.model.layers is not None:
         raise ConfigError("model and layers came together; describe the network in one of them")
     command = f"netwright train {config}" if isinstance(config, str | Path) else "netwright train CONFIG"
     data = with_rows_alone(data, custom)
     asked = Asked(read, name, data, module, own_loss, tuple(Path(file) for file in code), command, custom)
-    paths = [text.partition("=")[0].strip() for text in settings]
-    asked.refuse_fixed([path for path in paths if not path.startswith("model.")], "settings")  # weights go into a module too
+    asked.refuse_fixed([path for text in settings for path in setting_paths(text)], "settings")
     return asked
 
 

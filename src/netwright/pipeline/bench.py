@@ -48,7 +48,7 @@ from netwright.rows.reading import parts_of
 from netwright.runfolder import folder as folders
 from netwright.seeding import all_forked, float32_by_default, forked, initialising
 from netwright.sources.arrays import Arrays
-from netwright.sources.datasets import is_dataset
+from netwright.sources.datasets import batches_of, is_dataset
 from netwright.sources.memory import give_back
 from netwright.sources.sequences import Sequences
 from netwright.training.freezing import begin_training
@@ -330,11 +330,16 @@ def _refuse_engine(name: str, why: str) -> None:
 
 
 def as_given(config: RunConfig, data: Any) -> RunConfig:
-    """Return the settings with preparation "none" written where a Dataset hands rows over as its network reads them."""
-    written = "preparation" in config.data.model_fields_set
-    if data is None or written or not any(is_dataset(part) for part in parts_of(data).values()):
+    """Return the settings with those written that a Dataset or a DataLoader stands for, where nothing else is.
+
+    A Dataset hands rows over as its network reads them, with preparation "none"; a DataLoader names the rows of a batch.
+    """
+    parts = {} if data is None else parts_of(data)
+    if not any(is_dataset(part) for part in parts.values()):
         return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"preparation": "none"})})
+    told = {"preparation": "none", **batches_of(parts.get("train", parts.get("all")))}
+    changes = {name: value for name, value in told.items() if name not in config.data.model_fields_set}
+    return config.model_copy(update={"data": config.data.model_copy(update=changes)})
 
 
 def _spread(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

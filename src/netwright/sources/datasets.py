@@ -70,6 +70,19 @@ def is_dataset(value: Any) -> bool:
     return isinstance(value, Dataset | DataLoader)
 
 
+def batches_of(value: Any) -> dict[str, Any]:
+    """Return the settings that a DataLoader stands for: ``batch_size``, but for torch's default of 1, and ``last_batch``.
+
+    Example:
+        >>> batches_of(DataLoader(TensorDataset(torch.zeros(9, 2)), batch_size=4, drop_last=True))
+        {'batch_size': 4, 'last_batch': 'drop'}
+    """
+    if not isinstance(value, DataLoader) or value.batch_size is None:
+        return {}
+    size = {"batch_size": value.batch_size} if value.batch_size > 1 else {}
+    return {**size, **({"last_batch": "drop"} if value.drop_last else {})}
+
+
 def open_dataset(value: Any, workers: int = 0, as_named: bool = False) -> Opened:
     """Read a Dataset or a DataLoader.
 
@@ -88,7 +101,9 @@ def open_dataset(value: Any, workers: int = 0, as_named: bool = False) -> Opened
     if isinstance(value, DataLoader):
         if _collates(value):
             return _collated(value, as_named)
-        notes.append("the DataLoader's dataset is read; batch_size, shuffling and workers are settings of netwright")
+        named = ", ".join(f"{name} = {found}" for name, found in batches_of(value).items())
+        taken = f"its {named} where no setting says otherwise; " if named else ""
+        notes.append(f"the DataLoader's dataset is read; {taken}shuffling and workers are settings of netwright")
         rows = _sampled(value, notes, as_named)
         value = value.dataset
     if _plain_tensors(value) and 1 <= len(value.tensors) <= 2:

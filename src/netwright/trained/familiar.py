@@ -31,6 +31,7 @@ MOST = 10_000  # rows of which hashes are kept
 MOST_BYTES = 1 << 26  # of these rows; and of the steps of sequences, which are all hashed
 REPEATING = 0.9  # share of kept rows that equal another one: from here on rows repeat by nature, and tell nothing
 FEWEST = 0.01  # share of new rows that is worth a word
+LEAST = 2.0**-53  # share of all rows whose hashes are kept
 SURE = 3.0  # standard deviations above what chance gives
 
 
@@ -92,16 +93,18 @@ def read_seen(folder: Path) -> Seen | None:
     """Read what `keep_hashes` wrote; None where it wrote nothing.
 
     Raises:
-        NetwrightError, KeyError, IndexError, TypeError, ValueError, OSError: It is damaged.
+        NetwrightError, KeyError, ValueError, OSError: It is damaged.
     """
     if not (folder / SEEN).is_file():
         return None
     known = arrays.read_npz(place_of(folder / SEEN))
-    twins, of = (int(number) for number in known["twins"])
-    found = Seen(known["hashes"].astype(np.uint64), float(known["share"][0]), twins, of)
-    if not len(found.hashes) or not 0 < found.share <= 1 or not 0 <= twins <= of or not of:
+    hashes, share, twins = known["hashes"], known["share"], known["twins"]
+    plain = hashes.dtype == np.uint64 and hashes.ndim == 1 and len(hashes) > 0 and bool((hashes[1:] > hashes[:-1]).all())
+    plain = plain and share.dtype == np.float64 and share.shape == (1,) and LEAST <= share[0] <= 1
+    plain = plain and twins.dtype.kind == "i" and twins.shape == (2,) and 0 <= twins[0] <= twins[1] > 0
+    if not plain:
         raise ValueError("other numbers than a run writes")
-    return found
+    return Seen(hashes, float(share[0]), int(twins[0]), int(twins[1]))
 
 
 def familiar(runs: Sequence[tuple[Path, TableEncoder | None]], raw: Raw) -> list[str]:
@@ -119,7 +122,7 @@ def familiar(runs: Sequence[tuple[Path, TableEncoder | None]], raw: Raw) -> list
             if one is None:
                 continue
             same |= one.among(contents_of(raw, encoder))
-        except (NetwrightError, KeyError, IndexError, TypeError, ValueError, OSError) as error:
+        except (NetwrightError, KeyError, ValueError, OSError) as error:
             return [f"{folder / SEEN}: cannot be read ({error}): whether these rows were trained on is not known"]
         seen.append(one)
     if not seen:
