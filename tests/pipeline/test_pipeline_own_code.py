@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 import netwright as nw
-from netwright.errors import CheckpointError, ConfigError, DivergedError
+from netwright.errors import CheckpointError, ConfigError, DataError, DivergedError
 from netwright.seeding import drawn_from
 
 CODE = """
@@ -348,3 +348,20 @@ def test_row_numbers_written_out_move_into_the_split_file(tmp_path: Path) -> Non
     two = nw.train(one.folder / "config.toml", data=(X, Y), run_dir=tmp_path / "two")
     assert (one.folder / "split.npz").read_bytes() == (two.folder / "split.npz").read_bytes()
     assert torch.equal(one.model[0].weight, two.model[0].weight)  # type: ignore[index]
+
+
+def test_rows_that_are_taken_as_they_are_may_lack_no_number(tmp_path: Path) -> None:
+    rows = X.astype(np.float32)
+    gaps = np.where(np.arange(rows.size).reshape(rows.shape) % 40 == 6, np.nan, rows)
+    items = torch.utils.data.TensorDataset(torch.from_numpy(gaps), torch.from_numpy(Y))
+    asked: dict[str, Any] = {"model": nn.Linear(4, 3), "loss": "CrossEntropyLoss()", "epochs": 1, "test": False}
+    for given in ({"data": items}, {"data": (gaps, Y), "preparation": None}):
+        with pytest.raises(DataError, match=r"row 2: array 'X' is missing \(15 such numbers\) and is taken as it is"):
+            nw.train(**given, **asked, run_dir=tmp_path / "none")
+    filled = nw.train(data=items, preparation="standardize", **asked, run_dir=tmp_path / "filled")
+    assert np.isfinite(filled.predict_proba(gaps)).all()
+    plain = nw.train(data=(rows, Y), preparation="none", **{**asked, "model": nn.Linear(4, 3)}, run_dir=tmp_path / "plain")
+    for _ in range(4):  # calls that are recorded too
+        assert plain.predict(rows[:5]).shape == (5,)
+        with pytest.raises(DataError, match=r"row 2: array 'X' is missing and is taken as it is"):
+            plain.predict(gaps[:5])

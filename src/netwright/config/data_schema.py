@@ -214,6 +214,12 @@ class DataConfig(Section):
     def _single(cls, value: Any) -> Any:
         return one_in_a_list(value)
 
+    @field_validator("preparation", mode="before")
+    @classmethod
+    def _of_numbers(cls, value: Any) -> Any:
+        """Read a text alone as what is done to numbers."""
+        return {"numbers": value} if value in ("standardize", "quantile") else value
+
     @field_validator("sampling", mode="before")
     @classmethod
     def _off(cls, value: Any) -> Any:

@@ -125,8 +125,16 @@ class ArrayPreparation(nn.Module):
             flat = part.reshape(1, -1) if axis is None else np.moveaxis(part, axis, 0).reshape(part.shape[axis], -1)
             yield np.ascontiguousarray(flat)
 
+    def _refuse_missing(self, raw: Arrays, name: str, values: Array) -> None:
+        if self.mode != "none" or not holds_missing(values):
+            return
+        row = int(np.argwhere(np.isnan(values))[0][0])
+        raise DataError(
+            f"{raw.place(row)}: array {name!r} is missing and is taken as it is (preparation = none); expected numbers; mend it"
+        )
+
     def check(self, raw: Arrays, name: str, values: Array) -> None:
-        """Refuse rows of another shape, infinite numbers, and codes beyond the limit.
+        """Refuse rows of another shape, infinite numbers, missing ones that nothing fills, and codes beyond the limit.
 
         Raises:
             DataError: Naming the first such row.
@@ -137,6 +145,7 @@ class ArrayPreparation(nn.Module):
                 f"{tuple(self.shape)}; give rows of that shape"
             )
         refuse_infinite(raw, name, values)
+        self._refuse_missing(raw, name, values)
         if self.mode != "codes" or self.limit is None:
             return
         wrong = (values < 0) | (values >= self.limit)
@@ -151,6 +160,12 @@ class ArrayPreparation(nn.Module):
                 f"{raw.place(where[0])}: array {name!r} holds the code {values[tuple(where)].item()!r}{at}; expected whole "
                 f"numbers from 0 to {self.limit - 1}, the codes of the embedding; mend it or {advice}"
             )
+
+
+def holds_missing(values: Array) -> bool:
+    """Tell whether numbers, none of them infinite, hold NaN: of which a sum is one."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.dtype.kind == "f" and not np.isfinite(values.sum()) and bool(np.isnan(values).any())
 
 
 def standardized(raw: Tensor, mean: Tensor | None, scale: Tensor | None) -> Tensor:

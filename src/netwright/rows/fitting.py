@@ -109,7 +109,7 @@ def _fit_arrays(config: RunConfig, raw: Arrays, train: Rows, one_code: bool = Fa
         if one_code
         else []
     )
-    return preparation.fit_arrays(raw, train, mode, limit), [*notes, *_missing_notes(config.data, raw)]
+    return preparation.fit_arrays(raw, train, mode, limit), [*notes, *_missing_notes(config.data, raw, mode)]
 
 
 def _refuse_columns(data: DataConfig, raw: Arrays) -> None:
@@ -242,19 +242,24 @@ def _code_limit(config: RunConfig, raw: Arrays, train: Rows) -> int | None:
     return int(written) if written is not None else int(values[train].max()) + 1
 
 
-def _missing_notes(data: DataConfig, raw: Arrays) -> list[str]:
-    """Tell of missing numbers in arrays, or refuse them where the settings do."""
+def _missing_notes(data: DataConfig, raw: Arrays, mode: str) -> list[str]:
+    """Tell of missing numbers in arrays, or refuse them where the settings do, or nothing is known to fill them with."""
     notes = []
     for name, values in raw.inputs.items():
         starts = range(0, len(values), CHUNK) if values.dtype.kind == "f" else ()
         found = [int(np.isnan(values[start : start + CHUNK]).sum()) for start in starts]
         missing = sum(found)
-        if missing and data.missing == "error":
+        if missing and (data.missing == "error" or mode == "none"):
             start = starts[next(place for place, count in enumerate(found) if count)]
             row = start + int(np.argwhere(np.isnan(values[start : start + CHUNK]))[0][0])
+            why, advice = 'data.missing = "error"', 'data.missing = "fill"'
+            if mode == "none":
+                why, advice = (
+                    "is taken as it is (preparation = none)",
+                    'data.preparation = "standardize", which fills in the mean',
+                )
             raise DataError(
-                f'{raw.place(row)}: array {name!r} is missing ({missing} such numbers) and data.missing = "error"; '
-                'mend them or set data.missing = "fill"'
+                f"{raw.place(row)}: array {name!r} is missing ({missing} such numbers) and {why}; mend them or set {advice}"
             )
         if missing:
             notes.append(f"array {name!r}: {missing} missing numbers (NaN) are filled with the mean")
