@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn import datasets, metrics
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
 import netwright as nw
@@ -209,3 +211,21 @@ def test_an_observer_that_draws_random_numbers_changes_no_bit(tmp_path: Path) ->
     told = nw.train("sklearn:iris", run_dir=tmp_path / "told", observers=[lambda record: torch.rand(3)], **settings)
     files = [(run.folder / "model" / "last.safetensors").read_bytes() for run in (plain, told)]
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("way", [{"class_weight": "balanced"}, {"sampling": "balanced"}, {"class_weight": {"1": 4.0}}, {}])
+def test_rare_classes_count_for_models_beside_a_network_as_for_it(way: dict[str, Any], tmp_path: Path) -> None:
+    X, y = datasets.make_classification(600, 5, n_informative=3, n_redundant=1, weights=[0.9], random_state=1)
+    run = nw.train((X, y), layers=["Linear()"], epochs=1, run_dir=tmp_path / "run", **way)
+    assert run.inputs is not None
+    assert run.tested is not None
+    train, test = run.inputs.split.train, run.inputs.split.test
+    weight = {0: 1.0, 1: 4.0} if isinstance(way.get("class_weight"), dict) else "balanced" if way else None
+    scaled = StandardScaler().fit(X[train])
+    model = LogisticRegression(max_iter=1000)
+    counted = compute_sample_weight(weight, y[train])
+    model.fit(scaled.transform(X[train]), y[train], sample_weight=counted / counted.mean())
+    wanted = metrics.balanced_accuracy_score(y[test], model.predict(scaled.transform(X[test])))
+    found = run.tested["baselines"]["logistic"]
+    assert found["metrics"]["balanced_accuracy"] == pytest.approx(wanted, abs=1e-9)
+    assert ("its classes count as in the network's training" in found.get("note", "")) == bool(way)

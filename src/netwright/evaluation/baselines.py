@@ -42,7 +42,8 @@ class Problem:
 
     ``kind`` is the task; ``train`` and ``test`` are features ``(rows, features)``, NaN missing; ``target`` that of the train
     rows: class numbers ``(rows,)``, 0 and 1 ``(rows, labels)`` or values ``(rows, outputs)``; ``classes`` their number;
-    ``rates``: counts are predicted; ``categories``: the places of features that are codes; ``pixels``: the features are such.
+    ``rates``: counts are predicted; ``categories``: the places of features that are codes; ``pixels``: the features are such;
+    ``weights``: how much a row counts by its class ``(classes,)``, None where all count alike.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Problem:
     rates: bool = False
     categories: tuple[int, ...] = ()
     pixels: bool = False
+    weights: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -278,7 +280,11 @@ def _answer(model: Any, problem: Problem, target: npt.NDArray[Any]) -> Floats:
     if len(known) == 1:
         found[:, known[0]] = 1.0
         return found
-    found[:, known] = model.fit(problem.train, codes).predict_proba(problem.test)
+    given = {}
+    if problem.weights is not None:
+        last = getattr(model, "steps", None)  # of a pipeline the last one reads them
+        given = {f"{last[-1][0]}__sample_weight" if last else "sample_weight": problem.weights[target]}
+    found[:, known] = model.fit(problem.train, codes, **given).predict_proba(problem.test)
     return found
 
 

@@ -51,7 +51,7 @@ def balance_told(
     if counts is not None:
         shares = dict(zip(classes, (count / sum(counts) for count in counts), strict=True))
         told["classes"] = [{**entry, "train_share": shares[entry["class"]]} for entry in told["classes"]]
-    factors = _factors(config, len(classes), counts)
+    factors = factors_of(config, len(classes), counts)
     if factors is not None and decoding.probabilistic and "focal" not in ways:
         told["undone"] = balance.prior_undone(true, decoded, factors ** (1 / decoding.temperature), classes)
     if "focal" in ways:
@@ -79,7 +79,7 @@ def _loss(config: RunConfig) -> Call | None:
     return None if text is None or text.startswith(OBJECT) else parse_call(text, "training.loss")
 
 
-def _factors(config: RunConfig, classes: int, counts: Sequence[int] | None) -> Floats | None:
+def factors_of(config: RunConfig, classes: int, counts: Sequence[int] | None) -> Floats | None:
     """Return by what the odds of each class were raised in training, float64 ``(classes,)``; None where by nothing, or unknown."""
     call, factors = _loss(config), np.ones(classes)
     given = {} if call is None else call.keywords

@@ -23,6 +23,7 @@ from netwright.data.splits import Split
 from netwright.evaluation import baselines
 from netwright.evaluation.baselines import LEARNED, Baseline, LeftOutError, Problem, make_learned, tried, why_left_out
 from netwright.evaluation.testing import Verdict
+from netwright.pipeline.balancing import factors_of
 from netwright.rows.inputs import Inputs
 from netwright.rows.windows import Past
 from netwright.seeding import stream
@@ -31,6 +32,7 @@ from netwright.trained.known import Known
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+WEIGHTED = "its classes count as in the network's training"
 MOST_TRAIN = 200_000  # rows that a baseline learns from
 MOST_NUMBERS = 100_000_000  # in the features of train rows, and in those of test rows
 FEWEST_TRAIN = 1000  # of very many rows
@@ -108,6 +110,7 @@ def _begin_to_learn(standing: Standing) -> Callable[[], Mapping[str, Baseline | 
     preparation, raw = standing.known.program.preparation, inputs.raw
     try:
         problem, note = _problem(standing, preparation)
+        note = "; ".join(text for text in (note, "" if problem.weights is None else WEIGHTED) if text)
         straight = _straight(preparation) if "linear" in names and not isinstance(raw, Mapped) else None
         linear = problem if straight is None else _problem(standing, straight)[0]
     except Exception as reason:  # no model can be made of these rows; the network's test goes on
@@ -200,9 +203,20 @@ def _problem(standing: Standing, preparation: Preparation) -> tuple[Problem, str
             program.outcome.decoding.rates,
             _code_places(preparation, features[0].shape[1]),
             any(len(shape) + 1 >= IMAGE_AXES for shape in examples.shapes.values()),
+            _weights(standing),
         ),
         note,
     )
+
+
+def _weights(standing: Standing) -> Floats | None:
+    """Return how much the network's loss and sampling let a row count by its class, 1 in the mean; None where all alike."""
+    target = standing.inputs.target
+    if target.task not in ("binary", "multiclass") or target.per_step:
+        return None
+    counts = np.bincount(target.of(standing.inputs.split.train), minlength=len(target.classes))
+    factors = factors_of(standing.known.config, len(target.classes), counts.tolist())
+    return None if factors is None else factors * (counts.sum() / (factors * counts).sum())
 
 
 def _code_places(preparation: Preparation, size: int) -> tuple[int, ...]:
