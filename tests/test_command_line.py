@@ -21,7 +21,7 @@ import pyarrow.parquet
 import pytest
 
 from netwright.cli import cli, main
-from netwright.data.columns import Column
+from netwright.data.column import Column
 
 Script = Callable[[str], ModuleType]
 

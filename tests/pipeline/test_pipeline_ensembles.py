@@ -19,7 +19,8 @@ from torch import nn
 
 import netwright as nw
 from netwright.cli import main
-from netwright.data.columns import Column, TableEncoder
+from netwright.data.column import Column
+from netwright.data.columns import TableEncoder
 from netwright.errors import CheckpointError, ConfigError, DataError, FolderInUseError
 from netwright.exporting.joint import joined_encoder
 from netwright.lifecycle.run import Run, load_run

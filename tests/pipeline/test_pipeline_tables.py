@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
 
 import netwright as nw
+from netwright.cli import main
 from netwright.config.read import build_config, to_toml
 from netwright.errors import ConfigError, DataError
 from netwright.pipeline.bench import Bench, gather, prepare
@@ -202,3 +206,51 @@ def test_parts_may_be_lists_of_dictionaries(tmp_path: Path) -> None:
     parts = {"train": rows[:60], "valid": rows[60:75], "test": rows[75:]}
     run = nw.train(data=parts, target="y", epochs=2, run_dir=tmp_path / "run")
     assert (len(run.predict(rows[:2])), len(run.predict(tuple(rows[:2]))), len(run.predict(rows[0]))) == (2, 2, 1)
+
+
+def test_cells_of_new_rows_that_training_knows_nothing_of_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"hours": rng.integers(1, 99, 300), "town": rng.choice(["a", "b"], 300), "gap": rng.normal(size=300)}
+    )
+    frame.loc[3, "gap"] = np.nan
+    frame["y"] = rng.integers(0, 2, 300)
+    run = nw.train(frame, target="y", epochs=1, test=False, observers=[], run_dir=tmp_path / "run")
+    again = nw.load(run.folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert again.predict(frame.head(20)).tolist() == run.predict(frame.head(20)).tolist()
+        again.predict(
+            frame.assign(hours=frame.hours + 40, gap=np.nan)
+        )  # within half of what training had, and gaps as there
+    new = frame.head(20).assign(hours=lambda found: found.hours * 60.0, town="c")
+    new.loc[0, "hours"] = np.nan
+    told = [
+        "column 'town': a category not seen in training in 20 cells; it counts as unknown",
+        r"column 'hours': 1\d cells far beyond what training had \(1 to 98\), perhaps in another unit",
+        "column 'hours': 1 cell missing, and none was in training; filled with the mean",
+    ]
+    for call in (again.predict, again.predict_proba):
+        with pytest.warns(nw.FindingWarning) as found:
+            call(new)
+        assert [bool(re.match(line, str(one.message))) for line, one in zip(told, found, strict=True)] == [True] * 3
+    new.to_csv(tmp_path / "new.csv", index=False)
+    with pytest.raises(SystemExit):
+        main(["predict", str(run.folder), str(tmp_path / "new.csv"), "-o", str(tmp_path / "out.csv")])
+    printed = capsys.readouterr().err
+    assert all(re.search(line, printed) for line in told)
+
+
+def test_texts_of_symbols_that_were_not_seen_are_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = [" ".join(rng.choice(["good", "bad", "plain"], 4)) for _ in range(80)]
+    frame = pd.DataFrame({"text": lines, "y": rng.integers(0, 2, 80)})
+    run = nw.train(frame, target="y", text="words", epochs=1, test=False, observers=[], run_dir=tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run.predict(pd.DataFrame({"text": ["good plain strange"]}))
+    told = "text: 3 of 5 symbols were not seen in training and count as unknown; 1 row of 2 hold nothing else"
+    with pytest.warns(nw.FindingWarning, match=told):
+        run.predict(pd.DataFrame({"text": ["one two three", "good bad"]}))

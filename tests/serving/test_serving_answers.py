@@ -88,7 +88,10 @@ def test_json_and_csv_give_what_predict_gives(houses: nw.Run, tmp_path: Path) ->
     status, found = asked(houses, {"rows": rows})
     assert (status, set(found)) == (200, {"predictions", "notes"})
     assert found["predictions"] == pytest.approx(houses.predict(table), rel=CLOSE)
-    assert found["notes"] == ["column 'town': a category not seen in training in 1 cell; it counts as unknown"]
+    assert found["notes"] == [
+        "column 'town': a category not seen in training in 1 cell; it counts as unknown",
+        "column 'rooms': 1 cell missing, and none was in training; filled with the mean",
+    ]
     text = "note,rooms,town,new,sold\nx,3.5,Ulm,yes,2019-03-11\nx,,Ulm,no,2019-03-11\nx,3.5,Paris,yes,2019-03-11\n"
     status, told = asked(houses, text.encode(), CSV)
     assert told["predictions"] == pytest.approx(found["predictions"], rel=CLOSE)

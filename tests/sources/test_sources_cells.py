@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from netwright.data.columns import Column, TableEncoder
+from netwright.data.column import Column
+from netwright.data.columns import TableEncoder
 from netwright.errors import DataError
 from netwright.sources.cells import group_values, time_values
 from netwright.sources.marks import Markers

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from netwright.data.column import Column
 from netwright.errors import DataError, did_you_mean
 from netwright.sources.cells import (
     DATE,
@@ -41,28 +42,7 @@ Rows = npt.NDArray[np.int64]
 
 MISSING_LEVEL = "(missing)"
 FEW_LEVELS = 12  # of texts: so many may be names, whatever they look like
-ROUNDING = 1e-7  # share of an amount by which float32 may differ from it
 EXPECTED = {"number": "a number", "boolean": "true or false", "date": "a date such as 2024-01-31", "category": "a name"}
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: name, kind, number of missing cells, the categories seen in the train rows, and the amount that all of
-    these hold where they hold one only."""
-
-    name: str
-    kind: str
-    missing: int = 0
-    levels: tuple[str, ...] = ()
-    constant: float | None = None
-
-    def unknown(self, cells: Floats) -> int:
-        """Return how many cells, as `TableEncoder.matrix` gives them, hold what no train row did, as far as that is known."""
-        if self.kind == "category":
-            return int((cells == 0).sum())
-        if self.constant is None:
-            return 0
-        return int((np.abs(cells - self.constant) > ROUNDING * min(abs(self.constant), 1e3)).sum())  # NaN is missing
 
 
 @dataclass(frozen=True)
@@ -107,10 +87,21 @@ class TableEncoder:
         counts = {column.name: column.unknown(self.cells(table, column)) for column in asked}
         return {name: count for name, count in counts.items() if count}
 
-    def knowing(self, constants: Mapping[int, float]) -> TableEncoder:
-        """Return the encoder with the amounts that all train rows hold, by the places of the used columns."""
-        told = {self.used[place].name: value for place, value in constants.items()}
-        return replace(self, columns=tuple(replace(column, constant=told.get(column.name)) for column in self.columns))
+    def noticed(self, table: Table) -> Counter[tuple[str, str]]:
+        """Return how many cells of new rows are odd, by the name of their column and how; see `Column.noticed`."""
+        found: Counter[tuple[str, str]] = Counter()
+        for column in self.used:
+            counts = column.noticed(self.cells(table, column))
+            found.update({(column.name, how): count for how, count in counts.items() if count})
+        return found
+
+    def knowing(self, constants: Mapping[int, float], spans: Mapping[int, tuple[float, float]]) -> TableEncoder:
+        """Return the encoder with the amount that all train rows hold, or between which theirs lie, by places of used columns."""
+        names = [column.name for column in self.used]
+        one = {names[place]: value for place, value in constants.items()}
+        span = {names[place]: value for place, value in spans.items()}
+        columns = [replace(column, constant=one.get(column.name), span=span.get(column.name)) for column in self.columns]
+        return replace(self, columns=tuple(columns))
 
     def cells(self, table: Table, column: Column) -> Floats:
         """Return the cells of one column as numbers; see `matrix`."""
@@ -139,10 +130,7 @@ class TableEncoder:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> TableEncoder:
         """Read what `to_json` gave."""
-        columns = tuple(
-            Column(entry["name"], entry["kind"], entry["missing"], tuple(entry["levels"]), entry.get("constant"))
-            for entry in value["columns"]
-        )
+        columns = tuple(Column.from_json(entry) for entry in value["columns"])
         written = value["markers"]
         markers = Markers(tuple(written["missing_values"]), written["decimal"], thousands=written.get("thousands"))
         return TableEncoder(columns, markers, settled=True)

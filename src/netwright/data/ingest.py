@@ -123,7 +123,7 @@ def fitted(encoder: TableEncoder, learned: Learned, rare: int, numbers: str, cod
     if moments is not None:
         order = np.argsort([encoder.used[place].kind == "date" for place in places], kind="stable")  # dates stand last
         chosen = Moments(moments.rows, *(getattr(moments, name)[order] for name in ("present", "fill", "mean", "squares")))
-        encoder = encoder.knowing(module.settle(chosen, np.concatenate(learned.sample)[:, order]))
+        encoder = encoder.knowing(*module.settle(chosen, np.concatenate(learned.sample)[:, order]))
     return Preparation(encoder, nn.ModuleDict({TABLE: module}))
 
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from netwright.data.array_preparation import CHUNK, ArrayPreparation, refuse_infinite, tensor_of
 from netwright.data.batches import Examples, RawInput, Spans, lies_plainly
-from netwright.data.columns import Column, TableEncoder
+from netwright.data.column import Column
+from netwright.data.columns import TableEncoder
 from netwright.data.features import QUANTILES, normal_scores, phases, ranks
 from netwright.data.mapped import Mapped
 from netwright.data.moments import Moments, moments_of
@@ -96,16 +97,16 @@ class TablePreparation(nn.Module):
                 parts.append(nn.functional.one_hot(codes, self.levels[place] + 1)[:, 1:].to(raw.dtype))
         return torch.cat(parts, dim=1).float()
 
-    def fit(self, raw: Tensor) -> dict[int, float]:
+    def fit(self, raw: Tensor) -> tuple[dict[int, float], dict[int, tuple[float, float]]]:
         """Learn fills, means, deviations and quantiles from the raw train rows ``(rows, raw columns)``; see `settle`."""
         cells = self.scaled_cells(raw.numpy())
-        return self.settle(moments_of(cells), cells) if len(cells) else {}
+        return self.settle(moments_of(cells), cells) if len(cells) else ({}, {})
 
     def scaled_cells(self, raw: Floats) -> Floats:
         """Return the numbers, booleans and dates among raw columns."""
         return np.ascontiguousarray(raw[:, self.plain + self.dates])
 
-    def settle(self, moments: Moments, cells: Floats) -> dict[int, float]:
+    def settle(self, moments: Moments, cells: Floats) -> tuple[dict[int, float], dict[int, tuple[float, float]]]:
         """Take over what was learned of the train rows.
 
         Args:
@@ -113,7 +114,7 @@ class TablePreparation(nn.Module):
             cells: All of them, or enough for quantiles; NaN missing.
 
         Returns:
-            What all of them hold of each raw column that is constant.
+            What all of them hold of each raw column that is constant, and the least and the greatest of the others.
         """
         left = np.asarray(
             [self.numbers == "none" and place < len(self.plain) for place in range(cells.shape[1])], dtype=bool
@@ -127,7 +128,11 @@ class TablePreparation(nn.Module):
                 points, shares = ranks(torch.from_numpy(np.ascontiguousarray(filled[:, place])))
                 self.points[place], self.shares[place] = points, shares
         places = self.plain + self.dates
-        return {places[number]: float(moments.fill[number]) for number in np.flatnonzero(moments.constant)}
+        constants = {places[number]: float(moments.fill[number]) for number in np.flatnonzero(moments.constant)}
+        known = np.flatnonzero(~moments.constant & (moments.present > 0) & ~np.isnan(cells).all(axis=0))
+        low, high = np.nanmin(cells[:, known], axis=0), np.nanmax(cells[:, known], axis=0)
+        spans = {places[number]: (float(low[at]), float(high[at])) for at, number in enumerate(known)}
+        return constants, spans
 
     @property
     def code_levels(self) -> list[int]:
@@ -318,7 +323,7 @@ def fit_table(table: Table, rows: Rows, encoder: TableEncoder, numbers: str, cod
     places = [place for place, column in enumerate(encoder.used) if column.kind in SCALED]
     missing = torch.isnan(raw[:, places]).any(0).tolist() if len(raw) else [False] * len(places)
     module = table_module(encoder, dict(zip(places, missing, strict=True)), numbers, codes)
-    return Preparation(encoder.knowing(module.fit(raw)), nn.ModuleDict({TABLE: module}))
+    return Preparation(encoder.knowing(*module.fit(raw)), nn.ModuleDict({TABLE: module}))
 
 
 def table_module(encoder: TableEncoder, missing: Mapping[int, bool], numbers: str, codes: bool) -> TablePreparation:

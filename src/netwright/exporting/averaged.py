@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from netwright.data.columns import Column
+from netwright.data.column import Column
 from netwright.errors import ConfigError
 from netwright.exporting.joint import Joint
 from netwright.exporting.whole import Whole, example_rows, free_axes, names_with_lengths

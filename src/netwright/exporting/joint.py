@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from netwright.data.array_preparation import ArrayPreparation
-from netwright.data.columns import Column, TableEncoder
+from netwright.data.column import Column
+from netwright.data.columns import TableEncoder
 from netwright.data.preparation import TABLE, Preparation, TablePreparation
 from netwright.errors import CheckpointError
 from netwright.exporting.bundle import Outcome, Program
@@ -74,7 +75,9 @@ def joined_encoder(encoders: Sequence[TableEncoder]) -> TableEncoder:
             known = found.setdefault((column.name, column.kind), column)
             levels = tuple(sorted({*known.levels, *column.levels}))
             constant = known.constant if known.constant == column.constant else None
-            found[column.name, column.kind] = replace(known, levels=levels, constant=constant)
+            spans = [one.span for one in (known, column) if one.span is not None]
+            span = (min(low for low, _ in spans), max(high for _, high in spans)) if len(spans) == 2 else None
+            found[column.name, column.kind] = replace(known, levels=levels, constant=constant, span=span)
     places = {column.name: place for place, column in enumerate(encoders[0].columns)}
     ordered = sorted(found.values(), key=lambda column: places.get(column.name, len(places)))
     return TableEncoder(tuple(ordered), encoders[0].markers, all(encoder.settled for encoder in encoders))

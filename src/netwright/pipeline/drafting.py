@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from netwright.config.calls import Call, parse_call
 from netwright.config.training_schema import EarlyStoppingConfig
 from netwright.config.values import is_address
-from netwright.data.columns import Column
+from netwright.data.column import Column
 from netwright.numerals import counted
 from netwright.pipeline.bench import Bench
 from netwright.pipeline.drawing import planned_steps

@@ -14,7 +14,7 @@ from netwright.config.data_schema import DataConfig
 from netwright.config.schema import RunConfig
 from netwright.config.training_schema import EarlyStoppingConfig
 from netwright.data.batches import Rows
-from netwright.data.columns import Column
+from netwright.data.column import Column
 from netwright.data.targets import Target
 from netwright.engine.dense_fit import convolutions_of, may_be_dense
 from netwright.engine.own_step import OwnStep

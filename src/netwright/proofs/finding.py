@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from netwright.config.data_schema import DataConfig
-from netwright.data.columns import Column
+from netwright.data.column import Column
 from netwright.exporting import script_images, script_rows
 from netwright.rows.reading import BRACES, files_of, markers_of, names_of, reading_of
 from netwright.sources import cells, choosing, hdf5, opening, single, texts

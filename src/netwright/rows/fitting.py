@@ -13,6 +13,7 @@ from netwright.config.data_schema import DataConfig, PreparationConfig
 from netwright.config.schema import RunConfig
 from netwright.data import columns, preparation
 from netwright.data.array_preparation import CHUNK
+from netwright.data.column import Column
 from netwright.data.preparation import Preparation
 from netwright.errors import ConfigError, DataError, did_you_mean
 from netwright.model.layers import CODE_LAYERS, layouts_read
@@ -191,7 +192,7 @@ def _refuse_missing(data: DataConfig, raw: Table, encoder: columns.TableEncoder)
             raise missing_cell(raw.place(row), column)
 
 
-def missing_cell(place: str, column: columns.Column) -> DataError:
+def missing_cell(place: str, column: Column) -> DataError:
     """Return the error of a missing cell where none may be."""
     return DataError(
         f'{place}: column {column.name!r} is missing ({column.missing} such cells) and data.missing = "error"; '

@@ -92,8 +92,16 @@ def row_columns(config: RunConfig, program: Form, raw: Raw | Mapped, rows: npt.N
 
 def remarks(program: Form, rows: Raw) -> list[str]:
     """Return what a user should know of rows to predict: unknown categories, columns not used, changed images."""
-    return raw_rows.remarks(program.preparation.encoder, program.outcome.names, rows)
+    return raw_rows.remarks(program.preparation.encoder, program.outcome.names, rows, program.preparation.steps)
 
 
-def remarks_on(program: Form, unknown: Mapping[str, int], names: Sequence[str]) -> list[str]:
-    return raw_rows.remarks_on(program.preparation.encoder, program.outcome.names, unknown, names)
+def odd(program: Form, rows: Raw) -> list[str]:
+    """Return what is odd in rows to predict for what was seen in training: cells of a table, symbols of texts."""
+    encoder = program.preparation.encoder
+    table = rows.steps if isinstance(rows, Sequences) else rows
+    cells = raw_rows.strange(encoder, encoder.noticed(table)) if encoder is not None and isinstance(table, Table) else []
+    return [*cells, *raw_rows.unread(program.preparation.steps, rows)]
+
+
+def remarks_on(program: Form, noticed: Mapping[tuple[str, str], int], names: Sequence[str]) -> list[str]:
+    return raw_rows.remarks_on(program.preparation.encoder, program.outcome.names, noticed, names)

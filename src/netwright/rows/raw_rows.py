@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from netwright.config.schema import RunConfig
-from netwright.data.columns import Column, TableEncoder
+from netwright.data.column import Column
+from netwright.data.columns import TableEncoder
 from netwright.data.mapped import Mapped
 from netwright.errors import DataError
 from netwright.evaluation.prediction import file_column
@@ -25,6 +26,7 @@ from netwright.sources.sequences import Raw, Sequences, StepForm, from_dense, st
 from netwright.sources.tables import Table
 
 MOST_NAMED = 20  # columns, in an error
+MANY_UNREAD = 0.5  # share of the symbols of texts from which on it is told that they are unknown
 
 
 def read(
@@ -139,21 +141,57 @@ def row_columns(config: RunConfig, per_step: bool, raw: Raw | Mapped, rows: npt.
     return {"row": rows}
 
 
-def remarks(encoder: TableEncoder | None, targets: Sequence[str], rows: Raw) -> list[str]:
+def remarks(encoder: TableEncoder | None, targets: Sequence[str], rows: Raw, steps: StepForm | None = None) -> list[str]:
     """Return what a user should know of rows to predict: values not seen in training, columns not used, changed images."""
     table = rows.steps if isinstance(rows, Sequences) else rows
     if encoder is None or not isinstance(table, Table):
-        return list(table.notes) if isinstance(table, Arrays) else list(table_notes(rows))
-    return [*table_notes(rows), *remarks_on(encoder, targets, encoder.unknown(table), table.names)]
+        told = list(table.notes) if isinstance(table, Arrays) else list(table_notes(rows))
+        return [*told, *unread(steps, rows)]
+    return [*table_notes(rows), *remarks_on(encoder, targets, encoder.noticed(table), table.names)]
 
 
 def remarks_on(
-    encoder: TableEncoder | None, targets: Sequence[str], unknown: Mapping[str, int], names: Sequence[str]
+    encoder: TableEncoder | None, targets: Sequence[str], noticed: Mapping[tuple[str, str], int], names: Sequence[str]
 ) -> list[str]:
-    """Return what `remarks` does, of counted unknown cells and the names of the columns that came."""
+    """Return what `remarks` does, of counted odd cells and the names of the columns that came."""
     known = {*targets, *([column.name for column in encoder.columns] if encoder else [])}
     extra = [name for name in names if name not in known]
-    return unseen(encoder, unknown, "training") + ([f"columns not used: {', '.join(map(repr, extra))}"] if extra else [])
+    return [*strange(encoder, noticed), *([f"columns not used: {', '.join(map(repr, extra))}"] if extra else [])]
+
+
+def unread(steps: StepForm | None, rows: Raw) -> list[str]:
+    """Return a remark where many symbols of texts were not seen in training, or all of a row."""
+    if steps is None or steps.vocabulary is None or not isinstance(rows, Sequences):
+        return []
+    coded = steps.coded(rows)
+    known = (next(iter(coded.inputs.values())) > 0) if isinstance(coded, Arrays) else np.ones(0, dtype=bool)
+    known = known[rows.steps_of(np.arange(rows.rows))]
+    ends = np.cumsum(rows.lengths)
+    counts = np.diff(np.concatenate([[0], np.cumsum(known)])[np.concatenate([[0], ends])])
+    strangers, empty = len(known) - int(known.sum()), int(((counts == 0) & (rows.lengths > 0)).sum())
+    if not empty and strangers <= MANY_UNREAD * len(known):
+        return []
+    none = f"; {counted(empty, 'row')} of {rows.rows:,} hold nothing else" if empty else ""
+    return [f"text: {strangers:,} of {len(known):,} symbols were not seen in training and count as unknown{none}"]
+
+
+def strange(encoder: TableEncoder | None, noticed: Mapping[tuple[str, str], int]) -> list[str]:
+    """Return a remark per column with cells that are odd for what was seen in training, as `TableEncoder.noticed` counted them."""
+    unknown = {name: count for (name, how), count in noticed.items() if how == "unknown"}
+    found = unseen(encoder, unknown, "training")
+    for column in encoder.used if encoder else ():
+        beyond, missing = noticed.get((column.name, "beyond"), 0), noticed.get((column.name, "missing"), 0)
+        if beyond and column.span is not None:
+            low, high = (f"{value:.6g}" for value in column.span)
+            found.append(
+                f"column {column.name!r}: {counted(beyond, 'cell')} far beyond what training had ({low} to {high}), perhaps in "
+                "another unit; the network has learned nothing of such, and a prediction may be far off"
+            )
+        if missing:
+            found.append(
+                f"column {column.name!r}: {counted(missing, 'cell')} missing, and none was in training; filled with the mean"
+            )
+    return found
 
 
 def unseen(encoder: TableEncoder | None, unknown: Mapping[str, int], where: str) -> list[str]:

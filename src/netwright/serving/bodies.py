@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from netwright.data.array_preparation import ArrayPreparation
-from netwright.data.columns import Column
+from netwright.data.column import Column
 from netwright.errors import did_you_mean
 from netwright.rows import pictures
 from netwright.rows.reading import reading_of

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from netwright.data.array_preparation import ArrayPreparation
-from netwright.data.columns import MISSING_LEVEL, Column
+from netwright.data.column import Column
+from netwright.data.columns import MISSING_LEVEL
 from netwright.data.preparation import TablePreparation
 from netwright.serving.bodies import IMAGE_ENDINGS, MOST_IMAGES, MOST_ROWS
 from netwright.sources.cells import LARGEST

@@ -79,15 +79,15 @@ class Exported:
                 else file_column(raw)
             )
             columns = {**named, **self._columns(told.decoded(raw, self.call, self.path), threshold)}
-            return columns, raw_rows.remarks(told.encoder, told.names, raw), raw.rows
-        unknown: Counter[str] = Counter()
+            return columns, raw_rows.remarks(told.encoder, told.names, raw, told.steps), raw.rows
+        noticed: Counter[tuple[str, str]] = Counter()
         parts = []
         with closing(blocks.read()) as pieces:
             for _, table in pieces:
-                unknown.update(told.encoder.unknown(table))
+                noticed.update(told.encoder.noticed(table))
                 parts.append(self.predict_decoded(table))
         decoded = np.concatenate(parts) if parts else self.predict_decoded(blocks.head())
-        remarks = raw_rows.remarks_on(told.encoder, told.names, unknown, blocks.names)
+        remarks = raw_rows.remarks_on(told.encoder, told.names, noticed, blocks.names)
         return self._columns(decoded, threshold), remarks, len(decoded)
 
     def _read(self, rows: Any) -> Any:

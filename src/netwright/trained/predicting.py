@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from netwright.config.schema import RunConfig
-from netwright.errors import ConfigError
+from netwright.errors import ConfigError, warn_of
 from netwright.evaluation.ensembles import disagreement_columns, mean_of
 from netwright.evaluation.prediction import answers, file_column, prediction_columns
 from netwright.exporting.bundle import Form
@@ -97,7 +97,19 @@ def predicted(found: Predictor, rows: Any, threshold: float | None = None) -> np
     """Return classes, labels or values of raw rows; see `netwright.lifecycle.run.Run.predict`."""
     threshold = checked_threshold(found.program, threshold)
     outcome = found.program.outcome
-    return answers(outcome.task, found.predict_decoded(rows), outcome.names, outcome.classes, threshold)
+    return answers(outcome.task, found.predict_decoded(_read(found, rows)), outcome.names, outcome.classes, threshold)
+
+
+def _read(found: Predictor, rows: Any) -> Any:
+    """Return rows read, where something may be odd in them, which is warned of; arrays of numbers as they are."""
+    preparation = found.program.preparation
+    texts = preparation.steps is not None and preparation.steps.vocabulary is not None
+    if (preparation.encoder is None and not texts) or new_rows.plain_array(found.config, rows) is not None:
+        return rows
+    raw = new_rows.read(found.config, found.program, rows)
+    for remark in new_rows.odd(found.program, raw):
+        warn_of(remark)
+    return raw
 
 
 def probabilities(found: Predictor, rows: Any) -> Floats:
@@ -108,13 +120,15 @@ def probabilities(found: Predictor, rows: Any) -> Floats:
     """
     if not found.program.outcome.probabilities:
         raise ConfigError(f"predict_proba: {found.folder} gives no probabilities; expected a classifier; call predict")
-    return found.predict_decoded(rows)
+    return found.predict_decoded(_read(found, rows))
 
 
 def interval_of(found: Predictor, rows: Any, coverage: float | None) -> tuple[Floats, Floats]:
     """Return where the values of raw rows lie between; see `netwright.lifecycle.run.Run.predict_interval`."""
     refuse_unfit(found, Wanted(interval=True), coverage)
-    low, high = (values[:, 0] if values.shape[1] == 1 else values for values in found.bounds(found.each(rows), coverage))
+    low, high = (
+        values[:, 0] if values.shape[1] == 1 else values for values in found.bounds(found.each(_read(found, rows)), coverage)
+    )
     return low, high
 
 
@@ -159,14 +173,14 @@ def predict_file(found: Predictor, path: str, wanted: Wanted = NOTHING_MORE) -> 
     if blocks is None or encoder is None:
         raw = new_rows.read(found.config, found.program, path)
         return prediction_table(found, raw, wanted), new_rows.remarks(found.program, raw), raw.rows
-    unknown: Counter[str] = Counter()
+    noticed: Counter[tuple[str, str]] = Counter()
     parts = []
     with closing(blocks.read()) as pieces:
         for _, table in pieces:
-            unknown.update(encoder.unknown(table))
+            noticed.update(encoder.noticed(table))
             parts.append(found.each(table))
     each = np.concatenate(parts, axis=1) if parts else found.each(blocks.head())
-    return columns_of(found, each, wanted), new_rows.remarks_on(found.program, unknown, blocks.names), each.shape[1]
+    return columns_of(found, each, wanted), new_rows.remarks_on(found.program, noticed, blocks.names), each.shape[1]
 
 
 def refuse_unfit(found: Predictor, wanted: Wanted, coverage: float | None = None) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from netwright.data.columns import Column, TableEncoder, learn_columns
+from netwright.data.column import Column
+from netwright.data.columns import TableEncoder, learn_columns
 from netwright.data.splits import Split
 from netwright.errors import DataError, did_you_mean
 from netwright.evaluation.slices import MISSING, MOST_VALUES, Sliced, figures_of, of_numbers, of_values, slice_table
