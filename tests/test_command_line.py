@@ -421,3 +421,12 @@ from netwright.cli import main
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr == ("frozen\n" if frozen else "free\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device without room is of Linux")
+def test_an_output_without_room_is_told(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "netwright", "show", "sklearn:iris"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 6
+    assert done.stderr.startswith("netwright: error: no room where the output goes (No space left on device); make room")

@@ -227,3 +227,10 @@ def test_conflicting_targets_counts_the_rows_that_differ_not_their_group() -> No
     amounts[65] = 9.0
     (found,) = single.conflicts(hashes, amounts, False, str)
     assert found.figures["rows"] == 1
+
+
+def test_many_classes_without_a_train_row_are_one_finding() -> None:
+    split = Split(np.arange(3), np.arange(3, 4), np.arange(4, 20), "random")
+    (found,) = parts.classes([f"c{place}" for place in range(20)], np.arange(20), split)
+    assert found.figures == {"classes": 17}
+    assert found.why.startswith("17 of 20 have no train row ('c3', 'c4', 'c5', 'c6', 'c7', ...)")

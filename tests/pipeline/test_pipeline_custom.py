@@ -286,10 +286,10 @@ def test_a_figure_that_fails_is_nan_and_told_once(tmp_path: Path) -> None:
     told: list[str] = []
     bad = {"failing": failing, "endless": lambda true, predicted: math.inf}
     run = nw.train(**SMALL, epochs=3, metrics=bad, run_dir=tmp_path / "run", observers=[lambda line: told.append(str(line))])
-    assert [line for line in told if line.startswith("note: metrics: failing")] == [
-        "note: metrics: failing: KeyError: 'mine' on 30 rows; it is NaN here, the run goes on"
+    assert [line for line in told if line.startswith("warning: metrics: failing")] == [
+        "warning: metrics: failing: KeyError: 'mine' on 30 rows; it is NaN here, the run goes on"
     ]
-    assert sum(line.startswith("note: metrics: endless: it gave inf") for line in told) == 1
+    assert sum(line.startswith("warning: metrics: endless: it gave inf") for line in told) == 1
     assert all(math.isnan(row["valid_failing"]) for row in run.history)
     assert "failing" not in run.tested["metrics"]  # type: ignore[index]
     assert any("failing: KeyError" in note for note in run.tested["notes"])  # type: ignore[index]

@@ -365,3 +365,33 @@ def test_rows_that_are_taken_as_they_are_may_lack_no_number(tmp_path: Path) -> N
         assert plain.predict(rows[:5]).shape == (5,)
         with pytest.raises(DataError, match=r"row 2: array 'X' is missing and is taken as it is"):
             plain.predict(gaps[:5])
+
+
+def test_an_own_loss_of_two_classes_may_read_two_outputs(tmp_path: Path) -> None:
+    target = np.where(X[:, 2] > 3, "long", "short")
+
+    def own(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(output, target)
+
+    runs = [
+        nw.train(
+            model=(nn.Linear, {"in_features": 4, "out_features": 2}),
+            data=(X, target),
+            loss=loss,
+            epochs=3,
+            run_dir=tmp_path / name,
+        )
+        for name, loss in (("own", own), ("torch", nn.CrossEntropyLoss()))
+    ]
+    assert runs[0].predict_proba(X).tolist() == runs[1].predict_proba(X).tolist()
+    assert runs[0].tested is not None
+    assert runs[1].tested is not None
+    assert runs[0].tested["metrics"]["accuracy"] == runs[1].tested["metrics"]["accuracy"]
+    fitted = nw.NetClassifier(module=nn.Linear(4, 2), loss=own, optimizer="Adam(lr=0.05)", epochs=60, random_state=0).fit(X, target)
+    assert fitted.score(X, target) > 0.9
+
+
+def test_a_file_of_code_that_is_not_there_is_refused_where_no_code_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--code .*gone.py: no such file"):
+        nw.train("sklearn:iris", code=[tmp_path / "gone.py"], run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

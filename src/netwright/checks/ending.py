@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from netwright.checks.findings import Finding
 from netwright.checks.flow import ACTIVATIONS, DROPOUTS, RECURRENT, SHAPES, WEIGHTED, Flow, Operation, watch_call
@@ -297,7 +297,27 @@ def broadcasts(loss: Callable[..., Any], purpose: Purpose) -> list[Finding]:
     except Exception as error:  # an own loss may raise anything on other shapes; the training step has its own trial
         return _spread(flow, None, first_line(error)) if "flow" in locals() else []
     same = isinstance(apart, Tensor) and isinstance(flow.output, Tensor) and apart.numel() == flow.output.numel() == 1
-    return _spread(flow, float(flow.output) / float(apart) if same and float(apart) else None, "")
+    ratio = float(flow.output.detach()) / float(apart.detach()) if same and float(apart.detach()) else None
+    return _spread(flow, ratio, "")
+
+
+def own_parameters(loss: Callable[..., Any]) -> list[Finding]:
+    """Return whether a loss has parameters, which no optimizer has."""
+    waiting = [name for name, value in loss.named_parameters() if value.requires_grad] if isinstance(loss, nn.Module) else []
+    if not waiting:
+        return []
+    return [
+        Finding(
+            "loss-parameters",
+            f"the loss, {', '.join(waiting[:3])}",
+            "the loss has parameters of its own, which are not the network's: no optimizer moves them and no checkpoint keeps "
+            "them, so that they stay as they began",
+            "make them parameters of the network, whose forward hands the loss what it needs, or train with step=, which is all "
+            "yours",
+            confidence="sure",
+            figures={"parameters": len(waiting)},
+        )
+    ]
 
 
 def _spread(flow: Flow, ratio: float | None, problem: str) -> list[Finding]:

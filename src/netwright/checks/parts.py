@@ -19,6 +19,7 @@ GROUP_NAMES = re.compile(
 )
 ID_NAMES = re.compile(r".+(?:[ _-](?:id|nr|no|key)|Id|ID)$")  # of what, the name does not tell
 FEWEST_GROUPS = 10
+MOST_NAMED = 5  # classes that train lacks, in findings of their own
 RANDOM = ("random", "stratified random")
 IN_ORDER = 0.9  # share of distinct times from which on rows in order of time are a series
 
@@ -34,6 +35,13 @@ def classes(names: Sequence[Any], values: npt.NDArray[Any], split: Split) -> lis
     train = values[split.train]
     counts = train.sum(axis=0) if values.ndim == 2 else np.bincount(train, minlength=len(names))
     word = "label" if values.ndim == 2 else "class"
+    lost = [str(name) for name, count in zip(names, counts, strict=True) if not count]
+    if len(lost) > MOST_NAMED:
+        some = ", ".join(map(repr, lost[:MOST_NAMED]))
+        why = f"{len(lost):,} of {len(counts):,} have no train row ({some}, ...), so that the network cannot learn them"
+        advice = "divide otherwise, merge them in data.labels, or leave rare ones out; is the target an amount?"
+        where = "the classes" if word == "class" else "the labels"
+        return [Finding("missing-class", where, why, advice, confidence="sure", figures={"classes": len(lost)})]
     return [
         Finding(
             "missing-class",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import os
 import sys
@@ -35,6 +36,7 @@ from netwright.errors import NetwrightError, ResourceError, out_of_memory
 
 INTERRUPTED = 130
 BUG = 70
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 READER_LEFT = 1  # click's exit code where nobody reads standard output any more
 COMMANDS = (
     starting,
@@ -100,6 +102,12 @@ def _guarded(action: Callable[[], Any], debug: bool) -> int:
     except Exception as error:  # the last net: a bug of ours is told in one line too
         if getattr(error, "quiet", False):  # another process of the same training tells it
             return BUG
+        if isinstance(error, OSError) and error.errno in FULL:
+            return _fail(
+                f"no room where the output goes ({error.strerror}); make room, or send it elsewhere",
+                ResourceError.exit_code,
+                debug,
+            )
         if out_of_memory(error):
             return _fail(f"out of memory; set a smaller data.batch_size ({error})", ResourceError.exit_code, debug)
         return _bug(error, debug)

@@ -6,12 +6,13 @@ DESCRIPTION = (
     "activation-before-loss", "missing-log-softmax", "missing-sigmoid", "activation-on-output", "softmax-of-one",
     "missing-activation", "dropout-on-output", "normalisation-on-output", "batchnorm-after-dropout", "strong-dropout",
     "dropout-in-small-network", "bias-before-batchnorm", "kernel-beyond-input", "batchnorm-of-few-rows", "learning-rate",
-    "weight-decay", "momentum", "loss-broadcast", "classes-as-numbers", "softmax-between-layers", "refused",
+    "weight-decay", "momentum", "loss-broadcast", "loss-parameters", "classes-as-numbers", "softmax-between-layers", "refused",
 )  # fmt: skip
 BATCH = (
     "unused-parameters", "frozen-parameters", "zero-gradient", "dead-units", "vanishing-gradient", "exploding-gradient",
     "exploding-activations", "first-loss", "rows-mixed", "random-in-eval", "train-eval-differ", "input-scale", "target-scale",
     "not-finite", "identical-units", "constant-output", "batch-of-one", "input-changed-in-place", "cannot-overfit", "not-watched",
+    "step-changes-nothing",
 )  # fmt: skip
 CODE = (
     "layer-called-on-tensor", "layer-made-in-forward", "unregistered-layers", "state-not-registered", "fixed-device",

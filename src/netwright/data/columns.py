@@ -223,7 +223,7 @@ def _prose(table: Table, names: Sequence[str], rows: pa.Array, markers: Markers)
     return (
         f"{table.origins[0].name}: column {names[0]!r} holds free text ({len(pc.unique(train))} different values, "
         f"{_words(train):.0f} words each){more}; expected numbers or categories; leave it out with --set {option} "
-        f'or force data.kinds = {{"{names[0]}" = "category"}}'
+        f'or force data.kinds = {{"{names[0]}" = "category"}}; where it is the only input: --set data.text=words'
     )
 
 

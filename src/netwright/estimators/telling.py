@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from netwright.checks import code, description, one_batch
-from netwright.checks.ending import broadcasts, purpose_of
+from netwright.checks.ending import broadcasts, own_parameters, purpose_of
 from netwright.checks.findings import Finding, in_order
 from netwright.checks.rehearsal import Rehearsed
 from netwright.data.batches import Examples, Rows
@@ -83,6 +83,7 @@ def _findings(
         network.task, _alone(network, examples.target[torch.from_numpy(rows[: one_batch.TARGETS])], weighted).cpu()
     )
     found = [*description.optimizer(call.name, group), *code.read(sources), *broadcasts(network.task.loss_function, purpose)]
+    found += own_parameters(network.task.loss_function)
     batch = examples.batch(one_batch.drawn_from(rows, network.multiply_adds))
     files = sorted({source.file for source in sources})
 

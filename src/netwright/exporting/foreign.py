@@ -69,7 +69,8 @@ def foreign_bytes(source: Path) -> bytes:
         raise CheckpointError(f"{source}: {said[-1] if said else 'cannot be read'}")
     if done.returncode:
         reason = said[-1] if said and done.returncode == REFUSED else "the process that read it did not end well"
-        raise SafetyError(f"{source}: {reason}; expected tensors by name and nothing else; refused")
+        advice = ", so save them by torch.save(model.state_dict(), PATH)" if Path(source).suffix in (".pt", ".pth") else ""
+        raise SafetyError(f"{source}: {reason}; expected tensors by name and nothing else; refused{advice}")
     return content
 
 

@@ -15,17 +15,17 @@ from netwright.data.batches import Batch
 from netwright.data.feed import Feed
 from netwright.data.usage import Peak
 from netwright.pipeline.bench import Bench, executing
-from netwright.pipeline.job import Job, make_job
+from netwright.pipeline.job import Job, Tell, make_job
 from netwright.training.freezing import begin_training
 from netwright.training.loop import Progress
 
 
-def say_nothing(text: str) -> None:
+def say_nothing(text: str, kind: str = "note") -> None:
     """Take a remark and leave it."""
 
 
 @contextmanager
-def on_copies(bench: Bench, tell: Callable[[str], None] = say_nothing) -> Iterator[Job]:
+def on_copies(bench: Bench, tell: Tell = say_nothing) -> Iterator[Job]:
     """Give a training of copies of network and loss, with the run's threads and generators of its own.
 
     Args:

@@ -99,7 +99,7 @@ def resume_run(
         for line in told(found, bench, changes, require_exact):
             observe(line)
         with executing(bench.config, bench.device):
-            job = make_job(bench, folder, lambda text: observe(Told(text, "note")))
+            job = make_job(bench, folder, lambda text, kind="note": observe(Told(text, kind)))
             if not world.leads:
                 return run_along(bench, job, found.parts)
             entry = {

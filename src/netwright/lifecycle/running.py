@@ -73,7 +73,7 @@ def start(bench: Bench, folder: Path, observe: Listener, test: bool, auto_micro_
     for line in [*describe(bench), *([] if again is None else [Told(again, "warning")])]:
         observe(line)
     with executing(bench.config, bench.device), ExitStack() as stack:
-        job = make_job(bench, folder, lambda text: observe(Told(text, "note")))
+        job = make_job(bench, folder, lambda text, kind="note": observe(Told(text, kind)))
         if not bench.world.leads:
             return run_along(bench, job, job.beginning({}))
         refuse_little_room(job)

@@ -76,6 +76,17 @@ def refuse_extra_state(module: nn.Module) -> None:
             )
 
 
+def refuse_no_code(code: Sequence[Path]) -> None:
+    """Refuse a file of code that is not there.
+
+    Raises:
+        ConfigError: Naming it.
+    """
+    for named in code:
+        if not named.is_file():
+            raise ConfigError(f"--code {named}: no such file; expected the Python file to run; check the path")
+
+
 def refuse_unnamed(module: str, code: Sequence[Path], command: str, other: str = "") -> Path:
     """Return the file of ``FILE.py:Class`` if the command line named it.
 
@@ -84,9 +95,7 @@ def refuse_unnamed(module: str, code: Sequence[Path], command: str, other: str =
         SafetyError: It did not; a config alone never runs code.
     """
     file = Path(module.rpartition(":")[0])
-    for named in code:
-        if not named.is_file():
-            raise ConfigError(f"--code {named}: no such file; expected the Python file to run; check the path")
+    refuse_no_code(code)
     if not any(named.resolve() == file.resolve() for named in code):
         also = f" (or name {other} instead)" if other else ""
         raise SafetyError(

@@ -158,7 +158,9 @@ def make_task(
         if problem := signatures.losses().problem(call, "training.loss"):
             raise ConfigError(problem)
     _refuse_mismatch(kind, call)
+    own = own_loss is not None and call.name not in (*LABEL_LOSSES, *VALUE_LOSSES)
     class_target = call.name in CLASS_LOSSES or (kind == "multiclass" and call.name not in VALUE_LOSSES)
+    class_target = class_target or (kind == "binary" and own and found_outputs == 2)
     outputs = columns if kind == "regression" else classes if class_target or kind == "multilabel" else 1
     function = own_loss
     if own_loss is None:

@@ -16,6 +16,7 @@ from netwright.config.schema import RunConfig
 from netwright.config.spaces import flattened
 from netwright.distributed.world import ALONE, World
 from netwright.errors import ConfigError
+from netwright.model.own import refuse_no_code
 from netwright.pipeline.bench import Bench, gather, prepare, try_network
 from netwright.pipeline.custom import Custom, sorted_out, with_rows_alone
 from netwright.pipeline.network import OwnModule
@@ -229,7 +230,9 @@ def gather_all(
         raise ConfigError("model and layers came together; describe the network in one of them")
     command = f"netwright train {config}" if isinstance(config, str | Path) else "netwright train CONFIG"
     data = with_rows_alone(data, custom)
-    asked = Asked(read, name, data, module, own_loss, tuple(Path(file) for file in code), command, custom)
+    files = tuple(Path(file) for file in ([code] if isinstance(code, str | Path) else code))
+    refuse_no_code(files)
+    asked = Asked(read, name, data, module, own_loss, files, command, custom)
     asked.refuse_fixed([path for text in settings for path in setting_paths(text)], "settings")
     return asked
 

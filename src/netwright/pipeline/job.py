@@ -41,6 +41,7 @@ from netwright.training.journal import Journal
 from netwright.training.loop import Plan, Progress, Validate, networks_of, shown
 from netwright.training.state import put_back, remembered
 
+Tell = Callable[..., None]  # of a text, and of its kind where it is no note
 AT_ONCE = 1 << 20  # validation rows whose outputs are held at a time
 HISTORY, EXECUTION, SCHEDULE = (
     "history",
@@ -128,7 +129,7 @@ class Job:
         return replace(self, config=config, engine=engine)
 
 
-def make_job(bench: Bench, folder: Path, tell: Callable[[str], None], kept: bool = True) -> Job:
+def make_job(bench: Bench, folder: Path, tell: Tell, kept: bool = True) -> Job:
     """Put network, loss and rows on the device and make the optimizer; the generators are seeded for training.
 
     Args:
@@ -176,7 +177,7 @@ def make_job(bench: Bench, folder: Path, tell: Callable[[str], None], kept: bool
     )
 
 
-def _fall_back(config: RunConfig, folder: Path, text: str, tell: Callable[[str], None]) -> None:
+def _fall_back(config: RunConfig, folder: Path, text: str, tell: Tell) -> None:
     """Write down that the steps of a run are executed as they are written, so that it goes on so, and tell it."""
     training = config.training.model_copy(update={"engine": "eager"})
     eager = config.model_copy(update={"training": training})
@@ -236,7 +237,7 @@ def _own_figures(
     bench: Bench,
     engine: Engine,
     examples: Examples,
-    tell: Callable[[str], None],
+    tell: Tell,
     said: set[str],
 ) -> dict[str, float]:
     """Return the figures of one's own of the validation rows, those of `Bench.figures`; one that they do not give is NaN."""
@@ -247,14 +248,13 @@ def _own_figures(
             said.add(name)
             tell(
                 f"evaluate: {name_of(function)} gives {name}, which it did not of the rows that it was asked about at first; it is "
-                "left out of history.csv"
+                "left out of history.csv",
+                "warning",
             )
     return {name: found.get(name, math.nan) for name in bench.figures}
 
 
-def _validation(
-    bench: Bench, engine: Engine, examples: Examples, tell: Callable[[str], None]
-) -> Callable[[], dict[str, float]]:
+def _validation(bench: Bench, engine: Engine, examples: Examples, tell: Tell) -> Callable[[], dict[str, float]]:
     """Return the function that gives the figures of the validation rows for the weights of the moment."""
     rows, task, target = bench.inputs.split.valid, bench.network.task, bench.inputs.target
     if bench.custom.evaluate is not None:
@@ -264,7 +264,7 @@ def _validation(
     def tell_once(name: str, text: str) -> None:
         if name not in said:
             said.add(name)
-            tell(text)
+            tell(text, "warning")
 
     forwards = {id(network): Forward(network, bench.how) for network in networks_of(engine)}
     at_once = AT_ONCE if len(target.names) == 1 and not own else len(rows)  # what is no mean over rows needs all of them

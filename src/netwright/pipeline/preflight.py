@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import textwrap
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netwright.checks import code, description, ending, one_batch
+from netwright.checks import code, description, ending, one_batch, rehearsal
 from netwright.checks.ending import Purpose, purpose_of
 from netwright.checks.findings import Finding, in_order
 from netwright.checks.overfit import Overfit
@@ -164,7 +165,8 @@ def _check_network(bench: Bench, thorough: bool = False) -> tuple[list[Finding],
     if ALL in skipped or set(DATA) | skipped == {*DATA, *DESCRIPTION, *BATCH}:
         return [], None
     if bench.custom.step is not None:  # what it does with the network is its own
-        return code.read(code.sources_of(type(module) for module in network.module.modules())), None
+        found = code.read(code.sources_of(type(module) for module in network.module.modules()))
+        return [*found, *_own_step(bench)], None
     make = maker(config, bench.custom, torch.device("cpu"))
     made = make(copy.deepcopy(network.module))
     update = replace(execution_of(config).update, autocast=None, micro_batch=None)
@@ -180,6 +182,7 @@ def _check_network(bench: Bench, thorough: bool = False) -> tuple[list[Finding],
         return found, None
     purpose = _purpose(bench)
     found += ending.broadcasts(network.task.loss_function, purpose)
+    found += ending.own_parameters(network.task.loss_function)
     batch = bench.examples.batch(one_batch.drawn_from(np.asarray(bench.inputs.split.train), work))
     owned = sorted({source.file for source in sources})
 
@@ -191,6 +194,20 @@ def _check_network(bench: Bench, thorough: bool = False) -> tuple[list[Finding],
     alone = config.model_copy(update={"training": config.training.model_copy(update={"threads": threads})})
     with executing(alone, torch.device("cpu")):
         return one_batch.look(rehearsed, found, network.summary.trainable, thorough and "cannot-overfit" not in skipped)
+
+
+def _own_step(bench: Bench) -> list[Finding]:
+    """Look at what a step of one's own does to a copy of the network."""
+    network, step = bench.network, bench.custom.own_step
+    work = network.summary.multiply_adds
+    if step is None or not one_batch.waited_for(work, network.summary.parameters):
+        return []
+    with executing(bench.config, torch.device("cpu")), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = copy.deepcopy(network.module)
+        batch = bench.examples.batch(one_batch.drawn_from(np.asarray(bench.inputs.split.train), work))
+        optimizer = maker(bench.config, bench.custom, torch.device("cpu"))(model)
+        return rehearsal.changes_nothing(step.name, model, lambda: step.take(model, batch, optimizer))
 
 
 def _purpose(bench: Bench) -> Purpose:

@@ -168,6 +168,12 @@ DESCRIPTION = [
     tuned("momentum of 0.9999", "SGD(lr=0.01, momentum=0.9999)", "momentum", "learning-rate"),
     tuned("betas exchanged", "Adam(betas=[0.999, 0.9])", "momentum"),
     Case(
+        "a loss that weighs itself",
+        "description",
+        ("loss-parameters",),
+        lambda: {"layers": MLP, "data": values(), "loss": own.LearnedNoise()},
+    ),
+    Case(
         "squeeze in an own loss",
         "description",
         ("loss-broadcast",),
@@ -321,6 +327,12 @@ BATCH = [
         "batch",
         ("cannot-overfit",),
         lambda: {"layers": MLP, "data": blobs(), "optimizer": "SGD(lr=1e-5)"},
+    ),
+    Case(
+        "an own step without an update",
+        "batch",
+        ("step-changes-nothing",),
+        lambda: {"layers": MLP, "data": blobs(), "step": own.step_without_update},
     ),
     Case(
         "a rate that diverges",
