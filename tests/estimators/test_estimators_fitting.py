@@ -68,8 +68,7 @@ def test_everything_is_computed_in_the_dtype_of_the_rows(dtype: Any, kind: torch
     X, y = DIABETES
     net = nw.NetRegressor(SMALL, epochs=40, random_state=0).fit((1000 * X).astype(dtype), y)
     assert {value.dtype for value in net.model_.state_dict().values()} == {kind}
-    assert torch.from_numpy(net.predict((1000 * X[:3]).astype(dtype))).dtype == kind
-    assert torch.from_numpy(net.predict((1000 * X[:3]).tolist())).dtype == kind
+    assert net.predict((1000 * X[:3]).astype(dtype)).dtype == net.predict((1000 * X[:3]).tolist()).dtype == np.float64
     assert "natively" in net.engine_ or "from Python" in net.engine_
 
 
@@ -497,3 +496,12 @@ def test_the_usual_layers_beside_a_module_say_nothing(layers: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         nw.NetClassifier(layers, module=nn.Linear(4, 3), epochs=1).fit(*IRIS)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_values_far_from_0_are_told_apart(dtype: Any) -> None:
+    rows = np.random.default_rng(0).normal(size=(300, 3)).astype(dtype)
+    times = 1.7e9 + 60 * rows[:, 0].astype(np.float64)
+    fitted = nw.NetRegressor(["Linear()"], epochs=150, optimizer="Adam(lr=0.05)", random_state=0).fit(rows, times)
+    assert fitted.predict(rows).dtype == np.float64
+    assert fitted.score(rows, times) > 0.99

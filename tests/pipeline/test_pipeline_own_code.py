@@ -387,7 +387,9 @@ def test_an_own_loss_of_two_classes_may_read_two_outputs(tmp_path: Path) -> None
     assert runs[0].tested is not None
     assert runs[1].tested is not None
     assert runs[0].tested["metrics"]["accuracy"] == runs[1].tested["metrics"]["accuracy"]
-    fitted = nw.NetClassifier(module=nn.Linear(4, 2), loss=own, optimizer="Adam(lr=0.05)", epochs=60, random_state=0).fit(X, target)
+    fitted = nw.NetClassifier(module=nn.Linear(4, 2), loss=own, optimizer="Adam(lr=0.05)", epochs=60, random_state=0).fit(
+        X, target
+    )
     assert fitted.score(X, target) > 0.9
 
 

@@ -187,3 +187,13 @@ def test_layers_in_a_list_that_rest_are_told_as_not_saved() -> None:
     ]
     assert found.severity == "warning"
     assert "they are not saved or moved to a GPU, and are others when the network is loaded again" in found.why
+
+
+def test_classes_in_a_column_each_are_no_amounts(tmp_path: Path) -> None:
+    X, y = load_iris(return_X_y=True)
+    told = r"every train row has one 1 and else 0 in 3 columns, .* MSELoss\(\) reads them as amounts; .*argmax"
+    with pytest.warns(nw.FindingWarning, match=told):
+        nw.train((X, np.eye(3)[y]), layers=["Linear()"], epochs=1, test=False, run_dir=tmp_path / "run")
+    for target in (np.eye(3)[y] * 2, np.eye(3)[y][:, :2]):
+        found = nw.check((X, target), layers=["Linear()"])
+        assert "classes-as-numbers" not in {one.check for one in found.findings}

@@ -162,14 +162,17 @@ def alone(device: torch.device) -> Iterator[None]:
 
 
 def decoded(module: nn.Module, decoding: Decoding, reading: Reading, rows: Numbers, device: torch.device) -> Numbers:
-    """Return probabilities ``(rows, classes)`` or values ``(rows, outputs)`` in the dtype of the network."""
+    """Return probabilities ``(rows, classes)`` in the dtype of the network, or values ``(rows, outputs)``, float64.
+
+    In float32 values far from 0 (times in seconds) would lose what tells them apart.
+    """
     inputs = reading(rows)
     if reading.scaling is None:
         inputs = inputs.clone()  # a network may write into its input
     examples = Examples({"x": inputs}, torch.zeros(len(inputs), dtype=torch.int64)).to(device)
     with alone(device), Arithmetic(reading.threads):
         outputs: Tensor = decoding(outputs_of(Forward(module), examples, reading.batch_size))
-    found: Numbers = outputs.to(reading.dtype).numpy()
+    found: Numbers = (outputs.to(reading.dtype) if decoding.probabilistic else outputs).numpy()
     return found
 
 

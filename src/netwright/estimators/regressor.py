@@ -55,7 +55,7 @@ class NetRegressor(RegressorMixin, Net):  # type: ignore[misc]
         return self
 
     def predict(self, X: Any) -> Numbers:
-        """Return values ``(rows,)`` or ``(rows, outputs)`` in the units of y, in the dtype of X.
+        """Return values ``(rows,)`` or ``(rows, outputs)`` in the units of y, float64.
 
         Args:
             X: Rows as in `fit`.

@@ -97,7 +97,7 @@ def _check_asked(asked: Asked) -> Preflight:
         return _refused(asked, error)
     found, reached = _check_network(bench, thorough=True)
     data = check_data(bench.config, bench.inputs, thorough=True)
-    found += _numbers_for_classes(bench)
+    found += [*_numbers_for_classes(bench), *_classes_in_columns(bench)]
     return Preflight(asked.name, in_order([*found, *data], bench.config.checks.skip), reached)
 
 
@@ -113,7 +113,7 @@ def check_bench(bench: Bench) -> Bench:
     """Return a bench with its findings: of those checks that take milliseconds."""
     found, _ = _check_network(bench)
     data = check_data(bench.config, bench.inputs)
-    return replace(bench, findings=in_order([*found, *data], bench.config.checks.skip))
+    return replace(bench, findings=in_order([*found, *data, *_classes_in_columns(bench)], bench.config.checks.skip))
 
 
 def _numbers_for_classes(bench: Bench) -> list[Finding]:
@@ -128,6 +128,25 @@ def _numbers_for_classes(bench: Bench) -> list[Finding]:
     why = f"the target has only {len(levels)} different whole numbers, which {bench.network.task.loss} reads as amounts"
     advice = 'if they are names of classes write CrossEntropyLoss(), or data.task = "multiclass"'
     return [Finding("classes-as-numbers", "training.loss", why, advice, "note", "hint")]
+
+
+def _classes_in_columns(bench: Bench) -> list[Finding]:
+    """Tell a target of numbers that are classes with a column each: one 1 a row, and else 0."""
+    target = bench.inputs.target
+    if target.task != "regression" or len(target.names) < 2 or target.per_step or bench.custom.step is not None:
+        return []
+    values = target.of(bench.inputs.split.train)
+    if not len(values) or not bool(((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all()):
+        return []
+    why = (
+        f"every train row has one 1 and else 0 in {len(target.names)} columns, as classes written one-hot have, and "
+        f"{bench.network.task.loss} reads them as amounts"
+    )
+    return [
+        Finding(
+            "classes-as-numbers", "training.loss", why, "hand over argmax(axis=1) of them, a class a row", confidence="sure"
+        )
+    ]
 
 
 def _refused(asked: Asked, error: ConfigError) -> Preflight:
