@@ -257,3 +257,30 @@ def test_fitting_writes_no_folder_and_prints_nothing(
     classifier().fit(*IRIS).predict(IRIS[0])
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
+
+
+class Sized(nn.Module):
+    def __init__(self, hidden: int = 4) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, hidden), nn.ReLU(), nn.Linear(hidden, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)  # type: ignore[no-any-return]
+
+
+def test_a_search_reaches_into_texts_and_arguments() -> None:
+    X, y = load_iris(return_X_y=True)
+    grid = {"optimizer__lr": [1e-9, 0.05], "optimizer__weight_decay": [0.0], "module_arguments__hidden": [8]}
+    search = GridSearchCV(nw.NetClassifier(module=Sized, epochs=30, random_state=0), grid, cv=2).fit(X, y)
+    assert search.best_params_["optimizer__lr"] == 0.05
+    assert search.best_estimator_.optimizer == "Adam(lr=0.05, weight_decay=0.0)"
+    assert search.best_estimator_.model_.layers[0].out_features == 8
+    assert nw.NetClassifier(optimizer="SGD(0.1)").set_params(optimizer__lr=0.5).optimizer == "SGD(lr=0.5)"
+    net = nw.NetClassifier(loss="CrossEntropyLoss()").set_params(loss__weight="balanced", epochs=3)
+    assert net.fit(X, y).loss == "CrossEntropyLoss(weight='balanced')"
+    piped = make_pipeline(StandardScaler(), nw.NetRegressor()).set_params(netregressor__optimizer__lr=0.5)
+    assert piped[-1].optimizer == "Adam(lr=0.5)"
+    with pytest.raises(ValueError, match="loss__weight: 'balanced' came; expected loss to be a text, such as"):
+        nw.NetClassifier().set_params(loss__weight="balanced")
+    with pytest.raises(ValueError, match="rate"):
+        nw.NetClassifier().set_params(optimizer__rate=0.5).fit(X, y)

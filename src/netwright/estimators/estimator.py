@@ -23,7 +23,15 @@ from netwright import files
 from netwright.estimators import bundle
 from netwright.estimators.learning import Learned, decoded, learn
 from netwright.estimators.networks import Goal, reads_codes
-from netwright.estimators.settings import LAYERS, EstimatorError, Settings, as_value_errors, read_settings
+from netwright.estimators.settings import (
+    INSIDE,
+    LAYERS,
+    EstimatorError,
+    Settings,
+    as_value_errors,
+    read_settings,
+    with_inner,
+)
 from netwright.training.journal import EpochRecord
 
 Numbers = npt.NDArray[Any]
@@ -94,6 +102,26 @@ class Net(BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.random_state = random_state
         self.observers = observers
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name, and what is in them: ``optimizer__lr``, ``loss__weight``, ``module_arguments__hidden``.
+
+        Args:
+            **params: Their values, for instance of a search.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ValueError: There is no such parameter, or the optimizer or loss is no text.
+        """
+        inside = {name: value for name, value in params.items() if name.partition("__")[0] in INSIDE and "__" in name}
+        super().set_params(**{name: value for name, value in params.items() if name not in inside})
+        for name, value in inside.items():
+            key, _, inner = name.partition("__")
+            with as_value_errors():
+                setattr(self, key, with_inner(key, getattr(self, key), inner, value))
+        return self
 
     def _settings(self) -> Settings:
         with as_value_errors():

@@ -20,6 +20,11 @@ from netwright.training.journal import EpochRecord
 
 LAYERS = ("Linear(100)", "ReLU()", "Linear()")  # where none are given
 ENGINES = ("auto", "captured", "compiled", "eager")
+INSIDE = {  # parameters that have some of their own, by two underscores
+    "optimizer": "Adam(lr=0.001)",
+    "loss": "CrossEntropyLoss(label_smoothing=0.1)",
+    "module_arguments": "",
+}
 MOST_ROWS = 200  # of a step, where nothing is written
 
 
@@ -82,6 +87,30 @@ class Settings:
     def rows_of(self, rows: int) -> int:
         """Return the rows of a step, of so many train rows."""
         return min(self.batch_size or MOST_ROWS, rows)
+
+
+def with_inner(name: str, given: Any, inner: str, value: Any) -> Any:
+    """Return a parameter with something in it changed.
+
+    Args:
+        name: One of `INSIDE`.
+        given: Its value: the text of an optimizer or loss, or a dictionary of arguments.
+        inner: An argument's name.
+        value: That of the argument.
+
+    Raises:
+        EstimatorError: The optimizer or loss is no text.
+
+    Example:
+        >>> with_inner("optimizer", "Adam(lr=0.001)", "lr", 0.1), with_inner("module_arguments", None, "hidden", 8)
+        ('Adam(lr=0.1)', {'hidden': 8})
+    """
+    if name == "module_arguments":
+        return {**(given or {}), inner: value}
+    if not isinstance(given, str):
+        raise _unfit(f"{name}__{inner}", value, f"{name} to be a text, such as {INSIDE[name]!r}, in which it stands")
+    registry = signatures.optimizers() if name == "optimizer" else signatures.losses()
+    return str(signatures.named(parse_call(given, name), registry, name).with_keyword(inner, value))
 
 
 def read_settings(parameters: Mapping[str, Any]) -> Settings:
