@@ -16,7 +16,7 @@ from netwright.lifecycle.run import Run
 from netwright.lifecycle.several import Manner
 from netwright.lifecycle.starting import train_asked
 from netwright.model.summary import Summary
-from netwright.pipeline.asking import gather_all, refuse_rows_as_test, rows_first, setting_texts
+from netwright.pipeline.asking import gather_all, rows_first, setting_texts, with_test_rows
 from netwright.pipeline.bench import as_given
 from netwright.pipeline.custom import Evaluate, Step, Stop
 from netwright.pipeline.drafting import Draft, draft_config
@@ -95,7 +95,7 @@ def train(
         2
     """
     keywords |= {"optimizer": optimizer, "metrics": metrics, "step": step, "evaluate": evaluate, "stop": stop}
-    refuse_rows_as_test(test)
+    test, keywords = with_test_rows(test, keywords)
     with join() if world is None else nullcontext(world) as shared:
         asked = gather_all(config, model, data, loss, code, settings, keywords)
         return train_asked(shared, asked, run_dir, observers, Manner(test, strict, auto_micro_batch))

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import netwright as nw
 from netwright.distributed.world import World
+from netwright.errors import DataError
 from netwright.pipeline.asking import Asked
 from netwright.pipeline.bench import Bench, gather, prepare
 from netwright.pipeline.telling import SEVERAL, describe
@@ -183,3 +185,16 @@ def test_the_split_shown_is_the_split_trained_on(reader: dict[str, Any]) -> None
     data = (WAVES[:60], LABELS[:60])
     assert len(nw.split(data=data).valid) == 0
     assert len(nw.split(data=data, **reader).valid) == 12
+
+
+def test_months_tell_the_order_of_a_series(tmp_path: Path) -> None:
+    months = [f"{1990 + place // 12}-{1 + place % 12:02d}" for place in range(96)]
+    frame = pd.DataFrame({"month": months, "sold": np.sin(np.arange(96) / 3)})
+    asked: dict[str, Any] = {"target": "sold", "window": 6, "epochs": 1, "baselines": []}
+    run = nw.train(frame, **asked, run_dir=tmp_path / "run")
+    timed = nw.train(frame, **asked, split={"time": "month"}, run_dir=tmp_path / "timed")
+    assert run.predict(frame.tail(20)).shape == timed.predict(frame.tail(20)).shape
+    mixed = frame.sample(frac=1, random_state=0)
+    for call in (lambda: nw.train(mixed, **asked, run_dir=tmp_path / "none"), lambda: run.predict(mixed)):
+        with pytest.raises(DataError, match="column 'month' is earlier than one line above"):
+            call()

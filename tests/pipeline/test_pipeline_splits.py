@@ -202,3 +202,14 @@ def test_a_season_without_a_series_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"evaluation\.season: 7 came; .*\(data\.window\); leave it out"):
         nw.train("sklearn:diabetes", evaluation={"season": 7}, epochs=1, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_of_test_rows_stands_beside_that_of_train_rows_as_a_keyword(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    for name, part in (("a", rows[:40]), ("b", rows[40:])):
+        np.savetxt(tmp_path / f"{name}.csv", part, delimiter=",", header="x,y", comments="")
+    run = nw.train(train=tmp_path / "a.csv", test=str(tmp_path / "b.csv"), target="y", epochs=1, run_dir=tmp_path / "run")
+    assert run.tested is not None
+    assert run.tested["n"] == 20
+    with pytest.raises(ConfigError, match="test: .* came; expected True or False"):
+        nw.train(str(tmp_path / "a.csv"), test=str(tmp_path / "b.csv"), target="y", run_dir=tmp_path / "none")

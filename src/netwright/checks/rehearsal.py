@@ -153,9 +153,9 @@ def _gradients(one: Rehearsed, flow: Flow) -> list[Finding]:
                 Finding(
                     "zero-gradient",
                     f"layer {', '.join(stays[:4])}",
-                    "every gradient is exactly 0, also after two steps, so that it never learns: what follows is dead or constant",
-                    "look at the layers after it: a dead ReLU, a softmax of one number, a rounding, or a saturated activation",
-                    confidence="sure",
+                    f"every gradient of {len(one.batch)} rows is exactly 0, also after two steps, so that it does not learn: what "
+                    "follows is dead or constant, or other rows alone reach it",
+                    "look at the layers after it: a dead ReLU, a softmax of one number, a rounding, a saturated activation, a gate",
                 )
             )
     return found

@@ -237,17 +237,20 @@ def gather_all(
     return asked
 
 
-def refuse_rows_as_test(test: Any) -> None:
-    """Refuse rows where it is asked whether to test.
+def with_test_rows(test: Any, keywords: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
+    """Return whether to test, and the keywords with the file of test rows where one stands beside that of train rows.
 
     Raises:
-        ConfigError: It is neither true nor false.
+        ConfigError: It is neither true nor false, nor such a file.
     """
+    if isinstance(test, str | Path) and isinstance(keywords.get("train"), str | Path):
+        return True, {**keywords, "data": {"test": str(test)}}
     if not isinstance(test, bool):
         raise ConfigError(
             f"test: {test!r} came; expected True or False, whether to test; rows of one's own to test on go into "
             "data={'train': ..., 'test': ...}, a share of all rows into split={'test': 0.2}"
         )
+    return test, dict(keywords)
 
 
 def _refuse_rows_twice(config: Any, data: Any, keywords: Mapping[str, Any]) -> None:

@@ -250,7 +250,9 @@ def _only_dates(data: DataConfig, steps: Table | Arrays) -> str | None:
         values = cells.clean(values, markers_of(data))
         if values.null_count:
             continue
-        texts = cells.is_text(values.type) and pc.all(pc.match_substring_regex(values, cells.DATE)).as_py()
+        texts = cells.is_text(values.type) and any(
+            pc.all(pc.match_substring_regex(values, form)).as_py() for form in (cells.DATE, cells.MONTH)
+        )
         found += [name] if texts or pa.types.is_temporal(values.type) else []
     return found[0] if len(found) == 1 else None
 

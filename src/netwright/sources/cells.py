@@ -25,6 +25,7 @@ DATE = (
     rf"^\d{{4}}-\d{{2}}-\d{{2}}([T ]\d{{2}}:\d{{2}}(:\d{{2}}(\.\d+)?)?{OFFSET}|Z)?$"
     rf"|^\d{{8}}T\d{{4}}(\d{{2}}(\.\d+)?)?{OFFSET}$"
 )
+MONTH = r"^\d{4}-(0[1-9]|1[0-2])$"  # tells order, and is no date of a day
 OTHER_DATE = r"^(\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{4}[./]\d{1,2}[./]\d{1,2})([T ]\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][Mm])?)?$"
 PADDED = r"^0\d+$"  # a whole number with a leading zero, as in codes of places and articles
 TRUE_WORDS = ("true", "yes", "t", "y")
@@ -227,7 +228,7 @@ def refuse(table: Table, name: str, values: pa.ChunkedArray, bad: npt.NDArray[np
 
 
 def time_values(table: Table, name: str, markers: Markers) -> Floats:
-    """Return a column as times whose order is known: numbers as they are, ISO dates in days since 1970; ``(rows,)``.
+    """Return a column as times whose order is known: numbers as they are, ISO dates and months in days since 1970; ``(rows,)``.
 
     Raises:
         DataError: The column or a cell is missing, or is neither a number nor such a date.
@@ -243,6 +244,8 @@ def time_values(table: Table, name: str, markers: Markers) -> Floats:
         return numbers(values, table, name, markers)
     if date.all():
         return days(values, table, name)
+    if pc.all(pc.match_substring_regex(values, MONTH)).as_py():
+        return days(pc.binary_join_element_wise(values, "01", "-"), table, name)
     if (number | date).all():
         wrong, expected = (~number, "a number") if number.sum() > date.sum() else (~date, "a date")
         what = f"not {expected} as the others are"
