@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,15 @@ def test_a_batch_that_is_learned_by_heart_stays_as_it_is() -> None:
     twice = RandomShift(2)
     model = without_dropout(torch.nn.Sequential(twice, torch.nn.Identity(), twice))
     assert torch.equal(model(given), given)
+
+
+@pytest.mark.parametrize("factor", [255.0, 1 / 255])
+def test_images_of_another_size_of_numbers_are_told(factor: float, tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).random((120, 8, 8)).astype(np.float32)
+    run = nw.train((pictures, np.arange(120) % 3), epochs=1, test=False, observers=[], run_dir=tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for some in (pictures[:50], pictures[:1], np.zeros((1, 8, 8), np.float32), np.full((2, 8, 8), np.nan, np.float32)):
+            run.predict(some)
+    with pytest.warns(nw.FindingWarning, match="array 'X': its numbers are of another size than those of training"):
+        nw.load(run.folder).predict(pictures[:60] * factor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, final
 
@@ -21,6 +22,9 @@ READ = {torch.empty(0, dtype=one).numpy().dtype for one in RAW}  # by torch, in 
 STANDARDIZED = "netwright::standardized"  # the operation's name
 
 Rows = npt.NDArray[np.int64]
+FAR = 10.0  # deviations of training that the median of new rows lies off
+NEXT_TO_NOTHING, MANY = 0.01, 1000  # share of the deviation of training that many numbers of new rows have
+FEWEST, LOOKED_AT = 8, 1 << 20  # numbers of a channel, and of all of them
 CHUNK = 4096  # rows prepared at a time
 ADDED_CHANNEL = {"NT": "NCT", "NHW": "NCHW", "NDHW": "NCDHW"}
 MOVED_CHANNEL = {"NHWC": "NCHW", "NDHWC": "NCDHW"}
@@ -124,6 +128,32 @@ class ArrayPreparation(nn.Module):
             part = self.moved(tensor_of(raw[rows[start : start + CHUNK]])).double().numpy()
             flat = part.reshape(1, -1) if axis is None else np.moveaxis(part, axis, 0).reshape(part.shape[axis], -1)
             yield np.ascontiguousarray(flat)
+
+    def unlike(self, values: Array) -> str | None:
+        """Return in words how numbers of new rows are of another size than those of training; None where they are not.
+
+        Told by the median of a channel far from what training had, or by a spread that is next to nothing beside its.
+        """
+        rows = min(len(values), max(1, LOOKED_AT // max(1, math.prod(self.shape))))
+        if self.mode != "standardize" or not rows:
+            return None
+        some = self.moved(tensor_of(values[np.linspace(0, len(values) - 1, rows).astype(np.int64)])).double()
+        scaled = (some - self.mean.cpu()) / self.scale.cpu()
+        channel = self.channel_axis
+        flat = scaled.reshape(1, -1) if channel is None else scaled.movedim(channel, 0).reshape(scaled.shape[channel], -1)
+        if flat.shape[1] < FEWEST:
+            return None
+        middle = flat.nanmedian(dim=1).values.nan_to_num(nan=0.0)
+        spread = float(flat.nan_to_num(nan=0.0).std(dim=1).max())
+        worst = int(middle.abs().argmax())
+        small = flat.numel() >= MANY and 0 < spread < NEXT_TO_NOTHING
+        if float(middle[worst].abs()) <= FAR and not small:
+            return None
+        mean, scale = (float(value.flatten()[worst if value.numel() > 1 else 0]) for value in (self.mean, self.scale))
+        return (
+            f"its numbers are of another size than those of training (about {mean + scale * float(middle[worst]):.3g} here, mean "
+            f"{mean:.3g} and deviation {scale:.3g} there), perhaps in another unit; a prediction may be far off"
+        )
 
     def _refuse_missing(self, raw: Arrays, name: str, values: Array) -> None:
         if self.mode != "none" or not holds_missing(values):

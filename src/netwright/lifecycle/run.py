@@ -19,7 +19,7 @@ from netwright.config.schema import RunConfig
 from netwright.data.mapped import Mapped
 from netwright.data.targets import Target
 from netwright.engine.choose import choose_device
-from netwright.errors import ConfigError
+from netwright.errors import ConfigError, warn_of
 from netwright.evaluation.prediction import prediction_columns, table_bytes, true_columns
 from netwright.evaluation.testing import Verdict
 from netwright.exporting.bundle import Program, load_preparation
@@ -166,7 +166,10 @@ class Run:
             if found is not None:
                 return found
         with executing(self.config, self.program.device, new_rows.are_plain(rows) and self.program.forward.computes):
-            return np.asarray(self.program.decoded(new_rows.read(self.config, self.program, rows)))
+            raw = new_rows.read(self.config, self.program, rows)
+            for remark in new_rows.unlike(self.program, raw) if raw is not rows else []:
+                warn_of(remark)
+            return np.asarray(self.program.decoded(raw))
 
     def _trusted(self, values: npt.NDArray[Any]) -> Floats | None:
         """Return the predictions of rows of an array from recordings that are trusted; None: call the network."""

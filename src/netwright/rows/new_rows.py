@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from netwright.config.schema import RunConfig
+from netwright.data.array_preparation import ArrayPreparation
 from netwright.data.mapped import Mapped
 from netwright.data.targets import Target
 from netwright.exporting.bundle import Form
@@ -92,7 +93,24 @@ def row_columns(config: RunConfig, program: Form, raw: Raw | Mapped, rows: npt.N
 
 def remarks(program: Form, rows: Raw) -> list[str]:
     """Return what a user should know of rows to predict: unknown categories, columns not used, changed images."""
-    return raw_rows.remarks(program.preparation.encoder, program.outcome.names, rows, program.preparation.steps)
+    found = raw_rows.remarks(program.preparation.encoder, program.outcome.names, rows, program.preparation.steps)
+    return [*found, *unlike(program, rows)]
+
+
+def unlike(program: Form, rows: Raw) -> list[str]:
+    """Return a remark on each array whose numbers are of another size than those of training."""
+    named = rows.inputs if isinstance(rows, Arrays) else {}
+    known = program.preparation.modules
+    found = []
+    for name, values in named.items():
+        module = known[name] if name in known else next(iter(known.values())) if len(known) == len(named) == 1 else None
+        told = (
+            module.unlike(values)
+            if isinstance(module, ArrayPreparation) and values.shape[1:] == tuple(module.shape)
+            else None
+        )
+        found += [] if told is None else [f"array {name!r}: {told}"]
+    return found
 
 
 def odd(program: Form, rows: Raw) -> list[str]:
