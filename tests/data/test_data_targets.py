@@ -233,7 +233,7 @@ def test_whole_numbers_of_more_than_64_bits_are_amounts_unless_floats_would_merg
 
 def test_a_float_is_no_class_that_it_may_have_been_merged_into() -> None:
     known = from_cells([2**53, 2**53 + 1])
-    with pytest.raises(DataError, match="class 9007199254740992.0 was not seen in training"):
+    with pytest.raises(DataError, match="class 9007199254740992.0 is none that is known"):
         from_cells([2.0**53, 2.0**53 + 2], known.task, classes=known.classes)
 
 
@@ -293,12 +293,12 @@ BAD: dict[str, tuple[Any, str | None, Sequence[Any] | None, str]] = {
     "money": ([f"${row},000" for row in range(1, 60)], None, None, "without currency signs"),
     "many rows of money": ([f"${row % 30},000" for row in range(300)], None, None, "without currency signs"),
     "money in a regression": (["$1,000", "$2,000"], "regression", None, "without currency signs"),
-    "a new class": (["a", "b", "c"], "binary", ("a", "b"), "t: row 3: target 'y': class 'c' was not seen in training"),
+    "a new class": (["a", "b", "c"], "binary", ("a", "b"), "t: row 3: target 'y': class 'c' is none that is known"),
     "a new number": (
         [0, 7],
         "binary",
         (0, 1),
-        "t: row 2: target 'y': class 7 was not seen in training; expected one of 0, 1",
+        "t: row 2: target 'y': class 7 is none that is known; expected one of 0, 1",
     ),
     "dates in a regression": ([datetime.date(2024, 1, 1), datetime.date(2024, 1, 2)], "regression", None, "is no number"),
     "many dates": (

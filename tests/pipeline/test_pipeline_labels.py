@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+import torch
 from sklearn import metrics
 from sklearn.datasets import make_multilabel_classification
 from sklearn.neural_network import MLPClassifier
@@ -356,3 +357,28 @@ def test_a_regression_is_tested_on_rows_without_the_names_that_labels_mend(tmp_p
     settings = ['data.labels={none="0"}', "data.task=regression", "data.target=y"]
     run = nw.train(str(tmp_path / "all.csv"), settings=settings, epochs=1, run_dir=tmp_path / "run")
     assert run.test(str(tmp_path / "later.csv"))["n"] == 71
+
+
+def test_classes_without_a_row_are_named_in_a_setting(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(120, 4)).astype(np.float32), np.arange(120) % 3
+    told: list[str] = []
+    observers = [lambda record: told.append(str(record))]
+    run = nw.train((X, y), layers=["Linear()"], classes=range(5), epochs=2, observers=observers, run_dir=tmp_path / "run")
+    assert sum("it has no train row" in line for line in told) == 0  # a note: who names them knows
+    found = json.loads((run.folder / "run.json").read_text())["findings"]
+    assert [one["severity"] for one in found if one["check"] == "missing-class"] == ["note", "note"]
+    assert run.model[0].out_features == 5  # type: ignore[index]
+    assert run.predict_proba(X[:2]).shape == (2, 5)
+    again = nw.load(run.folder)
+    assert again.program.outcome.classes == (0, 1, 2, 3, 4)
+    assert again.test((X, np.full(120, 4)))["n"] == 120
+    with pytest.raises(DataError, match="class 2 is none that is known; expected one of 0, 1"):
+        nw.train((X, y), layers=["Linear()"], classes=[0, 1], run_dir=tmp_path / "none")
+    with pytest.raises(ConfigError, match="data.classes: 2 different classes came; expected two or more, each once"):
+        nw.train((X, y), layers=["Linear()"], classes=[0, 1, 1], run_dir=tmp_path / "none")
+    with pytest.raises(ConfigError, match=r"needs \(N, 3\); end with Linear\(\), or name all classes, .*data.classes"):
+        nw.train((X, y), model=torch.nn.Linear(4, 10), run_dir=tmp_path / "none")
+    names = np.array(["a", "b", "c"])[y]
+    texts = nw.train((X, names), layers=["Linear()"], classes=["c", "b", "a", "d"], epochs=1, run_dir=tmp_path / "texts")
+    assert texts.program.outcome.classes == ("c", "b", "a", "d")

@@ -142,7 +142,7 @@ def test_a_run_is_tested_on_class_folders_and_refuses_its_own(tmp_path: Path) ->
     with pytest.raises(DataError, match="folders train, test came; expected one set of rows"):
         run.test(source)
     (source / "test" / "bright").rename(source / "test" / "light")
-    with pytest.raises(DataError, match=r"test/light/001\.png: .*class 'light' was not seen in training"):
+    with pytest.raises(DataError, match=r"test/light/001\.png: .*class 'light' is none that is known"):
         run.test(source / "test")
 
 

@@ -42,16 +42,18 @@ def classes(names: Sequence[Any], values: npt.NDArray[Any], split: Split) -> lis
         advice = "divide otherwise, merge them in data.labels, or leave rare ones out; is the target an amount?"
         where = "the classes" if word == "class" else "the labels"
         return [Finding("missing-class", where, why, advice, confidence="sure", figures={"classes": len(lost)})]
-    return [
+    there = set(np.unique(values).tolist()) if lost and values.ndim == 1 else set(range(len(names)))
+    return [  # a note on those that stand in data.classes alone
         Finding(
             "missing-class",
             f"{word} {name!r}",
             "it has no train row, so that the network cannot learn it",
             "divide otherwise, or merge it in data.labels",
-            confidence="sure",
-            figures={"class": str(name)},
+            "warning" if place in there else "note",
+            "sure",
+            {"class": str(name)},
         )
-        for name, count in zip(names, counts, strict=True)
+        for place, (name, count) in enumerate(zip(names, counts, strict=True))
         if not count
     ]
 

@@ -114,6 +114,10 @@ class DataConfig(Section):
     header: bool | None = Field(None, description="Whether the first line holds names; false where columns are given.")
     kinds: dict[str, Kind] = Field(default_factory=dict, description="Column kinds that the inference gets wrong.")
     labels: dict[str, str] = Field(default_factory=dict, description='Target values to rename, {">50K." = ">50K"}.')
+    classes: list[bool | int | str] | None = Field(
+        None,
+        description="All classes of the target in their order, where the rows may lack some: the network has an output for each.",
+    )
     missing_values: list[str] | None = Field(None, description='All texts that mean missing, in place of "", "?", "NA", ...')
     missing: Literal["fill", "error"] = Field("fill", description="What a missing cell does: filled and flagged, or exit 3.")
     delimiter: str | None = Field(None, description='Between fields: one character, or "whitespace".')
@@ -213,6 +217,20 @@ class DataConfig(Section):
     @classmethod
     def _single(cls, value: Any) -> Any:
         return one_in_a_list(value)
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _as_list(cls, value: Any) -> Any:
+        """Read arrays and other sequences of Python, and ranges, as lists of plain values."""
+        found = value.tolist() if hasattr(value, "tolist") else value
+        return list(found) if isinstance(found, list | tuple | range) else found
+
+    @field_validator("classes")
+    @classmethod
+    def _several(cls, value: list[Any] | None) -> list[Any] | None:
+        if value is not None and (len(value) < 2 or len({*value}) < len(value)):
+            raise ValueError(f"{len({*value})} different classes came; expected two or more, each once; name them all")
+        return value
 
     @field_validator("preparation", mode="before")
     @classmethod

@@ -394,7 +394,7 @@ def _numbered(raw: Table | Arrays, name: str, values: npt.NDArray[Any], places: 
     if (numbers < 0).any():
         row = int(np.flatnonzero(numbers < 0)[0])
         raise DataError(
-            f"{raw.place(row)}: target {name!r}: class {plain(values[row])!r} was not seen in training; expected one of "
+            f"{raw.place(row)}: target {name!r}: class {plain(values[row])!r} is none that is known; expected one of "
             f"{', '.join(str(place) for place in list(places)[:10])}; mend the cell or set data.labels"
         )
     return numbers

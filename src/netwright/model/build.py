@@ -350,6 +350,8 @@ def check_output(form: Form, outputs: int, need: str, steps: int | None = None) 
         return
     if form.shape != (outputs,):
         advice = "end with Linear()" if len(form.shape) == 1 else "end with Flatten(), Linear()"
+        if len(form.shape) == 1 and form.shape[0] > outputs and ("a target of" in need or "yes-no" in need):
+            advice += ", or name all classes, those without a row too: data.classes"
         if form.layout == "NTC":
             advice = "end with LastStep(), Linear()"
         raise ConfigError(f"model: the network gives {form}; {need} needs (N, {outputs}); {advice}")

@@ -82,7 +82,7 @@ def cut(data: DataConfig, raw: Raw, names: Sequence[str], parts: dict[str, Rows]
         return _cut_text(data, raw, parts)
     steps, series, when = _series(data, raw)
     told = [] if when is None else _time_notes(steps, series, when)
-    target = targets.read_target(steps, names, data.task, data.labels, markers_of(data))
+    target = targets.read_target(steps, names, data.task, data.labels, markers_of(data), data.classes)
     split, notes = make_split(
         _by_time(data, parts, series), _named(data, raw, steps, series), target, parts, markers_of(data)
     )
