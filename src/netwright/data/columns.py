@@ -91,6 +91,8 @@ class TableEncoder:
         """Return how many cells of new rows are odd, by the name of their column and how; see `Column.noticed`."""
         found: Counter[tuple[str, str]] = Counter()
         for column in self.used:
+            if column.name not in table.names:
+                continue  # `matrix` tells
             counts = column.noticed(self.cells(table, column))
             found.update({(column.name, how): count for how, count in counts.items() if count})
         return found

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netwright.checks import code, description, ending, one_batch, rehearsal
+from netwright.checks import code, description, ending, one_batch, own_step
 from netwright.checks.ending import Purpose, purpose_of
 from netwright.checks.findings import Finding, in_order
 from netwright.checks.overfit import Overfit
@@ -226,7 +226,7 @@ def _own_step(bench: Bench) -> list[Finding]:
         model = copy.deepcopy(network.module)
         batch = bench.examples.batch(one_batch.drawn_from(np.asarray(bench.inputs.split.train), work))
         optimizer = maker(bench.config, bench.custom, torch.device("cpu"))(model)
-        return rehearsal.changes_nothing(step.name, model, lambda: step.take(model, batch, optimizer))
+        return own_step.changes_nothing(step.name, model, lambda: step.take(model, batch, optimizer))
 
 
 def _purpose(bench: Bench) -> Purpose:
