@@ -16,7 +16,7 @@ from netwright.lifecycle.run import Run
 from netwright.lifecycle.several import Manner
 from netwright.lifecycle.starting import train_asked
 from netwright.model.summary import Summary
-from netwright.pipeline.asking import gather_all, rows_first, setting_texts, with_test_rows
+from netwright.pipeline.asking import code_files, gather_all, rows_first, setting_texts, with_test_rows
 from netwright.pipeline.bench import as_given
 from netwright.pipeline.custom import Evaluate, Step, Stop
 from netwright.pipeline.drafting import Draft, draft_config
@@ -326,7 +326,7 @@ def load(
     if others:
         came = f"nw.load: {1 + len(others)} values without a name came"
         raise ConfigError(f"{came}; expected one, the folder; an own network goes by its name, nw.load(RUN, model=NETWORK)")
-    return load_folder(Path(run), model=model, code=code, device=device, settings=setting_texts(settings))
+    return load_folder(Path(run), model=model, code=code_files(code), device=device, settings=setting_texts(settings))
 
 
 def ensemble(runs: Sequence[str | Path], output: str | Path, *, code: Sequence[str | Path] = ()) -> Ensemble:
@@ -344,7 +344,7 @@ def ensemble(runs: Sequence[str | Path], output: str | Path, *, code: Sequence[s
         ...     nw.ensemble(runs, place + "/both").predict("sklearn:iris").shape
         (150,)
     """
-    return unite_runs([Path(run) for run in runs], Path(output), code)
+    return unite_runs([Path(run) for run in runs], Path(output), code_files(code))
 
 
 def export(
@@ -354,7 +354,7 @@ def export(
     code: Sequence[str | Path] = (),
 ) -> Path:
     """Write a run or an ensemble as files that predict without it; see `netwright.trained.packaging.export_run`."""
-    found = load_folder(Path(run), code=code) if isinstance(run, str | Path) else run
+    found = load_folder(Path(run), code=code_files(code)) if isinstance(run, str | Path) else run
     return export_run(found, format, None if output is None else Path(output))
 
 

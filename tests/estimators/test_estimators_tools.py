@@ -270,7 +270,7 @@ class Sized(nn.Module):
 
 def test_a_search_reaches_into_texts_and_arguments() -> None:
     X, y = load_iris(return_X_y=True)
-    grid = {"optimizer__lr": [1e-9, 0.05], "optimizer__weight_decay": [0.0], "module_arguments__hidden": [8]}
+    grid = {"optimizer__lr": np.array([1e-9, 0.05]), "optimizer__weight_decay": [0.0], "module_arguments__hidden": [8]}
     search = GridSearchCV(nw.NetClassifier(module=Sized, epochs=30, random_state=0), grid, cv=2).fit(X, y)
     assert search.best_params_["optimizer__lr"] == 0.05
     assert search.best_estimator_.optimizer == "Adam(lr=0.05, weight_decay=0.0)"

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import netwright as nw
+from netwright.checks.view import contents_of
 from netwright.cli import main
 from netwright.trained import familiar
 
@@ -230,6 +231,20 @@ def test_without_its_hashes_a_run_is_tested_all_the_same(tmp_path: Path, how: st
             np.savez(path, **{**stored, **DAMAGED[how]})
     found = notes(nw.load(run.folder), part)
     assert [("seen.npz: cannot be read" in note) for note in found] == [True] * (how != "gone")
+
+
+def test_hashes_of_an_earlier_version_are_compared_as_they_were_made(tmp_path: Path) -> None:
+    rows = pa.table({"t": 1_700_000_000 + np.arange(60) * 150, "y": np.arange(60.0)})
+    run = trained(written(tmp_path / "all.csv", rows), tmp_path, target="y")
+    assert run.inputs is not None
+    read = np.concatenate([run.inputs.split.train, run.inputs.split.valid])
+    once = contents_of(run.inputs.raw, run.inputs.preparation.encoder, read, units=False)[0]
+    assert (once != contents_of(run.inputs.raw, run.inputs.preparation.encoder, read)[0]).any()
+    with np.load(run.folder / "seen.npz") as stored:
+        kept = {name: stored[name] for name in ("share", "twins")}
+    np.savez(run.folder / "seen.npz", hashes=np.unique(once), **kept)
+    (note,) = notes(nw.load(run.folder), written(tmp_path / "part.csv", rows.slice(0, 40)))
+    assert "have the inputs of a row that the run was trained or validated on" in note
 
 
 @pytest.mark.parametrize("form", ["table", "array", "whole numbers"])

@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn import functional
 
 import netwright as nw
-from netwright.errors import CheckpointError, ConfigError, DataError, DivergedError
+from netwright.errors import CheckpointError, ConfigError, DivergedError
 from netwright.seeding import drawn_from
+from netwright.studies.exported import load_any
 
 CODE = """
 from torch import nn
@@ -288,6 +289,29 @@ def test_one_number_a_row_may_come_without_its_axis(tmp_path: Path, engine: str,
     assert "squeeze-without-dim" in checks
 
 
+class Several(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).squeeze()  # of a single row the outputs alone are left
+
+
+@pytest.mark.parametrize("target", [X[:, :3], Y])
+def test_a_single_row_of_several_outputs_may_come_without_its_axis(tmp_path: Path, target: Any) -> None:
+    kept = [
+        nw.train(
+            model=(kind, {"in_features": 4, "out_features": 3}),
+            data=(X, target),
+            epochs=2,
+            batch_size=8,
+            split={"train": list(range(41)), "valid": list(range(41, 52)), "test": list(range(52, 150))},
+            run_dir=tmp_path / kind.__name__,
+        )
+        for kind in (Several, nn.Linear)
+    ]
+    assert torch.equal(kept[0].model.weight, kept[1].model.weight)  # type: ignore[arg-type]
+    assert kept[0].history[-1]["valid_loss"] == kept[1].history[-1]["valid_loss"]
+    assert kept[0].predict(X[:1]).tolist() == kept[1].predict(X[:1]).tolist()
+
+
 def test_outputs_of_a_population_may_come_without_their_axis(tmp_path: Path) -> None:
     kept = [
         nw.repeat(
@@ -350,21 +374,19 @@ def test_row_numbers_written_out_move_into_the_split_file(tmp_path: Path) -> Non
     assert torch.equal(one.model[0].weight, two.model[0].weight)  # type: ignore[index]
 
 
-def test_rows_that_are_taken_as_they_are_may_lack_no_number(tmp_path: Path) -> None:
+def test_missing_numbers_of_rows_that_are_taken_as_they_are_are_told_as_zeros(tmp_path: Path) -> None:
     rows = X.astype(np.float32)
     gaps = np.where(np.arange(rows.size).reshape(rows.shape) % 40 == 6, np.nan, rows)
     items = torch.utils.data.TensorDataset(torch.from_numpy(gaps), torch.from_numpy(Y))
-    asked: dict[str, Any] = {"model": nn.Linear(4, 3), "loss": "CrossEntropyLoss()", "epochs": 1, "test": False}
-    for given in ({"data": items}, {"data": (gaps, Y), "preparation": None}):
-        with pytest.raises(DataError, match=r"row 2: array 'X' is missing \(15 such numbers\) and is taken as it is"):
-            nw.train(**given, **asked, run_dir=tmp_path / "none")
-    filled = nw.train(data=items, preparation="standardize", **asked, run_dir=tmp_path / "filled")
+    asked: dict[str, Any] = {"loss": "CrossEntropyLoss()", "epochs": 1, "test": False}
+    for place, given in enumerate(({"data": items}, {"data": (gaps, Y), "preparation": None})):
+        with pytest.warns(nw.FindingWarning, match="array 'X': 15 numbers missing .NaN. read as 0, .*preparation = none"):
+            run = nw.train(**given, **asked, model=nn.Linear(4, 3), run_dir=tmp_path / str(place))
+        with pytest.warns(nw.FindingWarning, match="array 'X': 15 missing numbers .NaN. read as 0"):
+            found = nw.load(run.folder, model=run.model).predict_proba(gaps)
+        assert found.tolist() == run.predict_proba(np.nan_to_num(gaps)).tolist()
+    filled = nw.train(data=items, preparation="standardize", **asked, model=nn.Linear(4, 3), run_dir=tmp_path / "filled")
     assert np.isfinite(filled.predict_proba(gaps)).all()
-    plain = nw.train(data=(rows, Y), preparation="none", **{**asked, "model": nn.Linear(4, 3)}, run_dir=tmp_path / "plain")
-    for _ in range(4):  # calls that are recorded too
-        assert plain.predict(rows[:5]).shape == (5,)
-        with pytest.raises(DataError, match=r"row 2: array 'X' is missing and is taken as it is"):
-            plain.predict(gaps[:5])
 
 
 def test_an_own_loss_of_two_classes_may_read_two_outputs(tmp_path: Path) -> None:
@@ -397,3 +419,16 @@ def test_a_file_of_code_that_is_not_there_is_refused_where_no_code_is_needed(tmp
     with pytest.raises(ConfigError, match=r"--code .*gone.py: no such file"):
         nw.train("sklearn:iris", code=[tmp_path / "gone.py"], run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_program_of_a_network_without_its_axis_answers_as_the_run(tmp_path: Path) -> None:
+    run = nw.train(
+        model=(Squeezed, {"in_features": 4, "out_features": 1}),
+        data=(X, X[:, 0]),
+        epochs=1,
+        test=False,
+        run_dir=tmp_path / "run",
+    )
+    program = load_any(nw.export(run, "torch", tmp_path / "p.pt2"), trust=True)
+    for some in (X[:2], X[:7]):
+        assert program.predict(some) == pytest.approx(run.predict(some), abs=1e-5)

@@ -465,6 +465,9 @@ def test_a_trunk_that_two_networks_share_is_theirs_only_where_it_never_learns(fr
             second = trained("second")
         assert np.array_equal(first.predict_proba(X), before)
         assert second.predict(X).shape == (150,)
+        for name, run in (("first", first), ("second", second)):
+            again = nw.load(tmp_path / name, model=nn.Sequential(trunk, nn.Linear(8, 3)))
+            assert np.array_equal(again.predict_proba(X), run.predict_proba(X))
         return
     with pytest.warns(nw.FindingWarning, match="this module was trained by .*first"):
         trained("second")

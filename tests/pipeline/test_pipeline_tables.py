@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import torch
@@ -232,6 +233,13 @@ def test_cells_of_new_rows_that_training_knows_nothing_of_are_told(
         r"column 'hours': 1\d cells far beyond what training had \(1 to 98\), perhaps in another unit",
         "column 'hours': 1 cell missing, and none was in training; filled with the mean",
     ]
+    numbers = frame.head(20).drop(columns=["town", "y"])
+    plain = nw.train(frame.drop(columns="town"), target="y", epochs=1, test=False, observers=[], run_dir=tmp_path / "plain")
+    with pytest.warns(nw.FindingWarning, match="column 'hours': 20 cells far beyond"):
+        plain.predict((numbers.assign(hours=9000)).to_numpy())  # an array stands for the columns
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain.predict(numbers.assign(hours=[9000, *numbers.hours[1:]]))  # one of 20 may lie in a tail
     for call in (again.predict, again.predict_proba):
         with pytest.warns(nw.FindingWarning) as found:
             call(new)
@@ -254,3 +262,26 @@ def test_texts_of_symbols_that_were_not_seen_are_told(tmp_path: Path) -> None:
     told = "text: 3 of 5 symbols were not seen in training and count as unknown; 1 row of 2 hold nothing else"
     with pytest.warns(nw.FindingWarning, match=told):
         run.predict(pd.DataFrame({"text": ["one two three", "good bad"]}))
+
+
+def test_the_least_and_the_greatest_of_a_table_in_a_map_are_those_of_all_rows(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=100_000)
+    values[77_777] = 50.0
+    pa.csv.write_csv(pa.table({"a": values, "y": values > 0}), tmp_path / "rows.csv")
+    spans = []
+    for storage in ("memory", "map"):
+        run = nw.train(
+            str(tmp_path / "rows.csv"),
+            target="y",
+            storage=storage,
+            split={"valid": 0, "test": 0},
+            steps=1,
+            test=False,
+            skip=["all"],
+            observers=[],
+            run_dir=tmp_path / storage,
+        )
+        encoder = nw.load(run.folder).program.preparation.encoder
+        assert encoder is not None
+        spans.append(encoder.used[0].span)
+    assert spans[0] == spans[1] == (values.min(), 50.0)

@@ -495,5 +495,10 @@ def test_arguments_of_a_class_from_python_are_searched_and_set(tmp_path: Path) -
     )
     assert run.model.layers[2].weight.shape == (1, 9)
     assert run.model.layers[2].bias is None
+    for text in ("model.arguments={width = 9}", " model.arguments.width = 9"):
+        other: Any = nw.train(**given, settings=[text], test=False, run_dir=tmp_path / str(len(text)))
+        assert other.model.layers[0].out_features == 9
+        more = nw.resume(other, model=given["model"], data=given["data"], settings=[text, "training.epochs=2"])
+        assert len(more.history) == 2
     with pytest.raises(ConfigError, match="hight"):
         nw.train(**given, settings=["model.arguments.hight=9"], run_dir=tmp_path / "none")

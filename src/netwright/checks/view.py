@@ -162,7 +162,9 @@ def row_hashes(raw: Raw | Mapped, encoder: TableEncoder | None) -> Hashes:
     return _hashes(_blocks(raw, encoder))
 
 
-def contents_of(raw: Raw, encoder: TableEncoder | None, rows: Rows | None = None) -> tuple[Hashes, Marks]:
+def contents_of(
+    raw: Raw, encoder: TableEncoder | None, rows: Rows | None = None, units: bool = True
+) -> tuple[Hashes, Marks]:
     """Return 64 bits per row that tell its content wherever it is read, and which rows have only categories that are known.
 
     Numbers count as float32, large ones by their units, arrays of a dictionary by their names, symbols of a text by their
@@ -172,27 +174,28 @@ def contents_of(raw: Raw, encoder: TableEncoder | None, rows: Rows | None = None
         raw: The rows.
         encoder: The learned columns of a table, or of the steps of sequences.
         rows: Which of them; None for all.
+        units: Whether large numbers count by their units, or as float32 alone, as they once did.
     """
     if isinstance(raw, Sequences):
-        found, known = contents_of(_spelled(raw), encoder)
+        found, known = contents_of(_spelled(raw), encoder, units=units)
         some = raw if rows is None else replace(raw, starts=raw.starts[rows], lengths=raw.lengths[rows])
         strange = _of_rows(some, (~known).astype(np.uint64), weighted=False)
         return _of_rows(some, found), strange == some.lengths.astype(np.uint64)
     if isinstance(raw, Table):
         table = raw if rows is None else Table(raw.columns.take(pa.array(rows)), raw.origins)
-        hashes, marks = zip(*((_content(cells), ~unknown) for cells, unknown in _cells(table, encoder)), strict=True)
+        hashes, marks = zip(*((_content(cells, units), ~unknown) for cells, unknown in _cells(table, encoder)), strict=True)
         return np.concatenate(hashes), np.concatenate(marks)
     named = [values if rows is None else values[rows] for _, values in sorted(raw.inputs.items())]
-    parts = [np.zeros(0, np.uint64), *map(_content, _beside(named))]
+    parts = [np.zeros(0, np.uint64), *(_content(block, units) for block in _beside(named))]
     return np.concatenate(parts), np.ones(len(named[0]), dtype=bool)
 
 
-def _content(values: Array) -> Hashes:
+def _content(values: Array, units: bool) -> Hashes:
     """Return a hash per row of numbers as float32; of those whose units it does not hold (times in seconds) with what it lacks."""
     with np.errstate(over="ignore", invalid="ignore"):
         single = values.astype(np.float32)
         found = _hashes(iter([single]))
-        if values.dtype.kind not in "fiu" or values.dtype.itemsize < 4 or values.dtype == np.float32:
+        if not units or values.dtype.kind not in "fiu" or values.dtype.itemsize < 4 or values.dtype == np.float32:
             return found
         lost = np.where(np.abs(single) >= WHOLE, np.rint(values.astype(np.float64)) - single, 0.0)
     lost[~np.isfinite(lost)] = 0.0

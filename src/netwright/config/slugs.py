@@ -21,7 +21,8 @@ CODE = (
 )  # fmt: skip
 DATA = (
     "target-leak", "duplicate-rows", "near-duplicate-rows", "shared-groups", "time-order", "missing-class", "shift",
-    "constant-column", "identifier-column", "mostly-missing", "sentinel-values", "conflicting-targets", "label-noise",
+    "constant-column", "identifier-column", "mostly-missing", "missing-as-zero", "sentinel-values", "conflicting-targets",
+    "label-noise",
     "class-imbalance", "target-outliers", "few-rows",
 )  # fmt: skip
 FAMILIES = {"description": DESCRIPTION, "batch": BATCH, "code": CODE, "data": DATA}

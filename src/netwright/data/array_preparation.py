@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from netwright.data.moments import Moments, channel_moments, moments_in_blocks, moments_of
 from netwright.errors import DataError
+from netwright.numerals import counted
 from netwright.sources.arrays import Array, Arrays, native
 from netwright.sources.cells import LARGEST
 
@@ -130,11 +131,13 @@ class ArrayPreparation(nn.Module):
             yield np.ascontiguousarray(flat)
 
     def unlike(self, values: Array) -> str | None:
-        """Return in words how numbers of new rows are of another size than those of training; None where they are not.
+        """Return in words what is odd in numbers of new rows: another size than in training, gaps that nothing fills; else None.
 
         Told by the median of a channel far from what training had, or by a spread that is next to nothing beside its.
         """
         rows = min(len(values), max(1, LOOKED_AT // max(1, math.prod(self.shape))))
+        if self.mode == "none" and values.dtype.kind == "f" and (gaps := int(np.isnan(values).sum())):
+            return f"{counted(gaps, 'missing number')} (NaN) read as 0, as rows are taken as they are (preparation = none)"
         if self.mode != "standardize" or not rows:
             return None
         some = self.moved(tensor_of(values[np.linspace(0, len(values) - 1, rows).astype(np.int64)])).double()
@@ -155,16 +158,8 @@ class ArrayPreparation(nn.Module):
             f"{mean:.3g} and deviation {scale:.3g} there), perhaps in another unit; a prediction may be far off"
         )
 
-    def _refuse_missing(self, raw: Arrays, name: str, values: Array) -> None:
-        if self.mode != "none" or not holds_missing(values):
-            return
-        row = int(np.argwhere(np.isnan(values))[0][0])
-        raise DataError(
-            f"{raw.place(row)}: array {name!r} is missing and is taken as it is (preparation = none); expected numbers; mend it"
-        )
-
     def check(self, raw: Arrays, name: str, values: Array) -> None:
-        """Refuse rows of another shape, infinite numbers, missing ones that nothing fills, and codes beyond the limit.
+        """Refuse rows of another shape, infinite numbers, and codes beyond the limit.
 
         Raises:
             DataError: Naming the first such row.
@@ -175,7 +170,6 @@ class ArrayPreparation(nn.Module):
                 f"{tuple(self.shape)}; give rows of that shape"
             )
         refuse_infinite(raw, name, values)
-        self._refuse_missing(raw, name, values)
         if self.mode != "codes" or self.limit is None:
             return
         wrong = (values < 0) | (values >= self.limit)
@@ -190,12 +184,6 @@ class ArrayPreparation(nn.Module):
                 f"{raw.place(where[0])}: array {name!r} holds the code {values[tuple(where)].item()!r}{at}; expected whole "
                 f"numbers from 0 to {self.limit - 1}, the codes of the embedding; mend it or {advice}"
             )
-
-
-def holds_missing(values: Array) -> bool:
-    """Tell whether numbers, none of them infinite, hold NaN: of which a sum is one."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return values.dtype.kind == "f" and not np.isfinite(values.sum()) and bool(np.isnan(values).any())
 
 
 def standardized(raw: Tensor, mean: Tensor | None, scale: Tensor | None) -> Tensor:

@@ -40,14 +40,15 @@ class Column:
     def noticed(self, cells: Floats) -> dict[str, int]:
         """Return how many cells of new rows are ``unknown``, far ``beyond`` the span, or ``missing`` where none was.
 
-        Far beyond is by more than half of the span: another unit, or rows of another kind.
+        Far beyond is by more than the span: another unit, or rows of another kind. ``of`` is how many cells were asked of that.
         """
         found = {"unknown": self.unknown(cells)}
         if self.kind != "category" and not self.missing:
             found["missing"] = int(np.isnan(cells).sum())
         if self.kind == "number" and self.span is not None and self.constant is None:
             low, high = self.span
-            found["beyond"] = int((np.abs(cells - (low + high) / 2) > high - low).sum())  # NaN is missing
+            found["beyond"] = int((np.abs(cells - (low + high) / 2) > 1.5 * (high - low)).sum())  # NaN is missing
+            found["of"] = len(cells)
         return found
 
     @staticmethod

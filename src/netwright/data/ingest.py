@@ -20,7 +20,7 @@ from torch import nn
 from netwright import files
 from netwright.data import columns as kinds
 from netwright.data.columns import TableEncoder
-from netwright.data.moments import Moments, merged, moments_of
+from netwright.data.moments import Moments, merged, moments_of, spanned
 from netwright.data.order import ROUNDS, Bijection
 from netwright.data.preparation import SCALED, TABLE, Preparation, TablePreparation, table_module
 from netwright.errors import DataError
@@ -37,7 +37,7 @@ ROWS = "rows.npy"
 
 @dataclass
 class Learned:
-    """What a pass over the train rows told: categories, missing cells, moments and a sample of the amounts.
+    """What a pass over the train rows told: categories, missing cells, moments, ends and a sample of the amounts.
 
     ``missing`` counts cells of all rows, and ``first_missing`` holds the first such row of each column.
     """
@@ -46,6 +46,7 @@ class Learned:
     missing: Counter[str] = field(default_factory=Counter)
     first_missing: dict[str, int] = field(default_factory=dict)
     moments: Moments | None = None
+    span: tuple[Floats, Floats] | None = None
     sample: list[Floats] = field(default_factory=list)
 
 
@@ -92,7 +93,8 @@ def learn(blocks: Blocks, train: Rows, encoder: TableEncoder, inferred: Sequence
                     _refuse_late(table, column.name, values, inside)
             cells = amounts.matrix(table)
             if len(inside) and cells.shape[1]:
-                found.moments = merged(found.moments, moments_of(np.ascontiguousarray(cells[inside])))
+                part = np.ascontiguousarray(cells[inside])
+                found.moments, found.span = merged(found.moments, moments_of(part)), spanned(part, found.span)
                 found.sample.append(cells[_inside(drawn, start, table.rows)])
     return found
 
@@ -123,7 +125,8 @@ def fitted(encoder: TableEncoder, learned: Learned, rare: int, numbers: str, cod
     if moments is not None:
         order = np.argsort([encoder.used[place].kind == "date" for place in places], kind="stable")  # dates stand last
         chosen = Moments(moments.rows, *(getattr(moments, name)[order] for name in ("present", "fill", "mean", "squares")))
-        encoder = encoder.knowing(*module.settle(chosen, np.concatenate(learned.sample)[:, order]))
+        ends = None if learned.span is None else (learned.span[0][order], learned.span[1][order])
+        encoder = encoder.knowing(*module.settle(chosen, np.concatenate(learned.sample)[:, order], ends))
     return Preparation(encoder, nn.ModuleDict({TABLE: module}))
 
 

@@ -102,6 +102,17 @@ def _sum(blocks: Iterable[Floats]) -> Floats:
     return np.zeros(1) if total is None else total
 
 
+def spanned(cells: Floats, before: tuple[Floats, Floats] | None = None) -> tuple[Floats, Floats]:
+    """Return the least and the greatest cell of each column, NaN where none is there, also of those before.
+
+    Example:
+        >>> [ends.tolist() for ends in spanned(np.array([[1.0, np.nan], [3.0, np.nan]]))]
+        [[1.0, nan], [3.0, nan]]
+    """
+    low, high = np.fmin.reduce(cells, axis=0), np.fmax.reduce(cells, axis=0)
+    return (low, high) if before is None else (np.fmin(low, before[0]), np.fmax(high, before[1]))
+
+
 def scale_of(mean: Floats, deviation: Floats) -> Floats:
     """Return the standard deviation of columns, and 1 for a column that is constant but for rounding."""
     return np.where(deviation > SMALLEST * np.maximum(np.abs(mean), 1e-300), deviation, 1.0)

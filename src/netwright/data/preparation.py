@@ -22,7 +22,7 @@ from netwright.data.column import Column
 from netwright.data.columns import TableEncoder
 from netwright.data.features import QUANTILES, normal_scores, phases, ranks
 from netwright.data.mapped import Mapped
-from netwright.data.moments import Moments, moments_of
+from netwright.data.moments import Moments, moments_of, spanned
 from netwright.errors import DataError
 from netwright.sources.arrays import Array, Arrays, named_rows
 from netwright.sources.sequences import Raw, Sequences, StepForm
@@ -106,12 +106,15 @@ class TablePreparation(nn.Module):
         """Return the numbers, booleans and dates among raw columns."""
         return np.ascontiguousarray(raw[:, self.plain + self.dates])
 
-    def settle(self, moments: Moments, cells: Floats) -> tuple[dict[int, float], dict[int, tuple[float, float]]]:
+    def settle(
+        self, moments: Moments, cells: Floats, ends: tuple[Floats, Floats] | None = None
+    ) -> tuple[dict[int, float], dict[int, tuple[float, float]]]:
         """Take over what was learned of the train rows.
 
         Args:
             moments: Of all of them.
             cells: All of them, or enough for quantiles; NaN missing.
+            ends: The least and the greatest of all; None where ``cells`` are all.
 
         Returns:
             What all of them hold of each raw column that is constant, and the least and the greatest of the others.
@@ -129,9 +132,9 @@ class TablePreparation(nn.Module):
                 self.points[place], self.shares[place] = points, shares
         places = self.plain + self.dates
         constants = {places[number]: float(moments.fill[number]) for number in np.flatnonzero(moments.constant)}
-        known = np.flatnonzero(~moments.constant & (moments.present > 0) & ~np.isnan(cells).all(axis=0))
-        low, high = np.nanmin(cells[:, known], axis=0), np.nanmax(cells[:, known], axis=0)
-        spans = {places[number]: (float(low[at]), float(high[at])) for at, number in enumerate(known)}
+        low, high = spanned(cells) if ends is None else ends
+        known = np.flatnonzero(~moments.constant & np.isfinite(low))
+        spans = {places[number]: (float(low[number]), float(high[number])) for number in known}
         return constants, spans
 
     @property

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -107,6 +108,8 @@ def with_inner(name: str, given: Any, inner: str, value: Any) -> Any:
     """
     if name == "module_arguments":
         return {**(given or {}), inner: value}
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
     if not isinstance(given, str):
         raise _unfit(f"{name}__{inner}", value, f"{name} to be a text, such as {INSIDE[name]!r}, in which it stands")
     registry = signatures.optimizers() if name == "optimizer" else signatures.losses()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from netwright.data.array_preparation import ArrayPreparation, holds_missing, tensor_of
+from netwright.data.array_preparation import ArrayPreparation, tensor_of
 from netwright.data.batches import Batch, lies_plainly
 from netwright.engine.base import Execution
 from netwright.engine.forward import MOST_SHAPES, Forward
@@ -81,7 +81,6 @@ class RawForward:
         batch_size: int,
     ) -> None:
         self._name = name
-        self._plain = preparation.mode == "none"  # nothing fills what is missing
         self._rows = at_once(1 + len(preparation.output_shape), batch_size)
         # Where rows at a time end within a vector of numbers, a sigmoid of them may have another last bit than one of all rows.
         whole = self._rows % VECTOR == 0
@@ -98,7 +97,7 @@ class RawForward:
     def at_once(self, rows: Any) -> Floats | None:
         """Return the predictions of an array like one that was answered before; None for all else: ask `trusted`."""
         prompt = self._prompts.get((rows.shape, rows.dtype)) if type(rows) is np.ndarray else None
-        return None if prompt is None or (self._plain and holds_missing(rows)) else prompt(rows)
+        return None if prompt is None else prompt(rows)
 
     def remember(self, values: Array, threads: int | None, products: str) -> None:
         """Answer arrays like one that `trusted` answered at once from now on, where that can be; see `Forward.prompt`."""
@@ -112,8 +111,6 @@ class RawForward:
 
     def trusted(self, values: Array) -> Tensor | None:
         """Return the same for rows that nobody checked, if rows of their shapes and dtype are trusted; see `Forward.trusted`."""
-        if self._plain and holds_missing(values):
-            return None
         # The last rows may be fewer, and so of another recording: whether that is trusted is known before others are answered.
         starts = reversed(range(0, len(values), self._rows))
         found = self._forward.trusted(tensor_of(values[start : start + self._rows]) for start in starts)

@@ -24,7 +24,7 @@ from netwright.evaluation.prediction import prediction_columns, table_bytes, tru
 from netwright.evaluation.testing import Verdict
 from netwright.exporting.bundle import Program, load_preparation
 from netwright.exporting.whole import Whole
-from netwright.lifecycle.owners import held, refuse_taken, take
+from netwright.lifecycle.owners import learning, refuse_taken, take
 from netwright.model.losses import PerStep
 from netwright.model.task import Task
 from netwright.pipeline.balancing import headline_told
@@ -32,6 +32,7 @@ from netwright.pipeline.bench import arithmetic, executing
 from netwright.pipeline.custom import Custom, metrics_of
 from netwright.pipeline.network import OwnModule, given_again, make_loss_again, masked, network_again, placed
 from netwright.pipeline.resolving import execution_of
+from netwright.pipeline.transferring import freezing_in
 from netwright.reporting.formats import FORMATS, render
 from netwright.rows import new_rows
 from netwright.rows.inputs import Inputs
@@ -379,7 +380,7 @@ def load_run(
     if type(network) is nn.Sequential and len(config.data.rungs or []) > 1:
         network = masked(network, preparation)
     record = {**record, **weights_into(network, path, record)}
-    take(held(network), path)
+    take(learning(network, freezing_in(config, network)), path)
     place = choose_device(device) if device is not None else device_again(config)
     network = placed(network, config, place).eval()
     program = Program(preparation, network, outcome, config.data.batch_size, place, execution_of(config))

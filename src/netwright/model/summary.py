@@ -70,14 +70,25 @@ def call_model(model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor |
     Sequences of different length come with their ``lengths``, int64 ``(batch,)``, as a further argument of that name.
     One number a row may come as ``(rows,)``; see `as_column`.
     """
-    output = as_column(_called(model, inputs, lengths))
-    single = isinstance(output, Tensor) and not output.dim() and len(next(iter(inputs.values()))) == 1
-    return output.reshape(1, 1) if single else output  # squeeze() takes the axis of a single row too
+    return as_column(_called(model, inputs, lengths), next(iter(inputs.values())))
 
 
-def as_column(output: Any) -> Any:
-    """Return one number a row, ``(rows,)``, as ``(rows, 1)``, which losses and figures read; other outputs as they are."""
-    return output.unsqueeze(1) if isinstance(output, Tensor) and output.dim() == 1 else output
+def as_column(output: Any, rows: Tensor) -> Any:
+    """Return one number a row, ``(rows,)``, as ``(rows, 1)``, which losses and figures read; other outputs as they are.
+
+    Of a single row ``squeeze()`` takes the axis of rows too: what it leaves is that row.
+
+    Args:
+        output: What a module gave.
+        rows: What it read, ``(rows, ...)``.
+    """
+    if not isinstance(output, Tensor) or output.dim() > 1:
+        return output
+    if torch.compiler.is_exporting():  # of any number of rows
+        return output.unsqueeze(1) if output.dim() == 1 else output
+    if rows.shape[0] == 1:
+        return output.reshape(1, -1)
+    return output.unsqueeze(1) if output.dim() == 1 and output.shape[0] == rows.shape[0] else output
 
 
 def _called(model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor | None) -> Any:
@@ -136,7 +147,7 @@ def summarize(
         sum(count.multiply_adds for count in counted.values()),
         sum(parameter.numel() * parameter.element_size() for parameter in parameters)
         + sum(count.memory_bytes for count in counted.values()),
-        isinstance(output, Tensor) and output.dim() == 1,
+        isinstance(output, Tensor) and output.dim() == 1 and len(next(iter(inputs.values()))) > 1,
     )
 
 
@@ -202,7 +213,8 @@ def output_shape(model: nn.Module, inputs: Mapping[str, Tensor], lengths: Tensor
         ConfigError: The module fails on the data or does not give one tensor.
     """
     with torch.no_grad():
-        output = as_column(_trial(copy.deepcopy(model).cpu().eval(), *_two(inputs, lengths)))
+        few, steps = _two(inputs, lengths)
+        output = as_column(_trial(copy.deepcopy(model).cpu().eval(), few, steps), next(iter(few.values())))
     if not isinstance(output, Tensor):
         raise ConfigError(f"model: the network gives {type(output).__name__}; expected one tensor; return it from forward")
     return tuple(output.shape)

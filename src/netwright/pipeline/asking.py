@@ -79,12 +79,10 @@ class Asked:
         Raises:
             ConfigError: One of them cannot be.
         """
-        tree, module = tomllib.loads(self.written()), self.module
-        for setting in settings:
-            if _is_argument(module, setting):
-                module = _argued(module, setting)
-            else:
-                apply_setting(tree, setting)
+        tree = tomllib.loads(self.written())
+        module, others = argued(self.module, settings)
+        for setting in others:
+            apply_setting(tree, setting)
         return replace(self, config=build_config(tree), module=module)
 
     def try_on(self, bench: Bench) -> None:
@@ -149,21 +147,34 @@ def rows_first(function: Callable[P, R]) -> Callable[P, R]:
     return asked
 
 
+def code_files(code: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
+    """Return files of code one by one; one alone is one."""
+    return tuple(Path(file) for file in ([code] if isinstance(code, str | Path) else code))
+
+
 def setting_texts(settings: str | Sequence[str]) -> list[str]:
     """Return settings one by one; a text alone is one."""
     return [settings] if isinstance(settings, str) else list(settings)
 
 
-def _is_argument(module: OwnModule | None, path: str) -> bool:
-    """Tell whether a setting is an argument of a class that came from Python with its arguments."""
-    return isinstance(module, tuple) and path.startswith(f"{ARGUMENTS}.")
+def _is_argument(module: Any, path: str) -> bool:
+    """Tell whether a setting is of the arguments of a class that came from Python with these."""
+    path = path.partition("=")[0].strip()
+    return isinstance(module, tuple | list) and (path == ARGUMENTS or path.startswith(f"{ARGUMENTS}."))
 
 
 def _argued(module: Any, text: str) -> OwnModule:
-    """Return a class with its arguments, one of them changed by a text such as ``model.arguments.width=64``."""
-    tree = {"model": {"arguments": dict(module[1])}}
+    """Return a class with its arguments, some of them changed by a text such as ``model.arguments.width=64``."""
+    tree: dict[str, Any] = {"model": {"arguments": {}}}
     apply_setting(tree, text)
-    return module[0], tree["model"]["arguments"]
+    return module[0], {**module[1], **tree["model"]["arguments"]}
+
+
+def argued(module: Any, settings: Sequence[str]) -> tuple[Any, list[str]]:
+    """Return a class from Python with the arguments that settings give it, and the other settings."""
+    for text in settings:
+        module = _argued(module, text) if _is_argument(module, text) else module
+    return module, [text for text in settings if not _is_argument(module, text)]
 
 
 def setting_paths(text: str) -> list[str]:
@@ -223,14 +234,13 @@ def gather_all(
         merged["loss"] = loss
     if own_loss is not None and not callable(own_loss):
         raise ConfigError(f"loss: {type(loss).__name__} came; expected a text or a callable of output and target")
-    for text in settings:
-        module = _argued(module, text) if _is_argument(module, text) else module
-    read, name = gather(config, [text for text in settings if not _is_argument(module, text)], merged)
+    module, others = argued(module, settings)
+    read, name = gather(config, others, merged)
     if module is not None and read.model.layers is not None:
         raise ConfigError("model and layers came together; describe the network in one of them")
     command = f"netwright train {config}" if isinstance(config, str | Path) else "netwright train CONFIG"
     data = with_rows_alone(data, custom)
-    files = tuple(Path(file) for file in ([code] if isinstance(code, str | Path) else code))
+    files = code_files(code)
     refuse_no_code(files)
     asked = Asked(read, name, data, module, own_loss, files, command, custom)
     asked.refuse_fixed([path for text in settings for path in setting_paths(text)], "settings")

@@ -13,6 +13,7 @@ from netwright.checks.findings import Finding, in_order
 from netwright.checks.view import Hashes, Values, columns_of, row_hashes, width
 from netwright.config.schema import RunConfig
 from netwright.config.slugs import ALL, DATA
+from netwright.data.array_preparation import ArrayPreparation
 from netwright.data.mapped import Mapped
 from netwright.data.targets import Target
 from netwright.errors import ConfigError, DataError
@@ -62,6 +63,7 @@ def check_data(config: RunConfig, inputs: Inputs, thorough: bool = False) -> tup
         hashes = row_hashes(inputs.raw, encoder)
         found += duplicates.exact(hashes, _numbers(target), split, lambda row: _place(inputs, row))
         found += _conflicts(hashes, inputs)
+    found += _gaps(inputs)
     if not target.per_step:
         found += _of_target(config, inputs)
     if set(OF_COLUMNS) & wanted:
@@ -93,6 +95,28 @@ def _of_columns(config: RunConfig, inputs: Inputs, thorough: bool) -> list[Findi
         rows = sampled["train"]
         found += single.noisy_labels(columns["train"], target.of(rows), lambda row: _place(inputs, int(rows[row])))
     return found
+
+
+def _gaps(inputs: Inputs) -> list[Finding]:
+    """Look for numbers that are missing in arrays of which nothing is learned that could fill them."""
+    steps = inputs.raw.steps if isinstance(inputs.raw, Sequences) else inputs.raw
+    named = steps.inputs if isinstance(steps, Arrays) else {}
+    plain = [
+        name for name, one in inputs.preparation.modules.items() if isinstance(one, ArrayPreparation) and one.mode == "none"
+    ]
+    missing = {name: int(np.isnan(named[name]).sum()) for name in plain if name in named and named[name].dtype.kind == "f"}
+    return [
+        Finding(
+            "missing-as-zero",
+            f"array {name!r}",
+            f"{counted(count, 'number')} missing (NaN) read as 0, as rows are taken as they are (preparation = none)",
+            'set data.preparation = "standardize", which fills in the mean, or fill them in what makes the rows',
+            confidence="sure",
+            figures={"missing": count},
+        )
+        for name, count in missing.items()
+        if count
+    ]
 
 
 def _of_target(config: RunConfig, inputs: Inputs) -> list[Finding]:

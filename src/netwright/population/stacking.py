@@ -180,7 +180,8 @@ class Stack(nn.Module):
         return found
 
     def _one(self, tensors: dict[str, Tensor], given: tuple[tuple[Tensor, ...], dict[str, Tensor]]) -> Any:
-        return as_column(functional_call(self._template, tensors, *given))
+        first = next(iter((*given[0], *given[1].values())))
+        return as_column(functional_call(self._template, tensors, *given), first)
 
     def hand_out_gradients(self) -> None:
         """Let the gradient of every parameter of every network be its part of the joint one, for who looks at them."""

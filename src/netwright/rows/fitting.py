@@ -244,24 +244,20 @@ def _code_limit(config: RunConfig, raw: Arrays, train: Rows) -> int | None:
 
 
 def _missing_notes(data: DataConfig, raw: Arrays, mode: str) -> list[str]:
-    """Tell of missing numbers in arrays, or refuse them where the settings do, or nothing is known to fill them with."""
+    """Tell of missing numbers in arrays, or refuse them where the settings do."""
     notes = []
     for name, values in raw.inputs.items():
         starts = range(0, len(values), CHUNK) if values.dtype.kind == "f" else ()
         found = [int(np.isnan(values[start : start + CHUNK]).sum()) for start in starts]
         missing = sum(found)
-        if missing and (data.missing == "error" or mode == "none"):
+        if missing and data.missing == "error":
             start = starts[next(place for place, count in enumerate(found) if count)]
             row = start + int(np.argwhere(np.isnan(values[start : start + CHUNK]))[0][0])
-            why, advice = 'data.missing = "error"', 'data.missing = "fill"'
-            if mode == "none":
-                why, advice = (
-                    "is taken as it is (preparation = none)",
-                    'data.preparation = "standardize", which fills in the mean',
-                )
             raise DataError(
-                f"{raw.place(row)}: array {name!r} is missing ({missing} such numbers) and {why}; mend them or set {advice}"
+                f'{raw.place(row)}: array {name!r} is missing ({missing} such numbers) and data.missing = "error"; '
+                'mend them or set data.missing = "fill"'
             )
         if missing:
-            notes.append(f"array {name!r}: {missing} missing numbers (NaN) are filled with the mean")
+            filled = "read as 0 (preparation = none)" if mode == "none" else "filled with the mean"
+            notes.append(f"array {name!r}: {missing} missing numbers (NaN) are {filled}")
     return notes

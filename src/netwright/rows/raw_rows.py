@@ -26,6 +26,7 @@ from netwright.sources.sequences import Raw, Sequences, StepForm, from_dense, st
 from netwright.sources.tables import Table
 
 MOST_NAMED = 20  # columns, in an error
+FAR_CELLS = 0.05  # share of a column: single cells may lie far out in a long tail, in another unit all do
 MANY_UNREAD = 0.5  # share of the symbols of texts from which on it is told that they are unknown
 
 
@@ -181,7 +182,7 @@ def strange(encoder: TableEncoder | None, noticed: Mapping[tuple[str, str], int]
     found = unseen(encoder, unknown, "training")
     for column in encoder.used if encoder else ():
         beyond, missing = noticed.get((column.name, "beyond"), 0), noticed.get((column.name, "missing"), 0)
-        if beyond and column.span is not None:
+        if beyond > FAR_CELLS * noticed.get((column.name, "of"), 0) and column.span is not None:
             low, high = (f"{value:.6g}" for value in column.span)
             found.append(
                 f"column {column.name!r}: {counted(beyond, 'cell')} far beyond what training had ({low} to {high}), perhaps in "

@@ -144,7 +144,7 @@ class Answerer:
         return int(raw.lengths.sum()) if self._run.program.per_step and isinstance(raw, Sequences) else raw.rows
 
     def _unknown(self, raw: Raw) -> list[str]:
-        return new_rows.remarks(self._run.program, raw) if isinstance(raw, Table) else []
+        return new_rows.remarks(self._run.program, raw)
 
     def _reply(self, case: _Case, each: Floats, unknown: bool) -> Reply:
         """Return what a network gave as the reply to one question."""

@@ -15,7 +15,7 @@ from netwright.distributed.world import World
 from netwright.lifecycle.replaying import Replay, replay_run
 from netwright.lifecycle.resuming import Objects, resume_run
 from netwright.lifecycle.run import Run
-from netwright.pipeline.asking import gather_all, setting_texts
+from netwright.pipeline.asking import argued, code_files, gather_all, setting_texts
 from netwright.pipeline.custom import Custom, Evaluate, Step, Stop
 from netwright.pipeline.observing import Audience, Observer, nobody
 from netwright.seeding import one_at_a_time
@@ -79,7 +79,8 @@ def resume(
     given |= {"evaluate": evaluate, "stop": stop, "schedule": schedule}
     written = {name: value for name, value in given.items() if isinstance(value, str)}  # settings, and no objects
     again = {name: value for name, value in given.items() if name not in written}
-    changes = [*setting_texts(settings), *as_settings({**keywords, **written})]
+    model, others = argued(model, setting_texts(settings))
+    changes = [*others, *as_settings({**keywords, **written})]
     asked = gather_all(None, model, data, again.pop("loss", None), code, (), again)
     with join() if world is None else nullcontext(world) as shared:
         objects = Objects(asked.data, asked.module, asked.loss, asked.code, asked.custom, shared)
@@ -98,4 +99,4 @@ def replay(
 ) -> Replay:
     """Run the step that ended a run again, from its capsule; see `netwright.lifecycle.replaying.replay_run`."""
     custom = Custom(optimizer, step=step)
-    return replay_run(Path(run), model=model, loss=loss, code=[Path(file) for file in code], custom=custom)
+    return replay_run(Path(run), model=model, loss=loss, code=list(code_files(code)), custom=custom)

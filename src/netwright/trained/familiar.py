@@ -41,13 +41,14 @@ class Seen:
     """What a run keeps of rows that it was trained or validated on.
 
     ``hashes`` are of some of them, in order, each once; ``share`` is that of all; ``twins`` how many of ``of`` equal another one,
-    which is how often a row that is new equals one of them by chance.
+    which is how often a row that is new equals one of them by chance; ``units`` tells how large numbers are hashed.
     """
 
     hashes: Hashes
     share: float
     twins: int
     of: int
+    units: bool = True
 
     @property
     def chance(self) -> float:
@@ -86,7 +87,9 @@ def keep_hashes(folder: Path, config: RunConfig, inputs: Inputs) -> None:
     if not of or twins > REPEATING * of:
         return
     share = len(found) / (len(split.train) + len(split.valid))
-    files.write_arrays(folder / SEEN, {"hashes": hashes, "share": np.array([share]), "twins": np.array([twins, of])})
+    files.write_arrays(
+        folder / SEEN, {"hashes": hashes, "share": np.array([share]), "twins": np.array([twins, of]), "units": np.array([1])}
+    )
 
 
 def read_seen(folder: Path) -> Seen | None:
@@ -104,7 +107,7 @@ def read_seen(folder: Path) -> Seen | None:
     plain = plain and twins.dtype.kind == "i" and twins.shape == (2,) and 0 <= twins[0] <= twins[1] > 0
     if not plain:
         raise ValueError("other numbers than a run writes")
-    return Seen(hashes, float(share[0]), int(twins[0]), int(twins[1]))
+    return Seen(hashes, float(share[0]), int(twins[0]), int(twins[1]), "units" in known)
 
 
 def familiar(runs: Sequence[tuple[Path, TableEncoder | None]], raw: Raw) -> list[str]:
@@ -121,7 +124,7 @@ def familiar(runs: Sequence[tuple[Path, TableEncoder | None]], raw: Raw) -> list
             one = read_seen(folder)
             if one is None:
                 continue
-            same |= one.among(contents_of(raw, encoder))
+            same |= one.among(contents_of(raw, encoder, units=one.units))
         except (NetwrightError, KeyError, ValueError, OSError) as error:
             return [f"{folder / SEEN}: cannot be read ({error}): whether these rows were trained on is not known"]
         seen.append(one)

@@ -104,7 +104,7 @@ def _read(found: Predictor, rows: Any) -> Any:
     """Return rows read, where something may be odd in them, which is warned of; arrays of numbers as they are."""
     preparation = found.program.preparation
     texts = preparation.steps is not None and preparation.steps.vocabulary is not None
-    if (preparation.encoder is None and not texts) or new_rows.plain_array(found.config, rows) is not None:
+    if preparation.encoder is None and not texts:
         return rows
     raw = new_rows.read(found.config, found.program, rows)
     for remark in new_rows.odd(found.program, raw):
@@ -172,7 +172,8 @@ def predict_file(found: Predictor, path: str, wanted: Wanted = NOTHING_MORE) -> 
     blocks = None if encoder is None else new_rows.blocks_of(found.config, found.program, path)
     if blocks is None or encoder is None:
         raw = new_rows.read(found.config, found.program, path)
-        return prediction_table(found, raw, wanted), new_rows.remarks(found.program, raw), raw.rows
+        remarks = new_rows.remarks(found.program, raw)
+        return prediction_table(found, raw, wanted), remarks, raw.rows
     noticed: Counter[tuple[str, str]] = Counter()
     parts = []
     with closing(blocks.read()) as pieces:

@@ -335,6 +335,18 @@ BATCH = [
         lambda: {"layers": MLP, "data": blobs(), "step": own.step_without_update},
     ),
     Case(
+        "an own step without an update of a network with batch norm",
+        "batch",
+        ("step-changes-nothing",),
+        lambda: {"model": own.NormalisedAnswer(), "data": blobs(), "step": own.step_without_update},
+    ),
+    Case(
+        "rows with gaps that are taken as they are",
+        "data",
+        ("missing-as-zero",),
+        lambda: {"layers": MLP, "data": gapped(blobs()), "preparation": "none"},
+    ),
+    Case(
         "a rate that diverges",
         "batch",
         ("cannot-overfit",),
@@ -414,6 +426,13 @@ def grouped(column: str) -> pd.DataFrame:
 def dated(shuffled: bool) -> pd.DataFrame:
     rows = frame(day=pd.date_range("2021-01-01", periods=300).strftime("%Y-%m-%d"))
     return rows.sample(frac=1, random_state=0) if shuffled else rows
+
+
+def gapped(rows: Any) -> Any:
+    """Return rows of an array with a gap in each ninth."""
+    X, y = rows[0].copy(), rows[1]
+    X[::9, 1] = np.nan
+    return X, y
 
 
 def with_holes(share: float, mark: float | None = None) -> pd.DataFrame:
