@@ -209,3 +209,9 @@ def test_classes_that_differ_by_case_alone_stay_apart(tmp_path: Path) -> None:
     shutil.copytree(found.runs[0], tmp_path / "copy")
     apart = nw.compare(found.runs[0], tmp_path / "copy")
     assert {"f1", "roc_auc"} <= set(apart.differences)
+
+
+def test_whether_to_test_is_not_asked_where_the_test_is_the_result(tmp_path: Path) -> None:
+    for call in (nw.cross_validate, nw.tune):
+        with pytest.raises(ConfigError, match="test: False came; expected none: only nw.train and nw.repeat are asked"):
+            call("sklearn:iris", test=False, run_dir=tmp_path / "run")

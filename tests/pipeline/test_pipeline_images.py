@@ -192,3 +192,13 @@ def test_images_of_another_size_of_numbers_are_told(factor: float, tmp_path: Pat
             run.predict(some)
     with pytest.warns(nw.FindingWarning, match="array 'X': its numbers are of another size than those of training"):
         nw.load(run.folder).predict(pictures[:60] * factor)
+
+
+@pytest.mark.parametrize(
+    ("shape", "hint"), [((1, 8, 6), "without or with an axis of one"), ((6, 8), "whose axes come in that order")]
+)
+def test_images_with_other_axes_are_refused_with_what_differs(shape: tuple[int, ...], hint: str, tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).random((60, 8, 6)).astype(np.float32)
+    run = nw.train((pictures, np.arange(60) % 2), epochs=1, test=False, observers=[], run_dir=tmp_path / "run")
+    with pytest.raises(nw.errors.DataError, match=rf"trained on \(8, 6\); give rows of that shape, {hint}"):
+        run.predict(pictures.reshape(-1, *shape))

@@ -165,9 +165,12 @@ class ArrayPreparation(nn.Module):
             DataError: Naming the first such row.
         """
         if list(values.shape[1:]) != self.shape:
+            ones = [size for size in values.shape[1:] if size != 1] == [size for size in self.shape if size != 1]
+            turned = sorted(values.shape[1:]) == sorted(self.shape)
+            hint = ", without or with an axis of one" if ones else ", whose axes come in that order" if turned else ""
             raise DataError(
                 f"{raw.origins[0].name}: array {name!r} has rows of shape {values.shape[1:]}; the network was trained on "
-                f"{tuple(self.shape)}; give rows of that shape"
+                f"{tuple(self.shape)}; give rows of that shape{hint}"
             )
         refuse_infinite(raw, name, values)
         if self.mode != "codes" or self.limit is None:

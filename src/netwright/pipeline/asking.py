@@ -203,6 +203,10 @@ def gather_all(
 ) -> Asked:
     """Read settings and sort out what was handed over."""
     merged, settings = dict(keywords), setting_texts(settings)
+    if isinstance(merged.get("test"), bool):
+        raise ConfigError(
+            f"test: {merged['test']} came; expected none: only nw.train and nw.repeat are asked whether to test; leave it out"
+        )
     custom = sorted_out(merged)
     module: OwnModule | None = None
     _refuse_rows_twice(config, data, merged)
