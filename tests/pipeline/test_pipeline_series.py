@@ -198,3 +198,12 @@ def test_months_tell_the_order_of_a_series(tmp_path: Path) -> None:
     for call in (lambda: nw.train(mixed, **asked, run_dir=tmp_path / "none"), lambda: run.predict(mixed)):
         with pytest.raises(DataError, match="column 'month' is earlier than one line above"):
             call()
+
+
+def test_classes_of_a_series_that_lacks_some_are_named(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"level": np.sin(np.arange(90) / 3), "state": np.where(np.arange(90) % 2, "up", "down")})
+    run = nw.train(
+        frame, target="state", classes=["down", "up", "still"], window=5, epochs=1, baselines=[], run_dir=tmp_path / "run"
+    )
+    assert run.program.outcome.task == "multiclass"
+    assert run.predict_proba(frame).shape[1] == 3

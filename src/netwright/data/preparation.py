@@ -260,10 +260,13 @@ class Preparation:
             raise DataError(f"{raw.origins[0].name}: a table came; the network was trained on {known}; give {known}{frame}")
         return {name: self._checked(name, raw) for name in self.modules}
 
+    def array_of(self, name: str, raw: Arrays) -> Array | None:
+        """Return the array that an input reads: that of its name, or the only one for the only input; None where there is none."""
+        only = len(self.modules) == 1 and len(raw.inputs) == 1
+        return raw.inputs.get(name, next(iter(raw.inputs.values())) if only else None)
+
     def _checked(self, name: str, raw: Arrays) -> Array:
-        values = raw.inputs.get(name)
-        if values is None and len(self.modules) == 1 and len(raw.inputs) == 1:
-            values = next(iter(raw.inputs.values()))
+        values = self.array_of(name, raw)
         if values is None:
             raise DataError(f"{raw.origins[0].name}: array {name!r} is missing; the arrays are {', '.join(raw.inputs)}")
         module = self._module(name)

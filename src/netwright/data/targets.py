@@ -67,7 +67,7 @@ def read_target(
         task: What the user wrote, or None.
         labels: Values to rename, ``{">50K.": ">50K"}``.
         markers: Missing markers of text columns, and what stands between labels.
-        classes: The known classes or labels when a trained network is tested; else they are learned.
+        classes: The known classes or labels, of a trained network or as they are named in the settings; else they are learned.
 
     Raises:
         ConfigError: The task does not fit sets of labels.
@@ -93,7 +93,7 @@ def read_target(
         _refuse_missing(raw, name, values, markers)
     inferred = task is None
     if task is None:
-        task = "multilabel" if multilabel.are_labels(columns) else _infer_task(columns)
+        task = "multilabel" if multilabel.are_labels(columns) else _infer_task(columns, classes)
     if task == "regression":
         return Target(task, _floats(raw, names, columns, markers), tuple(names))
     if task == "multilabel":
@@ -266,11 +266,11 @@ def _marker_advice(raw: Table | Arrays, name: str, row: int, markers: Markers) -
     return f", or set {marked_no_more(markers, str(cell))} if {cell!r} is a class" if named else ""
 
 
-def _infer_task(columns: Sequence[npt.NDArray[Any]]) -> str:
+def _infer_task(columns: Sequence[npt.NDArray[Any]], classes: Sequence[Label] | None) -> str:
+    if classes is not None:
+        return "binary" if len(classes) == 2 else "multiclass"
     first = _whole(columns[0])
-    if columns[0].dtype.kind == "f" and len(np.unique(columns[0])) != 2:
-        return "regression"
-    if len(columns) > 1 or first.dtype.kind == "f":
+    if len(columns) > 1 or first.dtype.kind == "f" or (columns[0].dtype.kind == "f" and len(np.unique(first)) != 2):
         return "regression"
     count = len(np.unique(first))
     if first.dtype.kind in "iu" and count > MOST_INTEGER_CLASSES:

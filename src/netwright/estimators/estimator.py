@@ -42,9 +42,8 @@ class Net(BaseEstimator):  # type: ignore[misc]
     """A neural network as a scikit-learn estimator; use `NetClassifier` or `NetRegressor`.
 
     Everything is computed in the dtype of X (float64 stays float64), values are float64, nothing is written to disk, and no global
-    generator moves,
-    but NumPy's where ``random_state`` is None, as everywhere in scikit-learn. Its parameters are scikit-learn's words where it
-    has one, and more than seven because scikit-learn sets parameters by name.
+    generator moves, but NumPy's where ``random_state`` is None, as everywhere in scikit-learn. Its parameters are scikit-learn's
+    words where it has one, and more than seven because scikit-learn sets parameters by name.
 
     Args:
         layers: Texts as in ``nn.Sequential``; sizes that are left out are worked out, the last ``Linear()`` from y.

@@ -40,9 +40,11 @@ def warn_of_findings(
         rows: The numbers of the train rows.
         weighted: Whether the last column of the target are weights.
     """
-    key = None if network.layers is None else _key(network, optimizer, examples, rows, weighted)
     large = sum(value.numel() for value in network.module.parameters()) > MOST_PARAMETERS
-    if key in _clear or large or not one_batch.quick(network.multiply_adds):
+    if large or not one_batch.quick(network.multiply_adds):
+        return
+    key = None if network.layers is None else _key(network, optimizer, examples, rows, weighted)
+    if key in _clear:
         return
     try:
         found = _findings(network, optimizer, loss, examples, rows, weighted)

@@ -40,9 +40,8 @@ def batch_code(recipe: Recipe, rows: str) -> tuple[str, str]:
         return f"inputs, target = X[{rows}], y[{rows}]", recipe.called("inputs")
     if recipe.gathered == "windows":
         return f"inputs, target = gather({rows})", recipe.called("inputs")
-    return f"inputs, target, steps = gather({rows})", recipe.called(
-        f"inputs, {'' if recipe.own is None else 'lengths='}steps"
-    )
+    steps = "steps" if recipe.own is None else "lengths=steps"
+    return f"inputs, target, steps = gather({rows})", recipe.called(f"inputs, {steps}")
 
 
 def autocast_code(recipe: Recipe) -> str:

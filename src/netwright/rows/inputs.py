@@ -161,7 +161,7 @@ def _windows(data: DataConfig, raw: Raw, rows: Source) -> _Divided:
 def _rows(data: DataConfig, raw: Raw, rows: Source, implied: str | None) -> _Divided:
     """Return rows that stand for themselves."""
     names = list(rows.target) if rows.target is not None else target_names(data, raw)
-    target = read_target(data, raw, names, task_of(data), data.classes)
+    target = read_target(data, raw, names, data.task, data.classes)
     if data.task is None and data.classes is None and _loss_decides(implied, target):
         several = "multilabel" if len(names) > 1 else "binary"
         target = read_target(data, raw, names, "regression" if implied == "regression" else several)
@@ -178,13 +178,6 @@ def _images(data: DataConfig, images: ImageFiles, rows: Source, implied: str | N
     found = _rows(data, images.about, rows, implied)
     raw = pictures.decoded(images, data, found.split.train)
     return replace(found, raw=raw)
-
-
-def task_of(data: DataConfig) -> str | None:
-    """Return the task that is written, by its name or by the number of classes; None where the target decides."""
-    if data.task is not None or data.classes is None:
-        return data.task
-    return "binary" if len(data.classes) == 2 else "multiclass"
 
 
 def read_target(data: DataConfig, raw: Raw, names: list[str], task: str | None, classes: Any = None) -> Target:

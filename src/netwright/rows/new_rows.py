@@ -99,16 +99,14 @@ def remarks(program: Form, rows: Raw) -> list[str]:
 
 def unlike(program: Form, rows: Raw) -> list[str]:
     """Return a remark on each array whose numbers are of another size than those of training."""
-    named = rows.inputs if isinstance(rows, Arrays) else {}
-    known = program.preparation.modules
-    found = []
-    for name, values in named.items():
-        module = known[name] if name in known else next(iter(known.values())) if len(known) == len(named) == 1 else None
-        told = (
-            module.unlike(values)
-            if isinstance(module, ArrayPreparation) and values.shape[1:] == tuple(module.shape)
-            else None
-        )
+    if not isinstance(rows, Arrays):
+        return []
+    found: list[str] = []
+    for name, module in program.preparation.modules.items():
+        values = program.preparation.array_of(name, rows)
+        if not isinstance(module, ArrayPreparation) or values is None or values.shape[1:] != tuple(module.shape):
+            continue  # its `check` tells
+        told = module.unlike(values)
         found += [] if told is None else [f"array {name!r}: {told}"]
     return found
 
