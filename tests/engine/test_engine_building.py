@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
 import subprocess
@@ -49,12 +50,25 @@ def test_a_library_without_torch_is_named_by_what_it_is_made_of(tmp_path: Path, 
     others = {source: building._place(tmp_path / "there", source)[0] for source in places}
     assert places[building.DENSE].name == others[building.DENSE].name
     assert places[building.REPLAY].name != others[building.REPLAY].name
-    for name in ("dense.cpp", "crew.hpp", "panels.hpp"):
+    for name in ("dense.cpp", *building.DENSE.headers):
         shutil.copy(building.DENSE.path.with_name(name), tmp_path / name)
     monkeypatch.setattr(building, "__file__", str(tmp_path / "building.py"))
     assert building._place(tmp_path / "moved", building.DENSE)[0].name == places[building.DENSE].name
-    (tmp_path / "dense.cpp").write_text((tmp_path / "dense.cpp").read_text() + "\n")
-    assert building._place(tmp_path / "changed", building.DENSE)[0].name != places[building.DENSE].name
+    for name in ("dense.cpp", building.DENSE.headers[-1]):
+        before = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(before + "\n")
+        assert building._place(tmp_path / name, building.DENSE)[0].name != places[building.DENSE].name
+        (tmp_path / name).write_text(before)
+
+
+@pytest.mark.parametrize("source", [building.REPLAY, building.DENSE])
+def test_what_a_source_includes_of_ours_is_named(source: building.Source) -> None:
+    found, left = set(), [source.path]
+    while left:
+        names = re.findall(r'#include "(.+)"', left.pop().read_text())
+        left += [source.path.with_name(name) for name in names if name not in found]
+        found |= set(names)
+    assert found == set(source.headers)
 
 
 @pytest.mark.parametrize("part", ["", building.BUILT, f"{building.BUILT}/{building.LIBRARY}"])

@@ -66,7 +66,7 @@ def test_losses_are_understood(loss: str) -> None:
 
 UNKNOWN: dict[str, Callable[[], nn.Module]] = {
     "convolution": lambda: nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(4, 2)),
-    "batch norm": lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2)),
+    "batch norm behind it": lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.BatchNorm1d(3), nn.Linear(3, 2)),
     "activation at the end": lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU()),
     "dropout at the end": lambda: nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.1)),
     "another activation": lambda: nn.Sequential(nn.Linear(4, 3), nn.ELU(), nn.Linear(3, 2)),

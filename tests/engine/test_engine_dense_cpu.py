@@ -118,6 +118,34 @@ def convolutional() -> nn.Sequential:
     return nn.Sequential(*first, nn.Linear(57, 21), nn.ReLU(), nn.Dropout(0.3), nn.Linear(21, 5))
 
 
+def normalised() -> nn.Sequential:
+    """Return layers with BatchNorm, one of them with dropout behind it."""
+    first = (
+        nn.Linear(20, 33),
+        nn.BatchNorm1d(33),
+        nn.ReLU(),
+        nn.Linear(33, 17, bias=False),
+        nn.BatchNorm1d(17, affine=False),
+    )
+    return nn.Sequential(*first, nn.Tanh(), nn.Dropout(0.2), nn.Linear(17, 9), nn.GELU(), nn.Linear(9, 5))
+
+
+def normalised_pictures() -> nn.Sequential:
+    """Return convolutions with BatchNorm, dropout of places and of channels, and both poolings."""
+    return nn.Sequential(
+        *(nn.Conv2d(2, 5, 3, padding=1), nn.BatchNorm2d(5), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout2d(0.2)),
+        *(
+            nn.Conv2d(5, 7, 2),
+            nn.SiLU(),
+            nn.Conv2d(7, 19, 1, bias=False),
+            nn.BatchNorm2d(19),
+            nn.Tanh(),
+            nn.AvgPool2d((1, 2)),
+        ),
+        *(nn.Dropout(0.1), nn.Conv2d(19, 6, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(6, 5)),
+    )
+
+
 def pictures(rows: int = 150) -> Examples:
     """Return pictures and their classes."""
     return rows_of(2, 8, 7, rows=rows)
@@ -129,6 +157,8 @@ CASES: dict[str, tuple[Callable[[], nn.Sequential], Callable[[], Examples]]] = {
     "dropout": (DROPPING, wide),
     "LSTM and dropout": (dropping, sequences),
     "convolutions and dropout": (convolutional, pictures),
+    "norms": (normalised, wide),
+    "convolutions, norms and dropout": (normalised_pictures, pictures),
 }
 
 
@@ -167,7 +197,12 @@ def test_the_width_of_vectors_changes_no_bit(width: int, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("network", "rows"), [(DROPPING, wide(BATCH * (DRAWN + 5))), (partial(dropping, "GRU"), sequences(BATCH * (DRAWN + 5)))]
+    ("network", "rows"),
+    [
+        (DROPPING, wide(BATCH * (DRAWN + 5))),
+        (partial(dropping, "GRU"), sequences(BATCH * (DRAWN + 5))),
+        (normalised_pictures, pictures(BATCH * (DRAWN + 5))),
+    ],
 )
 def test_dropout_drops_what_the_step_as_written_drops(network: Callable[[], nn.Sequential], rows: Examples) -> None:
     torch.manual_seed(0)

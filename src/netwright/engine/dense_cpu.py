@@ -83,6 +83,8 @@ class DenseCpuEngine:
         x, target = next(iter(examples.inputs.values())), examples.target
         if not known.reads(x, target, feed.batch_size) or not self._in_range(known, target):
             return self._elsewhere(feed, most, rates)
+        if known.norms and feed.rows(1).shape[1] == 1:  # which a BatchNorm refuses
+            return self._elsewhere(feed, most, rates)
         kept = known.kept(self.optimizer)
         if kept is None:  # the step as written makes what the optimizer keeps
             return self.eager.train_steps(feed, 1)
@@ -115,7 +117,7 @@ class DenseCpuEngine:
             return played.results[0]
 
         try:
-            loss = compared_step(self.eager, CpuGenerator(), step, lambda: batch, play.known.drops)
+            loss = compared_step(self.eager, CpuGenerator(), step, lambda: batch, play.known.drops, play.known.noise)
         except UnlikeError as why:
             self.why_not = f"the kernels of dense layers failed: {why}"
             return self._otherwise.train_step(batch)
@@ -202,8 +204,9 @@ class _Play:
         if before is not None and begun < len(rows):
             torch.default_generator.set_state(before)
             self._kept(rows, begun)
-        if self.counts:
-            torch._foreach_add_(list(self.counts), count)
+        counts = [*self.counts, *self.known.counts]
+        if counts:
+            torch._foreach_add_(counts, count)
         return played
 
     def _kept(self, rows: Tensor, steps: int) -> Tensor | None:
@@ -213,7 +216,7 @@ class _Play:
         drawn = [
             torch.empty(rows.shape[1] * outputs, dtype=torch.uint8).bernoulli_(1 - dropout)
             for _ in range(steps)
-            for outputs, dropout in self.known.dropped
+            for outputs, dropout in self.known.dropped(self.x.shape[1:])
         ]
         return torch.cat(drawn) if drawn else None
 

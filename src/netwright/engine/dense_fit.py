@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -17,7 +17,7 @@ from netwright.engine.base import Loss
 from netwright.engine.eager import EagerEngine
 from netwright.engine.update import PLAIN
 from netwright.model.modules import GRU, LSTM, RNN, LastStep
-from netwright.recording.dense import Convolution, Head, Layer, Pieces, Recurrent, height_and_width
+from netwright.recording.dense import WHOLE, Convolution, Head, Layer, Norm, Pieces, Recurrent, height_and_width, values_of
 from netwright.recording.state import hooked, hooked_optimizer
 
 MOST_PRODUCTS = 400_000_000  # rows times weights; beyond it they fill a GPU, and products of cuBLAS are faster
@@ -35,7 +35,13 @@ KINDS: dict[Any, str] = {
     nn.GELU: "gelu",
 }
 CELLS: dict[Any, str] = {LSTM: "lstm", GRU: "gru", RNN: ""}  # of an RNN its nonlinearity
-POOLS: dict[Any, type[nn.Module]] = {nn.Conv1d: nn.MaxPool1d, nn.Conv2d: nn.MaxPool2d}  # after each kind of convolution
+# What may follow each kind of layer: a normalisation; of the greatest, of means, and of the mean of all.
+NORMS: dict[Any, type[nn.Module]] = {nn.Linear: nn.BatchNorm1d, nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d}
+DROPOUTS: dict[Any, type[nn.Module]] = {nn.Conv1d: nn.Dropout1d, nn.Conv2d: nn.Dropout2d}  # of whole channels
+POOLS: dict[Any, tuple[type[nn.Module], ...]] = {
+    nn.Conv1d: (nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d),
+    nn.Conv2d: (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
+}
 KEPT = {  # by an optimizer for each parameter, by the kind of its update: first, second, and how many steps it has counted
     "sgd": (),
     "momentum": ("momentum_buffer",),
@@ -86,10 +92,31 @@ def convolutions_of(model: nn.Module) -> tuple[tuple[Convolution, ...], nn.Modul
         padding = _padding(first)
         if padding is None:
             return (), model
+        norm = _norm_of(parts, first)
         activation, slope = _activation_of(parts)
-        found.append(Convolution(first.weight, first.bias, activation, slope, padding, _pool_of(parts, POOLS[kind])))
-    flat = bool(parts) and type(parts[0]) is nn.Flatten
-    return (tuple(found), nn.Sequential(*parts)) if found and flat else ((), model)
+        pool, averages = _pool_of(parts, kind)
+        by_channel = bool(parts) and type(parts[0]) is DROPOUTS[kind]
+        dropout = _dropout_of(parts, (nn.Dropout, DROPOUTS[kind]))
+        found.append(
+            Convolution(
+                first.weight,
+                first.bias,
+                activation,
+                slope,
+                padding,
+                pool,
+                averages,
+                norm,
+                dropout,
+                by_channel and dropout > 0,
+            )
+        )
+    if not found or not parts or type(parts[0]) is not nn.Flatten:
+        return (), model
+    if not found[-1].dropout:
+        found[-1] = replace(found[-1], dropout=_dropout_of(after := parts[1:]))
+        parts[1:] = after
+    return tuple(found), nn.Sequential(*parts)
 
 
 def _padding(layer: Any) -> tuple[int, int] | None:
@@ -106,18 +133,44 @@ def _padding(layer: Any) -> tuple[int, int] | None:
     return height_and_width(found, 0) if fits else None
 
 
-def _pool_of(parts: list[Any], kind: type[nn.Module]) -> tuple[int, int]:
-    """Take a pooling whose windows lie side by side from the beginning of some modules; return their size, 1 without one."""
-    if not parts or type(parts[0]) is not kind:
-        return 1, 1
-    first: Any = parts[0]
-    count = 2 if kind is nn.MaxPool2d else 1
-    given = [_sizes(one, count) for one in (first.kernel_size, first.stride, first.padding, first.dilation)]
+def _pool_of(parts: list[Any], kind: Any) -> tuple[tuple[int, int], bool]:
+    """Take a pooling whose windows lie side by side, or of all places, from the beginning of some modules.
+
+    Returns:
+        The size of a window, 1 without one, and whether its mean is kept.
+    """
+    first: Any = parts[0] if parts else None
+    greatest, mean, whole = POOLS[kind]
+    count = 2 if kind is nn.Conv2d else 1
+    if type(first) is whole and _sizes(first.output_size, count) == [1] * count:
+        del parts[0]
+        return WHOLE, True
+    if type(first) not in (greatest, mean):
+        return (1, 1), False
+    averages = type(first) is mean
+    given = [_sizes(one, count) for one in (first.kernel_size, first.stride, first.padding, getattr(first, "dilation", 1))]
     size, step, around, apart = given
-    if [] in given or size != step or {*around} != {0} or {*apart} != {1} or first.ceil_mode or first.return_indices:
-        return 1, 1
+    otherwise = first.ceil_mode or getattr(first, "divisor_override", None) or getattr(first, "return_indices", False)
+    if [] in given or size != step or {*around} != {0} or {*apart} != {1} or otherwise:
+        return (1, 1), False
     del parts[0]
-    return height_and_width(size, 1)
+    return height_and_width(size, 1), averages
+
+
+def _norm_of(parts: list[Any], layer: Any) -> Norm | None:
+    """Take a BatchNorm of a layer's outputs from the beginning of some modules; None where there is none, or it rests.
+
+    One that rests, as where it is frozen, keeps nothing of a batch.
+    """
+    first: Any = parts[0] if parts else None
+    kind: Any = NORMS[type(layer)]
+    if type(first) is not kind:
+        return None
+    if first.num_features != len(layer.weight) or first.momentum is None or not first.training or not first.eps > 0:
+        return None
+    del parts[0]
+    kept = (first.running_mean, first.running_var, first.num_batches_tracked)
+    return Norm(first.weight, first.bias, *kept, momentum=float(first.momentum), epsilon=float(first.eps))
 
 
 def _sizes(given: Any, count: int) -> list[int]:
@@ -137,12 +190,14 @@ def _activation_of(parts: list[Any]) -> tuple[str, float]:
 
 
 def layers_of(model: nn.Module) -> list[Layer] | None:
-    """Return the layers of a network of Linear, activations and Dropout one after the other; None where it is anything else.
+    """Return the layers of a network of Linear, BatchNorm, activations and Dropout one after the other.
+
+    None where it is anything else. A BatchNorm stands between a Linear and its activation.
 
     Example:
         >>> [layer.kind for layer in layers_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))]
         ['relu', 'none']
-        >>> layers_of(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))) is None
+        >>> layers_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.BatchNorm1d(3), nn.Linear(3, 2))) is None
         True
     """
     parts = _flat(model)
@@ -153,16 +208,17 @@ def layers_of(model: nn.Module) -> list[Layer] | None:
         linear = parts.pop(0)
         if type(linear) is not nn.Linear:
             return None
+        norm = _norm_of(parts, linear)
         kind, slope = _activation_of(parts)
-        found.append(Layer(linear.weight, linear.bias, kind, slope, _dropout_of(parts)))
-    ends = bool(found) and found[-1].kind == "none" and not found[-1].dropout
+        found.append(Layer(linear.weight, linear.bias, kind, slope, _dropout_of(parts), norm))
+    ends = bool(found) and found[-1].kind == "none" and not found[-1].dropout and found[-1].norm is None
     return found if ends and len(found) <= MOST_LAYERS and found[-1].weight.shape[0] <= MOST_OUTPUTS else None
 
 
-def _dropout_of(parts: list[nn.Module]) -> float:
+def _dropout_of(parts: list[Any], kinds: Sequence[type[nn.Module]] = (nn.Dropout,)) -> float:
     """Take a Dropout from the beginning of some modules; return its probability, 0 where there is none or nothing is dropped."""
-    first = parts[0] if parts else None
-    if type(first) is not nn.Dropout or first.p >= 1:
+    first: Any = parts[0] if parts else None
+    if type(first) not in kinds or first.p >= 1:
         return 0.0
     del parts[0]
     return float(first.p) if first.training else 0.0
@@ -193,7 +249,9 @@ def may_be_dense(model: nn.Module, loss_function: Loss, rows: int, device: torch
     """Tell whether a network and a loss are dense layers for batches of so many rows, whatever the optimizer is."""
     small = rows * sum(value.numel() for value in model.parameters()) <= MOST_PRODUCTS
     rest = convolutions_of(recurrent_of(model)[1])[1] if device.type == "cpu" else model
-    return small and layers_of(rest) is not None and head_of(loss_function) is not None
+    layers = layers_of(rest)
+    plain = layers is not None and (device.type == "cpu" or all(layer.norm is None for layer in layers))
+    return small and plain and head_of(loss_function) is not None
 
 
 def kind_of(optimizer: torch.optim.Optimizer) -> str | None:
@@ -237,26 +295,49 @@ class Known:
 
     @property
     def dense_alone(self) -> bool:
-        """Whether nothing comes before the dense layers."""
-        return self.recurrent is None and not self.convolutions
+        """Whether there are dense layers and nothing else: nothing before them, and no norms."""
+        return self.recurrent is None and not self.convolutions and not self.norms
+
+    @property
+    def with_norms(self) -> tuple[Convolution | Layer, ...]:
+        """The layers that may have norms, in order."""
+        return (*self.convolutions, *self.layers)
+
+    @property
+    def norms(self) -> list[Norm]:
+        """The norms of all layers."""
+        return [layer.norm for layer in self.with_norms if layer.norm is not None]
+
+    @property
+    def noise(self) -> list[Tensor]:
+        """Parameters whose gradient is nothing but rounding: a norm takes what they add off again."""
+        return [layer.bias for layer in self.with_norms if layer.norm is not None and layer.bias is not None]
+
+    @property
+    def counts(self) -> list[Tensor]:
+        """Counters of the batches that norms have seen."""
+        return [norm.count for norm in self.norms if norm.count is not None]
 
     @property
     def weights(self) -> list[Tensor]:
-        """All parameters in the order of layers, weights before biases."""
+        """All parameters in the order of layers, see `netwright.recording.dense.values_of`."""
         before = [] if self.recurrent is None else [*self.recurrent.weights, *self.recurrent.biases]
-        layers: tuple[Convolution | Layer, ...] = (*self.convolutions, *self.layers)
-        return before + [value for layer in layers for value in (layer.weight, layer.bias) if value is not None]
+        return before + [value for layer in self.with_norms for value in values_of(layer)]
 
     @property
     def drops(self) -> bool:
         """Whether random outputs are dropped."""
-        return bool(self.dropped)
+        of_recurrent = 0.0 if self.recurrent is None else self.recurrent.dropout
+        return bool(of_recurrent) or any(layer.dropout for layer in self.with_norms)
 
-    @property
-    def dropped(self) -> list[tuple[int, float]]:
-        """The outputs of each layer of which some are dropped, and the probability of each to be."""
-        first = [] if self.recurrent is None else [(self.recurrent.hidden, self.recurrent.dropout)]
-        return [one for one in [*first, *((layer.weight.shape[0], layer.dropout) for layer in self.layers)] if one[1]]
+    def dropped(self, shape: Sequence[int]) -> list[tuple[int, float]]:
+        """Return the outputs of each layer of which some are dropped, and the probability of each to be, for rows of a shape."""
+        found = [] if self.recurrent is None else [(self.recurrent.hidden, self.recurrent.dropout)]
+        size = height_and_width(shape[1:], 1) if self.convolutions else (1, 1)
+        for one in self.convolutions:
+            size = one.after(size)
+            found.append((len(one.weight) * (1 if one.by_channel else math.prod(size)), one.dropout))
+        return [one for one in [*found, *((layer.weight.shape[0], layer.dropout) for layer in self.layers)] if one[1]]
 
     def kept(self, optimizer: torch.optim.Optimizer) -> list[Pieces] | None:
         """Return what an optimizer keeps of all parameters, see `KEPT`; None where it has not made it yet, or it lies otherwise."""
@@ -300,8 +381,9 @@ class Known:
             held += channels * math.prod(come + 2 * around for come, around in zip(size, one.padding, strict=True))
             around = math.prod(come + window for come, window in zip(size, one.kernel, strict=True))
             of_lane = max(of_lane, 4 * around * -(-max(channels, one.weight.shape[0]) // VECTORS) * VECTORS)
-            size, channels = one.after(size), one.weight.shape[0]
-            held += 2 * channels * math.prod(size)
+            seen, size, channels = one.seen(size), one.after(size), one.weight.shape[0]
+            held += channels * (math.prod(seen) if one.averages else 2 * math.prod(size))
+            held += 0 if one.norm is None else channels * (math.prod(seen) + math.prod(size))
         return (
             rows * held + LANES * of_lane <= MOST_HELD and 0 < channels * math.prod(size) == self.layers[0].weight.shape[1]
         )
@@ -321,6 +403,11 @@ def known_whole(eager: EagerEngine) -> Known | None:
     weights = known.weights
     held = [value for group in eager.optimizer.param_groups for value in group["params"]]
     plain = all(value.dtype == torch.float32 and value.requires_grad and value.is_contiguous() for value in weights)
+    plain &= all(
+        value is None or (value.dtype == torch.float32 and value.is_contiguous())
+        for norm in known.norms
+        for value in (norm.mean, norm.variance)
+    )
     once = sorted(map(id, weights)) == sorted(map(id, held)) and len({value.data_ptr() for value in held}) == len(held)
     hooks = hooked(eager.model, eager.loss_function) or hooked_optimizer(eager.optimizer)
     own = any("forward" in vars(part) for part in (*eager.model.modules(), eager.loss_function))  # set on one module alone

@@ -28,7 +28,12 @@ class UnlikeError(Exception):
 
 
 def compared_step(
-    eager: EagerEngine, generators: Generators, step: Callable[[], Tensor], batch: Callable[[], Batch], draws: bool
+    eager: EagerEngine,
+    generators: Generators,
+    step: Callable[[], Tensor],
+    batch: Callable[[], Batch],
+    draws: bool,
+    noise: Sequence[Tensor] = (),
 ) -> Tensor:
     """Take a step as it is written and otherwise, from the same state; go on from the latter, where they are alike.
 
@@ -41,6 +46,7 @@ def compared_step(
         step: Takes it otherwise, and returns its loss.
         batch: Makes the rows of the step.
         draws: Whether a step draws random numbers.
+        noise: Parameters whose gradient is nothing but rounding: they and what the optimizer keeps of them are not compared.
 
     Raises:
         UnlikeError: The step otherwise fails, or is not alike.
@@ -52,6 +58,8 @@ def compared_step(
     eager.optimizer.zero_grad()
     written = Snapshot(there, generators)
     before.put_back()
+    beside = [id(value) for one in noise for value in (one, *eager.optimizer.state.get(one, {}).values())]
+    compared = [number for number, value in enumerate(there) if id(value) not in beside]
     try:
         loss = step()
     except Exception as error:  # of a compiler, or of what it made; a loss that is not finite, where that as written is
@@ -59,11 +67,11 @@ def compared_step(
         raise UnlikeError(first_line(error)) from error
     taken = Snapshot(there, generators)
     of_loss = _times(loss, expected, torch.zeros_like(loss), least=LEAST)
-    far = max(of_loss, _most(there, taken, written, before))
+    far = max(of_loss, _most(there, compared, taken, written, before))
     if far > 1 and not draws:
         before.put_back()
         _backwards(eager, batch())
-        far = max(of_loss, _most(there, taken, written, before, there))
+        far = max(of_loss, _most(there, compared, taken, written, before, there))
     if far > 1:
         before.put_back()
         raise UnlikeError(f"one of them was {far:.2g} times as far from the step as written as it may be")
@@ -84,18 +92,24 @@ def _backwards(eager: EagerEngine, batch: Batch) -> None:
 
 
 def _most(
-    there: Sequence[Tensor], found: Snapshot, expected: Snapshot, before: Snapshot, own: Sequence[Tensor] = ()
+    there: Sequence[Tensor],
+    compared: Sequence[int],
+    found: Snapshot,
+    expected: Snapshot,
+    before: Snapshot,
+    own: Sequence[Tensor] = (),
 ) -> float:
     """Return how many times as far as it may be any tensor is from where it was expected, see `_times`.
 
     Args:
         there: The tensors; weights may be further away.
+        compared: The numbers of those that are compared.
         found, expected, before: They after both steps, and before them.
         own: They after the step that was expected, taken in another order; empty where it was not.
     """
     most = 0.0
-    for number, value in enumerate(there):
-        share = FAR_OF_WEIGHTS if isinstance(value, nn.Parameter) else FAR
+    for number in compared:
+        share = FAR_OF_WEIGHTS if isinstance(there[number], nn.Parameter) else FAR
         other = own[number].detach() if own else expected.values[number]
         most = max(most, _times(found.values[number], expected.values[number], before.values[number], share, other))
     return most

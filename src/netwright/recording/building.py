@@ -30,7 +30,6 @@ LINK = "--link"  # between the words that compile and those that link
 BUILT, LOG = "built", "compiler.txt"
 LONGEST = 600.0  # seconds that compiling may take
 POLL = 0.2  # seconds
-HEADERS = ("crew.hpp", "panels.hpp")  # of the sources
 INSTRUCTIONS = {  # of a processor, by the name that torch gives them
     "AVX2": ("-mavx2", "-mfma"),
     "AVX512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
@@ -40,10 +39,11 @@ INSTRUCTIONS = {  # of a processor, by the name that torch gives them
 @final
 @dataclass(frozen=True)
 class Source:
-    """What is compiled: a file beside this one. ``calls_torch``: it reads torch's headers and is linked with it; else it is
-    compiled for the processor it is on."""
+    """What is compiled: a file beside this one, and ``headers`` that it reads. ``calls_torch``: it reads torch's headers too and
+    is linked with it; else it is compiled for the processor it is on."""
 
     name: str
+    headers: tuple[str, ...]
     calls_torch: bool
 
     @property
@@ -52,7 +52,12 @@ class Source:
         return Path(__file__).with_name(self.name)
 
 
-REPLAY, DENSE = Source("native.cpp", calls_torch=True), Source("dense.cpp", calls_torch=False)
+REPLAY = Source("native.cpp", ("crew.hpp",), calls_torch=True)
+DENSE = Source(
+    "dense.cpp",
+    ("crew.hpp", "panels.hpp", "network.hpp", "weights.hpp", "norms.hpp", "convolutions.hpp", "recurrent.hpp"),
+    calls_torch=False,
+)
 
 
 class NotBuiltError(Exception):
@@ -109,7 +114,7 @@ def _place(root: Path | None, source: Source = REPLAY) -> tuple[Path, tuple[str,
         *(str(Path(compiler).resolve()), "-O3", "-std=c++20", "-fPIC", "-pthread", *kind),
         *("-c", str(source.path), LINK, "-shared", "-pthread", *linked),
     )
-    text = "".join(source.path.with_name(name).read_text() for name in (source.name, *HEADERS))
+    text = "".join(source.path.with_name(name).read_text() for name in (source.name, *source.headers))
     of_torch = (str(torch.__version__), str(torch.version.git_version)) if source.calls_torch else ()
     words = [
         source.name if word == str(source.path) else word for word in command

@@ -14,18 +14,43 @@ import torch
 from torch import Tensor
 
 Pieces = tuple[Tensor, ...]
+WHOLE = (0, 0)  # a pooling of all places
+
+
+@final
+@dataclass(frozen=True)
+class Norm:
+    """A BatchNorm: its parameters, what it keeps of batches (None where it keeps nothing), and the share of the newest in it."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+    mean: Tensor | None
+    variance: Tensor | None
+    count: Tensor | None
+    momentum: float
+    epsilon: float
 
 
 @final
 @dataclass(frozen=True)
 class Layer:
-    """A Linear and what follows it: ``kind`` of activation (``none`` too), its ``slope``, and the probability of a dropout."""
+    """A Linear and what follows it: ``kind`` of activation (``none`` too), its ``slope``, and the probability of a dropout.
+
+    A ``norm`` comes before the activation.
+    """
 
     weight: Tensor
     bias: Tensor | None
     kind: str = "none"
     slope: float = 0.0
     dropout: float = 0.0
+    norm: Norm | None = None
+
+
+def values_of(layer: Layer | Convolution) -> list[Tensor]:
+    """Return the parameters of a layer, weights before biases, its own before those of its norm."""
+    of_norm = () if layer.norm is None else (layer.norm.weight, layer.norm.bias)
+    return [value for value in (layer.weight, layer.bias, *of_norm) if value is not None]
 
 
 def height_and_width(sizes: Sequence[int], height: int) -> tuple[int, int]:
@@ -38,7 +63,9 @@ def height_and_width(sizes: Sequence[int], height: int) -> tuple[int, int]:
 class Convolution:
     """A Conv1d or Conv2d that goes place by place, and what follows it: ``kind`` of activation, its ``slope``, and a pooling.
 
-    ``padding`` and ``pool``, the places of which the greatest is kept, are along height and width; of a Conv1d the height is 1.
+    A ``norm`` comes before the activation, a ``dropout`` at the end, of whole channels with ``by_channel``. ``padding`` and
+    ``pool``, the places of which the greatest is kept, or with ``averages`` the mean, are along height and width; of a Conv1d the
+    height is 1. A pool of `WHOLE` is of all places.
     """
 
     weight: Tensor
@@ -47,6 +74,10 @@ class Convolution:
     slope: float = 0.0
     padding: tuple[int, int] = (0, 0)
     pool: tuple[int, int] = (1, 1)
+    averages: bool = False
+    norm: Norm | None = None
+    dropout: float = 0.0
+    by_channel: bool = False
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -55,11 +86,20 @@ class Convolution:
 
     def after(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return height and width of what goes on, where so many came; 0 where nothing does."""
+        height, width = (seen // kept if seen else 0 for seen, kept in zip(self.seen(size), self.pool_of(size), strict=True))
+        return height, width
+
+    def seen(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width of its outputs before the pooling, where so many came."""
         height, width = (
-            max(0, come + 2 * around - window + 1) // kept
-            for come, around, window, kept in zip(size, self.padding, self.kernel, self.pool, strict=True)
+            max(0, come + 2 * around - window + 1)
+            for come, around, window in zip(size, self.padding, self.kernel, strict=True)
         )
         return height, width
+
+    def pool_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width of a window of the pooling, where so many came."""
+        return self.seen(size) if self.pool == WHOLE else self.pool
 
 
 @final

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from netwright.recording.building import DENSE, library
-from netwright.recording.dense import Convolution, Head, Layer, Recurrent, height_and_width
+from netwright.recording.dense import Convolution, Head, Layer, Norm, Recurrent, height_and_width
 from netwright.recording.native import ROOM, bits, closed_with
 from netwright.recording.tape import NotFiniteError, Played
 
@@ -39,8 +39,8 @@ class Parameter:
 class Plan:
     """A step: layers, loss and optimizer.
 
-    ``parameters`` are in the order of layers, those of ``recurrent`` or ``convolutions`` first, weights before biases; ``beta2``
-    and ``epsilon`` are of the optimizer's kind of update, where it has them.
+    ``parameters`` are in the order of layers, those of ``recurrent`` or ``convolutions`` first, of each those that
+    `netwright.recording.dense.values_of` gives; ``beta2`` and ``epsilon`` are of the optimizer's kind of update, where it has them.
     """
 
     recurrent: Recurrent | None
@@ -60,9 +60,12 @@ class Plan:
             for each in self.parameters
         )
         numbers = tuple((*each.value.shape, each.group, each.decay) for each in self.parameters)
-        layers = tuple((layer.kind, layer.slope, layer.dropout) for layer in self.layers)
+        layers = tuple((layer.kind, layer.slope, layer.dropout, _key(layer.norm)) for layer in self.layers)
         recurrent = None if self.recurrent is None else (self.recurrent.cell, self.recurrent.dropout)
-        convolutions = tuple((one.kind, one.slope, one.padding, one.pool) for one in self.convolutions)
+        convolutions = tuple(
+            (one.kind, one.slope, one.padding, one.pool, one.averages, _key(one.norm), one.dropout, one.by_channel)
+            for one in self.convolutions
+        )
         return (places, numbers, layers, convolutions, recurrent, _head(self.head), self.kind, self.beta2, self.epsilon)
 
 
@@ -88,7 +91,7 @@ class DenseProgram:
         left = iter(plan.parameters)
         words += [len(plan.convolutions), *_convolutions(plan.convolutions, shape, left)]
         layers = [] if plan.recurrent is None else [_recurrent(plan.recurrent, left)]
-        layers += [_layer(layer, left, layer.dropout) for layer in plan.layers]
+        layers += [[*_layer(layer, left), *_norm(layer.norm, left)] for layer in plan.layers]
         words += [len(layers), *(word for layer in layers for word in layer)]
         error = ctypes.create_string_buffer(ROOM)
         self._handle = self._library.nd_make((ctypes.c_int64 * len(words))(*words), error, ROOM)
@@ -148,29 +151,47 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def _head(head: Head) -> tuple[int, ...]:
-    weight = 0 if head.weight is None else head.weight.data_ptr()
-    return HEADS.index(head.kind), weight, bits(head.smoothing)
+    return HEADS.index(head.kind), _place(head.weight), bits(head.smoothing)
 
 
 def _parameter(given: Parameter, begin: int = 0, count: int = 0, without: tuple[int, int] = (0, 0)) -> list[int]:
     """Return a parameter; of a weight the inputs of its layer that it is for; ``without`` are outputs that it has not."""
-    places = [0 if each is None else each.data_ptr() for each in (given.value, given.first, given.second)]
+    places = [_place(each) for each in (given.value, given.first, given.second)]
     return [*places, given.group, bits(given.decay), begin, count, *without]
 
 
-def _layer(layer: Layer | Convolution, left: Iterator[Parameter], dropout: float = 0.0) -> list[int]:
+def _layer(layer: Layer | Convolution, left: Iterator[Parameter]) -> list[int]:
     """Return a layer with one weight ``(outputs, ...)``."""
     outputs, inputs = len(layer.weight), layer.weight[0].numel()
-    words = [inputs, outputs, 0, 0, ACTIVATIONS.index(layer.kind), bits(layer.slope), bits(dropout)]
+    words = [inputs, outputs, 0, 0, ACTIVATIONS.index(layer.kind), bits(layer.slope), bits(layer.dropout)]
     words += [1, *_parameter(next(left), 0, inputs)]
     return [*words, 0] if layer.bias is None else [*words, 1, *_parameter(next(left))]
+
+
+def _norm(norm: Norm | None, left: Iterator[Parameter]) -> list[int]:
+    """Return a norm, or that there is none."""
+    if norm is None:
+        return [0]
+    words = [1, bits(norm.epsilon), bits(norm.momentum), *(_place(each) for each in (norm.mean, norm.variance))]
+    for each in (norm.weight, norm.bias):
+        words += [0] if each is None else [1, *_parameter(next(left))]
+    return words
+
+
+def _key(norm: Norm | None) -> tuple[object, ...]:
+    return () if norm is None else (norm.momentum, norm.epsilon, _place(norm.mean), _place(norm.variance))
+
+
+def _place(value: Tensor | None) -> int:
+    return 0 if value is None else value.data_ptr()
 
 
 def _convolutions(layers: Sequence[Convolution], shape: Sequence[int], left: Iterator[Parameter]) -> list[int]:
     words: list[int] = []
     size = height_and_width(shape[1:], 1) if layers else (1, 1)
     for layer in layers:
-        words += [layer.weight.shape[1], *layer.kernel, *layer.padding, *size, *layer.pool, *_layer(layer, left)]
+        words += [layer.weight.shape[1], *layer.kernel, *layer.padding, *size, *layer.pool_of(size)]
+        words += [layer.averages, layer.by_channel, *_layer(layer, left), *_norm(layer.norm, left)]
         size = layer.after(size)
     return words
 
@@ -184,4 +205,10 @@ def _recurrent(layer: Recurrent, left: Iterator[Parameter]) -> list[int]:
     of_input, of_hidden = ((3 * hidden, 4 * hidden), (2 * hidden, 3 * hidden)) if layer.cell == "gru" else ((0, 0), (0, 0))
     words = [inputs + hidden, outputs, hidden, cell, activation, bits(0.0), bits(layer.dropout)]
     words += [2, *_parameter(next(left), 0, inputs, of_input), *_parameter(next(left), inputs, hidden, of_hidden)]
-    return [*words, 2, *_parameter(next(left), without=of_input), *_parameter(next(left), without=of_hidden)]
+    return [
+        *words,
+        2,
+        *_parameter(next(left), without=of_input),
+        *_parameter(next(left), without=of_hidden),
+        *_norm(None, left),
+    ]

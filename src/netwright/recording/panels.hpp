@@ -59,6 +59,10 @@ struct Grid {  // rows of numbers, one after the other
   float* row(int64_t number) const { return first + number * stride; }
 };
 
+inline void start_with(const Numbers& bias, Grid out, int64_t rows) {
+  for (int64_t row = 0; row < rows; ++row) std::memcpy(out.row(row), bias.at(), out.stride * sizeof(float));
+}
+
 // ---- functions of one number, which a compiler makes vectors of
 
 inline float exponential(float x) {
