@@ -106,6 +106,31 @@ def test_recurrent_layers_give_the_numbers_of_float64(cell: str, optimizer: str,
     assert max(of_losses, of_weights) < 1e-5
 
 
+STACKED: dict[str, Callable[[], list[nn.Module]]] = {
+    **{cell: lambda cell=cell: [CELLS[cell](3, 21, num_layers=3, batch_first=True)] for cell in CELLS},  # type: ignore[misc]
+    "one after the other": lambda: [
+        LSTM(3, 33, batch_first=True),
+        GRU(33, 7, num_layers=2, batch_first=True),
+        RNN(7, 21, batch_first=True),
+    ],
+}
+
+
+@pytest.mark.parametrize("optimizer", ["Adam decayed", "AdamW", "SGD"])
+@pytest.mark.parametrize("case", STACKED)
+def test_recurrent_layers_behind_another_give_the_numbers_of_float64(case: str, optimizer: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*STACKED[case](), LastStep(), nn.Linear(21, 9), nn.Tanh(), nn.Linear(9, 5))
+    of_losses, of_weights = beside_exact(engine_for(model, "classes", optimizer), sequences(), optimizer)
+    assert max(of_losses, of_weights) < 1e-5
+
+
+def stacked(cell: str = "LSTM") -> nn.Sequential:
+    """Return recurrent layers with dropout between and behind them."""
+    first = CELLS[cell](3, 21, num_layers=3, dropout=0.3, batch_first=True)
+    return nn.Sequential(first, CELLS[cell](21, 8, batch_first=True), LastStep(), nn.Dropout(0.2), nn.Linear(8, 5))
+
+
 def dropping(cell: str = "LSTM") -> nn.Sequential:
     """Return a recurrent layer with dropout behind it, and behind the layer after it."""
     first, _, last, *others = recurrent(cell)
@@ -157,6 +182,8 @@ CASES: dict[str, tuple[Callable[[], nn.Sequential], Callable[[], Examples]]] = {
     "dropout": (DROPPING, wide),
     "LSTM and dropout": (dropping, sequences),
     "convolutions and dropout": (convolutional, pictures),
+    "layers of LSTM and dropout": (stacked, sequences),
+    "layers of GRU and dropout": (partial(stacked, "GRU"), sequences),
     "norms": (normalised, wide),
     "convolutions, norms and dropout": (normalised_pictures, pictures),
 }
@@ -202,6 +229,7 @@ def test_the_width_of_vectors_changes_no_bit(width: int, tmp_path: Path, monkeyp
         (DROPPING, wide(BATCH * (DRAWN + 5))),
         (partial(dropping, "GRU"), sequences(BATCH * (DRAWN + 5))),
         (normalised_pictures, pictures(BATCH * (DRAWN + 5))),
+        (stacked, sequences(BATCH * (DRAWN + 5))),
     ],
 )
 def test_dropout_drops_what_the_step_as_written_drops(network: Callable[[], nn.Sequential], rows: Examples) -> None:
@@ -488,18 +516,20 @@ def test_weights_that_lie_elsewhere_are_found() -> None:
 @pytest.mark.parametrize(
     "model",
     [
-        nn.Sequential(LSTM(3, 4, num_layers=2, batch_first=True), LastStep(), nn.Linear(4, 2)),
+        nn.Sequential(LSTM(3, 4, batch_first=True), nn.Dropout(), LSTM(4, 4, batch_first=True), LastStep(), nn.Linear(4, 2)),
+        nn.Sequential(LSTM(3, 4, batch_first=True), nn.ReLU(), LSTM(4, 4, batch_first=True), LastStep(), nn.Linear(4, 2)),
+        nn.Sequential(LSTM(3, 4, num_layers=2, dropout=1.0, batch_first=True), LastStep(), nn.Linear(4, 2)),
+        nn.Sequential(LSTM(3, 4, batch_first=True), LSTM(4, 4, batch_first=True, bias=False), LastStep(), nn.Linear(4, 2)),
         nn.Sequential(LSTM(3, 4, bidirectional=True, batch_first=True), LastStep(), nn.Linear(8, 2)),
         nn.Sequential(LSTM(3, 4, bias=False, batch_first=True), LastStep(), nn.Linear(4, 2)),
         nn.Sequential(LSTM(3, 4), LastStep(), nn.Linear(4, 2)),
         nn.Sequential(LSTM(3, 4, proj_size=2, batch_first=True), LastStep(), nn.Linear(2, 2)),
-        nn.Sequential(GRU(3, 4, num_layers=2, batch_first=True), LastStep(), nn.Linear(4, 2)),
         nn.Sequential(RNN(3, 4, bias=False, batch_first=True), LastStep(), nn.Linear(4, 2)),
         nn.Sequential(LSTM(3, 4, batch_first=True), nn.Linear(4, 2)),
     ],
 )
 def test_other_recurrent_layers_are_not_taken(model: nn.Sequential) -> None:
-    assert recurrent_of(model) == (None, model)
+    assert recurrent_of(model) == ((), model)
     eager = EagerEngine(model, nn.CrossEntropyLoss(), OPTIMIZERS["Adam"](model))
     assert dense_cpu_engine(eager, lambda: eager, 1) is None
 
@@ -583,3 +613,28 @@ def test_whole_runs_take_it(optimizer: str, tmp_path: Path) -> None:
     assert whole.tested["metrics"]["accuracy"]["value"] > 0.9
     pairs = zip(whole.model.state_dict().values(), again.model.state_dict().values(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_dropout_is_drawn_for_the_steps_that_a_call_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    kept = engine_module._Play._kept
+
+    def counted(self: Any, rows: torch.Tensor, steps: int) -> torch.Tensor | None:
+        drawn.append(steps)
+        return kept(self, rows, steps)
+
+    monkeypatch.setattr(engine_module._Play, "_kept", counted)
+    engine, examples = engine_for(DROPPING(), optimizer="SGD"), wide(BATCH * 60)
+    train(engine, examples, epochs=1)
+    quick = list(drawn)
+    drawn.clear()
+    run = DenseProgram.run
+
+    def three(self: Any, x: Any, target: Any, rows: Any, turns: Any, counted: float, seconds: float, kept: Any) -> Played:
+        return run(self, x, target, rows[:3], turns, counted, 1.0, kept)
+
+    monkeypatch.setattr(DenseProgram, "run", three)  # which take all of a call's time
+    monkeypatch.setattr(engine_module, "AT_A_TIME", 0.0)
+    assert len(train(engine, examples, epochs=1)) == 60
+    assert max(quick) == DRAWN
+    assert drawn == [DRAWN, 3, *[3] * 19]

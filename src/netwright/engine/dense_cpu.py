@@ -7,6 +7,7 @@ Other networks take torch.compile.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +31,7 @@ from netwright.recording.graphs import CpuGenerator
 from netwright.recording.rates import numbers
 from netwright.recording.tape import Played
 
-DRAWN = 16  # steps whose dropout is drawn at once
+DRAWN = 16  # steps whose dropout is drawn at once, at most
 
 
 @final
@@ -57,6 +58,7 @@ class DenseCpuEngine:
         self.why_not: str | None = None  # the library is not used
         self._make, self._lanes, self._tell = otherwise, lanes, tell
         self._compared = self._taken_here = 0
+        self._drawn = 1  # steps whose dropout is drawn at once: as many as one call takes, since others are drawn once more
         self._went_elsewhere = False
         self._program: DenseProgram | None = None
         self._made_of: tuple[object, ...] = ()
@@ -125,9 +127,14 @@ class DenseCpuEngine:
         return loss
 
     def _many(self, play: _Play, feed: Feed, most: int) -> Steps:
-        rows = feed.rows(min(most, DRAWN) if play.known.drops else most)
+        rows = feed.rows(min(most, self._drawn) if play.known.drops else most)
+        begun = time.perf_counter()
         played = play.run(rows)
         count = len(played.results)
+        if count < len(rows):
+            self._drawn = max(1, count)
+        elif count == self._drawn and time.perf_counter() - begun < AT_A_TIME / 2:
+            self._drawn = min(2 * count, DRAWN)
         feed.take(count)
         feed.waited += played.gathering
         self._taken_here += count

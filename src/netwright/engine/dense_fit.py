@@ -51,28 +51,44 @@ KEPT = {  # by an optimizer for each parameter, by the kind of its update: first
 }
 
 
-def recurrent_of(model: nn.Module) -> tuple[Recurrent | None, nn.Module]:
-    """Return the recurrent layer that a network begins with, where its last step goes on into the rest, and the rest.
+def recurrent_of(model: nn.Module) -> tuple[tuple[Recurrent, ...], nn.Module]:
+    """Return the recurrent layers that a network begins with, where the last step goes on into the rest, and the rest.
 
     Example:
         >>> found, rest = recurrent_of(nn.Sequential(LSTM(9, 64, batch_first=True), LastStep(), nn.Linear(64, 6)))
-        >>> found.cell, found.hidden, rest
-        ('lstm', 64, Sequential(
+        >>> [(one.cell, one.hidden) for one in found], rest
+        ([('lstm', 64)], Sequential(
           (0): Linear(in_features=64, out_features=6, bias=True)
         ))
     """
-    parts = _flat(model)
-    if len(parts) < 2 or type(parts[0]) not in CELLS or type(parts[1]) is not LastStep:
-        return None, model
-    first: Any = parts[0]
-    if first.num_layers != 1 or first.bidirectional or not first.batch_first or not first.bias or first.proj_size:
-        return None, model
-    weights, biases = [
-        (first.get_parameter(f"{kind}_ih_l0"), first.get_parameter(f"{kind}_hh_l0")) for kind in ("weight", "bias")
-    ]
-    rest = parts[2:]
-    cell = CELLS[type(first)] or str(first.nonlinearity)
-    return Recurrent(cell, weights, biases, _dropout_of(rest)), nn.Sequential(*rest)
+    parts: list[Any] = _flat(model)
+    found: list[Recurrent] = []
+    while parts and type(parts[0]) in CELLS:
+        layers = _layers_of(parts.pop(0))
+        if not layers:
+            return (), model
+        found += layers
+    if not found or not parts or type(parts[0]) is not LastStep:
+        return (), model
+    rest = parts[1:]
+    found[-1] = replace(found[-1], dropout=_dropout_of(rest))
+    return tuple(found), nn.Sequential(*rest)
+
+
+def _layers_of(module: Any) -> list[Recurrent]:
+    """Return the layers of a recurrent module, none where it has what the kernels do not know."""
+    drops = float(module.dropout) if module.training else 0.0
+    if module.bidirectional or not module.batch_first or not module.bias or module.proj_size or drops >= 1:
+        return []
+    cell = CELLS[type(module)] or str(module.nonlinearity)
+    found = []
+    for number in range(module.num_layers):
+        weights, biases = [
+            (module.get_parameter(f"{kind}_ih_l{number}"), module.get_parameter(f"{kind}_hh_l{number}"))
+            for kind in ("weight", "bias")
+        ]
+        found.append(Recurrent(cell, weights, biases, drops if number + 1 < module.num_layers else 0.0))
+    return found
 
 
 def convolutions_of(model: nn.Module) -> tuple[tuple[Convolution, ...], nn.Module]:
@@ -290,13 +306,13 @@ class Known:
     flattens: bool
     head: Head
     kind: str
-    recurrent: Recurrent | None = None
+    recurrent: tuple[Recurrent, ...] = ()
     convolutions: tuple[Convolution, ...] = ()
 
     @property
     def dense_alone(self) -> bool:
         """Whether there are dense layers and nothing else: nothing before them, and no norms."""
-        return self.recurrent is None and not self.convolutions and not self.norms
+        return not self.recurrent and not self.convolutions and not self.norms
 
     @property
     def with_norms(self) -> tuple[Convolution | Layer, ...]:
@@ -321,18 +337,18 @@ class Known:
     @property
     def weights(self) -> list[Tensor]:
         """All parameters in the order of layers, see `netwright.recording.dense.values_of`."""
-        before = [] if self.recurrent is None else [*self.recurrent.weights, *self.recurrent.biases]
+        before = [value for layer in self.recurrent for value in (*layer.weights, *layer.biases)]
         return before + [value for layer in self.with_norms for value in values_of(layer)]
 
     @property
     def drops(self) -> bool:
         """Whether random outputs are dropped."""
-        of_recurrent = 0.0 if self.recurrent is None else self.recurrent.dropout
-        return bool(of_recurrent) or any(layer.dropout for layer in self.with_norms)
+        return any(layer.dropout for layer in (*self.recurrent, *self.with_norms))
 
     def dropped(self, shape: Sequence[int]) -> list[tuple[int, float]]:
         """Return the outputs of each layer of which some are dropped, and the probability of each to be, for rows of a shape."""
-        found = [] if self.recurrent is None else [(self.recurrent.hidden, self.recurrent.dropout)]
+        last = len(self.recurrent) - 1
+        found = [(one.hidden * (1 if at == last else shape[0]), one.dropout) for at, one in enumerate(self.recurrent)]
         size = height_and_width(shape[1:], 1) if self.convolutions else (1, 1)
         for one in self.convolutions:
             size = one.after(size)
@@ -358,8 +374,8 @@ class Known:
             return False
         if self.convolutions:
             fits = self._convolve(x.shape[1:], rows)
-        elif self.recurrent is not None:
-            fits = x.dim() == 3 and x.shape[1] > 0 and x.shape[2] == self.recurrent.weights[0].shape[1]
+        elif self.recurrent:
+            fits = x.dim() == 3 and x.shape[1] > 0 and x.shape[2] == self.recurrent[0].weights[0].shape[1]
         else:
             fits = (x.dim() == 2 or (self.flattens and x.dim() > 2)) and x[0].numel() == self.layers[0].weight.shape[1]
         if not fits:
@@ -392,13 +408,15 @@ class Known:
 def known_whole(eager: EagerEngine) -> Known | None:
     """Return all of a step as the kernels know it; None where they do not know something of it."""
     recurrent, rest = recurrent_of(eager.model)
-    convolutions, rest = convolutions_of(rest) if recurrent is None else ((), rest)
+    convolutions, rest = ((), rest) if recurrent else convolutions_of(rest)
     layers, head, kind = layers_of(rest), head_of(eager.loss_function), kind_of(eager.optimizer)
     if layers is None or head is None or kind is None or eager.update != PLAIN or eager.scaler is not None:
         return None
     flattens = any(type(part) is nn.Flatten for part in eager.model.modules())
-    if recurrent is not None and (flattens or layers[0].weight.shape[1] != recurrent.hidden):
-        return None
+    if recurrent:
+        sizes = [*(one.weights[0].shape[1] for one in recurrent[1:]), layers[0].weight.shape[1]]
+        if flattens or sizes != [one.hidden for one in recurrent]:
+            return None
     known = Known(tuple(layers), flattens, head, kind, recurrent, convolutions)
     weights = known.weights
     held = [value for group in eager.optimizer.param_groups for value in group["params"]]

@@ -72,9 +72,9 @@ void linear_forward(Network& net, size_t number, int lane, int64_t first, int64_
     activate(layer.activation, layer.leak, out.first, layer.slope.at(first * layer.stride), rows * layer.stride);
 }
 
-// Drops some outputs of a layer; returns where the next layer's begin.
-const uint8_t* drop(const Network& net, const Layer& layer, const uint8_t* kept, int64_t first, int64_t rows) {
-  if (layer.dropout == 0.0f) return kept;
+// Drops some outputs of a layer. `kept`: one for each output of a row.
+void drop(const Layer& layer, const uint8_t* kept, int64_t first, int64_t rows) {
+  if (layer.dropout == 0.0f) return;
   const float scale = 1.0f / (1.0f - layer.dropout);
   for (int64_t row = first; row < first + rows; ++row) {
     const uint8_t* here = kept + row * layer.sent();
@@ -85,7 +85,6 @@ const uint8_t* drop(const Network& net, const Layer& layer, const uint8_t* kept,
       slope[i] *= factor;
     }
   }
-  return kept + net.batch * layer.sent();
 }
 
 float loss_of_classes(const Network& net, const float* output, float* change, int64_t outputs, int64_t target, float share) {
@@ -170,20 +169,19 @@ void pass_rows(Network& net, int64_t step, int lane, int lanes, Wait wait) {
   gather(net, step, first, end);
   if (!lane) net.gathering += std::chrono::nanoseconds(Clock::now() - begun).count();
   if (!rows && !net.normalises) return;
-  const uint8_t* kept = net.kept + step * net.batch * net.dropping;
-  if (!net.convolutions.empty()) convolve(net, lane, first, end, kept, wait);
-  for (const Convolution& conv : net.convolutions) kept += net.batch * conv.dropping();
+  if (!net.convolutions.empty()) convolve(net, lane, first, end, net.kept_by(step), wait);
   for (size_t number = 0; number < net.layers.size(); ++number) {
-    if (net.layers[number].hidden) recurrent_forward(net, first, rows);
+    if (net.recurs(number)) recurrent_forward(net, number, net.kept_of(step, number), first, rows);
     else linear_forward(net, number, lane, first, rows, wait);
-    kept = drop(net, net.layers[number], kept, first, rows);
+    if (!net.recurs(number + 1)) drop(net.layers[number], net.kept_of(step, number), first, rows);
   }
   end_rows(net, step, first, end);
-  for (size_t number = net.layers.size() - 1; number > 0; --number) {
+  size_t number = net.layers.size() - 1;
+  for (; number > 0 && !net.recurs(number); --number) {
     linear_backward(net, number, first, rows);
     if (net.layers[number - 1].norm.there) normalise_rows_back(net, net.layers[number - 1], lane, first, rows, wait);
   }
-  if (net.layers[0].hidden) recurrent_backward(net, first, rows);
+  for (; net.recurs(number); --number) recurrent_backward(net, number, number ? net.kept_of(step, number - 1) : nullptr, first, rows);
   if (net.convolutions.empty()) return;
   inputs_backward(net, 0, first, rows, {net.changes.at(first * net.input_stride), net.input_stride});
   convolve_back(net, lane, first, end, wait);
@@ -344,7 +342,11 @@ void* nd_make(const int64_t* code, char* error, int64_t room) {
       conv.dropped_before = net.dropping;
       net.dropping += conv.dropping();
     }
-    for (const Layer& layer : net.layers) net.dropping += layer.dropout != 0.0f ? layer.sent() : 0;
+    for (size_t number = 0; number < net.layers.size(); ++number) net.dropping += net.dropping_of(number);
+    for (size_t number = 1; net.recurs(number); ++number) {
+      net.layers[number].both.make(net.most * net.layers[number].both_stride());
+      net.layers[number - 1].given.make(net.most * net.times * net.layers[number - 1].hidden);
+    }
     net.input_stride = apart(padded(net.layers[0].inputs, PANEL));
     if (convolutions) make_benches(net, lanes);
     if (!net.layers[0].hidden) net.input.make(net.most * net.input_stride);

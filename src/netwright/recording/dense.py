@@ -105,7 +105,7 @@ class Convolution:
 @final
 @dataclass(frozen=True)
 class Recurrent:
-    """A recurrent layer of one direction, of which the last step goes on.
+    """A recurrent layer of one direction, of which all steps go on to one behind it, else the last.
 
     ``cell`` is ``lstm``, ``gru``, ``tanh`` or ``relu`` (of an RNN); weights are of input and hidden state, ``(gates * hidden,
     ...)``, biases of both; ``dropout`` is the probability of one after it.

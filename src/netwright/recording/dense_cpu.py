@@ -43,7 +43,7 @@ class Plan:
     `netwright.recording.dense.values_of` gives; ``beta2`` and ``epsilon`` are of the optimizer's kind of update, where it has them.
     """
 
-    recurrent: Recurrent | None
+    recurrent: tuple[Recurrent, ...]
     layers: tuple[Layer, ...]
     head: Head
     kind: str
@@ -61,7 +61,7 @@ class Plan:
         )
         numbers = tuple((*each.value.shape, each.group, each.decay) for each in self.parameters)
         layers = tuple((layer.kind, layer.slope, layer.dropout, _key(layer.norm)) for layer in self.layers)
-        recurrent = None if self.recurrent is None else (self.recurrent.cell, self.recurrent.dropout)
+        recurrent = tuple((one.cell, one.dropout) for one in self.recurrent)
         convolutions = tuple(
             (one.kind, one.slope, one.padding, one.pool, one.averages, _key(one.norm), one.dropout, one.by_channel)
             for one in self.convolutions
@@ -86,11 +86,11 @@ class DenseProgram:
 
     def __init__(self, plan: Plan, lanes: int, most: int, shape: Sequence[int]) -> None:
         self._library = _declared(library(wait=True, source=DENSE))
-        times, size = (1, math.prod(shape)) if plan.recurrent is None else shape
+        times, size = shape if plan.recurrent else (1, math.prod(shape))
         words = [lanes, most, times, size, *_head(plan.head), KINDS.index(plan.kind), bits(plan.beta2), bits(plan.epsilon)]
         left = iter(plan.parameters)
         words += [len(plan.convolutions), *_convolutions(plan.convolutions, shape, left)]
-        layers = [] if plan.recurrent is None else [_recurrent(plan.recurrent, left)]
+        layers = [_recurrent(layer, left) for layer in plan.recurrent]
         layers += [[*_layer(layer, left), *_norm(layer.norm, left)] for layer in plan.layers]
         words += [len(layers), *(word for layer in layers for word in layer)]
         error = ctypes.create_string_buffer(ROOM)

@@ -102,7 +102,9 @@ struct Layer {
   // Of a recurrent layer: gradients of weights; for each step and row inputs beside the hidden state and the gates; and of an LSTM
   // gradients of each row's cell, and for each step and row the cell and its tanh.
   Numbers gradient, cell_change, joined, gates, cells, bent;
+  Numbers both, given;  // of each row gradients of all inputs, where they go back to one before; of each step and row those of the state
 
+  int64_t both_stride() const { return apart(padded(inputs, PANEL)); }
   int64_t sent() const { return hidden ? hidden : outputs; }  // numbers of a row that go on
   int64_t sent_apart() const { return apart(padded(sent(), PANEL)); }
   Grid values() const { return {value.at(), sent_apart()}; }
@@ -200,8 +202,20 @@ struct Network {
     if (layer == 0) return {input.at(), input_stride};
     return layers[layer - 1].values();
   }
-  const float* cell_before(int64_t time, int64_t line) const {  // of an LSTM, at a step and its row
-    return time ? layers[0].cells.at((line - batch) * layers[0].hidden) : layers[0].bias.at(layers[0].stride);
+  bool recurs(size_t layer) const { return layer < layers.size() && layers[layer].hidden; }
+  int64_t dropping_of(size_t layer) const {  // outputs of a row that dropout may drop; of all steps where a recurrent layer reads them
+    if (layers[layer].dropout == 0.0f) return 0;
+    return layers[layer].hidden && recurs(layer + 1) ? times * layers[layer].hidden : layers[layer].sent();
+  }
+  const uint8_t* kept_by(int64_t step) const { return kept + step * batch * dropping; }
+  const uint8_t* kept_of(int64_t step, size_t layer) const {  // by dropout behind a layer
+    int64_t before = 0;
+    for (const Convolution& conv : convolutions) before += conv.dropping();
+    for (size_t number = 0; number < layer; ++number) before += dropping_of(number);
+    return kept_by(step) + batch * before;
+  }
+  const float* cell_before(const Layer& layer, int64_t time, int64_t line) const {  // of an LSTM, at a step and its row
+    return time ? layer.cells.at((line - batch) * layer.hidden) : layer.bias.at(layer.stride);
   }
   Grid changes_of(size_t layer) const {
     return {layers[layer].hidden ? layers[layer].gates.at() : layers[layer].change.at(), layers[layer].stride};

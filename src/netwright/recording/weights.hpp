@@ -152,7 +152,7 @@ inline Layer weights_from(Reader& reader, int64_t taps, bool ends) {
   layer.deep = taps ? padded(layer.outputs, WIDTH) : layer.outputs;
   for (auto& panels : layer.panels) panels.make(layer.inputs * layer.width);
   layer.bias.make(layer.stride + layer.hidden);  // and a cell before the first step
-  layer.back_from = layer.hidden ? layer.inputs - layer.hidden : 0;
+  layer.back_from = layer.hidden && ends ? layer.inputs - layer.hidden : 0;
   layer.back_count = ends && !layer.hidden ? 0 : layer.inputs - layer.back_from;
   layer.back.make(padded(layer.back_count / layer.taps, PANEL) * layer.taps * layer.deep);
   return layer;
