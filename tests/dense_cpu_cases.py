@@ -16,6 +16,7 @@ from netwright.data.batches import Examples
 from netwright.data.feed import Feed
 from netwright.engine.dense_cpu import DenseCpuEngine, dense_cpu_engine
 from netwright.engine.eager import EagerEngine
+from netwright.engine.update import PLAIN, Update, change_gradients
 from netwright.recording import building
 
 BATCH, EPOCHS = 19, 3
@@ -34,9 +35,11 @@ def rows_of(*shape: int, rows: int = 53) -> Examples:
     return Examples({"x": torch.randn(rows, *shape, generator=draw)}, torch.randint(0, 5, (rows,), generator=draw))
 
 
-def engine_for(model: nn.Module, loss: str = "classes", optimizer: str = "Adam", lanes: int = 2) -> DenseCpuEngine:
+def engine_for(
+    model: nn.Module, loss: str = "classes", optimizer: str = "Adam", lanes: int = 2, update: Update = PLAIN
+) -> DenseCpuEngine:
     """Return the engine of a network; what it cannot take runs as it is written."""
-    eager = EagerEngine(model, LOSSES[loss](), OPTIMIZERS[optimizer](model))
+    eager = EagerEngine(model, LOSSES[loss](), OPTIMIZERS[optimizer](model), update=update)
     made = dense_cpu_engine(eager, lambda: eager, lanes)
     assert made is not None
     return made
@@ -72,6 +75,7 @@ def beside_exact(engine: DenseCpuEngine, examples: Examples, optimizer: str) -> 
             made.zero_grad()
             one = loss(exact(examples.inputs["x"][rows].double()), target.double() if target.is_floating_point() else target)
             one.backward()
+            change_gradients(exact, engine.eager.update)
             made.step()
             expected.append(one.item())
     assert engine.why_not is None

@@ -15,7 +15,7 @@ from torch import nn
 from netwright.data.batches import Examples
 from netwright.engine import dense_fit
 from netwright.engine.dense_cpu import dense_cpu_engine
-from netwright.engine.dense_fit import convolutions_of
+from netwright.engine.dense_layers import convolutions_of
 from netwright.engine.eager import EagerEngine
 
 

@@ -23,7 +23,8 @@ from netwright.engine import choose
 from netwright.engine import dense as dense_module
 from netwright.engine.averaged import Averaged
 from netwright.engine.dense import DenseEngine, dense_engine
-from netwright.engine.dense_fit import MOST_LAYERS, MOST_OUTPUTS, MOST_PRODUCTS, head_of, kind_of, known_whole, layers_of
+from netwright.engine.dense_fit import MOST_PRODUCTS, head_of, kind_of, known_whole
+from netwright.engine.dense_layers import MOST_LAYERS, MOST_OUTPUTS, layers_of
 from netwright.engine.eager import EagerEngine
 from netwright.engine.graphed import GraphedEngine
 from netwright.engine.likeness import CHECKED
@@ -116,8 +117,12 @@ def engine(model: nn.Module, **given: Any) -> EagerEngine:
 
 def test_a_step_that_does_more_is_not_taken() -> None:
     assert known_whole(engine(dense(4, 3, 2))) is not None
-    for update in (Update(clip_grad_norm=1.0), Update(l1=0.1), Update(autocast=torch.bfloat16), Update(micro_batch=2)):
+    for update in (Update(l1=0.1), Update(autocast=torch.bfloat16), Update(micro_batch=2), Update(sharpness=0.1)):
         assert known_whole(engine(dense(4, 3, 2), update=update)) is None
+    for update in (Update(clip_grad_norm=1.0), Update(clip_grad_value=0.1)):
+        known = known_whole(engine(dense(4, 3, 2), update=update))
+        assert known is not None
+        assert not known.dense_alone
     assert known_whole(engine(dense(4, 3, 2).double())) is None
     frozen = dense(4, 3, 2)
     frozen[0].requires_grad_(False)

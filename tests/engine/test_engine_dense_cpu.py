@@ -27,11 +27,11 @@ from netwright.engine.averaged import Averaged
 from netwright.engine.base import Execution, Steps
 from netwright.engine.choose import choose_engine
 from netwright.engine.dense_cpu import DRAWN, DenseCpuEngine, dense_cpu_engine
-from netwright.engine.dense_fit import recurrent_of
+from netwright.engine.dense_layers import recurrent_of
 from netwright.engine.eager import EagerEngine
 from netwright.engine.forward import Forward
 from netwright.engine.likeness import CHECKED
-from netwright.engine.update import Update
+from netwright.engine.update import PLAIN, Update
 from netwright.errors import DivergedError
 from netwright.model.modules import GRU, LSTM, RNN, LastStep
 from netwright.pipeline.bench import gather, prepare
@@ -186,14 +186,21 @@ CASES: dict[str, tuple[Callable[[], nn.Sequential], Callable[[], Examples]]] = {
     "layers of GRU and dropout": (partial(stacked, "GRU"), sequences),
     "norms": (normalised, wide),
     "convolutions, norms and dropout": (normalised_pictures, pictures),
+    "dense and clipped": (normalised, wide),
+    "layers of GRU and clipped": (partial(stacked, "GRU"), sequences),
+    "convolutions, norms and clipped": (normalised_pictures, pictures),
 }
+
+
+CLIPPED = Update(clip_grad_norm=0.5, clip_grad_value=0.05)
+CLIPPING = ("dense and clipped", "layers of GRU and clipped", "convolutions, norms and clipped")
 
 
 def bits(case: str, lanes: int, most: int, batch: int = 130) -> tuple[list[float], list[torch.Tensor]]:
     """Train; return the losses, and all that was changed with the generator."""
     torch.manual_seed(0)
     network, rows = CASES[case]
-    engine = engine_for(network(), lanes=lanes)
+    engine = engine_for(network(), lanes=lanes, update=CLIPPED if case in CLIPPING else PLAIN)
     losses = train(engine, rows(), most=most, batch=batch)
     assert engine.why_not is None
     return losses, copied(engine.model, engine.loss_function, engine.optimizer)
@@ -565,7 +572,9 @@ def test_it_is_chosen_by_name_where_a_step_is_no_more_than_that(monkeypatch: pyt
 
     assert isinstance(chosen(), DenseCpuEngine)
     assert not isinstance(chosen("captured"), DenseCpuEngine)
-    assert chosen(update=Update(clip_grad_norm=1.0)) == chosen(averaged=True) == "torch.compile"
+    assert isinstance(chosen(update=Update(clip_grad_norm=1.0)), DenseCpuEngine)
+    assert isinstance(chosen(update=Update(clip_grad_value=1.0)), DenseCpuEngine)
+    assert chosen(update=Update(l1=0.1)) == chosen(averaged=True) == "torch.compile"
 
 
 @pytest.mark.parametrize(
@@ -638,3 +647,52 @@ def test_dropout_is_drawn_for_the_steps_that_a_call_takes(monkeypatch: pytest.Mo
     assert len(train(engine, examples, epochs=1)) == 60
     assert max(quick) == DRAWN
     assert drawn == [DRAWN, 3, *[3] * 19]
+
+
+CLIPS = {
+    "norm": Update(clip_grad_norm=0.3),
+    "value": Update(clip_grad_value=0.01),
+    "both": Update(clip_grad_norm=0.5, clip_grad_value=0.02),
+    "more than there is": Update(clip_grad_norm=1000.0),
+}
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize("case", ["dense", "LSTM", "GRU", "one after the other", "convolutions", "norms"])
+def test_gradients_are_clipped_as_in_float64(case: str, clip: str, optimizer: str) -> None:
+    torch.manual_seed(0)
+    layers: dict[str, Callable[[], nn.Sequential]] = {
+        "dense": lambda: dense(20, 33, 17, 5),
+        "LSTM": recurrent,
+        "GRU": partial(recurrent, "GRU"),
+        "one after the other": lambda: nn.Sequential(*STACKED[case](), LastStep(), nn.Linear(21, 5)),
+        "convolutions": lambda: nn.Sequential(
+            *(nn.Conv2d(2, 9, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(9, 20, 2), nn.Tanh(), nn.Flatten(), nn.Linear(40, 5))
+        ),
+        "norms": lambda: nn.Sequential(nn.Linear(20, 33, bias=False), nn.BatchNorm1d(33), nn.ReLU(), nn.Linear(33, 5)),
+    }
+    rows = {"convolutions": partial(pictures, 53), "dense": partial(wide, 53), "norms": partial(wide, 53)}.get(
+        case, sequences
+    )
+    engine = engine_for(layers[case](), "classes", optimizer, lanes=3, update=CLIPS[clip])
+    of_losses, of_weights = beside_exact(engine, rows(), optimizer)
+    assert max(of_losses, of_weights) < 1e-5
+
+
+def test_a_norm_of_gradients_that_is_no_number_changes_nothing() -> None:
+    torch.manual_seed(0)
+    model = dense(20, 8, 5)
+    engine, examples = engine_for(model, optimizer="SGD", update=Update(clip_grad_norm=1.0)), wide(BATCH * 5)
+    train(engine, examples, epochs=1)
+    examples.inputs["x"][:, 0] = 3e38
+    with torch.no_grad():
+        model[0].weight[:, 0] = 0.0  # the loss is finite
+        model[2].weight *= 1000.0
+    before = copied(model, engine.loss_function, engine.optimizer)
+    feed = Feed(examples, orders(BATCH)[0], BATCH)
+    steps = engine.train_steps(feed, 1)
+    assert steps.failure is not None
+    assert isinstance(steps.failure.error, DivergedError)
+    assert "the norm of the gradients is" in str(steps.failure.error)
+    assert differing(before, copied(model, engine.loss_function, engine.optimizer)) == 0

@@ -238,6 +238,8 @@ def test_a_resumed_captured_run_records_again(tmp_path: Path) -> None:
         ({"engine": "eager"}, False),
         ({"clip_grad_norm": 1.0}, False),
         ({"loss": "FocalLoss(gamma=2.0)"}, False),
+        ({"layers": ["Linear(32)", "BatchNorm1d()", "ReLU()", "Linear()"]}, False),
+        ({"clip_grad_value": 1.0}, False),
     ],
 )
 def test_steps_that_would_be_faster_compiled_on_a_gpu_are_told(settings: dict[str, Any], told: bool) -> None:
@@ -256,7 +258,10 @@ def test_steps_that_would_be_faster_compiled_on_a_gpu_are_told(settings: dict[st
         ({"epochs": 10}, False),
         ({"batch_size": 64, "layers": ["Linear(1_000)", "Linear(1_000)", "Linear()"]}, False),
         ({"average": "EMA(decay=0.9)"}, False),
-        ({"layers": ["Linear(32)", "BatchNorm1d()", "ReLU()", "Linear()"]}, False),
+        ({"layers": ["Linear(32)", "BatchNorm1d()", "ReLU()", "Linear()"]}, True),
+        ({"layers": ["Linear(32)", "LayerNorm()", "ReLU()", "Linear()"]}, False),
+        ({"clip_grad_norm": 1.0}, True),
+        ({"l1": 0.1}, False),
     ],
 )
 def test_steps_that_would_be_faster_compiled_on_the_cpu_are_told(settings: dict[str, Any], told: bool) -> None:

@@ -186,7 +186,8 @@ class DenseCpuEngine:
             for place, value in enumerate(known.weights)
         )
         beta2, epsilon = float(groups[0].get("betas", (0.0, 0.0))[1]), float(groups[0].get("eps", 0.0))
-        return Plan(known.recurrent, known.layers, known.head, known.kind, beta2, epsilon, parameters, known.convolutions)
+        rule, clips = (known.kind, beta2, epsilon), (known.clip_norm, known.clip_value)
+        return Plan(known.recurrent, known.layers, known.head, *rule, parameters, known.convolutions, *clips)
 
 
 @final

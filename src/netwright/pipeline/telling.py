@@ -16,7 +16,8 @@ from netwright.config.training_schema import EarlyStoppingConfig
 from netwright.data.batches import Rows
 from netwright.data.column import Column
 from netwright.data.targets import Target
-from netwright.engine.dense_fit import convolutions_of, may_be_dense
+from netwright.engine.dense_fit import may_be_dense, may_update
+from netwright.engine.dense_layers import convolutions_of
 from netwright.engine.own_step import OwnStep
 from netwright.engine.update import PLAIN
 from netwright.model.task import Task
@@ -229,15 +230,20 @@ def describe(bench: Bench) -> list[Told]:
 def faster_compiled(bench: Bench) -> list[str]:
     """Return why the steps of a run would be faster compiled, in words; nothing where they would not, or hardly."""
     network, training, rows = bench.network, bench.config.training, batch_size_of(bench.config, bench.inputs)
+    on_gpu = bench.device.type == "cuda"
     step = 3 * network.summary.multiply_adds * rows
     if not bench.world.alone:
         return []
-    if bench.device.type == "cuda" and training.engine == "eager" and step > COMPILED_PAYS:
+    if on_gpu and training.engine == "eager" and step > COMPILED_PAYS:
         return ["large steps on a GPU are often faster with --set training.engine=compiled (torch.compile)"]
-    known = training.engine == "captured" and bench.how.update == PLAIN
-    if not known or not may_be_dense(network.module, network.task.loss_function, rows, bench.device):
+    plain = bench.how.update == PLAIN if on_gpu else may_update(bench.how.update)
+    if (
+        training.engine != "captured"
+        or not plain
+        or not may_be_dense(network.module, network.task.loss_function, rows, bench.device)
+    ):
         return []
-    if bench.device.type == "cuda":
+    if on_gpu:
         return [DENSE_PAYS.format(where="on a GPU", often="two to three times")]
     whole = 3 * network.summary.multiply_adds * len(bench.inputs.split.train) * (training.epochs or 0)
     there = bench.device.type == "cpu" and training.average is None

@@ -286,26 +286,24 @@ void convolve_back(Network& net, int lane, int64_t first, int64_t end, Wait wait
   }
 }
 
-// Changes the weights of a convolution that are this lane's, whose gradients lie there, one for each part of the batch.
-inline void change_convolution(const Network& net, const Convolution& conv, int lane, int lanes) {
+// Calls with gradients of the weights of a convolution that are this lane's, and of its biases: one for each part of the batch lies there.
+template <typename Use>
+void with_gradients(const Network& net, const Convolution& conv, int lane, int lanes, Use use) {
   const Layer& layer = conv.layer;
   const int64_t parts = net.parts();
-  alignas(64) float sums[STRIP * PANEL];
-  const auto add = [&](int64_t place, int64_t count) {
-    std::memcpy(sums, conv.share(0) + place, count * sizeof(float));
+  alignas(64) float sums[STRIP * PANEL], biases[PANEL];
+  const auto add = [&](int64_t place, int64_t count, float* to) {
+    std::memcpy(to, conv.share(0) + place, count * sizeof(float));
     for (int64_t part = 1; part < parts; ++part) {
       const float* from = conv.share(part) + place;
-      for (int64_t i = 0; i < count; ++i) sums[i] += from[i];
+      for (int64_t i = 0; i < count; ++i) to[i] += from[i];
     }
   };
   in_strips(layer, lane, lanes, [&](int64_t output, int64_t first, int64_t end) {
-    add(output * layer.inputs + first * PANEL, (end - first) * PANEL);
-    change_strip(layer, output, first, end, sums);
-    if (first) return;
-    add(layer.inputs * layer.width + output, PANEL);
-    change_biases_by(layer, output, sums);
+    add(output * layer.inputs + first * PANEL, (end - first) * PANEL, sums);
+    if (!first) add(layer.inputs * layer.width + output, PANEL, biases);
+    use(output, first, end, sums, biases);
   });
-  change_norm(layer.norm, layer, lane, lanes);
 }
 
 inline Convolution convolution_from(Reader& reader, const Network& net, bool first, int lanes) {

@@ -188,12 +188,14 @@ void pass_rows(Network& net, int64_t step, int lane, int lanes, Wait wait) {
 }
 
 // ---- gradients of weights, and their change
-void change_biases(const Network& net, size_t number, int64_t output) {
+
+void add_biases_gradient(const Network& net, size_t number, int64_t output, float* sums) {
   const Layer& layer = net.layers[number];
   const Grid changes = net.changes_of(number);
   const int64_t lines = net.lines_of(number);
-  alignas(64) float sums[PANEL] = {};
-  for (int64_t start = 0; start < lines && !layer.norm.there; start += CHUNK) {  // a mean is taken off again: no gradient
+  std::fill_n(sums, PANEL, 0.0f);
+  if (layer.norm.there) return;  // a mean is taken off again: no gradient
+  for (int64_t start = 0; start < lines; start += CHUNK) {
     alignas(64) float some[PANEL] = {};
     for (int64_t line = start; line < std::min(lines, start + CHUNK); ++line) {
       const float* from = changes.row(line) + output;
@@ -201,31 +203,76 @@ void change_biases(const Network& net, size_t number, int64_t output) {
     }
     for (int64_t i = 0; i < PANEL; ++i) sums[i] += some[i];
   }
-  change_biases_by(layer, output, sums);
 }
 
-// Changes the weights of a layer that are this lane's. Steps of sequences are so many rows that they come in spans, each of which
-// stays in a cache while it passes all weights.
-void change_layer(const Network& net, size_t number, int lane, int lanes) {
+// Calls with gradients of the weights of a layer that are this lane's, and of its biases. Steps of sequences are so many rows that
+// they come in spans, each of which stays in a cache while it passes all weights.
+template <typename Use>
+void with_gradients(const Network& net, size_t number, int lane, int lanes, Use use) {
   const Layer& layer = net.layers[number];
   const Grid inputs = net.inputs_of(number), changes = net.changes_of(number);
   const int64_t lines = net.lines_of(number), span = layer.hidden ? SPAN : lines;
-  alignas(64) float own[STRIP * PANEL];
+  alignas(64) float own[STRIP * PANEL], biases[PANEL];
   for (int64_t start = 0; start < lines; start += span)
     in_strips(layer, lane, lanes, [&](int64_t output, int64_t first, int64_t end) {
       float* gradient = span < lines ? layer.gradient.at(output * layer.inputs + first * PANEL) : own;
       const Grid a{inputs.first + first, inputs.stride}, d{changes.first + output, changes.stride};
       add_gradient(a, d, start, std::min(start + span, lines), end - first, gradient);
       if (start + span < lines) return;
-      change_strip(layer, output, first, end, gradient);
-      if (!first) change_biases(net, number, output);
+      leave_out(layer, output, first, end, gradient);
+      if (!first) add_biases_gradient(net, number, output, biases);
+      use(output, first, end, gradient, biases);
     });
 }
 
-void change_weights(const Network& net, int lane, int lanes) {
-  for (const Convolution& conv : net.convolutions) change_convolution(net, conv, lane, lanes);
-  for (size_t number = 0; number < net.layers.size(); ++number) change_layer(net, number, lane, lanes);
-  for (const Layer& layer : net.layers) change_norm(layer.norm, layer, lane, lanes);
+// Calls with gradients of all weights that are this lane's.
+template <typename Use>
+void with_all_gradients(Network& net, int lane, int lanes, Use use) {
+  const auto of = [&](Layer& layer) {
+    return [&](int64_t output, int64_t first, int64_t end, float* gradient, float* biases) { use(layer, output, first, end, gradient, biases); };
+  };
+  for (Convolution& conv : net.convolutions) with_gradients(net, conv, lane, lanes, of(conv.layer));
+  for (size_t number = 0; number < net.layers.size(); ++number) with_gradients(net, number, lane, lanes, of(net.layers[number]));
+}
+
+double norm_of_gradients(Network& net, int lane) {
+  double sum = 0;
+  net.each_layer([&](const Layer& layer) {
+    for (const double strip : layer.squares) sum += strip;
+    sum += squares_of(layer.biases, layer.bias_gradient.at(), layer.outputs);
+    if (!layer.norm.there) return;
+    sum += squares_of(layer.norm.factor, layer.norm.kept(lane, Norm::PRODUCTS), layer.outputs);
+    sum += squares_of(layer.norm.shift, layer.norm.kept(lane, Norm::SUMS), layer.outputs);
+  });
+  return std::sqrt(sum);
+}
+
+// Changes all weights; tells whether their gradients are finite where that is asked for.
+template <typename Wait>
+bool change_weights(Network& net, int lane, int lanes, Wait wait) {
+  Clip clip = net.clip;
+  if (net.clip_norm == 0.0f) {
+    with_all_gradients(net, lane, lanes, [&](Layer& layer, int64_t output, int64_t first, int64_t end, float* gradient, float* biases) {
+      change(layer, output, first, end, clip, gradient, biases);
+    });
+  } else {
+    with_all_gradients(net, lane, lanes, [](Layer& layer, int64_t output, int64_t first, int64_t end, float* gradient, float* biases) {
+      keep(layer, output, first, end, gradient, biases);
+    });
+    wait();
+    const auto norm = static_cast<float>(norm_of_gradients(net, lane));
+    if (!std::isfinite(norm)) return false;
+    clip.factor = std::min(1.0f, net.clip_norm / (norm + 1e-6f));
+    net.each_layer([&](Layer& layer) {
+      in_strips(layer, lane, lanes, [&](int64_t output, int64_t first, int64_t end) {
+        alignas(64) float biases[PANEL];  // of its own: others may still add up their squares
+        std::memcpy(biases, layer.bias_gradient.at(output), sizeof biases);
+        change(layer, output, first, end, clip, layer.gradient.at(output * layer.inputs + first * PANEL), biases);
+      });
+    });
+  }
+  net.each_layer([&](const Layer& layer) { change_norm(layer.norm, layer, clip, lane, lanes); });
+  return true;
 }
 
 // ---- calls
@@ -271,7 +318,10 @@ void run_lane(Network& net, int lane, int lanes, Wait wait) {
       net.stop.store(true);
       break;
     }
-    change_weights(net, lane, lanes);
+    if (!change_weights(net, lane, lanes, wait)) {  // every lane has the same norm
+      net.stop.store(true);
+      break;
+    }
     if (!lane) end_step(net, step, begun);
     wait();  // all lanes know whether there is a next step
     if (net.leave.load()) break;
@@ -304,7 +354,7 @@ Layer layer_from(Reader& reader, const Network& net, bool first, int lanes) {
     for (auto* rows : {&layer.value, &layer.slope, &layer.change}) rows->make(lines * layer.stride);
     return layer;
   }
-  layer.gradient.make(layer.inputs * layer.width);
+  if (net.clip_norm == 0.0f) layer.gradient.make(layer.inputs * layer.width);
   layer.joined.make(lines * apart(layer.inputs));
   layer.gates.make(lines * layer.stride);
   if (layer.cell == LSTM) {
@@ -333,11 +383,19 @@ void* nd_make(const int64_t* code, char* error, int64_t room) {
     net.kind = static_cast<Kind>(reader.whole());
     net.beta2 = reader.real();
     net.epsilon = reader.real();
+    net.clip_norm = static_cast<float>(reader.real());
+    net.clip.most = static_cast<float>(reader.real());
     const int64_t convolutions = reader.whole();
     for (int64_t number = 0; number < convolutions; ++number) net.convolutions.push_back(convolution_from(reader, net, !number, lanes));
     const int64_t layers = reader.whole();
     for (int64_t number = 0; number < layers; ++number) net.layers.push_back(layer_from(reader, net, !number, lanes));
-    net.each_layer([&](const Layer& layer) { net.normalises |= layer.norm.there; });
+    net.each_layer([&](Layer& layer) {
+      net.normalises |= layer.norm.there;
+      if (net.clip_norm == 0.0f) return;
+      layer.gradient.make(layer.inputs * layer.width);
+      layer.bias_gradient.make(layer.width);
+      layer.squares.resize(strips_of(layer));
+    });
     for (Convolution& conv : net.convolutions) {
       conv.dropped_before = net.dropping;
       net.dropping += conv.dropping();
@@ -359,7 +417,7 @@ void* nd_make(const int64_t* code, char* error, int64_t room) {
   }
 }
 
-// Runs steps until they are done, the seconds are over, or a loss is not finite; returns how many were done, -1 less that many
+// Runs steps until they are done, the seconds are over, or a loss, or the norm of all gradients, is not finite; returns how many were done, -1 less that many
 // in the last case.
 // x, target: of all rows; rows: numbers of them, steps x batch; kept: by dropout; turns: rate and momentum of each group, steps x
 // width, or one row (width 0); counted: steps before; out: losses; spent: seconds of gathering.

@@ -39,6 +39,7 @@ class Parameter:
 class Plan:
     """A step: layers, loss and optimizer.
 
+    ``clip_norm`` is what the 2-norm of all gradients is at most, ``clip_value`` what each number is; None where they may be any.
     ``parameters`` are in the order of layers, those of ``recurrent`` or ``convolutions`` first, of each those that
     `netwright.recording.dense.values_of` gives; ``beta2`` and ``epsilon`` are of the optimizer's kind of update, where it has them.
     """
@@ -51,6 +52,8 @@ class Plan:
     epsilon: float
     parameters: tuple[Parameter, ...]
     convolutions: tuple[Convolution, ...] = ()
+    clip_norm: float | None = None
+    clip_value: float | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -66,7 +69,8 @@ class Plan:
             (one.kind, one.slope, one.padding, one.pool, one.averages, _key(one.norm), one.dropout, one.by_channel)
             for one in self.convolutions
         )
-        return (places, numbers, layers, convolutions, recurrent, _head(self.head), self.kind, self.beta2, self.epsilon)
+        rule = (self.kind, self.beta2, self.epsilon, self.clip_norm, self.clip_value)
+        return (places, numbers, layers, convolutions, recurrent, _head(self.head), rule)
 
 
 @final
@@ -88,6 +92,7 @@ class DenseProgram:
         self._library = _declared(library(wait=True, source=DENSE))
         times, size = shape if plan.recurrent else (1, math.prod(shape))
         words = [lanes, most, times, size, *_head(plan.head), KINDS.index(plan.kind), bits(plan.beta2), bits(plan.epsilon)]
+        words += [bits(plan.clip_norm or 0.0), bits(math.inf if plan.clip_value is None else plan.clip_value)]
         left = iter(plan.parameters)
         words += [len(plan.convolutions), *_convolutions(plan.convolutions, shape, left)]
         layers = [_recurrent(layer, left) for layer in plan.recurrent]
@@ -110,7 +115,7 @@ class DenseProgram:
         seconds: float,
         kept: Tensor | None = None,
     ) -> Played:
-        """Take steps until they are done, the seconds are over, or a loss is not finite.
+        """Take steps until they are done, the seconds are over, or a loss or the norm of gradients to be clipped is not finite.
 
         Args:
             x: All rows, float32 ``(rows, ...)``.
@@ -134,7 +139,9 @@ class DenseProgram:
         stopped = None
         if done < 0:
             done = -1 - done
-            stopped = NotFiniteError(f"the loss is {losses[done].item()}")
+            loss = losses[done].item()
+            norm = "the norm of the gradients is not finite"
+            stopped = NotFiniteError(norm if math.isfinite(loss) else f"the loss is {loss}")
         return Played(losses[:done], spent.value, stopped)
 
 

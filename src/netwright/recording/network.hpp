@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -45,6 +46,17 @@ struct Rule {  // how numbers change in one step
         w[i] -= rate * (plain * x + ahead * moved);
       }
     }
+  }
+};
+
+struct Clip {  // what is done with gradients before they change anything: all by one factor, and each at most so much
+  float factor = 1, most = std::numeric_limits<float>::infinity();
+
+  void operator()(float* gradient, int64_t count) const {
+    if (factor != 1.0f)
+      for (int64_t i = 0; i < count; ++i) gradient[i] *= factor;
+    if (!std::isinf(most))
+      for (int64_t i = 0; i < count; ++i) gradient[i] = gradient[i] > most ? most : gradient[i] < -most ? -most : gradient[i];
   }
 };
 
@@ -99,9 +111,11 @@ struct Layer {
   Numbers back;                // weights of the inputs that a gradient goes back to, in panels of inputs
   int64_t back_from = 0, back_count = 0;
   Numbers value, slope, change;  // of each row: outputs, slopes and gradients of what the activation gets
-  // Of a recurrent layer: gradients of weights; for each step and row inputs beside the hidden state and the gates; and of an LSTM
+  // Gradients of weights, where they are added up in spans or all waited for. Of a recurrent layer: for each step and row inputs beside the hidden state and the gates; and of an LSTM
   // gradients of each row's cell, and for each step and row the cell and its tanh.
   Numbers gradient, cell_change, joined, gates, cells, bent;
+  Numbers bias_gradient;       // where all gradients are waited for, as are those of weights
+  std::vector<double> squares;  // then, the sum of them in each strip
   Numbers both, given;  // of each row gradients of all inputs, where they go back to one before; of each step and row those of the state
 
   int64_t both_stride() const { return apart(padded(inputs, PANEL)); }
@@ -151,6 +165,8 @@ struct Network {
   Numbers changes;  // of the inputs of the first layer, where convolutions are before it
   std::vector<Layer> layers;
   bool normalises = false;
+  float clip_norm = 0;  // which all gradients together have at most; 0 where they may have any
+  Clip clip;
   Head head = CLASSES;
   const float* class_weight = nullptr;
   float smoothing = 0;

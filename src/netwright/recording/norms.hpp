@@ -112,10 +112,11 @@ inline void normalise_back(const Norm& norm, int lane, Grid raw, int64_t count, 
 }
 
 // Changes factors, shifts and what runs of a lane's numbers.
-inline void change_norm(const Norm& norm, const Layer& layer, int lane, int lanes) {
+inline void change_norm(const Norm& norm, const Layer& layer, const Clip& clip, int lane, int lanes) {
   if (!norm.there) return;
   const int64_t low = layer.outputs * lane / lanes, high = layer.outputs * (lane + 1) / lanes;
-  const auto change = [&](const std::vector<Held>& weights, const float* gradient) {
+  const auto change = [&](const std::vector<Held>& weights, float* gradient) {
+    clip(gradient + low, high - low);
     for (const Held& held : weights) {
       float* const first = held.first == nullptr ? nullptr : held.first + low;
       float* const second = held.second == nullptr ? nullptr : held.second + low;

@@ -75,7 +75,8 @@ inline void set_rules(Network& net, int64_t step) {
   });
 }
 
-inline void change_biases_by(const Layer& layer, int64_t output, const float* sums) {
+inline void change_biases(const Layer& layer, int64_t output, const Clip& clip, float* sums) {
+  clip(sums, PANEL);
   for (const Held& held : layer.biases)
     held.in_runs(output, std::min(output + PANEL, layer.outputs), [&](int64_t low, int64_t high) {
       const int64_t line = held.line(low);
@@ -101,12 +102,19 @@ inline void add_gradient(Grid inputs, Grid changes, int64_t start, int64_t end, 
   }
 }
 
-inline void change_strip(const Layer& layer, int64_t output, int64_t first, int64_t end, float* gradient) {
+// Writes 0 where a strip has gradients of weights that are not there, so that they stay 0.
+inline void leave_out(const Layer& layer, int64_t output, int64_t first, int64_t end, float* gradient) {
+  for (const Held& held : layer.weights)
+    for (int64_t i = std::max(output, held.low); i < std::min(output + PANEL, held.high); ++i)
+      for (int64_t input = std::max(first, held.begin); input < std::min(end, held.begin + held.count); ++input)
+        gradient[(input - first) * PANEL + i - output] = 0.0f;
+}
+
+inline void change_strip(const Layer& layer, int64_t output, int64_t first, int64_t end, const Clip& clip, float* gradient) {
+  clip(gradient, (end - first) * PANEL);
   for (const Held& held : layer.weights) {
     const int64_t low = std::max(first, held.begin), high = std::min(end, held.begin + held.count);
     if (low >= high) continue;
-    for (int64_t i = std::max(output, held.low); i < std::min(output + PANEL, held.high); ++i)  // weights that are not there stay 0
-      for (int64_t input = low - first; input < high - first; ++input) gradient[input * PANEL + i - output] = 0.0f;
     float* const kept = held.first == nullptr ? nullptr : layer.panel(1, output, low);
     float* const second = held.second == nullptr ? nullptr : layer.panel(2, output, low);
     held.rule(layer.panel(0, output, low), kept, second, gradient + (low - first) * PANEL, (high - low) * PANEL);
@@ -114,14 +122,40 @@ inline void change_strip(const Layer& layer, int64_t output, int64_t first, int6
   turn(layer, output, first, end);
 }
 
+inline int64_t strips_of(const Layer& layer) { return layer.width / PANEL * ((layer.inputs + STRIP - 1) / STRIP); }
+
 // Calls with the strips of a layer that are a lane's: a panel's first output, and the first and the end of some inputs.
 template <typename Call>
 void in_strips(const Layer& layer, int lane, int lanes, Call call) {
-  const int64_t strips = layer.width / PANEL * ((layer.inputs + STRIP - 1) / STRIP);
+  const int64_t strips = strips_of(layer);
   const int64_t low = strips * lane / lanes, high = strips * (lane + 1) / lanes;
   for (int64_t output = 0, place = 0; output < layer.width; output += PANEL)
     for (int64_t first = 0; first < layer.inputs; first += STRIP, ++place)
       if (place >= low && place < high) call(output, first, std::min(first + STRIP, layer.inputs));
+}
+
+// Changes the weights of a strip and the biases of its panel, if it is the first of it; gradients may be changed.
+inline void change(const Layer& layer, int64_t output, int64_t first, int64_t end, const Clip& clip, float* gradient, float* biases) {
+  change_strip(layer, output, first, end, clip, gradient);
+  if (!first) change_biases(layer, output, clip, biases);
+}
+
+// Keeps the gradients of a strip, and the sum of their squares.
+inline void keep(Layer& layer, int64_t output, int64_t first, int64_t end, const float* gradient, const float* biases) {
+  const int64_t count = (end - first) * PANEL;
+  float* const kept = layer.gradient.at(output * layer.inputs + first * PANEL);
+  if (kept != gradient) std::memcpy(kept, gradient, count * sizeof(float));
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += static_cast<double>(kept[i]) * static_cast<double>(kept[i]);
+  layer.squares[output / PANEL * ((layer.inputs + STRIP - 1) / STRIP) + first / STRIP] = sum;
+  if (!first) std::memcpy(layer.bias_gradient.at(output), biases, PANEL * sizeof(float));
+}
+
+inline double squares_of(const std::vector<Held>& kind, const float* gradient, int64_t outputs) {
+  double sum = 0;
+  for (const Held& held : kind)
+    for (int64_t i = 0; i < outputs; ++i) sum += held.has(i) ? static_cast<double>(gradient[i]) * static_cast<double>(gradient[i]) : 0.0;
+  return sum;
 }
 
 inline Held held_from(Reader& reader) {

@@ -1,0 +1,231 @@
+"""Modules one after the other as the layers that kernels of dense layers know. Floor 7.
+
+On the CPU they know convolutions or recurrent layers before dense ones, BatchNorm, and dropout wherever a layer ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from netwright.model.modules import GRU, LSTM, RNN, LastStep
+from netwright.recording.dense import WHOLE, Convolution, Layer, Norm, Recurrent, height_and_width
+
+MOST_OUTPUTS = 128  # a row of them lies in one tile
+MOST_LAYERS = 8  # which takes Triton some ten seconds
+
+KINDS: dict[Any, str] = {
+    nn.ReLU: "relu",
+    nn.LeakyReLU: "leaky_relu",
+    nn.Tanh: "tanh",
+    nn.Sigmoid: "sigmoid",
+    nn.SiLU: "silu",
+    nn.GELU: "gelu",
+}
+CELLS: dict[Any, str] = {LSTM: "lstm", GRU: "gru", RNN: ""}  # of an RNN its nonlinearity
+# What may follow each kind of layer: a normalisation; of the greatest, of means, and of the mean of all.
+NORMS: dict[Any, type[nn.Module]] = {nn.Linear: nn.BatchNorm1d, nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d}
+DROPOUTS: dict[Any, type[nn.Module]] = {nn.Conv1d: nn.Dropout1d, nn.Conv2d: nn.Dropout2d}  # of whole channels
+POOLS: dict[Any, tuple[type[nn.Module], ...]] = {
+    nn.Conv1d: (nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d),
+    nn.Conv2d: (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
+}
+
+
+def recurrent_of(model: nn.Module) -> tuple[tuple[Recurrent, ...], nn.Module]:
+    """Return the recurrent layers that a network begins with, where the last step goes on into the rest, and the rest.
+
+    Example:
+        >>> found, rest = recurrent_of(nn.Sequential(LSTM(9, 64, batch_first=True), LastStep(), nn.Linear(64, 6)))
+        >>> [(one.cell, one.hidden) for one in found], rest
+        ([('lstm', 64)], Sequential(
+          (0): Linear(in_features=64, out_features=6, bias=True)
+        ))
+    """
+    parts: list[Any] = _flat(model)
+    found: list[Recurrent] = []
+    while parts and type(parts[0]) in CELLS:
+        layers = _layers_of(parts.pop(0))
+        if not layers:
+            return (), model
+        found += layers
+    if not found or not parts or type(parts[0]) is not LastStep:
+        return (), model
+    rest = parts[1:]
+    found[-1] = replace(found[-1], dropout=_dropout_of(rest))
+    return tuple(found), nn.Sequential(*rest)
+
+
+def _layers_of(module: Any) -> list[Recurrent]:
+    """Return the layers of a recurrent module, none where it has what the kernels do not know."""
+    drops = float(module.dropout) if module.training else 0.0
+    if module.bidirectional or not module.batch_first or not module.bias or module.proj_size or drops >= 1:
+        return []
+    cell = CELLS[type(module)] or str(module.nonlinearity)
+    found = []
+    for number in range(module.num_layers):
+        weights, biases = [
+            (module.get_parameter(f"{kind}_ih_l{number}"), module.get_parameter(f"{kind}_hh_l{number}"))
+            for kind in ("weight", "bias")
+        ]
+        found.append(Recurrent(cell, weights, biases, drops if number + 1 < module.num_layers else 0.0))
+    return found
+
+
+def convolutions_of(model: nn.Module) -> tuple[tuple[Convolution, ...], nn.Module]:
+    """Return the convolutions that a network begins with, where all their outputs go on into the rest, and the rest.
+
+    Example:
+        >>> layers = [nn.Conv1d(3, 16, 5), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(32, 2)]
+        >>> found, rest = convolutions_of(nn.Sequential(*layers))
+        >>> [(one.kind, one.kernel, one.pool) for one in found], len(rest)
+        ([('relu', (1, 5), (1, 2))], 2)
+    """
+    parts: list[Any] = _flat(model)
+    found: list[Convolution] = []
+    kind = type(parts[0]) if parts else None
+    while parts and kind in POOLS and type(parts[0]) is kind:
+        first = parts.pop(0)
+        padding = _padding(first)
+        if padding is None:
+            return (), model
+        norm = _norm_of(parts, first)
+        activation, slope = _activation_of(parts)
+        pool, averages = _pool_of(parts, kind)
+        by_channel = bool(parts) and type(parts[0]) is DROPOUTS[kind]
+        dropout = _dropout_of(parts, (nn.Dropout, DROPOUTS[kind]))
+        found.append(
+            Convolution(
+                first.weight,
+                first.bias,
+                activation,
+                slope,
+                padding,
+                pool,
+                averages,
+                norm,
+                dropout,
+                by_channel and dropout > 0,
+            )
+        )
+    if not found or not parts or type(parts[0]) is not nn.Flatten:
+        return (), model
+    if not found[-1].dropout:
+        found[-1] = replace(found[-1], dropout=_dropout_of(after := parts[1:]))
+        parts[1:] = after
+    return tuple(found), nn.Sequential(*parts)
+
+
+def _padding(layer: Any) -> tuple[int, int] | None:
+    """Return how many zeros lie around what a convolution gets, above and beside it; None where it does not go place by place."""
+    count = layer.weight.dim() - 2
+    windows, apart, between = (_sizes(one, count) for one in (layer.kernel_size, layer.stride, layer.dilation))
+    if not windows or layer.groups != 1 or layer.padding_mode != "zeros" or {*apart, *between} != {1}:
+        return None
+    if layer.padding == "same":
+        found = [(size - 1) // 2 if size % 2 else -1 for size in windows]
+    else:
+        found = _sizes(0 if layer.padding == "valid" else layer.padding, count)
+    fits = bool(found) and all(0 <= around < size for around, size in zip(found, windows, strict=True))
+    return height_and_width(found, 0) if fits else None
+
+
+def _pool_of(parts: list[Any], kind: Any) -> tuple[tuple[int, int], bool]:
+    """Take a pooling whose windows lie side by side, or of all places, from the beginning of some modules.
+
+    Returns:
+        The size of a window, 1 without one, and whether its mean is kept.
+    """
+    first: Any = parts[0] if parts else None
+    greatest, mean, whole = POOLS[kind]
+    count = 2 if kind is nn.Conv2d else 1
+    if type(first) is whole and _sizes(first.output_size, count) == [1] * count:
+        del parts[0]
+        return WHOLE, True
+    if type(first) not in (greatest, mean):
+        return (1, 1), False
+    averages = type(first) is mean
+    given = [_sizes(one, count) for one in (first.kernel_size, first.stride, first.padding, getattr(first, "dilation", 1))]
+    size, step, around, apart = given
+    otherwise = first.ceil_mode or getattr(first, "divisor_override", None) or getattr(first, "return_indices", False)
+    if [] in given or size != step or {*around} != {0} or {*apart} != {1} or otherwise:
+        return (1, 1), False
+    del parts[0]
+    return height_and_width(size, 1), averages
+
+
+def _norm_of(parts: list[Any], layer: Any) -> Norm | None:
+    """Take a BatchNorm of a layer's outputs from the beginning of some modules; None where there is none, or it rests.
+
+    One that rests, as where it is frozen, keeps nothing of a batch.
+    """
+    first: Any = parts[0] if parts else None
+    kind: Any = NORMS[type(layer)]
+    if type(first) is not kind:
+        return None
+    if first.num_features != len(layer.weight) or first.momentum is None or not first.training or not first.eps > 0:
+        return None
+    del parts[0]
+    kept = (first.running_mean, first.running_var, first.num_batches_tracked)
+    return Norm(first.weight, first.bias, *kept, momentum=float(first.momentum), epsilon=float(first.eps))
+
+
+def _sizes(given: Any, count: int) -> list[int]:
+    """Return so many sizes, one for each axis, as torch reads one number or several; none where it is anything else."""
+    found = [*given] * (count if len(given) == 1 else 1) if isinstance(given, tuple | list) else [given] * count
+    return found if len(found) == count and all(type(one) is int for one in found) else []
+
+
+def _activation_of(parts: list[Any]) -> tuple[str, float]:
+    """Take an activation from the beginning of some modules; return its kind and slope, ``none`` without one."""
+    first = parts[0] if parts else None
+    found = KINDS.get(type(first)) if getattr(first, "approximate", "none") == "none" else None
+    if found is None:
+        return "none", 0.0
+    del parts[0]
+    return found, float(getattr(first, "negative_slope", 0.0))
+
+
+def layers_of(model: nn.Module) -> list[Layer] | None:
+    """Return the layers of a network of Linear, BatchNorm, activations and Dropout one after the other.
+
+    None where it is anything else. A BatchNorm stands between a Linear and its activation.
+
+    Example:
+        >>> [layer.kind for layer in layers_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))]
+        ['relu', 'none']
+        >>> layers_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.BatchNorm1d(3), nn.Linear(3, 2))) is None
+        True
+    """
+    parts = _flat(model)
+    while parts and type(parts[0]) is nn.Flatten and parts[0].start_dim == 1 and parts[0].end_dim == -1:
+        parts.pop(0)
+    found: list[Layer] = []
+    while parts:
+        linear = parts.pop(0)
+        if type(linear) is not nn.Linear:
+            return None
+        norm = _norm_of(parts, linear)
+        kind, slope = _activation_of(parts)
+        found.append(Layer(linear.weight, linear.bias, kind, slope, _dropout_of(parts), norm))
+    ends = bool(found) and found[-1].kind == "none" and not found[-1].dropout and found[-1].norm is None
+    return found if ends and len(found) <= MOST_LAYERS and found[-1].weight.shape[0] <= MOST_OUTPUTS else None
+
+
+def _dropout_of(parts: list[Any], kinds: Sequence[type[nn.Module]] = (nn.Dropout,)) -> float:
+    """Take a Dropout from the beginning of some modules; return its probability, 0 where there is none or nothing is dropped."""
+    first: Any = parts[0] if parts else None
+    if type(first) not in kinds or first.p >= 1:
+        return 0.0
+    del parts[0]
+    return float(first.p) if first.training else 0.0
+
+
+def _flat(model: nn.Module) -> list[nn.Module]:
+    """Return the modules that are called one after the other; Identity is none."""
+    if type(model) is nn.Sequential:
+        return [part for child in model for part in _flat(child)]
+    return [] if type(model) is nn.Identity else [model]
