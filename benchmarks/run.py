@@ -2,8 +2,8 @@
 
     python benchmarks/run.py mlp --rounds 5
 
-Workloads: mlp, tutorial, cnn, lstm, gru, conv1d, table, prediction, job, growth, or all. Every measurement is a process of its own;
-the contenders alternate; tables hold medians, and the least and the most of the rounds. The peers come with
+Workloads: mlp, tutorial, cnn, cnn_norm, lstm, lstm2, gru, conv1d, table, prediction, job, growth, or all. Every measurement is a
+process of its own; the contenders alternate; tables hold medians, and the least and the most of the rounds. The peers come with
 ``pip install -e '.[bench]'``; those that are not installed are told. What was measured is kept in benchmarks/measured, and
 benchmarks/results.png is drawn from all of it; ``--show`` prints and draws again without measuring.
 """

@@ -188,9 +188,23 @@ WORKLOADS = {
         (Case("batch 64", 64, 3, 2_560),),
         cnn,
     ),
+    "cnn_norm": Workload(
+        "train",
+        "CNN 16-32 with BatchNorm on 28 x 28, thousand rows per second",
+        (Case("batch 64", 64, 4, 10_000),),
+        (Case("batch 64", 64, 3, 2_560),),
+        cnn,
+    ),
     "lstm": Workload(
         "train",
         "LSTM(64) on 100 x 9, thousand rows per second",
+        (Case("batch 64", 64, 4, 5_000),),
+        (Case("batch 64", 64, 3, 1_280),),
+        sequences,
+    ),
+    "lstm2": Workload(
+        "train",
+        "LSTM(64) of two layers on 100 x 9, thousand rows per second",
         (Case("batch 64", 64, 4, 5_000),),
         (Case("batch 64", 64, 3, 1_280),),
         sequences,

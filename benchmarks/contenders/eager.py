@@ -42,7 +42,7 @@ def train(task: SimpleNamespace, data: Any) -> Trained:
     return Trained(seconds, outputs)
 
 
-mlp = cnn = lstm = gru = conv1d = table = growth = train
+mlp = cnn = cnn_norm = lstm = lstm2 = gru = conv1d = table = growth = train
 
 
 def prediction(task: SimpleNamespace, data: Any) -> Predictor:

@@ -62,7 +62,7 @@ def train(task: SimpleNamespace, data: Any) -> Trained:
     return Trained(clock.seconds, outputs)
 
 
-mlp = cnn = lstm = gru = conv1d = table = train
+mlp = cnn = cnn_norm = lstm = lstm2 = gru = conv1d = table = train
 
 
 def prediction(task: SimpleNamespace, data: Any) -> Predictor:

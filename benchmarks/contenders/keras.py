@@ -24,13 +24,12 @@ def network(task: SimpleNamespace) -> keras.Model:
         stack = [layers.Input((784,)), layers.Dense(128, "relu"), layers.Dense(64, "relu"), layers.Dense(10)]
     elif name == "tutorial":
         stack = [layers.Input((10,)), layers.Dense(32, "relu"), layers.Dense(1)]
-    elif name == "cnn":
+    elif name in ("cnn", "cnn_norm"):
         stack = [layers.Input((1, 28, 28) if CHANNELS_FIRST else (28, 28, 1))]
         for width in (16, 32):
-            stack += [
-                layers.Conv2D(width, 3, activation="relu", data_format=LAYOUT),
-                layers.MaxPool2D(2, data_format=LAYOUT),
-            ]
+            stack += [layers.Conv2D(width, 3, data_format=LAYOUT)]
+            stack += [layers.BatchNormalization(axis=1 if CHANNELS_FIRST else -1)] if name == "cnn_norm" else []
+            stack += [layers.ReLU(), layers.MaxPool2D(2, data_format=LAYOUT)]
         stack += [layers.Flatten(), layers.Dense(10)]
     elif name == "conv1d":
         stack = [layers.Input((3, 128) if CHANNELS_FIRST else (128, 3))]
@@ -42,6 +41,8 @@ def network(task: SimpleNamespace) -> keras.Model:
         stack += [layers.Flatten(), layers.Dense(6)]
     elif name == "lstm":
         stack = [layers.Input((100, 9)), layers.LSTM(64), layers.Dense(6)]
+    elif name == "lstm2":
+        stack = [layers.Input((100, 9)), layers.LSTM(64, return_sequences=True), layers.LSTM(64), layers.Dense(6)]
     elif name == "gru":
         stack = [layers.Input((100, 9)), layers.GRU(64), layers.Dense(6)]
     else:
@@ -103,7 +104,7 @@ def train(task: SimpleNamespace, data: Any) -> Trained:
     return Trained(clock.seconds, lambda inputs: model.predict(together(inputs), verbose=0))
 
 
-mlp = cnn = lstm = gru = conv1d = table = train
+mlp = cnn = cnn_norm = lstm = lstm2 = gru = conv1d = table = train
 
 
 def prediction(task: SimpleNamespace, data: Any) -> Predictor:

@@ -48,11 +48,17 @@ def network(task: SimpleNamespace) -> nn.Module:
     if name == "cnn":
         first = (nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2))
         return nn.Sequential(*first, nn.Conv2d(16, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(800, 10))
+    if name == "cnn_norm":
+        first = (nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2))
+        second = (nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2))
+        return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(800, 10))
     if name == "conv1d":
         first = (nn.Conv1d(3, 16, 5), nn.ReLU(), nn.MaxPool1d(2))
         return nn.Sequential(*first, nn.Conv1d(16, 32, 5), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(928, 6))
     if name == "lstm":
         return LastStep(nn.LSTM(9, 64, batch_first=True))
+    if name == "lstm2":
+        return LastStep(nn.LSTM(9, 64, num_layers=2, batch_first=True))
     if name == "gru":
         return LastStep(nn.GRU(9, 64, batch_first=True))
     if name == "table":

@@ -15,6 +15,10 @@ from contenders.child import Predictor, Trained
 LAYERS = {
     "mlp": ["Linear(128)", "ReLU()", "Linear(64)", "ReLU()", "Linear()"],
     "cnn": ["Conv2d(16, 3)", "ReLU()", "MaxPool2d(2)", "Conv2d(32, 3)", "ReLU()", "MaxPool2d(2)", "Flatten()", "Linear()"],
+    "cnn_norm": [
+        *("Conv2d(16, 3)", "BatchNorm2d()", "ReLU()", "MaxPool2d(2)"),
+        *("Conv2d(32, 3)", "BatchNorm2d()", "ReLU()", "MaxPool2d(2)", "Flatten()", "Linear()"),
+    ],
     "conv1d": [
         "Conv1d(16, 5)",
         "ReLU()",
@@ -26,13 +30,14 @@ LAYERS = {
         "Linear()",
     ],
     "lstm": ["LSTM(64)", "LastStep()", "Linear()"],
+    "lstm2": ["LSTM(64, num_layers=2)", "LastStep()", "Linear()"],
     "gru": ["GRU(64)", "LastStep()", "Linear()"],
     "table": [
         f"EmbedColumns(dimensions={list(workloads.DIMENSIONS)})",
         *("Linear(128)", "ReLU()", "Linear(64)", "ReLU()", "Linear()"),
     ],
 }
-LAYOUTS = {"cnn": "NCHW", "conv1d": "NCT", "lstm": "NTC", "gru": "NTC"}
+LAYOUTS = {"cnn": "NCHW", "cnn_norm": "NCHW", "conv1d": "NCT", "lstm": "NTC", "lstm2": "NTC", "gru": "NTC"}
 
 
 def fit(task: SimpleNamespace, folder: Path, layers: list[str], **settings: Any) -> Any:
@@ -61,7 +66,7 @@ def train(task: SimpleNamespace, data: Any) -> Trained:
     return Trained(seconds, lambda inputs: run.predict_proba(inputs[0]), chances=True)
 
 
-mlp = cnn = lstm = gru = conv1d = train
+mlp = cnn = cnn_norm = lstm = lstm2 = gru = conv1d = train
 
 
 def frame(inputs: list[Any], target: Any = None) -> Any:

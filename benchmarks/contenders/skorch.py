@@ -63,7 +63,7 @@ def train(task: SimpleNamespace, data: Any) -> Trained:
     return Trained(clock.seconds, lambda inputs: net.forward(together(inputs)).numpy())
 
 
-mlp = cnn = lstm = gru = conv1d = table = train
+mlp = cnn = cnn_norm = lstm = lstm2 = gru = conv1d = table = train
 
 
 def prediction(task: SimpleNamespace, data: Any) -> Predictor:

@@ -144,15 +144,11 @@ def convolutional() -> nn.Sequential:
 
 
 def normalised() -> nn.Sequential:
-    """Return layers with BatchNorm, one of them with dropout behind it."""
-    first = (
-        nn.Linear(20, 33),
-        nn.BatchNorm1d(33),
-        nn.ReLU(),
-        nn.Linear(33, 17, bias=False),
-        nn.BatchNorm1d(17, affine=False),
+    """Return layers with norms, one of them with dropout behind it."""
+    return nn.Sequential(
+        *(nn.Linear(20, 33), nn.BatchNorm1d(33), nn.ReLU(), nn.Linear(33, 17, bias=False), nn.BatchNorm1d(17, affine=False)),
+        *(nn.Tanh(), nn.Dropout(0.2), nn.Linear(17, 50), nn.LayerNorm(50), nn.GELU(), nn.Linear(50, 5)),
     )
-    return nn.Sequential(*first, nn.Tanh(), nn.Dropout(0.2), nn.Linear(17, 9), nn.GELU(), nn.Linear(9, 5))
 
 
 def normalised_pictures() -> nn.Sequential:

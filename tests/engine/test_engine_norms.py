@@ -1,4 +1,4 @@
-"""BatchNorm of the compiled engine on the CPU: beside float64, what it keeps of batches, and what runs as it is written."""
+"""Norms of the compiled engine on the CPU: beside float64, what is kept of batches, and what runs as it is written."""
 
 from __future__ import annotations
 
@@ -53,6 +53,26 @@ NETWORKS: dict[str, tuple[Callable[[], list[nn.Module]], tuple[int, ...]]] = {
         ],
         (3, 37),
     ),
+    "rows": (
+        lambda: [
+            *(nn.Linear(20, 33), nn.LayerNorm(33), nn.ReLU(), nn.Linear(33, 17, bias=False)),
+            *(
+                nn.LayerNorm(17, eps=0.01, elementwise_affine=False),
+                nn.Tanh(),
+                nn.Linear(17, 40),
+                nn.LayerNorm(40, bias=False),
+            ),
+            *(nn.GELU(), nn.Linear(40, 5)),
+        ],
+        (20,),
+    ),
+    "rows of pictures": (
+        lambda: [
+            *(nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten()),
+            *(nn.Linear(6 * 6 * 6, 19), nn.LayerNorm(19), nn.SiLU(), nn.Linear(19, 5)),
+        ],
+        (1, 14, 15),
+    ),
     "mean of all": (
         lambda: [
             *(nn.Conv1d(1, 24, 7, padding=3, bias=False), nn.BatchNorm1d(24), nn.ReLU()),
@@ -89,7 +109,7 @@ def test_what_is_kept_of_batches_is_that_of_float64(name: str) -> None:
     train(eager, Examples({"x": examples.inputs["x"].double()}, examples.target))
     assert engine.why_not is None
     kept = dict(written.named_buffers())
-    assert len(kept) == 3 * sum(isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d) for part in model)
+    assert len(kept) == 3 * sum(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model)
     for place, value in model.named_buffers():
         if place.endswith("tracked"):
             assert value.item() == kept[place].item() == 9
@@ -156,6 +176,14 @@ def test_a_single_row_is_left_to_the_step_as_written() -> None:
         train(engine, rows_of(20, rows=BATCH + 1), epochs=1)
 
 
+def test_a_single_row_is_normalised_by_itself() -> None:
+    model, _ = network("rows")
+    engine = engine_for(model, optimizer="SGD")
+    of_losses, of_weights = beside_exact(engine, rows_of(20, rows=BATCH + 1), "SGD")
+    assert max(of_losses, of_weights) < 1e-5
+    assert engine._taken_here == 6
+
+
 def test_a_norm_that_begins_to_rest_is_left_to_the_step_as_written() -> None:
     model, examples = network("pictures")
     engine = engine_for(model, optimizer="SGD")
@@ -175,7 +203,11 @@ def test_a_norm_that_begins_to_rest_is_left_to_the_step_as_written() -> None:
         [nn.Linear(4, 2), nn.BatchNorm1d(2)],
         [nn.Linear(4, 3), nn.BatchNorm1d(3, momentum=None), nn.Linear(3, 2)],
         [nn.Linear(4, 3), nn.BatchNorm1d(3, eps=0.0), nn.Linear(3, 2)],
-        [nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2)],
+        [nn.Linear(4, 3), nn.ReLU(), nn.LayerNorm(3), nn.Linear(3, 2)],
+        [nn.Linear(4, 3), nn.LayerNorm(3, eps=0.0), nn.Linear(3, 2)],
+        [nn.Linear(4, 3), nn.LayerNorm(3).double(), nn.Linear(3, 2)],
+        [nn.Linear(4, 3), nn.RMSNorm(3), nn.Linear(3, 2)],
+        [nn.Conv1d(1, 3, 4), nn.LayerNorm(1), nn.Flatten(), nn.Linear(3, 2)],
         [nn.Linear(4, 3), nn.BatchNorm1d(3).double(), nn.Linear(3, 2)],
     ],
 )

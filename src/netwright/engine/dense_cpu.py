@@ -85,7 +85,7 @@ class DenseCpuEngine:
         x, target = next(iter(examples.inputs.values())), examples.target
         if not known.reads(x, target, feed.batch_size) or not self._in_range(known, target):
             return self._elsewhere(feed, most, rates)
-        if known.norms and feed.rows(1).shape[1] == 1:  # which a BatchNorm refuses
+        if not all(norm.by_row for norm in known.norms) and feed.rows(1).shape[1] == 1:  # which a BatchNorm refuses
             return self._elsewhere(feed, most, rates)
         kept = known.kept(self.optimizer)
         if kept is None:  # the step as written makes what the optimizer keeps

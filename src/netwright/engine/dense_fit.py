@@ -125,7 +125,8 @@ class Known:
     @property
     def noise(self) -> list[Tensor]:
         """Parameters whose gradient is nothing but rounding: a norm takes what they add off again."""
-        return [layer.bias for layer in self.with_norms if layer.norm is not None and layer.bias is not None]
+        centred = [layer for layer in self.with_norms if layer.norm is not None and not layer.norm.by_row]
+        return [layer.bias for layer in centred if layer.bias is not None]
 
     @property
     def counts(self) -> list[Tensor]:

@@ -158,19 +158,23 @@ def _pool_of(parts: list[Any], kind: Any) -> tuple[tuple[int, int], bool]:
 
 
 def _norm_of(parts: list[Any], layer: Any) -> Norm | None:
-    """Take a BatchNorm of a layer's outputs from the beginning of some modules; None where there is none, or it rests.
+    """Take a BatchNorm of a layer's outputs, or a LayerNorm of a Linear's, from the beginning of some modules.
 
-    One that rests, as where it is frozen, keeps nothing of a batch.
+    None where there is none, or a BatchNorm rests: one that is frozen keeps nothing of a batch.
     """
     first: Any = parts[0] if parts else None
     kind: Any = NORMS[type(layer)]
-    if type(first) is not kind:
+    if type(first) is nn.LayerNorm and type(layer) is nn.Linear and tuple(first.normalized_shape) == (len(layer.weight),):
+        found = Norm(first.weight, first.bias, float(first.eps), by_row=True)
+    elif type(first) is kind and first.num_features == len(layer.weight) and first.momentum is not None and first.training:
+        kept = (first.running_mean, first.running_var, first.num_batches_tracked)
+        found = Norm(first.weight, first.bias, float(first.eps), *kept, momentum=float(first.momentum))
+    else:
         return None
-    if first.num_features != len(layer.weight) or first.momentum is None or not first.training or not first.eps > 0:
+    if not found.epsilon > 0:
         return None
     del parts[0]
-    kept = (first.running_mean, first.running_var, first.num_batches_tracked)
-    return Norm(first.weight, first.bias, *kept, momentum=float(first.momentum), epsilon=float(first.eps))
+    return found
 
 
 def _sizes(given: Any, count: int) -> list[int]:

@@ -251,7 +251,7 @@ def faster_compiled(bench: Bench) -> list[str]:
     convolves = bool(first) and all(len(one.weight) >= FEWEST_CHANNELS for one in first) and bench.augmentation is None
     pays = there and whole > LONG and (step < SMALL or bool(network.summary.by_steps) or convolves)
     return (
-        [DENSE_PAYS.format(where="and convolutions or a recurrent layer before them", often="up to four times")]
+        [DENSE_PAYS.format(where="and convolutions or recurrent layers before them", often="up to four times")]
         if pays
         else []
     )

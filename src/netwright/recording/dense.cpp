@@ -40,6 +40,7 @@ void gather(const Network& net, int64_t step, int64_t first, int64_t end) {
 template <typename Wait>
 void normalise_rows(Network& net, Layer& layer, int lane, int64_t first, int64_t rows, Wait wait) {
   const Grid raw{layer.norm.raw.at(), layer.stride}, out = layer.values();
+  if (layer.norm.by_row) return normalise_each(layer.norm, layer, first, rows, raw, out);
   net.each_part(first, first + rows, [&](int64_t part, int64_t start, int64_t end) {
     collect(layer.norm, part, 0, {raw.row(start), raw.stride}, end - start);
   });
@@ -52,6 +53,10 @@ void normalise_rows(Network& net, Layer& layer, int lane, int64_t first, int64_t
 template <typename Wait>
 void normalise_rows_back(Network& net, Layer& layer, int lane, int64_t first, int64_t rows, Wait wait) {
   const Grid raw{layer.norm.raw.at(), layer.stride}, change{layer.change.at(), layer.stride};
+  if (layer.norm.by_row)
+    return net.each_part(first, first + rows, [&](int64_t part, int64_t start, int64_t end) {
+      normalise_each_back(layer.norm, layer, part, start, end, raw, change);
+    });
   net.each_part(first, first + rows, [&](int64_t part, int64_t start, int64_t end) {
     collect_back(layer.norm, lane, part, true, {raw.row(start), raw.stride}, {change.row(start), change.stride}, end - start);
   });
@@ -194,7 +199,7 @@ void add_biases_gradient(const Network& net, size_t number, int64_t output, floa
   const Grid changes = net.changes_of(number);
   const int64_t lines = net.lines_of(number);
   std::fill_n(sums, PANEL, 0.0f);
-  if (layer.norm.there) return;  // a mean is taken off again: no gradient
+  if (layer.norm.there && !layer.norm.by_row) return;  // a mean is taken off again: no gradient
   for (int64_t start = 0; start < lines; start += CHUNK) {
     alignas(64) float some[PANEL] = {};
     for (int64_t line = start; line < std::min(lines, start + CHUNK); ++line) {
@@ -251,6 +256,8 @@ double norm_of_gradients(Network& net, int lane) {
 template <typename Wait>
 bool change_weights(Network& net, int lane, int lanes, Wait wait) {
   Clip clip = net.clip;
+  for (Layer& layer : net.layers)
+    if (layer.norm.by_row) settle_back(layer.norm, layer, lane, net.parts());
   if (net.clip_norm == 0.0f) {
     with_all_gradients(net, lane, lanes, [&](Layer& layer, int64_t output, int64_t first, int64_t end, float* gradient, float* biases) {
       change(layer, output, first, end, clip, gradient, biases);

@@ -20,15 +20,19 @@ WHOLE = (0, 0)  # a pooling of all places
 @final
 @dataclass(frozen=True)
 class Norm:
-    """A BatchNorm: its parameters, what it keeps of batches (None where it keeps nothing), and the share of the newest in it."""
+    """A BatchNorm: its parameters, what it keeps of batches (None where it keeps nothing), and the share of the newest in it.
+
+    With ``by_row`` a LayerNorm, which keeps nothing.
+    """
 
     weight: Tensor | None
     bias: Tensor | None
-    mean: Tensor | None
-    variance: Tensor | None
-    count: Tensor | None
-    momentum: float
     epsilon: float
+    mean: Tensor | None = None
+    variance: Tensor | None = None
+    count: Tensor | None = None
+    momentum: float = 0.0
+    by_row: bool = False
 
 
 @final

@@ -179,14 +179,14 @@ def _norm(norm: Norm | None, left: Iterator[Parameter]) -> list[int]:
     """Return a norm, or that there is none."""
     if norm is None:
         return [0]
-    words = [1, bits(norm.epsilon), bits(norm.momentum), *(_place(each) for each in (norm.mean, norm.variance))]
+    words = [1, norm.by_row, bits(norm.epsilon), bits(norm.momentum), *(_place(each) for each in (norm.mean, norm.variance))]
     for each in (norm.weight, norm.bias):
         words += [0] if each is None else [1, *_parameter(next(left))]
     return words
 
 
 def _key(norm: Norm | None) -> tuple[object, ...]:
-    return () if norm is None else (norm.momentum, norm.epsilon, _place(norm.mean), _place(norm.variance))
+    return () if norm is None else (norm.by_row, norm.momentum, norm.epsilon, _place(norm.mean), _place(norm.variance))
 
 
 def _place(value: Tensor | None) -> int:

@@ -79,14 +79,16 @@ struct Held {  // a parameter where torch has it, and what the optimizer keeps o
   }
 };
 
-// A BatchNorm between outputs and their activation. Places are rows of a batch, behind a convolution the places of each.
+// A BatchNorm between outputs and their activation, or with `by_row` a LayerNorm. Places are rows of a batch, behind a convolution the
+// places of each.
 struct Norm {
-  bool there = false;
+  bool there = false, by_row = false;
   float epsilon = 0, momentum = 0;
   float *mean = nullptr, *variance = nullptr;  // as they run, where they are kept
   std::vector<Held> factor, shift;             // one each, or none
   int64_t wide = 0;                            // numbers of a place, in whole vectors
   Numbers raw;                                 // of each place: what is normalised
+  Numbers rows;                                // by row: mean, and what its deviation is divided by
   std::vector<double> shares;                  // of each part of the batch: four sums for each number of a place, two on the way back
   std::vector<Numbers> lanes;                  // for each lane what holds of a number at all places
 

@@ -1,4 +1,4 @@
-// BatchNorm for dense.cpp: what holds of all rows of a batch is added up part by part, in one order whoever does it.
+// BatchNorm and LayerNorm for dense.cpp: what holds of all rows of a batch is added up part by part, in one order whoever does it.
 #pragma once
 
 #include "weights.hpp"
@@ -111,6 +111,56 @@ inline void normalise_back(const Norm& norm, int lane, Grid raw, int64_t count, 
   });
 }
 
+// Adds up numbers of a row: in 16 sums whatever the width of vectors, so that it changes no bit.
+template <typename Of>
+float sum_of_row(int64_t count, Of of) {
+  float sums[16] = {};
+  for (int64_t start = 0; start < count; start += 16)
+    for (int64_t i = start; i < std::min(start + 16, count); ++i) sums[i - start] += of(i);
+  for (int64_t half = 8; half > 0; half /= 2)
+    for (int64_t i = 0; i < half; ++i) sums[i] += sums[i + half];
+  return sums[0];
+}
+
+// Normalises each row by its own mean and deviation.
+inline void normalise_each(const Norm& norm, const Layer& layer, int64_t first, int64_t rows, Grid raw, Grid out) {
+  const float *factor = norm.factor.empty() ? nullptr : norm.factor[0].value, *shift = norm.shift.empty() ? nullptr : norm.shift[0].value;
+  const auto count = static_cast<float>(layer.outputs);
+  for (int64_t row = first; row < first + rows; ++row) {
+    const float* from = raw.row(row);
+    float* to = out.row(row);
+    const float mean = sum_of_row(layer.outputs, [&](int64_t i) { return from[i]; }) / count;
+    const float spread = sum_of_row(layer.outputs, [&](int64_t i) { return (from[i] - mean) * (from[i] - mean); }) / count;
+    const float inverse = 1.0f / std::sqrt(spread + norm.epsilon);
+    norm.rows.at()[2 * row] = mean;
+    norm.rows.at()[2 * row + 1] = inverse;
+    for (int64_t i = 0; i < layer.outputs; ++i)
+      to[i] = (from[i] - mean) * inverse * (factor == nullptr ? 1.0f : factor[i]) + (shift == nullptr ? 0.0f : shift[i]);
+  }
+}
+
+// Writes gradients of what each row was over those of what it became, and adds them to the sums of a part.
+inline void normalise_each_back(Norm& norm, const Layer& layer, int64_t part, int64_t first, int64_t end, Grid raw, Grid change) {
+  double *const sums = norm.share(part, Norm::SUM), *const products = norm.share(part, Norm::PRODUCT);
+  std::fill_n(sums, 2 * norm.wide, 0.0);
+  const float* factor = norm.factor.empty() ? nullptr : norm.factor[0].value;
+  const auto count = static_cast<float>(layer.outputs);
+  for (int64_t row = first; row < end; ++row) {
+    const float mean = norm.rows.at()[2 * row], inverse = norm.rows.at()[2 * row + 1];
+    const float* from = raw.row(row);
+    float* here = change.row(row);
+    const auto became = [&](int64_t i) { return (from[i] - mean) * inverse; };
+    for (int64_t i = 0; i < layer.outputs; ++i) {
+      sums[i] += static_cast<double>(here[i]);
+      products[i] += static_cast<double>(here[i] * became(i));
+      here[i] *= factor == nullptr ? 1.0f : factor[i];
+    }
+    const float middle = sum_of_row(layer.outputs, [&](int64_t i) { return here[i]; }) / count;
+    const float slope = sum_of_row(layer.outputs, [&](int64_t i) { return here[i] * became(i); }) / count;
+    for (int64_t i = 0; i < layer.outputs; ++i) here[i] = inverse * (here[i] - middle - became(i) * slope);
+  }
+}
+
 // Changes factors, shifts and what runs of a lane's numbers.
 inline void change_norm(const Norm& norm, const Layer& layer, const Clip& clip, int lane, int lanes) {
   if (!norm.there) return;
@@ -136,6 +186,7 @@ inline Norm norm_from(Reader& reader, int64_t outputs, int64_t places, int64_t p
   Norm norm;
   norm.there = reader.whole();
   if (!norm.there) return norm;
+  norm.by_row = reader.whole();
   norm.epsilon = static_cast<float>(reader.real());
   norm.momentum = static_cast<float>(reader.real());
   for (float** kept : {&norm.mean, &norm.variance}) *kept = reinterpret_cast<float*>(reader.whole());
@@ -143,6 +194,7 @@ inline Norm norm_from(Reader& reader, int64_t outputs, int64_t places, int64_t p
     for (int64_t left = reader.whole(); left > 0; --left) kind->push_back(held_from(reader));
   norm.wide = padded(outputs, WIDTH);
   norm.raw.make(places * norm.wide);
+  if (norm.by_row) norm.rows.make(2 * places);
   norm.shares.resize(Norm::SHARED * parts * norm.wide);
   for (int lane = 0; lane < lanes; ++lane) norm.lanes.emplace_back().make(Norm::KEPT * norm.wide);
   return norm;
