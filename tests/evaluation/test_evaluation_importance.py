@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from sklearn.inspection import permutation_importance as sklearn_importance
 from sklearn.linear_model import LinearRegression
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 from torch import Tensor, nn
 
 from netwright.data.preparation import TablePreparation
@@ -60,6 +61,23 @@ def test_the_figure_is_roc_auc_where_one_of_two_classes_is_rare() -> None:
     assert main_figure("binary", (np.arange(100) < 40).astype(int), decoded)[0] == "accuracy"
     assert main_figure("binary", np.zeros(100, int), decoded)[0] == "accuracy"
     assert main_figure("multilabel", np.zeros((100, 2), int), decoded)[0] == "f1_micro"
+
+
+@pytest.mark.parametrize("rare", [1, 2])
+def test_the_figure_is_that_of_the_headline(rare: int) -> None:
+    draw = np.random.default_rng(0)
+    true = np.minimum((np.arange(300) % 20 == 0) * (1 + np.arange(300) % 3), rare)
+    decoded = draw.dirichlet(np.ones(rare + 1), size=300)
+    if rare == 2:
+        name, figure = main_figure("multiclass", true, decoded, "balanced_accuracy")
+        assert name == "balanced_accuracy"
+        assert figure(decoded) == pytest.approx(balanced_accuracy_score(true, decoded.argmax(axis=1)))
+        return
+    for name, function in (("average_precision", average_precision_score), ("roc_auc", roc_auc_score)):
+        found, figure = main_figure("binary", true, decoded, name)
+        assert found == name
+        assert figure(decoded) == pytest.approx(function(true, decoded[:, 1]))
+    assert main_figure("binary", np.zeros(300, int), decoded, "average_precision")[0] == "accuracy"
 
 
 def test_what_a_raw_column_became_is_shuffled_together() -> None:

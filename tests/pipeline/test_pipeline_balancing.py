@@ -226,6 +226,7 @@ def test_the_headline_and_the_baselines_of_rare_classes_are_not_accuracy(
     )
     assert run.tested is not None
     assert run.tested["headline"] == {"metric": "average_precision", "class": "a", "train_share": pytest.approx(0.9375)}
+    assert run.tested["importance"]["metric"] == "average_precision"
     verdict = verdict_of(read_run(run.folder))
     assert verdict.metric == "average_precision"
     assert "logistic regression" in verdict.words

@@ -60,21 +60,35 @@ def features_of_columns(module: TablePreparation) -> list[tuple[int, ...]]:
     return [tuple(places) for places in found]
 
 
-def main_figure(kind: str, true: npt.NDArray[Any], decoded: Floats) -> tuple[str, Callable[[Floats], float]]:
+def main_figure(
+    kind: str, true: npt.NDArray[Any], decoded: Floats, headline: str | None = None
+) -> tuple[str, Callable[[Floats], float]]:
     """Return the name of the figure whose drop is told, and the function that gives it, larger is better.
 
-    Two classes of which one is rare (below a quarter): ROC-AUC; other classes: accuracy; labels: F1 over all of them; numbers:
-    RMSE, the mean over the outputs, with a minus.
+    That of the headline, where the test has one. Else of two classes of which one is rare (below a quarter) ROC-AUC; of other
+    classes accuracy; of labels F1 over all of them; of numbers RMSE, the mean over the outputs, with a minus.
 
     Args:
         kind: The task.
         true: Class numbers ``(rows,)``, 0 and 1 ``(rows, labels)`` or values ``(rows, outputs)``.
         decoded: Probabilities, scores or values ``(rows, ...)``.
+        headline: The figure that the test names first, see `netwright.evaluation.balance.headline`.
+
+    Example:
+        >>> main_figure("multiclass", np.array([0, 0, 0, 1, 2]), np.eye(3)[[0, 0, 0, 1, 1]], "balanced_accuracy")[0]
+        'balanced_accuracy'
     """
     if kind == "regression":
         return "rmse", lambda found: -formulas.rmse(true, found)
     if kind == "multilabel":
         return "f1_micro", lambda found: multilabel.epoch_figures(true, found)["f1_micro"]
+    if headline == "balanced_accuracy":
+        return headline, lambda found: formulas.balanced_accuracy(true, found.argmax(axis=1))
+    both = decoded.shape[1] == 2 and len(np.unique(true)) == 2
+    if headline == "average_precision" and both:
+        return headline, lambda found: formulas.average_precision(true == 1, found[:, 1])
+    if headline == "roc_auc" and both:
+        return headline, lambda found: formulas.area_under_curve(true == 1, found[:, 1])
     if decoded.shape[1] == 2 and 0 < min(share := float(np.mean(true == 1)), 1 - share) < RARE:
         return "roc_auc", lambda found: formulas.area_under_curve(true == 1, found[:, 1])
     return "accuracy", lambda found: float(np.mean(found.argmax(axis=1) == true))

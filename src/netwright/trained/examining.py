@@ -16,7 +16,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from netwright.data.splits import Split
-from netwright.evaluation import calibration, conformal, slices, thresholds
+from netwright.evaluation import balance, calibration, conformal, slices, thresholds
 from netwright.evaluation.importance import MOST_ROWS, REPEATS, drawn_rows, main_figure, permutation_importance
 from netwright.evaluation.testing import Verdict
 from netwright.model.decisions import places_of
@@ -279,7 +279,8 @@ def _importance(tested: Tested, copied: looking.Copied, notes: list[str]) -> dic
         return tested.known.decoded(copied.outputs(values, per_step))
 
     try:
-        name, figure = main_figure(tested.known.target.task, true, decode(inputs))
+        first = balance.headline(tested.train_rows, tested.verdict.own) if tested.train_rows else None
+        name, figure = main_figure(tested.known.target.task, true, decode(inputs), first)
         told, more = permutation_importance(inputs, columns, decode, figure)
     except Exception as error:  # an own module may refuse rows that it has not seen so
         notes.append(f"importance: the network fails on shuffled rows ({type(error).__name__}); it is left out")
