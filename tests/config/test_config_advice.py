@@ -160,6 +160,8 @@ def test_no_argument_of_an_own_class_may_be_what_a_file_cannot_hold() -> None:
         ({"training": {"patience": 3}}, "training.patience: unknown key; write training.early_stopping.patience"),
         ({"data": {"stratify": True}}, "data.stratify: unknown key; write data.split.stratify"),
         ({"data": {"valid_size": 0.1}}, "data.valid_size: unknown key; write data.split.valid"),
+        ({"checkpoint": {"seconds": 1}}, "checkpoint.seconds: unknown key; did you mean every_seconds? Else write "
+         "training.seconds"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_in_plain_words(tree: dict[str, Any], message: str) -> None:

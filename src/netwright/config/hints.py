@@ -97,7 +97,9 @@ def advice(name: str, value: Any, style: str, known: Sequence[str] = (), rest: s
         return f"did you mean {meant}?"
     places = PLACES.get(meant) or _places().get(meant)
     if places:
-        return "write " + " or ".join(_spelled(place + rest, value, style) for place in places)
+        there = "write " + " or ".join(_spelled(place + rest, value, style) for place in places)
+        parts = [key for key in known if meant in key.split("_")]  # such as every_seconds
+        return f"did you mean {' or '.join(parts)}? Else {there}" if parts else there
     if meant == "p":
         text = '"Dropout(0.5)" in layers' if style != "set" else ""
         path = "model.layers.N.p, where N is the place of the Dropout layer"
