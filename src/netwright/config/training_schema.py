@@ -104,7 +104,7 @@ class TrainingConfig(Section):
     engine: Literal["auto", "eager", "captured", "compiled"] = Field(
         "auto",
         description="How a step is executed: eager, as it is written; captured, recorded once and replayed with the same bits. "
-        "compiled, with other last bits: in kernels of dense layers, on the CPU of convolutions, recurrent layers and BatchNorm "
+        "compiled, with other last bits: in kernels of dense layers, on the CPU of convolutions, recurrent layers and norms "
         "too, other networks by torch.compile. auto takes captured where that works, else eager. On a GPU captured is a CUDA "
         "graph of whole steps.",
     )

@@ -83,7 +83,7 @@ def choose_lanes(multiply_adds: int, dense: int, batch_size: int) -> int:
 
 
 def kernel_lanes(multiply_adds: int, batch_size: int) -> int:
-    """Return the number of cores that share a step in kernels of dense layers, which has two barriers whatever its size is.
+    """Return the number of cores that share a step in kernels of dense layers, which has few barriers whatever its size is.
 
     Args:
         multiply_adds: Of one row, forward.

@@ -85,7 +85,12 @@ class DenseEngine:
 
     def _taken(self, x: Tensor | None, target: Tensor, rows: Tensor | None, batch: Callable[[], Batch]) -> Tensor:
         known = None if self.why_not is not None or x is None else known_whole(self.eager)
-        if x is None or known is None or not known.reads(x, target, len(target if rows is None else rows)):
+        if (
+            x is None
+            or known is None
+            or not known.dense_alone
+            or not known.reads(x, target, len(target if rows is None else rows))
+        ):
             return self._elsewhere(batch)
         averaged = self.eager.averaged
         beginning = averaged is not None and averaged.decay is not None and not averaged.begun

@@ -19,7 +19,7 @@ from netwright.recording.state import hooked, hooked_optimizer
 
 MOST_PRODUCTS = 400_000_000  # rows times weights; beyond it they fill a GPU, and products of cuBLAS are faster
 MOST_HELD = 1 << 28  # numbers that convolutions keep: of a batch for the way back, and of each of some lanes
-LANES, VECTORS = 16, 32  # as many lanes, and channels side by side
+LANES, VECTOR, VECTORS = 16, 16, 32  # as many lanes, and channels side by side
 
 KEPT = {  # by an optimizer for each parameter, by the kind of its update: first, second, and how many steps it has counted
     "sgd": (),
@@ -86,7 +86,9 @@ def _kind(optimizer: type[torch.optim.Optimizer], group: dict[str, Any]) -> str 
     name = f"{optimizer.__module__}.{optimizer.__qualname__}"  # which one that `netwright.training.optimizer.light` makes has too
     if name == "torch.optim.sgd.SGD":
         return "sgd" if not group["momentum"] else "nesterov" if group["nesterov"] else "momentum"
-    if name in ("torch.optim.adam.Adam", "torch.optim.adamw.AdamW"):
+    if (
+        name in ("torch.optim.adam.Adam", "torch.optim.adamw.AdamW") and group["eps"] > 0
+    ):  # else weights that are not there are 0 / 0
         return "adamw" if group["decoupled_weight_decay"] else "adam"
     return None
 
@@ -124,9 +126,18 @@ class Known:
 
     @property
     def noise(self) -> list[Tensor]:
-        """Parameters whose gradient is nothing but rounding: a norm takes what they add off again."""
-        centred = [layer for layer in self.with_norms if layer.norm is not None and not layer.norm.by_row]
-        return [layer.bias for layer in centred if layer.bias is not None]
+        """Parameters whose gradient is nothing but rounding: they shift what a BatchNorm centres."""
+        found: list[Tensor | None] = []
+        centred = False  # whether what a layer sends on is
+        for layer in reversed(self.with_norms):
+            centred &= layer.kind == "none" and not layer.dropout
+            norm = layer.norm
+            if norm is not None:
+                found += [norm.bias] if centred else []
+                centred = not norm.by_row
+            found += [layer.bias] if centred else []
+            centred &= not any(getattr(layer, "padding", ()))  # zeros around it are not shifted
+        return [value for value in found if value is not None]
 
     @property
     def counts(self) -> list[Tensor]:
@@ -197,8 +208,9 @@ class Known:
             around = math.prod(come + window for come, window in zip(size, one.kernel, strict=True))
             of_lane = max(of_lane, 4 * around * -(-max(channels, one.weight.shape[0]) // VECTORS) * VECTORS)
             seen, size, channels = one.seen(size), one.after(size), one.weight.shape[0]
-            held += channels * (math.prod(seen) if one.averages else 2 * math.prod(size))
-            held += 0 if one.norm is None else channels * (math.prod(seen) + math.prod(size))
+            wide = -(-channels // VECTOR) * VECTOR
+            held += channels * math.prod(size) + (wide * math.prod(seen) if one.averages else channels * math.prod(size))
+            held += 0 if one.norm is None else wide * (math.prod(seen) + math.prod(size))
         return (
             rows * held + LANES * of_lane <= MOST_HELD and 0 < channels * math.prod(size) == self.layers[0].weight.shape[1]
         )

@@ -1,6 +1,6 @@
 """Modules one after the other as the layers that kernels of dense layers know. Floor 7.
 
-On the CPU they know convolutions or recurrent layers before dense ones, BatchNorm, and dropout wherever a layer ends.
+On the CPU they know convolutions or recurrent layers before dense ones, BatchNorm, LayerNorm, and dropout wherever a layer ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ KINDS: dict[Any, str] = {
     nn.GELU: "gelu",
 }
 CELLS: dict[Any, str] = {LSTM: "lstm", GRU: "gru", RNN: ""}  # of an RNN its nonlinearity
-# What may follow each kind of layer: a normalisation; of the greatest, of means, and of the mean of all.
+# What may follow each kind of layer: a normalisation over rows, dropout of whole channels, and a pooling that keeps the greatest,
+# the mean, or the mean of all places.
 NORMS: dict[Any, type[nn.Module]] = {nn.Linear: nn.BatchNorm1d, nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d}
 DROPOUTS: dict[Any, type[nn.Module]] = {nn.Conv1d: nn.Dropout1d, nn.Conv2d: nn.Dropout2d}  # of whole channels
 POOLS: dict[Any, tuple[type[nn.Module], ...]] = {
@@ -167,8 +168,10 @@ def _norm_of(parts: list[Any], layer: Any) -> Norm | None:
     if type(first) is nn.LayerNorm and type(layer) is nn.Linear and tuple(first.normalized_shape) == (len(layer.weight),):
         found = Norm(first.weight, first.bias, float(first.eps), by_row=True)
     elif type(first) is kind and first.num_features == len(layer.weight) and first.momentum is not None and first.training:
-        kept = (first.running_mean, first.running_var, first.num_batches_tracked)
-        found = Norm(first.weight, first.bias, float(first.eps), *kept, momentum=float(first.momentum))
+        found = Norm(first.weight, first.bias, float(first.eps))
+        if first.track_running_stats:
+            mean, variance, count = first.running_mean, first.running_var, first.num_batches_tracked
+            found = replace(found, mean=mean, variance=variance, count=count, momentum=float(first.momentum))
     else:
         return None
     if not found.epsilon > 0:
@@ -194,9 +197,9 @@ def _activation_of(parts: list[Any]) -> tuple[str, float]:
 
 
 def layers_of(model: nn.Module) -> list[Layer] | None:
-    """Return the layers of a network of Linear, BatchNorm, activations and Dropout one after the other.
+    """Return the layers of a network of Linear, BatchNorm or LayerNorm, activations and Dropout one after the other.
 
-    None where it is anything else. A BatchNorm stands between a Linear and its activation.
+    None where it is anything else. A norm stands between a Linear and its activation.
 
     Example:
         >>> [layer.kind for layer in layers_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))]

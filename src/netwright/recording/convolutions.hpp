@@ -93,13 +93,12 @@ inline void multiply_windows(const float* picture, const std::vector<int64_t>& w
 // torch's, or for each channel.
 inline void drop(const Convolution& conv, const uint8_t* kept, int64_t row, float* to, int64_t pitch) {
   const int64_t outputs = conv.layer.outputs, places = conv.kept[0] * conv.kept[1];
-  const float scale = 1.0f / (1.0f - conv.layer.dropout);
   float* const slopes = conv.slopes.at(row * conv.slopes_of_row());
   for (int64_t y = 0; y < conv.kept[0]; ++y)
     for (int64_t x = 0; x < conv.kept[1]; ++x)
       for (int64_t i = 0; i < outputs; ++i) {
         const int64_t place = y * conv.kept[1] + x;
-        const float factor = kept[conv.by_channel ? i : i * places + place] ? scale : 0.0f;
+        const float factor = kept[conv.by_channel ? i : i * places + place] ? conv.layer.grown : 0.0f;
         to[y * pitch + x * outputs + i] *= factor;
         if (!conv.averages) {
           slopes[place * outputs + i] *= factor;
@@ -130,8 +129,7 @@ inline void send_on(Network& net, size_t number, int lane, int64_t row, const ui
 
 // Takes the rows of a lane through all convolutions: each through as many as there are up to one whose outputs are normalised, which
 // waits for all rows of the batch.
-template <typename Wait>
-void convolve(Network& net, int lane, int64_t first, int64_t end, const uint8_t* kept, Wait wait) {
+inline void convolve(Network& net, int lane, int64_t first, int64_t end, const uint8_t* kept, const Meeting& wait) {
   const size_t count = net.convolutions.size();
   for (size_t begin = 0, number; begin < count; begin = number) {
     for (number = begin + 1; number < count && !net.convolutions[number - 1].layer.norm.there;) ++number;
@@ -247,7 +245,7 @@ inline void convolve_row_back(Network& net, size_t number, const Turn& turn) {
     spread(conv, turn.row, given_for(net, number, turn), change);
     if (conv.layer.norm.there)
       in_lines(conv, turn.row, change, [&](Grid raw, Grid line, int64_t) {
-        normalise_back(conv.layer.norm, turn.lane, raw, conv.seen[1], net.batch * conv.seen[0] * conv.seen[1], line);
+        normalise_back(conv.layer.norm, turn.lane, raw, conv.seen[1], line);
       });
     add_share(conv, change, turn.row, conv.share(turn.part));
     if (!number) return;
@@ -259,8 +257,7 @@ inline void convolve_row_back(Network& net, size_t number, const Turn& turn) {
 }
 
 // Takes the gradient of what the last convolution sent on back through all of them.
-template <typename Wait>
-void convolve_back(Network& net, int lane, int64_t first, int64_t end, Wait wait) {
+inline void convolve_back(Network& net, int lane, int64_t first, int64_t end, const Meeting& wait) {
   const auto each_row = [&](auto call) {
     net.each_part(first, end, [&](int64_t part, int64_t start, int64_t stop) {
       for (int64_t row = start; row < stop; ++row) call(Turn{lane, part, row, row == start});
@@ -276,7 +273,7 @@ void convolve_back(Network& net, int lane, int64_t first, int64_t end, Wait wait
     Convolution& conv = net.convolutions[number];
     if (conv.layer.norm.there) {
       wait();
-      settle_back(conv.layer.norm, conv.layer, lane, net.parts());
+      settle_back(conv.layer.norm, conv.layer, lane, net.parts(), net.batch * conv.seen[0] * conv.seen[1]);
     }
     each_row([&](const Turn& turn) { convolve_row_back(net, number, turn); });
     do {
@@ -332,7 +329,6 @@ inline Convolution convolution_from(Reader& reader, const Network& net, bool fir
   if (!conv.averages) conv.places.resize(net.most * conv.numbers());
   conv.shares.make(net.most_parts() * (layer.inputs + 1) * layer.width);
   conv.layer.norm = norm_from(reader, layer.outputs, net.most * conv.seen[0] * conv.seen[1], net.most_parts(), lanes);
-  if (layer.norm.there) conv.given.make(net.most * conv.kept[0] * conv.kept[1] * conv.wide);
   for (int64_t y = 0; y < conv.seen[0]; ++y)
     for (int64_t x = 0; x < conv.seen[1]; ++x) conv.windows.push_back(y * conv.frame_pitch + x * conv.channels);
   for (int64_t y = 0; y < conv.size[0]; ++y)
@@ -348,7 +344,8 @@ inline Convolution convolution_from(Reader& reader, const Network& net, bool fir
 // Makes the room that lanes need for convolutions; the first layer behind them reads channels last.
 inline void make_benches(Network& net, int lanes) {
   int64_t seen = 0, change = 0, before = 0, widest = 0;
-  for (const Convolution& conv : net.convolutions) {
+  for (Convolution& conv : net.convolutions) {
+    if (conv.layer.norm.there && &conv != &net.convolutions.back()) conv.given.make(net.most * conv.kept[0] * conv.kept[1] * conv.wide);
     seen = std::max(seen, conv.seen[0] * conv.seen[1] * conv.wide);
     change = std::max(change, conv.change);
     if (&conv == &net.convolutions[0]) continue;  // no gradient goes back beyond it

@@ -1,4 +1,4 @@
-// Takes training steps of a network of dense layers, also behind convolutions or a recurrent one, on the CPU: other last bits than torch's,
+// Takes training steps of a network of dense layers, also behind convolutions or recurrent ones, on the CPU: other last bits than torch's,
 // the same on any number of cores. netwright/recording/dense_cpu.py compiles this file, writes the programs and calls nd_*.
 //
 // Weights and what the optimizer keeps of them lie in panels for the time of a call: PANEL outputs side by side, input after
@@ -37,8 +37,7 @@ void gather(const Network& net, int64_t step, int64_t first, int64_t end) {
   }
 }
 
-template <typename Wait>
-void normalise_rows(Network& net, Layer& layer, int lane, int64_t first, int64_t rows, Wait wait) {
+void normalise_rows(Network& net, Layer& layer, int lane, int64_t first, int64_t rows, const Meeting& wait) {
   const Grid raw{layer.norm.raw.at(), layer.stride}, out = layer.values();
   if (layer.norm.by_row) return normalise_each(layer.norm, layer, first, rows, raw, out);
   net.each_part(first, first + rows, [&](int64_t part, int64_t start, int64_t end) {
@@ -50,8 +49,7 @@ void normalise_rows(Network& net, Layer& layer, int lane, int64_t first, int64_t
 }
 
 // Writes gradients of what was normalised over those of what came out.
-template <typename Wait>
-void normalise_rows_back(Network& net, Layer& layer, int lane, int64_t first, int64_t rows, Wait wait) {
+void normalise_rows_back(Network& net, Layer& layer, int lane, int64_t first, int64_t rows, const Meeting& wait) {
   const Grid raw{layer.norm.raw.at(), layer.stride}, change{layer.change.at(), layer.stride};
   if (layer.norm.by_row)
     return net.each_part(first, first + rows, [&](int64_t part, int64_t start, int64_t end) {
@@ -61,12 +59,11 @@ void normalise_rows_back(Network& net, Layer& layer, int lane, int64_t first, in
     collect_back(layer.norm, lane, part, true, {raw.row(start), raw.stride}, {change.row(start), change.stride}, end - start);
   });
   wait();
-  settle_back(layer.norm, layer, lane, net.parts());
-  normalise_back(layer.norm, lane, {raw.row(first), raw.stride}, rows, net.batch, {change.row(first), change.stride});
+  settle_back(layer.norm, layer, lane, net.parts(), net.batch);
+  normalise_back(layer.norm, lane, {raw.row(first), raw.stride}, rows, {change.row(first), change.stride});
 }
 
-template <typename Wait>
-void linear_forward(Network& net, size_t number, int lane, int64_t first, int64_t rows, Wait wait) {
+void linear_forward(Network& net, size_t number, int lane, int64_t first, int64_t rows, const Meeting& wait) {
   Layer& layer = net.layers[number];
   const Grid from = net.inputs_of(number), out{layer.values().row(first), layer.stride};
   const Grid sums{layer.norm.there ? layer.norm.raw.at(first * layer.stride) : out.first, layer.stride};
@@ -79,13 +76,12 @@ void linear_forward(Network& net, size_t number, int lane, int64_t first, int64_
 
 // Drops some outputs of a layer. `kept`: one for each output of a row.
 void drop(const Layer& layer, const uint8_t* kept, int64_t first, int64_t rows) {
-  if (layer.dropout == 0.0f) return;
-  const float scale = 1.0f / (1.0f - layer.dropout);
+  if (layer.grown == 0.0f) return;
   for (int64_t row = first; row < first + rows; ++row) {
     const uint8_t* here = kept + row * layer.sent();
     float *value = layer.values().row(row), *slope = layer.slope.at(row * layer.sent_apart());
     for (int64_t i = 0; i < layer.sent(); ++i) {
-      const float factor = here[i] ? scale : 0.0f;
+      const float factor = here[i] ? layer.grown : 0.0f;
       value[i] *= factor;
       slope[i] *= factor;
     }
@@ -159,15 +155,14 @@ void linear_backward(Network& net, size_t number, int64_t first, int64_t rows) {
   const int64_t stride = before.sent_apart();
   const Grid change{before.change.at(first * stride), stride};
   inputs_backward(net, number, first, rows, change);
-  if (before.hidden && before.dropout == 0.0f) return;
+  if (before.hidden && before.grown == 0.0f) return;
   const float* __restrict slope = before.slope.at(first * stride);
   float* __restrict to = change.first;
   for (int64_t i = 0; i < rows * stride; ++i) to[i] *= slope[i];
 }
 
 // Takes the rows of a lane forward and back; `wait` is called where all must have come.
-template <typename Wait>
-void pass_rows(Network& net, int64_t step, int lane, int lanes, Wait wait) {
+void pass_rows(Network& net, int64_t step, int lane, int lanes, const Meeting& wait) {
   const int64_t first = net.first_row(lane, lanes), end = net.first_row(lane + 1, lanes), rows = end - first;
   const auto begun = Clock::now();
   if (!lane) set_rules(net, step);
@@ -240,7 +235,7 @@ void with_all_gradients(Network& net, int lane, int lanes, Use use) {
   for (size_t number = 0; number < net.layers.size(); ++number) with_gradients(net, number, lane, lanes, of(net.layers[number]));
 }
 
-double norm_of_gradients(Network& net, int lane) {
+float norm_of_gradients(Network& net, int lane) {
   double sum = 0;
   net.each_layer([&](const Layer& layer) {
     for (const double strip : layer.squares) sum += strip;
@@ -249,16 +244,15 @@ double norm_of_gradients(Network& net, int lane) {
     sum += squares_of(layer.norm.factor, layer.norm.kept(lane, Norm::PRODUCTS), layer.outputs);
     sum += squares_of(layer.norm.shift, layer.norm.kept(lane, Norm::SUMS), layer.outputs);
   });
-  return std::sqrt(sum);
+  return std::sqrt(static_cast<float>(sum));  // infinite where the sum is beyond numbers of float32, as torch's is
 }
 
 // Changes all weights; tells whether their gradients are finite where that is asked for.
-template <typename Wait>
-bool change_weights(Network& net, int lane, int lanes, Wait wait) {
+bool change_weights(Network& net, int lane, int lanes, const Meeting& wait) {
   Clip clip = net.clip;
   for (Layer& layer : net.layers)
-    if (layer.norm.by_row) settle_back(layer.norm, layer, lane, net.parts());
-  if (net.clip_norm == 0.0f) {
+    if (layer.norm.by_row) settle_back(layer.norm, layer, lane, net.parts(), net.batch);
+  if (!net.clips) {
     with_all_gradients(net, lane, lanes, [&](Layer& layer, int64_t output, int64_t first, int64_t end, float* gradient, float* biases) {
       change(layer, output, first, end, clip, gradient, biases);
     });
@@ -267,8 +261,11 @@ bool change_weights(Network& net, int lane, int lanes, Wait wait) {
       keep(layer, output, first, end, gradient, biases);
     });
     wait();
-    const auto norm = static_cast<float>(norm_of_gradients(net, lane));
-    if (!std::isfinite(norm)) return false;
+    const float norm = norm_of_gradients(net, lane);
+    if (!std::isfinite(norm)) {
+      if (!lane) net.norm = norm;
+      return false;
+    }
     clip.factor = std::min(1.0f, net.clip_norm / (norm + 1e-6f));
     net.each_layer([&](Layer& layer) {
       in_strips(layer, lane, lanes, [&](int64_t output, int64_t first, int64_t end) {
@@ -310,8 +307,7 @@ void end_step(Network& net, int64_t step, Clock::time_point begun) {
 }
 
 // Runs the steps of one call on one lane; `wait` is called where all must have come.
-template <typename Wait>
-void run_lane(Network& net, int lane, int lanes, Wait wait) {
+void run_lane(Network& net, int lane, int lanes, const Meeting& wait) {
   const WithoutTiny without;
   const auto begun = Clock::now();
   net.each_layer([&](const Layer& layer) { carry(layer, true, lane, lanes); });
@@ -342,7 +338,7 @@ int64_t take(Network& net, bool alone, int64_t steps, double seconds) {
   net.seconds = seconds;
   net.done.store(0);
   net.leave.store(false);
-  if (alone) run_lane(net, 0, 1, [] {});
+  if (alone) run_lane(net, 0, 1, {});
   else net.crew->run();
   const int64_t done = net.done.load();
   net.rows += done * net.batch;
@@ -361,7 +357,6 @@ Layer layer_from(Reader& reader, const Network& net, bool first, int lanes) {
     for (auto* rows : {&layer.value, &layer.slope, &layer.change}) rows->make(lines * layer.stride);
     return layer;
   }
-  if (net.clip_norm == 0.0f) layer.gradient.make(layer.inputs * layer.width);
   layer.joined.make(lines * apart(layer.inputs));
   layer.gates.make(lines * layer.stride);
   if (layer.cell == LSTM) {
@@ -390,6 +385,7 @@ void* nd_make(const int64_t* code, char* error, int64_t room) {
     net.kind = static_cast<Kind>(reader.whole());
     net.beta2 = reader.real();
     net.epsilon = reader.real();
+    net.clips = reader.whole();
     net.clip_norm = static_cast<float>(reader.real());
     net.clip.most = static_cast<float>(reader.real());
     const int64_t convolutions = reader.whole();
@@ -398,8 +394,8 @@ void* nd_make(const int64_t* code, char* error, int64_t room) {
     for (int64_t number = 0; number < layers; ++number) net.layers.push_back(layer_from(reader, net, !number, lanes));
     net.each_layer([&](Layer& layer) {
       net.normalises |= layer.norm.there;
-      if (net.clip_norm == 0.0f) return;
-      layer.gradient.make(layer.inputs * layer.width);
+      if (layer.hidden || net.clips) layer.gradient.make(layer.inputs * layer.width);
+      if (!net.clips) return;
       layer.bias_gradient.make(layer.width);
       layer.squares.resize(strips_of(layer));
     });
@@ -416,7 +412,7 @@ void* nd_make(const int64_t* code, char* error, int64_t room) {
     if (convolutions) make_benches(net, lanes);
     if (!net.layers[0].hidden) net.input.make(net.most * net.input_stride);
     net.losses.make(net.most);
-    net.crew = std::make_unique<Crew>(lanes, [&net, lanes](int lane) { run_lane(net, lane, lanes, [&] { net.crew->barrier.wait(); }); });
+    net.crew = std::make_unique<Crew>(lanes, [&net, lanes](int lane) { run_lane(net, lane, lanes, {&net.crew->barrier}); });
     return made.release();
   } catch (const std::exception& problem) {
     tell(problem.what(), error, room);
@@ -427,8 +423,9 @@ void* nd_make(const int64_t* code, char* error, int64_t room) {
 // Runs steps until they are done, the seconds are over, or a loss, or the norm of all gradients, is not finite; returns how many were done, -1 less that many
 // in the last case.
 // x, target: of all rows; rows: numbers of them, steps x batch; kept: by dropout; turns: rate and momentum of each group, steps x
-// width, or one row (width 0); counted: steps before; out: losses; spent: seconds of gathering.
-int64_t nd_run(void* handle, const float* x, const void* target, const int64_t* rows, const uint8_t* kept, int64_t batch, const double* turns, int64_t width, double counted, int64_t steps, double seconds, float* out, double* spent) {
+// width, or one row (width 0); counted: steps before; out: losses; told: seconds of gathering, and the norm of gradients that was
+// not finite, else 0.
+int64_t nd_run(void* handle, const float* x, const void* target, const int64_t* rows, const uint8_t* kept, int64_t batch, const double* turns, int64_t width, double counted, int64_t steps, double seconds, float* out, double* told) {
   auto& net = *static_cast<Network*>(handle);
   net.x = x;
   net.target = target;
@@ -440,12 +437,14 @@ int64_t nd_run(void* handle, const float* x, const void* target, const int64_t* 
   net.counted = counted;
   net.out = out;
   net.gathering = 0;
+  net.norm = 0;
   net.stop.store(false);
   const bool alone = net.crew->alone();
   const int64_t done = net.paces.run(
       !alone, alone, steps, seconds, [&](bool one, int64_t some, double time) { return take(net, one, some, time); },
       [&] { return net.stop.load(); });
-  *spent = static_cast<double>(net.gathering) * 1e-9;
+  told[0] = static_cast<double>(net.gathering) * 1e-9;
+  told[1] = net.norm;
   return net.stop.load() ? -1 - done : done;
 }
 

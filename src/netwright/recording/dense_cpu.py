@@ -81,7 +81,7 @@ class DenseProgram:
         plan: The step.
         lanes: Cores that share it; the numbers are the same on any.
         most: Rows of a batch at most.
-        shape: Of a row: ``(features,)``, with a recurrent layer ``(time, features)``, with convolutions ``(channels, [height,]
+        shape: Of a row: ``(features,)``, with recurrent layers ``(time, features)``, with convolutions ``(channels, [height,]
             width)``.
 
     Raises:
@@ -92,7 +92,11 @@ class DenseProgram:
         self._library = _declared(library(wait=True, source=DENSE))
         times, size = shape if plan.recurrent else (1, math.prod(shape))
         words = [lanes, most, times, size, *_head(plan.head), KINDS.index(plan.kind), bits(plan.beta2), bits(plan.epsilon)]
-        words += [bits(plan.clip_norm or 0.0), bits(math.inf if plan.clip_value is None else plan.clip_value)]
+        words += [
+            plan.clip_norm is not None,
+            bits(plan.clip_norm or 0.0),
+            bits(math.inf if plan.clip_value is None else plan.clip_value),
+        ]
         left = iter(plan.parameters)
         words += [len(plan.convolutions), *_convolutions(plan.convolutions, shape, left)]
         layers = [_recurrent(layer, left) for layer in plan.recurrent]
@@ -130,19 +134,18 @@ class DenseProgram:
             The loss of each step, float32 ``(steps,)``; that of a step that stopped is in the error.
         """
         steps, batch = rows.shape
-        losses, spent = torch.empty(steps, dtype=torch.float32), ctypes.c_double()
+        losses, told = torch.empty(steps, dtype=torch.float32), (ctypes.c_double * 2)()
         width = turns.shape[1] if len(turns) > 1 else 0
         done = self._library.nd_run(
             self._handle, x.data_ptr(), target.data_ptr(), rows.data_ptr(), 0 if kept is None else kept.data_ptr(), batch,
-            turns.data_ptr(), width, counted, steps, seconds, losses.data_ptr(), ctypes.byref(spent),
+            turns.data_ptr(), width, counted, steps, seconds, losses.data_ptr(), told,
         )  # fmt: skip
         stopped = None
         if done < 0:
             done = -1 - done
-            loss = losses[done].item()
-            norm = "the norm of the gradients is not finite"
-            stopped = NotFiniteError(norm if math.isfinite(loss) else f"the loss is {loss}")
-        return Played(losses[:done], spent.value, stopped)
+            loss, norm = losses[done].item(), told[1]
+            stopped = NotFiniteError(f"the norm of the gradients is {norm}" if norm else f"the loss is {loss}")
+        return Played(losses[:done], told[0], stopped)
 
 
 def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:

@@ -92,7 +92,10 @@ struct Norm {
   std::vector<double> shares;                  // of each part of the batch: four sums for each number of a place, two on the way back
   std::vector<Numbers> lanes;                  // for each lane what holds of a number at all places
 
-  enum Kept : int64_t { CENTER, INVERSE, FACTOR, SHIFT, SPREAD, SUMS, PRODUCTS, KEPT };  // SPREAD: a variance of all that such rows are of
+  // SCALE, SHIFT: what a number is multiplied by, and what is added; SPREAD: a variance of all that such rows are of; SUMS, PRODUCTS: of
+  // gradients, alone and by normalised numbers; MIDDLE, SLOPE: what is taken off each. None is worked out where it is used: whether a
+  // compiler multiplies and adds at once there hangs on what is around.
+  enum Kept : int64_t { CENTER, INVERSE, SCALE, SHIFT, SPREAD, SUMS, PRODUCTS, MIDDLE, SLOPE, KEPT };
   enum Share : int64_t { MEAN, SQUARES, SUM, PRODUCT, SHARED };
   double* share(int64_t part, Share which) { return shares.data() + (SHARED * part + which) * wide; }
   float* kept(int lane, Kept which) const { return lanes[lane].at(which * wide); }
@@ -105,7 +108,7 @@ struct Layer {
   int64_t hidden = 0;                          // of a recurrent layer; 0 of a Linear
   Cell cell = LSTM;
   Activation activation = NONE;
-  float leak = 0, dropout = 0;
+  float leak = 0, grown = 0;  // by dropout: times which what it keeps is as large; 0 where it drops nothing
   std::vector<Held> weights, biases;
   Norm norm;
   Numbers panels[3];           // weights, and what the optimizer keeps of them
@@ -113,7 +116,8 @@ struct Layer {
   Numbers back;                // weights of the inputs that a gradient goes back to, in panels of inputs
   int64_t back_from = 0, back_count = 0;
   Numbers value, slope, change;  // of each row: outputs, slopes and gradients of what the activation gets
-  // Gradients of weights, where they are added up in spans or all waited for. Of a recurrent layer: for each step and row inputs beside the hidden state and the gates; and of an LSTM
+  // Gradients of weights, where they are added up in spans or all waited for. Of a recurrent layer: for each step and row inputs beside the
+  // hidden state, and the gates; and of an LSTM
   // gradients of each row's cell, and for each step and row the cell and its tanh.
   Numbers gradient, cell_change, joined, gates, cells, bent;
   Numbers bias_gradient;       // where all gradients are waited for, as are those of weights
@@ -148,7 +152,7 @@ struct Convolution {
   Numbers shares;                        // of each part of the batch: gradients of weights and biases
 
   int64_t numbers() const { return kept[0] * kept[1] * layer.outputs; }
-  int64_t dropping() const { return layer.dropout == 0.0f ? 0 : by_channel ? layer.outputs : numbers(); }
+  int64_t dropping() const { return layer.grown == 0.0f ? 0 : by_channel ? layer.outputs : numbers(); }
   int64_t slopes_of_row() const { return averages ? seen[0] * seen[1] * wide : numbers(); }
   Grid raw(int64_t row) const { return {layer.norm.raw.at(row * seen[0] * seen[1] * wide), wide}; }
   Grid given_to(int64_t row) const { return {given.at(row * kept[0] * kept[1] * wide), wide}; }
@@ -160,6 +164,13 @@ struct Bench {  // of one lane: outputs and slopes of a picture, the gradient of
   Numbers values, slopes, change, before;
 };
 
+struct Meeting {  // where all lanes come before any goes on; one alone need not wait
+  Barrier* barrier = nullptr;
+  void operator()() const {
+    if (barrier != nullptr) barrier->wait();
+  }
+};
+
 struct Network {
   std::vector<Convolution> convolutions;
   std::vector<Bench> benches;
@@ -167,7 +178,8 @@ struct Network {
   Numbers changes;  // of the inputs of the first layer, where convolutions are before it
   std::vector<Layer> layers;
   bool normalises = false;
-  float clip_norm = 0;  // which all gradients together have at most; 0 where they may have any
+  bool clips = false;    // all gradients together, to a 2-norm of at most
+  float clip_norm = 0;
   Clip clip;
   Head head = CLASSES;
   const float* class_weight = nullptr;
@@ -193,6 +205,7 @@ struct Network {
   std::atomic<int64_t> done{0};
   std::atomic<bool> stop{false}, leave{false};
   int64_t gathering = 0;
+  double norm = 0;  // of all gradients, where it is not finite
 
   template <typename Call>
   void each_layer(Call call) {
@@ -222,7 +235,7 @@ struct Network {
   }
   bool recurs(size_t layer) const { return layer < layers.size() && layers[layer].hidden; }
   int64_t dropping_of(size_t layer) const {  // outputs of a row that dropout may drop; of all steps where a recurrent layer reads them
-    if (layers[layer].dropout == 0.0f) return 0;
+    if (layers[layer].grown == 0.0f) return 0;
     return layers[layer].hidden && recurs(layer + 1) ? times * layers[layer].hidden : layers[layer].sent();
   }
   const uint8_t* kept_by(int64_t step) const { return kept + step * batch * dropping; }

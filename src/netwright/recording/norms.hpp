@@ -39,7 +39,7 @@ inline void collect(Norm& norm, int64_t part, int64_t before, Grid places, int64
 template <typename Count>
 void settle(Norm& norm, const Layer& layer, int lane, int64_t parts, Count count_of) {
   float *const center = norm.kept(lane, Norm::CENTER), *const inverse = norm.kept(lane, Norm::INVERSE);
-  float *const factor = norm.kept(lane, Norm::FACTOR), *const shift = norm.kept(lane, Norm::SHIFT);
+  float *const scale = norm.kept(lane, Norm::SCALE), *const shift = norm.kept(lane, Norm::SHIFT);
   float* const spread = norm.kept(lane, Norm::SPREAD);
   for (int64_t n = 0; n < layer.outputs; ++n) {
     double mean = 0, squares = 0, before = 0;
@@ -51,7 +51,7 @@ void settle(Norm& norm, const Layer& layer, int lane, int64_t parts, Count count
     }
     center[n] = static_cast<float>(mean);
     inverse[n] = static_cast<float>(1.0 / std::sqrt(squares / before + static_cast<double>(norm.epsilon)));
-    factor[n] = norm.factor.empty() ? 1.0f : norm.factor[0].value[n];
+    scale[n] = norm.factor.empty() ? inverse[n] : norm.factor[0].value[n] * inverse[n];
     shift[n] = norm.shift.empty() ? 0.0f : norm.shift[0].value[n];
     spread[n] = static_cast<float>(squares / (before - 1.0));
   }
@@ -60,7 +60,7 @@ void settle(Norm& norm, const Layer& layer, int lane, int64_t parts, Count count
 inline void normalise(const Norm& norm, int lane, Grid raw, int64_t count, Grid out) {
   in_chunks(norm, count, [&](int64_t n, int64_t first, int64_t end) {
     const Vector center = vector_at(norm.kept(lane, Norm::CENTER) + n), shift = vector_at(norm.kept(lane, Norm::SHIFT) + n);
-    const Vector scale = vector_at(norm.kept(lane, Norm::FACTOR) + n) * vector_at(norm.kept(lane, Norm::INVERSE) + n);
+    const Vector scale = vector_at(norm.kept(lane, Norm::SCALE) + n);
     for (int64_t place = first; place < end; ++place) vector_at(out.row(place) + n) = (vector_at(raw.row(place) + n) - center) * scale + shift;
   });
 }
@@ -84,7 +84,8 @@ inline void collect_back(Norm& norm, int lane, int64_t part, bool begins, Grid r
   });
 }
 
-inline void settle_back(Norm& norm, const Layer& layer, int lane, int64_t parts) {
+inline void settle_back(Norm& norm, const Layer& layer, int lane, int64_t parts, int64_t places) {
+  const float share = 1.0f / static_cast<float>(places);
   for (int64_t n = 0; n < layer.outputs; ++n) {
     double sum = 0, product = 0;
     for (int64_t part = 0; part < parts; ++part) {
@@ -93,20 +94,19 @@ inline void settle_back(Norm& norm, const Layer& layer, int lane, int64_t parts)
     }
     norm.kept(lane, Norm::SUMS)[n] = static_cast<float>(sum);
     norm.kept(lane, Norm::PRODUCTS)[n] = static_cast<float>(product);
+    norm.kept(lane, Norm::MIDDLE)[n] = static_cast<float>(sum) * share;
+    norm.kept(lane, Norm::SLOPE)[n] = static_cast<float>(product) * share * norm.kept(lane, Norm::INVERSE)[n];
   }
 }
 
-// Writes gradients of what is normalised over those of what it was; `places` are all of the batch.
-inline void normalise_back(const Norm& norm, int lane, Grid raw, int64_t count, int64_t places, Grid change) {
-  const float share = 1.0f / static_cast<float>(places);
+// Writes gradients of what is normalised over those of what it was.
+inline void normalise_back(const Norm& norm, int lane, Grid raw, int64_t count, Grid change) {
   in_chunks(norm, count, [&](int64_t n, int64_t first, int64_t end) {
-    const Vector center = vector_at(norm.kept(lane, Norm::CENTER) + n), inverse = vector_at(norm.kept(lane, Norm::INVERSE) + n);
-    const Vector scale = vector_at(norm.kept(lane, Norm::FACTOR) + n) * inverse;
-    const Vector mean = vector_at(norm.kept(lane, Norm::SUMS) + n) * share;
-    const Vector slope = vector_at(norm.kept(lane, Norm::PRODUCTS) + n) * share * inverse;
+    const Vector center = vector_at(norm.kept(lane, Norm::CENTER) + n), scale = vector_at(norm.kept(lane, Norm::SCALE) + n);
+    const Vector middle = vector_at(norm.kept(lane, Norm::MIDDLE) + n), slope = vector_at(norm.kept(lane, Norm::SLOPE) + n);
     for (int64_t place = first; place < end; ++place) {
       Vector& here = vector_at(change.row(place) + n);
-      here = scale * (here - mean - (vector_at(raw.row(place) + n) - center) * slope);
+      here = scale * (here - middle - (vector_at(raw.row(place) + n) - center) * slope);
     }
   });
 }
@@ -134,8 +134,11 @@ inline void normalise_each(const Norm& norm, const Layer& layer, int64_t first, 
     const float inverse = 1.0f / std::sqrt(spread + norm.epsilon);
     norm.rows.at()[2 * row] = mean;
     norm.rows.at()[2 * row + 1] = inverse;
-    for (int64_t i = 0; i < layer.outputs; ++i)
-      to[i] = (from[i] - mean) * inverse * (factor == nullptr ? 1.0f : factor[i]) + (shift == nullptr ? 0.0f : shift[i]);
+    for (int64_t i = 0; i < layer.outputs; ++i) to[i] = (from[i] - mean) * inverse;
+    if (factor != nullptr && shift != nullptr)
+      for (int64_t i = 0; i < layer.outputs; ++i) to[i] = to[i] * factor[i] + shift[i];
+    else if (factor != nullptr)
+      for (int64_t i = 0; i < layer.outputs; ++i) to[i] *= factor[i];
   }
 }
 
@@ -153,8 +156,9 @@ inline void normalise_each_back(Norm& norm, const Layer& layer, int64_t part, in
     for (int64_t i = 0; i < layer.outputs; ++i) {
       sums[i] += static_cast<double>(here[i]);
       products[i] += static_cast<double>(here[i] * became(i));
-      here[i] *= factor == nullptr ? 1.0f : factor[i];
     }
+    if (factor != nullptr)
+      for (int64_t i = 0; i < layer.outputs; ++i) here[i] *= factor[i];
     const float middle = sum_of_row(layer.outputs, [&](int64_t i) { return here[i]; }) / count;
     const float slope = sum_of_row(layer.outputs, [&](int64_t i) { return here[i] * became(i); }) / count;
     for (int64_t i = 0; i < layer.outputs; ++i) here[i] = inverse * (here[i] - middle - became(i) * slope);

@@ -65,7 +65,10 @@ inline void start_with(const Numbers& bias, Grid out, int64_t rows) {
 
 // ---- functions of one number, which a compiler makes vectors of
 
-inline float exponential(float x) {
+// Always in place: as calls they are no vectors, and the last bit hangs on whether a compiler multiplies and adds at once there.
+#define ND_INLINE __attribute__((always_inline)) inline
+
+ND_INLINE float exponential(float x) {
   x = std::min(std::max(x, -87.0f), 88.0f);
   const float whole = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
   const float r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
@@ -78,9 +81,9 @@ inline float exponential(float x) {
   return (p * r * r + r + 1.0f) * std::bit_cast<float>((static_cast<uint32_t>(static_cast<int32_t>(whole)) + 127u) << 23);
 }
 
-inline float logistic(float x) { return 1.0f / (1.0f + exponential(-x)); }
+ND_INLINE float logistic(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
-inline float tangent(float x) {
+ND_INLINE float tangent(float x) {
   const float z = x * x;
   float p = -5.70498872745e-3f;
   p = p * z + 2.06390887954e-2f;
@@ -92,7 +95,7 @@ inline float tangent(float x) {
   return size < 0.625f ? near : far;
 }
 
-inline float normal(float x) {  // the share of a normal distribution below x, within 1e-7
+ND_INLINE float normal(float x) {  // the share of a normal distribution below x, within 1e-7
   const float size = std::fabs(x) * 0.70710678f, t = 1.0f / (1.0f + 0.3275911f * size);
   float p = 1.061405429f;
   p = p * t - 1.453152027f;
@@ -105,7 +108,7 @@ inline float normal(float x) {  // the share of a normal distribution below x, w
 
 // Writes activations over what they get, and their slopes.
 template <typename Value, typename Slope>
-inline void apply(float* __restrict value, float* __restrict slope, int64_t count, Value value_of, Slope slope_of) {
+ND_INLINE void apply(float* __restrict value, float* __restrict slope, int64_t count, Value value_of, Slope slope_of) {
   for (int64_t i = 0; i < count; ++i) {
     const float x = value[i], y = value_of(x);
     value[i] = y;
@@ -143,7 +146,7 @@ inline void activate(Activation kind, float leak, float* value, float* slope, in
 
 // sums[i] += x(i) * numbers, for the outputs of a panel: two vectors, or one where the outputs fill no more
 template <int COUNT, int PARTS, typename Value>
-__attribute__((always_inline)) inline void add_products(Vector (&sums)[COUNT][PARTS], const float* numbers, Value x) {
+ND_INLINE void add_products(Vector (&sums)[COUNT][PARTS], const float* numbers, Value x) {
   Vector held[PARTS];
   for (int part = 0; part < PARTS; ++part) held[part] = reinterpret_cast<const Vector*>(numbers)[part];
 #pragma GCC unroll 16
@@ -154,7 +157,7 @@ __attribute__((always_inline)) inline void add_products(Vector (&sums)[COUNT][PA
 }
 
 template <int ROWS, int PARTS>
-__attribute__((always_inline)) inline void write(const Vector (&sums)[ROWS][PARTS], Grid out) {
+ND_INLINE void write(const Vector (&sums)[ROWS][PARTS], Grid out) {
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; ++i)
     for (int part = 0; part < PARTS; ++part) *reinterpret_cast<Vector*>(out.row(i) + part * WIDTH) = sums[i][part];

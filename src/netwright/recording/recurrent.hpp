@@ -80,12 +80,11 @@ inline void lstm_step_back(const Layer& layer, float* __restrict gate, const flo
 
 // Writes a state where the recurrent layer behind reads it, some of it dropped. `kept`: one for each number.
 inline void hand_on(const Layer& layer, const float* state, const uint8_t* kept, float* to) {
-  if (layer.dropout == 0.0f) {
+  if (layer.grown == 0.0f) {
     std::memcpy(to, state, layer.hidden * sizeof(float));
     return;
   }
-  const float scale = 1.0f / (1.0f - layer.dropout);
-  for (int64_t i = 0; i < layer.hidden; ++i) to[i] = kept[i] ? state[i] * scale : 0.0f;
+  for (int64_t i = 0; i < layer.hidden; ++i) to[i] = kept[i] ? state[i] * layer.grown : 0.0f;
 }
 
 // Takes some rows through a recurrent layer. `kept`: by dropout of what goes on to one behind, of each step and row.

@@ -178,7 +178,8 @@ inline Layer weights_from(Reader& reader, int64_t taps, bool ends) {
   layer.cell = static_cast<Cell>(reader.whole());
   layer.activation = static_cast<Activation>(reader.whole());
   layer.leak = static_cast<float>(reader.real());
-  layer.dropout = static_cast<float>(reader.real());
+  const double dropout = reader.real();
+  layer.grown = dropout == 0.0 ? 0.0f : static_cast<float>(1.0 / (1.0 - dropout));
   for (auto* kind : {&layer.weights, &layer.biases})
     for (int64_t left = reader.whole(); left > 0; --left) kind->push_back(held_from(reader));
   layer.width = padded(layer.outputs, PANEL);
