@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 import netwright as nw
 from netwright.distributed.world import World
-from netwright.errors import ConfigError
+from netwright.engine.dense_layers import unknown_of
+from netwright.errors import CheckpointError, ConfigError
 from netwright.pipeline.bench import gather, prepare
-from netwright.pipeline.telling import Told, faster_compiled
+from netwright.pipeline.telling import Told, by_torch, faster_compiled
 from netwright.recording import building
 
 NET = ["Linear(32)", "BatchNorm1d()", "ReLU()", "Dropout(0.2)", "Linear()"]
@@ -269,3 +270,75 @@ def test_steps_that_would_be_faster_compiled_on_the_cpu_are_told(settings: dict[
     given = {"layers": ["Linear(32)", "Tanh()", "Linear()"], "epochs": 10_000_000, "device": "cpu", **settings}
     bench = prepare(*gather("sklearn:wine", (), given))
     assert ["training.engine=compiled" in note for note in faster_compiled(bench)] == [True] * told
+
+
+@pytest.mark.parametrize(
+    ("began", "goes_on", "exact", "taken"),
+    [
+        ("captured", "eager", True, "eager"),
+        ("captured", "auto", True, "captured"),
+        ("captured", "compiled", False, "compiled"),
+        ("compiled", "captured", False, "captured"),
+        ("compiled", "auto", False, "captured"),
+        ("compiled", "compiled", True, "compiled"),
+    ],
+)
+def test_a_run_that_goes_on_by_an_engine_of_other_bits_is_not_exact(
+    began: str, goes_on: str, exact: bool, taken: str, tmp_path: Path
+) -> None:
+    how: dict[str, Any] = {"layers": ["Linear(8)", "ReLU()", "Linear()"], "early_stopping": "none", "baselines": "none"}
+    run = nw.train("sklearn:iris", run_dir=tmp_path / "run", engine=began, epochs=2, test=False, **how)
+    settings, told = ["training.epochs=3", f"training.engine={goes_on}"], []
+    if not exact:
+        with pytest.raises(CheckpointError, match=f"not exact .engine {began} -> {taken}."):
+            nw.resume(run.folder, settings=settings, require_exact=True)
+    again = nw.resume(run.folder, settings=settings, observers=[told.append])
+    assert again.config.training.engine == taken
+    assert ("resume: exact" in map(str, told)) == exact
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"layers": ["Flatten()", "Linear(8)", "ReLU()", "Linear()"]}, None),
+        ({"layers": ["Conv2d(8, 3)", "BatchNorm2d()", "ReLU()", "AdaptiveAvgPool2d(1)", "Flatten()", "Linear()"]}, None),
+        (
+            {"layers": ["Conv2d(8, 3)", "ReLU()", "AdaptiveAvgPool2d(2)", "Flatten()", "Linear()"]},
+            "AdaptiveAvgPool2d(output_size=2)",
+        ),
+        (
+            {"layers": ["Conv2d(8, 3, stride=2)", "ReLU()", "Flatten()", "Linear()"]},
+            "Conv2d(1, 8, kernel_size=(3, 3), stride=(2, 2))",
+        ),
+        ({"layers": ["Flatten()", "Linear(8)", "ELU()", "Linear()"]}, "ELU(alpha=1.0)"),
+        ({"layers": ["Flatten()", "Residual(Linear(64), ReLU())", "Linear()"]}, "Residual"),
+        ({"layers": ["Flatten()", "Linear()"], "average": "EMA(decay=0.9)"}, "average = EMA(decay=0.9)"),
+        ({"layers": ["Flatten()", "Linear()"], "l1": 0.1}, "what a step does beside"),
+        ({"layers": ["Flatten()", "Linear()"], "loss": "FocalLoss()"}, "FocalLoss(), or the sizes of the network"),
+        ({"layers": ["Flatten()", "Linear(8)", "ELU()", "Linear()"], "engine": "captured"}, None),
+    ],
+)
+def test_compiled_steps_that_torch_compiles_are_told_with_what_the_kernels_do_not_know(
+    settings: dict[str, Any], told: str | None
+) -> None:
+    given = {"engine": "compiled", "epochs": 1, "device": "cpu", **settings}
+    found = by_torch(prepare(*gather("sklearn:digits", (), given)))
+    assert len(found) == (told is not None)
+    for line in found:
+        assert f"do not know {told} there: it compiles for some 10 to 30 s" in line
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        ["LSTM(8, bidirectional=True)", "LastStep()", "Linear()"],
+        ["LSTM(8)", "MeanOverTime()", "Linear()"],
+        ["LSTM(8)", "GRU(4)", "LastStep()", "Linear()"],
+    ],
+)
+def test_what_the_kernels_do_not_know_of_recurrent_layers_is_named(layers: list[str]) -> None:
+    rows = (np.random.default_rng(0).normal(size=(40, 6, 3)), np.arange(40) % 2)
+    given = {"data": rows, "engine": "compiled", "epochs": 1, "device": "cpu", "layers": layers, "layout": "NTC"}
+    bench = prepare(*gather(None, (), {name: value for name, value in given.items() if name != "data"}), data=rows)
+    part = unknown_of(bench.network.module)
+    assert (None if part is None else type(part).__name__) == {"M": "MeanOverTime", "G": None}.get(layers[1][0], "LSTM")

@@ -89,35 +89,32 @@ def convolutions_of(model: nn.Module) -> tuple[tuple[Convolution, ...], nn.Modul
     found: list[Convolution] = []
     kind = type(parts[0]) if parts else None
     while parts and kind in POOLS and type(parts[0]) is kind:
-        first = parts.pop(0)
-        padding = _padding(first)
-        if padding is None:
+        one = _taken(parts)
+        if one is None:
             return (), model
-        norm = _norm_of(parts, first)
-        activation, slope = _activation_of(parts)
-        pool, averages = _pool_of(parts, kind)
-        by_channel = bool(parts) and type(parts[0]) is DROPOUTS[kind]
-        dropout = _dropout_of(parts, (nn.Dropout, DROPOUTS[kind]))
-        found.append(
-            Convolution(
-                first.weight,
-                first.bias,
-                activation,
-                slope,
-                padding,
-                pool,
-                averages,
-                norm,
-                dropout,
-                by_channel and dropout > 0,
-            )
-        )
+        found.append(one)
     if not found or not parts or type(parts[0]) is not nn.Flatten:
         return (), model
     if not found[-1].dropout:
         found[-1] = replace(found[-1], dropout=_dropout_of(after := parts[1:]))
         parts[1:] = after
     return tuple(found), nn.Sequential(*parts)
+
+
+def _taken(parts: list[Any]) -> Convolution | None:
+    """Take a convolution and what follows it from the beginning of some modules; None where it is left there."""
+    first: Any = parts[0]
+    padding, kind = _padding(first), type(first)
+    if padding is None:
+        return None
+    del parts[0]
+    norm = _norm_of(parts, first)
+    activation, slope = _activation_of(parts)
+    pool, averages = _pool_of(parts, kind)
+    by_channel = bool(parts) and type(parts[0]) is DROPOUTS[kind]
+    dropout = _dropout_of(parts, (nn.Dropout, DROPOUTS[kind]))
+    made = Convolution(first.weight, first.bias, activation, slope, padding, pool, averages, norm, dropout)
+    return replace(made, by_channel=by_channel and dropout > 0)
 
 
 def _padding(layer: Any) -> tuple[int, int] | None:
@@ -207,19 +204,47 @@ def layers_of(model: nn.Module) -> list[Layer] | None:
         >>> layers_of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.BatchNorm1d(3), nn.Linear(3, 2))) is None
         True
     """
-    parts = _flat(model)
+    parts: list[Any] = _flat(model)
+    found = _dense(parts)
+    ends = not parts and bool(found) and found[-1].kind == "none" and not found[-1].dropout and found[-1].norm is None
+    return found if ends and len(found) <= MOST_LAYERS and found[-1].weight.shape[0] <= MOST_OUTPUTS else None
+
+
+def _dense(parts: list[Any]) -> list[Layer]:
+    """Take layers with a Linear each from the beginning of some modules, and what flattens before them."""
     while parts and type(parts[0]) is nn.Flatten and parts[0].start_dim == 1 and parts[0].end_dim == -1:
         parts.pop(0)
     found: list[Layer] = []
-    while parts:
+    while parts and type(parts[0]) is nn.Linear:
         linear = parts.pop(0)
-        if type(linear) is not nn.Linear:
-            return None
         norm = _norm_of(parts, linear)
         kind, slope = _activation_of(parts)
         found.append(Layer(linear.weight, linear.bias, kind, slope, _dropout_of(parts), norm))
-    ends = bool(found) and found[-1].kind == "none" and not found[-1].dropout and found[-1].norm is None
-    return found if ends and len(found) <= MOST_LAYERS and found[-1].weight.shape[0] <= MOST_OUTPUTS else None
+    return found
+
+
+def unknown_of(model: nn.Module) -> nn.Module | None:
+    """Return the first part of a network that is not known, or is not where it is; None where there is none.
+
+    Example:
+        >>> unknown_of(nn.Sequential(nn.Conv1d(3, 4, 3), nn.ELU(), nn.Flatten(), nn.Linear(32, 2)))
+        ELU(alpha=1.0)
+    """
+    recurrent, rest = recurrent_of(model)
+    parts: list[Any] = _flat(rest)
+    if not recurrent and parts and type(parts[0]) in CELLS:
+        others: list[nn.Module] = [part for part in parts if type(part) not in CELLS or not _layers_of(part)]
+        return next(iter(others), model)
+    if not recurrent and parts and (kind := type(parts[0])) in POOLS:
+        while parts and type(parts[0]) is kind:
+            if _taken(parts) is None:
+                break
+        if not parts or type(parts[0]) is not nn.Flatten:
+            return next(iter(parts), model)
+        _dropout_of(after := parts[1:])
+        parts[1:] = after
+    _dense(parts)
+    return next(iter(parts), None)
 
 
 def _dropout_of(parts: list[Any], kinds: Sequence[type[nn.Module]] = (nn.Dropout,)) -> float:

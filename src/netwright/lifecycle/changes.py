@@ -27,7 +27,7 @@ FREE = {
     "training.parameter_groups": "the steps from now on use it",
     "training.threads": "other threads add in another order",
     "training.device": "another device adds in another order",
-    "training.engine": "the numbers are the same in each",
+    "training.engine": "eager and captured have the same bits, compiled others",
     "training.lanes": "the numbers are the same for any",
     "training.micro_batch": "gradients are added up in other parts",
     "training.strategy": "gradients are added up in other parts",

@@ -27,6 +27,9 @@ def inexact(before: Mapping[str, Any], now: Mapping[str, Any], ruled: bool = Fal
         found.append(f"world size {sizes[0]} -> {sizes[1]}")
     if before.get("members", 1) > 1:
         found.append(f"its steps were taken together with those of {before['members'] - 1} other runs")
+    engines = [told.get("engine") for told in (before, now)]
+    if engines[0] != engines[1] and "compiled" in engines and None not in engines:  # the others have the same bits
+        found.append(f"engine {engines[0]} -> {engines[1]}")
     ways = [told.get("strategy") for told in (before, now)]
     if ways[0] != ways[1] and None not in ways:
         found.append(f"strategy {ways[0]} -> {ways[1]}")

@@ -102,11 +102,11 @@ def sharing_notes(config: RunConfig, model: nn.Module, world: World) -> list[str
 
 
 def with_chosen(config: RunConfig, chosen: RunConfig) -> RunConfig:
-    """Return the settings of a run with the strategy that several processes chose now, where it had none."""
-    if config.training.strategy != "auto":
-        return config
-    strategy = {"strategy": chosen.training.strategy}
-    return config.model_copy(update={"training": config.training.model_copy(update=strategy)})
+    """Return the settings of a run with the strategy and the engine that were chosen now, where it leaves them to a choice."""
+    training, now = config.training, chosen.training
+    found: dict[str, str] = {"strategy": now.strategy} if training.strategy == "auto" else {}
+    found |= {"engine": now.engine} if training.engine == "auto" else {}
+    return config.model_copy(update={"training": training.model_copy(update=found)})
 
 
 def _memory(device: torch.device, world: World) -> int:

@@ -17,7 +17,7 @@ from netwright.data.batches import Rows
 from netwright.data.column import Column
 from netwright.data.targets import Target
 from netwright.engine.dense_fit import may_be_dense, may_update
-from netwright.engine.dense_layers import convolutions_of
+from netwright.engine.dense_layers import convolutions_of, unknown_of
 from netwright.engine.own_step import OwnStep
 from netwright.engine.update import PLAIN
 from netwright.model.task import Task
@@ -48,6 +48,10 @@ SMALL = 100_000_000  # multiply-adds of a step up to which those kernels are fas
 DENSE_PAYS = (
     "steps of dense layers {where} are {often} as fast with --set training.engine=compiled "
     "(kernels of their own, other last bits)"
+)
+TORCH_COMPILES = (
+    "torch.compile takes the steps, since kernels of their own do not know {why} there: it compiles for some 10 to 30 s, and small "
+    "networks are often faster with --set training.engine=captured"
 )
 
 
@@ -209,7 +213,7 @@ def describe(bench: Bench) -> list[Told]:
     lines += [Told(line) for line in _step_told(bench)]
     shared = sharing_notes(config, network.module, bench.world)
     lines += [Told(line, "note" if place else "line") for place, line in enumerate(shared)]
-    lines += [Told(note, "note") for note in (*faster_compiled(bench), *idle(bench))]
+    lines += [Told(note, "note") for note in (*faster_compiled(bench), *by_torch(bench), *idle(bench))]
     if config.data.sampling is not None:
         lines.append(Told("sampling: an epoch draws as many rows, with replacement, each class as often as any other"))
     if config.data.augmentation:
@@ -255,6 +259,25 @@ def faster_compiled(bench: Bench) -> list[str]:
         if pays
         else []
     )
+
+
+def by_torch(bench: Bench) -> list[str]:
+    """Return why steps that are to be compiled take torch.compile on the CPU, in words; nothing where they do not."""
+    network, training, rows = bench.network, bench.config.training, batch_size_of(bench.config, bench.inputs)
+    if training.engine != "compiled" or bench.device.type != "cpu":
+        return []
+    part = unknown_of(network.module)
+    if part is not None:
+        why = str(part).splitlines()[0].removesuffix("(")
+    elif training.average is not None:
+        why = f"average = {training.average}"
+    elif not may_update(bench.how.update):
+        why = "what a step does beside"
+    elif not may_be_dense(network.module, network.task.loss_function, rows, bench.device):
+        why = f"{network.task.loss}, or the sizes of the network"
+    else:
+        return []
+    return [TORCH_COMPILES.format(why=why)]
 
 
 def _engine_line(bench: Bench) -> str:
