@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 COLOURS = {"note": "yellow", "warning": "bright_red"}  # of remarks
 SEVERITY_COLOURS = {"error": "red", "warning": "bright_red", "note": "yellow"}
 WIDE = 140  # characters, where no terminal tells
+ROUNDING = 1e-9  # of an importance, below which it is none
 LESSON = 96  # characters of a line of an explanation
 
 
@@ -155,7 +156,7 @@ def _examined_lines(test: dict[str, Any]) -> list[str]:
         lines.append(
             f"{'intervals':<22} {widths} hold {share:.1%} of the test values; {intervals['level']:.1%} were asked for"
         )
-    if columns := [entry for entry in (test.get("importance") or {}).get("columns", []) if entry["value"] > 0][:4]:
+    if columns := [entry for entry in (test.get("importance") or {}).get("columns", []) if entry["value"] > ROUNDING][:4]:
         worth = ", ".join(f"{entry['column']} {figure(entry['value'], 3)}" for entry in columns)
         word = "rises" if test["importance"]["metric"] == "rmse" else "falls"
         lines.append(f"{'most important':<22} {worth} ({test['importance']['metric']} {word} so much without)")
@@ -171,7 +172,7 @@ def _balance_lines(balance: dict[str, Any] | None) -> list[str]:
     lines = [
         f"{'rarest class':<22} {rare['class']}: {rare['share']:.2%} of the rows, predicted for {rare['predicted']:.2%}{said}; "
         f"recall {rare['recall']:.3f}, average precision {rare['average_precision']:.3f}"
-    ]
+    ] * (len(balance["classes"]) > 1)  # of one class nothing can be told
     if undone := balance.get("undone"):
         loss = undone["log_loss"]
         lines.append(

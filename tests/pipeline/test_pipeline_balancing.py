@@ -14,7 +14,7 @@ import netwright as nw
 from netwright.data import order
 from netwright.data.batches import epoch_order
 from netwright.data.sampling import class_chances, drawn
-from netwright.errors import ConfigError
+from netwright.errors import ConfigError, DataError
 from netwright.evaluation.balance import class_shares, headline, is_imbalanced, without_factors
 from netwright.proofs.ejecting import eject
 from netwright.proofs.rerunning import verify_eject
@@ -286,3 +286,29 @@ def test_a_map_is_drawn_from_with_the_same_bits_resumed_and_rerun(table: Path, t
         assert torch.equal(value, again.model.state_dict()[name])
     shares = (whole.tested or {})["balance"]["classes"][0]
     assert shares["mean_probability"] > 2 * shares["share"]  # trained on even odds
+
+
+def test_a_class_without_a_test_row_is_told_and_no_other_is_called_the_rarest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = np.random.default_rng(0)
+    rows = (draw.normal(size=(60, 2)), np.array(["fast"] * 59 + ["mid"]))
+    run = nw.train(data=rows, epochs=1, baselines="none", run_dir=tmp_path / "run")
+    assert run.tested is not None
+    assert [entry["class"] for entry in run.tested["balance"]["classes"]] == ["fast"]
+    assert (
+        "no test row is of mid: the test says nothing of them, and means over classes are of the others"
+        in run.tested["notes"]
+    )
+    print_test(run.tested)
+    printed = capsys.readouterr().out
+    assert "no test row is of mid" in printed
+    assert "rarest class" not in printed
+
+
+def test_weights_of_rows_are_answered_with_what_has_them() -> None:
+    rows = np.zeros((4, 2)), np.arange(4) % 2
+    with pytest.raises(ConfigError, match="no known setting; class_weight weighs classes; rows weigh more in fit"):
+        nw.train(data=rows, sample_weight=[1.0] * 4)
+    with pytest.raises(DataError, match="a tuple of 3 came; .* NetClassifier and NetRegressor, fit.X, y, sample_weight"):
+        nw.train(data=(*rows, np.ones(4)))

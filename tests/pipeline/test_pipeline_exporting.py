@@ -359,6 +359,24 @@ def hostile(file: Path, place: Path) -> None:
         archive.writestr("m/data/sample_inputs/model.pt", pickle.dumps(Payload(place)))
 
 
+def test_what_a_bundle_has_not_is_told(made: Any, tmp_path: Path) -> None:
+    bundle = nw.load(nw.export(made(hot)[0], "bundle", tmp_path / "b"))
+    with pytest.raises(
+        CheckpointError, match="a bundle came, which does not know where the rows of its run are; expected the run"
+    ):
+        bundle.test()
+    with pytest.raises(CheckpointError, match="a bundle came, which has no history; expected the run"):
+        _ = bundle.history
+
+
+def test_a_program_is_no_run(made: Any, tmp_path: Path) -> None:
+    place = nw.export(made(hot)[0], "torch", tmp_path / "p")
+    with pytest.raises(
+        ConfigError, match="a program came.*netwright predict .* DATA --trust, if it is your own, or load it by torch"
+    ):
+        nw.load(place)
+
+
 def test_a_pt2_file_is_not_read_without_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hostile(tmp_path / "m.pt2", tmp_path / "touched")
     with pytest.raises(SystemExit) as ended:

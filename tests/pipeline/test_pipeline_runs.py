@@ -171,7 +171,7 @@ def test_changed_data_are_refused_for_the_runs_own_test(tmp_path: Path) -> None:
 def test_rows_that_were_moved_are_told_with_where_the_run_read_them(tmp_path: Path) -> None:
     path, moved = table_file(tmp_path / "p.csv"), tmp_path / "moved.csv"
     run = nw.train(str(path), target="price", epochs=1, baselines="none", run_dir=tmp_path / "run")
-    with pytest.raises(ConfigError, match="the run's own rows, .*; to test its own test rows leave DATA out"):
+    with pytest.raises(ConfigError, match="the run's own rows, .*; to test the run.s own test rows leave DATA out"):
         nw.load(run.folder).test(path)
     path.rename(moved)
     where = rf"read its rows from {path} \(data.source\), which is not there; expected the same rows there; put them back"

@@ -405,6 +405,8 @@ def test_a_search_is_one_line_in_the_list_of_runs(done: Tuning) -> None:
     (entry,) = [run for run in nw.runs(done.folder.parent) if Path(run["run"]).name == "plain"]
     assert (entry["status"], entry["runs"], entry["task"]) == ("done", 5, "binary")
     assert 0 < entry["test"]["accuracy"] <= 1
+    (trials,) = [run for run in nw.runs(done.folder) if Path(run["run"]).name == "trials"]
+    assert (trials["status"], trials["runs"]) == ("done", 5)
 
 
 def test_a_plain_training_leaves_the_section_alone(tmp_path: Path) -> None:

@@ -93,6 +93,8 @@ def advice(name: str, value: Any, style: str, known: Sequence[str] = (), rest: s
         What to do, such as ``write training.epochs``.
     """
     meant = ALIASES.get(name.lower(), name.lower())
+    if meant in ("sample_weight", "sample_weights", "weight_column"):
+        return "class_weight weighs classes; rows weigh more in fit(X, y, sample_weight) of NetClassifier and NetRegressor alone"
     if meant in known:
         return f"did you mean {meant}?"
     places = PLACES.get(meant) or _places().get(meant)

@@ -84,7 +84,10 @@ class Sweep:
         tried = f"{counted(self.copies, 'copy', 'copies')}, {counted(self.rates, 'step')} of {counted(self.batch_size, 'row')} each"
         told = [f"tried: {tried}, lr {self.rates[0]:.1e} to {self.rates[-1]:.1e}; nothing is kept of them"]
         if self.suggested is None:
-            told.append("suggested: none, the loss does not fall at any rate; look at the network: netwright check")
+            told.append(
+                "suggested: none, the loss does not fall at any rate in so few steps; take more of them (--steps), or look at the "
+                "network: netwright check"
+            )
         else:
             between = f" (the copies alone: {self.spread[0]:.1e} to {self.spread[1]:.1e})" if self.spread else ""
             told.append(f"suggested: lr={self.suggested:.1e}{between}; lr={self.written:g} is written")

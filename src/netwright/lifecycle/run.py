@@ -237,7 +237,7 @@ class Run:
             if digest == self.record["data"]["digest"]:
                 raise ConfigError(
                     f"{self.folder}: these are the run's own rows, and it was trained on {self.record['split']['train']} of "
-                    f"them; expected rows it has not seen; to test its own test rows {put_back(self.config)}leave DATA out"
+                    f"them; expected rows it has not seen; to test the run's own test rows {put_back(self.config)}leave DATA out"
                 )
             rows = np.arange(raw.rows)
             known = self.known(raw, target)

@@ -191,6 +191,8 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     Raises:
         CheckpointError: Missing or damaged.
     """
+    if folder.is_dir() and not (folder / HISTORY).exists() and not (folder / RECORD).exists():
+        raise CheckpointError(f"{folder}: a bundle came, which has no history; expected the run that it was exported from")
     try:
         with (folder / HISTORY).open(encoding="utf-8", newline="") as stream:
             return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
@@ -280,10 +282,13 @@ def _listed_search(path: Path) -> dict[str, Any]:
     best = _listed(path / "best") if (path / "best" / RECORD).is_file() else {}
     entry = {"task": None, "epochs": None, "best": None, "test": {}, "headline": None, **best}
     trials = sum(place.is_dir() and not place.name.startswith(".") for place in (path / "trials").glob("*"))
-    status = str(told.get("status"))
-    if status == "running" and not files.at_work(path):
-        status = "interrupted"
-    return {**entry, "run": str(path), "started": told.get("started"), "status": status, "runs": trials}
+    return {**entry, "run": str(path), "started": told.get("started"), "status": _status_of_search(path), "runs": trials}
+
+
+def _status_of_search(path: Path) -> str:
+    """Return the status of a search: one that is said to run may have been interrupted."""
+    status = str(_object_of(path / TUNE).get("status"))
+    return "interrupted" if status == "running" and not files.at_work(path) else status
 
 
 def _listed_several(path: Path, inside: list[Path]) -> dict[str, Any]:
@@ -297,6 +302,8 @@ def _listed_several(path: Path, inside: list[Path]) -> dict[str, Any]:
     search = _object_of(path.absolute().parent.parent / TUNE)
     if search:
         status = _of_trial(search, inside, states)
+    elif (path.absolute().parent / TUNE).is_file():  # the trials of a search
+        status = _status_of_search(path.absolute().parent)
     else:
         status = "done" if told.get("figures") else "running" if "running" in states else "unfinished"
     return {

@@ -170,7 +170,10 @@ def split_pair(data: Any) -> tuple[Any, Any]:
     if isinstance(data, tuple | list) and len(data) == 2:
         return table_of_records(data[0]) if are_records(data[0]) else data[0], data[1]
     if isinstance(data, tuple) and any(hasattr(item, "shape") for item in data):
-        raise DataError(f"data: a tuple of {len(data)} came; expected {ACCEPTED}")
+        raise DataError(
+            f"data: a tuple of {len(data)} came; expected {ACCEPTED}; rows that weigh more are for NetClassifier and NetRegressor, "
+            "fit(X, y, sample_weight)"
+        )
     return data, None
 
 

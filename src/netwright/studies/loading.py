@@ -44,8 +44,9 @@ def load_folder(
 def _loaded(folder: Path, model: OwnModule | None, code: Sequence[str | Path], device: str | None) -> Run | Ensemble:
     if folder.suffix in ENDINGS.values() and folder.is_file():
         raise ConfigError(
-            f"{folder}: a program came; expected a run or its bundle; predict with netwright predict {folder} DATA, or "
-            "netwright.studies.exported.load_any"
+            f"{folder}: a program came, which predicts and nothing else; expected a run or its bundle; predict with netwright "
+            f"predict {folder} DATA{' --trust, if it is your own' if folder.suffix == '.pt2' else ''}, or load it by "
+            f"{'torch.export.load' if folder.suffix == '.pt2' else 'onnxruntime'}"
         )
     if is_bundle(folder):
         load = load_ensemble_bundle if is_ensemble_bundle(folder) else load_bundle

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from netwright.config.values import shortened
 from netwright.data.splits import Split
 from netwright.evaluation import balance, calibration, conformal, slices, thresholds
 from netwright.evaluation.importance import MOST_ROWS, REPEATS, drawn_rows, main_figure, permutation_importance
@@ -35,6 +36,7 @@ TWICE = "valid also chose the epoch, so its errors are a little small"
 ASIDE = "these rows neither trained nor chose anything"
 ORDERED = "rows of a series are not exchangeable, so the coverage may drift"
 STEPS = "steps of a row are alike, so new rows may be covered less"
+MOST_NAMED = 5  # classes in one line
 GROUPED = "rows of a group are alike, so new groups may be covered less"
 
 
@@ -117,6 +119,7 @@ def examined(tested: Tested) -> dict[str, Any]:
         if task in ("binary", "multiclass"):
             found["classes"] = slices.class_table(tested.true, places_of(tested.decoded), tested.classes)
             decoding = tested.known.program.outcome.decoding
+            notes += _absent(tested)
             found["balance"] = balance_told(tested.known.config, tested.verdict, decoding, tested.classes, tested.train_rows)
         if tested.known.program.outcome.probabilities:
             found["calibration"] = _calibration(tested)
@@ -264,6 +267,16 @@ def _remark(known: Known, word: str) -> str:
     told += [GROUPED] if split.group is not None else []
     told += [STEPS] if known.target.per_step else []
     return "; ".join(told)
+
+
+def _absent(tested: Tested) -> list[str]:
+    """Return which classes have no test row, of which a test says nothing."""
+    there = set(np.unique(tested.true).tolist())
+    absent = [shortened(str(name)) for place, name in enumerate(tested.classes) if place not in there]
+    if not absent:
+        return []
+    some = ", ".join(absent[:MOST_NAMED]) + (f" and {len(absent) - MOST_NAMED} more" if len(absent) > MOST_NAMED else "")
+    return [f"no test row is of {some}: the test says nothing of them, and means over classes are of the others"]
 
 
 def _importance(tested: Tested, copied: looking.Copied, notes: list[str]) -> dict[str, Any]:

@@ -84,6 +84,11 @@ def own_inputs(folder: Path, config: RunConfig, record: dict[str, Any], objects:
         DataError: They are gone, or cannot be read.
         CheckpointError: They changed, or were Python objects.
     """
+    if config.data.source is None and not (folder / folders.RECORD).is_file():
+        raise CheckpointError(
+            f"{folder}: a bundle came, which does not know where the rows of its run are; expected the run, or rows to test on: "
+            f"netwright test {folder} DATA"
+        )
     if from_python(config) and objects is None:
         raise CheckpointError(
             f"{folder}: the run was trained on Python objects, which it does not hold; expected the same ones, whose test rows are "
