@@ -188,7 +188,7 @@ def test_images_of_another_size_of_numbers_are_told(factor: float, tmp_path: Pat
     run = nw.train((pictures, np.arange(120) % 3), epochs=1, test=False, observers=[], run_dir=tmp_path / "run")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for some in (pictures[:50], pictures[:1], np.zeros((1, 8, 8), np.float32), np.full((2, 8, 8), np.nan, np.float32)):
+        for some in (pictures[:50], pictures[:1], np.zeros((1, 8, 8), np.float32)):
             run.predict(some)
     with pytest.warns(nw.FindingWarning, match="array 'X': its numbers are of another size than those of training"):
         nw.load(run.folder).predict(pictures[:60] * factor)
@@ -202,3 +202,20 @@ def test_images_with_other_axes_are_refused_with_what_differs(shape: tuple[int, 
     run = nw.train((pictures, np.arange(60) % 2), epochs=1, test=False, observers=[], run_dir=tmp_path / "run")
     with pytest.raises(nw.errors.DataError, match=rf"trained on \(8, 6\); give rows of that shape, {hint}"):
         run.predict(pictures.reshape(-1, *shape))
+
+
+def test_arrays_of_nothing_but_gaps_and_few_numbers_far_off_are_told(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    rows = draw.random(size=(300, 4)).astype(np.float32)
+    run = nw.train(
+        data=(rows, (rows[:, 0] > 0.5).astype(int)), epochs=1, baselines="none", test=False, run_dir=tmp_path / "run"
+    )
+    with pytest.warns(nw.FindingWarning, match=r"array 'X': 100% of its numbers are missing \(NaN\)"):
+        run.predict_proba(np.full((6, 4), np.nan, dtype=np.float32))
+    with pytest.warns(nw.FindingWarning, match=r"of another size than those of training \(about 1e\+06 here"):
+        run.predict_proba(np.full((5, 4), 1e6, dtype=np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run.predict_proba(rows[:3])
+        run.predict_proba(rows[:3] * 20)  # of so few chance may be it
+        run.predict_proba(np.where(draw.random((7, 4)) < 0.5, np.nan, rows[:7]).astype(np.float32))

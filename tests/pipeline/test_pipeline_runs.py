@@ -178,7 +178,7 @@ def test_rows_that_were_moved_are_told_with_where_the_run_read_them(tmp_path: Pa
     with pytest.raises(DataError, match=rf"run: the run {where}, or test other labelled rows: netwright test RUN DATA"):
         nw.load(run.folder).test()
     with pytest.raises(
-        ConfigError, match=rf"; to test its own test rows put them back to {path} \(data.source\), .*leave DATA"
+        ConfigError, match=rf"; to test the run.s own test rows put them back to {path} \(data.source\), .*leave DATA"
     ):
         nw.load(run.folder).test(moved)
     with pytest.raises(CheckpointError, match=where):

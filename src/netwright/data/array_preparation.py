@@ -23,7 +23,11 @@ READ = {torch.empty(0, dtype=one).numpy().dtype for one in RAW}  # by torch, in 
 STANDARDIZED = "netwright::standardized"  # the operation's name
 
 Rows = npt.NDArray[np.int64]
-FAR = 10.0  # deviations of training that the median of new rows lies off
+FAR, FAR_OF_FEW = (
+    10.0,
+    1000.0,
+)  # deviations of training that the median of new rows lies off; of so few that chance may be it
+MOSTLY = 0.9  # share of gaps from which on a prediction says little
 NEXT_TO_NOTHING, MANY = 0.01, 1000  # share of the deviation of training that many numbers of new rows have
 FEWEST, LOOKED_AT = 8, 1 << 20  # numbers of a channel, and of all of them
 CHUNK = 4096  # rows prepared at a time
@@ -133,7 +137,8 @@ class ArrayPreparation(nn.Module):
     def unlike(self, values: Array) -> str | None:
         """Return in words what is odd in numbers of new rows: another size than in training, gaps that nothing fills; else None.
 
-        Told by the median of a channel far from what training had, or by a spread that is next to nothing beside its.
+        Told by the median of a channel far from what training had, by a spread that is next to nothing beside its, or where most
+        numbers are missing.
         """
         rows = min(len(values), max(1, LOOKED_AT // max(1, math.prod(self.shape))))
         if self.mode == "none" and values.dtype.kind == "f" and (gaps := int(np.isnan(values).sum())):
@@ -144,13 +149,15 @@ class ArrayPreparation(nn.Module):
         scaled = (some - self.mean.cpu()) / self.scale.cpu()
         channel = self.channel_axis
         flat = scaled.reshape(1, -1) if channel is None else scaled.movedim(channel, 0).reshape(scaled.shape[channel], -1)
-        if flat.shape[1] < FEWEST:
-            return None
+        gaps_share = float(flat.isnan().double().mean())
+        if gaps_share >= MOSTLY:
+            return f"{gaps_share:.0%} of its numbers are missing (NaN) and read as the mean of training; a prediction says little"
+        far = FAR if flat.shape[1] >= FEWEST else FAR_OF_FEW
         middle = flat.nanmedian(dim=1).values.nan_to_num(nan=0.0)
         spread = float(flat.nan_to_num(nan=0.0).std(dim=1).max())
         worst = int(middle.abs().argmax())
         small = flat.numel() >= MANY and 0 < spread < NEXT_TO_NOTHING
-        if float(middle[worst].abs()) <= FAR and not small:
+        if float(middle[worst].abs()) <= far and not small:
             return None
         mean, scale = (float(value.flatten()[worst if value.numel() > 1 else 0]) for value in (self.mean, self.scale))
         return (
