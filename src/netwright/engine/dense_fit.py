@@ -86,9 +86,8 @@ def _kind(optimizer: type[torch.optim.Optimizer], group: dict[str, Any]) -> str 
     name = f"{optimizer.__module__}.{optimizer.__qualname__}"  # which one that `netwright.training.optimizer.light` makes has too
     if name == "torch.optim.sgd.SGD":
         return "sgd" if not group["momentum"] else "nesterov" if group["nesterov"] else "momentum"
-    if (
-        name in ("torch.optim.adam.Adam", "torch.optim.adamw.AdamW") and group["eps"] > 0
-    ):  # else weights that are not there are 0 / 0
+    # Without an epsilon weights that are not there, which fill up panels, would be 0 / 0.
+    if name in ("torch.optim.adam.Adam", "torch.optim.adamw.AdamW") and group["eps"] > 0:
         return "adamw" if group["decoupled_weight_decay"] else "adam"
     return None
 
