@@ -201,7 +201,6 @@ def test_batches_that_would_take_much_memory_run_as_they_are_written(monkeypatch
         assert engine._taken_here == taken
 
 
-@pytest.mark.parametrize("shape", [(4, 6, 8), (1, 48), (1, 8, 6, 1), (1, 6, 9)])
 def test_what_norms_and_means_keep_of_narrow_convolutions_counts_as_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = [nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(6, 5)]
     held = BATCH * (48 + 6 + 16 * 24 + 16 * (24 + 6)) + dense_fit.LANES * 4 * (6 + 3) * (8 + 3) * 32
@@ -212,6 +211,7 @@ def test_what_norms_and_means_keep_of_narrow_convolutions_counts_as_it_lies(monk
         assert engine._taken_here == taken
 
 
+@pytest.mark.parametrize("shape", [(4, 6, 8), (1, 48), (1, 8, 6, 1), (1, 6, 9)])
 def test_rows_of_another_shape_are_refused_by_the_step_as_written(shape: tuple[int, ...]) -> None:
     layers, _ = NETWORKS["one"]
     with pytest.raises(AssertionError, match="Failure"):

@@ -154,9 +154,8 @@ class ArrayPreparation(nn.Module):
             return f"{gaps_share:.0%} of its numbers are missing (NaN) and read as the mean of training; a prediction says little"
         far = FAR if flat.shape[1] >= FEWEST else FAR_OF_FEW
         middle = flat.nanmedian(dim=1).values.nan_to_num(nan=0.0)
-        spread = float(flat.nan_to_num(nan=0.0).std(dim=1).max())
         worst = int(middle.abs().argmax())
-        small = flat.numel() >= MANY and 0 < spread < NEXT_TO_NOTHING
+        small = flat.numel() >= MANY and 0 < float(flat.nan_to_num(nan=0.0).std(dim=1, correction=0).max()) < NEXT_TO_NOTHING
         if float(middle[worst].abs()) <= far and not small:
             return None
         mean, scale = (float(value.flatten()[worst if value.numel() > 1 else 0]) for value in (self.mean, self.scale))
