@@ -311,6 +311,10 @@ def test_a_run_that_goes_on_by_an_engine_of_other_bits_is_not_exact(
             "Conv2d(1, 8, kernel_size=(3, 3), stride=(2, 2))",
         ),
         ({"layers": ["Flatten()", "Linear(8)", "ELU()", "Linear()"]}, "ELU(alpha=1.0)"),
+        (
+            {"layers": ["Conv2d(8, 3)", "Dropout(0.1)", "Flatten()", "Dropout(0.1)", "Linear()"]},
+            "Dropout(p=0.1, inplace=False)",
+        ),
         ({"layers": ["Flatten()", "Residual(Linear(64), ReLU())", "Linear()"]}, "Residual"),
         ({"layers": ["Flatten()", "Linear()"], "average": "EMA(decay=0.9)"}, "average = EMA(decay=0.9)"),
         ({"layers": ["Flatten()", "Linear()"], "l1": 0.1}, "what a step does beside"),

@@ -23,10 +23,8 @@ READ = {torch.empty(0, dtype=one).numpy().dtype for one in RAW}  # by torch, in 
 STANDARDIZED = "netwright::standardized"  # the operation's name
 
 Rows = npt.NDArray[np.int64]
-FAR, FAR_OF_FEW = (
-    10.0,
-    1000.0,
-)  # deviations of training that the median of new rows lies off; of so few that chance may be it
+FAR = 10.0  # deviations of training that the median of new rows lies off
+FAR_OF_FEW = 1000.0  # the same of rows so few that chance may be it
 MOSTLY = 0.9  # share of gaps from which on a prediction says little
 NEXT_TO_NOTHING, MANY = 0.01, 1000  # share of the deviation of training that many numbers of new rows have
 FEWEST, LOOKED_AT = 8, 1 << 20  # numbers of a channel, and of all of them

@@ -221,10 +221,11 @@ class _Play:
         """Draw what dropout keeps in some steps, as the step as written draws it."""
         if not self.known.drops:
             return None
+        dropped = self.known.dropped(self.x.shape[1:])
         drawn = [
             torch.empty(rows.shape[1] * outputs, dtype=torch.uint8).bernoulli_(1 - dropout)
             for _ in range(steps)
-            for outputs, dropout in self.known.dropped(self.x.shape[1:])
+            for outputs, dropout in dropped
         ]
         return torch.cat(drawn) if drawn else None
 

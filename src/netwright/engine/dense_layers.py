@@ -86,19 +86,27 @@ def convolutions_of(model: nn.Module) -> tuple[tuple[Convolution, ...], nn.Modul
         ([('relu', (1, 5), (1, 2))], 2)
     """
     parts: list[Any] = _flat(model)
+    found = _convolve(parts)
+    return (tuple(found), nn.Sequential(*parts)) if found and _flattens(parts) else ((), model)
+
+
+def _convolve(parts: list[Any]) -> list[Convolution]:
+    """Take convolutions of one kind from the beginning of some modules, up to what is not known.
+
+    A Dropout behind Flatten is the last one's.
+    """
     found: list[Convolution] = []
     kind = type(parts[0]) if parts else None
-    while parts and kind in POOLS and type(parts[0]) is kind:
-        one = _taken(parts)
-        if one is None:
-            return (), model
+    while parts and kind in POOLS and type(parts[0]) is kind and (one := _taken(parts)) is not None:
         found.append(one)
-    if not found or not parts or type(parts[0]) is not nn.Flatten:
-        return (), model
-    if not found[-1].dropout:
+    if found and _flattens(parts) and not found[-1].dropout:
         found[-1] = replace(found[-1], dropout=_dropout_of(after := parts[1:]))
         parts[1:] = after
-    return tuple(found), nn.Sequential(*parts)
+    return found
+
+
+def _flattens(parts: list[Any]) -> bool:
+    return bool(parts) and type(parts[0]) is nn.Flatten
 
 
 def _taken(parts: list[Any]) -> Convolution | None:
@@ -235,14 +243,8 @@ def unknown_of(model: nn.Module) -> nn.Module | None:
     if not recurrent and parts and type(parts[0]) in CELLS:
         others: list[nn.Module] = [part for part in parts if type(part) not in CELLS or not _layers_of(part)]
         return next(iter(others), model)
-    if not recurrent and parts and (kind := type(parts[0])) in POOLS:
-        while parts and type(parts[0]) is kind:
-            if _taken(parts) is None:
-                break
-        if not parts or type(parts[0]) is not nn.Flatten:
-            return next(iter(parts), model)
-        _dropout_of(after := parts[1:])
-        parts[1:] = after
+    if not recurrent and _convolve(parts) and not _flattens(parts):
+        return next(iter(parts), model)
     _dense(parts)
     return next(iter(parts), None)
 

@@ -240,12 +240,8 @@ def faster_compiled(bench: Bench) -> list[str]:
         return []
     if on_gpu and training.engine == "eager" and step > COMPILED_PAYS:
         return ["large steps on a GPU are often faster with --set training.engine=compiled (torch.compile)"]
-    plain = bench.how.update == PLAIN if on_gpu else may_update(bench.how.update)
-    if (
-        training.engine != "captured"
-        or not plain
-        or not may_be_dense(network.module, network.task.loss_function, rows, bench.device)
-    ):
+    known = training.engine == "captured" and (bench.how.update == PLAIN if on_gpu else may_update(bench.how.update))
+    if not known or not may_be_dense(network.module, network.task.loss_function, rows, bench.device):
         return []
     if on_gpu:
         return [DENSE_PAYS.format(where="on a GPU", often="two to three times")]

@@ -111,7 +111,7 @@ inline void drop(const Convolution& conv, const uint8_t* kept, int64_t row, floa
 }
 
 // Writes what a convolution sends on for a row: normalised, activated, pooled, and some of it dropped.
-inline void send_on(Network& net, size_t number, int lane, int64_t row, const uint8_t* kept) {
+inline void send_on(Network& net, size_t number, int lane, int64_t row, int64_t step) {
   Convolution& conv = net.convolutions[number];
   const Layer& layer = conv.layer;
   const Bench& bench = net.benches[lane];
@@ -124,12 +124,12 @@ inline void send_on(Network& net, size_t number, int lane, int64_t row, const ui
   const int64_t pitch = last ? conv.kept[1] * layer.outputs : net.convolutions[number + 1].frame_pitch;
   if (conv.averages) average(conv, bench, to, pitch);
   else pool(conv, bench, row, to, pitch);
-  if (conv.dropping()) drop(conv, kept + net.batch * conv.dropped_before + row * conv.dropping(), row, to, pitch);
+  if (conv.dropping()) drop(conv, net.kept_of(step, layer) + row * conv.dropping(), row, to, pitch);
 }
 
 // Takes the rows of a lane through all convolutions: each through as many as there are up to one whose outputs are normalised, which
 // waits for all rows of the batch.
-inline void convolve(Network& net, int lane, int64_t first, int64_t end, const uint8_t* kept, const Meeting& wait) {
+inline void convolve(Network& net, int lane, int64_t first, int64_t end, int64_t step, const Meeting& wait) {
   const size_t count = net.convolutions.size();
   for (size_t begin = 0, number; begin < count; begin = number) {
     for (number = begin + 1; number < count && !net.convolutions[number - 1].layer.norm.there;) ++number;
@@ -138,13 +138,13 @@ inline void convolve(Network& net, int lane, int64_t first, int64_t end, const u
     const int64_t places = last.seen[0] * last.seen[1];
     net.each_part(first, end, [&](int64_t part, int64_t start, int64_t stop) {
       for (int64_t row = start; row < stop; ++row) {
-        if (begin) send_on(net, begin - 1, lane, row, kept);
+        if (begin) send_on(net, begin - 1, lane, row, step);
         for (size_t each = begin; each < number; ++each) {
           const Convolution& conv = net.convolutions[each];
           const Grid out = conv.layer.norm.there ? conv.raw(row) : Grid{net.benches[lane].values.at(), conv.wide};
           multiply_windows(conv.frames.at(row * conv.frame), conv.windows, conv, conv.frame_pitch, conv.kernel[1] * conv.channels,
                            conv.layer.panels[0].at(), conv.layer.bias.at(), conv.layer.outputs, out);
-          if (!conv.layer.norm.there) send_on(net, each, lane, row, kept);
+          if (!conv.layer.norm.there) send_on(net, each, lane, row, step);
         }
         if (norm.there) collect(norm, part, (row - start) * places, last.raw(row), places);
       }
@@ -153,7 +153,7 @@ inline void convolve(Network& net, int lane, int64_t first, int64_t end, const u
     wait();
     settle(norm, last.layer, lane, net.parts(), [&](int64_t part) { return places * net.rows_in(part); });
   }
-  for (int64_t row = first; row < end; ++row) send_on(net, count - 1, lane, row, kept);
+  for (int64_t row = first; row < end; ++row) send_on(net, count - 1, lane, row, step);
 }
 
 // Adds the share of a row to the gradients of a convolution; `change` is the gradient of its outputs.

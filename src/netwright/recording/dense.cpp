@@ -169,11 +169,12 @@ void pass_rows(Network& net, int64_t step, int lane, int lanes, const Meeting& w
   gather(net, step, first, end);
   if (!lane) net.gathering += std::chrono::nanoseconds(Clock::now() - begun).count();
   if (!rows && !net.normalises) return;
-  if (!net.convolutions.empty()) convolve(net, lane, first, end, net.kept_by(step), wait);
+  if (!net.convolutions.empty()) convolve(net, lane, first, end, step, wait);
   for (size_t number = 0; number < net.layers.size(); ++number) {
-    if (net.recurs(number)) recurrent_forward(net, number, net.kept_of(step, number), first, rows);
+    const uint8_t* const kept = net.kept_of(step, net.layers[number]);
+    if (net.recurs(number)) recurrent_forward(net, number, kept, first, rows);
     else linear_forward(net, number, lane, first, rows, wait);
-    if (!net.recurs(number + 1)) drop(net.layers[number], net.kept_of(step, number), first, rows);
+    if (!net.recurs(number + 1)) drop(net.layers[number], kept, first, rows);
   }
   end_rows(net, step, first, end);
   size_t number = net.layers.size() - 1;
@@ -181,7 +182,7 @@ void pass_rows(Network& net, int64_t step, int lane, int lanes, const Meeting& w
     linear_backward(net, number, first, rows);
     if (net.layers[number - 1].norm.there) normalise_rows_back(net, net.layers[number - 1], lane, first, rows, wait);
   }
-  for (; net.recurs(number); --number) recurrent_backward(net, number, number ? net.kept_of(step, number - 1) : nullptr, first, rows);
+  for (; net.recurs(number); --number) recurrent_backward(net, number, number ? net.kept_of(step, net.layers[number - 1]) : nullptr, first, rows);
   if (net.convolutions.empty()) return;
   inputs_backward(net, 0, first, rows, {net.changes.at(first * net.input_stride), net.input_stride});
   convolve_back(net, lane, first, end, wait);
@@ -400,10 +401,13 @@ void* nd_make(const int64_t* code, char* error, int64_t room) {
       layer.squares.resize(strips_of(layer));
     });
     for (Convolution& conv : net.convolutions) {
-      conv.dropped_before = net.dropping;
+      conv.layer.dropped_before = net.dropping;
       net.dropping += conv.dropping();
     }
-    for (size_t number = 0; number < net.layers.size(); ++number) net.dropping += net.dropping_of(number);
+    for (size_t number = 0; number < net.layers.size(); ++number) {
+      net.layers[number].dropped_before = net.dropping;
+      net.dropping += net.dropping_of(number);
+    }
     for (size_t number = 1; net.recurs(number); ++number) {
       net.layers[number].both.make(net.most * net.layers[number].both_stride());
       net.layers[number - 1].given.make(net.most * net.times * net.layers[number - 1].hidden);

@@ -68,6 +68,9 @@ struct Held {  // a parameter where torch has it, and what the optimizer keeps o
   int64_t low = 0, high = 0;     // outputs of the layer that it has not: of a GRU, whose new state reads input and hidden state apart
   Rule rule;                     // of this step
 
+  void change(int64_t from, const float* gradient, int64_t count) const {  // some of its numbers, which lie as torch has them
+    rule(value + from, first == nullptr ? nullptr : first + from, second == nullptr ? nullptr : second + from, gradient, count);
+  }
   bool has(int64_t output) const { return output < low || output >= high; }
   int64_t line(int64_t output) const { return output < high ? output : output - (high - low); }  // where torch has an output
 
@@ -108,7 +111,8 @@ struct Layer {
   int64_t hidden = 0;                          // of a recurrent layer; 0 of a Linear
   Cell cell = LSTM;
   Activation activation = NONE;
-  float leak = 0, grown = 0;  // by dropout: times which what it keeps is as large; 0 where it drops nothing
+  float leak = 0, grown = 0;    // by dropout: times which what it keeps is as large; 0 where it drops nothing
+  int64_t dropped_before = 0;  // outputs of a row that dropout may drop, of all layers before this one
   std::vector<Held> weights, biases;
   Norm norm;
   Numbers panels[3];           // weights, and what the optimizer keeps of them
@@ -117,8 +121,7 @@ struct Layer {
   int64_t back_from = 0, back_count = 0;
   Numbers value, slope, change;  // of each row: outputs, slopes and gradients of what the activation gets
   // Gradients of weights, where they are added up in spans or all waited for. Of a recurrent layer: for each step and row inputs beside the
-  // hidden state, and the gates; and of an LSTM
-  // gradients of each row's cell, and for each step and row the cell and its tanh.
+  // hidden state, and the gates; and of an LSTM gradients of each row's cell, and for each step and row the cell and its tanh.
   Numbers gradient, cell_change, joined, gates, cells, bent;
   Numbers bias_gradient;       // where all gradients are waited for, as are those of weights
   std::vector<double> squares;  // then, the sum of them in each strip
@@ -139,7 +142,6 @@ struct Convolution {
   bool averages = false;
   bool by_channel = false;  // whether dropout keeps or drops all places of a channel together
   int64_t wide = 0;         // outputs of a place, in whole vectors
-  int64_t dropped_before = 0;  // outputs of a row that dropout may drop, of all before this one
   int64_t channels = 0, kernel[2] = {}, border[2] = {}, size[2] = {}, pool[2] = {};
   int64_t seen[2] = {}, kept[2] = {};    // places of its outputs, and of those that pooling keeps
   int64_t frame_pitch = 0, frame = 0;    // of its inputs, with zeros around: numbers of a line, and of a row of the batch
@@ -238,13 +240,7 @@ struct Network {
     if (layers[layer].grown == 0.0f) return 0;
     return layers[layer].hidden && recurs(layer + 1) ? times * layers[layer].hidden : layers[layer].sent();
   }
-  const uint8_t* kept_by(int64_t step) const { return kept + step * batch * dropping; }
-  const uint8_t* kept_of(int64_t step, size_t layer) const {  // by dropout behind a layer
-    int64_t before = 0;
-    for (const Convolution& conv : convolutions) before += conv.dropping();
-    for (size_t number = 0; number < layer; ++number) before += dropping_of(number);
-    return kept_by(step) + batch * before;
-  }
+  const uint8_t* kept_of(int64_t step, const Layer& layer) const { return kept + batch * (step * dropping + layer.dropped_before); }
   const float* cell_before(const Layer& layer, int64_t time, int64_t line) const {  // of an LSTM, at a step and its row
     return time ? layer.cells.at((line - batch) * layer.hidden) : layer.bias.at(layer.stride);
   }

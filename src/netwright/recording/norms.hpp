@@ -171,11 +171,7 @@ inline void change_norm(const Norm& norm, const Layer& layer, const Clip& clip, 
   const int64_t low = layer.outputs * lane / lanes, high = layer.outputs * (lane + 1) / lanes;
   const auto change = [&](const std::vector<Held>& weights, float* gradient) {
     clip(gradient + low, high - low);
-    for (const Held& held : weights) {
-      float* const first = held.first == nullptr ? nullptr : held.first + low;
-      float* const second = held.second == nullptr ? nullptr : held.second + low;
-      held.rule(held.value + low, first, second, gradient + low, high - low);
-    }
+    for (const Held& held : weights) held.change(low, gradient + low, high - low);
   };
   change(norm.factor, norm.kept(lane, Norm::PRODUCTS));
   change(norm.shift, norm.kept(lane, Norm::SUMS));

@@ -79,10 +79,7 @@ inline void change_biases(const Layer& layer, int64_t output, const Clip& clip, 
   clip(sums, PANEL);
   for (const Held& held : layer.biases)
     held.in_runs(output, std::min(output + PANEL, layer.outputs), [&](int64_t low, int64_t high) {
-      const int64_t line = held.line(low);
-      float* second = held.second == nullptr ? nullptr : held.second + line;
-      float* first = held.first == nullptr ? nullptr : held.first + line;
-      held.rule(held.value + line, first, second, sums + (low - output), high - low);
+      held.change(held.line(low), sums + (low - output), high - low);
     });
   add_biases(layer, output);
 }
@@ -122,7 +119,8 @@ inline void change_strip(const Layer& layer, int64_t output, int64_t first, int6
   turn(layer, output, first, end);
 }
 
-inline int64_t strips_of(const Layer& layer) { return layer.width / PANEL * ((layer.inputs + STRIP - 1) / STRIP); }
+inline int64_t strips_of_panel(const Layer& layer) { return (layer.inputs + STRIP - 1) / STRIP; }
+inline int64_t strips_of(const Layer& layer) { return layer.width / PANEL * strips_of_panel(layer); }
 
 // Calls with the strips of a layer that are a lane's: a panel's first output, and the first and the end of some inputs.
 template <typename Call>
@@ -147,7 +145,7 @@ inline void keep(Layer& layer, int64_t output, int64_t first, int64_t end, const
   if (kept != gradient) std::memcpy(kept, gradient, count * sizeof(float));
   double sum = 0;
   for (int64_t i = 0; i < count; ++i) sum += static_cast<double>(kept[i]) * static_cast<double>(kept[i]);
-  layer.squares[output / PANEL * ((layer.inputs + STRIP - 1) / STRIP) + first / STRIP] = sum;
+  layer.squares[output / PANEL * strips_of_panel(layer) + first / STRIP] = sum;
   if (!first) std::memcpy(layer.bias_gradient.at(output), biases, PANEL * sizeof(float));
 }
 

@@ -282,12 +282,18 @@ def _listed_search(path: Path) -> dict[str, Any]:
     best = _listed(path / "best") if (path / "best" / RECORD).is_file() else {}
     entry = {"task": None, "epochs": None, "best": None, "test": {}, "headline": None, **best}
     trials = sum(place.is_dir() and not place.name.startswith(".") for place in (path / "trials").glob("*"))
-    return {**entry, "run": str(path), "started": told.get("started"), "status": _status_of_search(path), "runs": trials}
+    return {
+        **entry,
+        "run": str(path),
+        "started": told.get("started"),
+        "status": _status_of_search(path, told),
+        "runs": trials,
+    }
 
 
-def _status_of_search(path: Path) -> str:
-    """Return the status of a search: one that is said to run may have been interrupted."""
-    status = str(_object_of(path / TUNE).get("status"))
+def _status_of_search(path: Path, told: Mapping[str, Any]) -> str:
+    """Return the status of a search, which its own file tells: one that is said to run may have been interrupted."""
+    status = str(told.get("status"))
     return "interrupted" if status == "running" and not files.at_work(path) else status
 
 
@@ -302,8 +308,8 @@ def _listed_several(path: Path, inside: list[Path]) -> dict[str, Any]:
     search = _object_of(path.absolute().parent.parent / TUNE)
     if search:
         status = _of_trial(search, inside, states)
-    elif (path.absolute().parent / TUNE).is_file():  # the trials of a search
-        status = _status_of_search(path.absolute().parent)
+    elif beside := _object_of(path.absolute().parent / TUNE):  # the trials of a search
+        status = _status_of_search(path.absolute().parent, beside)
     else:
         status = "done" if told.get("figures") else "running" if "running" in states else "unfinished"
     return {
